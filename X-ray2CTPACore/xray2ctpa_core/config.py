@@ -1,0 +1,61 @@
+"""Typed configurations: a dataclass, checked, printed, saved; an unknown key is an error."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from xray2ctpa_core.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def from_mapping(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Builds dataclass ``cls`` from ``values``; raises ConfigError for unknown keys and wrong types."""
+    hints = get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ConfigError(f"Unknown key(s) {unknown} for {cls.__name__}.", f"Known keys: {sorted(known)}.")
+    converted = {}
+    for key, value in values.items():
+        if isinstance(value, list):
+            value = tuple(value)
+        expected = hints[key]
+        if expected is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if expected in (int, float, str, bool) and type(value) is not expected:
+            raise ConfigError(f"{cls.__name__}.{key} needs {expected.__name__}, got {value!r}.")
+        converted[key] = value
+    return cls(**converted)
+
+
+def load(cls: type[T], path: Path) -> T:
+    """Reads a JSON object from ``path`` into dataclass ``cls``."""
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"Cannot read the configuration {path}: {error}.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a JSON object, got {type(values).__name__}.")
+    return from_mapping(cls, values)
+
+
+def dumps(config: Any) -> str:
+    """The configuration as indented JSON."""
+    return json.dumps(dataclasses.asdict(config), indent=2)
+
+
+def save(config: Any, path: Path) -> None:
+    """Writes the configuration as JSON, atomically."""
+    write_text_atomically(Path(path), dumps(config) + "\n")
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Writes ``text`` so that ``path`` holds all of it or what it held before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
