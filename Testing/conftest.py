@@ -1,0 +1,27 @@
+"""Fixtures that every test folder shares."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real radiographs, or a visible skip where this machine has none.
+
+    XRAY2CTPA_REAL_DATA names it; otherwise ``shared/real`` beside the checkout is looked for.
+    """
+    named = os.environ.get("XRAY2CTPA_REAL_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "real"
+    if not folder.is_dir():
+        pytest.skip(f"no real radiographs at {named or '../shared/real'}; set XRAY2CTPA_REAL_DATA")
+    return folder
