@@ -1,0 +1,57 @@
+"""Finds the part of a film that holds the exposure: without uniform borders and collimation edges."""
+
+import numpy as np
+
+#: Longest side in pixels at which borders are looked for; larger films are read at a stride.
+SEARCH_PIXELS = 512
+#: A line is border when the spread of its inner 84 % is below this share of the film's grey range ...
+LINE_TOLERANCE = 0.03
+LINE_QUANTILES = (0.08, 0.92)
+#: ... and what is left keeps at least this share of each side; otherwise nothing is stripped there.
+LEAST_CONTENT = 0.3
+
+
+def content_box(pixels: np.ndarray) -> tuple[int, int, int, int]:
+    """Box of a film without the uniform lines along its four edges.
+
+    Black or white padding, collimated margins and a viewer's frame are stripped, also where letters of up
+    to 16 % of a line are burned into them.
+
+    Args:
+        pixels: (H, W) real, any range.
+
+    Returns:
+        (top, left, bottom, right) in pixels, bottom and right exclusive; the whole film where every line is
+        uniform or where stripping would leave less than LEAST_CONTENT of a side.
+    """
+    height, width = pixels.shape
+    step = max(1, -(-max(height, width) // SEARCH_PIXELS))
+    view = np.asarray(pixels[::step, ::step], dtype=np.float32)
+    low, high = np.quantile(view, (0.005, 0.995))
+    tolerance = LINE_TOLERANCE * float(high - low)
+    top, left, bottom, right = 0, 0, *view.shape
+    for _ in range(2):
+        first, last = _varied_span(view[:, left:right], tolerance)
+        top, bottom = (first, last) if last - first >= LEAST_CONTENT * view.shape[0] else (0, view.shape[0])
+        first, last = _varied_span(view[top:bottom].T, tolerance)
+        left, right = (first, last) if last - first >= LEAST_CONTENT * view.shape[1] else (0, view.shape[1])
+    return (
+        _film_edge(top, step, height, view.shape[0]),
+        _film_edge(left, step, width, view.shape[1]),
+        _film_edge(bottom, step, height, view.shape[0]),
+        _film_edge(right, step, width, view.shape[1]),
+    )
+
+
+def _film_edge(index: int, step: int, length: int, view_length: int) -> int:
+    """Film pixel of an edge found in the strided view."""
+    return length if index == view_length else min(index * step, length)
+
+
+def _varied_span(lines: np.ndarray, tolerance: float) -> tuple[int, int]:
+    """(first, past the last) line of ``lines`` (N, M) whose inner grey spread exceeds ``tolerance``."""
+    lower, upper = np.quantile(lines, LINE_QUANTILES, axis=1)
+    varied = np.flatnonzero(upper - lower > tolerance)
+    if varied.size == 0:
+        return 0, len(lines)
+    return int(varied[0]), int(varied[-1]) + 1
