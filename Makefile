@@ -1,0 +1,71 @@
+# `make demo` and `make test` are all the set-up there is: each makes .venv and installs what it needs.
+# The dependency list is X-ray2CTPACore/pyproject.toml; constraints.txt beside it pins what CI ran with.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+CORE := X-ray2CTPACore
+SETTINGS := $(CORE)/pyproject.toml
+LINTED := $(CORE) $(wildcard Training Testing X-ray2CTPA)
+
+# The interpreter that makes the environment: the first of these that is Python 3.11 to 3.13.
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+BASE_PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
+	$$p -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
+
+# An index may be configured, but no folder of loose wheels: one that holds another build of torch (a CPU
+# build, say) than torchvision was made for breaks torchvision. An empty variable would let pip's own
+# configuration file through, so it names a folder that holds no wheels.
+PIP_INSTALL = PIP_FIND_LINKS=$(VENV) $(PYTHON) -m pip install --constraint $(CORE)/constraints.txt
+
+# Arguments after the defaults: `make test PYTEST_ARGS="-k geometry"`.
+PYTEST = $(PYTHON) -m pytest Testing $(PYTEST_ARGS)
+
+.PHONY: demo test test-slow test-all lint format train-default constraints clean
+
+demo: $(VENV)/.installed-base  ## A CTPA from the radiograph that ships with the package, or from CXR=path
+	$(PYTHON) -m xray2ctpa_core demo $(if $(CXR),--cxr "$(CXR)")
+
+test: $(VENV)/.installed-all  ## The quick tests
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/.installed-all  ## The slow tests; pytest's status 5 says that there are none
+	$(PYTEST) -m slow || test $$? -eq 5
+
+test-all: $(VENV)/.installed-all  ## Every test
+	$(PYTEST)
+
+lint: $(VENV)/.installed-all  ## Formatting, lint rules, types
+	$(PYTHON) -m ruff format --check --config $(SETTINGS) $(LINTED)
+	$(PYTHON) -m ruff check --config $(SETTINGS) $(LINTED)
+	$(PYTHON) -m mypy --config-file $(SETTINGS) $(CORE)/xray2ctpa_core
+
+format: $(VENV)/.installed-all  ## Formats the tree and applies ruff's safe fixes
+	$(PYTHON) -m ruff format --config $(SETTINGS) $(LINTED)
+	$(PYTHON) -m ruff check --fix --config $(SETTINGS) $(LINTED)
+
+train-default: $(VENV)/.installed-all  ## Trains the embedded default from nothing
+	$(PYTHON) Training/train_default.py
+
+constraints: $(VENV)/.installed-all  ## Pins what is installed now
+	{ echo "# What CI ran with: xray2ctpa-core[training,clip,dev], resolved. Made by \`make constraints\`."; \
+	  $(PYTHON) -m pip freeze --exclude-editable --exclude pip | grep -E '^[A-Za-z0-9._-]+==[^+]+$$'; \
+	} > $(CORE)/constraints.txt.partial
+	mv $(CORE)/constraints.txt.partial $(CORE)/constraints.txt
+
+clean:  ## Removes the environment, caches and demonstration results
+	rm -rf $(VENV) demo-result* build .pytest_cache .mypy_cache .ruff_cache $(CORE)/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(PYTHON):
+	@test -n "$(BASE_PYTHON)" || { echo "Python 3.11 to 3.13 is needed and was not found;" \
+		"name one with make BASE_PYTHON=/path/to/python3" >&2; exit 1; }
+	$(BASE_PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+# A stamp is newer than the lists it was installed from, and is only made when the installation succeeded.
+$(VENV)/.installed-base: $(SETTINGS) $(CORE)/constraints.txt | $(PYTHON)
+	$(PIP_INSTALL) --editable "$(CORE)"
+	touch $@
+
+$(VENV)/.installed-all: $(SETTINGS) $(CORE)/constraints.txt | $(PYTHON)
+	$(PIP_INSTALL) --editable "$(CORE)[training,clip,dev]"
+	touch $@ $(VENV)/.installed-base
