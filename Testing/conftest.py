@@ -9,13 +9,19 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
-def real_data() -> Path:
-    """Folder of real images (``cxr``, ``pairs``, ``not_a_cxr``), which are never part of the repository.
+def repository() -> Path:
+    """Root of the checkout."""
+    return REPOSITORY
 
-    ``XRAY2CTPA_REAL_DATA`` names it; without that variable ``../shared/real`` beside the checkout is
-    taken. Skips the test where the folder is absent.
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real radiographs, or a visible skip where this machine has none.
+
+    XRAY2CTPA_REAL_DATA names it; otherwise ``shared/real`` beside the checkout is looked for.
     """
-    folder = Path(os.environ.get("XRAY2CTPA_REAL_DATA", REPOSITORY.parent / "shared" / "real"))
+    named = os.environ.get("XRAY2CTPA_REAL_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "real"
     if not folder.is_dir():
-        pytest.skip(f"no real images at {folder}; set XRAY2CTPA_REAL_DATA to their folder")
+        pytest.skip(f"no real radiographs at {named or '../shared/real'}; set XRAY2CTPA_REAL_DATA")
     return folder
