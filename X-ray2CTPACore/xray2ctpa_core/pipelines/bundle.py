@@ -1,0 +1,279 @@
+"""What a bundle says about itself (`bundle.json`) and whether its files are the ones it names."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar, get_origin, get_type_hints
+
+from xray2ctpa_core import config
+from xray2ctpa_core.errors import BundleError, ConfigError
+
+T = TypeVar("T")
+
+BUNDLE_SCHEMA_VERSION = "1.0"
+BUNDLE_FILE = "bundle.json"
+CONDITIONINGS = ("spatial", "global")
+#: Nothing else is ever loaded from a bundle: no pickle, no code.
+ALLOWED_SUFFIXES = (".safetensors", ".json")
+ALLOWED_NAMES = ("README.md",)
+REINSTALL_HINT = "Fetch or install the bundle again; do not use these weights."
+
+
+@dataclass(frozen=True)
+class GeometryRule:
+    """Where the generated voxels lie.
+
+    Attributes:
+        grid: (D, H, W) voxels of the output.
+        mean_frame_side_mm: side of the frontal frame in mm where a radiograph carries no spacing.
+        depth_fraction: antero-posterior extent over the frame's side.
+        source_to_detector_mm, detector_to_centre_mm: radiographic geometry, for magnification.
+    """
+
+    grid: tuple[int, ...]
+    mean_frame_side_mm: float
+    depth_fraction: float
+    source_to_detector_mm: float
+    detector_to_centre_mm: float
+
+
+@dataclass(frozen=True)
+class CXRPreprocessing:
+    """How a radiograph becomes network input: frame margin, pixels along a side, normalisation's name."""
+
+    frame_margin: float
+    frame_pixels: int
+    normalisation: str
+
+
+@dataclass(frozen=True)
+class SamplingDefaults:
+    """Scheduler name, steps and samples used where the caller says nothing."""
+
+    scheduler: str
+    steps: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class LatentStatistics:
+    """Mean and standard deviation of each latent channel over the training set."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PEOperatingPoint:
+    """Operating point of the PE classifier, on calibrated probabilities.
+
+    Attributes:
+        threshold: probability in (0, 1) from which a case counts as positive.
+        platt_a, platt_b: p = sigmoid(a * logit + b) (Platt 1999); 1 and 0 leave the logit as it is.
+        calibrated: whether a and b were fitted on held-out patients.
+    """
+
+    threshold: float
+    platt_a: float
+    platt_b: float
+    calibrated: bool
+
+
+@dataclass(frozen=True)
+class BundleInfo:
+    """Everything `bundle.json` holds, apart from its own digest.
+
+    Attributes:
+        hu_window: (lower, upper) HU that map to [-1, 1].
+        conditioning: "spatial" or "global" (design, section 6).
+        metrics: measured numbers by name, as printed in the model card.
+        files: SHA-256 of every other file of the bundle, by POSIX path inside the folder.
+    """
+
+    name: str
+    version: str
+    licence: str
+    trained_on: str
+    intended_use: str
+    is_demonstration: bool
+    hu_window: tuple[float, ...]
+    conditioning: str
+    geometry: GeometryRule
+    cxr: CXRPreprocessing
+    sampling: SamplingDefaults
+    latents: LatentStatistics
+    pe: PEOperatingPoint
+    metrics: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    schema_version: str = BUNDLE_SCHEMA_VERSION
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the whole bundle: of every field, and through ``files`` of every file."""
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def read_bundle_json(folder: Path) -> BundleInfo:
+    """Parses ``folder``/bundle.json; raises BundleError if it is absent, damaged or incompatible."""
+    path = Path(folder) / BUNDLE_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"Expected a bundle (a folder with {BUNDLE_FILE}), got {folder} without it.",
+            "Name a folder that save_pretrained and write_bundle_json wrote.",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"Cannot read {path}: {error}.", REINSTALL_HINT) from error
+    info, digest = _parse(values, path)
+    if digest != info.sha256:
+        raise BundleError(f"{path} was changed after it was written: its digest differs.", REINSTALL_HINT)
+    return info
+
+
+def parse_bundle(values: Mapping[str, Any], source: str = BUNDLE_FILE) -> BundleInfo:
+    """Builds a BundleInfo from the JSON object ``values``; raises BundleError naming the wrong field."""
+    if not isinstance(values, Mapping):
+        raise BundleError(f"{source} must hold a JSON object, got {type(values).__name__}.", REINSTALL_HINT)
+    _check_schema_version(values.get("schema_version"), source)
+    info = _build(BundleInfo, values, source)
+    _check_ranges(info, source)
+    return info
+
+
+def verify_bundle(folder: Path) -> BundleInfo:
+    """Recomputes the SHA-256 of every file of the bundle and compares it with bundle.json.
+
+    Returns:
+        The parsed bundle.json.
+
+    Raises:
+        BundleError: names the missing, extra, changed and forbidden files.
+    """
+    folder = Path(folder)
+    info = read_bundle_json(folder)
+    present = set(_files(folder))
+    problems = {
+        "missing": sorted(set(info.files) - present),
+        "not in bundle.json": sorted(present - set(info.files)),
+        "changed": sorted(n for n in present & set(info.files) if _sha256(folder / n) != info.files[n]),
+    }
+    found = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems.items() if names)
+    if found:
+        raise BundleError(f"Bundle {folder} is damaged or was changed ({found}).", REINSTALL_HINT)
+    return info
+
+
+def write_bundle_json(folder: Path, info: BundleInfo) -> BundleInfo:
+    """Writes bundle.json for the files now in ``folder``, replacing ``info.files`` by their hashes.
+
+    Returns:
+        The information as written. Raises BundleError if the folder holds a file of a forbidden kind.
+    """
+    folder = Path(folder)
+    values = asdict(info) | {"files": {name: _sha256(folder / name) for name in _files(folder)}}
+    written = parse_bundle(json.loads(json.dumps(values)))
+    text = json.dumps(asdict(written) | {"sha256": written.sha256}, indent=2)
+    config.write_text_atomically(folder / BUNDLE_FILE, text + "\n")
+    return written
+
+
+def _parse(values: Any, path: Path) -> tuple[BundleInfo, str]:
+    if not isinstance(values, dict):
+        raise BundleError(f"{path} must hold a JSON object, got {type(values).__name__}.", REINSTALL_HINT)
+    digest = values.pop("sha256", "")
+    return parse_bundle(values, str(path)), str(digest)
+
+
+def _check_schema_version(version: Any, source: str) -> None:
+    expected = BUNDLE_SCHEMA_VERSION.split(".")[0]
+    if not isinstance(version, str) or version.split(".")[0] != expected:
+        raise BundleError(
+            f"{source} has schema version {version!r}, this program reads {expected}.x.",
+            "Use a bundle and a program of the same generation.",
+        )
+
+
+def _build(cls: type[T], values: Any, source: str) -> T:
+    """Dataclass ``cls`` from ``values``, sections first; every failure becomes a BundleError."""
+    if not isinstance(values, Mapping):
+        raise BundleError(f"{source}: expected an object, got {type(values).__name__}.", REINSTALL_HINT)
+    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    missing = sorted(known - set(values))
+    if missing:
+        raise BundleError(f"{source} lacks {', '.join(missing)}.", REINSTALL_HINT)
+    built = dict(values)
+    for key, hint in get_type_hints(cls).items():
+        if hasattr(hint, "__dataclass_fields__"):
+            built[key] = _build(hint, values[key], f"{source}: {key}")
+        elif get_origin(hint) is dict and not isinstance(values[key], dict):
+            raise BundleError(f"{source}: {key} needs an object, got {values[key]!r}.", REINSTALL_HINT)
+        elif get_origin(hint) is tuple:
+            built[key] = _numbers(values[key], hint, f"{source}: {key}")
+    try:
+        return config.from_mapping(cls, built)
+    except ConfigError as error:
+        raise BundleError(f"{source}: {error.message}", error.hint) from error
+
+
+def _numbers(value: Any, hint: Any, where: str) -> tuple[Any, ...]:
+    element = hint.__args__[0]
+    accepted = (int,) if element is int else (int, float)
+    if not isinstance(value, list | tuple) or not all(type(v) in accepted for v in value):
+        raise BundleError(f"{where} needs a list of {element.__name__}, got {value!r}.", REINSTALL_HINT)
+    return tuple(element(v) for v in value)
+
+
+def _check_ranges(info: BundleInfo, source: str) -> None:
+    """Raises BundleError for the first value that no pipeline could use."""
+    lengths = (info.geometry.mean_frame_side_mm, info.geometry.depth_fraction, info.cxr.frame_margin)
+    distances = (info.geometry.source_to_detector_mm, info.geometry.detector_to_centre_mm)
+    numbers = [*info.hu_window, *info.latents.mean, *info.latents.std, info.pe.platt_a, info.pe.platt_b]
+    grid = info.geometry.grid
+    channels = len(info.latents.mean)
+    rules = {
+        "every number must be finite": all(map(math.isfinite, [*numbers, *lengths, *distances])),
+        "geometry.grid needs three sizes of at least 1": len(grid) == 3 and min(grid) > 0,
+        "hu_window needs lower < upper": len(info.hu_window) == 2 and info.hu_window[0] < info.hu_window[1],
+        f"conditioning must be one of {CONDITIONINGS}": info.conditioning in CONDITIONINGS,
+        "sizes and distances must be positive": min(*lengths, *distances, info.cxr.frame_pixels) > 0,
+        "source_to_detector_mm must exceed detector_to_centre_mm": distances[0] > distances[1],
+        "steps and samples must be at least 1": min(info.sampling.steps, info.sampling.samples) > 0,
+        "latents.mean and latents.std need one number a channel": 0 < channels == len(info.latents.std),
+        "latents.std must be positive": all(s > 0 for s in info.latents.std),
+        "pe.threshold must lie between 0 and 1": 0 < info.pe.threshold < 1,
+        "files must be relative paths inside the bundle": all(map(_is_inside, info.files)),
+    }
+    for rule, holds in rules.items():
+        if not holds:
+            raise BundleError(f"{source}: {rule}.", REINSTALL_HINT)
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name
+
+
+def _files(folder: Path) -> list[str]:
+    """POSIX paths of every file of the bundle but bundle.json; raises BundleError for forbidden kinds."""
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir())
+    names = [name for name in names if name != BUNDLE_FILE]
+    forbidden = [n for n in names if not n.endswith(ALLOWED_SUFFIXES) and n not in ALLOWED_NAMES]
+    if forbidden:
+        raise BundleError(
+            f"A bundle holds only safetensors, JSON and README.md, got {', '.join(forbidden)} in {folder}.",
+            "Remove the other files, or convert published weights with `xray2ctpa convert`.",
+        )
+    return names
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleError(f"Cannot read {path}: {error}.", REINSTALL_HINT) from error

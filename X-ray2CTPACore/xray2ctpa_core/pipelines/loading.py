@@ -1,0 +1,79 @@
+"""From what a user names (embedded bundle, folder or Hub id) to a verified folder on this disk."""
+
+import os
+import re
+from pathlib import Path
+
+from xray2ctpa_core.errors import BundleError
+from xray2ctpa_core.pipelines.bundle import BundleInfo, verify_bundle
+
+#: Folder, or several separated as in PATH, in which bundles lie that were fetched beforehand, as
+#: NAME, OWNER/NAME or OWNER/NAME@REVISION. Searched before the Hub, for places without a network.
+OFFLINE_FOLDERS_VARIABLE = "XRAY2CTPA_BUNDLES"
+EMBEDDED = Path(__file__).resolve().parents[1] / "bundles"
+HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+?)(?:@(?P<revision>[\w.-]+))?")
+HUB_PATTERNS = ["*.safetensors", "*.json", "README.md"]
+
+
+def load_bundle(name: str | os.PathLike[str], revision: str | None = None) -> tuple[Path, BundleInfo]:
+    """Finds the bundle and verifies every file of it; raises BundleError if either fails."""
+    folder = resolve_bundle(name, revision)
+    return folder, verify_bundle(folder)
+
+
+def resolve_bundle(name: str | os.PathLike[str], revision: str | None = None) -> Path:
+    """The folder of the bundle that ``name`` stands for; contents are not checked here.
+
+    Args:
+        name: an embedded bundle ("virtual-thorax"), a folder, or a Hub id "owner/name@revision". The
+            network is reached only for a Hub id that is in none of the folders of XRAY2CTPA_BUNDLES.
+        revision: of a Hub id, where ``name`` does not carry it: a commit or tag.
+
+    Raises:
+        BundleError: no such bundle, no revision for a Hub id, or the Hub cannot be reached.
+    """
+    text = os.fspath(name)
+    if text in embedded_bundles():
+        return EMBEDDED / text
+    if text and Path(text).expanduser().is_dir():
+        return Path(text).expanduser()
+    match = HUB_ID.fullmatch(text)
+    revision = revision or (match["revision"] if match else None)
+    for parent in filter(None, os.environ.get(OFFLINE_FOLDERS_VARIABLE, "").split(os.pathsep)):
+        for candidate in (text, f"{match['repo']}@{revision}" if match else text):
+            if text and (Path(parent) / candidate).is_dir():
+                return Path(parent) / candidate
+    if match is None:
+        raise BundleError(
+            f"Expected an embedded bundle ({', '.join(embedded_bundles()) or 'none is installed'}), a folder "
+            f"or a Hub id, got {text!r}.",
+            "Check the name or path given to --bundle.",
+        )
+    if revision is None:
+        raise BundleError(
+            f"No folder {text!r} here, and a Hub bundle needs a pinned revision, got none.",
+            f"Write {text}@COMMIT, so that the same weights are loaded every time.",
+        )
+    return _download(match["repo"], revision)
+
+
+def embedded_bundles() -> list[str]:
+    """Names of the bundles that came with the package."""
+    if not EMBEDDED.is_dir():
+        return []
+    return sorted(p.name for p in EMBEDDED.iterdir() if (p / "bundle.json").is_file())
+
+
+def _download(repo: str, revision: str) -> Path:
+    """Snapshot of a Hub repository at ``revision``, from the local cache where it is there."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=HUB_PATTERNS))
+    except Exception as error:  # the Hub's client raises errors of many libraries; each means the same here
+        raise BundleError(
+            f"Cannot fetch bundle {repo} at revision {revision} from the Hugging Face Hub "
+            f"({type(error).__name__}).",
+            f"Check name, revision and network, or put the folder {repo} in a folder named by "
+            f"{OFFLINE_FOLDERS_VARIABLE}.",
+        ) from error
