@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.metrics.calibration import (
+    Calibration,
+    brier,
+    expected_calibration_error,
+    fit_platt,
+    fit_temperature,
+)
+
+
+@pytest.fixture
+def overconfident() -> tuple[np.ndarray, np.ndarray]:
+    """4000 labels drawn at sigmoid(logit / 3 + 0.5)."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 4, 4000)
+    return logits, (rng.random(4000) < 1 / (1 + np.exp(-(logits / 3 + 0.5)))).astype(int)
+
+
+def test_platt_finds_the_slope_and_intercept_that_made_the_labels(overconfident):
+    fit = fit_platt(*overconfident)
+    assert fit.slope == pytest.approx(1 / 3, abs=0.03)
+    assert fit.intercept == pytest.approx(0.5, abs=0.1)
+
+
+def test_platt_is_that_of_scikit_learn(overconfident):
+    from sklearn.linear_model import LogisticRegression
+
+    logits, labels = overconfident
+    model = LogisticRegression(C=1e9).fit(logits[:, None], labels)
+    fit = fit_platt(logits, labels)
+    assert fit.slope == pytest.approx(float(model.coef_[0, 0]), abs=2e-3)
+    assert fit.intercept == pytest.approx(float(model.intercept_[0]), abs=2e-3)
+
+
+def test_platt_stays_finite_where_classes_are_separable():
+    fit = fit_platt(np.array([-2.0, -1.0, 1.0, 2.0]), np.array([0, 0, 1, 1]))
+    assert 0 < fit.slope < 100
+    assert 0.5 < fit.probability(np.array([2.0]))[0] < 1
+
+
+def test_temperature_cools_overconfidence_and_keeps_the_middle(overconfident):
+    logits, labels = overconfident
+    fit = fit_temperature(logits, labels)
+    assert fit.slope == pytest.approx(1 / 3, abs=0.05)
+    assert fit.probability(np.array([0.0]))[0] == 0.5
+
+
+def test_calibration_lowers_brier_and_ece(overconfident):
+    logits, labels = overconfident
+    raw, fitted = Calibration().probability(logits), fit_platt(logits, labels).probability(logits)
+    assert brier(fitted, labels) < brier(raw, labels)
+    assert expected_calibration_error(fitted, labels) < 0.03 < expected_calibration_error(raw, labels)
+
+
+def test_brier_by_hand():
+    assert brier(np.array([0.0, 0.5]), np.array([0, 1])) == 0.125
+
+
+def test_ece_by_hand():
+    # bin of 0.9: rate 1/2, gap 0.4, half of the patients; bin of 0.2: rate 0, gap 0.2, the other half
+    probabilities, labels = np.array([0.9, 0.9, 0.2, 0.2]), np.array([1, 0, 0, 0])
+    assert expected_calibration_error(probabilities, labels) == pytest.approx(0.3)
+
+
+def test_a_probability_of_1_falls_in_the_last_bin():
+    assert expected_calibration_error(np.array([1.0, 0.0]), np.array([1, 0])) == 0
+
+
+def test_one_class_or_no_probability_is_refused():
+    with pytest.raises(InputError, match="both present"):
+        fit_platt(np.zeros(3), np.ones(3))
+    with pytest.raises(InputError, match=r"\[0, 1\]"):
+        expected_calibration_error(np.array([1.5, 0.0]), np.array([1, 0]))

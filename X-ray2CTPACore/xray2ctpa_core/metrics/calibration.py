@@ -1,0 +1,89 @@
+"""Whether probabilities mean what they say: Platt and temperature scaling, Brier score, ECE."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import expit
+
+from xray2ctpa_core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Logit -> probability ``sigmoid(slope * logit + intercept)``; slope 1, intercept 0 change nothing."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def probability(self, logits: np.ndarray) -> np.ndarray:
+        """Probabilities in [0, 1], the shape of ``logits``."""
+        return expit(self.slope * np.asarray(logits, dtype=np.float64) + self.intercept)
+
+
+def fit_platt(logits: np.ndarray, labels: np.ndarray) -> Calibration:
+    """Slope and intercept of Platt 1999 by maximum likelihood on his smoothed targets.
+
+    The targets (N+ + 1) / (N+ + 2) and 1 / (N- + 2) keep the fit finite where classes are separable.
+
+    Args:
+        logits: (N,) finite.
+        labels: (N,) 0 or 1, both present.
+    """
+    logits, labels = _checked(logits, labels)
+    positives, negatives = labels.sum(), (1 - labels).sum()
+    targets = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    scale = float(np.abs(logits).max()) or 1.0
+
+    def loss(parameters: np.ndarray) -> float:
+        return _cross_entropy(parameters[0] * logits / scale + parameters[1], targets)
+
+    fit = minimize(loss, x0=np.array([scale, 0.0]), method="BFGS")
+    return Calibration(slope=float(fit.x[0] / scale), intercept=float(fit.x[1]))
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> Calibration:
+    """Temperature scaling (Guo et al. 2017): slope 1 / T in [1/20, 20] by maximum likelihood, intercept 0."""
+    logits, labels = _checked(logits, labels)
+    bound = float(np.log(20.0))
+    fit = minimize_scalar(
+        lambda log_slope: _cross_entropy(np.exp(log_slope) * logits, labels),
+        bounds=(-bound, bound),
+        method="bounded",
+    )
+    return Calibration(slope=float(np.exp(fit.x)))
+
+
+def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Mean squared difference of probability and label (Brier 1950): 0 best, 0.25 for always 0.5."""
+    probabilities, labels = _checked(probabilities, labels)
+    return float(np.square(probabilities - labels).mean())
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
+    """Mean over patients of |mean probability - observed rate| of their equally wide bin (Guo et al. 2017).
+
+    Args:
+        probabilities: (N,) in [0, 1].
+        labels: (N,) 0 or 1, both present.
+        bins: number of bins over [0, 1].
+    """
+    probabilities, labels = _checked(probabilities, labels)
+    if probabilities.min() < 0 or probabilities.max() > 1:
+        raise InputError("Probabilities must lie in [0, 1].")
+    index = np.minimum((probabilities * bins).astype(int), bins - 1)
+    gaps = np.abs(np.bincount(index, probabilities - labels, minlength=bins))
+    return float(gaps.sum() / len(labels))
+
+
+def _cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
+    return float(np.mean(np.logaddexp(0, logits) - targets * logits))
+
+
+def _checked(values: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    values, labels = np.asarray(values, dtype=np.float64), np.asarray(labels)
+    if values.ndim != 1 or values.shape != labels.shape or not np.isfinite(values).all():
+        raise InputError(f"Expected finite (N,) values and labels, got {values.shape} and {labels.shape}.")
+    if set(np.unique(labels).tolist()) != {0, 1}:
+        raise InputError(f"Labels must be 0 and 1, both present, got {np.unique(labels).tolist()[:5]}.")
+    return values, labels.astype(np.float64)
