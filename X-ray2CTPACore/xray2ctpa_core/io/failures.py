@@ -1,0 +1,56 @@
+"""One place where the exceptions of image decoders become errors that a user can act on."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from xray2ctpa_core.errors import DeviceError, InputError, XRay2CTPAError
+
+_REASON_LENGTH = 160
+
+
+@contextmanager
+def reading(path: Path, form: str) -> Iterator[None]:
+    """Runs third-party decoding of ``path``; what it raises becomes an InputError.
+
+    Decoders raise almost anything on damaged bytes (struct.error, KeyError, SyntaxError, ...), hence the
+    broad clause; warnings about harmless irregularities in headers are not passed on.
+
+    Args:
+        path: the file being read.
+        form: what it was read as, for the message ("DICOM").
+
+    Raises:
+        InputError: the file is unreadable as ``form``.
+        DeviceError: it does not fit in memory.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except XRay2CTPAError:
+        raise
+    except MemoryError as error:
+        raise DeviceError(
+            f"Expected {path.name} to fit in memory, got no room for it.",
+            "Close other programs or give a smaller image.",
+        ) from error
+    except PermissionError as error:
+        raise InputError(
+            f"Expected a readable file, got no permission to read {path}.",
+            "Change its permissions or copy it.",
+        ) from error
+    except FileNotFoundError as error:
+        raise InputError(f"Expected a file, got {path}, which does not exist.", "Check the path.") from error
+    except Exception as error:
+        raise InputError(
+            f"Expected a {form} file, got {path.name}, which cannot be read as one: {_reason(error)}.",
+            "The file is truncated, damaged or of another kind than its name says: export it again.",
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first telling line of an error, without ITK's source locations and a closing full stop."""
+    text = str(error).rpartition("ERROR:")[2].strip() or type(error).__name__
+    return text.splitlines()[0][:_REASON_LENGTH].rstrip(". ")

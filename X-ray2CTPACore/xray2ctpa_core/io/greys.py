@@ -1,0 +1,92 @@
+"""Greys of a film: colour to luminance, any scale to [0, 1], pixels to squares."""
+
+import numpy as np
+from PIL import Image
+
+from xray2ctpa_core.errors import InputError
+
+#: Greys below and above these percentiles are saturated: dead pixels, burned-in letters, direct exposure.
+SCALE_PERCENTILES = (0.5, 99.5)
+#: ITU-R BT.601 weights of red, green and blue.
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)
+#: A pixel has colour where its channels differ by more than this share of the range; JPEG's noise stays below.
+COLOUR_DIFFERENCE = 0.1
+#: Share of coloured pixels from which an image is said to have colour; a caption or a cross-hair stays below.
+COLOUR_SHARE = 0.05
+#: Pixels count as square up to this relative difference of their sides.
+SQUARE_TOLERANCE = 0.005
+
+
+def luminance(rgb: np.ndarray, full_scale: float) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Grey of a colour image, and a sentence where it has real colour.
+
+    Args:
+        rgb: (H, W, 3) red, green, blue.
+        full_scale: value of the brightest channel (255 or 65535).
+
+    Returns:
+        (H, W) float32 in the units of ``rgb``, and notes (none for a grey image stored in three channels).
+    """
+    # 16-bit channels must not wrap around when subtracted.
+    difference = rgb.max(axis=2).astype(np.float32) - rgb.min(axis=2)
+    share = float((difference > COLOUR_DIFFERENCE * full_scale).mean())
+    notes: tuple[str, ...] = ()
+    if share > COLOUR_SHARE:
+        notes = (f"{share:.0%} of the pixels have colour, a radiograph is grey; their luminance was taken.",)
+    if not difference.any():
+        return rgb[..., 0].astype(np.float32), notes
+    return rgb.astype(np.float32) @ np.asarray(LUMA_WEIGHTS, np.float32), notes
+
+
+def scale_to_unit(values: np.ndarray, padding: np.ndarray | None, name: str) -> np.ndarray:
+    """Greys between the SCALE_PERCENTILES of the film itself, as (H, W) float32 in [0, 1]; padding becomes 0.
+
+    Args:
+        values: (H, W), any real dtype.
+        padding: (H, W) bool, True where no film is, or None.
+        name: for messages.
+
+    Raises:
+        InputError: a NaN or an infinity, or one grey throughout.
+    """
+    values = values.astype(np.result_type(values.dtype, np.float32), copy=False)
+    unusable = int(values.size - np.count_nonzero(np.isfinite(values)))
+    if unusable:
+        raise InputError(
+            f"Expected finite pixels, got {unusable} NaN or infinite of {values.size} in {name}.",
+            "Export the image again, with the missing pixels filled.",
+        )
+    exposed = values if padding is None else values[~padding]
+    low, high = np.percentile(exposed, SCALE_PERCENTILES) if exposed.size else (0.0, 0.0)
+    if not high > low:
+        raise InputError(
+            f"Expected a radiograph, got the blank image {name}: one grey, {float(low):g}, in 99 % of its pixels.",
+            "Check that the export of the image was complete.",
+        )
+    pixels = np.clip((values - low) / (high - low), 0.0, 1.0).astype(np.float32)
+    if padding is not None:
+        pixels[padding] = 0.0
+    return pixels
+
+
+def has_contrast(values: np.ndarray) -> bool:
+    """Whether ``scale_to_unit`` would find more than one grey in finite ``values``."""
+    low, high = np.percentile(values, SCALE_PERCENTILES)
+    return bool(high > low)
+
+
+def with_square_pixels(pixels: np.ndarray, aspect: float) -> np.ndarray:
+    """Resamples (linearly) the coarser axis of (H, W) float32 ``pixels`` so that pixels become square.
+
+    Args:
+        pixels: (H, W) float32.
+        aspect: height of a pixel over its width.
+    """
+    if abs(aspect - 1.0) <= SQUARE_TOLERANCE:
+        return pixels
+    rows, columns = pixels.shape
+    if aspect > 1.0:
+        rows = round(rows * aspect)
+    else:
+        columns = round(columns / aspect)
+    return np.asarray(Image.fromarray(pixels).resize((columns, rows), Image.Resampling.BILINEAR))

@@ -1,0 +1,114 @@
+"""NIfTI, NRRD and MetaImage files: voxels and their place in LPS. The RAS of NIfTI ends here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.failures import reading
+
+_NIFTI_SUFFIXES = (".nii", ".nii.gz")
+_ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_META_HEADER_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class GridHeader:
+    """What a file says before its voxels are read.
+
+    Attributes:
+        size: voxels along (i, j, k) and further axes, at least two numbers.
+        channels: values in a voxel (3 for colour).
+        affine: (4, 4) float64, voxel index (i, j, k, 1) to LPS mm.
+        oriented: False where a NIfTI header leaves the orientation unknown (both codes 0).
+    """
+
+    size: tuple[int, ...]
+    channels: int
+    affine: np.ndarray
+    oriented: bool
+
+
+def is_grid_file(path: Path) -> bool:
+    """Whether the suffix says NIfTI, NRRD or MetaImage."""
+    return path.name.lower().endswith(_NIFTI_SUFFIXES + _ITK_SUFFIXES)
+
+
+def read_grid_header(path: Path) -> GridHeader:
+    """Reads the header alone; raises InputError for a damaged file or one of another kind."""
+    with reading(path, "NIfTI, NRRD or MetaImage"):
+        if path.name.lower().endswith(_NIFTI_SUFFIXES):
+            return _nifti_header(nib.load(path))
+        return _itk_header(_itk_reader(path))
+
+
+def read_grid_array(path: Path) -> np.ndarray:
+    """Voxels with axes (i, j, k, ...), colour channels last, as stored (NIfTI: scaled to real values).
+
+    Raises:
+        InputError: a damaged file, or complex numbers.
+    """
+    with reading(path, "NIfTI, NRRD or MetaImage"):
+        if path.name.lower().endswith(_NIFTI_SUFFIXES):
+            array = np.asarray(nib.load(path).dataobj)
+            if array.dtype.names:
+                array = np.stack([array[name] for name in array.dtype.names], axis=-1)
+        else:
+            reader = _itk_reader(path)
+            _check_complete(path, reader)
+            image = reader.Execute()
+            array = sitk.GetArrayFromImage(image)
+            axes = tuple(reversed(range(image.GetDimension())))
+            array = array.transpose((*axes, *range(len(axes), array.ndim)))
+        if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+            raise InputError(
+                f"Expected real voxels, got {array.dtype} in {path.name}.", "Export grey values."
+            )
+        return array
+
+
+def _nifti_header(image: "nib.spatialimages.SpatialImage") -> GridHeader:
+    names = image.get_data_dtype().names
+    codes = int(image.header["qform_code"]), int(image.header["sform_code"])
+    affine = _RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64)
+    size = tuple(int(n) for n in image.shape)
+    return GridHeader(size + (1,) * (2 - len(size)), len(names) if names else 1, affine, any(codes))
+
+
+def _itk_reader(path: Path) -> "sitk.ImageFileReader":
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return reader
+
+
+def _itk_header(reader: "sitk.ImageFileReader") -> GridHeader:
+    """ITK is LPS already; axes beyond its file's dimension are filled up to three."""
+    dimension = reader.GetDimension()
+    spatial = min(dimension, 3)
+    direction = np.reshape(reader.GetDirection(), (dimension, dimension))[:spatial, :spatial]
+    affine = np.eye(4)
+    affine[:spatial, :spatial] = direction * np.asarray(reader.GetSpacing()[:spatial])
+    affine[:spatial, 3] = reader.GetOrigin()[:spatial]
+    return GridHeader(tuple(reader.GetSize()), reader.GetNumberOfComponents(), affine, oriented=True)
+
+
+def _check_complete(path: Path, reader: "sitk.ImageFileReader") -> None:
+    """Finds a cut MetaImage by its length, since ITK writes to stderr when it meets its end."""
+    if path.suffix.lower() != ".mha":
+        return
+    with path.open("rb") as file:
+        header = file.read(_META_HEADER_BYTES).lower().replace(b" ", b"")
+    if b"compresseddata=true" in header:
+        return
+    item_bytes = sitk.GetArrayFromImage(sitk.Image([1] * 2, reader.GetPixelID())).itemsize
+    expected = int(np.prod(reader.GetSize(), dtype=np.int64)) * reader.GetNumberOfComponents() * item_bytes
+    if path.stat().st_size < expected:
+        raise InputError(
+            f"Expected at least {expected} bytes, got {path.stat().st_size} in {path.name}: it is truncated.",
+            "Export the file again.",
+        )

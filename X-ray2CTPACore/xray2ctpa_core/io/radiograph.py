@@ -1,0 +1,118 @@
+"""Reads one frontal chest radiograph from any supported file into a Radiograph."""
+
+import hashlib
+import math
+import stat
+from pathlib import Path
+
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io import grid_file
+from xray2ctpa_core.io.dicom import is_dicom, read_dicom_film
+from xray2ctpa_core.io.dicom_folder import choose_frontal_file
+from xray2ctpa_core.io.failures import reading
+from xray2ctpa_core.io.film import Film, check_film_size
+from xray2ctpa_core.io.greys import SQUARE_TOLERANCE, scale_to_unit, with_square_pixels
+from xray2ctpa_core.io.grid_film import read_grid_film
+from xray2ctpa_core.io.raster import is_raster, read_raster_film
+from xray2ctpa_core.volume import Radiograph
+
+#: A film's longer side in mm; a spacing that makes it shorter or longer is a placeholder.
+PLAUSIBLE_LONGER_SIDE_MM = (80.0, 800.0)
+#: Pixels further from square than this are a broken header, not a detector.
+MAX_ASPECT = 4.0
+_FORMS = "DICOM, PNG, JPEG, TIFF, NIfTI, NRRD and MetaImage"
+
+
+def read_radiograph(path: Path) -> Radiograph:
+    """Reads the radiograph in ``path``.
+
+    Args:
+        path: DICOM file, or folder with the DICOM files of an examination (CR, DX, RF; MONOCHROME1 and 2,
+            compressed too); PNG, JPEG or TIFF (8 or 16 bit, grey or colour, with or without alpha); or
+            single-slice NIfTI, NRRD or MetaImage (.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd).
+
+    Returns:
+        Pixels on a square grid, scaled to [0, 1] between percentiles of the film; spacing where the file
+        states a credible one; in ``notes``, what was changed or doubted. ``sha256`` is that of the file's
+        bytes (of the chosen file of a folder).
+
+    Raises:
+        InputError: the path is missing, unreadable, no image of these forms, damaged, blank, too small or
+            too large, a volume, several frames, or not a projection radiograph.
+        DeviceError: the image does not fit in memory.
+    """
+    path = Path(path)
+    with reading(path, "image"):
+        if _is_folder(path):
+            path = choose_frontal_file(path)
+        digest = _sha256(path)
+        film = _read_film(path)
+        return _to_radiograph(film, path.name, digest)
+
+
+def _is_folder(path: Path) -> bool:
+    mode = path.stat().st_mode
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        raise InputError(f"Expected a file or a folder, got {path}, which is neither.", "Give an image file.")
+    return stat.S_ISDIR(mode)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_film(path: Path) -> Film:
+    """Finds the form by content first, by suffix where content has no mark, and reads it."""
+    if is_dicom(path):
+        return read_dicom_film(path)
+    if is_raster(path):
+        return read_raster_film(path)
+    if grid_file.is_grid_file(path):
+        return read_grid_film(path)
+    raise InputError(
+        f"Expected {_FORMS}, got {path.name} of an unknown form.", "Export the radiograph as DICOM or PNG."
+    )
+
+
+def _to_radiograph(film: Film, name: str, digest: str) -> Radiograph:
+    """Brings greys to [0, 1] and pixels to squares."""
+    rows, columns = film.values.shape
+    check_film_size(rows, columns, name)
+    notes = list(film.notes)
+    spacing, source = _credible_spacing(film, notes)
+    pixels = scale_to_unit(film.values, film.padding, name)
+    aspect = _credible_aspect(film.aspect, notes)
+    if abs(aspect - 1.0) > SQUARE_TOLERANCE:
+        check_film_size(round(rows * max(aspect, 1.0)), round(columns / min(aspect, 1.0)), name)
+        pixels = with_square_pixels(pixels, aspect)
+        notes.append(f"Pixels {aspect:.3g} times as high as wide were resampled to squares.")
+        if spacing is not None:
+            spacing = (min(spacing), min(spacing))
+    return Radiograph(
+        pixels, spacing, source, name, digest, film.modality, film.photometric, film.view, tuple(notes)
+    )
+
+
+def _credible_spacing(film: Film, notes: list[str]) -> tuple[tuple[float, float] | None, str]:
+    """The film's spacing unless it makes the film smaller or larger than films are; adds a note then."""
+    if film.spacing_mm is None:
+        return None, "unknown"
+    longer = max(n * s for n, s in zip(film.values.shape, film.spacing_mm, strict=True))
+    low, high = PLAUSIBLE_LONGER_SIDE_MM
+    if not low <= longer <= high or not 1 / MAX_ASPECT <= film.aspect <= MAX_ASPECT:
+        notes.append(
+            f"The {film.spacing_source} of {film.spacing_mm[0]:g} x {film.spacing_mm[1]:g} mm would make the "
+            f"film {longer:.0f} mm long; it was ignored."
+        )
+        return None, "unknown"
+    return film.spacing_mm, film.spacing_source
+
+
+def _credible_aspect(aspect: float, notes: list[str]) -> float:
+    if not math.isfinite(aspect) or not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT:
+        notes.append(
+            f"Pixels {aspect:.3g} times as high as wide are not credible; they were taken as square."
+        )
+        return 1.0
+    return aspect
