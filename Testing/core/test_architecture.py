@@ -187,6 +187,9 @@ def has_effect(node: ast.stmt) -> bool:
     """Whether a module-level statement does something other than to define, import or describe."""
     if isinstance(node, ast.If):
         return any(has_effect(child) for child in [*node.body, *node.orelse])
+    if isinstance(node, ast.Try):
+        handled = [child for handler in node.handlers for child in handler.body]
+        return any(has_effect(child) for child in [*node.body, *handled, *node.orelse, *node.finalbody])
     if isinstance(node, ast.Expr):
         return not isinstance(node.value, ast.Constant)
     if isinstance(node, ast.Assign | ast.AnnAssign):
@@ -212,6 +215,8 @@ def test_importing_a_module_has_no_effect(file):
         ("TABLE = json.loads(Path('x').read_text())", True),
         ("for i in range(3):\n    pass", True),
         ("if True:\n    print('x')", True),
+        ("try:\n    import a\nexcept ImportError:\n    seed(0)", True),
+        ("try:\n    import a\nexcept ImportError:\n    import b as a", False),
         ("T = TypeVar('T')", False),
         ("PATTERN: re.Pattern = re.compile('a')", False),
         ("if TYPE_CHECKING:\n    import torch", False),
