@@ -1,0 +1,65 @@
+"""Runs the lung locator on pictures: numpy in, masks, box and class probabilities out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from xray2ctpa_core.networks.lung_locator import LungLocator
+from xray2ctpa_core.preprocessing.film import content_box
+from xray2ctpa_core.preprocessing.letterbox import letterbox
+from xray2ctpa_core.preprocessing.lung_box import LungShape, lung_shape
+from xray2ctpa_core.volume import FrontalFrame, Radiograph
+
+
+@dataclass(frozen=True)
+class LungLocation:
+    """Where the lungs of a film are.
+
+    Attributes:
+        mask: (2, size, size) bool on the letterboxed film; lung on the image's left, on its right.
+        square: the letterbox: the square in film pixels that ``mask`` covers.
+        shape: box and features in pixels of ``mask``.
+        box: (top, left, bottom, right) of the lungs in film pixels, or None where none was found.
+        class_probabilities: (3,) float64, order preprocessing.lung_box.CLASS_NAMES, sum 1.
+    """
+
+    mask: np.ndarray
+    square: FrontalFrame
+    shape: LungShape
+    box: tuple[float, float, float, float] | None
+    class_probabilities: np.ndarray
+
+
+def locate_lungs(locator: LungLocator, radiograph: Radiograph) -> LungLocation:
+    """Lungs and class of one radiograph; see ``locate_lungs_in`` for several pictures."""
+    return locate_lungs_in(locator, [radiograph.pixels])[0]
+
+
+def locate_lungs_in(locator: LungLocator, pictures: list[np.ndarray]) -> list[LungLocation]:
+    """Lungs and class of each picture (H, W), bright = attenuating, in one pass of the network."""
+    size = int(locator.config["size"])
+    boxed = [letterbox(p, size) for p in pictures]
+    images = torch.from_numpy(np.stack([image for image, _ in boxed]))[:, None]
+    images = images.to(device=locator.device, dtype=locator.dtype)
+    with torch.inference_mode():
+        output = locator(images)
+    masks = (output.mask_logits > 0).cpu().numpy()
+    probabilities = output.class_logits.double().softmax(dim=1).cpu().numpy()
+    return [
+        _location(m, square, c, p)
+        for m, (_, square), p, c in zip(masks, boxed, probabilities, map(content_box, pictures), strict=True)
+    ]
+
+
+def _location(
+    mask: np.ndarray, square: FrontalFrame, content: tuple[int, int, int, int], probabilities: np.ndarray
+) -> LungLocation:
+    step = square.side / mask.shape[-1]
+    corner = np.array([square.top, square.left] * 2)
+    top, left, bottom, right = (np.array(content) - corner) / step
+    shape = lung_shape(mask, (top, left, bottom, right))
+    box = None
+    if shape.box is not None:
+        box = tuple(float(v) for v in np.array(shape.box) * step + corner)
+    return LungLocation(mask, square, shape, box, probabilities)  # type: ignore[arg-type]

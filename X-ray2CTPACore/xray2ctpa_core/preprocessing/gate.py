@@ -1,0 +1,93 @@
+"""The input gate: is this an upright, complete frontal chest film, and what is doubtful about it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xray2ctpa_core.preprocessing.lung_box import CLASS_NAMES, FRONTAL, LungShape
+
+#: Films scoring at least this are read; set so that real films pass and unseen other pictures do not.
+ACCEPT_FROM = 0.5
+#: Below this score an accepted film carries a warning.
+SURE_FROM = 0.8
+#: Width over height of both lungs' box in complete frontal films (435 real outlines: 0.85 to 1.91).
+ASPECT_RANGE = (0.7, 2.1)
+#: Share of the film's square that both lungs cover in complete frontal films.
+AREA_RANGE = (0.05, 0.75)
+#: A film with fewer pixels along its shorter side shows little of the vessels.
+SMALL_FILM = 256
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """The gate's judgement.
+
+    Attributes:
+        is_frontal_cxr: 0 (certainly not) to 1 (certainly an upright, complete frontal chest film).
+        warnings: doubts, in sentences.
+        accepted: whether the film is read without ``--force``.
+    """
+
+    is_frontal_cxr: float
+    warnings: tuple[str, ...]
+    accepted: bool
+
+
+def judge(
+    class_probabilities: np.ndarray,
+    shape: LungShape,
+    film_shape: tuple[int, int],
+    view: str = "unknown",
+    doubts: tuple[str, ...] = (),
+) -> GateReport:
+    """Joins the network's class and the plausibility of its lung masks.
+
+    Args:
+        class_probabilities: (3,) in the order of CLASS_NAMES.
+        shape: features of the lung masks.
+        film_shape: (H, W) of the film in pixels.
+        view: view position that the file states.
+        doubts: sentences about the film found elsewhere; kept in front.
+    """
+    plausible, warnings = plausibility(shape)
+    score = float(class_probabilities[FRONTAL]) * plausible
+    accepted = score >= ACCEPT_FROM
+    sentences = [*doubts, *warnings]
+    if view in ("LL", "RL", "LLD", "RLD", "LLO", "RLO"):
+        sentences.append(f"The file says view position {view}, which is no upright frontal view.")
+    if min(film_shape) < SMALL_FILM:
+        sentences.append(
+            f"The film has only {film_shape[1]} x {film_shape[0]} pixels; fine structures are lost."
+        )
+    if not accepted:
+        likely = CLASS_NAMES[int(np.argmax(class_probabilities))]
+        sentences.append(f"The picture looks like: {likely} (score {score:.2f}, {ACCEPT_FROM} is needed).")
+    elif score < SURE_FROM:
+        sentences.append(f"It is not certain that this is an upright, complete frontal film ({score:.2f}).")
+    return GateReport(score, tuple(sentences), accepted)
+
+
+def plausibility(shape: LungShape) -> tuple[float, list[str]]:
+    """Factor 0..1 on the class probability, and what is odd about the lungs, in sentences."""
+    if shape.box is None:
+        return 0.2, ["No lungs were found."]
+    factor, warnings = 1.0, []
+    low, high = AREA_RANGE
+    for name, height in zip(("right", "left"), shape.heights, strict=True):
+        if height == 0.0:
+            factor *= 0.6
+            warnings.append(f"The patient's {name} lung was not found; it may be opaque or cut off.")
+        elif height < 0.45:
+            warnings.append(f"The patient's {name} lung is seen in part only.")
+    if not low <= sum(shape.areas) <= high:
+        factor *= 0.6
+        warnings.append(
+            f"The lungs cover {sum(shape.areas):.0%} of the picture, {low:.0%} to {high:.0%} is usual."
+        )
+    if not ASPECT_RANGE[0] <= shape.aspect <= ASPECT_RANGE[1]:
+        factor *= 0.6
+        warnings.append(f"The lungs are {shape.aspect:.1f} times as wide as high, which is unusual.")
+    if shape.touching:
+        edges = " and ".join(shape.touching)
+        warnings.append(f"The lungs reach the film's edge ({edges}) and may be cut off.")
+    return factor, warnings

@@ -1,0 +1,91 @@
+"""Lung masks of a film -> the lungs' box and how plausible they are as lungs. Numpy and scipy only."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+#: The locator's classes.
+FRONTAL, OTHER_VIEW, NOT_A_FILM = 0, 1, 2
+CLASS_NAMES = ("upright frontal chest film", "other or incomplete chest view", "not a chest film")
+
+#: Share of each lung's pixels that an edge of its box may leave out: thin spurs do not move the box.
+EDGE_SHARE = 0.004
+
+
+@dataclass(frozen=True)
+class LungShape:
+    """What the masks say, in pixels of the masks' grid.
+
+    Attributes:
+        box: (top, left, bottom, right) of both lungs, or None where none was found.
+        areas: share of the grid covered by the lung on the image's left and on its right.
+        heights: height of each lung over the box's height, 0 where missing.
+        aspect: width over height of the box, 0 where there is none.
+        touching: edges of the content ("top", "bottom", "left", "right") that a lung runs into.
+    """
+
+    box: tuple[float, float, float, float] | None
+    areas: tuple[float, float]
+    heights: tuple[float, float]
+    aspect: float
+    touching: tuple[str, ...]
+
+
+def largest_component(mask: np.ndarray) -> np.ndarray:
+    """(H, W) bool: the largest connected region, holes filled; empty for an empty mask."""
+    regions, count = ndimage.label(mask)
+    if count == 0:
+        return np.zeros(mask.shape, bool)
+    largest = 1 + int(np.argmax(np.bincount(regions.ravel())[1:]))
+    return ndimage.binary_fill_holes(regions == largest)
+
+
+def mask_box(mask: np.ndarray) -> tuple[float, float, float, float] | None:
+    """(top, left, bottom, right) that leaves out EDGE_SHARE of the mask's pixels at each edge, or None."""
+    if not mask.any():
+        return None
+    edges = []
+    for profile in (mask.sum(1), mask.sum(0)):
+        share = np.concatenate([[0.0], np.cumsum(profile) / profile.sum()])
+        at = np.arange(len(share))
+        inner = np.flatnonzero(profile)
+        keep = slice(int(inner[0]), int(inner[-1]) + 2)
+        edges.append(np.interp([EDGE_SHARE, 1 - EDGE_SHARE], share[keep], at[keep]))
+    (top, bottom), (left, right) = edges
+    return float(top), float(left), float(bottom), float(right)
+
+
+def lung_shape(
+    masks: np.ndarray, content: tuple[float, float, float, float] | None = None, least_area: float = 0.004
+) -> LungShape:
+    """Box and features of two lung masks.
+
+    Args:
+        masks: (2, H, W) bool; lung on the image's left, lung on the image's right.
+        content: (top, left, bottom, right) of the film inside the grid; the whole grid if None.
+        least_area: a lung covering a smaller share of the grid counts as missing.
+    """
+    lungs = [largest_component(m) for m in masks]
+    areas = (float(lungs[0].mean()), float(lungs[1].mean()))
+    boxes = [mask_box(m) if a >= least_area else None for m, a in zip(lungs, areas, strict=True)]
+    found = [b for b in boxes if b is not None]
+    if not found:
+        return LungShape(None, areas, (0.0, 0.0), 0.0, ())
+    array = np.array(found)
+    box = (*array[:, :2].min(0), *array[:, 2:].max(0))
+    top, left, bottom, right = (float(v) for v in box)
+    heights = tuple(0.0 if b is None else (b[2] - b[0]) / (bottom - top) for b in boxes)
+    edges = content or (0.0, 0.0, float(masks.shape[1]), float(masks.shape[2]))
+    near = 1.0
+    touching = tuple(
+        name
+        for name, gap in zip(
+            ("top", "left", "bottom", "right"),
+            (top - edges[0], left - edges[1], edges[2] - bottom, edges[3] - right),
+            strict=True,
+        )
+        if gap < near
+    )
+    aspect = (right - left) / (bottom - top)
+    return LungShape((top, left, bottom, right), areas, heights, aspect, touching)  # type: ignore[arg-type]
