@@ -1,0 +1,55 @@
+"""The gate's judgement from class probabilities and lung features."""
+
+import numpy as np
+import pytest
+
+from xray2ctpa_core.preprocessing.gate import judge
+from xray2ctpa_core.preprocessing.lung_box import LungShape
+
+SOUND = LungShape((20, 20, 100, 108), (0.17, 0.16), (1.0, 0.9), 1.1, ())
+FRONTAL = np.array([0.97, 0.02, 0.01])
+
+
+def test_a_sound_frontal_film_passes_without_a_word():
+    report = judge(FRONTAL, SOUND, (2000, 2000))
+    assert report.accepted
+    assert report.warnings == ()
+    assert report.is_frontal_cxr == pytest.approx(0.97)
+
+
+def test_another_picture_is_refused_and_named():
+    report = judge(np.array([0.05, 0.05, 0.9]), SOUND, (2000, 2000))
+    assert not report.accepted
+    assert "not a chest film" in report.warnings[-1]
+
+
+def test_a_frontal_film_without_lungs_is_refused():
+    report = judge(FRONTAL, LungShape(None, (0.0, 0.0), (0.0, 0.0), 0.0, ()), (2000, 2000))
+    assert not report.accepted
+    assert "No lungs were found." in report.warnings
+
+
+@pytest.mark.parametrize(
+    ("shape", "sentence"),
+    [
+        (LungShape((20, 20, 100, 55), (0.17, 0.0), (1.0, 0.0), 0.8, ()), "left lung was not found"),
+        (LungShape((20, 20, 100, 108), (0.17, 0.05), (1.0, 0.3), 1.1, ()), "left lung is seen in part"),
+        (LungShape((20, 20, 100, 108), (0.17, 0.16), (1.0, 0.9), 1.1, ("bottom",)), "film's edge (bottom)"),
+        (LungShape((20, 20, 60, 120), (0.2, 0.2), (1.0, 1.0), 2.5, ()), "2.5 times as wide"),
+    ],
+)
+def test_a_doubt_about_the_lungs_is_a_sentence(shape, sentence):
+    report = judge(FRONTAL, shape, (2000, 2000))
+    assert any(sentence in warning for warning in report.warnings)
+
+
+def test_a_small_film_and_a_stated_lateral_view_are_warned_about():
+    report = judge(FRONTAL, SOUND, (128, 200), view="LL")
+    assert any("200 x 128 pixels" in w for w in report.warnings)
+    assert any("view position LL" in w for w in report.warnings)
+
+
+def test_an_unsure_film_passes_with_a_warning():
+    report = judge(np.array([0.6, 0.3, 0.1]), SOUND, (2000, 2000))
+    assert report.accepted
+    assert "not certain" in report.warnings[-1]
