@@ -4,9 +4,9 @@ import numpy as np
 
 #: Longest side in pixels at which borders are looked for; larger films are read at a stride.
 SEARCH_PIXELS = 512
-#: A line is border when the spread of its inner 84 % is below this share of the film's grey range ...
+#: A line is border when the spread of its inner 80 % is below this share of the film's grey range ...
 LINE_TOLERANCE = 0.03
-LINE_QUANTILES = (0.08, 0.92)
+LINE_QUANTILES = (0.1, 0.9)
 #: ... and what is left keeps at least this share of each side; otherwise nothing is stripped there.
 LEAST_CONTENT = 0.3
 
@@ -15,7 +15,7 @@ def content_box(pixels: np.ndarray) -> tuple[int, int, int, int]:
     """Box of a film without the uniform lines along its four edges.
 
     Black or white padding, collimated margins and a viewer's frame are stripped, also where letters of up
-    to 16 % of a line are burned into them.
+    to 10 % of a line are burned into them.
 
     Args:
         pixels: (H, W) real, any range.

@@ -11,6 +11,8 @@ from xray2ctpa_core.volume import FrontalFrame
 SATURATION = 0.015
 #: ... and each saturated end weighs at most this share of the other pixels in the equalisation.
 SATURATED_SHARE = 0.05
+#: Greys differing by less than this (resampling's rounding) are one grey.
+FLAT = 1e-5
 
 
 def frame_from_lung_box(top: float, left: float, bottom: float, right: float) -> FrontalFrame:
@@ -74,6 +76,8 @@ def equalise(image: np.ndarray, counted: np.ndarray) -> np.ndarray:
     """
     greys = image[counted]
     low, high = float(greys.min()), float(greys.max())
+    if high - low <= FLAT * max(1.0, abs(high)):
+        return np.full(image.shape, 0.5, np.float32)
     margin = SATURATION * (high - low)
     levels, counts = np.unique(greys, return_counts=True)
     weights = counts.astype(np.float64)
