@@ -55,4 +55,3 @@ def gradcam_map(
 def label_map(gradcam: np.ndarray) -> np.ndarray:
     """Grad-CAM (0..1) as uint8 labels of the same shape: 0 nothing, 1 low, 2 medium, 3 high."""
     return np.digitize(gradcam, GRADCAM_LABEL_THRESHOLDS).astype(np.uint8)
-

@@ -1,0 +1,114 @@
+"""`xray2ctpa demo`: the whole way from the radiograph that ships with the package, or from any other."""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from xray2ctpa_core.cli.events import only_events_on_stdout
+from xray2ctpa_core.cli.generate import HYPOTHESIS, add_sampling_arguments, generator_for, stem
+from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, EXIT_DONE
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io import result_files
+
+SAMPLES = Path(__file__).resolve().parents[1] / "samples"
+SAMPLE_CXR = SAMPLES / "demo-patient-cxr.png"
+SAMPLE_CTPA = SAMPLES / "demo-patient-ctpa.nii.gz"
+SAMPLE_FACTS = SAMPLES / "demo-patient.json"
+RESULTS = Path("demo-result")
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declares the subcommand."""
+    parser = subparsers.add_parser(
+        "demo",
+        help="generate from the radiograph that ships with the package",
+        description="Generates from the radiograph of a virtual patient that no model saw, and compares the "
+        "volume with that patient's true CTPA; or from any other radiograph. " + HYPOTHESIS,
+    )
+    parser.add_argument("--cxr", type=Path, metavar="PATH", help="another radiograph")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help=f"result folder (default: one in {RESULTS} here)"
+    )
+    add_sampling_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the subcommand."""
+    source = args.cxr or SAMPLE_CXR
+    if not args.cxr and not SAMPLE_CXR.is_file():
+        raise InputError(
+            f"Expected the sample radiograph {SAMPLE_CXR}, got none.", "Install the package again."
+        )
+    with only_events_on_stdout(args) as reporter:
+        generator = generator_for(args, reporter)
+        target = args.out or default_target(source, generator.info.sha256)
+        content = generator.generate(source, target)
+    if not args.events:
+        agreement = None if args.cxr else agreement_with_truth(target)
+        sys.stdout.write("\n".join(["", *summary(target.absolute(), content, agreement)]) + "\n")
+        show(target / result_files.PREVIEW)
+    return EXIT_DONE
+
+
+def default_target(source: Path, bundle_sha256: str) -> Path:
+    """A folder of its own for every pair of radiograph and bundle, so that no result is in another's way."""
+    pair = hashlib.sha256(f"{source.absolute()} {bundle_sha256}".encode()).hexdigest()
+    return RESULTS / f"{stem(source)}-{pair[:8]}"
+
+
+def agreement_with_truth(folder: Path) -> dict[str, float]:
+    """PSNR in dB and SSIM of the generated volume against the sample patient's true CTPA, -1000..900 HU."""
+    from xray2ctpa_core.io.volumes import read_volume
+    from xray2ctpa_core.metrics.image import psnr, ssim
+
+    generated = read_volume(folder / result_files.CTPA).array
+    truth = read_volume(SAMPLE_CTPA).array
+    return {
+        "psnr_db": psnr(generated, truth, DEFAULT_HU_WINDOW),
+        "ssim": ssim(generated, truth, DEFAULT_HU_WINDOW),
+    }
+
+
+def summary(folder: Path, content: dict[str, Any], agreement: dict[str, float] | None) -> list[str]:
+    """What the demonstration says in the end."""
+    pe, shape = content["pe"], " x ".join(map(str, content["geometry"]["shape"]))
+    side = "at or above" if pe["positive"] else "below"
+    lines = [
+        f"Volume:      {folder / result_files.CTPA} ({shape} voxels, HU)",
+        f"PE score:    {pe['probability']:.2f}, {side} the model's operating point {pe['threshold']:.2f}"
+        + (known_truth() if agreement else ""),
+    ]
+    if agreement:
+        lines.append(
+            f"Agreement:   PSNR {agreement['psnr_db']:.1f} dB, SSIM {agreement['ssim']:.2f} with this "
+            "virtual patient's true CTPA (-1000..900 HU)"
+        )
+    return [
+        *lines,
+        f"Picture:     {folder / result_files.PREVIEW}",
+        "To open it:  drag ctpa.nii.gz and gradcam.nii.gz into 3D Slicer, ITK-SNAP or any other NIfTI viewer",
+        content["notice"],
+    ]
+
+
+def known_truth() -> str:
+    """What is known of the sample patient, as a clause."""
+    has_pe = json.loads(SAMPLE_FACTS.read_text(encoding="utf-8"))["pe"]
+    return f" (this virtual patient has {'' if has_pe else 'no '}PE)"
+
+
+def show(picture: Path) -> None:
+    """Opens the picture where someone at a screen started the command."""
+    screen = (
+        sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
+    if screen and sys.stdout.isatty():
+        from PIL import Image
+
+        with Image.open(picture) as image:
+            image.show()

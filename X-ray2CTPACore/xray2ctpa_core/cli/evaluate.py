@@ -1,0 +1,138 @@
+"""`xray2ctpa evaluate`: bundles on unseen virtual patients and real pairs, beside what they must beat."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from xray2ctpa_core.cli.generate import DEVICES, positive, seed
+from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declares the subcommand."""
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="measure bundles on a cohort",
+        description="Measures bundles on unseen virtual patients: volumes against the patient's own CTPA, "
+        "beside the mean training volume and the volume of the nearest training X-ray; PE from real and "
+        "generated latents and from the X-ray alone, beside the ceiling of the signs; Grad-CAM against "
+        "chance. Prints a report in Markdown.",
+    )
+    parser.add_argument("cohort", type=Path, metavar="COHORT", help="folder made by `xray2ctpa cohort`")
+    parser.add_argument(
+        "--bundle",
+        dest="bundles",
+        action="append",
+        metavar="NAME|DIR|HUB_ID",
+        help=f"bundle to measure; give it again for more (default: {DEFAULT_BUNDLE})",
+    )
+    parser.add_argument(
+        "--train", type=Path, metavar="COHORT", help="cohort of the baselines (default: the same COHORT)"
+    )
+    parser.add_argument("--split", default="test", help="split that is measured on (default: %(default)s)")
+    parser.add_argument(
+        "--train-split",
+        default="train",
+        metavar="SPLIT",
+        help="split of the baselines (default: %(default)s)",
+    )
+    counts = {
+        "images": (60, count, "patients whose volumes are compared"),
+        "multi": (20, count, "how many of them are sampled several times"),
+        "samples": (8, positive, "volumes averaged for those"),
+        "auroc": (200, count, "patients of the PE classification"),
+    }
+    for name, (default, kind, text) in counts.items():
+        parser.add_argument(
+            f"--{name}", type=kind, default=default, metavar="N", help=f"{text} (default: %(default)s)"
+        )
+    parser.add_argument(
+        "--pair",
+        dest="pairs",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a real pair: cxr.png, and ct.npz with ground_truth and published_generated",
+    )
+    parser.add_argument("--steps", type=positive, metavar="N", help="sampling steps (default: the bundle's)")
+    parser.add_argument(
+        "--seed", type=seed, default=0, metavar="S", help="random seed (default: %(default)s)"
+    )
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="also write evaluation.json and evaluation.md there, and rows that a later call goes on from",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the subcommand."""
+    from xray2ctpa_core.pipelines.evaluation.report import markdown
+    from xray2ctpa_core.pipelines.evaluation.run import EvaluationConfig, evaluate
+    from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+
+    config = EvaluationConfig(
+        images=args.images,
+        multi=min(args.multi, args.images),
+        samples=args.samples,
+        auroc=args.auroc,
+        steps=args.steps or 0,
+        seed=args.seed,
+        split=args.split,
+        train_split=args.train_split,
+    )
+    pipelines = [XRay2CTPAPipeline.from_pretrained(name) for name in args.bundles or [DEFAULT_BUNDLE]]
+    with _Bars() as bars:
+        summary = evaluate(
+            args.cohort, args.train or args.cohort, pipelines, config, args.pairs, args.out, bars.show
+        )
+    report = markdown(summary)
+    if args.out is not None:
+        write(args.out, summary, report)
+    sys.stdout.write(report)
+    return EXIT_DONE
+
+
+def write(out: Path, summary: dict[str, object], report: str) -> None:
+    """Writes evaluation.json and evaluation.md into ``out``, each complete or not at all."""
+    from xray2ctpa_core.config import write_text_atomically
+
+    write_text_atomically(out / "evaluation.json", json.dumps(summary, indent=2) + "\n")
+    write_text_atomically(out / "evaluation.md", report)
+
+
+def count(text: str) -> int:
+    """A whole number of at least 0, for argparse."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text}")
+    return value
+
+
+class _Bars:
+    """One progress bar at a time on stderr, named after what is done; none where stderr is no terminal."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._make = tqdm
+        self._name = ""
+        self._bar = tqdm(total=0, disable=True)
+
+    def __enter__(self) -> "_Bars":
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self._bar.close()
+
+    def show(self, name: str, done: int, of: int) -> None:
+        """Moves the bar of ``name`` to ``done`` of ``of``."""
+        if name != self._name:
+            self._bar.close()
+            self._name, self._bar = name, self._make(total=of, desc=name, disable=None, file=sys.stderr)
+        self._bar.update(done - self._bar.n)

@@ -1,0 +1,146 @@
+"""How a command tells what it is doing: lines for people on stderr, or JSON lines for programs on stdout."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from xray2ctpa_core.errors import XRay2CTPAError
+
+
+class Reporter(Protocol):
+    """What a command tells while it runs."""
+
+    def stage(self, name: str, message: str) -> None:
+        """A stage begins."""
+
+    def progress(self, stage: str, step: int, of: int) -> None:
+        """``step`` steps of ``of`` are done."""
+
+    def preview(self, path: Path) -> None:
+        """A picture of what is being generated lies at ``path`` for now."""
+
+    def warning(self, message: str) -> None:
+        """Something the user should know."""
+
+    def result(self, folder: Path, content: dict[str, Any], skipped: bool) -> None:
+        """A result is complete in ``folder``, or (``skipped``) was so before."""
+
+    def error(self, error: XRay2CTPAError, source: str = "") -> None:
+        """The command, or the input ``source`` of it, failed."""
+
+
+class HumanReporter:
+    """One progress bar, warnings and errors on stderr; where the result is on stdout."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def stage(self, name: str, message: str) -> None:  # noqa: ARG002 - programs read the name, people the message
+        self._close_bar()
+        if sys.stderr.isatty():
+            sys.stderr.write(message + "\n")
+
+    def progress(self, stage: str, step: int, of: int) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            # disable=None: silent where stderr is no terminal, so that logs hold lines and not bars.
+            self._bar = tqdm(total=of, desc=stage, unit="step", leave=False, disable=None, file=sys.stderr)
+        self._bar.update(step - self._bar.n)
+
+    def preview(self, path: Path) -> None:
+        """People get preview.png at the end."""
+
+    def warning(self, message: str) -> None:
+        self._close_bar()
+        sys.stderr.write(f"Warning: {message}\n")
+
+    def result(self, folder: Path, content: dict[str, Any], skipped: bool) -> None:
+        self._close_bar()
+        done = "Already complete" if skipped else "Done"
+        pe = content["pe"]
+        side = "at or above" if pe["positive"] else "below"
+        sys.stdout.write(
+            f"{done}: {folder}\n"
+            f"Model's PE score {pe['probability']:.2f}, {side} its operating point {pe['threshold']:.2f}. "
+            f"{content['notice']}\n"
+        )
+        sys.stdout.flush()
+
+    def error(self, error: XRay2CTPAError, source: str = "") -> None:
+        self._close_bar()
+        where = f"{source}: " if source else ""
+        lines = [f"Error: {where}{error.message}", error.hint]
+        sys.stderr.write("\n".join(" ".join(line.split()) for line in lines if line) + "\n")
+        sys.stderr.flush()
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class EventReporter(HumanReporter):
+    """The same as JSON objects, a line each, on ``stream``; errors on stderr as well."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._stage_began = time.monotonic()
+
+    def stage(self, name: str, message: str) -> None:
+        self._stage_began = time.monotonic()
+        self._emit(event="stage", stage=name, message=message)
+
+    def progress(self, stage: str, step: int, of: int) -> None:
+        elapsed = time.monotonic() - self._stage_began
+        eta = elapsed / step * (of - step) if step else None
+        self._emit(
+            event="progress", stage=stage, step=step, of=of, eta_s=None if eta is None else round(eta, 2)
+        )
+
+    def preview(self, path: Path) -> None:
+        self._emit(event="preview", path=str(path))
+
+    def warning(self, message: str) -> None:
+        self._emit(event="warning", message=message)
+
+    def result(self, folder: Path, content: dict[str, Any], skipped: bool) -> None:
+        self._emit(event="result", path=str(folder), skipped=skipped, result=content)
+
+    def error(self, error: XRay2CTPAError, source: str = "") -> None:
+        super().error(error, source)
+        self._emit(event="error", code=error.exit_code, message=error.message, hint=error.hint, input=source)
+
+    def _emit(self, **event: Any) -> None:
+        self._stream.write(json.dumps(event) + "\n")
+        self._stream.flush()
+
+
+def reporter_for(args: argparse.Namespace) -> Reporter:
+    """The reporter that the flag --events asks for."""
+    return EventReporter(sys.stdout) if args.events else HumanReporter()
+
+
+@contextmanager
+def only_events_on_stdout(args: argparse.Namespace) -> Iterator[Reporter]:
+    """A reporter; with --events, whatever libraries print to stdout goes to stderr within the context."""
+    if not args.events:
+        yield HumanReporter()
+        return
+    sys.stdout.flush()
+    events = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    try:
+        with open(events, "w", encoding="utf-8", closefd=False) as stream:
+            yield EventReporter(stream)
+    finally:
+        sys.stdout.flush()
+        os.dup2(events, sys.stdout.fileno())
+        os.close(events)

@@ -1,0 +1,68 @@
+"""What may end a command, as one of the errors of the contract."""
+
+import logging
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from xray2ctpa_core.errors import Cancelled, DeviceError, InputError, XRay2CTPAError
+
+#: How torch says on a CPU, a GPU and Apple's GPU that memory is used up; the CPU raises a bare RuntimeError.
+OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+
+
+def user_error(error: BaseException) -> XRay2CTPAError:
+    """The error of the contract that ``error`` stands for; an unforeseen one asks to be reported."""
+    if isinstance(error, XRay2CTPAError):
+        return error
+    if isinstance(error, KeyboardInterrupt | BrokenPipeError):
+        return Cancelled("Cancelled; nothing unfinished was left behind.")
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or any(phrase in text.lower() for phrase in OUT_OF_MEMORY):
+        return DeviceError(
+            "The device ran out of memory.",
+            "Close other programs, or choose another --device or --precision.",
+        )
+    if isinstance(error, OSError):
+        return InputError(f"Cannot go on: {text}.", "Check the files and folders named in the command.")
+    return InputError(
+        f"Unexpected {type(error).__name__}: {text[:300]}",
+        "This is a defect: please report it with what XRAY2CTPA_DEBUG=1 shows.",
+    )
+
+
+@contextmanager
+def termination_as_interrupt() -> Iterator[None]:
+    """Within, SIGTERM and SIGHUP end the command in the same orderly way as Ctrl-C."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    try:
+        former = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
+    except ValueError:  # not in the main thread, which alone may set handlers
+        former = {}
+    try:
+        yield
+    finally:
+        for name, handler in former.items():
+            signal.signal(getattr(signal, name), handler)
+
+
+@contextmanager
+def quiet_libraries(enabled: bool = True) -> Iterator[None]:
+    """Within, warnings and log messages of libraries do not mix with the command's own lines."""
+    if not enabled:
+        yield
+        return
+    former = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(former)

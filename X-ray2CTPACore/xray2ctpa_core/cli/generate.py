@@ -1,0 +1,154 @@
+"""`xray2ctpa generate`: radiographs in, a result folder each."""
+
+import argparse
+from pathlib import Path
+
+from xray2ctpa_core.cli.events import Reporter, only_events_on_stdout
+from xray2ctpa_core.cli.failures import user_error
+from xray2ctpa_core.cli.job import Generator, Settings
+from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
+from xray2ctpa_core.errors import BundleError, Cancelled
+from xray2ctpa_core.pipelines.loading import load_bundle
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+HYPOTHESIS = "What it generates is a hypothesis, never a diagnosis: not for patient care."
+RESULT_SUFFIX = "-ctpa"
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declares the subcommand."""
+    parser = subparsers.add_parser(
+        "generate",
+        help="generate a synthetic CTPA from one or more chest X-rays",
+        description="Generates a synthetic CTPA, a PE probability and a Grad-CAM map from a frontal chest "
+        "X-ray. " + HYPOTHESIS,
+        epilog="Exit codes: 0 done; 2 unusable input or arguments; 3 bundle missing, damaged or "
+        "incompatible; 4 not a frontal chest radiograph; 5 device or memory; 130 cancelled. With several "
+        "inputs: the code of the first that failed.",
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        type=Path,
+        metavar="INPUT",
+        help="DICOM file or folder, PNG, JPEG, TIFF, or single-slice NIfTI, NRRD, MHA",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="result folder; with several inputs the folder that holds a result folder each "
+        f"(default: INPUT's name with {RESULT_SUFFIX}, here). A finished result is not made again",
+    )
+    add_sampling_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that say how to generate, shared with `demo`."""
+    parser.add_argument(
+        "--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR|HUB_ID", help="weights (default: %(default)s)"
+    )
+    parser.add_argument("--steps", type=positive, metavar="N", help="sampling steps (default: the bundle's)")
+    parser.add_argument("--scheduler", metavar="NAME", help="sampler (default: the bundle's)")
+    parser.add_argument(
+        "--samples",
+        type=positive,
+        metavar="K",
+        help="volumes to sample; more than one adds spread.nii.gz (default: the bundle's)",
+    )
+    parser.add_argument(
+        "--seed", type=seed, default=0, metavar="S", help="random seed (default: %(default)s)"
+    )
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
+    parser.add_argument("--events", action="store_true", help="JSON lines on stdout, one event each")
+    parser.add_argument(
+        "--force", action="store_true", help="go on if the input is no frontal chest radiograph"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the subcommand; the exit code is that of the first input that failed."""
+    targets = result_folders(args.inputs, args.out)
+    with only_events_on_stdout(args) as reporter:
+        return generate_batch(generator_for(args, reporter), targets, reporter)
+
+
+def generator_for(args: argparse.Namespace, reporter: Reporter) -> Generator:
+    """What the flags of ``add_sampling_arguments`` ask for; raises BundleError for a damaged bundle."""
+    reporter.stage("verify", f"Verifying bundle {args.bundle}")
+    folder, info = load_bundle(args.bundle)
+    settings = Settings(
+        scheduler=args.scheduler or info.sampling.scheduler,
+        steps=args.steps or info.sampling.steps,
+        samples=args.samples or info.sampling.samples,
+        seed=args.seed,
+        device=args.device,
+        precision=args.precision,
+        force=args.force,
+    )
+    return Generator(folder, info, settings, reporter)
+
+
+def generate_batch(generator: Generator, targets: list[tuple[Path, Path]], reporter: Reporter) -> int:
+    """One result a pair (input, result folder); goes on after a failure, stops when cancelled.
+
+    Returns:
+        The exit code of the first input that failed, else 0. A failure of a single input is raised.
+    """
+    code = EXIT_DONE
+    for source, target in targets:
+        try:
+            generator.generate(source, target)
+        except (Exception, KeyboardInterrupt) as error:
+            failure = user_error(error)
+            if len(targets) == 1 or isinstance(failure, Cancelled | BundleError):
+                raise
+            reporter.error(failure, str(source))
+            code = code or failure.exit_code
+    return code
+
+
+def result_folders(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
+    """The result folder of every input: ``out`` for one, a folder each in ``out`` for several.
+
+    Inputs of the same name get -2, -3, ... in the order given, also where only case tells them apart.
+    """
+    if len(inputs) == 1:
+        return [(inputs[0], out or Path(stem(inputs[0]) + RESULT_SUFFIX))]
+    taken: set[str] = set()
+    pairs = []
+    for source in inputs:
+        name, number = stem(source) + ("" if out else RESULT_SUFFIX), 1
+        while (numbered := name if number == 1 else f"{name}-{number}").casefold() in taken:
+            number += 1
+        taken.add(numbered.casefold())
+        pairs.append((source, (out or Path()) / numbered))
+    return pairs
+
+
+def stem(source: Path) -> str:
+    """Name of an input without its suffixes: image.nii.gz -> image."""
+    name = source.absolute().name
+    for suffix in (".nii.gz", source.suffix):
+        if suffix and name.lower().endswith(suffix.lower()):
+            return name[: -len(suffix)] or name
+    return name or "radiograph"
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return value
+
+
+def seed(text: str) -> int:
+    """A whole number that every random generator takes: 0 to 2**63 - 1, for argparse."""
+    value = int(text)
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2**63 - 1, got {text}")
+    return value

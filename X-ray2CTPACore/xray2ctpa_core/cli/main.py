@@ -1,0 +1,69 @@
+"""The command `xray2ctpa`: one parser, one place where errors become exit codes.
+
+Subcommands are modules with ``add_parser(subparsers)`` and ``run(args) -> exit code``; they import what is
+heavy when they run, so that help, wrong arguments and unreadable inputs answer at once.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from xray2ctpa_core import __version__
+from xray2ctpa_core.cli import cohort, demo, generate, info, verify
+from xray2ctpa_core.cli.events import reporter_for
+from xray2ctpa_core.cli.failures import quiet_libraries, termination_as_interrupt, user_error
+from xray2ctpa_core.constants import EXIT_CANCELLED
+from xray2ctpa_core.errors import InputError
+
+COMMANDS = (generate, demo, info, verify, cohort)
+DEBUG_VARIABLE = "XRAY2CTPA_DEBUG"
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are InputErrors: two lines, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{self.prog}: {message}.", f"See `{self.prog} --help`.")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every subcommand."""
+    parser = Parser(
+        prog="xray2ctpa",
+        description="From one frontal chest X-ray to a synthetic CT pulmonary angiogram. "
+        + generate.HYPOTHESIS,
+    )
+    parser.add_argument("--version", action="version", version=f"xray2ctpa {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line ``argv`` (default: this process's) and returns its exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    reporter = reporter_for(argparse.Namespace(events="--events" in arguments))
+    debug = bool(os.environ.get(DEBUG_VARIABLE))
+    try:
+        with termination_as_interrupt(), quiet_libraries(not debug):
+            args = build_parser().parse_args(arguments)
+            return int(args.run(args))
+    except BrokenPipeError:
+        # Whoever read our output has gone; a second attempt to flush it would fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_CANCELLED
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            raise
+        failure = user_error(error)  # here every exception becomes an exit code
+        with contextlib.suppress(BrokenPipeError):
+            reporter.error(failure)
+        return failure.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

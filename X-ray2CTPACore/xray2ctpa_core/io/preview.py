@@ -1,0 +1,230 @@
+"""preview.png: the radiograph, three planes of the generated volume in two windows, Grad-CAM, the PE score.
+
+Planes are drawn as radiologists look at them: the patient's right on the left of axial and coronal planes,
+anterior on the left of sagittal ones, superior up; millimetres keep their aspect. Every generated plane
+carries the word SYNTHETIC.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from xray2ctpa_core.constants import (
+    CTPA_DISPLAY_WINDOW,
+    GRADCAM_LABEL_THRESHOLDS,
+    LUNG_DISPLAY_WINDOW,
+    SYNTHETIC,
+)
+from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
+
+BACKGROUND = (14, 17, 22)
+PANEL = (26, 31, 39)
+TEXT = (232, 236, 241)
+MUTED = (150, 160, 172)
+ACCENT = (255, 184, 77)
+FRAME_COLOUR = (96, 190, 255)
+#: Grad-CAM's colours at its label thresholds and at 1; transparent below the first.
+HEAT_LEVELS = (*GRADCAM_LABEL_THRESHOLDS, 1.0)
+HEAT_COLOURS = ((255, 196, 60), (245, 115, 30), (215, 30, 45), (150, 0, 60))
+HEAT_OPACITY = 0.6
+CELL = 300
+GAP = 10
+MARGIN = 24
+FILM = 2 * CELL + GAP
+HEADER = 64
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A plane as an image: ``pixels`` (rows, columns), their size in mm, letters at its edges."""
+
+    pixels: np.ndarray
+    row_mm: float
+    column_mm: float
+    left: str
+    right: str
+    name: str
+
+
+def render_preview(
+    radiograph: Radiograph,
+    frame: FrontalFrame,
+    ctpa: Volume,
+    gradcam: Volume,
+    lines: Sequence[str],
+) -> Image.Image:
+    """The picture that a result folder carries.
+
+    Args:
+        radiograph: the input; ``frame`` is the square of it that the networks read.
+        ctpa: generated volume, HU, axial (i to the left, j to posterior, k to superior).
+        gradcam: 0..1, on the grid of ``ctpa``.
+        lines: sentences about the result, the first drawn large; never a diagnosis.
+
+    Returns:
+        RGB image, about 1600 x 1060 pixels.
+    """
+    grid_left = MARGIN + FILM + 2 * GAP + 26
+    width = grid_left + 3 * CELL + 2 * GAP + MARGIN
+    height = HEADER + 3 * CELL + 2 * GAP + MARGIN + 22
+    picture = Image.new("RGB", (width, height), BACKGROUND)
+    draw = ImageDraw.Draw(picture)
+    draw.text((MARGIN, 18), "X-ray2CTPA", TEXT, _font(28))
+    draw.text((MARGIN + 190, 26), f"{SYNTHETIC} CTPA from one chest X-ray", ACCENT, _font(19))
+    picture.paste(film_tile(radiograph, frame, FILM), (MARGIN, HEADER))
+    _write_lines(draw, lines, (MARGIN, HEADER + FILM + 2 * GAP), FILM)
+    rows = (
+        ("CTPA window", CTPA_DISPLAY_WINDOW, centre_index(ctpa.array.shape), None),
+        ("lung window", LUNG_DISPLAY_WINDOW, centre_index(ctpa.array.shape), None),
+        ("Grad-CAM", CTPA_DISPLAY_WINDOW, strongest_index(gradcam.array), gradcam),
+    )
+    for row, (label, window, index, overlay) in enumerate(rows):
+        top = HEADER + row * (CELL + GAP)
+        _write_upright(picture, label, (grid_left - 28, top), CELL)
+        for column, name in enumerate(("axial", "coronal", "sagittal")):
+            tile = plane_tile(ctpa, name, index, window, overlay)
+            picture.paste(tile, (grid_left + column * (CELL + GAP), top))
+    note = "Upper rows: through the middle. Lower row: through the strongest Grad-CAM evidence, in colour:"
+    draw.text((grid_left, height - MARGIN - 14), note, MUTED, _font(14))
+    _write_legend(draw, (grid_left + round(draw.textlength(note, _font(14))) + 10, height - MARGIN - 14))
+    return picture
+
+
+def film_tile(radiograph: Radiograph, frame: FrontalFrame, side: int) -> Image.Image:
+    """The whole radiograph in a square of ``side`` pixels, with the networks' frame drawn on it."""
+    pixels = np.clip(radiograph.pixels * 255, 0, 255).astype(np.uint8)
+    rows, columns = pixels.shape
+    scale = side / max(rows, columns)
+    size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    tile = Image.new("RGB", (side, side), PANEL)
+    left, top = (side - size[0]) // 2, (side - size[1]) // 2
+    tile.paste(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS), (left, top))
+    draw = ImageDraw.Draw(tile)
+    x, y, edge = (round(v * scale) for v in (frame.left, frame.top, frame.side))
+    draw.rectangle((left + x, top + y, left + x + edge, top + y + edge), outline=FRAME_COLOUR, width=2)
+    _label(draw, (8, 8), "input X-ray", TEXT)
+    _label(draw, (8, side // 2 - 10), "R", ACCENT)
+    _label(draw, (side - 24, side // 2 - 10), "L", ACCENT)
+    _label(draw, (8, side - 28), "frame that the model read", FRAME_COLOUR)
+    return tile
+
+
+def plane_tile(
+    ctpa: Volume,
+    name: str,
+    index: tuple[int, int, int],
+    window: tuple[float, float],
+    overlay: Volume | None = None,
+) -> Image.Image:
+    """One plane of ``ctpa`` through voxel (k, j, i) in ``window`` (centre, width), CELL pixels wide."""
+    plane = cut(ctpa, name, index)
+    centre, width = window
+    grey = np.clip((plane.pixels - (centre - width / 2)) / width * 255, 0, 255).astype(np.uint8)
+    image = _fitted(Image.fromarray(grey), plane).convert("RGB")
+    if overlay is not None:
+        evidence = _fitted(Image.fromarray(cut(overlay, name, index).pixels.astype(np.float32)), plane)
+        image = _heated(image, np.asarray(evidence))
+    tile = Image.new("RGB", (CELL, CELL), (0, 0, 0))
+    tile.paste(image, ((CELL - image.width) // 2, (CELL - image.height) // 2))
+    draw = ImageDraw.Draw(tile)
+    _label(draw, (6, 6), plane.name, TEXT)
+    _label(draw, (6, CELL // 2 - 10), plane.left, ACCENT)
+    _label(draw, (CELL - 22, CELL // 2 - 10), plane.right, ACCENT)
+    _label(draw, (6, CELL - 26), SYNTHETIC, ACCENT)
+    return tile
+
+
+def cut(volume: Volume, name: str, index: tuple[int, int, int]) -> Plane:
+    """The "axial", "coronal" or "sagittal" plane through voxel ``index`` = (k, j, i), right side up."""
+    k, j, i = index
+    across, deep, high = volume.spacing
+    if name == "axial":
+        return Plane(volume.array[k], deep, across, "R", "L", name)
+    if name == "coronal":
+        return Plane(volume.array[::-1, j], high, across, "R", "L", name)
+    return Plane(volume.array[::-1, :, i], high, deep, "A", "P", name)
+
+
+def centre_index(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """The middle voxel (k, j, i)."""
+    return shape[0] // 2, shape[1] // 2, shape[2] // 2
+
+
+def strongest_index(gradcam: np.ndarray) -> tuple[int, int, int]:
+    """The voxel (k, j, i) of the strongest evidence; the middle where there is none."""
+    if not gradcam.any():
+        return centre_index(gradcam.shape)
+    k, j, i = np.unravel_index(int(gradcam.argmax()), gradcam.shape)
+    return int(k), int(j), int(i)
+
+
+def _fitted(image: Image.Image, plane: Plane) -> Image.Image:
+    """``image`` scaled to fit a cell with square millimetres."""
+    height, width = plane.pixels.shape[0] * plane.row_mm, plane.pixels.shape[1] * plane.column_mm
+    scale = CELL / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+def _heated(image: Image.Image, evidence: np.ndarray) -> Image.Image:
+    """``image`` under HEAT_COLOURS where ``evidence`` (rows, columns) reaches HEAT_LEVELS[0]."""
+    channels = np.array(HEAT_COLOURS, dtype=np.float32).T
+    heat = np.stack([np.interp(evidence, HEAT_LEVELS, channel) for channel in channels], axis=-1)
+    opacity = HEAT_OPACITY * np.clip((evidence - HEAT_LEVELS[0]) / 0.15, 0, 1)[..., None]
+    mixed = np.asarray(image, dtype=np.float32) * (1 - opacity) + heat * opacity
+    return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _label(
+    draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, colour: tuple[int, int, int]
+) -> None:
+    """Text that stays readable on any grey."""
+    draw.text(place, text, colour, _font(16), stroke_width=2, stroke_fill=(0, 0, 0))
+
+
+def _write_upright(picture: Image.Image, text: str, place: tuple[int, int], length: int) -> None:
+    """Text that runs upwards, centred along ``length`` pixels from ``place``."""
+    strip = Image.new("RGB", (length, 24), BACKGROUND)
+    draw = ImageDraw.Draw(strip)
+    draw.text(((length - draw.textlength(text, _font(16))) / 2, 2), text, MUTED, _font(16))
+    picture.paste(strip.rotate(90, expand=True), place)
+
+
+def _write_legend(draw: ImageDraw.ImageDraw, place: tuple[int, int]) -> None:
+    """The colours of low, medium and high evidence."""
+    left, top = place
+    for name, colour in zip(("low", "medium", "high"), HEAT_COLOURS, strict=False):
+        draw.rectangle((left, top + 3, left + 12, top + 15), fill=colour)
+        draw.text((left + 18, top), name, MUTED, _font(14))
+        left += 32 + round(draw.textlength(name, _font(14)))
+
+
+def _write_lines(draw: ImageDraw.ImageDraw, lines: Sequence[str], place: tuple[int, int], width: int) -> None:
+    """Sentences one below the other, wrapped to ``width`` pixels; the first is large."""
+    left, top = place
+    for number, line in enumerate(lines):
+        font, colour = (_font(22), TEXT) if number == 0 else (_font(16), MUTED)
+        step = 30 if number == 0 else 22
+        for part in _wrapped(draw, line, font, width):
+            draw.text((left, top), part, colour, font)
+            top += step
+        top += 8
+
+
+def _wrapped(
+    draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
+) -> list[str]:
+    parts = [""]
+    for word in text.split():
+        longer = f"{parts[-1]} {word}".strip()
+        if parts[-1] and draw.textlength(longer, font) > width:
+            parts.append(word)
+        else:
+            parts[-1] = longer
+    return parts

@@ -1,0 +1,56 @@
+"""The files of a result: which there are, and the images among them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xray2ctpa_core.io.result_folder import writing
+from xray2ctpa_core.volume import Volume
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+CTPA = "ctpa.nii.gz"
+GRADCAM = "gradcam.nii.gz"
+GRADCAM_LABEL = "gradcam-label.nii.gz"
+SPREAD = "spread.nii.gz"
+RECORD = "result.json"
+PREVIEW = "preview.png"
+#: What every complete result holds; SPREAD comes with more than one sample.
+ALWAYS = (CTPA, GRADCAM, GRADCAM_LABEL, RECORD, PREVIEW)
+
+
+def write_volumes(
+    folder: Path, ctpa: Volume, gradcam: Volume, gradcam_label: np.ndarray, spread: Volume | None
+) -> None:
+    """Writes the volumes of a result into ``folder``, all on the grid of ``ctpa``.
+
+    Args:
+        ctpa: HU, stored as int16.
+        gradcam: 0..1, stored as float32.
+        gradcam_label: (D, H, W), 0 and 1..3 = low, medium, high.
+        spread: standard deviation over samples in HU, stored as float32; None for a single sample.
+
+    Raises:
+        OutputError: the place cannot be written or is full.
+    """
+    from xray2ctpa_core.io.volumes import write_volume  # nibabel: half a second that names do not need
+
+    write_volume(ctpa, folder / CTPA, np.int16)
+    write_volume(gradcam, folder / GRADCAM, np.float32)
+    write_volume(ctpa.with_array(gradcam_label), folder / GRADCAM_LABEL, np.uint8)
+    if spread is not None:
+        write_volume(spread, folder / SPREAD, np.float32)
+
+
+def write_record(folder: Path, text: str) -> None:
+    """Writes result.json; raises OutputError if the place cannot be written or is full."""
+    with writing(folder):
+        (folder / RECORD).write_text(text, encoding="utf-8")
+
+
+def write_picture(path: Path, picture: "Image.Image") -> None:
+    """Writes a PNG; raises OutputError if the place cannot be written or is full."""
+    with writing(path.parent):
+        picture.save(path, format="PNG")

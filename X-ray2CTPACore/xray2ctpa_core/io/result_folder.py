@@ -1,0 +1,185 @@
+"""A result folder that appears complete or not at all, whatever ends the process.
+
+Files are written to a hidden sibling, ``.NAME.partial-HOST-PID``, which is renamed at the end. An error or
+Ctrl-C removes it; after a kill -9 the guard process does (result_guard.py); after a power cut the next run.
+"""
+
+import errno
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from xray2ctpa_core.errors import OutputError
+from xray2ctpa_core.io import result_guard
+
+#: What a result needs at most, with room to spare: refused before the work rather than after it.
+NEEDED_BYTES = 64 * 1024 * 1024
+
+
+class ResultFolder:
+    """Context in which a result is written: ``path`` is the hidden folder, ``publish`` makes it ``target``.
+
+    Leaving the context without ``publish`` removes everything, created parent folders included.
+
+    Args:
+        target: folder that shall hold the result; must not exist, or be empty.
+        needed_bytes: free space required at the start.
+
+    Raises:
+        OutputError: on entering, if ``target`` is taken or its place cannot be written; in ``publish``, if
+            a file does not reach the disk.
+    """
+
+    def __init__(self, target: Path, needed_bytes: int = NEEDED_BYTES) -> None:
+        self.target = Path(target).absolute()
+        self.path = self.target.with_name(f".{self.target.name}.partial-{_host()}-{os.getpid()}")
+        self._needed_bytes = needed_bytes
+        self._created_parents: list[Path] = []
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        with writing(self.target):
+            taken = self.target.exists() and not _is_empty_folder(self.target)
+            self._created_parents = _missing_parents(self.target)
+        if taken:
+            raise OutputError(
+                f"Expected a new folder to write to, got {self.target}, which exists.",
+                "Choose another --out, or remove it first.",
+            )
+        self._guard = _start_guard([self.path, *self._created_parents])
+        try:
+            with writing(self.target):
+                self.target.parent.mkdir(parents=True, exist_ok=True)
+                remove_leftovers(self.target)
+                self.work.mkdir(parents=True)
+                _require_space(self.path, self._needed_bytes)
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    @property
+    def work(self) -> Path:
+        """Folder for passing files (live previews); gone when the result is published."""
+        return self.path / "work"
+
+    def publish(self) -> None:
+        """Waits until every file is on the disk, then lets the result appear at ``target``."""
+        with writing(self.target):
+            shutil.rmtree(self.work)
+            for file in sorted(self.path.iterdir()):
+                _flush_to_disk(file)
+            if self.target.exists():
+                self.target.rmdir()
+            os.rename(self.path, self.target)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
+        """Leaves nothing but a published result behind."""
+        result_guard.remove([self.path, *self._created_parents])
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.close()
+            self._guard.wait()
+
+
+def remove_leftovers(target: Path) -> None:
+    """Removes hidden folders for ``target`` whose process on this machine is no longer alive."""
+    pattern = re.compile(re.escape(f".{target.name}.partial-{_host()}-") + r"(\d+)")
+    for folder in target.parent.iterdir():
+        match = pattern.fullmatch(folder.name)
+        if match and not _is_alive(int(match[1])):
+            result_guard.remove([folder])
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Runs what writes to ``place``; an OSError becomes the OutputError that says why it failed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OutputError(
+                f"Expected room for the result, got a full disk at {place}.",
+                "Free some space or choose another --out.",
+            ) from error
+        raise OutputError(
+            f"Expected a place to write the result to, got {place}: {error.strerror or error}.",
+            "Choose a writable --out.",
+        ) from error
+
+
+def _flush_to_disk(file: Path) -> None:
+    """Waits until ``file`` is on the disk; some file systems say only now that they are full."""
+    with file.open("r+b") as handle:
+        os.fsync(handle.fileno())
+
+
+def _require_space(folder: Path, needed_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise OutputError(
+            f"A result needs {needed_bytes >> 20} MB of free disk, got {free >> 20} MB at {folder.parent}.",
+            "Free some space or choose another --out.",
+        )
+
+
+def _start_guard(folders: list[Path]) -> "subprocess.Popen[bytes] | None":
+    """Starts the process that removes ``folders`` once this one has died, in a session of its own."""
+    command = [sys.executable, "-S", "-P", result_guard.__file__, *map(str, folders)]
+    detached = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            creationflags=detached,
+            cwd=os.path.abspath(os.sep),
+        )
+    except OSError:
+        # Without it (processes used up, no interpreter file) a kill leaves the folder to the next run.
+        return None
+
+
+def _missing_parents(target: Path) -> list[Path]:
+    """Parents of ``target`` that do not exist yet, the deepest first."""
+    return [parent for parent in target.parents if not parent.exists()]
+
+
+def _is_empty_folder(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9]", "", platform.node()) or "host"
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process ``pid`` runs on this machine; asking never touches it."""
+    if sys.platform == "win32":
+        import ctypes
+
+        handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, pid)  # PROCESS_QUERY_LIMITED_INFORMATION
+        if handle:
+            ctypes.windll.kernel32.CloseHandle(handle)
+        return bool(handle)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
