@@ -1,4 +1,4 @@
-"""Radiographs in DICOM files: what is refused from the header, then greys as the maker meant them to be seen."""
+"""Radiographs in DICOM files: refused by their header, or read as their maker meant them to be seen."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +29,7 @@ except ImportError:  # pydicom 2, which Slicer 5.10 brings
 _SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
 _PREAMBLE_BYTES = 128
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 _PYDICOM_CONVERTS_YBR = int(pydicom.__version__.split(".")[0]) >= 3
 
 
@@ -151,23 +152,16 @@ def _applied(
     what: str,
     notes: list[str],
 ) -> np.ndarray:
-    """``apply(values, dataset)``, or the untouched values and a note where the header's table is malformed."""
+    """``apply(values, dataset)``, or the untouched values and a note where the header is malformed."""
     try:
         return apply(values, dataset)
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        NotImplementedError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except _MALFORMED as error:
         notes.append(f"The {what} is malformed ({error}); it was not applied.")
         return values
 
 
 def _padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray | None:
-    """(H, W) bool of the pixels that hold PixelPaddingValue (up to its range limit), None if there are none."""
+    """(H, W) bool: PixelPaddingValue (up to its range limit); None if no or every pixel holds it."""
     value = integer(dataset, "PixelPaddingValue", None)
     if value is None:
         return None

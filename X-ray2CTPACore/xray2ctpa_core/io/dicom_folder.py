@@ -86,7 +86,7 @@ def _refuse_empty(folder: Path, refused: list[InputError]) -> NoReturn:
         raise refused[0]
     if refused:
         raise InputError(
-            f"Expected a radiograph, got {len(refused)} other DICOM files in {folder}. The first: {refused[0].message}",
+            f"Expected a radiograph in {folder}, got {len(refused)} others. First: {refused[0].message}",
             "Give the folder of the chest radiograph.",
         )
     raise InputError(

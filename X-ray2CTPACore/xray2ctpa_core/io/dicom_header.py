@@ -1,4 +1,4 @@
-"""What the header of a radiograph's DICOM file says about view, orientation and size, however carelessly filled."""
+"""What a DICOM header says about a radiograph's view, orientation and size, however carelessly filled."""
 
 import math
 import re

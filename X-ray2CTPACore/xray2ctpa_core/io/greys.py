@@ -9,9 +9,9 @@ from xray2ctpa_core.errors import InputError
 SCALE_PERCENTILES = (0.5, 99.5)
 #: ITU-R BT.601 weights of red, green and blue.
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)
-#: A pixel has colour where its channels differ by more than this share of the range; JPEG's noise stays below.
+#: A pixel has colour where its channels differ by more than this share of the range (JPEG noise: less).
 COLOUR_DIFFERENCE = 0.1
-#: Share of coloured pixels from which an image is said to have colour; a caption or a cross-hair stays below.
+#: Share of coloured pixels from which an image is said to have colour (captions and cross-hairs: less).
 COLOUR_SHARE = 0.05
 #: Pixels count as square up to this relative difference of their sides.
 SQUARE_TOLERANCE = 0.005
@@ -60,7 +60,7 @@ def scale_to_unit(values: np.ndarray, padding: np.ndarray | None, name: str) -> 
     low, high = np.percentile(exposed, SCALE_PERCENTILES) if exposed.size else (0.0, 0.0)
     if not high > low:
         raise InputError(
-            f"Expected a radiograph, got the blank image {name}: one grey, {float(low):g}, in 99 % of its pixels.",
+            f"Expected a radiograph, got {name}, a blank image: 99 % of it has the grey {float(low):g}.",
             "Check that the export of the image was complete.",
         )
     pixels = np.clip((values - low) / (high - low), 0.0, 1.0).astype(np.float32)

@@ -71,7 +71,7 @@ def read_grid_array(path: Path) -> np.ndarray:
         return array
 
 
-def _nifti_header(image: "nib.spatialimages.SpatialImage") -> GridHeader:
+def _nifti_header(image: "nib.Nifti1Image") -> GridHeader:
     names = image.get_data_dtype().names
     codes = int(image.header["qform_code"]), int(image.header["sform_code"])
     affine = _RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64)

@@ -95,7 +95,7 @@ def _has_lengths(header: GridHeader) -> bool:
 def _spacing(
     header: GridHeader, row_axis: int, column_axis: int
 ) -> tuple[tuple[float, float], tuple[str, ...]]:
-    """(row, column) spacing, and a note where it is unusable or the 1 mm that writers put for an unknown one."""
+    """(row, column) spacing, and a note where it is unusable or the 1 mm that stands for an unknown one."""
     if not _has_lengths(header):
         return (1.0, 1.0), ("The header's spacing is not positive; it was ignored.",)
     lengths = np.linalg.norm(header.affine[:3, :3], axis=0)

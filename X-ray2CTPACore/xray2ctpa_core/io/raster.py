@@ -8,7 +8,7 @@ from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.failures import reading
-from xray2ctpa_core.io.film import Film, check_film_size
+from xray2ctpa_core.io.film import MAX_PIXELS, Film, check_film_size
 from xray2ctpa_core.io.greys import luminance
 
 _FORMATS = ("PNG", "JPEG", "TIFF")
@@ -28,17 +28,20 @@ def is_raster(path: Path) -> bool:
 
 
 def read_raster_film(path: Path) -> Film:
-    """Reads a PNG, JPEG or TIFF: grey, palette or colour, 8 or 16 bit (TIFF: float too), alpha, EXIF orientation.
+    """Reads a PNG, JPEG or TIFF: grey, palette or colour, 8 or 16 bit (TIFF: float too).
+
+    Alpha and the orientation in EXIF are honoured.
 
     Raises:
         InputError: damaged, of another kind, several pages, too small or too large.
     """
-    with reading(path, "PNG, JPEG or TIFF"):
+    # Given a name, Pillow maps an uncompressed TIFF into memory and garbles orientations 5 to 8.
+    with reading(path, "PNG, JPEG or TIFF"), path.open("rb") as file:
         try:
-            image = Image.open(path, formats=_FORMATS)
+            image = Image.open(file, formats=_FORMATS)
         except Image.DecompressionBombError as error:
             raise InputError(
-                f"Expected a radiograph, got {path.name}, whose header announces too many pixels: {error}",
+                f"Expected at most {MAX_PIXELS // 1_000_000} million pixels, got {path.name} with far more.",
                 "Reduce the image; 2000 pixels a side are more than enough.",
             ) from error
         with image:
@@ -53,7 +56,7 @@ def read_raster_film(path: Path) -> Film:
             white_is_zero = _is_white_zero(image)
             oriented = ImageOps.exif_transpose(image)
             if oriented.mode in _WIDE_GREY_MODES:
-                values = np.asarray(oriented).astype(np.float64 if oriented.mode == "I" else np.float32)
+                values: np.ndarray = np.asarray(oriented, np.float64 if oriented.mode == "I" else np.float32)
                 return Film(-values if white_is_zero else values)
             return _film(_eight_bit_channels(oriented), 255.0)
 
@@ -67,11 +70,15 @@ def _is_white_zero(image: Image.Image) -> bool:
 
 
 def _has_wide_colour(image: Image.Image, path: Path) -> bool:
-    """Whether the file has 16-bit channels that Pillow would cut to 8 (12-bit films would keep 16 greys)."""
+    """Whether the file has 16-bit channels that Pillow would cut to 8 (12-bit films would keep 16 greys).
+
+    Not so for a TIFF that has to be turned: there ITK cuts them too, and Pillow turns right.
+    """
     if image.mode in _WIDE_GREY_MODES:
         return False
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return bool(max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (8,))) == 16)
+        bits = max(image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (8,)))
+        return bits == 16 and image.tag_v2.get(ExifTags.Base.Orientation, 1) == 1
     if image.format != "PNG":
         return False
     with path.open("rb") as file:

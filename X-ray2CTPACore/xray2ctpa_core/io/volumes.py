@@ -1,4 +1,4 @@
-"""Volumes to and from NIfTI, NRRD and MetaImage. A Volume is LPS; NIfTI is RAS; they meet in this package only."""
+"""Volumes to and from NIfTI (RAS in the file), NRRD and MetaImage; a Volume itself is LPS."""
 
 import gzip
 import io
