@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,11 @@ NETWORKING = {
 }  # fmt: skip
 #: Needs numpy and the standard library only.
 FOUNDATION = LAYERS[0]
+#: What `generate` runs through, in Slicer too: must import with the base installation.
+INFERENCE = {
+    "cli", "diffusion", "explanation", "io", "metrics", "networks", "pipelines", "preprocessing",
+}  # fmt: skip
+DISTRIBUTION_OF = {"PIL": "Pillow", "sklearn": "scikit-learn"}
 #: Calls that touch files, randomness or the network: never while a module is imported.
 EFFECTS = {
     "manual_seed", "mkdir", "open", "read_bytes", "read_text", "run", "seed", "urlopen", "write_bytes",
@@ -120,6 +126,17 @@ def test_the_direction_test_sees_a_wrong_import(tmp_path, monkeypatch):
 @pytest.mark.parametrize("file", [f for f in FILES if part_of(f) in FOUNDATION], ids=name_of)
 def test_the_foundation_needs_numpy_only(file):
     assert libraries(file) <= {"numpy", "xray2ctpa_core"} | sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if part_of(f) in INFERENCE], ids=name_of)
+def test_inference_needs_the_base_installation_only(file):
+    on_import = [node for node in tree_of(file).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = [alias.name for node in on_import if isinstance(node, ast.Import) for alias in node.names]
+    modules += [node.module for node in on_import if isinstance(node, ast.ImportFrom) and node.module]
+    third_party = {name.split(".")[0] for name in modules} - sys.stdlib_module_names - {"xray2ctpa_core"}
+    project = tomllib.loads((CORE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    base = {line.split(">=")[0] for line in project["dependencies"]}
+    assert {DISTRIBUTION_OF.get(name, name) for name in third_party} <= base
 
 
 def test_mrml_needs_slicer_and_vtk_but_neither_torch_nor_qt():
