@@ -51,11 +51,13 @@ def draw_anatomy(signs: dict[str, bool], generator: np.random.Generator) -> Anat
     def normal(sd: float) -> float:
         return float(np.clip(generator.normal(), -2.2, 2.2) * sd)
 
+    # Spread so that the lungs' width over height on the film is that of real films: median 1.22, 2-98 %
+    # 0.95-1.65 over the 435 lung outlines of the torchxrayvision package.
     habitus = normal(0.07)
-    inspiration = normal(14.0)
+    inspiration = 12.0 + normal(20.0)
     return Anatomy(
         scale=(
-            float(np.exp(0.3 * habitus + normal(0.07))),
+            float(np.exp(-0.02 + 0.3 * habitus + normal(0.09))),
             float(np.exp(0.8 * habitus + normal(0.05))),
             float(np.exp(habitus + normal(0.03))),
         ),
