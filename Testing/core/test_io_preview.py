@@ -1,0 +1,126 @@
+"""preview.png: every plane the right way round, in true proportions, marked SYNTHETIC and R/L."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xray2ctpa_core.constants import CTPA_DISPLAY_WINDOW
+from xray2ctpa_core.io import preview
+from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume, axial_affine
+
+SHAPE = (16, 20, 24)
+#: Cubic voxels of 10 mm, so that planes fill a cell as 24:20, 24:16 and 20:16.
+EXTENT = (160.0, 200.0, 240.0)
+WINDOW = CTPA_DISPLAY_WINDOW
+
+
+def volume(array: np.ndarray) -> Volume:
+    return Volume(array, axial_affine(SHAPE, EXTENT))
+
+
+def marked(k: slice, j: slice, i: slice) -> Volume:
+    """Air with one bright block."""
+    array = np.full(SHAPE, -1000.0)
+    array[k, j, i] = 2000.0
+    return volume(array)
+
+
+def centre_of_brightness(tile: Image.Image) -> tuple[float, float]:
+    """(row, column) of the white pixels, 0..1, labels aside (they are coloured or outlined letters)."""
+    grey = np.asarray(tile.convert("RGB")).min(axis=2)
+    block = grey[30:-30, 30:-30] > 240
+    rows, columns = np.nonzero(block)
+    return float(rows.mean() + 30) / preview.CELL, float(columns.mean() + 30) / preview.CELL
+
+
+LEFT_POSTERIOR_SUPERIOR = (slice(12, 15), slice(15, 18), slice(18, 22))
+
+
+@pytest.mark.parametrize(
+    ("name", "below_the_middle", "right_of_the_middle"),
+    [("axial", True, True), ("coronal", False, True), ("sagittal", False, True)],
+)
+def test_a_left_posterior_superior_block_is_drawn_where_radiologists_expect_it(
+    name: str, below_the_middle: bool, right_of_the_middle: bool
+) -> None:
+    tile = preview.plane_tile(marked(*LEFT_POSTERIOR_SUPERIOR), name, (13, 16, 20), WINDOW)
+    row, column = centre_of_brightness(tile)
+    assert (row > 0.55) == below_the_middle
+    assert (row < 0.45) != below_the_middle
+    assert (column > 0.55) == right_of_the_middle
+
+
+@pytest.mark.parametrize(("name", "height"), [("axial", 250), ("coronal", 200), ("sagittal", 240)])
+def test_millimetres_keep_their_aspect(name: str, height: int) -> None:
+    everything = marked(slice(None), slice(None), slice(None))
+    tile = preview.plane_tile(everything, name, (8, 10, 12), WINDOW)
+    column = np.asarray(tile)[:, preview.CELL // 2].min(axis=1)
+    assert abs(int((column > 200).sum()) - height) <= 2
+
+
+def test_the_overlay_colours_the_evidence_and_nothing_else() -> None:
+    evidence = np.zeros(SHAPE, np.float32)
+    evidence[8, 4:8, 4:8] = 1.0
+    bare = np.asarray(preview.plane_tile(volume(np.zeros(SHAPE)), "axial", (8, 6, 6), WINDOW))
+    heated = np.asarray(
+        preview.plane_tile(volume(np.zeros(SHAPE)), "axial", (8, 6, 6), WINDOW, volume(evidence))
+    )
+    changed = np.abs(heated.astype(int) - bare).max(axis=2) > 8
+    rows, columns = np.nonzero(changed)
+    scale = preview.CELL / 24
+    top = (preview.CELL - 20 * scale) / 2
+    assert abs(rows.mean() - (top + 6 * scale)) < 3
+    assert abs(columns.mean() - 6 * scale) < 3
+    middle = heated[round(rows.mean()), round(columns.mean())]
+    assert middle[0] > middle[1] + 40
+
+
+def test_every_generated_plane_says_synthetic() -> None:
+    drawn: list[str] = []
+    original = preview._label
+
+    def noted(draw: object, place: object, text: str, colour: object) -> None:
+        drawn.append(text)
+        original(draw, place, text, colour)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preview, "_label", noted)
+        preview.render_preview(
+            Radiograph(np.zeros((50, 40), np.float32)),
+            FrontalFrame(5, 5, 30),
+            volume(np.zeros(SHAPE)),
+            volume(np.zeros(SHAPE, np.float32)),
+            ["score"],
+        )
+    assert drawn.count("SYNTHETIC") == 9
+    assert (drawn.count("R"), drawn.count("L")) == (7, 7)  # the film, three axial, three coronal planes
+    assert (drawn.count("A"), drawn.count("P")) == (3, 3)
+
+
+@pytest.mark.parametrize("shape", [(100, 50), (50, 100), (64, 64)])
+def test_the_whole_film_is_shown_with_its_frame(shape: tuple[int, int]) -> None:
+    tile = np.asarray(
+        preview.film_tile(Radiograph(np.ones(shape, np.float32)), FrontalFrame(-10, 5, 40), 200)
+    )
+    scale = 200 / max(shape)
+    left, top = ((200 - n * scale) / 2 for n in (shape[1], shape[0]))
+    assert tile.shape == (200, 200, 3)
+    edge = np.all(tile == preview.FRAME_COLOUR, axis=2)
+    bottom = round(top + 30 * scale)
+    visible = slice(round(left + 10 * scale), round(left + 30 * scale))
+    assert edge[bottom - 2 : bottom + 3, visible].any(axis=0).all()
+
+
+def test_long_sentences_stay_in_their_column() -> None:
+    lines = ["A score", "word " * 60]
+    picture = preview.render_preview(
+        Radiograph(np.zeros((50, 40), np.float32)),
+        FrontalFrame(5, 5, 30),
+        volume(np.zeros(SHAPE)),
+        volume(np.zeros(SHAPE, np.float32)),
+        lines,
+    )
+    pixels = np.asarray(picture)
+    column = pixels[preview.HEADER + preview.FILM + 30 :, : preview.MARGIN + preview.FILM + 8]
+    assert (column == preview.MUTED).all(axis=2).any()
+    assert (column[:, -6:] == preview.BACKGROUND).all()
