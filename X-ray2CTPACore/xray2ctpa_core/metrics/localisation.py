@@ -1,0 +1,44 @@
+"""Whether a heat map points at the right place, against what pointing nowhere in particular would give."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xray2ctpa_core.errors import InputError
+
+
+@dataclass(frozen=True)
+class HeatShare:
+    """Where the heat of a map lies.
+
+    Attributes:
+        in_target: share of the region's heat that lies in the target; NaN where the region is cold.
+        chance: share of the region's volume that the target takes: the in_target of a uniform map.
+        in_region: share of the whole map's heat that lies in the region; NaN for a cold map.
+    """
+
+    in_target: float
+    chance: float
+    in_region: float
+
+
+def heat_share(heat: np.ndarray, target: np.ndarray, region: np.ndarray) -> HeatShare:
+    """Share of the heat within ``region`` that lies in ``target``, beside chance.
+
+    Args:
+        heat: (D, H, W) at least 0.
+        target: (D, H, W) bool, the right place; what of it lies outside the region is left out.
+        region: (D, H, W) bool, where the right place is sought; not empty.
+    """
+    if not heat.shape == target.shape == region.shape:
+        raise InputError(f"Expected one shape, got {heat.shape}, {target.shape} and {region.shape}.")
+    if not region.any() or (heat < 0).any():
+        raise InputError("Expected a region that is not empty and heat of at least 0.")
+    target = target & region
+    total, within = float(heat.sum(dtype=np.float64)), float(heat[region].sum(dtype=np.float64))
+    hit = float(heat[target].sum(dtype=np.float64))
+    return HeatShare(
+        in_target=hit / within if within > 0 else float("nan"),
+        chance=float(target.sum() / region.sum()),
+        in_region=within / total if total > 0 else float("nan"),
+    )

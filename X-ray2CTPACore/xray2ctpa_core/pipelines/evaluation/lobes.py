@@ -1,0 +1,39 @@
+"""Which lobes hold the clots, and how much of a Grad-CAM map's heat lies in them."""
+
+import numpy as np
+from scipy import ndimage
+
+from xray2ctpa_core.cohort.labels import LOBES
+from xray2ctpa_core.metrics.localisation import HeatShare, heat_share
+
+#: Vessels have labels of their own; a voxel up to this many voxels from a lobe counts to it.
+REACH = 3.0
+
+
+def lobe_map(organs: np.ndarray) -> np.ndarray:
+    """Label of the nearest lobe of each voxel within REACH voxels of one, else 0.
+
+    Args:
+        organs: (D, H, W) uint8, values of cohort.labels.
+    """
+    outside = ~np.isin(organs, LOBES)
+    distance, nearest = ndimage.distance_transform_edt(outside, return_indices=True)
+    return np.where(distance <= REACH, organs[tuple(nearest)], 0).astype(np.uint8)
+
+
+def clot_lobe_share(gradcam: np.ndarray, organs: np.ndarray, clots: np.ndarray) -> HeatShare | None:
+    """Share of the lungs' heat inside the clot-bearing lobes; chance is those lobes' share of the lungs.
+
+    Args:
+        gradcam: (D, H, W), 0 to 1.
+        organs: (D, H, W) label map.
+        clots: (D, H, W) bool.
+
+    Returns:
+        None where no clot lies in a lobe, or all lobes hold one, since then any map is right.
+    """
+    lobes = lobe_map(organs)
+    bearing = [lobe for lobe in LOBES if (clots & (lobes == lobe)).any()]
+    if not bearing or set(bearing) == set(np.unique(lobes)) - {0}:
+        return None
+    return heat_share(gradcam, np.isin(lobes, bearing), lobes > 0)

@@ -1,0 +1,76 @@
+"""What evaluation needs of a pipeline, and names for what it calls."""
+
+import hashlib
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from xray2ctpa_core.pipelines.bundle import BundleInfo
+from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
+
+
+class GeneratedResult(Protocol):
+    """What one call of the pipeline gives back, as far as evaluation reads it."""
+
+    @property
+    def gradcam(self) -> Volume:
+        """0 to 1 on the volume's grid."""
+
+    @property
+    def samples(self) -> np.ndarray | None:
+        """(K, D, H, W) float32 HU, with ``output_samples=True``."""
+
+
+class EvaluatedPipeline(Protocol):
+    """The part of XRay2CTPAPipeline that evaluation uses."""
+
+    bundle: BundleInfo
+
+    def __call__(
+        self,
+        radiograph: Radiograph,
+        *,
+        frame: FrontalFrame | None = None,
+        num_inference_steps: int | None = None,
+        num_samples: int = 1,
+        generator: int | None = None,
+        output_samples: bool = False,
+    ) -> GeneratedResult:
+        """Generates ``num_samples`` volumes; the first is the same whatever their number."""
+
+    def sample_latents(
+        self, image: torch.Tensor, num_samples: int, num_inference_steps: int | None, seed: int
+    ) -> torch.Tensor:
+        """(1, 1, F, F) frame image -> (K, C, D, h, w) standardised latents."""
+
+    def encode(self, volume: Any) -> torch.Tensor:
+        """(1, D, H, W) HU -> (1, C, D, h, w) standardised latents."""
+
+    def decode(self, latents: torch.Tensor) -> Any:
+        """Latents -> (K, D, H, W) HU."""
+
+    def classify(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents -> (K,) logits of PE."""
+
+    def classify_radiograph(self, image: torch.Tensor) -> Any:
+        """(1, 1, F, F) -> logit of PE from the radiograph alone, or None without such a head."""
+
+
+def to_array(values: Any) -> np.ndarray:
+    """float32 array of a tensor on any device, or of an array."""
+    if isinstance(values, torch.Tensor):
+        return values.detach().float().cpu().numpy()
+    return np.asarray(values, dtype=np.float32)
+
+
+def to_number(value: Any) -> float:
+    """The single number in a tensor, array or float."""
+    return float(to_array(value).reshape(-1)[0])
+
+
+def weights_id(bundle: BundleInfo) -> str:
+    """12 hex digits that change with the weights and how they are used, not with the model card's numbers."""
+    weights = [f"{name} {digest}" for name, digest in sorted(bundle.files.items()) if name != "README.md"]
+    text = "\n".join([bundle.name, repr(bundle.hu_window), repr(bundle.sampling), *weights])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
