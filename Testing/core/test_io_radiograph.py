@@ -64,6 +64,22 @@ FORMS: dict[str, films.Writer] = {
     "dicom jpeg lossless": lambda p: films.write_dicom(
         p / "f.dcm", GREY16, syntax=uid.JPEGLosslessSV1, bits=16
     ),
+    "dicom jpeg lossless 8 bit": lambda p: films.write_dicom(p / "f.dcm", syntax=uid.JPEGLosslessSV1, bits=8),
+    "dicom jpeg lossless with negative slope": lambda p: films.write_dicom(
+        p / "f.dcm",
+        65535 - GREY16,
+        syntax=uid.JPEGLosslessSV1,
+        bits=16,
+        RescaleSlope="-1",
+        RescaleIntercept="65535",
+    ),
+    "dicom jpeg lossless monochrome1": lambda p: films.write_dicom(
+        p / "f.dcm",
+        65535 - GREY16,
+        syntax=uid.JPEGLosslessSV1,
+        bits=16,
+        PhotometricInterpretation="MONOCHROME1",
+    ),
     "dicom jpeg 2000": lambda p: films.write_dicom(p / "f.dcm", syntax=uid.JPEG2000),
     "dicom jpeg 2000 lossless": lambda p: films.write_dicom(p / "f.dcm", syntax=uid.JPEG2000Lossless),
     "dicom 8 bit": lambda p: films.write_dicom(p / "f.dcm", bits=8),

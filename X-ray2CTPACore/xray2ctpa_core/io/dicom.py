@@ -17,6 +17,7 @@ from xray2ctpa_core.io.dicom_header import (
     text,
     view_position,
 )
+from xray2ctpa_core.io.dicom_pixels import stored_pixels
 from xray2ctpa_core.io.failures import reading
 from xray2ctpa_core.io.film import Film, check_film_size
 from xray2ctpa_core.io.greys import has_contrast, luminance
@@ -70,9 +71,7 @@ def read_dicom_film(path: Path) -> Film:
                 f"Expected a DICOM image, got {path.name} without complete pixel data.",
                 "The file is truncated, or its archive gave the header alone: export it again.",
             )
-        if "TransferSyntaxUID" not in dataset.file_meta:
-            dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
-        stored = np.asarray(dataset.pixel_array)
+        stored = stored_pixels(path, dataset)
         notes: list[str] = []
         values, padding = _attenuation(stored, dataset, notes)
         spacing, source = film_spacing(dataset, notes)

@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
+from nibabel.imageglobals import LoggingOutputSuppressor
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.failures import reading
@@ -14,6 +15,7 @@ _NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _META_HEADER_BYTES = 4096
+_META_KEYS = (b"ndims", b"dimsize", b"elementtype", b"elementdatafile")
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def read_grid_header(path: Path) -> GridHeader:
     """Reads the header alone; raises InputError for a damaged file or one of another kind."""
     with reading(path, "NIfTI, NRRD or MetaImage"):
         if path.name.lower().endswith(_NIFTI_SUFFIXES):
-            return _nifti_header(nib.load(path))
+            return _nifti_header(_nifti(path))
         return _itk_header(_itk_reader(path))
 
 
@@ -54,7 +56,7 @@ def read_grid_array(path: Path) -> np.ndarray:
     """
     with reading(path, "NIfTI, NRRD or MetaImage"):
         if path.name.lower().endswith(_NIFTI_SUFFIXES):
-            array = np.asarray(nib.load(path).dataobj)
+            array = np.asarray(_nifti(path).dataobj)
             if array.dtype.names:
                 array = np.stack([array[name] for name in array.dtype.names], axis=-1)
         else:
@@ -71,6 +73,12 @@ def read_grid_array(path: Path) -> np.ndarray:
         return array
 
 
+def _nifti(path: Path) -> "nib.Nifti1Image":
+    """The image, its voxels not yet read; nibabel's remarks on header repairs stay off the terminal."""
+    with LoggingOutputSuppressor():
+        return nib.load(path)
+
+
 def _nifti_header(image: "nib.Nifti1Image") -> GridHeader:
     names = image.get_data_dtype().names
     codes = int(image.header["qform_code"]), int(image.header["sform_code"])
@@ -80,6 +88,15 @@ def _nifti_header(image: "nib.Nifti1Image") -> GridHeader:
 
 
 def _itk_reader(path: Path) -> "sitk.ImageFileReader":
+    """A reader that knows the header. MetaImages are looked at first: ITK writes to stderr about bad ones."""
+    if path.suffix.lower() in (".mha", ".mhd"):
+        header = _meta_header(path)
+        missing = [key.decode() for key in _META_KEYS if key not in header]
+        if missing:
+            raise InputError(
+                f"Expected a MetaImage, got {path.name}, whose header lacks {', '.join(missing)}.",
+                "The file is damaged or of another kind: export it again.",
+            )
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
@@ -98,12 +115,8 @@ def _itk_header(reader: "sitk.ImageFileReader") -> GridHeader:
 
 
 def _check_complete(path: Path, reader: "sitk.ImageFileReader") -> None:
-    """Finds a cut MetaImage by its length, since ITK writes to stderr when it meets its end."""
-    if path.suffix.lower() != ".mha":
-        return
-    with path.open("rb") as file:
-        header = file.read(_META_HEADER_BYTES).lower().replace(b" ", b"")
-    if b"compresseddata=true" in header:
+    """Raises InputError for a cut MetaImage, by its length: ITK writes to stderr when it meets its end."""
+    if path.suffix.lower() != ".mha" or b"compresseddata=true" in _meta_header(path):
         return
     item_bytes = sitk.GetArrayFromImage(sitk.Image([1] * 2, reader.GetPixelID())).itemsize
     expected = int(np.prod(reader.GetSize(), dtype=np.int64)) * reader.GetNumberOfComponents() * item_bytes
@@ -112,3 +125,9 @@ def _check_complete(path: Path, reader: "sitk.ImageFileReader") -> None:
             f"Expected at least {expected} bytes, got {path.stat().st_size} in {path.name}: it is truncated.",
             "Export the file again.",
         )
+
+
+def _meta_header(path: Path) -> bytes:
+    """The file's first bytes, in small letters and without blanks."""
+    with path.open("rb") as file:
+        return file.read(_META_HEADER_BYTES).lower().replace(b" ", b"")
