@@ -8,6 +8,8 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
+from xray2ctpa_core.io.dicom_header import text
+
 #: Transfer syntaxes that pydicom decodes only through pylibjpeg-libjpeg (GPL), or not at 12 bit.
 _GDCM_SYNTAXES = (
     "1.2.840.10008.1.2.4.51",  # JPEG Extended, 12 bit
@@ -50,8 +52,10 @@ def stored_pixels(path: Path, dataset: Dataset) -> np.ndarray:
 
 
 def _decoded_by_gdcm(path: Path) -> np.ndarray:
-    """Decodes a copy that holds the image's elements alone, since ITK applies rescaling where it finds it."""
+    """Decodes a copy of the image's elements alone, since ITK rescales and turns MONOCHROME1 where it can."""
     image = pydicom.dcmread(path, specific_tags=list(_IMAGE_ELEMENTS), force=True)
+    if text(image, "PhotometricInterpretation") == "MONOCHROME1":
+        image.PhotometricInterpretation = "MONOCHROME2"
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "image.dcm"
         image.save_as(copy)
