@@ -39,8 +39,8 @@ class LungLocatorTraining:
         save_every: steps between checkpoints.
     """
 
-    steps: int = 1800
-    batch: int = 24
+    steps: int = 1700
+    batch: int = 16
     learning_rate: float = 3e-3
     warmup: int = 60
     weight_decay: float = 1e-2

@@ -79,13 +79,21 @@ def film_coordinates(view: LayeredView, placement: Placement, rng: np.random.Gen
     ).astype(np.float32)
 
 
-def sample_layers(view: LayeredView, where: np.ndarray) -> dict[str, np.ndarray]:
-    """The view's layers at film pixels; above the scan the body narrows to a neck, below it goes on."""
+def sample_layers(view: LayeredView, where: np.ndarray, bone_shift: float = 0.0) -> dict[str, np.ndarray]:
+    """The view's layers at film pixels; above the scan the body narrows to a neck, below it goes on.
+
+    Args:
+        view: to sample.
+        where: (2, H, W) layer pixel at each film pixel.
+        bone_shift: how far the bones are moved down against the lungs, in layer pixels.
+    """
     rows, columns = where
     last, width = view.layers.shape[1] - 1, view.layers.shape[2]
-    inside = [np.clip(rows, 0, last), np.clip(columns, 0, width - 1)]
+    column = np.clip(columns, 0, width - 1)
     sampled = {
-        name: ndimage.map_coordinates(layer, inside, order=1)
+        name: ndimage.map_coordinates(
+            layer, [np.clip(rows - (bone_shift if name == "bone" else 0), 0, last), column], order=1
+        )
         for name, layer in zip(LAYERS, view.layers, strict=True)
     }
     above = -rows * LAYER_MM
@@ -119,7 +127,7 @@ def attenuation(layers: dict[str, np.ndarray], where: np.ndarray, rng: np.random
     image = image + _larger_heart(layers["heart"], rng)
     lung_mm = (layers["right_mm"] + layers["left_mm"]) > 5
     body = np.clip(layers["solid"] / 30, 0, 1)
-    fat = rng.uniform(0, 1) ** 2 * 120
+    fat = rng.uniform(0, 1) ** 2 * 200
     height = image.shape[0]
     if fat > 5:
         image = image + fat * ndimage.gaussian_filter(body, height * rng.uniform(0.02, 0.08))

@@ -22,7 +22,7 @@ def expose(attenuation: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.4:
         fine = image - ndimage.gaussian_filter(image, size * rng.uniform(0.008, 0.03))
         image = image + rng.uniform(0.3, 2.5) * fine
-    image = image + rng.uniform(0, 0.12) * np.ptp(image) * smooth_field(image.shape, 3, rng)
+    image = image + rng.exponential(0.07) * np.ptp(image) * smooth_field(image.shape, 3, rng)
     low, high = np.quantile(image, [rng.uniform(0, 0.12), rng.uniform(0.88, 1.0)])
     grey = np.clip((image - low) / max(high - low, 1e-3), 0, 1)
     grey = grey ** np.exp(rng.normal(0, 0.5))
@@ -39,8 +39,14 @@ def expose(attenuation: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     )
 
 
-def furnish(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Adds what lies on or around a film: lines, devices, letters, collimation, borders, compression."""
+def furnish(grey: np.ndarray, rng: np.random.Generator, lungs: np.ndarray | None = None) -> np.ndarray:
+    """Adds what lies on or around a film: lines, devices, letters, collimation, borders, compression.
+
+    Args:
+        grey: (H, W) float32 in [0, 1].
+        rng: draws all of it.
+        lungs: (H, W) bool; margins stay outside their box or hardly enter it.
+    """
     picture = Image.fromarray((grey * 255).astype(np.uint8))
     draw = ImageDraw.Draw(picture)
     if rng.random() < 0.5:
@@ -48,10 +54,10 @@ def furnish(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.6:
         _write_letters(draw, picture.size, rng)
     result = np.asarray(picture, dtype=np.float32) / 255
-    if rng.random() < 0.4:
-        result = _collimate(result, rng)
+    if rng.random() < 0.45:
+        result = _collimate(result, _gaps(result.shape, lungs), rng)
     if rng.random() < 0.15:
-        result = _pad(result, rng)
+        result = _collimate(result, _gaps(result.shape, lungs), rng)
     if rng.random() < 0.4:
         result = _compress(result, int(rng.integers(25, 90)))
     return result
@@ -95,29 +101,37 @@ def _write_letters(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.ran
         )
 
 
-def _collimate(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blackens (or whitens) margins, straight or slanted, sharp or soft."""
+def _gaps(shape: tuple[int, ...], lungs: np.ndarray | None) -> tuple[float, float, float, float]:
+    """Room (left, right, top, bottom) between the film's edges and the lungs, in shares of its sides."""
+    if lungs is None or not lungs.any():
+        return (0.1, 0.1, 0.1, 0.1)
+    rows, columns = np.flatnonzero(lungs.any(1)), np.flatnonzero(lungs.any(0))
+    height, width = shape
+    return (
+        float(columns[0] / width),
+        float(1 - columns[-1] / width),
+        float(rows[0] / height),
+        float(1 - rows[-1] / height),
+    )
+
+
+def _collimate(
+    grey: np.ndarray, gaps: tuple[float, float, float, float], rng: np.random.Generator
+) -> np.ndarray:
+    """Covers margins, straight or slanted, sharp or soft, in black, grey or white, not quite opaque."""
     height, width = grey.shape
     y, x = np.mgrid[:height, :width]
     y, x = y / height, x / width
     outside = np.zeros(grey.shape)
-    soft = rng.uniform(0.002, 0.02)
-    for edge, along in ((x, y), (1 - x, y), (y, x), (1 - y, x)):
+    soft = rng.choice([0.001, rng.uniform(0.002, 0.02)])
+    for edge, along, gap in zip((x, 1 - x, y, 1 - y), (y, y, x, x), gaps, strict=True):
         if rng.random() < 0.5:
-            margin = rng.exponential(0.03) + rng.normal(0, 0.04) * (along - 0.5)
+            margin = gap * rng.uniform(0, 1.0) if rng.random() < 0.5 else rng.exponential(0.03)
+            margin = margin + rng.normal(0, 0.04) * (along - 0.5) * (rng.random() < 0.5)
             outside = np.maximum(outside, 1 / (1 + np.exp(np.clip((edge - margin) / soft, -30, 30))))
-    tone = rng.choice([0.0, 0.03, 0.1, 1.0], p=[0.6, 0.15, 0.1, 0.15])
+    tone = rng.choice([0.0, 0.03, 0.1, 1.0], p=[0.5, 0.15, 0.1, 0.25])
+    outside *= 1 - rng.choice([0.0, rng.uniform(0, 0.2)])
     return ((1 - outside) * grey + outside * tone).astype(np.float32)
-
-
-def _pad(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Overwrites margins of random widths with black or white."""
-    height, width = grey.shape
-    tone = 0.0 if rng.random() < 0.6 else 1.0
-    result = grey.copy()
-    t, b, le, r = (int(v) for v in rng.exponential(0.03, 4) * (height, height, width, width))
-    result[:t], result[height - b :], result[:, :le], result[:, width - r :] = tone, tone, tone, tone
-    return result
 
 
 def _compress(grey: np.ndarray, quality: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from xray2ctpa_core.cohort.template import Template
 LAYER_MM = 2.8
 #: Lung counts as seen on the film where at least this many mm of it lie along the ray: about where the
 #: costophrenic angle ends for the eye; the deep posterior recess below it is left out.
-SEEN_LUNG_MM = 25.0
+SEEN_LUNG_MM = 40.0
 LAYERS = ("solid", "bone", "right", "left", "right_mm", "left_mm", "heart")
 _BONE_FROM_HU = 150.0
 

@@ -26,10 +26,12 @@ _WORDS = (
 def not_a_film(template: Template, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """(H, W) float32 in [0, 1]: one random picture that is no chest film."""
     kinds = (_text_page, _photograph, _coloured_noise, _shapes, _gradient)
-    if rng.random() < 0.34:
+    if rng.random() < 0.4:
         picture = _ct_slice(template, shape, rng)
     else:
         picture = kinds[rng.choice(5, p=[0.12, 0.45, 0.2, 0.15, 0.08])](shape, rng)
+    if rng.random() < 0.3:
+        picture = np.where(np.arange(shape[1]) < shape[1] // 2, picture, picture[:, ::-1])
     if rng.random() < 0.25:
         picture = 1 - picture
     picture = np.clip(picture, 0, 1) ** np.exp(rng.normal(0, 0.3))

@@ -20,7 +20,7 @@ UNDECIDED = -100
 #: A film with at most / at least this share of the lungs' area outside counts as complete / cut.
 COMPLETE, CUT = 0.06, 0.25
 #: Longer side in pixels at which films are simulated.
-FILM_PIXELS = 160
+FILM_PIXELS = 144
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ def frontal_film(view: LayeredView, rng: np.random.Generator) -> SimulatedFilm:
     """An upright frontal film, complete or slightly cut, with masks."""
     shape = draw_shape(rng)
     where = anatomy.film_coordinates(view, anatomy.draw_placement(shape, rng), rng)
-    layers = anatomy.sample_layers(view, where)
-    film = furnish(expose(anatomy.attenuation(layers, where, rng), rng), rng)
+    layers = anatomy.sample_layers(view, where, rng.normal(0, 4))
     masks = anatomy.seen_lungs(layers)
+    film = furnish(expose(anatomy.attenuation(layers, where, rng), rng), rng, masks[0] | masks[1])
     return SimulatedFilm(film, masks, _completeness(view, where, masks))
 
 
@@ -121,7 +121,7 @@ class LocatorFilms(Dataset):  # type: ignore[type-arg]
         lateral: list[LayeredView],
         length: int,
         seed: int,
-        shares: tuple[float, float, float] = (0.6, 0.22, 0.18),
+        shares: tuple[float, float, float] = (0.58, 0.22, 0.2),
     ) -> None:
         self.template, self.frontal, self.lateral = template, frontal, lateral
         self.length, self.seed, self.shares = length, seed, shares

@@ -50,7 +50,7 @@ class LungLocator(ModelMixin, ConfigMixin):
     """
 
     @register_to_config
-    def __init__(self, channels: tuple[int, ...] = (16, 32, 48, 64, 80), size: int = 128) -> None:
+    def __init__(self, channels: tuple[int, ...] = (12, 24, 40, 56, 80), size: int = 128) -> None:
         super().__init__()
         if any(c % 4 for c in channels) or size % 2 ** len(channels):
             raise ValueError(
