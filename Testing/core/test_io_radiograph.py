@@ -671,6 +671,11 @@ def test_reading_writes_nothing_to_the_terminal(tmp_path: Path, capfd: pytest.Ca
         read(path)
         path.write_bytes(path.read_bytes()[:1500])
         error_of(path)
+    odd = FORMS["nifti without orientation"](tmp_path)
+    content = bytearray(odd.read_bytes())
+    content[252:256] = b"\x39\x30\x39\x30"  # qform and sform codes that do not exist
+    odd.write_bytes(content)
+    assert np.abs(read(odd).pixels - films.expected_pixels()).mean() < 0.006
 
     assert capfd.readouterr() == ("", "")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
-from nibabel.imageglobals import LoggingOutputSuppressor
+from nibabel.imageglobals import logger as nibabel_logger
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.failures import reading
@@ -75,8 +75,11 @@ def read_grid_array(path: Path) -> np.ndarray:
 
 def _nifti(path: Path) -> "nib.Nifti1Image":
     """The image, its voxels not yet read; nibabel's remarks on header repairs stay off the terminal."""
-    with LoggingOutputSuppressor():
+    was_disabled, nibabel_logger.disabled = nibabel_logger.disabled, True
+    try:
         return nib.load(path)
+    finally:
+        nibabel_logger.disabled = was_disabled
 
 
 def _nifti_header(image: "nib.Nifti1Image") -> GridHeader:
