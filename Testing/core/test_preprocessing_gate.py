@@ -6,7 +6,8 @@ import pytest
 from xray2ctpa_core.preprocessing.gate import judge
 from xray2ctpa_core.preprocessing.lung_box import LungShape
 
-SOUND = LungShape((20, 20, 100, 108), (0.17, 0.16), (1.0, 0.9), 1.1, ())
+NO_CONTACT = (0.0, 0.0, 0.0, 0.0)
+SOUND = LungShape((20, 20, 100, 108), (0.17, 0.16), (1.0, 0.9), 1.1, NO_CONTACT)
 FRONTAL = np.array([0.97, 0.02, 0.01])
 
 
@@ -24,7 +25,7 @@ def test_another_picture_is_refused_and_named():
 
 
 def test_a_frontal_film_without_lungs_is_refused():
-    report = judge(FRONTAL, LungShape(None, (0.0, 0.0), (0.0, 0.0), 0.0, ()), (2000, 2000))
+    report = judge(FRONTAL, LungShape(None, (0.0, 0.0), (0.0, 0.0), 0.0, NO_CONTACT), (2000, 2000))
     assert not report.accepted
     assert "No lungs were found." in report.warnings
 
@@ -32,10 +33,16 @@ def test_a_frontal_film_without_lungs_is_refused():
 @pytest.mark.parametrize(
     ("shape", "sentence"),
     [
-        (LungShape((20, 20, 100, 55), (0.17, 0.0), (1.0, 0.0), 0.8, ()), "left lung was not found"),
-        (LungShape((20, 20, 100, 108), (0.17, 0.05), (1.0, 0.3), 1.1, ()), "left lung is seen in part"),
-        (LungShape((20, 20, 100, 108), (0.17, 0.16), (1.0, 0.9), 1.1, ("bottom",)), "film's edge (bottom)"),
-        (LungShape((20, 20, 60, 120), (0.2, 0.2), (1.0, 1.0), 2.5, ()), "2.5 times as wide"),
+        (LungShape((20, 20, 100, 55), (0.17, 0.0), (1.0, 0.0), 0.8, NO_CONTACT), "left lung was not found"),
+        (
+            LungShape((20, 20, 100, 108), (0.17, 0.05), (1.0, 0.3), 1.1, NO_CONTACT),
+            "left lung is seen in part",
+        ),
+        (
+            LungShape((20, 20, 100, 108), (0.17, 0.16), (1.0, 0.9), 1.1, (0.0, 0.0, 0.2, 0.0)),
+            "reach the film's bottom edge",
+        ),
+        (LungShape((20, 20, 60, 120), (0.2, 0.2), (1.0, 1.0), 2.5, NO_CONTACT), "2.5 times as wide"),
     ],
 )
 def test_a_doubt_about_the_lungs_is_a_sentence(shape, sentence):
@@ -53,3 +60,11 @@ def test_an_unsure_film_passes_with_a_warning():
     report = judge(np.array([0.6, 0.3, 0.1]), SOUND, (2000, 2000))
     assert report.accepted
     assert "not certain" in report.warnings[-1]
+
+
+def test_lungs_cut_off_by_the_films_edge_are_refused():
+    report = judge(
+        FRONTAL, LungShape((20, 20, 100, 108), (0.17, 0.16), (1.0, 0.9), 1.1, (0, 0, 0.7, 0)), (900, 900)
+    )
+    assert not report.accepted
+    assert "The lungs are cut off at the film's bottom." in report.warnings

@@ -18,7 +18,7 @@ def test_the_box_holds_both_lungs():
     assert shape.box == pytest.approx((20, 20, 100, 108), abs=0.5)
     assert shape.aspect == pytest.approx(88 / 80, abs=0.02)
     assert shape.areas == pytest.approx((80 * 35 / 128**2, 70 * 38 / 128**2))
-    assert shape.touching == ()
+    assert shape.contact == (0, 0, 0, 0)
 
 
 def test_specks_and_holes_do_not_count():
@@ -46,8 +46,9 @@ def test_no_lungs_give_no_box():
     assert lung_shape(np.zeros((2, 64, 64), bool)).box is None
 
 
-def test_lungs_at_the_contents_edge_are_said_to_touch_it():
-    assert lung_shape(two_lungs(), (0, 20, 100, 128)).touching == ("left", "bottom")
+def test_contact_is_the_share_of_the_box_that_runs_into_the_films_edge():
+    contact = lung_shape(two_lungs(), (0, 0, 90, 128)).contact
+    assert contact == pytest.approx((0, 0, 73 / 88, 0), abs=0.01)
 
 
 def test_the_largest_component_of_an_empty_mask_is_empty():

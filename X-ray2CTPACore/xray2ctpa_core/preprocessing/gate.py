@@ -14,6 +14,8 @@ SURE_FROM = 0.8
 ASPECT_RANGE = (0.7, 2.1)
 #: Share of the film's square that both lungs cover in complete frontal films.
 AREA_RANGE = (0.05, 0.75)
+#: Lung along this share of the box's side at the film's edge: the lungs reach it, or are cut off there.
+TOUCH_FROM, CUT_FROM = 0.1, 0.45
 #: A film with fewer pixels along its shorter side shows little of the vessels.
 SMALL_FILM = 256
 
@@ -75,7 +77,7 @@ def plausibility(shape: LungShape) -> tuple[float, list[str]]:
     low, high = AREA_RANGE
     for name, height in zip(("right", "left"), shape.heights, strict=True):
         if height == 0.0:
-            factor *= 0.6
+            factor *= 0.55
             warnings.append(f"The patient's {name} lung was not found; it may be opaque or cut off.")
         elif height < 0.45:
             warnings.append(f"The patient's {name} lung is seen in part only.")
@@ -87,7 +89,10 @@ def plausibility(shape: LungShape) -> tuple[float, list[str]]:
     if not ASPECT_RANGE[0] <= shape.aspect <= ASPECT_RANGE[1]:
         factor *= 0.6
         warnings.append(f"The lungs are {shape.aspect:.1f} times as wide as high, which is unusual.")
-    if shape.touching:
-        edges = " and ".join(shape.touching)
-        warnings.append(f"The lungs reach the film's edge ({edges}) and may be cut off.")
+    for edge, contact in zip(("top", "left", "bottom", "right"), shape.contact, strict=True):
+        if contact > CUT_FROM:
+            factor *= 0.5
+            warnings.append(f"The lungs are cut off at the film's {edge}.")
+        elif contact > TOUCH_FROM:
+            warnings.append(f"The lungs reach the film's {edge} edge and may be cut off.")
     return factor, warnings

@@ -22,14 +22,15 @@ class LungShape:
         areas: share of the grid covered by the lung on the image's left and on its right.
         heights: height of each lung over the box's height, 0 where missing.
         aspect: width over height of the box, 0 where there is none.
-        touching: edges of the content ("top", "bottom", "left", "right") that a lung runs into.
+        contact: share of the box's side along which lung runs into the film's (top, left, bottom, right)
+            edge; 0 where the film shows what lies beyond the lungs.
     """
 
     box: tuple[float, float, float, float] | None
     areas: tuple[float, float]
     heights: tuple[float, float]
     aspect: float
-    touching: tuple[str, ...]
+    contact: tuple[float, float, float, float]
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:
@@ -71,21 +72,25 @@ def lung_shape(
     boxes = [mask_box(m) if a >= least_area else None for m, a in zip(lungs, areas, strict=True)]
     found = [b for b in boxes if b is not None]
     if not found:
-        return LungShape(None, areas, (0.0, 0.0), 0.0, ())
+        return LungShape(None, areas, (0.0, 0.0), 0.0, (0.0, 0.0, 0.0, 0.0))
     array = np.array(found)
     box = (*array[:, :2].min(0), *array[:, 2:].max(0))
     top, left, bottom, right = (float(v) for v in box)
     heights = tuple(0.0 if b is None else (b[2] - b[0]) / (bottom - top) for b in boxes)
-    edges = content or (0.0, 0.0, float(masks.shape[1]), float(masks.shape[2]))
-    near = 1.0
-    touching = tuple(
-        name
-        for name, gap in zip(
-            ("top", "left", "bottom", "right"),
-            (top - edges[0], left - edges[1], edges[2] - bottom, edges[3] - right),
-            strict=True,
-        )
-        if gap < near
-    )
     aspect = (right - left) / (bottom - top)
-    return LungShape((top, left, bottom, right), areas, heights, aspect, touching)  # type: ignore[arg-type]
+    edges = content or (0.0, 0.0, float(masks.shape[1]), float(masks.shape[2]))
+    contact = edge_contact(lungs[0] | lungs[1], edges, (right - left, bottom - top))
+    return LungShape((top, left, bottom, right), areas, heights, aspect, contact)  # type: ignore[arg-type]
+
+
+def edge_contact(
+    lungs: np.ndarray, content: tuple[float, float, float, float], sides: tuple[float, float]
+) -> tuple[float, float, float, float]:
+    """Share of the box's (width, height) ``sides`` along which ``lungs`` (H, W) run into each edge."""
+    height, width = lungs.shape
+    top, left = (max(0, int(np.ceil(v - 0.5))) for v in content[:2])
+    bottom = min(height, int(np.floor(content[2] + 0.5))) - 1
+    right = min(width, int(np.floor(content[3] + 0.5))) - 1
+    lines = (lungs[top], lungs[:, left], lungs[bottom], lungs[:, right])
+    lengths = (sides[0], sides[1], sides[0], sides[1])
+    return tuple(float(li.sum() / le) for li, le in zip(lines, lengths, strict=True))  # type: ignore[return-value]
