@@ -72,6 +72,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
+    from xray2ctpa_core.pipelines.device import choose_device
     from xray2ctpa_core.pipelines.evaluation.report import markdown
     from xray2ctpa_core.pipelines.evaluation.run import EvaluationConfig, evaluate
     from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
@@ -86,7 +87,11 @@ def run(args: argparse.Namespace) -> int:
         split=args.split,
         train_split=args.train_split,
     )
-    pipelines = [XRay2CTPAPipeline.from_pretrained(name) for name in args.bundles or [DEFAULT_BUNDLE]]
+    device, _, dtype = choose_device(args.device, "fp32")
+    pipelines = [
+        XRay2CTPAPipeline.from_pretrained(name, torch_dtype=dtype).to(device)
+        for name in args.bundles or [DEFAULT_BUNDLE]
+    ]
     with _Bars() as bars:
         summary = evaluate(
             args.cohort, args.train or args.cohort, pipelines, config, args.pairs, args.out, bars.show

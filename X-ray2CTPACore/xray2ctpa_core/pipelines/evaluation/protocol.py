@@ -27,6 +27,10 @@ class EvaluatedPipeline(Protocol):
 
     bundle: BundleInfo
 
+    @property
+    def device(self) -> torch.device:
+        """Where its networks are; every tensor passed in is put there."""
+
     def __call__(
         self,
         radiograph: Radiograph,

@@ -110,7 +110,7 @@ class PatientRows:
 
     def _reconstruction(self, pipeline: EvaluatedPipeline) -> Row:
         with torch.no_grad():
-            decoded = pipeline.decode(pipeline.encode(torch.from_numpy(self._patient.hu)[None]))
+            decoded = pipeline.decode(self._encoded(pipeline))
         return self._measure(_window(pipeline), to_array(decoded)[0])
 
     def _one_sample(self, pipeline: EvaluatedPipeline) -> Row:
@@ -127,9 +127,10 @@ class PatientRows:
         return self._measure(_window(pipeline), samples.mean(axis=0))
 
     def _logits(self, pipeline: EvaluatedPipeline) -> Row:
-        image = torch.from_numpy(self._patient.frame_image(pipeline.bundle.cxr.frame_pixels))[None, None]
+        pixels = torch.from_numpy(self._patient.frame_image(pipeline.bundle.cxr.frame_pixels))
+        image = pixels[None, None].to(pipeline.device)
         with torch.no_grad():
-            real = pipeline.classify(pipeline.encode(torch.from_numpy(self._patient.hu)[None]))
+            real = pipeline.classify(self._encoded(pipeline))
             latents = pipeline.sample_latents(image, 1, self._bench.steps, self._seed)
             generated = pipeline.classify(latents)
             film = pipeline.classify_radiograph(image)
@@ -138,6 +139,10 @@ class PatientRows:
             "generated": to_number(generated),
             "radiograph": None if film is None else to_number(film),
         }
+
+    def _encoded(self, pipeline: EvaluatedPipeline) -> torch.Tensor:
+        """(1, C, D, h, w) latents of the patient's own CTPA."""
+        return pipeline.encode(torch.from_numpy(self._patient.hu)[None].to(pipeline.device))
 
     def _generate(self, pipeline: EvaluatedPipeline, count: int) -> tuple[np.ndarray, np.ndarray]:
         """(K, D, H, W) HU samples and the (D, H, W) Grad-CAM map."""

@@ -1,0 +1,237 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_cohort import GRID, ArithmeticPipeline, bundle, write_patient
+
+from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.pipelines.evaluation.baselines import INDEX_PIXELS, Baselines
+from xray2ctpa_core.pipelines.evaluation.lobes import clot_lobe_share
+from xray2ctpa_core.pipelines.evaluation.pair import evaluate_pair
+from xray2ctpa_core.pipelines.evaluation.patients import CohortPatient, cohort_patients
+from xray2ctpa_core.pipelines.evaluation.protocol import weights_id
+from xray2ctpa_core.pipelines.evaluation.report import markdown
+from xray2ctpa_core.pipelines.evaluation.run import EvaluationConfig, evaluate, labels
+from xray2ctpa_core.pipelines.evaluation.store import RowStore
+
+pytest.importorskip("efficientnet_lite_pytorch", reason="the training extra is not installed")
+
+CONFIG = EvaluationConfig(images=3, multi=2, samples=4, auroc=4)
+
+
+@pytest.fixture(scope="module")
+def cohorts(tmp_path_factory) -> tuple[Path, Path]:
+    """Four unseen patients with narrow hearts, two with PE; training patients of width 10, 6 and 8."""
+    test, train = tmp_path_factory.mktemp("unseen"), tmp_path_factory.mktemp("training")
+    for number in range(4):
+        write_patient(test, number, pe=number % 2 == 0, heart=6)
+    for number, heart in enumerate((10, 6, 8)):
+        write_patient(train, number, pe=False, heart=heart)
+    return test, train
+
+
+@pytest.fixture
+def pipeline(cohorts) -> ArithmeticPipeline:
+    """Its samples are the first unseen patient and noise."""
+    return ArithmeticPipeline(cohort_patients(cohorts[0], "test")[0].hu)
+
+
+def entry(summary, kind, **names):
+    found = [e for e in summary[kind] if all(e[key] == value for key, value in names.items())]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_the_evaluation_measures_each_volume_against_the_patients_own(cohorts, pipeline):
+    summary = evaluate(*cohorts, [pipeline], CONFIG)
+    one = entry(summary, "images", method="one sample")
+    assert one["patients"] == 3
+    # noise of 40 HU, clipped below at air, in a window of 1900 HU: just above 20 log10(1900 / 40) = 33.5 dB
+    assert 33.5 < one["psnr"]["estimate"] < 35
+    assert one["lung_dice"]["estimate"] > 0.99
+    assert one["heart_dice"]["estimate"] > 0.9
+    several = entry(summary, "images", method="mean of 4 samples")
+    assert several["patients"] == 2
+    # averaging 4 noises halves the error: 6 dB
+    assert several["psnr"]["estimate"] - one["psnr"]["estimate"] == pytest.approx(6, abs=0.5)
+    assert entry(summary, "images", method="the patient's own CTPA")["film_correlation"]["estimate"] > 0.85
+
+
+def test_the_nearest_radiograph_belongs_to_the_patient_with_the_same_heart(cohorts, pipeline):
+    summary = evaluate(*cohorts, [pipeline], CONFIG)
+    nearest = entry(summary, "images", method="nearest training radiograph")
+    assert nearest["mae"]["estimate"] == 0
+    assert nearest["ssim"]["estimate"] == pytest.approx(1)
+    mean = entry(summary, "images", method="mean training volume")
+    assert mean["mae"]["estimate"] > 0
+    gain = entry(summary, "differences", method="one sample", minus="mean training volume")
+    assert gain["mae"]["estimate"] == pytest.approx(
+        entry(summary, "images", method="one sample")["mae"]["estimate"] - mean["mae"]["estimate"], abs=1e-6
+    )
+
+
+def test_auroc_of_each_source_stands_beside_the_signs(cohorts, pipeline):
+    summary = evaluate(*cohorts, [pipeline], CONFIG)
+    signs = entry(summary, "classification", score="signs alone (ceiling)")
+    assert signs["auroc"]["estimate"] == 1  # 0.50 and 0.52 with PE, 0.41 and 0.43 without
+    # all four volumes and films are alike, so no logit tells them apart
+    for score in ("real latents", "generated latents", "radiograph alone"):
+        assert entry(summary, "classification", score=score)["auroc"]["estimate"] == 0.5
+        assert entry(summary, "comparisons", score=score)["auroc"]["estimate"] == -0.5
+
+
+def test_a_bundle_without_a_film_classifier_has_no_such_row(cohorts, pipeline):
+    pipeline.reads_films = False
+    scores = [e["score"] for e in evaluate(*cohorts, [pipeline], CONFIG)["classification"]]
+    assert scores == ["real latents", "generated latents", "signs alone (ceiling)"]
+
+
+def test_gradcam_on_the_clots_lobe_hits_wholly_and_chance_is_its_volume(cohorts, pipeline):
+    (cam,) = evaluate(*cohorts, [pipeline], CONFIG)["gradcam"]
+    assert cam["gradcam_in_target"]["n"] == 2
+    assert cam["gradcam_in_target"]["estimate"] > 0.85  # tissue next to the lobe counts to it, too
+    assert 0.2 < cam["gradcam_chance"]["estimate"] < 0.3
+    assert cam["above_chance"]["estimate"] > 0.6
+
+
+def test_a_clot_in_an_artery_counts_to_the_lobe_around_it(cohorts):
+    patient = cohort_patients(cohorts[0], "test")[0]
+    share = clot_lobe_share(np.ones(GRID), patient.organs, patient.clots)
+    assert share.in_target == pytest.approx(share.chance)
+    assert clot_lobe_share(np.ones(GRID), patient.organs, np.zeros(GRID, bool)) is None
+
+
+def test_a_second_run_takes_every_row_from_the_first(cohorts, pipeline, tmp_path):
+    first = evaluate(*cohorts, [pipeline], CONFIG, out=tmp_path)
+    assert pipeline.calls == [1, 4, 1, 4, 1]
+    again = ArithmeticPipeline(pipeline.template)
+    assert evaluate(*cohorts, [again], CONFIG, out=tmp_path) == first
+    assert again.calls == []
+
+
+def test_a_run_killed_in_mid_line_goes_on(cohorts, pipeline, tmp_path):
+    whole = evaluate(*cohorts, [pipeline], CONFIG, out=tmp_path)
+    rows = tmp_path / "rows.jsonl"
+    text = rows.read_text(encoding="utf-8")
+    rows.write_text(text[: len(text) // 2], encoding="utf-8")
+    again = ArithmeticPipeline(pipeline.template)
+    assert evaluate(*cohorts, [again], CONFIG, out=tmp_path) == whole
+    assert 0 < len(again.calls) < 5
+    assert all(json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines())
+
+
+def test_other_weights_are_measured_anew_but_the_cards_numbers_do_not_matter(cohorts, pipeline, tmp_path):
+    evaluate(*cohorts, [pipeline], CONFIG, out=tmp_path)
+    carded = ArithmeticPipeline(pipeline.template, bundle(metrics={"psnr": 1.0}))
+    evaluate(*cohorts, [carded], CONFIG, out=tmp_path)
+    assert carded.calls == []
+    other = ArithmeticPipeline(pipeline.template, bundle(files={"denoiser/model.safetensors": "1" * 64}))
+    evaluate(*cohorts, [other], CONFIG, out=tmp_path)
+    assert len(other.calls) == 5
+
+
+def test_two_bundles_are_compared_with_each_other(cohorts, pipeline):
+    other = ArithmeticPipeline(pipeline.template + 100, bundle("worse"))
+    summary = evaluate(*cohorts, [pipeline, other], CONFIG)
+    gap = entry(summary, "differences", method="one sample", minus="one sample of worse")
+    assert gap["psnr"]["lower"] > 0
+    assert labels([pipeline, other]) == ["arithmetic", "worse"]
+    assert labels([pipeline, pipeline]) == [f"arithmetic {weights_id(pipeline.bundle)[:6]}"] * 2
+
+
+def test_the_report_holds_every_volume_and_score_and_calls_nothing_lpips_without_it(cohorts, pipeline):
+    summary = evaluate(*cohorts, [pipeline], CONFIG)
+    text = markdown(summary)
+    for phrase in ("one sample", "mean of 4 samples", "mean training volume", "signs alone (ceiling)"):
+        assert f"| {phrase}" in text
+    if not any("lpips" in e for e in summary["images"]):
+        assert "LPIPS" not in text
+
+
+def test_patients_seen_in_training_are_refused(cohorts, pipeline):
+    with pytest.raises(InputError, match="trained on"):
+        evaluate(cohorts[0], cohorts[0], [pipeline], CONFIG)
+
+
+def test_splits_of_one_folder_are_kept_apart(tmp_path):
+    for number, split in enumerate(("train", "train", "test")):
+        write_patient(tmp_path, number, pe=False, heart=4, split=split)
+    assert [p.name for p in cohort_patients(tmp_path, "train")] == ["000000", "000001"]
+    assert [p.name for p in cohort_patients(tmp_path, "test")] == ["000002"]
+    with pytest.raises(InputError, match="test, train"):
+        cohort_patients(tmp_path, "validation")
+
+
+def test_one_class_alone_has_no_auroc(cohorts, pipeline):
+    with pytest.raises(InputError, match="2 patients with and 2 without"):
+        evaluate(*cohorts, [pipeline], EvaluationConfig(images=0, multi=0, auroc=1))
+
+
+def test_impossible_counts_are_refused():
+    with pytest.raises(ConfigError, match="multi <= images"):
+        EvaluationConfig(images=2, multi=3)
+
+
+def test_the_mean_is_the_mean_and_a_cache_of_other_patients_is_made_anew(cohorts, tmp_path):
+    training = cohort_patients(cohorts[1], "train")
+    cache = tmp_path / "baselines.npz"
+    baselines = Baselines(training, cache)
+    np.testing.assert_allclose(baselines.mean, np.mean([p.hu for p in training], axis=0), atol=1e-3)
+    assert Baselines(training[:1], cache).mean.max() == 300
+    image = training[2].frame_image(INDEX_PIXELS)
+    assert Baselines(training, cache).nearest(image).name == "000002"
+
+
+def test_each_patient_has_a_seed_of_its_own(cohorts):
+    first, second, *_ = cohort_patients(cohorts[0], "test")
+    assert first.seed(0) == CohortPatient(first.folder).seed(0)
+    assert len({first.seed(0), first.seed(1), second.seed(0)}) == 3
+
+
+def test_a_file_that_holds_no_rows_is_refused(tmp_path):
+    (tmp_path / "rows.jsonl").write_text("not json\n", encoding="utf-8")
+    with pytest.raises(InputError, match="line 1"):
+        RowStore(tmp_path / "rows.jsonl")
+
+
+def test_a_pair_made_of_the_pipelines_own_volume_is_matched_but_for_the_noise(cohorts, pipeline, tmp_path):
+    hu = pipeline.template
+    grey = (np.clip((hu + 200) / 700, 0, 1) * 255).astype(np.uint8)[::-1]
+    np.savez(tmp_path / "ct.npz", ground_truth=grey, published_generated=grey)
+    film = cohort_patients(cohorts[0], "test")[0].folder / "cxr.png"
+    (tmp_path / "cxr.png").write_bytes(film.read_bytes())
+    pair = evaluate_pair(tmp_path, [("ours", pipeline)], hu, samples=4)
+    of = {(e["volume"], e["placed"], e["grey"]): e for e in pair["volumes"]}
+    exact = of["mean training volume", "as is", "-200..500 HU"]
+    assert exact["psnr"] > 50
+    placed = of["mean training volume", "lung box", "-200..500 HU"]
+    assert placed["psnr"] == pytest.approx(exact["psnr"], abs=0.5)
+    assert 20 < of["ours: one sample", "as is", "-200..500 HU"]["psnr"] < 45
+
+
+def test_a_smaller_chest_is_brought_onto_the_published_lungs(cohorts, pipeline, tmp_path):
+    hu = pipeline.template
+    smaller = np.pad(hu, ((2, 2), (4, 4), (4, 4)), constant_values=-1000.0)
+    smaller[:2], smaller[-2:] = smaller[2], smaller[-3]
+    grey = (np.clip((hu + 200) / 700, 0, 1) * 255).astype(np.uint8)[::-1]
+    np.savez(tmp_path / "ct.npz", ground_truth=grey, published_generated=grey)
+    film = cohort_patients(cohorts[0], "test")[0].folder / "cxr.png"
+    (tmp_path / "cxr.png").write_bytes(film.read_bytes())
+    pair = evaluate_pair(tmp_path, [], smaller)
+    ours = [e for e in pair["volumes"] if e["volume"] == "mean training volume"]
+    of = {(e["placed"], e["grey"]): e["psnr"] for e in ours}
+    assert of["lung box", "-200..500 HU"] > of["as is", "-200..500 HU"] + 10
+
+
+def test_a_folder_without_the_volumes_is_no_pair(tmp_path):
+    with pytest.raises(InputError, match=r"ct\.npz"):
+        evaluate_pair(tmp_path, [])
+
+
+@pytest.mark.real
+def test_the_published_volume_of_the_real_pair_has_its_stated_numbers(real_data):
+    folder = real_data / "pairs" / "4015007720739"
+    published = evaluate_pair(folder, [])["volumes"][0]
+    assert published["psnr"] == pytest.approx(18.5, abs=0.05)
+    assert published["slice_ssim"] == pytest.approx(0.53, abs=0.005)
