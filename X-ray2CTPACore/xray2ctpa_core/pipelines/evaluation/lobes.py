@@ -1,4 +1,6 @@
-"""Which lobes hold the clots, and how much of a Grad-CAM map's heat lies in them."""
+"""How much of a Grad-CAM map's heat lies in the lobes that hold the clots."""
+
+from collections.abc import Collection
 
 import numpy as np
 from scipy import ndimage
@@ -21,19 +23,19 @@ def lobe_map(organs: np.ndarray) -> np.ndarray:
     return np.where(distance <= REACH, organs[tuple(nearest)], 0).astype(np.uint8)
 
 
-def clot_lobe_share(gradcam: np.ndarray, organs: np.ndarray, clots: np.ndarray) -> HeatShare | None:
+def clot_lobe_share(gradcam: np.ndarray, organs: np.ndarray, bearing: Collection[int]) -> HeatShare | None:
     """Share of the lungs' heat inside the clot-bearing lobes; chance is those lobes' share of the lungs.
 
     Args:
         gradcam: (D, H, W), 0 to 1.
         organs: (D, H, W) label map.
-        clots: (D, H, W) bool.
+        bearing: labels of the clot-bearing lobes.
 
     Returns:
-        None where no clot lies in a lobe, or all lobes hold one, since then any map is right.
+        None where no lobe holds a clot, or every one does, since then any map is right.
     """
     lobes = lobe_map(organs)
-    bearing = [lobe for lobe in LOBES if (clots & (lobes == lobe)).any()]
-    if not bearing or set(bearing) == set(np.unique(lobes)) - {0}:
+    target = np.isin(lobes, list(bearing))
+    if not target.any() or target[lobes > 0].all():
         return None
-    return heat_share(gradcam, np.isin(lobes, bearing), lobes > 0)
+    return heat_share(gradcam, target, lobes > 0)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from xray2ctpa_core.cohort.build import (
-    CLOTS_FILE,
     CTPA_FILE,
     FILM_FILE,
     ORGANS_FILE,
@@ -50,15 +49,15 @@ class CohortPatient:
         """Whether the patient has pulmonary embolism."""
         return bool(self.record["pe"])
 
+    @property
+    def clot_lobes(self) -> list[int]:
+        """Labels of the lobes whose arteries hold clots; empty without PE."""
+        return [int(lobe) for lobe in self.record["clot_lobes"]]
+
     @cached_property
     def hu(self) -> np.ndarray:
         """(D, H, W) float32 HU."""
         return _axial_array(self.folder / CTPA_FILE).astype(np.float32)
-
-    @cached_property
-    def clots(self) -> np.ndarray:
-        """(D, H, W) bool."""
-        return _axial_array(self.folder / CLOTS_FILE) > 0
 
     @cached_property
     def organs(self) -> np.ndarray:

@@ -116,10 +116,9 @@ class PatientRows:
     def _one_sample(self, pipeline: EvaluatedPipeline) -> Row:
         samples, gradcam = self._generate(pipeline, 1)
         row = self._measure(_window(pipeline), samples[0])
-        if self._patient.pe:
-            share = clot_lobe_share(gradcam, self._patient.organs, self._patient.clots)
-            if share is not None:
-                row |= {f"gradcam_{key}": value for key, value in asdict(share).items()}
+        if self._patient.clot_lobes:
+            share = clot_lobe_share(gradcam, self._patient.organs, self._patient.clot_lobes)
+            row |= {} if share is None else {f"gradcam_{key}": value for key, value in asdict(share).items()}
         return row
 
     def _mean_of_samples(self, pipeline: EvaluatedPipeline) -> Row:
