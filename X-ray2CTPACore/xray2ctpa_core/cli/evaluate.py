@@ -3,10 +3,15 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xray2ctpa_core.cli.generate import DEVICES, positive, seed
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
+
+if TYPE_CHECKING:
+    from xray2ctpa_core.pipelines.evaluation.protocol import EvaluatedPipeline
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -72,10 +77,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
-    from xray2ctpa_core.pipelines.device import choose_device
     from xray2ctpa_core.pipelines.evaluation.report import markdown
     from xray2ctpa_core.pipelines.evaluation.run import EvaluationConfig, evaluate
-    from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 
     config = EvaluationConfig(
         images=args.images,
@@ -87,11 +90,7 @@ def run(args: argparse.Namespace) -> int:
         split=args.split,
         train_split=args.train_split,
     )
-    device, _, dtype = choose_device(args.device, "fp32")
-    pipelines = [
-        XRay2CTPAPipeline.from_pretrained(name, torch_dtype=dtype).to(device)
-        for name in args.bundles or [DEFAULT_BUNDLE]
-    ]
+    pipelines = load_pipelines(args.bundles or [DEFAULT_BUNDLE], args.device)
     with _Bars() as bars:
         summary = evaluate(
             args.cohort, args.train or args.cohort, pipelines, config, args.pairs, args.out, bars.show
@@ -101,6 +100,15 @@ def run(args: argparse.Namespace) -> int:
         write(args.out, summary, report)
     sys.stdout.write(report)
     return EXIT_DONE
+
+
+def load_pipelines(names: Sequence[str], device: str) -> "list[EvaluatedPipeline]":
+    """The bundles' pipelines in fp32 on a device ("auto" for the best there is)."""
+    from xray2ctpa_core.pipelines.device import choose_device
+    from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+
+    chosen, _, dtype = choose_device(device, "fp32")
+    return [XRay2CTPAPipeline.from_pretrained(name, torch_dtype=dtype).to(chosen) for name in names]
 
 
 def write(out: Path, summary: dict[str, object], report: str) -> None:

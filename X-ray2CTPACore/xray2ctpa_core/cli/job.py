@@ -61,7 +61,7 @@ class Generator:
         if former is not None:
             self._reporter.result(target, former, skipped=True)
             return former
-        with ResultFolder(target) as folder:
+        with ResultFolder(target, result_files.needed_bytes(self.info.geometry.grid)) as folder:
             self._warn(radiograph, radiograph.notes)
             with spent.on("load"):
                 pipeline = self._loaded()

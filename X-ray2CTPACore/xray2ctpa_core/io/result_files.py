@@ -1,5 +1,7 @@
 """The files of a result: which there are, and the images among them."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,14 @@ RECORD = "result.json"
 PREVIEW = "preview.png"
 #: What every complete result holds; SPREAD comes with more than one sample.
 ALWAYS = (CTPA, GRADCAM, GRADCAM_LABEL, RECORD, PREVIEW)
+#: CTPA, Grad-CAM, its labels and the spread, uncompressed; and the other files with room to spare.
+BYTES_PER_VOXEL = 2 + 4 + 1 + 4
+BYTES_BESIDES = 8 << 20
+
+
+def needed_bytes(grid: Sequence[int]) -> int:
+    """Disk space that a result on ``grid`` (D, H, W) needs at most."""
+    return math.prod(grid) * BYTES_PER_VOXEL + BYTES_BESIDES
 
 
 def write_volumes(

@@ -20,9 +20,6 @@ from typing import Self
 from xray2ctpa_core.errors import OutputError
 from xray2ctpa_core.io import result_guard
 
-#: What a result needs at most, with room to spare: refused before the work rather than after it.
-NEEDED_BYTES = 64 * 1024 * 1024
-
 
 class ResultFolder:
     """Context in which a result is written: ``path`` is the hidden folder, ``publish`` makes it ``target``.
@@ -31,14 +28,14 @@ class ResultFolder:
 
     Args:
         target: folder that shall hold the result; must not exist, or be empty.
-        needed_bytes: free space required at the start.
+        needed_bytes: free space required at the start: refused before the work rather than after it.
 
     Raises:
         OutputError: on entering, if ``target`` is taken or its place cannot be written; in ``publish``, if
             a file does not reach the disk.
     """
 
-    def __init__(self, target: Path, needed_bytes: int = NEEDED_BYTES) -> None:
+    def __init__(self, target: Path, needed_bytes: int = 0) -> None:
         self.target = Path(target).absolute()
         self.path = self.target.with_name(f".{self.target.name}.partial-{_host()}-{os.getpid()}")
         self._needed_bytes = needed_bytes
