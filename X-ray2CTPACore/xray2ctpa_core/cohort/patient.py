@@ -38,8 +38,8 @@ from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume, axial_affine
 PREVALENCE = 0.5
 #: The film shows this much more than the frame, in each direction.
 _FILM_MARGIN = 1.25
-#: Rendering grid of the frame: finer than DEFAULT_GRID by (3, 1, 2), so that averaging removes aliasing.
-_FINER = (3, 1, 2)
+#: Rendering grid of the frame: finer than DEFAULT_GRID by (2, 1, 2), so that averaging removes aliasing.
+_FINER = (2, 1, 2)
 #: The body's middle lies this far in front of the lungs' middle (breast and sternum against the back).
 _BODY_BEFORE_LUNGS_MM = 21.0
 #: A ray through this much lung shows it as lung on the film.

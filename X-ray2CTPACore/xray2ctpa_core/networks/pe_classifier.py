@@ -1,0 +1,47 @@
+"""The latent PE classifier: MONAI's 3D DenseNet on latents (X-ray2CTPA, section 3.4)."""
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from monai.networks.nets import DenseNet
+
+
+class PEClassifier(ModelMixin, ConfigMixin):
+    """3D DenseNet (Huang et al., CVPR 2017) with one logit.
+
+    Args:
+        latent_channels: C of the latents.
+        init_features, growth_rate, block_config, dropout: as in monai.networks.nets.DenseNet; the papers'
+            DenseNet-121 is (64, 32, (6, 12, 24, 16), 0.2).
+    """
+
+    #: Module whose activation Grad-CAM reads: the last one that still has spatial detail.
+    gradcam_layer = "network.features.denseblock3"
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 4,
+        init_features: int = 24,
+        growth_rate: int = 12,
+        block_config: tuple[int, ...] = (4, 4, 4, 4),
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.network = DenseNet(
+            spatial_dims=3,
+            in_channels=latent_channels,
+            out_channels=1,
+            init_features=init_features,
+            growth_rate=growth_rate,
+            block_config=tuple(block_config),
+            dropout_prob=dropout,
+        )
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        """Args: latents: (B, C, D, H, W), standardised.
+
+        Returns:
+            (B, 1) logits of PE.
+        """
+        return self.network(latents)

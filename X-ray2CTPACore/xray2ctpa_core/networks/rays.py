@@ -1,0 +1,51 @@
+"""Lifting a radiograph's features along the rays into the latent grid.
+
+A point of the patient and its shadow on the film lie on one ray from the source. In the plane through the
+thorax's middle the shadow of (x, y, z) is m(y) * (x, z), m(y) = s / (s - y), with s the distance from source
+to that plane and y counted to posterior (a PA film: source behind, detector in front).
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from xray2ctpa_core.constants import (
+    DEPTH_FRACTION,
+    DETECTOR_TO_CENTRE_MM,
+    MEAN_FRAME_SIDE_MM,
+    SOURCE_TO_DETECTOR_MM,
+)
+
+
+class RayLift(nn.Module):
+    """Puts a feature map of each depth at its place in the latent grid, along the rays.
+
+    Args:
+        depth_planes: coronal planes H of the latent grid.
+        frame_side_mm: side of the frontal frame in mm; its perspective is that of the mean patient.
+    """
+
+    def __init__(self, depth_planes: int, frame_side_mm: float = MEAN_FRAME_SIDE_MM) -> None:
+        super().__init__()
+        to_source = SOURCE_TO_DETECTOR_MM - DETECTOR_TO_CENTRE_MM
+        planes = (torch.arange(depth_planes) + 0.5) / depth_planes - 0.5
+        magnification = to_source / (to_source - planes * DEPTH_FRACTION * frame_side_mm)
+        self.register_buffer("magnification", magnification, persistent=False)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Args: features: (B, C, H, V, U), for every depth plane a map on the film, rows from the top.
+
+        Returns:
+            (B, C, V, H, U) = (B, C, D, H, W) with D from inferior to superior.
+        """
+        batch, channels, depth, rows, columns = features.shape
+        v = 1 - (torch.arange(rows, device=features.device) * 2 + 1.0) / rows
+        u = (torch.arange(columns, device=features.device) * 2 + 1.0) / columns - 1
+        m = self.magnification.to(torch.float32)[:, None, None]
+        where = torch.stack(
+            [(m * u[None, None]).expand(-1, rows, -1), (m * v[None, :, None]).expand(-1, -1, columns)], -1
+        )
+        planes = features.transpose(1, 2).flatten(0, 1)
+        where = where.repeat(batch, 1, 1, 1).to(planes.dtype)
+        lifted = functional.grid_sample(planes, where, padding_mode="border", align_corners=False)
+        return lifted.unflatten(0, (batch, depth)).permute(0, 2, 3, 1, 4)

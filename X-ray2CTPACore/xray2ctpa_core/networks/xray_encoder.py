@@ -1,0 +1,103 @@
+"""The default's X-ray encoder: a radiograph's frame -> one embedding, a PE logit, and lifted features."""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+from torch.nn import functional
+
+from xray2ctpa_core.networks.rays import RayLift
+
+
+@dataclass(frozen=True)
+class XrayFeatures:
+    """What the encoder makes of a batch of frames.
+
+    Attributes:
+        embedding: (B, embedding_dim), for `global` conditioning.
+        lifted: (B, lifted_channels, D, H, W) on the latent grid, for `spatial` conditioning; the first
+            latent_channels of them are trained to be the expected latents given the radiograph.
+        pe_logit: (B,), PE from the radiograph alone.
+    """
+
+    embedding: torch.Tensor
+    lifted: torch.Tensor
+    pe_logit: torch.Tensor
+
+
+class _Residual(nn.Module):
+    """GroupNorm, SiLU, 3x3 convolution, twice, around a shortcut (He et al., ECCV 2016)."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(8, channels_in)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, 1)
+        self.norm2 = nn.GroupNorm(8, channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or channels_in != channels_out:
+            self.shortcut = nn.Conv2d(channels_in, channels_out, 1, stride)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.conv1(functional.silu(self.norm1(x)))
+        return self.shortcut(x) + self.conv2(functional.silu(self.norm2(h)))
+
+
+class XrayEncoder(ModelMixin, ConfigMixin):
+    """U-shaped 2D network whose output map holds, for every ray, features of all depths along it.
+
+    The step from one map to depths is XctDiff's progressive encoder (section 3.2, its 2D-to-3D reshape);
+    lifting the depths along diverging rays instead of parallel columns is ours.
+
+    Args:
+        channels: widths at 1/2, 1/4, 1/8, 1/16 and 1/32 of the frame, multiples of 8.
+        latent_grid: (D, H, W) of the latents; D and W must divide the frame at 1/4 resolution evenly.
+        lifted_channels: feature channels on the latent grid.
+        embedding_dim: length of the global embedding.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        channels: tuple[int, ...] = (24, 48, 96, 128, 160),
+        latent_grid: tuple[int, ...] = (64, 32, 32),
+        lifted_channels: int = 8,
+        embedding_dim: int = 512,
+    ) -> None:
+        super().__init__()
+        if any(c % 8 for c in channels) or len(channels) < 3:
+            raise ValueError(f"channels needs at least 3 multiples of 8, got {channels}.")
+        self.stem = nn.Conv2d(1, channels[0], 5, 2, 2)
+        pairs = list(zip(channels[:-1], channels[1:], strict=True))
+        self.down = nn.ModuleList(
+            nn.Sequential(_Residual(a, b, stride=2), _Residual(b, b)) for a, b in pairs
+        )
+        self.up = nn.ModuleList(_Residual(a + b, a) for a, b in reversed(pairs[1:]))
+        depth_planes = latent_grid[1]
+        self.to_depths = nn.Sequential(
+            nn.GroupNorm(8, channels[1]), nn.SiLU(), nn.Conv2d(channels[1], 192, 3, 1, 1), nn.SiLU()
+        )
+        self.depth_head = nn.Conv2d(192, lifted_channels * depth_planes, 1)
+        self.lift = RayLift(depth_planes)
+        self.embed = nn.Linear(channels[-1], embedding_dim)
+        self.pe_head = nn.Linear(embedding_dim, 1)
+
+    def forward(self, image: torch.Tensor) -> XrayFeatures:
+        """Args: image: (B, 1, P, P) in [0, 1], from preprocessing.frame.frame_image."""
+        depth, _, width = self.config["latent_grid"]
+        x = self.stem(2 * image - 1)
+        skips = []
+        for block in self.down:
+            x = block(x)
+            skips.append(x)
+        embedding = self.embed(functional.silu(skips[-1].mean((2, 3))))
+        x = skips.pop()
+        for block in self.up:
+            skip = skips.pop()
+            x = functional.interpolate(x, size=skip.shape[-2:], mode="nearest")
+            x = block(torch.cat([skip, x], 1))
+        x = functional.adaptive_avg_pool2d(self.to_depths(x), (depth, width))
+        maps = self.depth_head(x).unflatten(1, (self.config["lifted_channels"], -1))
+        return XrayFeatures(embedding, self.lift(maps), self.pe_head(embedding).squeeze(1))
