@@ -15,7 +15,7 @@ LUNG_DISPLAY_WINDOW = (-600.0, 1500.0)
 #: Side of the square frontal frame over the longer side of the lungs' bounding box in the film.
 FRAME_MARGIN = 1.18
 #: Antero-posterior extent of the volume over the side of its frontal frame (whole body in depth).
-DEPTH_FRACTION = 0.8
+DEPTH_FRACTION = 0.88
 #: Default output grid, (D, H, W) = (inferior-superior, antero-posterior, right-left).
 DEFAULT_GRID = (64, 128, 128)
 #: Pixels along a side of the radiograph's frame that the networks read.

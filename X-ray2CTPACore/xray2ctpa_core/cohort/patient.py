@@ -41,7 +41,7 @@ _FILM_MARGIN = 1.25
 #: Rendering grid of the frame: finer than DEFAULT_GRID by (2, 1, 2), so that averaging removes aliasing.
 _FINER = (2, 1, 2)
 #: The body's middle lies this far in front of the lungs' middle (breast and sternum against the back).
-_BODY_BEFORE_LUNGS_MM = 21.0
+_BODY_BEFORE_LUNGS_MM = 16.0
 #: A ray through this much lung shows it as lung on the film.
 _VISIBLE_LUNG_MM = 35.0
 _LUNG_STEP_MM = 4.0
