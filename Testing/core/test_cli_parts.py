@@ -41,6 +41,7 @@ def test_several_inputs_of_one_name_get_a_folder_each_even_where_disks_ignore_ca
         ),
         (RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB"), 5, "memory"),
         (OSError(5, "Input/output error"), 2, "Input/output error"),
+        (ModuleNotFoundError("No module named 'diffdrr'", name="diffdrr"), 2, "package diffdrr"),
         (ValueError("line one\nline two"), 2, "Unexpected ValueError: line one line two"),
     ],
 )

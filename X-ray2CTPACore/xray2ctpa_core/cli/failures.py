@@ -25,6 +25,11 @@ def user_error(error: BaseException) -> XRay2CTPAError:
             "The device ran out of memory.",
             "Close other programs, or choose another --device or --precision.",
         )
+    if isinstance(error, ModuleNotFoundError):
+        return InputError(
+            f"This command needs the package {error.name}, which is not installed.",
+            "Install the core with the extra that brings it, for example [training]: see its pyproject.toml.",
+        )
     if isinstance(error, OSError):
         return InputError(f"Cannot go on: {text}.", "Check the files and folders named in the command.")
     return InputError(

@@ -144,6 +144,7 @@ def former_result(
             and all(
                 sampling[key] == getattr(settings, key) for key in ("scheduler", "steps", "seed", "samples")
             )
+            and (settings.force or not content["gate"]["forced"])
             and all(getattr(settings, key) in ("auto", sampling[key]) for key in ("device", "precision"))
         )
         spread = [result_files.SPREAD] if sampling["samples"] > 1 else []
