@@ -39,7 +39,7 @@ class LungLocatorTraining:
         save_every: steps between checkpoints.
     """
 
-    steps: int = 1700
+    steps: int = 1400
     batch: int = 16
     learning_rate: float = 3e-3
     warmup: int = 60

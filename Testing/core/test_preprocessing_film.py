@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from xray2ctpa_core.preprocessing.film import content_box
+from xray2ctpa_core.preprocessing.film import anatomy_edges, content_box
 
 
 def textured(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -43,3 +43,10 @@ def test_a_strip_of_content_is_too_little_to_crop_to():
     film[50:60] = textured(10, 100)
     top, _, bottom, _ = content_box(film)
     assert (top, bottom) == (0, 100)
+
+
+def test_anatomy_ends_at_a_dark_border_but_may_go_on_under_a_bright_one():
+    film = textured(100, 100)
+    film[:10] = 0.0
+    film[85:] = 1.0
+    assert anatomy_edges(film, content_box(film)) == (10, 0, np.inf, 100)

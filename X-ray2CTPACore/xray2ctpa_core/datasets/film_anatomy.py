@@ -79,36 +79,49 @@ def film_coordinates(view: LayeredView, placement: Placement, rng: np.random.Gen
     ).astype(np.float32)
 
 
-def sample_layers(view: LayeredView, where: np.ndarray, bone_shift: float = 0.0) -> dict[str, np.ndarray]:
-    """The view's layers at film pixels; above the scan the body narrows to a neck, below it goes on.
+def sample_layers(
+    view: LayeredView, where: np.ndarray, rng: np.random.Generator | None = None
+) -> dict[str, np.ndarray]:
+    """The view's layers at film pixels.
 
     Args:
         view: to sample.
         where: (2, H, W) layer pixel at each film pixel.
-        bone_shift: how far the bones are moved down against the lungs, in layer pixels.
+        rng: with it, the body goes on above and beside the scan as random shoulders and a neck, and the
+            bones are shifted a little against the lungs; without it, the scan's edge rows are repeated.
     """
     rows, columns = where
     last, width = view.layers.shape[1] - 1, view.layers.shape[2]
     column = np.clip(columns, 0, width - 1)
+    bone_shift = 0.0 if rng is None else rng.normal(0, 4)
     sampled = {
         name: ndimage.map_coordinates(
             layer, [np.clip(rows - (bone_shift if name == "bone" else 0), 0, last), column], order=1
         )
         for name, layer in zip(LAYERS, view.layers, strict=True)
     }
-    above = -rows * LAYER_MM
-    aside = np.abs(columns - width / 2) * LAYER_MM
-    shoulder = np.interp(aside, [0, 45, 65, 110, 160, 200, 240], [600, 400, 70, 35, 8, -35, -120])
-    kept = 1 / (1 + np.exp(np.clip((above - shoulder) / 10, -30, 30)))
-    kept *= np.exp(-np.maximum(0, above) / np.where(aside < 55, 300, 70))
-    kept *= np.exp(
-        -((np.maximum(0, np.abs(columns - (width - 1) / 2) - (width - 1) / 2) * LAYER_MM / 45) ** 2)
-    )
-    for name in ("solid", "bone"):
-        sampled[name] = sampled[name] * kept
+    if rng is not None:
+        kept = _shoulders_and_neck(rows, columns, width, rng)
+        for name in ("solid", "bone"):
+            sampled[name] = sampled[name] * kept
     for name in ("right", "left", "right_mm", "left_mm", "heart"):
         sampled[name] = np.where((rows < -1) | (rows > last + 1), 0, sampled[name])
     return sampled
+
+
+def _shoulders_and_neck(
+    rows: np.ndarray, columns: np.ndarray, width: int, rng: np.random.Generator
+) -> np.ndarray:
+    """(H, W) share of the body's thickness kept: shoulders that slope from a neck, fading to the sides."""
+    above = -rows * LAYER_MM
+    aside = np.abs(columns - width / 2) * LAYER_MM
+    slope, lift = rng.uniform(0.3, 2.0), rng.uniform(-10, 80)
+    heights = [600, 400, *(lift + slope * np.array([55, 30, 8, -35, -100]))]
+    shoulder = np.interp(aside, [0, 45, 65, 110, 160, 200, 250], heights)
+    kept = 1 / (1 + np.exp(np.clip((above - shoulder) / rng.uniform(6, 16), -30, 30)))
+    kept *= np.exp(-np.maximum(0, above) / np.where(aside < 55, 300, rng.uniform(60, 250)))
+    beside = np.maximum(0, np.abs(columns - (width - 1) / 2) - (width - 1) / 2) * LAYER_MM
+    return kept * np.exp(-((beside / rng.uniform(35, 80)) ** 2))
 
 
 def seen_lungs(layers: dict[str, np.ndarray]) -> np.ndarray:
@@ -132,6 +145,8 @@ def attenuation(layers: dict[str, np.ndarray], where: np.ndarray, rng: np.random
     if fat > 5:
         image = image + fat * ndimage.gaussian_filter(body, height * rng.uniform(0.02, 0.08))
     image = image + _limbs_and_head(where, rng)
+    if rng.random() < 0.75:
+        image = image + body * _clavicles_and_shoulder_muscle(where, rng)
     if rng.random() < 0.4:
         image = image + _breasts(where, rng) * body
     if rng.random() < 0.6:
@@ -214,6 +229,22 @@ def _limbs_and_head(where: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         inside = np.maximum(0, 1 - ((y - cy) / ry) ** 2 - ((x - cx) / rx) ** 2)
         image += rng.uniform(120, 260) * np.sqrt(inside)
     return image
+
+
+def _clavicles_and_shoulder_muscle(where: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Clavicles across the upper lungs at any height, and soft tissue that veils the apices, mm of water."""
+    y, x = _lung_units(where)
+    inner, outer = rng.uniform(25, 95), rng.uniform(-5, 70)
+    radius, sag = rng.uniform(4, 8), rng.normal(0, 8)
+    image = np.zeros(y.shape, np.float32)
+    for sign in (-1, 1):
+        t = np.clip((sign * x - 15) / 140, -0.2, 1.2)
+        path = inner + rng.normal(0, 4) + (outer - inner) * t + sag * np.sin(2 * np.pi * t)
+        off = (y - path) / np.hypot(1, (outer - inner) / 140)
+        shaft = np.sqrt(np.maximum(0, radius**2 - off**2))
+        image += rng.uniform(0.5, 2.5) * shaft * ((sign * x > 12) & (sign * x < 160))
+    veil = 1 / (1 + np.exp(np.clip((y - rng.uniform(20, 75)) / rng.uniform(6, 20), -30, 30)))
+    return image + rng.uniform(0, 70) * veil
 
 
 def _breasts(where: np.ndarray, rng: np.random.Generator) -> np.ndarray:

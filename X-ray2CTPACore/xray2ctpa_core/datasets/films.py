@@ -49,7 +49,7 @@ def frontal_film(view: LayeredView, rng: np.random.Generator) -> SimulatedFilm:
     """An upright frontal film, complete or slightly cut, with masks."""
     shape = draw_shape(rng)
     where = anatomy.film_coordinates(view, anatomy.draw_placement(shape, rng), rng)
-    layers = anatomy.sample_layers(view, where, rng.normal(0, 4))
+    layers = anatomy.sample_layers(view, where, rng)
     masks = anatomy.seen_lungs(layers)
     film = furnish(expose(anatomy.attenuation(layers, where, rng), rng), rng, masks[0] | masks[1])
     return SimulatedFilm(film, masks, _completeness(view, where, masks))
@@ -76,7 +76,7 @@ def other_film(view: LayeredView, lateral: LayeredView, rng: np.random.Generator
     if kind == "lateral":
         shape = draw_shape(rng)
         where = anatomy.film_coordinates(lateral, anatomy.draw_placement(shape, rng), rng)
-        image = anatomy.attenuation(anatomy.sample_layers(lateral, where), where, rng)
+        image = anatomy.attenuation(anatomy.sample_layers(lateral, where, rng), where, rng)
         return SimulatedFilm(furnish(expose(image, rng), rng), None, OTHER_VIEW)
     film = frontal_film(view, rng)
     if kind == "turned":
@@ -93,6 +93,10 @@ def _cut_down(film: SimulatedFilm, masks: np.ndarray, rng: np.random.Generator) 
     for _ in range(8):
         h, w = (int(rng.uniform(0.3, 0.9) * n) for n in (height, width))
         t, le = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
+        if rng.random() < 0.3:
+            h, t = height, 0
+        elif rng.random() < 0.4:
+            w, le = width, 0
         part = lungs[t : t + h, le : le + w]
         if part.sum() < (1 - CUT) * lungs.sum():
             pixels = film.pixels[t : t + h, le : le + w].copy()

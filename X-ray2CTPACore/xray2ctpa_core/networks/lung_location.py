@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from xray2ctpa_core.networks.lung_locator import LungLocator
-from xray2ctpa_core.preprocessing.film import content_box
+from xray2ctpa_core.preprocessing.film import anatomy_edges, content_box
 from xray2ctpa_core.preprocessing.letterbox import letterbox
 from xray2ctpa_core.preprocessing.lung_box import LungShape, lung_shape
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
@@ -47,17 +47,20 @@ def locate_lungs_in(locator: LungLocator, pictures: list[np.ndarray]) -> list[Lu
     masks = (output.mask_logits > 0).cpu().numpy()
     probabilities = output.class_logits.double().softmax(dim=1).cpu().numpy()
     return [
-        _location(m, square, c, p)
-        for m, (_, square), p, c in zip(masks, boxed, probabilities, map(content_box, pictures), strict=True)
+        _location(m, square, anatomy_edges(picture, content_box(picture)), p)
+        for m, (_, square), p, picture in zip(masks, boxed, probabilities, pictures, strict=True)
     ]
 
 
 def _location(
-    mask: np.ndarray, square: FrontalFrame, content: tuple[int, int, int, int], probabilities: np.ndarray
+    mask: np.ndarray,
+    square: FrontalFrame,
+    edges: tuple[float, float, float, float],
+    probabilities: np.ndarray,
 ) -> LungLocation:
     step = square.side / mask.shape[-1]
     corner = np.array([square.top, square.left] * 2)
-    top, left, bottom, right = (np.array(content) - corner) / step
+    top, left, bottom, right = (np.array(edges) - corner) / step
     shape = lung_shape(mask, (top, left, bottom, right))
     box = None
     if shape.box is not None:

@@ -43,6 +43,24 @@ def content_box(pixels: np.ndarray) -> tuple[int, int, int, int]:
     )
 
 
+def anatomy_edges(pixels: np.ndarray, box: tuple[int, int, int, int]) -> tuple[float, float, float, float]:
+    """(top, left, bottom, right) where the film ends for the anatomy.
+
+    An edge of the content ``box`` where a dark border begins (collimation, padding) is such an end; where
+    the border is bright it may be saturated anatomy, and the film goes on, as far as can be told: infinity.
+    """
+    top, left, bottom, right = box
+    bright = float(pixels[top:bottom, left:right].mean())
+    borders = (
+        (top, -np.inf, pixels[:top, left:right]),
+        (left, -np.inf, pixels[top:bottom, :left]),
+        (bottom, np.inf, pixels[bottom:, left:right]),
+        (right, np.inf, pixels[top:bottom, right:]),
+    )
+    ends = [beyond if b.size and b.mean() > bright else float(edge) for edge, beyond, b in borders]
+    return ends[0], ends[1], ends[2], ends[3]
+
+
 def _film_edge(index: int, step: int, length: int, view_length: int) -> int:
     """Film pixel of an edge found in the strided view."""
     return length if index == view_length else min(index * step, length)

@@ -64,7 +64,8 @@ def lung_shape(
 
     Args:
         masks: (2, H, W) bool; lung on the image's left, lung on the image's right.
-        content: (top, left, bottom, right) of the film inside the grid; the whole grid if None.
+        content: (top, left, bottom, right) of the film in the grid; the whole grid if None. An edge beyond
+            the grid is touched by nothing.
         least_area: a lung covering a smaller share of the grid counts as missing.
     """
     lungs = [largest_component(m) for m in masks]
@@ -88,9 +89,15 @@ def edge_contact(
 ) -> tuple[float, float, float, float]:
     """Share of the box's (width, height) ``sides`` along which ``lungs`` (H, W) run into each edge."""
     height, width = lungs.shape
-    top, left = (max(0, int(np.ceil(v - 0.5))) for v in content[:2])
-    bottom = min(height, int(np.floor(content[2] + 0.5))) - 1
-    right = min(width, int(np.floor(content[3] + 0.5))) - 1
-    lines = (lungs[top], lungs[:, left], lungs[bottom], lungs[:, right])
-    lengths = (sides[0], sides[1], sides[0], sides[1])
-    return tuple(float(li.sum() / le) for li, le in zip(lines, lengths, strict=True))  # type: ignore[return-value]
+    top, left = (np.ceil(v - 0.5) for v in content[:2])
+    bottom, right = (np.floor(v + 0.5) - 1 for v in content[2:])
+    contact = [
+        float(np.take(lungs, int(line), axis).sum() / side) if 0 <= line < length else 0.0
+        for line, axis, length, side in (
+            (top, 0, height, sides[0]),
+            (left, 1, width, sides[1]),
+            (bottom, 0, height, sides[0]),
+            (right, 1, width, sides[1]),
+        )
+    ]
+    return contact[0], contact[1], contact[2], contact[3]
