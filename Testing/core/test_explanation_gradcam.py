@@ -62,6 +62,13 @@ def test_two_calls_give_the_same_map_and_leave_the_classifier_as_it_was() -> Non
     assert all(torch.equal(before[name], value) for name, value in classifier.state_dict().items())
 
 
+def test_a_classifier_in_half_precision_gives_the_map_of_its_weights() -> None:
+    halved = MeanOfFirstChannel().to(torch.bfloat16)
+    cam = gradcam_map(halved, "relu", latents_with_a_spot(), (8, 8, 8))
+    assert np.array_equal(cam, gradcam_map(MeanOfFirstChannel(), "relu", latents_with_a_spot(), (8, 8, 8)))
+    assert halved.features.weight.dtype == torch.bfloat16
+
+
 def test_a_monai_densenet_gives_a_map_on_the_output_grid() -> None:
     from monai.networks.nets import DenseNet
 

@@ -124,3 +124,12 @@ def test_long_sentences_stay_in_their_column() -> None:
     column = pixels[preview.HEADER + preview.FILM + 30 :, : preview.MARGIN + preview.FILM + 8]
     assert (column == preview.MUTED).all(axis=2).any()
     assert (column[:, -6:] == preview.BACKGROUND).all()
+
+
+def test_the_live_view_holds_its_slices_side_by_side() -> None:
+    slices = np.full((3, 20, 20), -1000.0)
+    slices[2] = 2000.0
+    strip = np.asarray(preview.render_step(slices))
+    assert strip.shape == (160, 480, 3)
+    assert strip[40:, :300].max() < 10
+    assert strip[40:, 330:].min() > 245

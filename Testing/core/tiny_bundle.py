@@ -1,5 +1,6 @@
-"""A bundle of a few bytes whose bundle.json is real: enough for whatever fails before the networks load."""
+"""Two bundles for tests: one of a few bytes, and one of real networks at tiny size with random weights."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -42,4 +43,43 @@ def write_tiny_bundle(folder: Path) -> Path:
     (folder / "model_index.json").write_text("{}", encoding="utf-8")
     (folder / "README.md").write_text("card", encoding="utf-8")
     write_bundle_json(folder, tiny_info())
+    return folder
+
+
+def write_tiny_pipeline(folder: Path) -> Path:
+    """Writes a bundle that loads and generates: real classes, random weights, a grid of 32 x 64 x 64."""
+    import torch
+    from diffusers import AutoencoderKL, DDPMScheduler
+
+    from xray2ctpa_core.networks.denoiser import SpatialDenoiser
+    from xray2ctpa_core.networks.lung_locator import LungLocator
+    from xray2ctpa_core.networks.pe_classifier import PEClassifier
+    from xray2ctpa_core.networks.xray_encoder import XrayEncoder
+    from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+    denoiser = SpatialDenoiser(2, 8, 16, channels=(8, 16), condition_dim=16)
+    torch.nn.init.normal_(denoiser.leave.weight, std=0.05)  # its zeros would make every sample plain noise
+    pipeline = XRay2CTPAPipeline(
+        autoencoder=AutoencoderKL(
+            in_channels=1,
+            out_channels=1,
+            latent_channels=2,
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            norm_num_groups=4,
+            **blocks,
+        ),
+        denoiser=denoiser,
+        scheduler=DDPMScheduler(prediction_type="v_prediction"),
+        xray_encoder=XrayEncoder((8, 8, 16), (32, 32, 32), 8, 16),
+        pe_classifier=PEClassifier(2, 8, 4, (1, 1, 1), 0.0),
+        lung_locator=LungLocator((4, 8, 8), 32),
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    info = tiny_info()
+    geometry = dataclasses.replace(info.geometry, grid=(32, 64, 64))
+    cxr = dataclasses.replace(info.cxr, frame_pixels=128)
+    write_bundle_json(folder, dataclasses.replace(info, geometry=geometry, cxr=cxr))
     return folder

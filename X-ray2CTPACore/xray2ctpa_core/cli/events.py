@@ -14,7 +14,9 @@ from xray2ctpa_core.errors import XRay2CTPAError
 
 
 class Reporter(Protocol):
-    """What a command tells while it runs."""
+    """What a command tells while it runs; ``wants_previews`` says whether pictures on the way are of use."""
+
+    wants_previews: bool
 
     def stage(self, name: str, message: str) -> None:
         """A stage begins."""
@@ -37,6 +39,8 @@ class Reporter(Protocol):
 
 class HumanReporter:
     """One progress bar, warnings and errors on stderr; where the result is on stdout."""
+
+    wants_previews = False
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -88,6 +92,8 @@ class HumanReporter:
 
 class EventReporter(HumanReporter):
     """The same as JSON objects, a line each, on ``stream``; errors on stderr as well."""
+
+    wants_previews = True
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()

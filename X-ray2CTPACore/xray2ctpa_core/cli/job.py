@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xray2ctpa_core.cli.events import Reporter
+from xray2ctpa_core.cli.failures import user_error
 from xray2ctpa_core.cli.result_json import former_result, result_content, to_json
+from xray2ctpa_core.errors import BundleError, DeviceError
 from xray2ctpa_core.io import result_files
 from xray2ctpa_core.io.result_folder import ResultFolder
 from xray2ctpa_core.pipelines.bundle import BundleInfo
 from xray2ctpa_core.volume import Radiograph
 
 if TYPE_CHECKING:
+    import torch
+
     from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline, XRay2CTPAResult
 
 
@@ -65,7 +69,7 @@ class Generator:
             self._warn(radiograph, radiograph.notes)
             with spent.on("load"):
                 pipeline = self._loaded()
-            generated = self._sampled(pipeline, radiograph)
+            generated = self._sampled(pipeline, radiograph, folder.work)
             self._warn(radiograph, generated.gate.warnings)
             self._reporter.stage("write", f"Writing {target}")
             with spent.on("write"):
@@ -86,18 +90,25 @@ class Generator:
 
             device, precision, dtype = choose_device(self.settings.device, self.settings.precision)
             self.settings = replace(self.settings, device=device, precision=precision)
-            self._pipeline = XRay2CTPAPipeline.from_pretrained(self.folder, torch_dtype=dtype).to(device)
+            with _fitting(self.info):
+                pipeline = XRay2CTPAPipeline.from_pretrained(self.folder, torch_dtype=dtype).to(device)
+            pipeline.set_scheduler(self.settings.scheduler)
+            self._pipeline = pipeline
         return self._pipeline
 
-    def _sampled(self, pipeline: "XRay2CTPAPipeline", radiograph: Radiograph) -> "XRay2CTPAResult":
-        """Runs the pipeline, telling how far it is."""
+    def _sampled(
+        self, pipeline: "XRay2CTPAPipeline", radiograph: Radiograph, work: Path
+    ) -> "XRay2CTPAResult":
+        """Runs the pipeline, telling how far it is; pictures on the way go to ``work``."""
         self._reporter.stage("generate", f"Generating from {radiograph.name}")
         of, done = self.settings.steps * self.settings.samples, 0
 
-        def on_step_end(_pipeline: Any, _step: int, _timestep: Any, state: dict[str, Any]) -> dict[str, Any]:
+        def on_step_end(pipeline: Any, _step: int, _timestep: Any, state: dict[str, Any]) -> dict[str, Any]:
             nonlocal done
             done += 1
             self._reporter.progress("generate", done, of)
+            if self._reporter.wants_previews:
+                self._reporter.preview(_step_picture(pipeline, state["estimate"], work, done))
             return state
 
         return pipeline(
@@ -136,6 +147,32 @@ def preview_lines(probability: float, info: BundleInfo, settings: Settings) -> l
         f"Bundle {info.name} {info.version}, trained on {info.trained_on}.",
         f"{settings.scheduler}, {settings.steps} steps, {samples}, seed {settings.seed}.",
     ]
+
+
+def _step_picture(pipeline: "XRay2CTPAPipeline", estimate: "torch.Tensor", work: Path, number: int) -> Path:
+    """Decodes three axial slices of the latents (1, C, D, h, w) estimated so far: a few milliseconds each."""
+    from xray2ctpa_core.io.preview import render_step
+
+    depth = estimate.shape[2]
+    slices = pipeline.decode(estimate[:, :, [depth // 4, depth // 2, depth * 3 // 4]])[0]
+    path = work / f"step-{number:04d}.png"
+    result_files.write_picture(path, render_step(slices))
+    return path
+
+
+@contextmanager
+def _fitting(info: BundleInfo) -> Iterator[None]:
+    """Loads an intact bundle; if its parts are not those of this program, that is a BundleError."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        if isinstance(user_error(error), DeviceError):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(
+            f"Bundle {info.name} {info.version} is intact but does not fit this program: {reason}",
+            "Use a bundle and a program of the same generation.",
+        ) from error
 
 
 def _read(source: Path) -> Radiograph:

@@ -42,9 +42,9 @@ def gradcam_map(
     if latents.ndim != 5 or latents.shape[0] != 1:
         raise InputError(f"Grad-CAM needs latents (1, C, D, H, W), got shape {tuple(latents.shape)}.")
     # MONAI leaves its hooks and gradients in the module: it gets a copy. The latents' gradient alone is
-    # enough for the layer's, so the copy's parameters stay frozen.
+    # enough for the layer's, so the copy's parameters stay frozen; gradients want full precision.
     with torch.inference_mode(False), torch.enable_grad():
-        cam = GradCAM(copy.deepcopy(classifier).requires_grad_(False), target_layer)
+        cam = GradCAM(copy.deepcopy(classifier).float().requires_grad_(False), target_layer)
         coarse = cam.compute_map(latents.detach().clone().float().requires_grad_(), class_idx=0)
     fine = F.interpolate(coarse.detach().float(), size=grid, mode="trilinear", align_corners=False)[0, 0]
     peak = fine.max()

@@ -34,6 +34,8 @@ GAP = 10
 MARGIN = 24
 FILM = 2 * CELL + GAP
 HEADER = 64
+#: Width in pixels of the live view.
+STEP_WIDTH = 480
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,22 @@ def render_preview(
     draw.text((grid_left, height - MARGIN - 14), note, MUTED, _font(14))
     _write_legend(draw, (grid_left + round(draw.textlength(note, _font(14))) + 10, height - MARGIN - 14))
     return picture
+
+
+def render_step(slices: np.ndarray) -> Image.Image:
+    """What is being generated, for a live view: axial slices side by side in the CTPA window.
+
+    Args:
+        slices: (N, H, W) HU, from inferior to superior.
+    """
+    centre, width = CTPA_DISPLAY_WINDOW
+    grey = np.clip((np.concatenate(list(slices), axis=1) - centre) / width + 0.5, 0, 1) * 255
+    strip = Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    strip = strip.resize(
+        (STEP_WIDTH, round(STEP_WIDTH * strip.height / strip.width)), Image.Resampling.BICUBIC
+    )
+    _label(ImageDraw.Draw(strip), (6, 6), SYNTHETIC, ACCENT)
+    return strip
 
 
 def film_tile(radiograph: Radiograph, frame: FrontalFrame, side: int) -> Image.Image:
