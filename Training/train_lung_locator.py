@@ -19,7 +19,7 @@ from tqdm import tqdm
 from xray2ctpa_core import config as configuration
 from xray2ctpa_core.cohort.template import load_template
 from xray2ctpa_core.datasets.film_layers import frontal_and_other_views
-from xray2ctpa_core.datasets.films import UNDECIDED, LocatorFilms
+from xray2ctpa_core.datasets.films import FRONTAL, UNDECIDED, LocatorFilms
 from xray2ctpa_core.networks.lung_locator import LungLocator
 
 
@@ -54,7 +54,10 @@ class LungLocatorTraining:
 
 
 def losses(model: LungLocator, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mask loss (cross-entropy and Dice, over films with masks) and class loss (over decided films)."""
+    """Mask loss (cross-entropy and Dice, over films with masks) and class loss (over decided films).
+
+    Whether a complete frontal film is mirrored counts half in the class loss.
+    """
     output = model(batch["image"])
     learnt = batch["learn_masks"]
     pixelwise = functional.binary_cross_entropy_with_logits(
@@ -65,9 +68,16 @@ def losses(model: LungLocator, batch: dict[str, torch.Tensor]) -> tuple[torch.Te
     dice = 1 - (2 * overlap + 50) / (probability.sum((2, 3)) + batch["masks"].sum((2, 3)) + 50)
     mask_loss = ((pixelwise + dice.mean(1)) * learnt).sum() / learnt.sum().clamp(min=1)
     class_loss = functional.cross_entropy(
-        output.class_logits, batch["label"], ignore_index=UNDECIDED, label_smoothing=0.01
+        output.class_logits,
+        batch["label"],
+        ignore_index=UNDECIDED,
+        label_smoothing=0.01,
     )
-    return mask_loss, class_loss
+    frontal = (batch["label"] == FRONTAL).float()
+    mirrored = functional.binary_cross_entropy_with_logits(
+        output.mirrored_logits, batch["mirrored"], reduction="none"
+    )
+    return mask_loss, class_loss + 0.5 * (mirrored * frontal).sum() / frontal.sum().clamp(min=1)
 
 
 def learning_rate(config: LungLocatorTraining, step: int) -> float:
@@ -126,12 +136,20 @@ def train(config: LungLocatorTraining, out: Path, resume: bool) -> None:
             with torch.no_grad():
                 for kept, new in zip(mean.parameters(), model.parameters(), strict=True):
                     kept.lerp_(new, 1 - decay)
-            entry = {"step": step + 1, "mask": mask_loss.item(), "class": class_loss.item()}
+            entry = {
+                "step": step + 1,
+                "mask": mask_loss.item(),
+                "class": class_loss.item(),
+            }
             bar.set_postfix({k: f"{v:.3f}" for k, v in entry.items() if k != "step"})
             log.write(json.dumps(entry) + "\n")
             if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
                 log.flush()
-                state = {"model": model.state_dict(), "mean": mean.state_dict(), "step": step + 1}
+                state = {
+                    "model": model.state_dict(),
+                    "mean": mean.state_dict(),
+                    "step": step + 1,
+                }
                 save_checkpoint(checkpoint, {**state, "optimiser": optimiser.state_dict()})
     mean.half().save_pretrained(out / "lung_locator")
 
@@ -152,7 +170,13 @@ def main() -> None:
     )
     changes = {"steps": arguments.steps} if arguments.steps else {}
     if arguments.dry_run:
-        changes |= {"steps": 2, "batch": 4, "frontal_views": 1, "other_views": 1, "workers": 0}
+        changes |= {
+            "steps": 2,
+            "batch": 4,
+            "frontal_views": 1,
+            "other_views": 1,
+            "workers": 0,
+        }
     config = configuration.from_mapping(LungLocatorTraining, {**vars(config), **changes})
     print(configuration.dumps(config))
     if arguments.resume and not (arguments.out / "checkpoint.pt").is_file():

@@ -23,6 +23,7 @@ def test_masks_have_the_inputs_size_and_there_are_three_classes(tiny):
     output = tiny(torch.rand(2, 1, 32, 32))
     assert output.mask_logits.shape == (2, 2, 32, 32)
     assert output.class_logits.shape == (2, 3)
+    assert output.mirrored_logits.shape == (2,)
 
 
 def test_the_default_locator_is_small():

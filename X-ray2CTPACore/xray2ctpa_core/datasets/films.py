@@ -19,6 +19,8 @@ from xray2ctpa_core.preprocessing.lung_box import FRONTAL, NOT_A_FILM, OTHER_VIE
 UNDECIDED = -100
 #: A film with at most / at least this share of the lungs' area outside counts as complete / cut.
 COMPLETE, CUT = 0.06, 0.25
+#: Share of films shown with left and right exchanged.
+MIRRORED_SHARE = 0.3
 #: Longer side in pixels at which films are simulated.
 FILM_PIXELS = 144
 
@@ -31,11 +33,13 @@ class SimulatedFilm:
         pixels: (H, W) float32 in [0, 1].
         masks: (2, H, W) bool, lungs on the image's left and right; None where masks are not learnt.
         label: FRONTAL, OTHER_VIEW, NOT_A_FILM or UNDECIDED.
+        mirrored: whether left and right are exchanged; the masks stay named by the image's sides.
     """
 
     pixels: np.ndarray
     masks: np.ndarray | None
     label: int
+    mirrored: bool = False
 
 
 def draw_shape(rng: np.random.Generator) -> tuple[int, int]:
@@ -52,7 +56,10 @@ def frontal_film(view: LayeredView, rng: np.random.Generator) -> SimulatedFilm:
     layers = anatomy.sample_layers(view, where, rng)
     masks = anatomy.seen_lungs(layers)
     film = furnish(expose(anatomy.attenuation(layers, where, rng), rng), rng, masks[0] | masks[1])
-    return SimulatedFilm(film, masks, _completeness(view, where, masks))
+    label = _completeness(view, where, masks)
+    if rng.random() < MIRRORED_SHARE:
+        return SimulatedFilm(film[:, ::-1].copy(), masks[::-1, :, ::-1].copy(), label, mirrored=True)
+    return SimulatedFilm(film, masks, label)
 
 
 def _completeness(view: LayeredView, where: np.ndarray, masks: np.ndarray) -> int:
@@ -115,7 +122,7 @@ class LocatorFilms(Dataset):  # type: ignore[type-arg]
         shares: of frontal films, other chest films and pictures that are no films.
 
     Items are dicts: ``image`` (1, 128, 128) float32, ``masks`` (2, 128, 128) float32, ``learn_masks`` float32
-    0 or 1, ``label`` int64.
+    0 or 1, ``label`` int64, ``mirrored`` float32 0 or 1 (learnt where ``label`` is FRONTAL).
     """
 
     def __init__(
@@ -158,4 +165,5 @@ class LocatorFilms(Dataset):  # type: ignore[type-arg]
             "masks": torch.from_numpy((masks > 0.5).astype(np.float32)),
             "learn_masks": torch.tensor(float(learn)),
             "label": torch.tensor(film.label),
+            "mirrored": torch.tensor(float(film.mirrored)),
         }

@@ -22,6 +22,7 @@ class LungLocation:
         shape: box and features in pixels of ``mask``.
         box: (top, left, bottom, right) of the lungs in film pixels, or None where none was found.
         class_probabilities: (3,) float64, order preprocessing.lung_box.CLASS_NAMES, sum 1.
+        mirrored: probability that left and right are exchanged, 0..1.
     """
 
     mask: np.ndarray
@@ -29,6 +30,7 @@ class LungLocation:
     shape: LungShape
     box: tuple[float, float, float, float] | None
     class_probabilities: np.ndarray
+    mirrored: float
 
 
 def locate_lungs(locator: LungLocator, radiograph: Radiograph) -> LungLocation:
@@ -46,9 +48,10 @@ def locate_lungs_in(locator: LungLocator, pictures: list[np.ndarray]) -> list[Lu
         output = locator(images)
     masks = (output.mask_logits > 0).cpu().numpy()
     probabilities = output.class_logits.double().softmax(dim=1).cpu().numpy()
+    mirrored = output.mirrored_logits.double().sigmoid().tolist()
     return [
-        _location(m, square, anatomy_edges(picture, content_box(picture)), p)
-        for m, (_, square), p, picture in zip(masks, boxed, probabilities, pictures, strict=True)
+        _location(m, square, anatomy_edges(picture, content_box(picture)), p, r)
+        for m, (_, square), p, r, picture in zip(masks, boxed, probabilities, mirrored, pictures, strict=True)
     ]
 
 
@@ -57,6 +60,7 @@ def _location(
     square: FrontalFrame,
     edges: tuple[float, float, float, float],
     probabilities: np.ndarray,
+    mirrored: float,
 ) -> LungLocation:
     step = square.side / mask.shape[-1]
     corner = np.array([square.top, square.left] * 2)
@@ -65,4 +69,4 @@ def _location(
     box = None
     if shape.box is not None:
         box = tuple(float(v) for v in np.array(shape.box) * step + corner)
-    return LungLocation(mask, square, shape, box, probabilities)  # type: ignore[arg-type]
+    return LungLocation(mask, square, shape, box, probabilities, mirrored)  # type: ignore[arg-type]

@@ -19,10 +19,12 @@ class LungLocatorOutput:
     Attributes:
         mask_logits: (B, 2, H, W), lung on the image's left (the patient's right), lung on its right.
         class_logits: (B, 3), order preprocessing.lung_box.CLASS_NAMES.
+        mirrored_logits: (B,), above 0 where the heart's tip seems to point to the image's left.
     """
 
     mask_logits: torch.Tensor
     class_logits: torch.Tensor
+    mirrored_logits: torch.Tensor
 
 
 class _Block(nn.Module):
@@ -63,7 +65,7 @@ class LungLocator(ModelMixin, ConfigMixin):
         self.up = nn.ModuleList(_Block(a + b, a) for a, b in reversed(pairs))
         self.mask_head = nn.Conv2d(channels[0], 2, 1)
         self.class_head = nn.Sequential(
-            nn.Linear(2 * channels[-1] + 2 * channels[1], 48), nn.SiLU(), nn.Linear(48, len(CLASS_NAMES))
+            nn.Linear(2 * channels[-1] + 2 * channels[1], 48), nn.SiLU(), nn.Linear(48, len(CLASS_NAMES) + 1)
         )
 
     def forward(self, image: torch.Tensor) -> LungLocatorOutput:
@@ -84,4 +86,5 @@ class LungLocator(ModelMixin, ConfigMixin):
         masks = functional.interpolate(
             self.mask_head(x), size=image.shape[-2:], mode="bilinear", align_corners=False
         )
-        return LungLocatorOutput(masks, self.class_head(torch.cat(pooled, dim=1)))
+        logits = self.class_head(torch.cat(pooled, dim=1))
+        return LungLocatorOutput(masks, logits[:, :-1], logits[:, -1])

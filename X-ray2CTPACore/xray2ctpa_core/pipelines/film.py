@@ -58,7 +58,9 @@ def read_film(locator: LungLocator, radiograph: Radiograph) -> FilmReading:
 
 def _judge(lungs: LungLocation, radiograph: Radiograph, doubts: tuple[str, ...] = ()) -> GateReport:
     height, width = radiograph.pixels.shape
-    return judge(lungs.class_probabilities, lungs.shape, (height, width), radiograph.view, doubts)
+    return judge(
+        lungs.class_probabilities, lungs.shape, (height, width), radiograph.view, lungs.mirrored, doubts
+    )
 
 
 def _frame(lungs: LungLocation) -> FrontalFrame:

@@ -16,6 +16,8 @@ ASPECT_RANGE = (0.7, 2.1)
 AREA_RANGE = (0.05, 0.75)
 #: Lung along this share of the box's side at the film's edge: the lungs reach it, or are cut off there.
 TOUCH_FROM, CUT_FROM = 0.1, 0.45
+#: Above this probability a film is said to look mirrored.
+MIRRORED_FROM = 0.9
 #: A film with fewer pixels along its shorter side shows little of the vessels.
 SMALL_FILM = 256
 
@@ -40,6 +42,7 @@ def judge(
     shape: LungShape,
     film_shape: tuple[int, int],
     view: str = "unknown",
+    mirrored: float = 0.0,
     doubts: tuple[str, ...] = (),
 ) -> GateReport:
     """Joins the network's class and the plausibility of its lung masks.
@@ -49,6 +52,7 @@ def judge(
         shape: features of the lung masks.
         film_shape: (H, W) of the film in pixels.
         view: view position that the file states.
+        mirrored: probability that left and right are exchanged.
         doubts: sentences about the film found elsewhere; kept in front.
     """
     plausible, warnings = plausibility(shape)
@@ -57,6 +61,8 @@ def judge(
     sentences = [*doubts, *warnings]
     if view in ("LL", "RL", "LLD", "RLD", "LLO", "RLO"):
         sentences.append(f"The file says view position {view}, which is no upright frontal view.")
+    if accepted and mirrored > MIRRORED_FROM:
+        sentences.append("The heart seems to lie on the patient's right; left and right may be exchanged.")
     if min(film_shape) < SMALL_FILM:
         sentences.append(
             f"The film has only {film_shape[1]} x {film_shape[0]} pixels; fine structures are lost."
