@@ -168,13 +168,15 @@ def _perihilar(template: Template) -> np.ndarray:
     """1 near both hila, 0 in the lungs' mantle."""
     trunk = np.argwhere(template.artery_depth == 0).mean(0)
     z, y, x = _axes_mm(template, trunk)
-    profiles = np.exp(-((z / 70.0) ** 2)), np.exp(-((y / 60.0) ** 2)), np.exp(-(((np.abs(x) - 40.0) / 45.0) ** 2))
+    profiles = (
+        np.exp(-((z / 70.0) ** 2)),
+        np.exp(-((y / 60.0) ** 2)),
+        np.exp(-(((np.abs(x) - 40.0) / 45.0) ** 2)),
+    )
     return profiles[0][:, None, None] * profiles[1][:, None] * profiles[2]
 
 
-def _effusion(
-    template: Template, side: tuple[int, ...], generator: np.random.Generator
-) -> np.ndarray:
+def _effusion(template: Template, side: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
     """Fluid of one side: below a level that climbs along the chest wall (the meniscus)."""
     lung = np.isin(template.lobes, side) & template.lungs
     levels = np.flatnonzero(lung.any((1, 2)))

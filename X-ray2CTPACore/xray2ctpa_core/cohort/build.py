@@ -1,6 +1,7 @@
 """A cohort on disk: one folder a patient, written whole or not at all, resumable, any number of workers."""
 
 import concurrent.futures
+import itertools
 import json
 import multiprocessing
 import os
@@ -31,7 +32,7 @@ class CohortSummary:
 
     Attributes:
         n: patients; n_pe: those with embolism.
-        ceiling_auroc: AUROC of the best reader of the signs, over the population.
+        ceiling_auroc: AUROC of the best reader of the signs.
         observed_auroc: AUROC of that reader on this cohort; NaN where only one class occurs.
         sign_counts: per sign, patients with and without embolism who show it.
     """
@@ -77,7 +78,11 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def build_cohort(
-    out: Path, n: int, seed: int, workers: int = 1, progress: Callable[[int, int], None] = lambda done, of: None
+    out: Path,
+    n: int,
+    seed: int,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
 ) -> CohortSummary:
     """Writes patients 0..n-1 of cohort ``seed`` into ``out``, skipping those already there.
 
@@ -96,11 +101,19 @@ def build_cohort(
     out = Path(out)
     _claim(out, seed)
     missing = [number for number in range(n) if not (_folder(out, number) / RECORD_FILE).is_file()]
-    progress(n - len(missing), n)
-    for done, _ in enumerate(_written(out, seed, missing, workers), start=n - len(missing) + 1):
-        progress(done, n)
+    written = itertools.accumulate(
+        (1 for _ in _written(out, seed, missing, workers)), initial=n - len(missing)
+    )
+    for done in written:
+        if progress is not None:
+            progress(done, n)
     summary = summarise([read_record(_folder(out, number)) for number in range(n)])
-    description = {"seed": seed, "prevalence": PREVALENCE, "n": n, "sign_ceiling_auroc": summary.ceiling_auroc}
+    description = {
+        "seed": seed,
+        "prevalence": PREVALENCE,
+        "n": n,
+        "sign_ceiling_auroc": summary.ceiling_auroc,
+    }
     write_text_atomically(out / COHORT_FILE, json.dumps(description, indent=2) + "\n")
     return summary
 

@@ -5,6 +5,7 @@ template: p -> exp(v)(A p) with A an affine change of size and posture and v a s
 of a smooth random part and of changes of single organs (Arsigny et al., MICCAI 2006, for exp by squaring).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -164,10 +165,10 @@ def _velocity(template: Template, anatomy: Anatomy, generator: np.random.Generat
     arch = _centre_mm(template, template.organs == labels.AORTA, top=True)
     near_arch = np.exp(-((points - arch[:, None, None, None]) ** 2).sum(0) / 2 / 25.0**2)
     velocity -= np.array(anatomy.arch_mm)[:, None, None, None] * near_arch
-    return (velocity + _wall(template, anatomy, points)).astype(np.float32)
+    return (velocity + _wall(anatomy, points)).astype(np.float32)
 
 
-def _scaled_organs(template: Template, anatomy: Anatomy):  # type: ignore[no-untyped-def]
+def _scaled_organs(template: Template, anatomy: Anatomy) -> Iterator[tuple[np.ndarray, float, np.ndarray]]:
     """(centre in mm, scale, reach in mm) of the heart, the pulmonary trunk and both hila."""
     heart = _centre_mm(template, template.organs == labels.HEART)
     trunk = _centre_mm(template, template.artery_depth == 0)
@@ -190,7 +191,7 @@ def _diaphragm(template: Template, anatomy: Anatomy, points: np.ndarray) -> np.n
     return along * ((1 - left) * right_mm + left * left_mm)
 
 
-def _wall(template: Template, anatomy: Anatomy, points: np.ndarray) -> np.ndarray:
+def _wall(anatomy: Anatomy, points: np.ndarray) -> np.ndarray:
     """Velocity that thickens the chest wall: outside the ribs' ellipse points move towards the lungs."""
     _, y, x = points
     radius = np.hypot(x / 135.0, y / 105.0)

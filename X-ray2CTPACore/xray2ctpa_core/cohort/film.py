@@ -72,5 +72,8 @@ def develop(line_integrals: np.ndarray, generator: np.random.Generator) -> np.nd
         gain = generator.uniform(0.2, strongest)
         density = density + gain * (density - ndimage.gaussian_filter(density, reach * density.shape[0]))
     low, high = np.quantile(density, (0.01, 0.99))
-    centre, width = low + (high - low) * generator.uniform(0.42, 0.58), (high - low) * generator.uniform(0.2, 0.3)
+    centre, width = (
+        low + (high - low) * generator.uniform(0.42, 0.58),
+        (high - low) * generator.uniform(0.2, 0.3),
+    )
     return (1.0 / (1.0 + np.exp(-(density - centre) / width))).astype(np.float32)

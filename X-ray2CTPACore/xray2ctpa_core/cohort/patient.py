@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from xray2ctpa_core.cohort import labels
 from xray2ctpa_core.cohort.appearance import (
     Enhancement,
     apply_embolism,
@@ -78,7 +77,7 @@ def make_patient(template: Template, seed: int, number: int) -> Patient:
     enhancement = draw_enhancement(generator)
     findings = draw_findings(template, signs, embolism, generator)
     deformation = Deformation(template, anatomy, generator)
-    view = _View(template, anatomy, deformation, generator)
+    view = _View(template, deformation, generator)
 
     hu = apply_embolism(apply_findings(template, enhance(template, enhancement), findings), embolism)
     native = apply_findings(template, shift_lungs(template, template.native_hu.copy(), enhancement), findings)
@@ -114,13 +113,13 @@ def make_patient(template: Template, seed: int, number: int) -> Patient:
 class _View:
     """Where the frame lies in the patient, and the rendering grid around it (all mm, axes z, y, x)."""
 
-    def __init__(
-        self, template: Template, anatomy: Anatomy, deformation: Deformation, generator: np.random.Generator
-    ) -> None:
+    def __init__(self, template: Template, deformation: Deformation, generator: np.random.Generator) -> None:
         self._ray = generator.normal(0.0, 15.0, 2)
         reach = np.array([190.0, 150.0, 190.0])
         axes = [np.arange(-r, r, _LUNG_STEP_MM) for r in reach]
-        lungs = _sample(template.lungs.astype(np.float32), deformation.template_points(*axes), 0.0).numpy() > 0.5
+        lungs = (
+            _sample(template.lungs.astype(np.float32), deformation.template_points(*axes), 0.0).numpy() > 0.5
+        )
         z, y, x = (axis[index] for axis, index in zip(axes, np.nonzero(lungs), strict=True))
         depth = (y.min() + y.max()) / 2 - _BODY_BEFORE_LUNGS_MM
         box = _visible_box(z, y - depth, x, self._ray)
@@ -133,7 +132,9 @@ class _View:
     @property
     def film_spacing_mm(self) -> float:
         """Film pixel in mm at the detector."""
-        return self.side / FRAME_PIXELS * SOURCE_TO_DETECTOR_MM / (SOURCE_TO_DETECTOR_MM - DETECTOR_TO_CENTRE_MM)
+        return (
+            self.side / FRAME_PIXELS * SOURCE_TO_DETECTOR_MM / (SOURCE_TO_DETECTOR_MM - DETECTOR_TO_CENTRE_MM)
+        )
 
     @property
     def _shape(self) -> tuple[int, int, int]:
@@ -190,7 +191,9 @@ def _visible_box(z: np.ndarray, y: np.ndarray, x: np.ndarray, ray: np.ndarray) -
     """
     m = magnification(y)
     edges = np.arange(-300.0, 300.0, _LUNG_STEP_MM)
-    crossed, rows, columns = np.histogram2d(ray[0] + m * (z - ray[0]), ray[1] + m * (x - ray[1]), (edges, edges))
+    crossed, rows, columns = np.histogram2d(
+        ray[0] + m * (z - ray[0]), ray[1] + m * (x - ray[1]), (edges, edges)
+    )
     visible = ndimage.gaussian_filter(crossed * _LUNG_STEP_MM, 0.7) >= _VISIBLE_LUNG_MM
     k, i = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
     return np.array([[rows[k[0]], rows[k[-1] + 1]], [columns[i[0]], columns[i[-1] + 1]]])

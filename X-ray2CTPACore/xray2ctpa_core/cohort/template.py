@@ -196,9 +196,7 @@ def _travel_time(vessel: np.ndarray, seeds: np.ndarray, spacing: tuple[float, fl
     return np.where(seeds, 0.0, np.minimum(time, 1e6)).astype(np.float32)
 
 
-def _organ_map(
-    hu: np.ndarray, structures: np.ndarray, arteries: np.ndarray, veins: np.ndarray
-) -> np.ndarray:
+def _organ_map(hu: np.ndarray, structures: np.ndarray, arteries: np.ndarray, veins: np.ndarray) -> np.ndarray:
     organs = np.where(hu > -400, labels.BODY, labels.BACKGROUND).astype(np.uint8)
     organs[np.isin(structures, labels.TEMPLATE_BONES)] = labels.BONES
     organs[np.isin(structures, labels.TEMPLATE_HEART)] = labels.HEART

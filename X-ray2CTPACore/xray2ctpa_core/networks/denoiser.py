@@ -1,5 +1,7 @@
 """The default's denoiser: a 3D U-Net on latents, conditioned by an embedding and by lifted features."""
 
+import itertools
+
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -82,7 +84,7 @@ class SpatialDenoiser(ModelMixin, ConfigMixin):
         self.embedding = nn.Linear(embedding_dim, condition_dim)
         self.enter = nn.Conv3d(latent_channels + spatial_channels, channels[0], PATCH, PATCH)
         self.first = _Residual(channels[0], channels[0], condition_dim)
-        pairs = list(zip(channels[:-1], channels[1:], strict=True))
+        pairs = list(itertools.pairwise(channels))
         self.down = nn.ModuleList(nn.Conv3d(a, b, 2, 2) for a, b in pairs)
         self.down_blocks = nn.ModuleList(_Residual(b, b, condition_dim) for _, b in pairs)
         self.attention = _Attention(channels[-1])

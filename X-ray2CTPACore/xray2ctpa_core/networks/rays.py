@@ -30,6 +30,7 @@ class RayLift(nn.Module):
         to_source = SOURCE_TO_DETECTOR_MM - DETECTOR_TO_CENTRE_MM
         planes = (torch.arange(depth_planes) + 0.5) / depth_planes - 0.5
         magnification = to_source / (to_source - planes * DEPTH_FRACTION * frame_side_mm)
+        self.magnification: torch.Tensor
         self.register_buffer("magnification", magnification, persistent=False)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -38,7 +39,7 @@ class RayLift(nn.Module):
         Returns:
             (B, C, V, H, U) = (B, C, D, H, W) with D from inferior to superior.
         """
-        batch, channels, depth, rows, columns = features.shape
+        batch, _, depth, rows, columns = features.shape
         v = 1 - (torch.arange(rows, device=features.device) * 2 + 1.0) / rows
         u = (torch.arange(columns, device=features.device) * 2 + 1.0) / columns - 1
         m = self.magnification.to(torch.float32)[:, None, None]

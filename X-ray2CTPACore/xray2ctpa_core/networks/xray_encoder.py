@@ -1,5 +1,6 @@
 """The default's X-ray encoder: a radiograph's frame -> one embedding, a PE logit, and lifted features."""
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -70,10 +71,8 @@ class XrayEncoder(ModelMixin, ConfigMixin):
         if any(c % 8 for c in channels) or len(channels) < 3:
             raise ValueError(f"channels needs at least 3 multiples of 8, got {channels}.")
         self.stem = nn.Conv2d(1, channels[0], 5, 2, 2)
-        pairs = list(zip(channels[:-1], channels[1:], strict=True))
-        self.down = nn.ModuleList(
-            nn.Sequential(_Residual(a, b, stride=2), _Residual(b, b)) for a, b in pairs
-        )
+        pairs = list(itertools.pairwise(channels))
+        self.down = nn.ModuleList(nn.Sequential(_Residual(a, b, stride=2), _Residual(b, b)) for a, b in pairs)
         self.up = nn.ModuleList(_Residual(a + b, a) for a, b in reversed(pairs[1:]))
         depth_planes = latent_grid[1]
         self.to_depths = nn.Sequential(

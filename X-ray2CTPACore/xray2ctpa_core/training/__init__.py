@@ -1,0 +1,1 @@
+"""Training: one loop on accelerate, one class a stage."""

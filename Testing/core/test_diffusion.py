@@ -1,0 +1,71 @@
+"""Samplers recover a known distribution, and a sample does not depend on how many others are drawn."""
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
+from xray2ctpa_core.diffusion.schedulers import SCHEDULERS, make_scheduler
+from xray2ctpa_core.errors import InputError
+
+MEAN, SD = 1.5, 0.5
+
+
+def trained(prediction_type: str) -> DDPMScheduler:
+    return DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type=prediction_type)
+
+
+def exact_model(scheduler: DDPMScheduler, scaled_by_sigma: bool = False):  # type: ignore[no-untyped-def]
+    """The best possible prediction for data N(MEAN, SD^2): E[x0 | x_t] in closed form."""
+
+    def model(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        position = timestep[0].float()
+        low = position.floor().long().clamp(0, 999)
+        alpha_bar = scheduler.alphas_cumprod[low]
+        a, s = alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+        x0 = MEAN + a * SD**2 / (a**2 * SD**2 + s**2) * (sample - a * MEAN)
+        noise = (sample - a * x0) / s
+        return a * noise - s * x0 if scheduler.config["prediction_type"] == "v_prediction" else noise
+
+    return model
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+@pytest.mark.parametrize("prediction_type", ["v_prediction", "epsilon"])
+def test_every_scheduler_recovers_a_gaussian(name: str, prediction_type: str) -> None:
+    base = trained(prediction_type)
+    noise, generator = initial_noise((1, 16, 16, 16), 3, 0, torch.device("cpu"))
+    steps = 200 if name == "ddpm" else 40
+    result = sample_latents(exact_model(base), make_scheduler(name, base), noise, steps, generator)
+    assert float(result.mean()) == pytest.approx(MEAN, abs=0.06)
+    assert float(result.std()) == pytest.approx(SD, abs=0.06)
+
+
+def test_an_unknown_scheduler_is_named_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match=r"dpm\+\+"):
+        make_scheduler("heun9000", trained("epsilon"))
+
+
+def test_noise_depends_on_seed_and_sample_alone() -> None:
+    device = torch.device("cpu")
+    first, _ = initial_noise((2, 3), 5, 0, device)
+    again, _ = initial_noise((2, 3), 5, 0, device)
+    other_sample, _ = initial_noise((2, 3), 5, 1, device)
+    other_seed, _ = initial_noise((2, 3), 6, 0, device)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other_sample) and not torch.equal(first, other_seed)
+
+
+def test_each_step_is_reported() -> None:
+    base = trained("v_prediction")
+    noise, generator = initial_noise((1, 4, 4, 4), 0, 0, torch.device("cpu"))
+    seen: list[int] = []
+    sample_latents(
+        exact_model(base),
+        make_scheduler("dpm++", base),
+        noise,
+        5,
+        generator,
+        lambda step, *_: seen.append(step),
+    )
+    assert seen == [0, 1, 2, 3, 4]

@@ -1,0 +1,102 @@
+"""Shapes, geometry of the ray lift, and what conditions the denoiser."""
+
+import pytest
+import torch
+
+from xray2ctpa_core.networks.denoiser import SpatialDenoiser
+from xray2ctpa_core.networks.pe_classifier import PEClassifier
+from xray2ctpa_core.networks.rays import RayLift
+from xray2ctpa_core.networks.slices import (
+    from_autoencoder,
+    slices_to_volumes,
+    to_autoencoder,
+    volumes_to_slices,
+)
+from xray2ctpa_core.networks.xray_encoder import XrayEncoder
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 16])
+def test_slices_come_back_as_they_went_in(channels: int) -> None:
+    volumes = torch.randn(2, 1, 3, 8, 8)
+    folded = to_autoencoder(volumes_to_slices(volumes), channels)
+    assert folded.shape[:2] == (6, channels)
+    assert torch.allclose(slices_to_volumes(from_autoencoder(folded), 2), volumes)
+
+
+def test_an_autoencoder_of_five_channels_is_refused() -> None:
+    with pytest.raises(ValueError, match="square number"):
+        to_autoencoder(torch.zeros(1, 1, 8, 8), 5)
+
+
+def test_a_ray_lands_where_the_magnification_of_its_depth_says() -> None:
+    """A point of the film at 60 % of the half side right of the middle, seen at three depths."""
+    lift = RayLift(depth_planes=3, frame_side_mm=300.0)
+    features = torch.zeros(1, 1, 3, 200, 200)
+    features[..., 99:101, 159:161] = 1.0
+    lifted = lift(features)
+    assert lifted.shape == (1, 1, 200, 3, 200)
+    for plane, y in enumerate((-88.0, 0.0, 88.0)):
+        columns = lifted[0, 0, :, plane].sum(0)
+        found = float((columns * (torch.arange(200) * 2 + 1 - 200) / 200).sum() / columns.sum())
+        assert found == pytest.approx(0.6 * (1650.0 - y) / 1650.0, abs=0.004)
+
+
+def test_the_top_of_the_film_is_lifted_to_the_highest_slices_and_its_right_edge_to_the_left_side() -> None:
+    features = torch.zeros(1, 1, 1, 16, 16)
+    features[..., :4, 12:] = 1.0
+    lifted = RayLift(1)(features)[0, 0, :, 0]
+    assert lifted[-3:, -3:].min() > 0.9
+    assert lifted[:8].max() == 0 and lifted[:, :8].max() == 0
+
+
+def test_the_encoder_gives_an_embedding_a_logit_and_features_on_the_latent_grid() -> None:
+    encoder = XrayEncoder(channels=(8, 8, 16, 16), latent_grid=(16, 8, 8), lifted_channels=5, embedding_dim=24)
+    features = encoder(torch.rand(2, 1, 64, 64))
+    assert features.embedding.shape == (2, 24)
+    assert features.lifted.shape == (2, 5, 16, 8, 8)
+    assert features.pe_logit.shape == (2,)
+
+
+@pytest.fixture
+def denoiser() -> SpatialDenoiser:
+    torch.manual_seed(0)
+    module = SpatialDenoiser(spatial_channels=3, embedding_dim=16, channels=(8, 16), condition_dim=16)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return module
+
+
+@pytest.mark.parametrize("changed", ["sample", "timestep", "conditioning", "spatial_conditioning"])
+def test_every_input_of_the_denoiser_matters(denoiser: SpatialDenoiser, changed: str) -> None:
+    inputs = {
+        "sample": torch.randn(1, 4, 8, 8, 8),
+        "timestep": torch.tensor([10]),
+        "conditioning": torch.randn(1, 16),
+        "spatial_conditioning": torch.randn(1, 3, 8, 8, 8),
+    }
+    before = denoiser(**inputs)
+    assert before.shape == (1, 4, 8, 8, 8)
+    after = denoiser(**(inputs | {changed: inputs[changed] + 300}))
+    assert (after - before).abs().max() > 1e-3
+
+
+def test_the_global_denoiser_needs_the_embedding_alone() -> None:
+    module = SpatialDenoiser(spatial_channels=0, embedding_dim=16, channels=(8, 16), condition_dim=16)
+    assert module(torch.randn(2, 4, 8, 8, 8), torch.tensor([1, 2]), torch.randn(2, 16)).shape == (2, 4, 8, 8, 8)
+
+
+def test_the_spatial_denoiser_says_what_it_lacks(denoiser: SpatialDenoiser) -> None:
+    with pytest.raises(ValueError, match="spatial_conditioning"):
+        denoiser(torch.randn(1, 4, 8, 8, 8), torch.tensor([1]), torch.randn(1, 16))
+
+
+def test_the_papers_classifier_has_its_parameters() -> None:
+    """DenseNet-121 on 4 channels: 11,309,505 parameters in the release, which strides its first convolution
+    differently but has the same tensors."""
+    classifier = PEClassifier(init_features=64, growth_rate=32, block_config=(6, 12, 24, 16))
+    count = sum(parameter.numel() for parameter in classifier.parameters())
+    assert count == 11_309_505
+
+
+def test_the_classifiers_gradcam_layer_exists() -> None:
+    assert PEClassifier.gradcam_layer in dict(PEClassifier(init_features=8).named_modules())

@@ -1,0 +1,147 @@
+"""Stage 7: assembles the bundle and calibrates PE on generated latents of the calibration cohort.
+
+python Training/calibrate.py --out runs/default/bundle
+"""
+
+import json
+import shutil
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler
+
+from xray2ctpa_core import constants
+from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.cohort.build import patient_folders, read_record
+from xray2ctpa_core.datasets.latents import read_film, read_statistics
+from xray2ctpa_core.metrics.calibration import fit_platt
+from xray2ctpa_core.metrics.classification import youden_threshold
+from xray2ctpa_core.networks.denoiser import SpatialDenoiser
+from xray2ctpa_core.networks.lung_locator import LungLocator
+from xray2ctpa_core.networks.pe_classifier import PEClassifier
+from xray2ctpa_core.networks.xray_encoder import XrayEncoder
+from xray2ctpa_core.pipelines.bundle import (
+    BundleInfo,
+    CXRPreprocessing,
+    GeometryRule,
+    LatentStatistics,
+    PEOperatingPoint,
+    SamplingDefaults,
+    write_bundle_json,
+)
+from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+from xray2ctpa_core.preprocessing.frame import frame_image
+
+TRAINED_ON = "virtual patients (deformations of one template CT), no real patient but the template"
+INTENDED_USE = (
+    "Demonstration of the software and research on virtual patients. Not for patient care: a generated CTPA "
+    "is a hypothesis, never a diagnosis."
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Folders of the stages before; name and version of the bundle; sampler and steps it proposes."""
+
+    run: str = "runs/default"
+    denoiser: str = "runs/default/denoiser"
+    lung_locator: str = "runs/default/lung-locator/lung_locator"
+    conditioning: str = "spatial"
+    name: str = constants.DEFAULT_BUNDLE
+    version: str = "0.1.0"
+    scheduler: str = "dpm++"
+    steps: int = 10
+    patients: int = 80
+    seed: int = 1
+
+
+def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
+    """Writes the bundle ``out``, calibrated; an existing one there is replaced."""
+    assemble(config, out)
+    pipeline = XRay2CTPAPipeline.from_folder(out)
+    if torch.cuda.is_available():
+        pipeline.to("cuda")
+    folders = patient_folders(Path(config.run) / "cohort" / "calibration")[
+        : config.patients
+    ]
+    labels = np.array([read_record(folder)["pe"] for folder in folders])
+    bar, logits = Bar("calibration"), []
+    for number, folder in enumerate(folders, 1):
+        image = torch.from_numpy(frame_image(*read_film(folder)))[None, None]
+        logits.append(
+            float(
+                pipeline.classify(pipeline.sample_latents(image, 1, None, config.seed))
+            )
+        )
+        bar(number, len(folders))
+    fitted = fit_platt(np.array(logits), labels)
+    threshold = float(youden_threshold(labels, fitted.probability(np.array(logits))))
+    point = PEOperatingPoint(
+        threshold=min(max(threshold, 1e-3), 1 - 1e-3),
+        platt_a=float(fitted.slope),
+        platt_b=float(fitted.intercept),
+        calibrated=True,
+    )
+    write_bundle_json(out, replace(pipeline.bundle, pe=point))
+
+
+def assemble(config: Config, out: Path) -> None:
+    """Copies the stages' networks into ``out`` in half precision and describes them, not yet calibrated."""
+    stages = Path(config.run)
+    shutil.rmtree(out, ignore_errors=True)
+    parts = {
+        "autoencoder": (AutoencoderKL, stages / "autoencoder" / "autoencoder"),
+        "denoiser": (SpatialDenoiser, Path(config.denoiser) / "denoiser"),
+        "xray_encoder": (XrayEncoder, stages / "xray-encoder" / "xray_encoder"),
+        "pe_classifier": (PEClassifier, stages / "pe-classifier" / "pe_classifier"),
+        "lung_locator": (LungLocator, Path(config.lung_locator)),
+    }
+    loaded = {
+        part: network.from_pretrained(folder).half()
+        for part, (network, folder) in parts.items()
+    }
+    scheduler = DDPMScheduler.from_pretrained(Path(config.denoiser) / "scheduler")
+    XRay2CTPAPipeline(scheduler=scheduler, **loaded).save_pretrained(out)
+    write_bundle_json(out, describe(config, stages))
+
+
+def describe(config: Config, stages: Path) -> BundleInfo:
+    """What bundle.json says before calibration."""
+    training = patient_folders(stages / "cohort" / "train")
+    sides = [read_record(folder)["frame_side_mm"] for folder in training]
+    window = json.loads(
+        (stages / "autoencoder" / "config.json").read_text(encoding="utf-8")
+    )["hu_window"]
+    mean, std = read_statistics(stages / "latents" / "train")
+    return BundleInfo(
+        name=config.name,
+        version=config.version,
+        licence="Apache-2.0",
+        trained_on=f"{len(training)} {TRAINED_ON}",
+        intended_use=INTENDED_USE,
+        is_demonstration=True,
+        hu_window=tuple(window),
+        conditioning=config.conditioning,
+        geometry=GeometryRule(
+            grid=constants.DEFAULT_GRID,
+            mean_frame_side_mm=round(float(np.mean(sides)), 1),
+            depth_fraction=constants.DEPTH_FRACTION,
+            source_to_detector_mm=constants.SOURCE_TO_DETECTOR_MM,
+            detector_to_centre_mm=constants.DETECTOR_TO_CENTRE_MM,
+        ),
+        cxr=CXRPreprocessing(
+            constants.FRAME_MARGIN, constants.FRAME_PIXELS, "equalised"
+        ),
+        sampling=SamplingDefaults(config.scheduler, config.steps, 1),
+        latents=LatentStatistics(
+            tuple(mean.flatten().tolist()), tuple(std.flatten().tolist())
+        ),
+        pe=PEOperatingPoint(0.5, 1.0, 0.0, False),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(__doc__, Config, run, {"patients": 4, "steps": 1}))

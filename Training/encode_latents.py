@@ -1,0 +1,81 @@
+"""Stage 3: encodes a cohort's volumes once, with the latents' statistics per channel.
+
+python Training/encode_latents.py --out runs/default/latents/train
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.cohort.build import CTPA_FILE, patient_folders
+from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.constants import DEFAULT_HU_WINDOW
+from xray2ctpa_core.datasets.latents import INDEX_FILE, LATENTS_FILE, STATISTICS_FILE
+from xray2ctpa_core.datasets.volumes import normalise_hu
+from xray2ctpa_core.io.volumes import read_volume
+from xray2ctpa_core.networks.slices import (
+    slices_to_volumes,
+    to_autoencoder,
+    volumes_to_slices,
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """cohort: folder to encode; autoencoder: saved by stage 2; patients: 0 for all."""
+
+    cohort: str = "runs/default/cohort/train"
+    autoencoder: str = "runs/default/autoencoder/autoencoder"
+    hu_window: tuple[float, ...] = DEFAULT_HU_WINDOW
+    patients: int = 0
+
+
+def run(config: Config, out: Path, resume: bool) -> None:
+    """Writes latents.npy (N, C, D, H, W) float16, index.json and statistics.json; whole or not at all."""
+    if resume and (out / INDEX_FILE).is_file():
+        return
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    autoencoder = AutoencoderKL.from_pretrained(config.autoencoder).to(device).eval()
+    folders = patient_folders(Path(config.cohort))[: config.patients or None]
+    bar, latents = Bar("latents"), []
+    for number, folder in enumerate(folders, 1):
+        hu = torch.from_numpy(
+            read_volume(folder / CTPA_FILE).array.astype(np.float32)
+        ).to(device)
+        slices = volumes_to_slices(normalise_hu(hu, config.hu_window)[None, None])
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16):
+            encoded = autoencoder.encode(
+                to_autoencoder(slices, autoencoder.config["in_channels"])
+            )
+        latents.append(
+            slices_to_volumes(encoded.latent_dist.mean.float(), 1)[0]
+            .cpu()
+            .numpy()
+            .astype(np.float16)
+        )
+        bar(number, len(folders))
+    stacked = np.stack(latents)
+    out.mkdir(parents=True, exist_ok=True)
+    np.save(out / LATENTS_FILE, stacked)
+    values = stacked.astype(np.float32)
+    statistics = {
+        "mean": values.mean((0, 2, 3, 4)).tolist(),
+        "std": values.std((0, 2, 3, 4)).tolist(),
+    }
+    write_text_atomically(
+        out / STATISTICS_FILE, json.dumps(statistics, indent=2) + "\n"
+    )
+    write_text_atomically(
+        out / INDEX_FILE,
+        json.dumps([str(folder) for folder in folders], indent=0) + "\n",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(__doc__, Config, run, {"patients": 1}))

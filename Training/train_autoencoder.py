@@ -1,0 +1,78 @@
+"""Stage 2: trains the 2D KL autoencoder on the axial slices of a cohort.
+
+python Training/train_autoencoder.py --out runs/default/autoencoder
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.cohort.build import patient_folders
+from xray2ctpa_core.constants import DEFAULT_GRID, DEFAULT_HU_WINDOW
+from xray2ctpa_core.datasets.volumes import SliceDataset
+from xray2ctpa_core.training.autoencoder import (
+    AutoencoderConfig,
+    AutoencoderStage,
+    build_autoencoder,
+)
+from xray2ctpa_core.training.loop import LoopConfig, train
+
+
+@dataclass(frozen=True)
+class Config:
+    """cohort: folder of the training cohort; patients: how many of them; the rest as in the two classes."""
+
+    cohort: str = "runs/default/cohort/train"
+    patients: int = 160
+    fold: int = 2
+    channels: tuple[int, ...] = (48, 112)
+    latent_channels: int = 4
+    kl_weight: float = 1e-4
+    edge_weight: float = 1.0
+    perceptual_weight: float = 0.0
+    hu_window: tuple[float, ...] = DEFAULT_HU_WINDOW
+    steps: int = 900
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    seed: int = 1
+    precision: str = "bf16"
+    workers: int = 0
+
+
+def run(config: Config, out: Path, resume: bool) -> None:
+    """Trains and saves ``out``/autoencoder."""
+    architecture = AutoencoderConfig(
+        config.fold,
+        config.channels,
+        config.latent_channels,
+        config.kl_weight,
+        config.edge_weight,
+        config.perceptual_weight,
+    )
+    data = SliceDataset(
+        patient_folders(Path(config.cohort))[: config.patients], config.hu_window
+    )
+    autoencoder = build_autoencoder(architecture, DEFAULT_GRID[1])
+    stage = AutoencoderStage(autoencoder, architecture)
+    loop = LoopConfig(
+        config.steps,
+        config.batch_size,
+        config.learning_rate,
+        seed=config.seed,
+        precision=config.precision,
+        workers=config.workers,
+    )
+    train(stage, data, loop, out, resume, Bar("autoencoder"))
+    autoencoder.save_pretrained(out / "autoencoder")
+
+
+if __name__ == "__main__":
+    sys.exit(
+        run_stage(
+            __doc__,
+            Config,
+            run,
+            {"patients": 1, "steps": 2, "batch_size": 2, "channels": [16, 16]},
+        )
+    )

@@ -1,0 +1,84 @@
+"""Stage 6: trains the denoiser on latents, conditioned on radiographs.
+
+python Training/train_denoiser.py --out runs/default/denoiser
+python Training/train_denoiser.py --out runs/global/denoiser --set conditioning=global
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffusers import DDPMScheduler
+
+from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.datasets.latents import LatentDataset
+from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.networks.denoiser import SpatialDenoiser
+from xray2ctpa_core.networks.xray_encoder import XrayEncoder
+from xray2ctpa_core.training.denoiser import DenoiserStage
+from xray2ctpa_core.training.loop import LoopConfig, train
+
+
+@dataclass(frozen=True)
+class Config:
+    """latents, xray_encoder: of stages 3 and 4; conditioning: spatial or global; the rest as named."""
+
+    latents: str = "runs/default/latents/train"
+    xray_encoder: str = "runs/default/xray-encoder/xray_encoder"
+    conditioning: str = "spatial"
+    channels: tuple[int, ...] = (64, 128, 192)
+    feature_noise: float = 0.1
+    beta_schedule: str = "squaredcos_cap_v2"
+    steps: int = 2600
+    batch_size: int = 4
+    learning_rate: float = 1e-3
+    seed: int = 1
+    precision: str = "bf16"
+    workers: int = 0
+
+
+def run(config: Config, out: Path, resume: bool) -> None:
+    """Trains and saves ``out``/denoiser and ``out``/scheduler."""
+    if config.conditioning not in ("spatial", "global"):
+        raise ConfigError(
+            f"conditioning must be spatial or global, got {config.conditioning!r}."
+        )
+    data = LatentDataset(Path(config.latents), Path(config.latents), augment=True)
+    encoder = XrayEncoder.from_pretrained(config.xray_encoder)
+    scheduler = DDPMScheduler(
+        beta_schedule=config.beta_schedule,
+        prediction_type="v_prediction",
+        clip_sample=False,
+    )
+    denoiser = SpatialDenoiser(
+        latent_channels=data[(0, 0)]["latents"].shape[0],
+        spatial_channels=encoder.config["lifted_channels"]
+        if config.conditioning == "spatial"
+        else 0,
+        embedding_dim=encoder.config["embedding_dim"],
+        channels=config.channels,
+    )
+    loop = LoopConfig(
+        config.steps,
+        config.batch_size,
+        config.learning_rate,
+        ema_decay=0.998,
+        seed=config.seed,
+        precision=config.precision,
+        workers=config.workers,
+    )
+    stage = DenoiserStage(denoiser, encoder, scheduler, config.feature_noise)
+    train(stage, data, loop, out, resume, Bar(f"denoiser ({config.conditioning})"))
+    denoiser.save_pretrained(out / "denoiser")
+    scheduler.save_pretrained(out / "scheduler")
+
+
+if __name__ == "__main__":
+    sys.exit(
+        run_stage(
+            __doc__,
+            Config,
+            run,
+            {"steps": 2, "batch_size": 2, "channels": [16, 16, 16]},
+        )
+    )

@@ -1,0 +1,71 @@
+"""Stage 5: trains the PE classifier on the latents of real (here: virtual patients' own) CTPAs.
+
+python Training/train_pe_classifier.py --out runs/default/pe-classifier
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.datasets.latents import LatentDataset
+from xray2ctpa_core.networks.pe_classifier import PEClassifier
+from xray2ctpa_core.training.loop import LoopConfig, train
+from xray2ctpa_core.training.pe_classifier import PEClassifierStage
+
+
+@dataclass(frozen=True)
+class Config:
+    """latents: folder of stage 3; noise: added to standardised latents; the rest is MONAI's DenseNet."""
+
+    latents: str = "runs/default/latents/train"
+    init_features: int = 24
+    growth_rate: int = 12
+    block_config: tuple[int, ...] = (4, 4, 4, 4)
+    dropout: float = 0.2
+    noise: float = 0.2
+    steps: int = 700
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    weight_decay: float = 5e-2
+    seed: int = 1
+    precision: str = "bf16"
+    workers: int = 0
+
+
+def run(config: Config, out: Path, resume: bool) -> None:
+    """Trains and saves ``out``/pe_classifier."""
+    data = LatentDataset(Path(config.latents), Path(config.latents), augment=False)
+    classifier = PEClassifier(
+        latent_channels=data[(0, 0)]["latents"].shape[0],
+        init_features=config.init_features,
+        growth_rate=config.growth_rate,
+        block_config=config.block_config,
+        dropout=config.dropout,
+    )
+    loop = LoopConfig(
+        config.steps,
+        config.batch_size,
+        config.learning_rate,
+        weight_decay=config.weight_decay,
+        seed=config.seed,
+        precision=config.precision,
+        workers=config.workers,
+    )
+    train(
+        PEClassifierStage(classifier, config.noise),
+        data,
+        loop,
+        out,
+        resume,
+        Bar("PE classifier"),
+    )
+    classifier.save_pretrained(out / "pe_classifier")
+
+
+if __name__ == "__main__":
+    sys.exit(
+        run_stage(
+            __doc__, Config, run, {"steps": 2, "batch_size": 2, "init_features": 8}
+        )
+    )

@@ -1,0 +1,63 @@
+"""Stage 4: trains the X-ray encoder: the expected latents along each ray, an embedding, PE from the film.
+
+python Training/train_xray_encoder.py --out runs/default/xray-encoder
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.datasets.latents import LatentDataset
+from xray2ctpa_core.networks.xray_encoder import XrayEncoder
+from xray2ctpa_core.training.loop import LoopConfig, train
+from xray2ctpa_core.training.xray_encoder import XrayEncoderStage
+
+
+@dataclass(frozen=True)
+class Config:
+    """latents: folder of stage 3; channels: the encoder's widths; pe_weight: of PE's cross-entropy."""
+
+    latents: str = "runs/default/latents/train"
+    channels: tuple[int, ...] = (24, 48, 96, 128, 160)
+    lifted_channels: int = 8
+    pe_weight: float = 0.02
+    steps: int = 900
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    weight_decay: float = 3e-2
+    seed: int = 1
+    precision: str = "bf16"
+    workers: int = 0
+
+
+def run(config: Config, out: Path, resume: bool) -> None:
+    """Trains and saves ``out``/xray_encoder."""
+    data = LatentDataset(Path(config.latents), Path(config.latents), augment=True)
+    latents = data[(0, 0)]["latents"]
+    encoder = XrayEncoder(
+        config.channels, tuple(latents.shape[1:]), config.lifted_channels
+    )
+    stage = XrayEncoderStage(encoder, latents.shape[0], config.pe_weight)
+    loop = LoopConfig(
+        config.steps,
+        config.batch_size,
+        config.learning_rate,
+        weight_decay=config.weight_decay,
+        seed=config.seed,
+        precision=config.precision,
+        workers=config.workers,
+    )
+    train(stage, data, loop, out, resume, Bar("X-ray encoder"))
+    encoder.save_pretrained(out / "xray_encoder")
+
+
+if __name__ == "__main__":
+    sys.exit(
+        run_stage(
+            __doc__,
+            Config,
+            run,
+            {"steps": 2, "batch_size": 2, "channels": [8, 8, 8, 8]},
+        )
+    )

@@ -1,0 +1,45 @@
+"""CTPA slices of a cohort, for the autoencoder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from xray2ctpa_core.cohort.build import CTPA_FILE
+from xray2ctpa_core.io.volumes import read_volume
+
+
+def normalise_hu(hu: torch.Tensor, window: Sequence[float]) -> torch.Tensor:
+    """HU -> [-1, 1], clipped to ``window`` = (lower, upper)."""
+    lower, upper = window
+    return ((hu.float() - lower) * (2 / (upper - lower)) - 1).clamp(-1, 1)
+
+
+def denormalise_hu(values: torch.Tensor, window: Sequence[float]) -> torch.Tensor:
+    """[-1, 1] -> HU, the inverse of `normalise_hu`; values beyond [-1, 1] are clipped."""
+    lower, upper = window
+    return (values.float().clamp(-1, 1) + 1) * ((upper - lower) / 2) + lower
+
+
+class SliceDataset(Dataset[dict[str, torch.Tensor]]):
+    """Axial slices: an item is {"slice": (1, H, W) float32 in [-1, 1]}.
+
+    Args:
+        folders: patients' folders; their volumes are held in memory as int16.
+        window: HU window.
+    """
+
+    def __init__(self, folders: list[Path], window: Sequence[float]) -> None:
+        self._volumes = np.stack(
+            [read_volume(folder / CTPA_FILE).array.astype(np.int16) for folder in folders]
+        )
+        self._window = window
+
+    def __len__(self) -> int:
+        return self._volumes.shape[0] * self._volumes.shape[1]
+
+    def __getitem__(self, item: tuple[int, int]) -> dict[str, torch.Tensor]:
+        patient, k = divmod(item[0], self._volumes.shape[1])
+        return {"slice": normalise_hu(torch.from_numpy(self._volumes[patient, k]), self._window)[None]}

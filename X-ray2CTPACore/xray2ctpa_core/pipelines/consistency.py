@@ -1,0 +1,48 @@
+"""Does the generated volume, seen from the front, look like the radiograph it was made from?"""
+
+import numpy as np
+import torch
+
+from xray2ctpa_core.cohort.film import attenuation, project
+from xray2ctpa_core.constants import DEPTH_FRACTION
+from xray2ctpa_core.metrics.projection import normalised_cross_correlation
+from xray2ctpa_core.preprocessing.frame import equalise
+
+#: A film shows no contrast medium: denser voxels count as this much, so that blood weighs like tissue.
+_DENSEST_HU = 250.0
+
+
+def frontal_film(hu: np.ndarray, frame_side_mm: float, depth_fraction: float = DEPTH_FRACTION) -> np.ndarray:
+    """The volume's perspective projection as a PA film shows it, greys equalised.
+
+    Args:
+        hu: (D, H, W) HU, the frame's volume.
+        frame_side_mm: its frontal side.
+        depth_fraction: its depth over its side.
+
+    Returns:
+        (W, W) float32 in [0, 1], rows from the top, columns from the patient's right.
+    """
+    depth = depth_fraction * frame_side_mm
+    planes = (torch.arange(hu.shape[1]) + 0.5 - hu.shape[1] / 2) * depth / hu.shape[1]
+    values = attenuation(torch.from_numpy(np.minimum(hu, _DENSEST_HU).astype(np.float32)))
+    lines = project(values, planes, (0.0, 0.0)).flip(0)
+    side = hu.shape[2]
+    square = torch.nn.functional.interpolate(
+        lines[None, None], size=(side, side), mode="bilinear", align_corners=False
+    )[0, 0].numpy()
+    return equalise(square, np.ones(square.shape, dtype=bool))
+
+
+def agreement(hu: np.ndarray, image: np.ndarray, frame_side_mm: float, depth_fraction: float) -> float:
+    """Normalised cross-correlation of `frontal_film` with the frame image the volume was made from.
+
+    Args:
+        hu: (D, H, W) HU.
+        image: (P, P) float32 in [0, 1] from `frame_image`; P a multiple of W.
+        frame_side_mm, depth_fraction: as in `frontal_film`.
+    """
+    film = frontal_film(hu, frame_side_mm, depth_fraction)
+    fold = image.shape[0] // film.shape[0]
+    small = image.reshape(film.shape[0], fold, film.shape[1], fold).mean((1, 3))
+    return normalised_cross_correlation(film, small)

@@ -1,0 +1,31 @@
+"""How large the generated volume is, in mm, and how that was found."""
+
+import numpy as np
+
+from xray2ctpa_core.pipelines.bundle import GeometryRule
+from xray2ctpa_core.volume import FrontalFrame, Radiograph, axial_affine
+
+#: Frontal frames of adults, in mm: a film's spacing that says otherwise is not believed.
+PLAUSIBLE_SIDE_MM = (180.0, 480.0)
+
+
+def frame_side_mm(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRule) -> tuple[float, str]:
+    """Side of the frame in the plane through the thorax's middle, and the source of that number.
+
+    The film's spacing is that at the detector; the thorax's middle is smaller by the magnification of
+    source to detector over source to middle. Without a believable spacing it is the cohort's mean.
+    """
+    mean = rule.mean_frame_side_mm, "cohort mean"
+    if radiograph.spacing_mm is None:
+        return mean
+    to_middle = rule.source_to_detector_mm - rule.detector_to_centre_mm
+    side = frame.side * radiograph.spacing_mm[0] * to_middle / rule.source_to_detector_mm
+    if not PLAUSIBLE_SIDE_MM[0] <= side <= PLAUSIBLE_SIDE_MM[1]:
+        return mean
+    return side, radiograph.spacing_source
+
+
+def volume_affine(side_mm: float, rule: GeometryRule) -> np.ndarray:
+    """LPS affine of the bundle's grid for a frame of ``side_mm``, its middle at the origin."""
+    depth, height, width = rule.grid
+    return axial_affine((depth, height, width), (side_mm, rule.depth_fraction * side_mm, side_mm))

@@ -1,0 +1,49 @@
+"""Stage: the denoiser, v-prediction on latents (Salimans and Ho, ICLR 2022, appendix D)."""
+
+import torch
+from diffusers import DDPMScheduler
+from torch import nn
+from torch.nn import functional
+
+from xray2ctpa_core.networks.denoiser import SpatialDenoiser
+from xray2ctpa_core.networks.xray_encoder import XrayEncoder
+
+
+class DenoiserStage:
+    """Squared error of v at timesteps drawn with a preference for the middle (logit-normal; Esser et al.,
+    ICML 2024, section 3.1). The encoder is frozen.
+
+    Args:
+        denoiser: the module.
+        encoder: gives the embedding and the lifted features.
+        scheduler: noise schedule.
+        feature_noise: standard deviation of the noise added to lifted features, so that the denoiser does
+            not trust them more than unseen radiographs deserve.
+    """
+
+    def __init__(
+        self, denoiser: SpatialDenoiser, encoder: XrayEncoder, scheduler: DDPMScheduler, feature_noise: float
+    ) -> None:
+        self.module: nn.Module = denoiser
+        self._encoder = encoder.eval().requires_grad_(False)
+        self._scheduler = scheduler
+        self._feature_noise = feature_noise
+
+    def loss(
+        self, module: nn.Module, batch: dict[str, torch.Tensor], generator: torch.Generator
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """See Stage."""
+        latents = batch["latents"]
+        device, cases = latents.device, len(latents)
+        with torch.no_grad():
+            features = self._encoder.to(device)(batch["image"])
+        lifted = features.lifted.float()
+        lifted = lifted + self._feature_noise * torch.randn(lifted.shape, generator=generator, device=device)
+        where = torch.sigmoid(torch.randn(cases, generator=generator, device=device) * 1.2)
+        timesteps = (where * self._scheduler.config["num_train_timesteps"]).long()
+        noise = torch.randn(latents.shape, generator=generator, device=device)
+        noisy = self._scheduler.add_noise(latents, noise, timesteps)
+        target = self._scheduler.get_velocity(latents, noise, timesteps)
+        predicted = module(noisy, timesteps, features.embedding.float(), lifted).float()
+        loss = functional.mse_loss(predicted, target)
+        return loss, {}
