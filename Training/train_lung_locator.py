@@ -39,7 +39,7 @@ class LungLocatorTraining:
         save_every: steps between checkpoints.
     """
 
-    steps: int = 1400
+    steps: int = 900
     batch: int = 16
     learning_rate: float = 3e-3
     warmup: int = 60
