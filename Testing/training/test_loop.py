@@ -1,0 +1,103 @@
+"""The loop learns, logs, and goes on after an interruption exactly as if there had been none."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("accelerate", reason="training needs the training extra")
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.training.loop import LOG_FILE, LoopConfig, StepSampler, train
+
+
+class Line(Dataset[dict[str, torch.Tensor]]):
+    """y = 3 x - 1, with noise drawn from the item's seed."""
+
+    def __len__(self) -> int:
+        return 7
+
+    def __getitem__(self, item: tuple[int, int]) -> dict[str, torch.Tensor]:
+        case, seed = item
+        noise = torch.randn((), generator=torch.Generator().manual_seed(seed))
+        x = torch.tensor([case / 7.0])
+        return {"x": x, "y": 3 * x - 1 + 0.01 * noise}
+
+
+class LineStage:
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.module: nn.Module = nn.Linear(1, 1)
+
+    def loss(
+        self, module: nn.Module, batch: dict[str, torch.Tensor], generator: torch.Generator
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        jitter = 0.01 * torch.randn(batch["x"].shape, generator=generator)
+        loss = ((module(batch["x"] + jitter) - batch["y"]) ** 2).mean()
+        return loss, {"mse": loss.detach()}
+
+
+def config(**changes: object) -> LoopConfig:
+    values = {"steps": 12, "batch_size": 3, "learning_rate": 0.1, "warmup": 1, "ema_decay": 0.5}
+    return LoopConfig(**{**values, "precision": "no", "checkpoint_every": 4, "log_every": 1, **changes})
+
+
+class Interrupted(Exception):
+    """Stands for a kill between two steps."""
+
+
+def test_a_resumed_run_ends_with_the_same_weights_and_log(tmp_path: Path) -> None:
+    whole = LineStage()
+    train(whole, Line(), config(), tmp_path / "whole")
+
+    def stop_after_six(step: int, of: int, terms: dict[str, float]) -> None:
+        if step == 6:
+            raise Interrupted
+
+    cut = LineStage()
+    with pytest.raises(Interrupted):
+        train(cut, Line(), config(), tmp_path / "cut", progress=stop_after_six)
+    resumed = LineStage()
+    train(resumed, Line(), config(), tmp_path / "cut", resume=True)
+    for a, b in zip(whole.module.parameters(), resumed.module.parameters(), strict=True):
+        assert torch.equal(a, b)
+    logs = [
+        [json.loads(line) for line in (tmp_path / name / LOG_FILE).read_text().splitlines()]
+        for name in ("whole", "cut")
+    ]
+    assert [e["loss"] for e in logs[1]] == [e["loss"] for e in logs[0][:6] + logs[0][4:]]
+
+
+def test_the_loop_learns_the_line(tmp_path: Path) -> None:
+    stage = LineStage()
+    module = train(stage, Line(), config(steps=200, learning_rate=0.3), tmp_path / "run")
+    assert not module.training
+    slope, offset = (float(p) for p in module.parameters())
+    assert slope == pytest.approx(3, abs=0.3) and offset == pytest.approx(-1, abs=0.2)
+
+
+def test_a_run_is_not_overwritten_and_not_resumed_from_nothing(tmp_path: Path) -> None:
+    train(LineStage(), Line(), config(), tmp_path)
+    with pytest.raises(InputError, match="already holds a run"):
+        train(LineStage(), Line(), config(), tmp_path)
+    with pytest.raises(InputError, match="previous run"):
+        train(LineStage(), Line(), config(), tmp_path / "other", resume=True)
+
+
+def test_the_order_does_not_depend_on_where_a_run_starts() -> None:
+    whole = list(StepSampler(5, 3, 1, 0, 8))
+    assert whole[4:] == list(StepSampler(5, 3, 1, 4, 8))
+    first_epoch = [case for batch in whole for case, _ in batch][:5]
+    assert sorted(first_epoch) == [0, 1, 2, 3, 4]
+    assert len({seed for batch in whole for _, seed in batch}) == 24
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    with pytest.raises(ConfigError, match="precision"):
+        config(precision="fp8")
+    with pytest.raises(ConfigError, match="positive"):
+        config(steps=0)

