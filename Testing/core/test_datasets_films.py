@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from xray2ctpa_core.cohort.template import Template
-from xray2ctpa_core.datasets.film_anatomy import Placement, film_coordinates, sample_layers, seen_lungs
-from xray2ctpa_core.datasets.film_layers import LAYERS, LayeredView, project_layers
+from xray2ctpa_core.datasets.film_anatomy import Placement, film_coordinates, sample_layers
+from xray2ctpa_core.datasets.film_layers import LAYERS, LayeredView, project_layers, seen_lungs
 from xray2ctpa_core.datasets.films import (
     FRONTAL,
     UNDECIDED,

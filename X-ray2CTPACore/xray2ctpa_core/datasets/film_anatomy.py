@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from xray2ctpa_core.datasets.fields import smooth_field
-from xray2ctpa_core.datasets.film_layers import LAYER_MM, LAYERS, SEEN_LUNG_MM, LayeredView
+from xray2ctpa_core.datasets.film_layers import LAYER_MM, LAYERS, LayeredView
 
 #: Width over height of the lungs as seen: mean and spread of real films (435 lung outlines of the
 #: torchxrayvision package: median 1.22, 2-98 % 0.95-1.65).
@@ -25,6 +25,7 @@ class Placement:
         angle: rotation in the image plane in degrees.
         taper: how much wider the bases are than the apices, share of the width.
         diaphragm: upward shift of the (right, left) diaphragm, share of the lungs' height.
+        doming: upward shift of the middle of each dome against its edges, share of the lungs' height.
     """
 
     shape: tuple[int, int]
@@ -34,6 +35,7 @@ class Placement:
     angle: float
     taper: float
     diaphragm: tuple[float, float]
+    doming: float = 0.0
 
 
 def draw_placement(shape: tuple[int, int], rng: np.random.Generator) -> Placement:
@@ -53,6 +55,7 @@ def draw_placement(shape: tuple[int, int], rng: np.random.Generator) -> Placemen
         angle=float(np.clip(rng.normal(0, 4), -13, 13)),
         taper=float(rng.normal(0.12, 0.12)),
         diaphragm=(float(rng.normal(0.0, 0.09)), float(rng.normal(0.0, 0.09))),
+        doming=float(rng.normal(-0.03, 0.05)),
     )
 
 
@@ -71,6 +74,7 @@ def film_coordinates(view: LayeredView, placement: Placement, rng: np.random.Gen
     x, y = (c + 0.012 * smooth_field(placement.shape, 6, rng) for c in (x, y))
     side = 1 / (1 + np.exp(-x / 0.06))
     lift = placement.diaphragm[0] * (1 - side) + placement.diaphragm[1] * side
+    lift = lift + placement.doming * np.exp(-(((np.abs(x) - 0.24) / 0.13) ** 2))
     base = 0.5 - lift
     y = np.where(y < -0.1, y, np.where(y < base, -0.1 + (y + 0.1) * 0.6 / (base + 0.1), y + lift))
     x = x / (1 + placement.taper * np.clip(y, -0.6, 0.6))
@@ -122,11 +126,6 @@ def _shoulders_and_neck(
     kept *= np.exp(-np.maximum(0, above) / np.where(aside < 55, 300, rng.uniform(60, 250)))
     beside = np.maximum(0, np.abs(columns - (width - 1) / 2) - (width - 1) / 2) * LAYER_MM
     return kept * np.exp(-((beside / rng.uniform(35, 80)) ** 2))
-
-
-def seen_lungs(layers: dict[str, np.ndarray]) -> np.ndarray:
-    """(2, H, W) bool: lung on the image's left (the patient's right), lung on the image's right."""
-    return np.stack([layers["right_mm"] >= SEEN_LUNG_MM, layers["left_mm"] >= SEEN_LUNG_MM])
 
 
 def attenuation(layers: dict[str, np.ndarray], where: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -10,9 +10,11 @@ from xray2ctpa_core.cohort.template import Template
 
 #: Edge length in mm of a layer's pixels and of the voxels that are summed along the rays.
 LAYER_MM = 2.8
-#: Lung counts as seen on the film where at least this many mm of it lie along the ray: about where the
-#: costophrenic angle ends for the eye; the deep posterior recess below it is left out.
-SEEN_LUNG_MM = 40.0
+#: Lung counts as seen on the film where at least this many mm of it lie along the ray ...
+SEEN_LUNG_MM = 25.0
+#: ... and make at least this share of the ray's path through the body: the dark fields down to the
+#: domes and the costophrenic angles, without the recess behind the liver.
+SEEN_LUNG_SHARE = 0.3
 LAYERS = ("solid", "bone", "right", "left", "right_mm", "left_mm", "heart")
 _BONE_FROM_HU = 150.0
 
@@ -36,12 +38,23 @@ class LayeredView:
         """(H, W) float32 of one of LAYERS."""
         return self.layers[LAYERS.index(name)]
 
+    def lungs(self) -> np.ndarray:
+        """(2, H, W) bool: the lungs as seen, the patient's right and left."""
+        return seen_lungs(dict(zip(LAYERS, self.layers, strict=True)))
+
     def lung_box(self) -> tuple[float, float, float, float]:
-        """(top, left, bottom, right) in layer pixels of the lungs as seen (SEEN_LUNG_MM)."""
-        seen = np.argwhere(np.maximum(self.layer("right_mm"), self.layer("left_mm")) >= SEEN_LUNG_MM)
+        """(top, left, bottom, right) in layer pixels of the lungs as seen."""
+        seen = np.argwhere(self.lungs().any(0))
         top, left = seen.min(0)
         bottom, right = seen.max(0) + 1
         return float(top), float(left), float(bottom), float(right)
+
+
+def seen_lungs(layers: dict[str, np.ndarray]) -> np.ndarray:
+    """(2, H, W) bool: the patient's right and left lung as a film shows them, from layers by name."""
+    body = layers["solid"] + layers["bone"]
+    sides = (layers["right_mm"], layers["left_mm"])
+    return np.stack([(mm >= SEEN_LUNG_MM) & (mm >= SEEN_LUNG_SHARE * (mm + body)) for mm in sides])
 
 
 def coarse_materials(template: Template) -> np.ndarray:

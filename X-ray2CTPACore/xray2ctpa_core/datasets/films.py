@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from xray2ctpa_core.cohort.template import Template
 from xray2ctpa_core.datasets import film_anatomy as anatomy
 from xray2ctpa_core.datasets.film_appearance import expose, furnish
-from xray2ctpa_core.datasets.film_layers import LayeredView
+from xray2ctpa_core.datasets.film_layers import LayeredView, seen_lungs
 from xray2ctpa_core.datasets.film_negatives import not_a_film
 from xray2ctpa_core.preprocessing.frame import resample_square
 from xray2ctpa_core.preprocessing.letterbox import LOCATOR_PIXELS, letterbox
@@ -54,7 +54,7 @@ def frontal_film(view: LayeredView, rng: np.random.Generator) -> SimulatedFilm:
     shape = draw_shape(rng)
     where = anatomy.film_coordinates(view, anatomy.draw_placement(shape, rng), rng)
     layers = anatomy.sample_layers(view, where, rng)
-    masks = anatomy.seen_lungs(layers)
+    masks = seen_lungs(layers)
     film = furnish(expose(anatomy.attenuation(layers, where, rng), rng), rng, masks[0] | masks[1])
     label = _completeness(view, where, masks)
     if rng.random() < MIRRORED_SHARE:
@@ -64,7 +64,7 @@ def frontal_film(view: LayeredView, rng: np.random.Generator) -> SimulatedFilm:
 
 def _completeness(view: LayeredView, where: np.ndarray, masks: np.ndarray) -> int:
     """FRONTAL, UNDECIDED or OTHER_VIEW by the share of the lungs' area that the film misses."""
-    seen = np.maximum(view.layer("right_mm"), view.layer("left_mm")) >= anatomy.SEEN_LUNG_MM
+    seen = view.lungs().any(0)
     rows = np.clip(np.round(where[0]), 0, seen.shape[0] - 1).astype(int)
     columns = np.clip(np.round(where[1]), 0, seen.shape[1] - 1).astype(int)
     hit = np.zeros(seen.shape, bool)
