@@ -197,7 +197,9 @@ def test_one_seed_gives_the_same_voxels_here_under_the_inputs_name_with_events(
 @contextmanager
 def running_until(stage: str, case: Case, place: Path) -> Iterator[subprocess.Popen[str]]:
     """The command, up to the moment in which it says that ``stage`` begins."""
-    command = [*COMMAND, *map(str, case.arguments("--out", place / "a" / "out", "--events", "--steps", 200))]
+    steps = 200 if stage == "generate" else 2  # time enough to be caught at it
+    arguments = case.arguments("--out", place / "a" / "out", "--events", "--steps", steps)
+    command = [*COMMAND, *map(str, arguments)]
     with subprocess.Popen(
         command,
         cwd=place,
@@ -239,7 +241,7 @@ def test_cancelling_exits_with_130_in_one_line(
 ) -> None:
     with running_until(stage, case, place) as run:
         run.send_signal(number)
-        out, err = run.communicate(timeout=60)
+        out, err = run.communicate(timeout=300)
     assert run.returncode == 130, err
     assert [line for line in err.splitlines() if not line.startswith("Warning: ")] == [
         "Error: Cancelled; nothing unfinished was left behind."
@@ -252,7 +254,7 @@ def test_a_reader_of_events_that_goes_away_ends_the_run(case: Case, place: Path)
     with running_until("generate", case, place) as run:
         assert run.stdout is not None
         run.stdout.close()
-        assert run.wait(timeout=60) == 130
+        assert run.wait(timeout=300) == 130
     assert names(place) == []
 
 
@@ -269,7 +271,7 @@ def test_a_disk_that_fills_up_during_the_run_exits_with_2_and_leaves_nothing(
                 if json.loads(line).get("stage") == "load":
                     fill(disk / "filler")
                     break
-            _out, err = run.communicate(timeout=120)
+            _out, err = run.communicate(timeout=300)
         assert_refused(subprocess.CompletedProcess([], run.returncode, "", err), 2, "space")
         assert names(disk) == ["filler"]
 
