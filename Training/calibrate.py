@@ -1,4 +1,4 @@
-"""Stage 7: assembles the bundle and calibrates PE on generated latents of the calibration cohort.
+"""Stage 8: assembles the bundle and calibrates PE on generated latents of the calibration cohort.
 
 python Training/calibrate.py --out runs/default/bundle
 """
@@ -64,18 +64,12 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part
     pipeline = XRay2CTPAPipeline.from_folder(out)
     if torch.cuda.is_available():
         pipeline.to("cuda")
-    folders = patient_folders(Path(config.run) / "cohort" / "calibration")[
-        : config.patients
-    ]
+    folders = patient_folders(Path(config.run) / "cohort" / "calibration")[: config.patients]
     labels = np.array([read_record(folder)["pe"] for folder in folders])
     bar, logits = Bar("calibration"), []
     for number, folder in enumerate(folders, 1):
         image = torch.from_numpy(frame_image(*read_film(folder)))[None, None]
-        logits.append(
-            float(
-                pipeline.classify(pipeline.sample_latents(image, 1, None, config.seed))
-            )
-        )
+        logits.append(float(pipeline.classify(pipeline.sample_latents(image, 1, None, config.seed))))
         bar(number, len(folders))
     fitted = fit_platt(np.array(logits), labels)
     threshold = float(youden_threshold(labels, fitted.probability(np.array(logits))))
@@ -99,10 +93,7 @@ def assemble(config: Config, out: Path) -> None:
         "pe_classifier": (PEClassifier, stages / "pe-classifier" / "pe_classifier"),
         "lung_locator": (LungLocator, Path(config.lung_locator)),
     }
-    loaded = {
-        part: network.from_pretrained(folder).half()
-        for part, (network, folder) in parts.items()
-    }
+    loaded = {part: network.from_pretrained(folder).half() for part, (network, folder) in parts.items()}
     scheduler = DDPMScheduler.from_pretrained(Path(config.denoiser) / "scheduler")
     XRay2CTPAPipeline(scheduler=scheduler, **loaded).save_pretrained(out)
     write_bundle_json(out, describe(config, stages))
@@ -112,9 +103,7 @@ def describe(config: Config, stages: Path) -> BundleInfo:
     """What bundle.json says before calibration."""
     training = patient_folders(stages / "cohort" / "train")
     sides = [read_record(folder)["frame_side_mm"] for folder in training]
-    window = json.loads(
-        (stages / "autoencoder" / "config.json").read_text(encoding="utf-8")
-    )["hu_window"]
+    window = json.loads((stages / "autoencoder" / "config.json").read_text(encoding="utf-8"))["hu_window"]
     mean, std = read_statistics(stages / "latents" / "train")
     return BundleInfo(
         name=config.name,
@@ -132,13 +121,9 @@ def describe(config: Config, stages: Path) -> BundleInfo:
             source_to_detector_mm=constants.SOURCE_TO_DETECTOR_MM,
             detector_to_centre_mm=constants.DETECTOR_TO_CENTRE_MM,
         ),
-        cxr=CXRPreprocessing(
-            constants.FRAME_MARGIN, constants.FRAME_PIXELS, "equalised"
-        ),
+        cxr=CXRPreprocessing(constants.FRAME_MARGIN, constants.FRAME_PIXELS, "equalised"),
         sampling=SamplingDefaults(config.scheduler, config.steps, 1),
-        latents=LatentStatistics(
-            tuple(mean.flatten().tolist()), tuple(std.flatten().tolist())
-        ),
+        latents=LatentStatistics(tuple(mean.flatten().tolist()), tuple(std.flatten().tolist())),
         pe=PEOperatingPoint(0.5, 1.0, 0.0, False),
     )
 

@@ -1,4 +1,4 @@
-"""Stage 3: encodes a cohort's volumes once, with the latents' statistics per channel.
+"""Stage 4: encodes a cohort's volumes once, with the latents' statistics per channel.
 
 python Training/encode_latents.py --out runs/default/latents/train
 """
@@ -28,7 +28,7 @@ from xray2ctpa_core.networks.slices import (
 
 @dataclass(frozen=True)
 class Config:
-    """cohort: folder to encode; autoencoder: saved by stage 2; patients: 0 for all."""
+    """cohort: folder to encode; autoencoder: saved by stage 3; patients: 0 for all."""
 
     cohort: str = "runs/default/cohort/train"
     autoencoder: str = "runs/default/autoencoder/autoencoder"
@@ -45,36 +45,48 @@ def run(config: Config, out: Path, resume: bool) -> None:
     folders = patient_folders(Path(config.cohort))[: config.patients or None]
     bar, latents = Bar("latents"), []
     for number, folder in enumerate(folders, 1):
-        hu = torch.from_numpy(
-            read_volume(folder / CTPA_FILE).array.astype(np.float32)
-        ).to(device)
+        hu = torch.from_numpy(read_volume(folder / CTPA_FILE).array.astype(np.float32)).to(device)
         slices = volumes_to_slices(normalise_hu(hu, config.hu_window)[None, None])
         with torch.no_grad(), torch.autocast(device, torch.bfloat16):
-            encoded = autoencoder.encode(
-                to_autoencoder(slices, autoencoder.config["in_channels"])
-            )
+            encoded = autoencoder.encode(to_autoencoder(slices, autoencoder.config["in_channels"]))
         latents.append(
-            slices_to_volumes(encoded.latent_dist.mean.float(), 1)[0]
-            .cpu()
-            .numpy()
-            .astype(np.float16)
+            slices_to_volumes(encoded.latent_dist.mean.float(), 1)[0].cpu().numpy().astype(np.float16)
         )
         bar(number, len(folders))
     stacked = np.stack(latents)
     out.mkdir(parents=True, exist_ok=True)
     np.save(out / LATENTS_FILE, stacked)
     values = stacked.astype(np.float32)
-    statistics = {
-        "mean": values.mean((0, 2, 3, 4)).tolist(),
-        "std": values.std((0, 2, 3, 4)).tolist(),
-    }
-    write_text_atomically(
-        out / STATISTICS_FILE, json.dumps(statistics, indent=2) + "\n"
+    mean, std = values.mean((0, 2, 3, 4)), values.std((0, 2, 3, 4))
+    gain = channel_gains(
+        autoencoder, torch.from_numpy(values[0]).to(device), torch.from_numpy(std).to(device)
     )
+    statistics = {"mean": mean.tolist(), "std": std.tolist(), "gain": gain}
+    write_text_atomically(out / STATISTICS_FILE, json.dumps(statistics, indent=2) + "\n")
     write_text_atomically(
         out / INDEX_FILE,
         json.dumps([str(folder) for folder in folders], indent=0) + "\n",
     )
+
+
+@torch.no_grad()
+def channel_gains(autoencoder: AutoencoderKL, latents: torch.Tensor, std: torch.Tensor) -> list[float]:
+    """Root mean square change of the decoded slices when a channel changes by its standard deviation.
+
+    Args:
+        autoencoder: the codec.
+        latents: (C, D, h, w) of one volume; every fourth slice is used.
+        std: (C,) standard deviations.
+    """
+    slices = latents.transpose(0, 1)[::4]
+    decoded = autoencoder.decode(slices).sample
+    noise = torch.randn(slices.shape, generator=torch.Generator().manual_seed(0)).to(slices)
+    gains = []
+    for channel in range(slices.shape[1]):
+        moved = slices.clone()
+        moved[:, channel] += std[channel] * noise[:, channel]
+        gains.append(float((autoencoder.decode(moved).sample - decoded).square().mean().sqrt()))
+    return gains
 
 
 if __name__ == "__main__":

@@ -33,9 +33,7 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part
     }
     for name, (patients, seed) in cohorts.items():
         if patients:
-            summary = build_cohort(
-                out / name, patients, seed, config.workers, Bar(f"cohort ({name})")
-            )
+            summary = build_cohort(out / name, patients, seed, config.workers, Bar(f"cohort ({name})"))
             print("\n".join([name, *summary.summary_lines()]))
 
 

@@ -1,4 +1,4 @@
-"""Stage 2: trains the 2D KL autoencoder on the axial slices of a cohort.
+"""Stage 3: trains the 2D KL autoencoder on the axial slices of a cohort.
 
 python Training/train_autoencoder.py --out runs/default/autoencoder
 """
@@ -7,15 +7,19 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.cohort.build import patient_folders
 from xray2ctpa_core.constants import DEFAULT_GRID, DEFAULT_HU_WINDOW
 from xray2ctpa_core.datasets.volumes import SliceDataset
+from xray2ctpa_core.networks.slices import to_autoencoder
 from xray2ctpa_core.training.autoencoder import (
     AutoencoderConfig,
     AutoencoderStage,
     build_autoencoder,
 )
+from xray2ctpa_core.training.linear_start import start_linearly
 from xray2ctpa_core.training.loop import LoopConfig, train
 
 
@@ -25,16 +29,16 @@ class Config:
 
     cohort: str = "runs/default/cohort/train"
     patients: int = 160
-    fold: int = 2
-    channels: tuple[int, ...] = (48, 112)
-    latent_channels: int = 4
+    fold: int = 4
+    channels: tuple[int, ...] = (128,)
+    latent_channels: int = 6
     kl_weight: float = 1e-4
     edge_weight: float = 1.0
     perceptual_weight: float = 0.0
     hu_window: tuple[float, ...] = DEFAULT_HU_WINDOW
-    steps: int = 900
+    steps: int = 300
     batch_size: int = 16
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     seed: int = 1
     precision: str = "bf16"
     workers: int = 0
@@ -50,10 +54,10 @@ def run(config: Config, out: Path, resume: bool) -> None:
         config.edge_weight,
         config.perceptual_weight,
     )
-    data = SliceDataset(
-        patient_folders(Path(config.cohort))[: config.patients], config.hu_window
-    )
+    data = SliceDataset(patient_folders(Path(config.cohort))[: config.patients], config.hu_window)
     autoencoder = build_autoencoder(architecture, DEFAULT_GRID[1])
+    examples = torch.stack([data[(number, 0)]["slice"] for number in range(0, len(data), 17)])
+    start_linearly(autoencoder, to_autoencoder(examples, config.fold**2))
     stage = AutoencoderStage(autoencoder, architecture)
     loop = LoopConfig(
         config.steps,
@@ -73,6 +77,6 @@ if __name__ == "__main__":
             __doc__,
             Config,
             run,
-            {"patients": 1, "steps": 2, "batch_size": 2, "channels": [16, 16]},
+            {"patients": 1, "steps": 2, "batch_size": 2, "channels": [48]},
         )
     )

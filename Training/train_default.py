@@ -29,11 +29,7 @@ STAGES: tuple[tuple[str, str, str | None], ...] = (
 
 def command(script: str, folder: Path) -> list[str]:
     """The command of one stage, with --resume where a checkpoint of it lies."""
-    resume = (
-        ["--resume"]
-        if (folder / "checkpoint").exists() or (folder / "checkpoint.pt").exists()
-        else []
-    )
+    resume = ["--resume"] if (folder / "checkpoint").exists() or (folder / "checkpoint.pt").exists() else []
     return [sys.executable, str(HERE / script), "--out", str(folder), *resume]
 
 
@@ -42,12 +38,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/default"), help="folder of all stages"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the commands only"
-    )
+    parser.add_argument("--out", type=Path, default=Path("runs/default"), help="folder of all stages")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     args = parser.parse_args()
     for script, name, finished in STAGES:
         folder = args.out / name

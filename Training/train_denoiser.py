@@ -1,4 +1,4 @@
-"""Stage 6: trains the denoiser on latents, conditioned on radiographs.
+"""Stage 7: trains the denoiser on latents, conditioned on radiographs.
 
 python Training/train_denoiser.py --out runs/default/denoiser
 python Training/train_denoiser.py --out runs/global/denoiser --set conditioning=global
@@ -11,7 +11,7 @@ from pathlib import Path
 from diffusers import DDPMScheduler
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
-from xray2ctpa_core.datasets.latents import LatentDataset
+from xray2ctpa_core.datasets.latents import LatentDataset, read_channel_weights
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.networks.denoiser import SpatialDenoiser
 from xray2ctpa_core.networks.xray_encoder import XrayEncoder
@@ -21,7 +21,8 @@ from xray2ctpa_core.training.loop import LoopConfig, train
 
 @dataclass(frozen=True)
 class Config:
-    """latents, xray_encoder: of stages 3 and 4; conditioning: spatial or global; the rest as named."""
+    """latents, xray_encoder: of stages 4 and 5; conditioning: spatial or global;
+    film_variants: augmented films of each patient; the rest as in the classes used."""
 
     latents: str = "runs/default/latents/train"
     xray_encoder: str = "runs/default/xray-encoder/xray_encoder"
@@ -29,7 +30,8 @@ class Config:
     channels: tuple[int, ...] = (64, 128, 192)
     feature_noise: float = 0.1
     beta_schedule: str = "squaredcos_cap_v2"
-    steps: int = 2600
+    film_variants: int = 6
+    steps: int = 2000
     batch_size: int = 4
     learning_rate: float = 1e-3
     seed: int = 1
@@ -40,10 +42,8 @@ class Config:
 def run(config: Config, out: Path, resume: bool) -> None:
     """Trains and saves ``out``/denoiser and ``out``/scheduler."""
     if config.conditioning not in ("spatial", "global"):
-        raise ConfigError(
-            f"conditioning must be spatial or global, got {config.conditioning!r}."
-        )
-    data = LatentDataset(Path(config.latents), Path(config.latents), augment=True)
+        raise ConfigError(f"conditioning must be spatial or global, got {config.conditioning!r}.")
+    data = LatentDataset(Path(config.latents), Path(config.latents), variants=config.film_variants)
     encoder = XrayEncoder.from_pretrained(config.xray_encoder)
     scheduler = DDPMScheduler(
         beta_schedule=config.beta_schedule,
@@ -52,9 +52,7 @@ def run(config: Config, out: Path, resume: bool) -> None:
     )
     denoiser = SpatialDenoiser(
         latent_channels=data[(0, 0)]["latents"].shape[0],
-        spatial_channels=encoder.config["lifted_channels"]
-        if config.conditioning == "spatial"
-        else 0,
+        spatial_channels=encoder.config["lifted_channels"] if config.conditioning == "spatial" else 0,
         embedding_dim=encoder.config["embedding_dim"],
         channels=config.channels,
     )
@@ -67,7 +65,8 @@ def run(config: Config, out: Path, resume: bool) -> None:
         precision=config.precision,
         workers=config.workers,
     )
-    stage = DenoiserStage(denoiser, encoder, scheduler, config.feature_noise)
+    weights = read_channel_weights(Path(config.latents))
+    stage = DenoiserStage(denoiser, encoder, scheduler, config.feature_noise, weights)
     train(stage, data, loop, out, resume, Bar(f"denoiser ({config.conditioning})"))
     denoiser.save_pretrained(out / "denoiser")
     scheduler.save_pretrained(out / "scheduler")

@@ -53,9 +53,7 @@ class LungLocatorTraining:
     save_every: int = 200
 
 
-def losses(
-    model: LungLocator, batch: dict[str, torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor]:
+def losses(model: LungLocator, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Mask loss (cross-entropy and Dice, over films with masks) and class loss (over decided films).
 
     Whether a complete frontal film is mirrored counts half in the class loss.
@@ -67,9 +65,7 @@ def losses(
     ).mean((1, 2, 3))
     probability = output.mask_logits.sigmoid()
     overlap = (probability * batch["masks"]).sum((2, 3))
-    dice = 1 - (2 * overlap + 50) / (
-        probability.sum((2, 3)) + batch["masks"].sum((2, 3)) + 50
-    )
+    dice = 1 - (2 * overlap + 50) / (probability.sum((2, 3)) + batch["masks"].sum((2, 3)) + 50)
     mask_loss = ((pixelwise + dice.mean(1)) * learnt).sum() / learnt.sum().clamp(min=1)
     class_loss = functional.cross_entropy(
         output.class_logits,
@@ -81,9 +77,7 @@ def losses(
     mirrored = functional.binary_cross_entropy_with_logits(
         output.mirrored_logits, batch["mirrored"], reduction="none"
     )
-    return mask_loss, class_loss + 0.5 * (
-        mirrored * frontal
-    ).sum() / frontal.sum().clamp(min=1)
+    return mask_loss, class_loss + 0.5 * (mirrored * frontal).sum() / frontal.sum().clamp(min=1)
 
 
 def learning_rate(config: LungLocatorTraining, step: int) -> float:
@@ -98,12 +92,8 @@ def films(config: LungLocatorTraining, start: int) -> DataLoader:  # type: ignor
     """Films of the steps from ``start`` on, in an order that does not depend on where training resumed."""
     template = load_template()
     generator = np.random.default_rng(config.seed)
-    frontal, other = frontal_and_other_views(
-        template, config.frontal_views, config.other_views, generator
-    )
-    data = LocatorFilms(
-        template, frontal, other, config.steps * config.batch, config.seed
-    )
+    frontal, other = frontal_and_other_views(template, config.frontal_views, config.other_views, generator)
+    data = LocatorFilms(template, frontal, other, config.steps * config.batch, config.seed)
     rest = Subset(data, range(start * config.batch, len(data)))
     return DataLoader(rest, config.batch, num_workers=config.workers, drop_last=True)
 
@@ -132,9 +122,7 @@ def train(config: LungLocatorTraining, out: Path, resume: bool) -> None:
         start = state["step"]
     out.mkdir(parents=True, exist_ok=True)
     configuration.save(config, out / "config.json")
-    bar = tqdm(
-        films(config, start), initial=start, total=config.steps, desc="lung locator"
-    )
+    bar = tqdm(films(config, start), initial=start, total=config.steps, desc="lung locator")
     with (out / "log.jsonl").open("a", encoding="utf-8") as log:
         for step, batch in enumerate(bar, start):
             for group in optimiser.param_groups:
@@ -146,9 +134,7 @@ def train(config: LungLocatorTraining, out: Path, resume: bool) -> None:
             optimiser.step()
             decay = min(config.averaging, (1 + step) / (10 + step))
             with torch.no_grad():
-                for kept, new in zip(
-                    mean.parameters(), model.parameters(), strict=True
-                ):
+                for kept, new in zip(mean.parameters(), model.parameters(), strict=True):
                     kept.lerp_(new, 1 - decay)
             entry = {
                 "step": step + 1,
@@ -164,28 +150,18 @@ def train(config: LungLocatorTraining, out: Path, resume: bool) -> None:
                     "mean": mean.state_dict(),
                     "step": step + 1,
                 }
-                save_checkpoint(
-                    checkpoint, {**state, "optimiser": optimiser.state_dict()}
-                )
+                save_checkpoint(checkpoint, {**state, "optimiser": optimiser.state_dict()})
     mean.half().save_pretrained(out / "lung_locator")
 
 
 def main() -> None:
     """Parses the arguments; ``--dry-run`` prints the configuration and takes two steps on four films."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--config", type=Path, help="JSON file with the configuration")
-    parser.add_argument(
-        "--steps", type=int, help="overrides the configuration's number of steps"
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on from the checkpoint in --out"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="two tiny steps, to see that all fits"
-    )
+    parser.add_argument("--steps", type=int, help="overrides the configuration's number of steps")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument("--dry-run", action="store_true", help="two tiny steps, to see that all fits")
     arguments = parser.parse_args()
     config = (
         configuration.load(LungLocatorTraining, arguments.config)
@@ -201,14 +177,10 @@ def main() -> None:
             "other_views": 1,
             "workers": 0,
         }
-    config = configuration.from_mapping(
-        LungLocatorTraining, {**vars(config), **changes}
-    )
+    config = configuration.from_mapping(LungLocatorTraining, {**vars(config), **changes})
     print(configuration.dumps(config))
     if arguments.resume and not (arguments.out / "checkpoint.pt").is_file():
-        parser.error(
-            f"--resume needs {arguments.out}/checkpoint.pt from a previous run."
-        )
+        parser.error(f"--resume needs {arguments.out}/checkpoint.pt from a previous run.")
     train(config, arguments.out, arguments.resume)
 
 

@@ -1,4 +1,4 @@
-"""Stage 5: trains the PE classifier on the latents of real (here: virtual patients' own) CTPAs.
+"""Stage 6: trains the PE classifier on the latents of real (here: virtual patients' own) CTPAs.
 
 python Training/train_pe_classifier.py --out runs/default/pe-classifier
 """
@@ -16,7 +16,7 @@ from xray2ctpa_core.training.pe_classifier import PEClassifierStage
 
 @dataclass(frozen=True)
 class Config:
-    """latents: folder of stage 3; noise: added to standardised latents; the rest is MONAI's DenseNet."""
+    """latents: folder of stage 4; noise: added to standardised latents; the rest is MONAI's DenseNet."""
 
     latents: str = "runs/default/latents/train"
     init_features: int = 24
@@ -35,7 +35,7 @@ class Config:
 
 def run(config: Config, out: Path, resume: bool) -> None:
     """Trains and saves ``out``/pe_classifier."""
-    data = LatentDataset(Path(config.latents), Path(config.latents), augment=False)
+    data = LatentDataset(Path(config.latents), Path(config.latents), variants=0)
     classifier = PEClassifier(
         latent_channels=data[(0, 0)]["latents"].shape[0],
         init_features=config.init_features,
@@ -64,8 +64,4 @@ def run(config: Config, out: Path, resume: bool) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(
-        run_stage(
-            __doc__, Config, run, {"steps": 2, "batch_size": 2, "init_features": 8}
-        )
-    )
+    sys.exit(run_stage(__doc__, Config, run, {"steps": 2, "batch_size": 2, "init_features": 8}))

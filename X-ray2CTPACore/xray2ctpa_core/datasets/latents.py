@@ -26,6 +26,15 @@ def read_statistics(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
     return mean, std
 
 
+def read_channel_weights(folder: Path) -> torch.Tensor:
+    """Loss weight of each latent channel, (1, C, 1, 1, 1), mean 1: how much the decoded slice depends on it.
+
+    Standardised channels all have the variance 1, but one carries the anatomy and another faint texture.
+    """
+    gains = torch.tensor(json.loads((Path(folder) / STATISTICS_FILE).read_text(encoding="utf-8"))["gain"])
+    return (gains / gains.mean()).reshape(1, -1, 1, 1, 1)
+
+
 def read_film(folder: Path) -> tuple[np.ndarray, FrontalFrame]:
     """A virtual patient's film (H, W) float32 in [0, 1] and its frame."""
     with Image.open(folder / FILM_FILE) as image:
@@ -57,10 +66,11 @@ class LatentDataset(Dataset[dict[str, torch.Tensor]]):
     Args:
         folder: what Training/encode_latents.py wrote for one cohort.
         statistics: folder whose statistics standardise (the training cohort's).
-        augment: whether films are augmented, by the seed in the item's key.
+        variants: augmented films of each patient, made when first asked for and kept; the seed in the
+            item's key chooses one. 0 gives the film as it is.
     """
 
-    def __init__(self, folder: Path, statistics: Path, augment: bool) -> None:
+    def __init__(self, folder: Path, statistics: Path, variants: int) -> None:
         folder = Path(folder)
         if not (folder / INDEX_FILE).is_file():
             raise InputError(
@@ -71,19 +81,26 @@ class LatentDataset(Dataset[dict[str, torch.Tensor]]):
         self._mean, self._std = read_statistics(statistics)
         self._films = [read_film(patient) for patient in self.patients]
         self.labels = [float(read_record(patient)["pe"]) for patient in self.patients]
-        self._augment = augment
+        self._variants = variants
+        self._images: dict[tuple[int, int], torch.Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.patients)
 
     def __getitem__(self, item: tuple[int, int]) -> dict[str, torch.Tensor]:
         case, seed = item
-        pixels, frame = self._films[case]
-        if self._augment:
-            pixels = augment_film(pixels, np.random.default_rng(seed))
         latents = torch.from_numpy(np.array(self._latents[case], dtype=np.float32))
         return {
             "latents": (latents - self._mean[0]) / self._std[0],
-            "image": torch.from_numpy(frame_image(pixels, frame))[None],
+            "image": self._image(case, seed % self._variants if self._variants else 0).float(),
             "label": torch.tensor(self.labels[case]),
         }
+
+    def _image(self, case: int, variant: int) -> torch.Tensor:
+        """(1, P, P) float16 frame of one of the patient's films."""
+        if (case, variant) not in self._images:
+            pixels, frame = self._films[case]
+            if self._variants:
+                pixels = augment_film(pixels, np.random.default_rng([case, variant]))
+            self._images[case, variant] = torch.from_numpy(frame_image(pixels, frame))[None].half()
+        return self._images[case, variant]

@@ -25,9 +25,9 @@ class AutoencoderConfig:
         perceptual_weight: weight of the EfficientNet-Lite0 perceptual distance; 0 leaves it out.
     """
 
-    fold: int = 2
-    channels: tuple[int, ...] = (48, 112)
-    latent_channels: int = 4
+    fold: int = 4
+    channels: tuple[int, ...] = (128,)
+    latent_channels: int = 6
     kl_weight: float = 1e-4
     edge_weight: float = 1.0
     perceptual_weight: float = 0.0

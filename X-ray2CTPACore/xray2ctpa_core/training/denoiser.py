@@ -3,7 +3,6 @@
 import torch
 from diffusers import DDPMScheduler
 from torch import nn
-from torch.nn import functional
 
 from xray2ctpa_core.networks.denoiser import SpatialDenoiser
 from xray2ctpa_core.networks.xray_encoder import XrayEncoder
@@ -19,15 +18,22 @@ class DenoiserStage:
         scheduler: noise schedule.
         feature_noise: standard deviation of the noise added to lifted features, so that the denoiser does
             not trust them more than unseen radiographs deserve.
+        channel_weights: (1, C, 1, 1, 1) weight of each latent channel.
     """
 
     def __init__(
-        self, denoiser: SpatialDenoiser, encoder: XrayEncoder, scheduler: DDPMScheduler, feature_noise: float
+        self,
+        denoiser: SpatialDenoiser,
+        encoder: XrayEncoder,
+        scheduler: DDPMScheduler,
+        feature_noise: float,
+        channel_weights: torch.Tensor,
     ) -> None:
         self.module: nn.Module = denoiser
         self._encoder = encoder.eval().requires_grad_(False)
         self._scheduler = scheduler
         self._feature_noise = feature_noise
+        self._channel_weights = channel_weights
 
     def loss(
         self, module: nn.Module, batch: dict[str, torch.Tensor], generator: torch.Generator
@@ -45,5 +51,5 @@ class DenoiserStage:
         noisy = self._scheduler.add_noise(latents, noise, timesteps)
         target = self._scheduler.get_velocity(latents, noise, timesteps)
         predicted = module(noisy, timesteps, features.embedding.float(), lifted).float()
-        loss = functional.mse_loss(predicted, target)
+        loss = (self._channel_weights.to(target) * (predicted - target) ** 2).mean()
         return loss, {}

@@ -38,13 +38,14 @@ class XrayEncoderStage:
 
     Args:
         encoder: the module.
-        latent_channels: C of the latents.
         pe_weight: weight of the cross-entropy.
+        channel_weights: (1, C, 1, 1, 1) weight of each latent channel.
     """
 
-    def __init__(self, encoder: XrayEncoder, latent_channels: int, pe_weight: float) -> None:
-        self.module: nn.Module = EncoderWithCoarseHead(encoder, latent_channels)
-        self._latent_channels = latent_channels
+    def __init__(self, encoder: XrayEncoder, pe_weight: float, channel_weights: torch.Tensor) -> None:
+        self._latent_channels = channel_weights.shape[1]
+        self.module: nn.Module = EncoderWithCoarseHead(encoder, self._latent_channels)
+        self._channel_weights = channel_weights
         self._pe_weight = pe_weight
 
     def loss(
@@ -56,8 +57,10 @@ class XrayEncoderStage:
         """See Stage."""
         latents = batch["latents"]
         features, coarse = module(batch["image"])
-        mse = functional.mse_loss(features.lifted[:, : self._latent_channels].float(), latents)
-        coarse_mse = functional.mse_loss(coarse.float(), functional.avg_pool3d(latents, _COARSE))
+        weights = self._channel_weights.to(latents)
+        expected = features.lifted[:, : self._latent_channels].float()
+        mse = (weights * (expected - latents) ** 2).mean()
+        coarse_mse = (weights * (coarse.float() - functional.avg_pool3d(latents, _COARSE)) ** 2).mean()
         pe = functional.binary_cross_entropy_with_logits(features.pe_logit.float(), batch["label"])
         terms = {"mse": mse, "coarse_mse": coarse_mse, "pe": pe}
         return mse + coarse_mse + self._pe_weight * pe, {name: term.detach() for name, term in terms.items()}

@@ -1,0 +1,74 @@
+"""Sampling: a short loop over any denoiser and any diffusers scheduler."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+#: model(sample, timestep (B,)) -> prediction of sample's shape.
+Model = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def initial_noise(
+    shape: tuple[int, ...], seed: int, sample: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Generator]:
+    """Noise of sample number ``sample`` (1, *shape), and the generator for its later steps.
+
+    Drawn on the CPU, so that it is the same on every device, and for each sample alone, so that it is the
+    same whatever the number of samples.
+    """
+    generator = torch.Generator("cpu").manual_seed((seed * 1_000_003 + sample) % 2**63)
+    return torch.randn((1, *shape), generator=generator).to(device), generator
+
+
+@torch.no_grad()
+def sample_latents(
+    model: Model,
+    scheduler: Any,
+    noise: torch.Tensor,
+    steps: int,
+    generator: torch.Generator,
+    on_step_end: Callable[[int, Any, torch.Tensor, torch.Tensor], None] | None = None,
+) -> torch.Tensor:
+    """Denoises ``noise`` (B, C, D, H, W) in ``steps`` steps.
+
+    Args:
+        model: called with (sample, timestep (B,)).
+        scheduler: a diffusers scheduler; its timesteps are set here.
+        noise: standard normal.
+        steps: number of steps.
+        generator: for schedulers that add noise in each step.
+        on_step_end: called with (step, timestep, latents, estimate of the clean latents) after each step.
+    """
+    scheduler.set_timesteps(steps, device=noise.device)
+    latents = noise * scheduler.init_noise_sigma
+    takes_generator = "generator" in inspect.signature(scheduler.step).parameters
+    extra = {"generator": generator} if takes_generator else {}
+    for step, timestep in enumerate(scheduler.timesteps):
+        scaled = scheduler.scale_model_input(latents, timestep)
+        predicted = model(scaled, timestep.reshape(1).expand(len(latents)))
+        latents = scheduler.step(predicted, timestep, latents, **extra).prev_sample
+        if on_step_end is not None:
+            on_step_end(step, timestep, latents, clean_estimate(scheduler, scaled, predicted, timestep))
+    return latents
+
+
+def clean_estimate(
+    scheduler: Any, sample: torch.Tensor, predicted: torch.Tensor, timestep: torch.Tensor
+) -> torch.Tensor:
+    """The clean latents x0 that a prediction implies.
+
+    DDPM (Ho et al., NeurIPS 2020), eq. 15; for v, Salimans and Ho, ICLR 2022, appendix D.
+
+    Args:
+        sample: what the model was given, with signal^2 + noise^2 = 1.
+        predicted: what it predicted, as the scheduler's prediction_type says.
+    """
+    kept = float(scheduler.alphas_cumprod[int(timestep)])
+    signal, noise = kept**0.5, (1 - kept) ** 0.5
+    if scheduler.config["prediction_type"] == "v_prediction":
+        return signal * sample - noise * predicted
+    if scheduler.config["prediction_type"] == "epsilon":
+        return (sample - noise * predicted) / max(signal, 1e-3)
+    return predicted

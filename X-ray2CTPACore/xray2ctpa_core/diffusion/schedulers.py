@@ -1,0 +1,45 @@
+"""The schedulers a user can name, all from diffusers, all from one noise schedule."""
+
+from typing import Any
+
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+
+from xray2ctpa_core.errors import InputError
+
+#: DPM-Solver++ (Lu et al., 2022), DDIM (Song et al., ICLR 2021), DDPM (Ho et al., NeurIPS 2020), UniPC (Zhao
+#: et al., NeurIPS 2023) and Euler steps (Karras et al., NeurIPS 2022).
+SCHEDULERS: dict[str, tuple[type, dict[str, Any]]] = {
+    "dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "timestep_spacing": "trailing"}),
+    "ddim": (DDIMScheduler, {"clip_sample": False, "timestep_spacing": "trailing"}),
+    "ddpm": (DDPMScheduler, {"clip_sample": False, "timestep_spacing": "trailing"}),
+    "unipc": (UniPCMultistepScheduler, {"timestep_spacing": "trailing"}),
+    "euler": (EulerDiscreteScheduler, {"timestep_spacing": "trailing"}),
+}
+#: What every scheduler takes over from the noise schedule the denoiser was trained with.
+_SHARED = (
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "prediction_type",
+)
+
+
+def make_scheduler(name: str, trained: Any) -> Any:
+    """The scheduler ``name`` for the noise schedule of ``trained`` (a diffusers scheduler).
+
+    Raises:
+        InputError: unknown name.
+    """
+    if name not in SCHEDULERS:
+        raise InputError(f"Expected a scheduler of {', '.join(SCHEDULERS)}, got {name!r}.")
+    scheduler_class, own = SCHEDULERS[name]
+    shared = {key: trained.config[key] for key in _SHARED if key in trained.config}
+    return scheduler_class.from_config({**shared, **own})

@@ -1,0 +1,330 @@
+"""XRay2CTPAPipeline: one radiograph -> CTPA, PE probability, Grad-CAM, as a diffusers pipeline."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline
+
+from xray2ctpa_core.datasets.volumes import denormalise_hu, normalise_hu
+from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
+from xray2ctpa_core.diffusion.schedulers import make_scheduler
+from xray2ctpa_core.errors import InputError, NotFrontalCXRError
+from xray2ctpa_core.explanation.gradcam import gradcam_map
+from xray2ctpa_core.networks.denoiser import SpatialDenoiser
+from xray2ctpa_core.networks.lung_locator import LungLocator
+from xray2ctpa_core.networks.pe_classifier import PEClassifier
+from xray2ctpa_core.networks.slices import (
+    from_autoencoder,
+    slices_to_volumes,
+    to_autoencoder,
+    volumes_to_slices,
+)
+from xray2ctpa_core.networks.xray_encoder import XrayEncoder, XrayFeatures
+from xray2ctpa_core.pipelines.bundle import BundleInfo, read_bundle_json
+from xray2ctpa_core.pipelines.consistency import agreement
+from xray2ctpa_core.pipelines.film import read_film
+from xray2ctpa_core.pipelines.geometry import frame_side_mm, volume_affine
+from xray2ctpa_core.pipelines.loading import load_bundle
+from xray2ctpa_core.preprocessing.frame import frame_image
+from xray2ctpa_core.preprocessing.gate import GateReport
+from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
+
+#: Slices the autoencoder takes at once: bounds memory, hardly costs time.
+_SLICES_AT_ONCE = 32
+
+StepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class XRay2CTPAResult:
+    """What one radiograph gives.
+
+    Attributes:
+        ctpa: Volume, float32 HU: the first sample, the same whatever K.
+        gradcam: Volume, float32 in 0..1, same grid.
+        spread: Volume, float32 HU standard deviation over samples; None for one sample.
+        pe_probability: mean of per_sample, calibrated as the bundle says.
+        per_sample: probability of each sample.
+        consistency: {"frontal_correlation": -1..1} of the volume's projection with the radiograph.
+        gate: the judgement of the film; full marks where the caller gave the frame.
+        radiograph: the film as it was read: given greys, or turned back where they were inverted.
+        frame: the film's square that the volume corresponds to.
+        geometry_source: where the volume's size in mm comes from.
+        stage_seconds: seconds by stage.
+        samples: (K, D, H, W) float32 HU, on request.
+    """
+
+    ctpa: Volume
+    gradcam: Volume
+    spread: Volume | None
+    pe_probability: float
+    per_sample: tuple[float, ...]
+    consistency: dict[str, float]
+    gate: GateReport
+    radiograph: Radiograph
+    frame: FrontalFrame
+    geometry_source: str
+    stage_seconds: dict[str, float]
+    samples: np.ndarray | None = None
+
+
+class XRay2CTPAPipeline(DiffusionPipeline):
+    """A diffusers pipeline; `from_pretrained` takes a bundle's name, folder or Hub id.
+
+    Args:
+        autoencoder: 2D KL autoencoder on slices.
+        denoiser: 3D denoiser on latents.
+        scheduler: noise schedule the denoiser was trained with; `set_scheduler` swaps the sampler.
+        xray_encoder: radiograph's frame -> features.
+        pe_classifier: latents -> PE logit.
+        lung_locator: film -> frame and gate. Beside the design's five components: the frame in which the
+            others were trained depends on it, so it must travel with them.
+    """
+
+    bundle: BundleInfo
+
+    def __init__(
+        self,
+        autoencoder: AutoencoderKL,
+        denoiser: SpatialDenoiser,
+        scheduler: Any,
+        xray_encoder: XrayEncoder,
+        pe_classifier: PEClassifier,
+        lung_locator: LungLocator,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            autoencoder=autoencoder,
+            denoiser=denoiser,
+            scheduler=scheduler,
+            xray_encoder=xray_encoder,
+            pe_classifier=pe_classifier,
+            lung_locator=lung_locator,
+        )
+        self.set_progress_bar_config(disable=True)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **kwargs: Any) -> "XRay2CTPAPipeline":
+        """Loads a verified bundle, in fp32 unless ``torch_dtype`` says otherwise.
+
+        Args:
+            name: embedded bundle, folder, or Hub id (with ``revision``).
+            **kwargs: as for DiffusionPipeline.from_pretrained.
+
+        Raises:
+            BundleError: missing, damaged or incompatible.
+        """
+        folder, _ = load_bundle(name, kwargs.pop("revision", None))
+        return cls.from_folder(folder, **kwargs)
+
+    @classmethod
+    def from_folder(cls, folder: Path, **kwargs: Any) -> "XRay2CTPAPipeline":
+        """Loads a bundle that was verified just before."""
+        bundle = read_bundle_json(folder)
+        networks = {
+            "autoencoder": AutoencoderKL,
+            "denoiser": SpatialDenoiser,
+            "xray_encoder": XrayEncoder,
+            "pe_classifier": PEClassifier,
+            "lung_locator": LungLocator,
+        }
+        dtype = kwargs.pop("torch_dtype", torch.float32)
+        parts = {
+            part: network.from_pretrained(folder / part, torch_dtype=dtype, use_safetensors=True)
+            for part, network in networks.items()
+        }
+        pipeline = cls(scheduler=DDPMScheduler.from_pretrained(folder / "scheduler"), **parts)
+        pipeline.bundle = bundle
+        pipeline.set_scheduler(bundle.sampling.scheduler)
+        for part in networks:
+            getattr(pipeline, part).eval()
+        return pipeline
+
+    def set_scheduler(self, name: str) -> None:
+        """Takes another sampler for the same noise schedule; raises InputError for an unknown name."""
+        self.scheduler = make_scheduler(name, self.scheduler)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        radiograph: Radiograph,
+        *,
+        frame: FrontalFrame | None = None,
+        num_inference_steps: int | None = None,
+        num_samples: int = 1,
+        seed: int = 0,
+        generator: int | None = None,
+        callback_on_step_end: StepEnd | None = None,
+        output_samples: bool = False,
+        force: bool = False,
+    ) -> XRay2CTPAResult:
+        """Generates.
+
+        Args:
+            radiograph: one frontal chest film.
+            frame: its square to read; None finds it and applies the gate.
+            num_inference_steps: None takes the bundle's.
+            num_samples: K >= 1; sample k is the same whatever K.
+            seed: of the noise; ``generator`` is another name for it.
+            callback_on_step_end: diffusers' callback, (pipeline, step, timestep, state) -> dict; the state
+                holds the "latents" and the "estimate" of the clean ones, (1, C, D, h, w).
+            output_samples: keep all samples' voxels.
+            force: go on although the gate refuses the film.
+
+        Raises:
+            NotFrontalCXRError: the gate refuses, unless ``force``.
+            InputError: num_samples or num_inference_steps below 1.
+        """
+        if num_samples < 1 or (num_inference_steps is not None and num_inference_steps < 1):
+            raise InputError(
+                f"Expected at least 1 sample and 1 step, got {num_samples} and {num_inference_steps}."
+            )
+        seed = seed if generator is None else int(generator)
+        clock = _Clock()
+        if frame is None:
+            reading = read_film(self.lung_locator, radiograph)
+            radiograph, frame, gate = reading.radiograph, reading.frame, reading.gate
+            _refuse(gate, radiograph, force)
+        else:
+            gate = GateReport(1.0, (), True)
+        image = torch.from_numpy(frame_image(radiograph.pixels, frame, self.bundle.cxr.frame_pixels))
+        clock.lap("locate")
+        latents = self.sample_latents(
+            image[None, None], num_samples, num_inference_steps, seed, callback_on_step_end
+        )
+        clock.lap("denoise")
+        samples = self.decode(latents)
+        clock.lap("decode")
+        logits = self.classify(latents).double().cpu().numpy()
+        per_sample = self.probability(logits)
+        clock.lap("classify")
+        grid = self.bundle.geometry.grid
+        heat = gradcam_map(self.pe_classifier, self.pe_classifier.gradcam_layer, latents[:1], grid)  # type: ignore[arg-type]
+        clock.lap("explain")
+        side, source = frame_side_mm(radiograph, frame, self.bundle.geometry)
+        affine = volume_affine(side, self.bundle.geometry)
+        correlation = agreement(samples[0], image.numpy(), side, self.bundle.geometry.depth_fraction)
+        clock.lap("check")
+        spread = samples.std(0) if num_samples > 1 else None
+        return XRay2CTPAResult(
+            ctpa=Volume(samples[0], affine),
+            gradcam=Volume(heat, affine),
+            spread=None if spread is None else Volume(spread, affine),
+            pe_probability=float(per_sample.mean()),
+            per_sample=tuple(float(p) for p in per_sample),
+            consistency={"frontal_correlation": correlation},
+            gate=gate,
+            radiograph=radiograph,
+            frame=frame,
+            geometry_source=source,
+            stage_seconds=clock.seconds,
+            samples=samples if output_samples else None,
+        )
+
+    @torch.no_grad()
+    def features(self, image: torch.Tensor) -> XrayFeatures:
+        """(B, 1, P, P) frame images in [0, 1] -> the encoder's features."""
+        return self.xray_encoder(image.to(self.device, self.xray_encoder.dtype))
+
+    @torch.no_grad()
+    def sample_latents(
+        self,
+        image: torch.Tensor,
+        num_samples: int = 1,
+        num_inference_steps: int | None = None,
+        seed: int = 0,
+        callback_on_step_end: StepEnd | None = None,
+    ) -> torch.Tensor:
+        """(1, 1, P, P) frame image -> (K, C, D, h, w) standardised latents, one sample at a time."""
+        steps = num_inference_steps or self.bundle.sampling.steps
+        features = self.features(image)
+        shape = (self.denoiser.config["latent_channels"], *self.xray_encoder.config["latent_grid"])
+
+        def model(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+            dtype = self.denoiser.dtype
+            return self.denoiser(sample.to(dtype), timestep, features.embedding, features.lifted).float()
+
+        def on_step_end(step: int, timestep: Any, latents: torch.Tensor, estimate: torch.Tensor) -> None:
+            if callback_on_step_end is not None:
+                callback_on_step_end(self, step, timestep, {"latents": latents, "estimate": estimate})
+
+        kept = []
+        for number in range(num_samples):
+            noise, generator = initial_noise(shape, seed, number, self.device)
+            kept.append(sample_latents(model, self.scheduler, noise, steps, generator, on_step_end))
+        return torch.cat(kept)
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> np.ndarray:
+        """(K, C, D, h, w) standardised latents -> (K, D, H, W) float32 HU."""
+        mean, std = self._statistics()
+        scaled = (latents * std + mean).transpose(1, 2).flatten(0, 1).to(self.autoencoder.dtype)
+        slices = [
+            from_autoencoder(self.autoencoder.decode(part).sample.float())
+            for part in scaled.split(_SLICES_AT_ONCE)
+        ]
+        values = slices_to_volumes(torch.cat(slices), len(latents))[:, 0]
+        return denormalise_hu(values, self.bundle.hu_window).cpu().numpy()
+
+    @torch.no_grad()
+    def encode(self, volume: Any) -> torch.Tensor:
+        """(K, D, H, W) HU -> (K, C, D, h, w) standardised latents (the posterior's mean)."""
+        hu = torch.as_tensor(volume, dtype=torch.float32).to(self.device)
+        slices = volumes_to_slices(normalise_hu(hu, self.bundle.hu_window)[:, None])
+        folded = to_autoencoder(slices, self.autoencoder.config["in_channels"]).to(self.autoencoder.dtype)
+        encoded = [
+            self.autoencoder.encode(part).latent_dist.mean.float() for part in folded.split(_SLICES_AT_ONCE)
+        ]
+        mean, std = self._statistics()
+        return (slices_to_volumes(torch.cat(encoded), len(hu)) - mean) / std
+
+    @torch.no_grad()
+    def classify(self, latents: torch.Tensor) -> torch.Tensor:
+        """(K, C, D, h, w) standardised latents -> (K,) uncalibrated logits of PE, one case at a time."""
+        dtype = self.pe_classifier.dtype
+        return torch.cat([self.pe_classifier(case[None].to(dtype)).float().squeeze(1) for case in latents])
+
+    def classify_radiograph(self, image: torch.Tensor) -> torch.Tensor:
+        """(1, 1, P, P) frame image -> (1,) logit of PE from the radiograph alone."""
+        return self.features(image).pe_logit.float()
+
+    def probability(self, logits: np.ndarray) -> np.ndarray:
+        """Logits -> probabilities, by the bundle's Platt scaling."""
+        return 1 / (1 + np.exp(-(self.bundle.pe.platt_a * logits + self.bundle.pe.platt_b)))
+
+    def _statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
+        statistics = self.bundle.latents
+        mean, std = (
+            torch.tensor(v, device=self.device).reshape(1, -1, 1, 1, 1)
+            for v in (statistics.mean, statistics.std)
+        )
+        return mean, std
+
+
+def _refuse(gate: GateReport, radiograph: Radiograph, force: bool) -> None:
+    if gate.accepted or force:
+        return
+    reasons = " ".join(gate.warnings)
+    raise NotFrontalCXRError(
+        f"Expected an upright, complete frontal chest radiograph; {radiograph.name or 'the image'} scores "
+        f"{gate.is_frontal_cxr:.2f} of 1. {reasons}".rstrip(),
+        "Give a frontal chest film, or go on with --force (the result would mean nothing for another image).",
+    )
+
+
+class _Clock:
+    """Seconds of consecutive stages."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        now = time.monotonic()
+        self.seconds[stage] = now - self._last
+        self._last = now
