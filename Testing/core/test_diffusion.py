@@ -53,7 +53,8 @@ def test_noise_depends_on_seed_and_sample_alone() -> None:
     other_sample, _ = initial_noise((2, 3), 5, 1, device)
     other_seed, _ = initial_noise((2, 3), 6, 0, device)
     assert torch.equal(first, again)
-    assert not torch.equal(first, other_sample) and not torch.equal(first, other_seed)
+    assert not torch.equal(first, other_sample)
+    assert not torch.equal(first, other_seed)
 
 
 def test_each_step_is_reported() -> None:

@@ -46,11 +46,14 @@ def test_the_top_of_the_film_is_lifted_to_the_highest_slices_and_its_right_edge_
     features[..., :4, 12:] = 1.0
     lifted = RayLift(1)(features)[0, 0, :, 0]
     assert lifted[-3:, -3:].min() > 0.9
-    assert lifted[:8].max() == 0 and lifted[:, :8].max() == 0
+    assert lifted[:8].max() == 0
+    assert lifted[:, :8].max() == 0
 
 
 def test_the_encoder_gives_an_embedding_a_logit_and_features_on_the_latent_grid() -> None:
-    encoder = XrayEncoder(channels=(8, 8, 16, 16), latent_grid=(16, 8, 8), lifted_channels=5, embedding_dim=24)
+    encoder = XrayEncoder(
+        channels=(8, 8, 16, 16), latent_grid=(16, 8, 8), lifted_channels=5, embedding_dim=24
+    )
     features = encoder(torch.rand(2, 1, 64, 64))
     assert features.embedding.shape == (2, 24)
     assert features.lifted.shape == (2, 5, 16, 8, 8)
@@ -82,7 +85,8 @@ def test_every_input_of_the_denoiser_matters(denoiser: SpatialDenoiser, changed:
 
 def test_the_global_denoiser_needs_the_embedding_alone() -> None:
     module = SpatialDenoiser(spatial_channels=0, embedding_dim=16, channels=(8, 16), condition_dim=16)
-    assert module(torch.randn(2, 4, 8, 8, 8), torch.tensor([1, 2]), torch.randn(2, 16)).shape == (2, 4, 8, 8, 8)
+    output = module(torch.randn(2, 4, 8, 8, 8), torch.tensor([1, 2]), torch.randn(2, 16))
+    assert output.shape == (2, 4, 8, 8, 8)
 
 
 def test_the_spatial_denoiser_says_what_it_lacks(denoiser: SpatialDenoiser) -> None:

@@ -76,8 +76,9 @@ def test_the_loop_learns_the_line(tmp_path: Path) -> None:
     stage = LineStage()
     module = train(stage, Line(), config(steps=200, learning_rate=0.3), tmp_path / "run")
     assert not module.training
-    slope, offset = (float(p) for p in module.parameters())
-    assert slope == pytest.approx(3, abs=0.3) and offset == pytest.approx(-1, abs=0.2)
+    slope, offset = (p.item() for p in module.parameters())
+    assert slope == pytest.approx(3, abs=0.3)
+    assert offset == pytest.approx(-1, abs=0.2)
 
 
 def test_a_run_is_not_overwritten_and_not_resumed_from_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every script of the default runs on a cohort of three virtual patients, and the bundle it ends with works."""
+"""Every script of the default runs on three virtual patients, and the bundle it ends with verifies."""
 
 import json
 import subprocess
@@ -69,13 +69,15 @@ def test_the_stages_run_in_order_and_end_with_a_bundle_that_verifies(
     from xray2ctpa_core.pipelines.bundle import verify_bundle
 
     info = verify_bundle(place / "bundle")
-    assert info.pe.calibrated and info.trained_on.startswith("3 virtual patients")
+    assert info.pe.calibrated
+    assert info.trained_on.startswith("3 virtual patients")
 
 
 def test_an_unknown_setting_is_refused_by_name(repository: Path, tmp_path: Path) -> None:
     done = run(repository, "train_denoiser.py", "--out", str(tmp_path / "run"), "--set", "stepz=3")
     assert done.returncode == 2
-    assert "stepz" in done.stderr and "Traceback" not in done.stderr
+    assert "stepz" in done.stderr
+    assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -83,5 +85,5 @@ def test_the_driver_says_which_stages_it_would_run(repository: Path, tmp_path: P
     done = run(repository, "train_default.py", "--out", str(tmp_path), "--dry-run")
     assert done.returncode == 0
     scripts = [word for line in done.stdout.splitlines() for word in line.split() if word.endswith(".py")]
-    assert [Path(script).name for script in scripts][0] == "make_cohort.py"
+    assert Path(scripts[0]).name == "make_cohort.py"
     assert len(scripts) == 8

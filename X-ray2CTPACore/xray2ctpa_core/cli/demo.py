@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         target = args.out or default_target(source, generator.info.sha256)
         content = generator.generate(source, target)
     if not args.events:
-        agreement = None if args.cxr else agreement_with_truth(target)
+        agreement = None if args.cxr else agreement_with_truth(target, content)
         sys.stdout.write("\n".join(["", *summary(target.absolute(), content, agreement)]) + "\n")
         show(target / result_files.PREVIEW)
     return EXIT_DONE
@@ -61,13 +61,22 @@ def default_target(source: Path, bundle_sha256: str) -> Path:
     return RESULTS / f"{stem(source)}-{pair[:8]}"
 
 
-def agreement_with_truth(folder: Path) -> dict[str, float]:
-    """PSNR in dB and SSIM of the generated volume against the sample patient's true CTPA, -1000..900 HU."""
+def agreement_with_truth(folder: Path, content: dict[str, Any]) -> dict[str, float]:
+    """PSNR in dB and SSIM of the generated volume against the sample patient's true CTPA, -1000..900 HU.
+
+    Args:
+        folder: the result.
+        content: its result.json.
+    """
     from xray2ctpa_core.io.volumes import read_volume
     from xray2ctpa_core.metrics.image import psnr, ssim
+    from xray2ctpa_core.pipelines.geometry import on_frame
+    from xray2ctpa_core.volume import FrontalFrame
 
-    generated = read_volume(folder / result_files.CTPA).array
     truth = read_volume(SAMPLE_CTPA).array
+    true_frame = FrontalFrame(**json.loads(SAMPLE_FACTS.read_text(encoding="utf-8"))["frame"])
+    frame = FrontalFrame(**content["geometry"]["frame_in_film_pixels"])
+    generated = on_frame(read_volume(folder / result_files.CTPA).array, frame, true_frame)
     return {
         "psnr_db": psnr(generated, truth, DEFAULT_HU_WINDOW),
         "ssim": ssim(generated, truth, DEFAULT_HU_WINDOW),

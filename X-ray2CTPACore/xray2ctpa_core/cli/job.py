@@ -73,7 +73,7 @@ class Generator:
             self._warn(radiograph, generated.gate.warnings)
             self._reporter.stage("write", f"Writing {target}")
             with spent.on("write"):
-                self._write(folder.path, radiograph, generated)
+                self._write(folder.path, generated)
             seconds = spent.seconds | generated.stage_seconds
             content = result_content(radiograph, generated, self.info, self.settings, seconds)
             result_files.write_record(folder.path, to_json(content))
@@ -120,14 +120,15 @@ class Generator:
             force=self.settings.force,
         )
 
-    def _write(self, folder: Path, radiograph: Radiograph, generated: "XRay2CTPAResult") -> None:
+    def _write(self, folder: Path, generated: "XRay2CTPAResult") -> None:
         from xray2ctpa_core.explanation.gradcam import label_map
         from xray2ctpa_core.io.preview import render_preview
 
         labels = label_map(generated.gradcam.array)
         result_files.write_volumes(folder, generated.ctpa, generated.gradcam, labels, generated.spread)
         lines = preview_lines(generated.pe_probability, self.info, self.settings)
-        picture = render_preview(generated.radiograph, generated.frame, generated.ctpa, generated.gradcam, lines)
+        film, frame = generated.radiograph, generated.frame
+        picture = render_preview(film, frame, generated.ctpa, generated.gradcam, lines)
         result_files.write_picture(folder / result_files.PREVIEW, picture)
 
     def _warn(self, radiograph: Radiograph, warnings: Sequence[str]) -> None:

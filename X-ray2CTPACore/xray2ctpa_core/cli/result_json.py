@@ -4,6 +4,7 @@ import json
 import math
 import platform
 import sys
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,11 @@ def result_content(
             "peak_memory_mb": peak_memory_mb(),
         },
         "pe": pe_content(generated, info),
-        "geometry": geometry_content(generated.ctpa) | {"spacing_source": generated.geometry_source},
+        "geometry": {
+            **geometry_content(generated.ctpa),
+            "spacing_source": generated.geometry_source,
+            "frame_in_film_pixels": asdict(generated.frame),
+        },
         "consistency": generated.consistency,
         "software": software_versions(),
         "notice": NOTICE,

@@ -48,7 +48,7 @@ class CohortSummary:
         lines = [
             f"{self.n} virtual patients, {self.n_pe} with pulmonary embolism.",
             f"Ceiling of the signs: AUROC {self.ceiling_auroc:.3f} in the population, "
-            f"{self.observed_auroc:.3f} on this cohort. A radiograph model far above it has found a shortcut.",
+            f"{self.observed_auroc:.3f} on this cohort. A film model far above it has found a shortcut.",
         ]
         without = max(self.n - self.n_pe, 1)
         for sign in SIGNS:

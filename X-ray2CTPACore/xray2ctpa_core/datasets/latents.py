@@ -48,7 +48,7 @@ def augment_film(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     Grey curves need no augmentation: `frame_image` keeps ranks alone.
     """
     side = pixels.shape[0]
-    film = pixels.astype(np.float32)
+    film: np.ndarray = pixels.astype(np.float32)
     if rng.random() < 0.5:
         film = ndimage.gaussian_filter(film, rng.uniform(0.2, 1.4))
     if rng.random() < 0.6:

@@ -14,7 +14,7 @@ from xray2ctpa_core.errors import InputError
 
 #: DPM-Solver++ (Lu et al., 2022), DDIM (Song et al., ICLR 2021), DDPM (Ho et al., NeurIPS 2020), UniPC (Zhao
 #: et al., NeurIPS 2023) and Euler steps (Karras et al., NeurIPS 2022).
-SCHEDULERS: dict[str, tuple[type, dict[str, Any]]] = {
+SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "timestep_spacing": "trailing"}),
     "ddim": (DDIMScheduler, {"clip_sample": False, "timestep_spacing": "trailing"}),
     "ddpm": (DDPMScheduler, {"clip_sample": False, "timestep_spacing": "trailing"}),

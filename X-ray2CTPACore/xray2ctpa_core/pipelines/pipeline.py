@@ -87,6 +87,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     """
 
     bundle: BundleInfo
+    scheduler: Any
 
     def __init__(
         self,

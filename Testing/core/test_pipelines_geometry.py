@@ -1,0 +1,50 @@
+"""The volume's size and place in the film."""
+
+import numpy as np
+import pytest
+from tiny_bundle import tiny_info
+
+from xray2ctpa_core.pipelines.geometry import frame_side_mm, on_frame, volume_affine
+from xray2ctpa_core.volume import FrontalFrame, Radiograph
+
+RULE = tiny_info().geometry
+FRAME = FrontalFrame(top=10.0, left=20.0, side=100.0)
+
+
+def film(spacing: tuple[float, float] | None) -> Radiograph:
+    return Radiograph(np.zeros((128, 128), np.float32), spacing, "PixelSpacing" if spacing else "unknown")
+
+
+def test_spacing_at_the_detector_is_brought_to_the_middle_of_the_thorax() -> None:
+    side, source = frame_side_mm(film((3.3, 3.3)), FRAME, RULE)
+    assert side == pytest.approx(330.0 * (1800.0 - 150.0) / 1800.0)
+    assert source == "PixelSpacing"
+
+
+@pytest.mark.parametrize("spacing", [None, (0.1, 0.1), (30.0, 30.0)])
+def test_without_a_believable_spacing_the_frame_is_as_large_as_the_cohorts_mean(
+    spacing: tuple[float, float] | None,
+) -> None:
+    assert frame_side_mm(film(spacing), FRAME, RULE) == (RULE.mean_frame_side_mm, "cohort mean")
+
+
+def test_the_volume_is_axial_centred_and_as_deep_as_the_rule_says() -> None:
+    affine = volume_affine(300.0, RULE)
+    depth, height, width = RULE.grid
+    corner = affine @ np.array([width - 0.5, height - 0.5, depth - 0.5, 1.0])
+    assert corner[:3] == pytest.approx([150.0, 150.0 * RULE.depth_fraction, 150.0])
+    assert np.count_nonzero(affine[:3, :3]) == 3
+    assert (np.diag(affine) > 0).all()
+
+
+def test_a_voxel_keeps_its_place_in_the_film_when_the_frame_changes() -> None:
+    """A plane at film row 35 and a plane at film column 95, seen from two frames."""
+    rows = 110.0 - (np.arange(100) + 0.5)
+    columns = 20.0 + (np.arange(100) + 0.5)
+    volume = np.zeros((100, 10, 100), np.float32)
+    volume += rows[:, None, None] + 1000 * columns
+    target = FrontalFrame(top=30.0, left=40.0, side=50.0)
+    moved = on_frame(volume, FRAME, target)
+    assert moved[99, 5, 0] == pytest.approx(30.25 + 1000 * 40.25, abs=2)
+    assert moved[0, 5, 99] == pytest.approx(79.75 + 1000 * 89.75, abs=2)
+    assert np.array_equal(on_frame(volume, FRAME, FRAME), volume)
