@@ -17,8 +17,8 @@ from xray2ctpa_core.cohort.build import CTPA_FILE, patient_folders
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW
 from xray2ctpa_core.datasets.latents import INDEX_FILE, LATENTS_FILE, STATISTICS_FILE
-from xray2ctpa_core.datasets.volumes import normalise_hu
 from xray2ctpa_core.io.volumes import read_volume
+from xray2ctpa_core.networks.hu import normalise_hu
 from xray2ctpa_core.networks.slices import (
     slices_to_volumes,
     to_autoencoder,

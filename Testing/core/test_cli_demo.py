@@ -25,7 +25,8 @@ def known_patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Image.fromarray(films.quantised(8)).save(samples / "cxr.png")
     truth = np.random.default_rng(0).normal(0, 300, GRID)
     write_volume(Volume(truth, axial_affine(GRID, (300, 240, 300))), samples / "ctpa.nii.gz", np.int16)
-    (samples / "facts.json").write_text(json.dumps({"pe": True}))
+    frame = {"top": 0.0, "left": 0.0, "side": 64.0}
+    (samples / "facts.json").write_text(json.dumps({"pe": True, "frame": frame}))
     monkeypatch.setattr(demo, "SAMPLE_CXR", samples / "cxr.png")
     monkeypatch.setattr(demo, "SAMPLE_CTPA", samples / "ctpa.nii.gz")
     monkeypatch.setattr(demo, "SAMPLE_FACTS", samples / "facts.json")

