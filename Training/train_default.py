@@ -24,6 +24,7 @@ STAGES: tuple[tuple[str, str, str | None], ...] = (
     ("train_pe_classifier.py", "pe-classifier", "pe_classifier/config.json"),
     ("train_denoiser.py", "denoiser", "denoiser/config.json"),
     ("calibrate.py", "bundle", "bundle.json"),
+    ("evaluate.py", "evaluation", "evaluation.json"),
 )
 
 

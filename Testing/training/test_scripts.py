@@ -86,4 +86,4 @@ def test_the_driver_says_which_stages_it_would_run(repository: Path, tmp_path: P
     assert done.returncode == 0
     scripts = [word for line in done.stdout.splitlines() for word in line.split() if word.endswith(".py")]
     assert Path(scripts[0]).name == "make_cohort.py"
-    assert len(scripts) == 8
+    assert len(scripts) == 9

@@ -1,0 +1,66 @@
+"""Stage 9: measures the bundle on the unseen test cohort, and writes its model card.
+
+python Training/evaluate.py --out runs/default/evaluation
+python Training/evaluate.py --out runs/evaluation --config Training/configs/both-conditionings.json
+
+`xray2ctpa evaluate` prints the same report for any bundle and cohort; this script also writes it into the
+first bundle's card and bundle.json.
+"""
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from xray2ctpa_core.cli.evaluate import load_pipelines, write
+from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.pipelines.bundle import read_bundle_json, write_bundle_json
+from xray2ctpa_core.pipelines.evaluation.report import markdown
+from xray2ctpa_core.pipelines.evaluation.run import EvaluationConfig, evaluate
+from xray2ctpa_core.pipelines.model_card import headline_metrics, write_card
+
+
+@dataclass(frozen=True)
+class Config:
+    """bundles: the first gets the card; pairs: folders of real pairs; counts as in EvaluationConfig."""
+
+    cohort: str = "runs/default/cohort/test"
+    train: str = "runs/default/cohort/train"
+    bundles: tuple[str, ...] = ("runs/default/bundle",)
+    pairs: tuple[str, ...] = ()
+    images: int = 60
+    multi: int = 20
+    samples: int = 8
+    auroc: int = 200
+    seed: int = 0
+
+
+def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows in ``out`` are always kept
+    """Writes evaluation.json and evaluation.md into ``out``, and the card and metrics of the first bundle."""
+    counts = EvaluationConfig(
+        config.images, config.multi, config.samples, config.auroc, 0, config.seed, "test", "train"
+    )
+    bars: dict[str, Bar] = {}
+
+    def progress(what: str, done: int, of: int) -> None:
+        bars.setdefault(what, Bar(what))(done, of)
+
+    pipelines = load_pipelines(config.bundles, "auto")
+    pairs = [Path(pair) for pair in config.pairs]
+    summary = evaluate(Path(config.cohort), Path(config.train), pipelines, counts, pairs, out, progress)
+    report = markdown(summary)
+    write(out, summary, report)
+    print(report)
+    bundle = Path(config.bundles[0])
+    info = read_bundle_json(bundle)
+    metrics = json.loads(json.dumps(headline_metrics(summary, info.name)))
+    command = f"python Training/evaluate.py --out {out} --set " + " ".join(
+        [f"'bundles={json.dumps(list(config.bundles))}'", f"'pairs={json.dumps([p.name for p in pairs])}'"]
+    )
+    write_card(bundle, info, report, command)
+    write_bundle_json(bundle, replace(info, metrics=metrics))
+
+
+if __name__ == "__main__":
+    tiny = {"images": 1, "multi": 1, "samples": 2, "auroc": 0}
+    sys.exit(run_stage(__doc__, Config, run, tiny))

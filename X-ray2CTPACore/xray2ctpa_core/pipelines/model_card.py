@@ -1,0 +1,74 @@
+"""The model card of a bundle: what it is, what it is not, and what was measured."""
+
+from pathlib import Path
+from typing import Any
+
+from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.constants import NOTICE
+from xray2ctpa_core.pipelines.bundle import BundleInfo
+
+CARD_FILE = "README.md"
+
+
+def write_card(folder: Path, info: BundleInfo, report: str, command: str) -> None:
+    """Writes the bundle's README.md.
+
+    Args:
+        folder: the bundle.
+        info: what bundle.json says.
+        report: the evaluation in Markdown, headings from the second level on.
+        command: prints that report again.
+    """
+    write_text_atomically(Path(folder) / CARD_FILE, card(info, report, command))
+
+
+def card(info: BundleInfo, report: str, command: str) -> str:
+    """The card's text."""
+    depth, height, width = info.geometry.grid
+    window = f"{info.hu_window[0]:.0f}..{info.hu_window[1]:.0f} HU"
+    return f"""# {info.name} {info.version}
+
+**{NOTICE}**
+
+One frontal chest radiograph -> a synthetic CT pulmonary angiogram of {width} x {height} x {depth} voxels, a
+score for pulmonary embolism (PE) and a Grad-CAM map of what the score rests on.
+
+| | |
+|---|---|
+| licence | {info.licence} |
+| trained on | {info.trained_on} |
+| intended use | {info.intended_use} |
+| conditioning | {info.conditioning} |
+| HU window | {window}; what is denser or lighter is clipped |
+| sampler | {info.sampling.scheduler}, {info.sampling.steps} steps |
+| size without a spacing in the file | frontal frame of {info.geometry.mean_frame_side_mm} mm, the cohort's mean |
+
+## Limits
+
+* Every patient in its training descends from **one** person's CT, deformed. It has seen no other anatomy, no
+  other disease than the simulated signs, no implants, no children. On a real radiograph the outline of
+  lungs, heart and diaphragm follows the film; what lies behind and inside is invented.
+* PE was simulated: clots are filling defects drawn into that person's arteries, and the radiographic signs
+  were drawn at published rates, independently. The score says nothing about a real patient's embolism. The
+  ceiling of the signs stands beside every AUROC below: a film model far above it would have found a shortcut.
+* The depth of a structure is not in a frontal film; it is a guess from the training anatomy.
+
+## Measured
+
+On virtual patients that were in no training, except the real pair where it is named. The command that prints
+this again:
+
+```
+{command}
+```
+
+{report}"""
+
+
+def headline_metrics(summary: dict[str, Any], bundle: str) -> dict[str, Any]:
+    """What bundle.json keeps of an evaluation's summary: the bundle's own rows and its classification."""
+    return {
+        key: [row for row in summary[key] if row.get("bundle", bundle) == bundle]
+        for key in ("images", "classification", "gradcam")
+        if isinstance(summary.get(key), list)
+    }
