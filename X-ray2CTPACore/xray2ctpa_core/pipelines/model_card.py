@@ -41,7 +41,7 @@ score for pulmonary embolism (PE) and a Grad-CAM map of what the score rests on.
 | conditioning | {info.conditioning} |
 | HU window | {window}; what is denser or lighter is clipped |
 | sampler | {info.sampling.scheduler}, {info.sampling.steps} steps |
-| size without a spacing in the file | frontal frame of {info.geometry.mean_frame_side_mm} mm, the cohort's mean |
+| frontal frame of a film without spacing | {info.geometry.mean_frame_side_mm} mm, the cohort mean |
 
 ## Limits
 

@@ -159,7 +159,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         num_samples: int = 1,
         seed: int = 0,
-        generator: int | None = None,
+        generator: torch.Generator | int | None = None,
         callback_on_step_end: StepEnd | None = None,
         output_samples: bool = False,
         force: bool = False,
@@ -171,7 +171,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             frame: its square to read; None finds it and applies the gate.
             num_inference_steps: None takes the bundle's.
             num_samples: K >= 1; sample k is the same whatever K.
-            seed: of the noise; ``generator`` is another name for it.
+            seed: of the noise.
+            generator: a torch.Generator, whose initial seed is taken, or a seed; goes before ``seed``.
             callback_on_step_end: diffusers' callback, (pipeline, step, timestep, state) -> dict; the state
                 holds the "latents" and the "estimate" of the clean ones, (1, C, D, h, w).
             output_samples: keep all samples' voxels.
@@ -185,7 +186,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             raise InputError(
                 f"Expected at least 1 sample and 1 step, got {num_samples} and {num_inference_steps}."
             )
-        seed = seed if generator is None else int(generator)
+        if generator is not None:
+            seed = generator.initial_seed() if isinstance(generator, torch.Generator) else generator
         clock = _Clock()
         if frame is None:
             reading = read_film(self.lung_locator, radiograph)

@@ -57,9 +57,10 @@ def judge(
     """
     plausible, warnings = plausibility(shape)
     score = float(class_probabilities[FRONTAL]) * plausible
-    accepted = score >= ACCEPT_FROM
+    lateral = view in ("LL", "RL", "LLD", "RLD", "LLO", "RLO")
+    accepted = score >= ACCEPT_FROM and not lateral
     sentences = [*doubts, *warnings]
-    if view in ("LL", "RL", "LLD", "RLD", "LLO", "RLO"):
+    if lateral:
         sentences.append(f"The file says view position {view}, which is no upright frontal view.")
     if accepted and mirrored > MIRRORED_FROM:
         sentences.append("The heart seems to lie on the patient's right; left and right may be exchanged.")
