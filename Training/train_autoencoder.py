@@ -24,50 +24,26 @@ from xray2ctpa_core.training.loop import LoopConfig, train
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(LoopConfig, AutoencoderConfig):
     """cohort: folder of the training cohort; patients: how many of them; the rest as in the two classes."""
 
     cohort: str = "runs/default/cohort/train"
     patients: int = 160
-    fold: int = 4
-    channels: tuple[int, ...] = (128,)
-    latent_channels: int = 6
-    kl_weight: float = 1e-4
-    edge_weight: float = 1.0
-    perceptual_weight: float = 0.0
     hu_window: tuple[float, ...] = DEFAULT_HU_WINDOW
     steps: int = 300
     batch_size: int = 16
     learning_rate: float = 5e-4
-    seed: int = 1
-    precision: str = "bf16"
-    workers: int = 0
 
 
 def run(config: Config, out: Path, resume: bool) -> None:
     """Trains and saves ``out``/autoencoder."""
-    architecture = AutoencoderConfig(
-        config.fold,
-        config.channels,
-        config.latent_channels,
-        config.kl_weight,
-        config.edge_weight,
-        config.perceptual_weight,
-    )
     data = SliceDataset(patient_folders(Path(config.cohort))[: config.patients], config.hu_window)
-    autoencoder = build_autoencoder(architecture, DEFAULT_GRID[1])
-    examples = torch.stack([data[(number, 0)]["slice"] for number in range(0, len(data), 17)])
-    start_linearly(autoencoder, to_autoencoder(examples, config.fold**2))
-    stage = AutoencoderStage(autoencoder, architecture)
-    loop = LoopConfig(
-        config.steps,
-        config.batch_size,
-        config.learning_rate,
-        seed=config.seed,
-        precision=config.precision,
-        workers=config.workers,
-    )
-    train(stage, data, loop, out, resume, Bar("autoencoder"))
+    autoencoder = build_autoencoder(config, DEFAULT_GRID[1])
+    if len(config.channels) == 1:
+        examples = torch.stack([data[(number, 0)]["slice"] for number in range(0, len(data), 17)])
+        start_linearly(autoencoder, to_autoencoder(examples, config.fold**2))
+    stage = AutoencoderStage(autoencoder, config)
+    train(stage, data, config, out, resume, Bar("autoencoder"))
     autoencoder.save_pretrained(out / "autoencoder")
 
 

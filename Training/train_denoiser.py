@@ -20,7 +20,7 @@ from xray2ctpa_core.training.loop import LoopConfig, train
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(LoopConfig):
     """latents, xray_encoder: of stages 4 and 5; conditioning: spatial or global;
     film_variants: augmented films of each patient; the rest as in the classes used."""
 
@@ -33,10 +33,7 @@ class Config:
     film_variants: int = 6
     steps: int = 2000
     batch_size: int = 4
-    learning_rate: float = 1e-3
-    seed: int = 1
-    precision: str = "bf16"
-    workers: int = 0
+    ema_decay: float = 0.998
 
 
 def run(config: Config, out: Path, resume: bool) -> None:
@@ -56,18 +53,9 @@ def run(config: Config, out: Path, resume: bool) -> None:
         embedding_dim=encoder.config["embedding_dim"],
         channels=config.channels,
     )
-    loop = LoopConfig(
-        config.steps,
-        config.batch_size,
-        config.learning_rate,
-        ema_decay=0.998,
-        seed=config.seed,
-        precision=config.precision,
-        workers=config.workers,
-    )
     weights = read_channel_weights(Path(config.latents))
     stage = DenoiserStage(denoiser, encoder, scheduler, config.feature_noise, weights)
-    train(stage, data, loop, out, resume, Bar(f"denoiser ({config.conditioning})"))
+    train(stage, data, config, out, resume, Bar(f"denoiser ({config.conditioning})"))
     denoiser.save_pretrained(out / "denoiser")
     scheduler.save_pretrained(out / "scheduler")
 

@@ -15,7 +15,7 @@ from xray2ctpa_core.training.pe_classifier import PEClassifierStage
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(LoopConfig):
     """latents: folder of stage 4; noise: added to standardised latents; the rest is MONAI's DenseNet."""
 
     latents: str = "runs/default/latents/train"
@@ -25,12 +25,7 @@ class Config:
     dropout: float = 0.2
     noise: float = 0.2
     steps: int = 700
-    batch_size: int = 8
-    learning_rate: float = 1e-3
     weight_decay: float = 5e-2
-    seed: int = 1
-    precision: str = "bf16"
-    workers: int = 0
 
 
 def run(config: Config, out: Path, resume: bool) -> None:
@@ -43,19 +38,10 @@ def run(config: Config, out: Path, resume: bool) -> None:
         block_config=config.block_config,
         dropout=config.dropout,
     )
-    loop = LoopConfig(
-        config.steps,
-        config.batch_size,
-        config.learning_rate,
-        weight_decay=config.weight_decay,
-        seed=config.seed,
-        precision=config.precision,
-        workers=config.workers,
-    )
     train(
         PEClassifierStage(classifier, config.noise),
         data,
-        loop,
+        config,
         out,
         resume,
         Bar("PE classifier"),

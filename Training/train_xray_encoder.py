@@ -15,7 +15,7 @@ from xray2ctpa_core.training.xray_encoder import XrayEncoderStage
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(LoopConfig):
     """latents: folder of stage 4; channels: the encoder's widths; pe_weight: of PE's cross-entropy;
     film_variants: augmented films of each patient."""
 
@@ -25,12 +25,7 @@ class Config:
     pe_weight: float = 0.02
     film_variants: int = 6
     steps: int = 700
-    batch_size: int = 8
-    learning_rate: float = 1e-3
     weight_decay: float = 3e-2
-    seed: int = 1
-    precision: str = "bf16"
-    workers: int = 0
 
 
 def run(config: Config, out: Path, resume: bool) -> None:
@@ -39,16 +34,7 @@ def run(config: Config, out: Path, resume: bool) -> None:
     latents = data[(0, 0)]["latents"]
     encoder = XrayEncoder(config.channels, tuple(latents.shape[1:]), config.lifted_channels)
     stage = XrayEncoderStage(encoder, config.pe_weight, read_channel_weights(Path(config.latents)))
-    loop = LoopConfig(
-        config.steps,
-        config.batch_size,
-        config.learning_rate,
-        weight_decay=config.weight_decay,
-        seed=config.seed,
-        precision=config.precision,
-        workers=config.workers,
-    )
-    train(stage, data, loop, out, resume, Bar("X-ray encoder"))
+    train(stage, data, config, out, resume, Bar("X-ray encoder"))
     encoder.save_pretrained(out / "xray_encoder")
 
 

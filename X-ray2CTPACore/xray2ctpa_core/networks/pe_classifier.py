@@ -4,6 +4,7 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from monai.networks.nets import DenseNet
+from torch import nn
 
 
 class PEClassifier(ModelMixin, ConfigMixin):
@@ -13,10 +14,14 @@ class PEClassifier(ModelMixin, ConfigMixin):
         latent_channels: C of the latents.
         init_features, growth_rate, block_config, dropout: as in monai.networks.nets.DenseNet; the papers'
             DenseNet-121 is (64, 32, (6, 12, 24, 16), 0.2).
+        first_stride: of the first convolution, (D, H, W); the papers' is (1, 2, 2).
+        pool: whether the first convolution is followed by DenseNet's pooling, as in the papers. Small
+            latents keep more places for clots, and for Grad-CAM, without it.
     """
 
-    #: Module whose activation Grad-CAM reads: the last one that still has spatial detail.
-    gradcam_layer = "network.features.denseblock3"
+    #: Module whose activation Grad-CAM reads: deep enough to know PE, and with 16 x 8 x 8 places
+    #: in the default.
+    gradcam_layer = "network.features.denseblock2"
 
     @register_to_config
     def __init__(
@@ -26,6 +31,8 @@ class PEClassifier(ModelMixin, ConfigMixin):
         growth_rate: int = 12,
         block_config: tuple[int, ...] = (4, 4, 4, 4),
         dropout: float = 0.2,
+        first_stride: tuple[int, ...] = (2, 2, 2),
+        pool: bool = False,
     ) -> None:
         super().__init__()
         self.network = DenseNet(
@@ -37,6 +44,9 @@ class PEClassifier(ModelMixin, ConfigMixin):
             block_config=tuple(block_config),
             dropout_prob=dropout,
         )
+        self.network.features.conv0.stride = tuple(first_stride)
+        if not pool:
+            self.network.features.pool0 = nn.Identity()
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         """Args: latents: (B, C, D, H, W), standardised.

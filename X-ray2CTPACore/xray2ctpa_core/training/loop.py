@@ -24,7 +24,7 @@ _PROGRESS_FILE = "progress.json"
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """Settings that every stage shares.
+    """Settings that every stage shares; a stage's own configuration extends it.
 
     Attributes:
         steps: optimiser steps; batch_size: cases a step and process.
@@ -37,9 +37,9 @@ class LoopConfig:
         checkpoint_every, log_every: in steps.
     """
 
-    steps: int
-    batch_size: int
-    learning_rate: float
+    steps: int = 1000
+    batch_size: int = 8
+    learning_rate: float = 1e-3
     warmup: int = 50
     weight_decay: float = 1e-2
     gradient_clip: float = 1.0
