@@ -13,17 +13,20 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler
 
+from xray2ctpa_core import config as configuration
 from xray2ctpa_core import constants
-from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.cli.stage import CONFIG_FILE, Bar, run_stage
 from xray2ctpa_core.cohort.build import patient_folders, read_record
 from xray2ctpa_core.datasets.latents import read_film, read_statistics
-from xray2ctpa_core.metrics.calibration import fit_platt
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.metrics.calibration import Calibration, fit_platt
 from xray2ctpa_core.metrics.classification import youden_threshold
 from xray2ctpa_core.networks.denoiser import SpatialDenoiser
 from xray2ctpa_core.networks.lung_locator import LungLocator
 from xray2ctpa_core.networks.pe_classifier import PEClassifier
 from xray2ctpa_core.networks.xray_encoder import XrayEncoder
 from xray2ctpa_core.pipelines.bundle import (
+    BUNDLE_FILE,
     BundleInfo,
     CXRPreprocessing,
     GeometryRule,
@@ -33,7 +36,7 @@ from xray2ctpa_core.pipelines.bundle import (
     write_bundle_json,
 )
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
-from xray2ctpa_core.preprocessing.frame import frame_image
+from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
 
 TRAINED_ON = "virtual patients (deformations of one template CT), no real patient but the template"
 INTENDED_USE = (
@@ -49,7 +52,6 @@ class Config:
     run: str = "runs/default"
     denoiser: str = "runs/default/denoiser"
     lung_locator: str = "runs/default/lung-locator/lung_locator"
-    conditioning: str = "spatial"
     name: str = constants.DEFAULT_BUNDLE
     version: str = "0.1.0"
     scheduler: str = "dpm++"
@@ -59,7 +61,22 @@ class Config:
 
 
 def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
-    """Writes the bundle ``out``, calibrated; an existing one there is replaced."""
+    """Writes the bundle ``out``, calibrated; a bundle there is replaced when the new one is complete.
+
+    The configuration is kept beside the bundle, which holds what its own description names alone.
+    """
+    others = {p.name for p in out.iterdir()} - {CONFIG_FILE} if out.is_dir() else set()
+    if others and BUNDLE_FILE not in others:
+        raise InputError(f"Expected {out} to be new or a bundle, it holds {', '.join(sorted(others))}.")
+    configuration.save(config, out.with_name(f"{out.name}-{CONFIG_FILE}"))
+    partial = out.with_name(out.name + ".partial")
+    calibrate(config, partial)
+    shutil.rmtree(out, ignore_errors=True)
+    partial.replace(out)
+
+
+def calibrate(config: Config, out: Path) -> None:
+    """Assembles ``out``, then fits probability and threshold on generated latents of unseen patients."""
     assemble(config, out)
     pipeline = XRay2CTPAPipeline.from_folder(out)
     if torch.cuda.is_available():
@@ -69,9 +86,12 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part
     bar, logits = Bar("calibration"), []
     for number, folder in enumerate(folders, 1):
         image = torch.from_numpy(frame_image(*read_film(folder)))[None, None]
-        logits.append(float(pipeline.classify(pipeline.sample_latents(image, 1, None, config.seed))))
+        latents = pipeline.sample_latents(image, 1, None, config.seed + number)
+        logits.append(float(pipeline.classify(latents)))
         bar(number, len(folders))
     fitted = fit_platt(np.array(logits), labels)
+    if fitted.slope <= 0:  # the logits say nothing of PE here: every patient gets the prevalence
+        fitted = Calibration(0.0, float(np.log(labels.mean() / (1 - labels.mean()))))
     threshold = float(youden_threshold(labels, fitted.probability(np.array(logits))))
     point = PEOperatingPoint(
         threshold=min(max(threshold, 1e-3), 1 - 1e-3),
@@ -96,10 +116,10 @@ def assemble(config: Config, out: Path) -> None:
     loaded = {part: network.from_pretrained(folder).half() for part, (network, folder) in parts.items()}
     scheduler = DDPMScheduler.from_pretrained(Path(config.denoiser) / "scheduler")
     XRay2CTPAPipeline(scheduler=scheduler, **loaded).save_pretrained(out)
-    write_bundle_json(out, describe(config, stages))
+    write_bundle_json(out, describe(config, stages, loaded["denoiser"].config["spatial_channels"]))
 
 
-def describe(config: Config, stages: Path) -> BundleInfo:
+def describe(config: Config, stages: Path, spatial_channels: int) -> BundleInfo:
     """What bundle.json says before calibration."""
     training = patient_folders(stages / "cohort" / "train")
     sides = [read_record(folder)["frame_side_mm"] for folder in training]
@@ -113,7 +133,7 @@ def describe(config: Config, stages: Path) -> BundleInfo:
         intended_use=INTENDED_USE,
         is_demonstration=True,
         hu_window=tuple(window),
-        conditioning=config.conditioning,
+        conditioning="spatial" if spatial_channels else "global",
         geometry=GeometryRule(
             grid=constants.DEFAULT_GRID,
             mean_frame_side_mm=round(float(np.mean(sides)), 1),
@@ -121,7 +141,7 @@ def describe(config: Config, stages: Path) -> BundleInfo:
             source_to_detector_mm=constants.SOURCE_TO_DETECTOR_MM,
             detector_to_centre_mm=constants.DETECTOR_TO_CENTRE_MM,
         ),
-        cxr=CXRPreprocessing(constants.FRAME_MARGIN, constants.FRAME_PIXELS, "equalised"),
+        cxr=CXRPreprocessing(constants.FRAME_MARGIN, constants.FRAME_PIXELS, NORMALISATION),
         sampling=SamplingDefaults(config.scheduler, config.steps, 1),
         latents=LatentStatistics(tuple(mean.flatten().tolist()), tuple(std.flatten().tolist())),
         pe=PEOperatingPoint(0.5, 1.0, 0.0, False),

@@ -7,7 +7,6 @@ python Training/evaluate.py --out runs/evaluation --config Training/configs/both
 first bundle's card and bundle.json.
 """
 
-import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,8 @@ from xray2ctpa_core.pipelines.model_card import headline_metrics, write_card
 
 @dataclass(frozen=True)
 class Config:
-    """bundles: the first gets the card; pairs: folders of real pairs; counts as in EvaluationConfig."""
+    """bundles: the first gets the card, if ``card``; pairs: folders of real pairs; counts as in
+    EvaluationConfig."""
 
     cohort: str = "runs/default/cohort/test"
     train: str = "runs/default/cohort/train"
@@ -33,6 +33,7 @@ class Config:
     samples: int = 8
     auroc: int = 200
     seed: int = 0
+    card: bool = True
 
 
 def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows in ``out`` are always kept
@@ -51,16 +52,23 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows
     report = markdown(summary)
     write(out, summary, report)
     print(report)
-    bundle = Path(config.bundles[0])
-    info = read_bundle_json(bundle)
-    metrics = json.loads(json.dumps(headline_metrics(summary, info.name)))
-    command = f"python Training/evaluate.py --out {out} --set " + " ".join(
-        [f"'bundles={json.dumps(list(config.bundles))}'", f"'pairs={json.dumps([p.name for p in pairs])}'"]
-    )
-    write_card(bundle, info, report, command)
-    write_bundle_json(bundle, replace(info, metrics=metrics))
+    if config.card:
+        bundle = Path(config.bundles[0])
+        info = read_bundle_json(bundle)
+        write_card(bundle, info, report, command(config))
+        write_bundle_json(bundle, replace(info, metrics=headline_metrics(summary)))
+
+
+def command(config: Config) -> str:
+    """Prints the report again; real pairs are named by what they are, since they lie elsewhere for others."""
+    words = ["xray2ctpa evaluate", config.cohort, "--train", config.train]
+    words += [word for bundle in config.bundles for word in ("--bundle", bundle)]
+    words += ["--pair PAIR"] * len(config.pairs)
+    for name in ("images", "multi", "samples", "auroc", "seed"):
+        words += [f"--{name}", str(getattr(config, name))]
+    return " ".join(words)
 
 
 if __name__ == "__main__":
-    tiny = {"images": 1, "multi": 1, "samples": 2, "auroc": 0}
+    tiny = {"images": 1, "multi": 1, "samples": 2, "auroc": 0, "card": False}
     sys.exit(run_stage(__doc__, Config, run, tiny))

@@ -3,6 +3,7 @@
 python Training/make_cohort.py --out runs/default/cohort
 """
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from xray2ctpa_core.cohort.build import build_cohort
 
 @dataclass(frozen=True)
 class Config:
-    """Patients of each cohort; each cohort has a seed of its own, so that no patient is in two of them."""
+    """Patients of each cohort; each cohort has a seed of its own, so that no patient is in two of them.
+    workers: processes; 0 for one a processor."""
 
     train: int = 440
     calibration: int = 80
@@ -21,7 +23,7 @@ class Config:
     train_seed: int = 1
     calibration_seed: int = 2
     test_seed: int = 3
-    workers: int = 2
+    workers: int = 0
 
 
 def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
@@ -31,9 +33,10 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part
         "calibration": (config.calibration, config.calibration_seed),
         "test": (config.test, config.test_seed),
     }
+    workers = config.workers or os.cpu_count() or 1
     for name, (patients, seed) in cohorts.items():
         if patients:
-            summary = build_cohort(out / name, patients, seed, config.workers, Bar(f"cohort ({name})"))
+            summary = build_cohort(out / name, patients, seed, workers, Bar(f"cohort ({name})"))
             print("\n".join([name, *summary.summary_lines()]))
 
 

@@ -20,7 +20,7 @@ from xray2ctpa_core.training.autoencoder import (
     build_autoencoder,
 )
 from xray2ctpa_core.training.linear_start import start_linearly
-from xray2ctpa_core.training.loop import LoopConfig, train
+from xray2ctpa_core.training.loop import LoopConfig, save_network, train
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def run(config: Config, out: Path, resume: bool) -> None:
         start_linearly(autoencoder, to_autoencoder(examples, config.fold**2))
     stage = AutoencoderStage(autoencoder, config)
     train(stage, data, config, out, resume, Bar("autoencoder"))
-    autoencoder.save_pretrained(out / "autoencoder")
+    save_network(autoencoder, out / "autoencoder")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Makes the embedded default from nothing: runs every stage in order, going on where a run was stopped.
 
-    python Training/train_default.py --out runs/default
-    python Training/train_default.py --out runs/default --dry-run     (says what it would run)
+    python Training/train_default.py
+    python Training/train_default.py --dry-run     (says what it would run)
 
-On 2 CPU cores it takes under three hours; Training/README.md has what each stage took.
+Training/README.md has what each stage took.
 """
 
 import argparse
@@ -13,18 +13,21 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-#: Script, folder, and the file whose presence there says that the stage is finished; the cohort's script
-#: itself sees what is there.
-STAGES: tuple[tuple[str, str, str | None], ...] = (
-    ("make_cohort.py", "cohort", None),
-    ("train_lung_locator.py", "lung-locator", "lung_locator/config.json"),
-    ("train_autoencoder.py", "autoencoder", "autoencoder/config.json"),
-    ("encode_latents.py", "latents/train", "index.json"),
-    ("train_xray_encoder.py", "xray-encoder", "xray_encoder/config.json"),
-    ("train_pe_classifier.py", "pe-classifier", "pe_classifier/config.json"),
-    ("train_denoiser.py", "denoiser", "denoiser/config.json"),
-    ("calibrate.py", "bundle", "bundle.json"),
-    ("evaluate.py", "evaluation", "evaluation.json"),
+PLACE = Path("runs/default")
+PACKAGE = HERE.parent / "X-ray2CTPACore" / "xray2ctpa_core"
+#: Script, folder, and the file whose presence there says that the stage is finished; a script without such
+#: a file sees for itself what is there.
+STAGES: tuple[tuple[str, Path, str | None], ...] = (
+    ("make_cohort.py", PLACE / "cohort", None),
+    ("train_lung_locator.py", PLACE / "lung-locator", "lung_locator/config.json"),
+    ("train_autoencoder.py", PLACE / "autoencoder", "autoencoder/config.json"),
+    ("encode_latents.py", PLACE / "latents" / "train", "index.json"),
+    ("train_xray_encoder.py", PLACE / "xray-encoder", "xray_encoder/config.json"),
+    ("train_pe_classifier.py", PLACE / "pe-classifier", "pe_classifier/config.json"),
+    ("train_denoiser.py", PLACE / "denoiser", "denoiser/config.json"),
+    ("calibrate.py", PLACE / "bundle", "bundle.json"),
+    ("evaluate.py", PLACE / "evaluation", "evaluation.json"),
+    ("ship_default.py", PACKAGE, None),
 )
 
 
@@ -39,11 +42,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/default"), help="folder of all stages")
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     args = parser.parse_args()
-    for script, name, finished in STAGES:
-        folder = args.out / name
+    for script, folder, finished in STAGES:
         if finished and (folder / finished).exists():
             print(f"finished: {folder}")
             continue

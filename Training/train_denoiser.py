@@ -16,7 +16,7 @@ from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.networks.denoiser import SpatialDenoiser
 from xray2ctpa_core.networks.xray_encoder import XrayEncoder
 from xray2ctpa_core.training.denoiser import DenoiserStage
-from xray2ctpa_core.training.loop import LoopConfig, train
+from xray2ctpa_core.training.loop import LoopConfig, save_network, train
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def run(config: Config, out: Path, resume: bool) -> None:
     weights = read_channel_weights(Path(config.latents))
     stage = DenoiserStage(denoiser, encoder, scheduler, config.feature_noise, weights)
     train(stage, data, config, out, resume, Bar(f"denoiser ({config.conditioning})"))
-    denoiser.save_pretrained(out / "denoiser")
-    scheduler.save_pretrained(out / "scheduler")
+    save_network(denoiser, out / "denoiser")
+    save_network(scheduler, out / "scheduler")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.datasets.latents import LatentDataset
 from xray2ctpa_core.networks.pe_classifier import PEClassifier
-from xray2ctpa_core.training.loop import LoopConfig, train
+from xray2ctpa_core.training.loop import LoopConfig, save_network, train
 from xray2ctpa_core.training.pe_classifier import PEClassifierStage
 
 
@@ -46,7 +46,7 @@ def run(config: Config, out: Path, resume: bool) -> None:
         resume,
         Bar("PE classifier"),
     )
-    classifier.save_pretrained(out / "pe_classifier")
+    save_network(classifier, out / "pe_classifier")
 
 
 if __name__ == "__main__":

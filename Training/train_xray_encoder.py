@@ -10,7 +10,7 @@ from pathlib import Path
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.datasets.latents import LatentDataset, read_channel_weights
 from xray2ctpa_core.networks.xray_encoder import XrayEncoder
-from xray2ctpa_core.training.loop import LoopConfig, train
+from xray2ctpa_core.training.loop import LoopConfig, save_network, train
 from xray2ctpa_core.training.xray_encoder import XrayEncoderStage
 
 
@@ -35,7 +35,7 @@ def run(config: Config, out: Path, resume: bool) -> None:
     encoder = XrayEncoder(config.channels, tuple(latents.shape[1:]), config.lifted_channels)
     stage = XrayEncoderStage(encoder, config.pe_weight, read_channel_weights(Path(config.latents)))
     train(stage, data, config, out, resume, Bar("X-ray encoder"))
-    encoder.save_pretrained(out / "xray_encoder")
+    save_network(encoder, out / "xray_encoder")
 
 
 if __name__ == "__main__":

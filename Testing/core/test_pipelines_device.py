@@ -12,7 +12,8 @@ def test_auto_is_the_best_device_here_in_the_measured_precision(monkeypatch: pyt
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert choose_device("auto", "auto") == ("cpu", "fp32", torch.float32)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert choose_device("auto", "auto") == ("mps", "fp32", torch.float32)
+    assert choose_device("auto", "auto") == ("cpu", "fp32", torch.float32), "MPS is taken on request alone"
+    assert choose_device("mps", "auto") == ("mps", "fp32", torch.float32)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto", "bf16") == ("cuda", "bf16", torch.bfloat16)
     assert choose_device("cpu", "bf16") == ("cpu", "bf16", torch.bfloat16)

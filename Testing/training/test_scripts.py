@@ -18,13 +18,16 @@ SMALL = {
 }
 
 
-def run(repository: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(
+    repository: Path, script: str, *arguments: str, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(repository / "Training" / script), *arguments],
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
+        cwd=cwd,
     )
 
 
@@ -33,7 +36,7 @@ def test_the_stages_run_in_order_and_end_with_a_bundle_that_verifies(
     repository: Path, tmp_path: Path
 ) -> None:
     place = tmp_path / "default"
-    cohort = ["train=3", "calibration=2", "test=0", "workers=1"]
+    cohort = ["train=3", "calibration=6", "test=0", "workers=1"]
     done = run(repository, "make_cohort.py", "--out", str(place / "cohort"), "--set", *cohort)
     assert done.returncode == 0, done.stderr
     assert "AUROC 0.7" in done.stdout
@@ -71,6 +74,15 @@ def test_the_stages_run_in_order_and_end_with_a_bundle_that_verifies(
     info = verify_bundle(place / "bundle")
     assert info.pe.calibrated
     assert info.trained_on.startswith("3 virtual patients")
+    sets = [f"cohort={place}/cohort/calibration", f"train={place}/cohort/train", "auroc=0"]
+    sets += [f'bundles=["{place}/bundle"]', "images=2", "multi=1", "samples=2"]
+    done = run(repository, "evaluate.py", "--out", str(place / "evaluation"), "--set", *sets)
+    assert done.returncode == 0, done.stderr
+    measured = verify_bundle(place / "bundle").metrics
+    assert 0 < measured["one sample"]["psnr"] < measured["autoencoder reconstruction"]["psnr"]
+    card = (place / "bundle" / "README.md").read_text(encoding="utf-8")
+    assert "never a diagnosis" in card
+    assert f"xray2ctpa evaluate {place}/cohort/calibration" in card
 
 
 def test_an_unknown_setting_is_refused_by_name(repository: Path, tmp_path: Path) -> None:
@@ -82,8 +94,9 @@ def test_an_unknown_setting_is_refused_by_name(repository: Path, tmp_path: Path)
 
 
 def test_the_driver_says_which_stages_it_would_run(repository: Path, tmp_path: Path) -> None:
-    done = run(repository, "train_default.py", "--out", str(tmp_path), "--dry-run")
+    done = run(repository, "train_default.py", "--dry-run", cwd=tmp_path)
     assert done.returncode == 0
     scripts = [word for line in done.stdout.splitlines() for word in line.split() if word.endswith(".py")]
     assert Path(scripts[0]).name == "make_cohort.py"
-    assert len(scripts) == 9
+    assert len(scripts) == 10
+    assert all(Path(script).is_file() for script in scripts)

@@ -27,7 +27,8 @@ SOURCE_TO_DETECTOR_MM = 1800.0
 #: Detector to the middle of the thorax in mm (half a chest's depth, clothing and cassette gap).
 DETECTOR_TO_CENTRE_MM = 150.0
 #: Mean frontal frame side in mm, in the plane through the middle of the thorax: FRAME_MARGIN times the
-#: 260 mm of the template's lungs. Used where a film carries no spacing; the bundle repeats it.
+#: 260 mm of the template's lungs. It sets the ray lift's perspective; how large a film without spacing is
+#: taken to be stands in the bundle.
 MEAN_FRAME_SIDE_MM = 307.0
 
 # --- Contract of the command line (design, section 4) ----------------------------------------------

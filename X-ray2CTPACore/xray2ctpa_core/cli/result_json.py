@@ -123,7 +123,15 @@ def software_versions() -> dict[str, str | None]:
 
 
 def peak_memory_mb() -> float | None:
-    """Most resident memory this process had, in MB; None where the system does not say (Windows)."""
+    """Most resident memory this process had, in MB; None where the system does not say (Windows).
+
+    Linux keeps getrusage's figure across exec, so that it may be the parent's; VmHWM is the process's own.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) / (1 << 10), 1)
     try:
         import resource
     except ImportError:

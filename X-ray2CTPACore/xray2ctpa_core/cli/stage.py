@@ -64,6 +64,7 @@ def run_stage(
         values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}  # type: ignore[arg-type]
         config = configuration.from_mapping(config_class, values | changes)
         print(configuration.dumps(config), flush=True)
+        _seed(getattr(config, "seed", 0))
         if args.dry_run:
             with tempfile.TemporaryDirectory() as scratch:
                 run(config, Path(scratch) / "run", False)
@@ -74,6 +75,13 @@ def run_stage(
         print(f"error: {error.message} {error.hint}".rstrip(), file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _seed(seed: int) -> None:
+    """Seeds what a stage draws before its loop: initial weights."""
+    import torch
+
+    torch.manual_seed(seed)
 
 
 class Bar:

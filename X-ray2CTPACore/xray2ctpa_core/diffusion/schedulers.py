@@ -16,8 +16,8 @@ from xray2ctpa_core.errors import InputError
 #: et al., NeurIPS 2023) and Euler steps (Karras et al., NeurIPS 2022).
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "dpm++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "timestep_spacing": "trailing"}),
-    "ddim": (DDIMScheduler, {"clip_sample": False, "timestep_spacing": "trailing"}),
-    "ddpm": (DDPMScheduler, {"clip_sample": False, "timestep_spacing": "trailing"}),
+    "ddim": (DDIMScheduler, {"timestep_spacing": "trailing"}),
+    "ddpm": (DDPMScheduler, {"timestep_spacing": "trailing"}),
     "unipc": (UniPCMultistepScheduler, {"timestep_spacing": "trailing"}),
     "euler": (EulerDiscreteScheduler, {"timestep_spacing": "trailing"}),
 }
@@ -30,6 +30,9 @@ _SHARED = (
     "trained_betas",
     "prediction_type",
 )
+#: Standardised latents reach beyond [-1, 1]; kept also in schedulers that know no clipping, so that a swap by
+#: from_config does not bring diffusers' default (on) back.
+_UNCLIPPED = {"clip_sample": False, "thresholding": False}
 
 
 def make_scheduler(name: str, trained: Any) -> Any:
@@ -42,4 +45,4 @@ def make_scheduler(name: str, trained: Any) -> Any:
         raise InputError(f"Expected a scheduler of {', '.join(SCHEDULERS)}, got {name!r}.")
     scheduler_class, own = SCHEDULERS[name]
     shared = {key: trained.config[key] for key in _SHARED if key in trained.config}
-    return scheduler_class.from_config({**shared, **own})
+    return scheduler_class.from_config({**shared, **own, **_UNCLIPPED})

@@ -47,6 +47,9 @@ class RayLift(nn.Module):
             [(m * u[None, None]).expand(-1, rows, -1), (m * v[None, :, None]).expand(-1, -1, columns)], -1
         )
         planes = features.transpose(1, 2).flatten(0, 1)
-        where = where.repeat(batch, 1, 1, 1).to(planes.dtype)
-        lifted = functional.grid_sample(planes, where, padding_mode="border", align_corners=False)
+        # Coordinates need single precision; clamped to the outer pixels' centres instead of padded with the
+        # border, which not every device knows.
+        edge = torch.tensor([1 - 1 / columns, 1 - 1 / rows], device=features.device)
+        where = where.clamp(-edge, edge).repeat(batch, 1, 1, 1)
+        lifted = functional.grid_sample(planes.float(), where, align_corners=False).to(features.dtype)
         return lifted.unflatten(0, (batch, depth)).permute(0, 2, 3, 1, 4)

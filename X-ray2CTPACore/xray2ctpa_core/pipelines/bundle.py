@@ -266,7 +266,7 @@ def _files(folder: Path) -> list[str]:
     if forbidden:
         raise BundleError(
             f"A bundle holds only safetensors, JSON and README.md, got {', '.join(forbidden)} in {folder}.",
-            "Remove the other files, or convert published weights with `xray2ctpa convert`.",
+            "Remove the other files.",
         )
     return names
 

@@ -39,10 +39,9 @@ def agreement(hu: np.ndarray, image: np.ndarray, frame_side_mm: float, depth_fra
 
     Args:
         hu: (D, H, W) HU.
-        image: (P, P) float32 in [0, 1] from `frame_image`; P a multiple of W.
+        image: (P, P) float32 in [0, 1] from `frame_image`.
         frame_side_mm, depth_fraction: as in `frontal_film`.
     """
     film = frontal_film(hu, frame_side_mm, depth_fraction)
-    fold = image.shape[0] // film.shape[0]
-    small = image.reshape(film.shape[0], fold, film.shape[1], fold).mean((1, 3))
-    return normalised_cross_correlation(film, small)
+    small = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(image)[None], film.shape)[0]
+    return normalised_cross_correlation(film, small.numpy())

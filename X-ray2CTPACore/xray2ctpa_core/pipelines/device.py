@@ -11,7 +11,7 @@ def choose_device(device: str, precision: str) -> tuple[str, str, torch.dtype]:
     """The device and precision that the words stand for on this machine.
 
     Args:
-        device: "auto" (CUDA where there is one, then Apple's MPS, else the CPU), "cpu", "cuda" or "mps".
+        device: "auto" (CUDA where there is one, else the CPU), "cpu", "cuda" or "mps" (not tested).
         precision: "auto" (fp32, the precision that the bundle's numbers were measured in), "fp32", "bf16"
             or "fp16".
 
@@ -23,7 +23,7 @@ def choose_device(device: str, precision: str) -> tuple[str, str, torch.dtype]:
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
-        device = next(name for name, there in available.items() if there)
+        device = "cuda" if available["cuda"] else "cpu"
     if not available[device]:
         here = ", ".join(name for name, there in available.items() if there)
         raise DeviceError(f"Expected the device {device}, got none on this machine.", f"It has: {here}.")

@@ -65,10 +65,22 @@ this again:
 {report}"""
 
 
-def headline_metrics(summary: dict[str, Any], bundle: str) -> dict[str, Any]:
-    """What bundle.json keeps of an evaluation's summary: the bundle's own rows and its classification."""
-    return {
-        key: [row for row in summary[key] if row.get("bundle", bundle) == bundle]
-        for key in ("images", "classification", "gradcam")
-        if isinstance(summary.get(key), list)
-    }
+def headline_metrics(summary: dict[str, Any]) -> dict[str, Any]:
+    """What bundle.json keeps of an evaluation: the first bundle's means and AUROCs, by short names.
+
+    Args:
+        summary: of pipelines.evaluation.run.evaluate.
+    """
+    bundle = next(iter(summary["bundles"]))
+    metrics: dict[str, Any] = {}
+    for row in summary["images"]:
+        if row["bundle"] == bundle:
+            means = {k: round(v["estimate"], 4) for k, v in row.items() if isinstance(v, dict)}
+            metrics[row["method"]] = means
+    for row in summary["classification"]:
+        if row["bundle"] == bundle:
+            interval = row["auroc"]
+            metrics[f"AUROC, {row['score']}"] = {
+                key: round(interval[key], 3) for key in ("estimate", "lower", "upper")
+            }
+    return metrics

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline
 
+from xray2ctpa_core import constants
 from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
 from xray2ctpa_core.diffusion.schedulers import make_scheduler
-from xray2ctpa_core.errors import InputError, NotFrontalCXRError
+from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError
 from xray2ctpa_core.explanation.gradcam import gradcam_map
 from xray2ctpa_core.networks.denoiser import SpatialDenoiser
 from xray2ctpa_core.networks.hu import denormalise_hu, normalise_hu
@@ -30,7 +31,7 @@ from xray2ctpa_core.pipelines.consistency import agreement
 from xray2ctpa_core.pipelines.film import read_film
 from xray2ctpa_core.pipelines.geometry import frame_side_mm, volume_affine
 from xray2ctpa_core.pipelines.loading import load_bundle
-from xray2ctpa_core.preprocessing.frame import frame_image
+from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
 from xray2ctpa_core.preprocessing.gate import GateReport
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
 
@@ -110,23 +111,31 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         self.set_progress_bar_config(disable=True)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, **kwargs: Any) -> "XRay2CTPAPipeline":
-        """Loads a verified bundle, in fp32 unless ``torch_dtype`` says otherwise.
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        torch_dtype: torch.dtype = torch.float32,
+    ) -> "XRay2CTPAPipeline":
+        """Loads a verified bundle.
 
         Args:
-            name: embedded bundle, folder, or Hub id (with ``revision``).
-            **kwargs: as for DiffusionPipeline.from_pretrained.
+            name: embedded bundle, folder, or Hub id.
+            revision: of a Hub id.
+            torch_dtype: of the networks.
 
         Raises:
             BundleError: missing, damaged or incompatible.
         """
-        folder, _ = load_bundle(name, kwargs.pop("revision", None))
-        return cls.from_folder(folder, **kwargs)
+        folder, _ = load_bundle(name, revision)
+        return cls.from_folder(folder, torch_dtype)
 
     @classmethod
-    def from_folder(cls, folder: Path, **kwargs: Any) -> "XRay2CTPAPipeline":
-        """Loads a bundle that was verified just before."""
+    def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32) -> "XRay2CTPAPipeline":
+        """Loads a bundle that was verified just before; raises BundleError where this code cannot obey it."""
         bundle = read_bundle_json(folder)
+        _check_obeyed(bundle)
         networks = {
             "autoencoder": AutoencoderKL,
             "denoiser": SpatialDenoiser,
@@ -134,9 +143,14 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             "pe_classifier": PEClassifier,
             "lung_locator": LungLocator,
         }
-        dtype = kwargs.pop("torch_dtype", torch.float32)
+        # Small, and their decisions hang on thresholds: in single precision always.
+        single = ("pe_classifier", "lung_locator")
         parts = {
-            part: network.from_pretrained(folder / part, torch_dtype=dtype, use_safetensors=True)
+            part: network.from_pretrained(
+                folder / part,
+                torch_dtype=torch.float32 if part in single else dtype,
+                use_safetensors=True,
+            )
             for part, network in networks.items()
         }
         pipeline = cls(scheduler=DDPMScheduler.from_pretrained(folder / "scheduler"), **parts)
@@ -203,7 +217,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         clock.lap("denoise")
         samples = self.decode(latents)
         clock.lap("decode")
-        logits = self.classify(latents).double().cpu().numpy()
+        logits = self.classify(latents).cpu().double().numpy()
         per_sample = self.probability(logits)
         clock.lap("classify")
         grid = self.bundle.geometry.grid
@@ -266,13 +280,14 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     def decode(self, latents: torch.Tensor) -> np.ndarray:
         """(K, C, D, h, w) standardised latents -> (K, D, H, W) float32 HU."""
         mean, std = self._statistics()
-        scaled = (latents * std + mean).transpose(1, 2).flatten(0, 1).to(self.autoencoder.dtype)
-        slices = [
-            from_autoencoder(self.autoencoder.decode(part).sample.float())
-            for part in scaled.split(_SLICES_AT_ONCE)
-        ]
-        values = slices_to_volumes(torch.cat(slices), len(latents))[:, 0]
-        return denormalise_hu(values, self.bundle.hu_window).cpu().numpy()
+        volumes = []
+        for case in (latents * std + mean).to(self.autoencoder.dtype):
+            slices = [
+                from_autoencoder(self.autoencoder.decode(part).sample.float())
+                for part in case.transpose(0, 1).split(_SLICES_AT_ONCE)
+            ]
+            volumes.append(denormalise_hu(torch.cat(slices)[:, 0], self.bundle.hu_window).cpu())
+        return torch.stack(volumes).numpy()
 
     @torch.no_grad()
     def encode(self, volume: Any) -> torch.Tensor:
@@ -289,8 +304,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     @torch.no_grad()
     def classify(self, latents: torch.Tensor) -> torch.Tensor:
         """(K, C, D, h, w) standardised latents -> (K,) uncalibrated logits of PE, one case at a time."""
-        dtype = self.pe_classifier.dtype
-        return torch.cat([self.pe_classifier(case[None].to(dtype)).float().squeeze(1) for case in latents])
+        return torch.cat([self.pe_classifier(case[None].float()).squeeze(1) for case in latents])
 
     def classify_radiograph(self, image: torch.Tensor) -> torch.Tensor:
         """(1, 1, P, P) frame image -> (1,) logit of PE from the radiograph alone."""
@@ -307,6 +321,28 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             for v in (statistics.mean, statistics.std)
         )
         return mean, std
+
+
+def _check_obeyed(bundle: BundleInfo) -> None:
+    """Raises BundleError where a bundle asks for a preprocessing or geometry that the code has not."""
+    rules = {
+        "cxr.frame_margin": (bundle.cxr.frame_margin, constants.FRAME_MARGIN),
+        "cxr.normalisation": (bundle.cxr.normalisation, NORMALISATION),
+        "geometry.source_to_detector_mm": (
+            bundle.geometry.source_to_detector_mm,
+            constants.SOURCE_TO_DETECTOR_MM,
+        ),
+        "geometry.detector_to_centre_mm": (
+            bundle.geometry.detector_to_centre_mm,
+            constants.DETECTOR_TO_CENTRE_MM,
+        ),
+    }
+    for field, (asked, known) in rules.items():
+        if asked != known:
+            raise BundleError(
+                f"Bundle {bundle.name} asks for {field} = {asked!r}; this program knows {known!r} alone.",
+                "Use the version of the program that the bundle was made with.",
+            )
 
 
 def _refuse(gate: GateReport, radiograph: Radiograph, force: bool) -> None:

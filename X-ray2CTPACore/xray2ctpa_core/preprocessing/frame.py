@@ -7,6 +7,8 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.preprocessing.film import content_box
 from xray2ctpa_core.volume import FrontalFrame
 
+#: Name of what `frame_image` does to greys, as bundles state it.
+NORMALISATION = "equalised"
 #: Greys within this share of the range from the darkest or brightest count as saturated ...
 SATURATION = 0.015
 #: ... and each saturated end weighs at most this share of the other pixels in the equalisation.

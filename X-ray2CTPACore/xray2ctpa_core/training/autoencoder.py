@@ -85,6 +85,6 @@ class AutoencoderStage:
         terms = {"l1": l1, "edges": edges, "kl": kl, "mse": functional.mse_loss(output, slices)}
         loss = l1 + self._config.edge_weight * edges + self._config.kl_weight * kl
         if self._perceptual is not None:
-            terms["perceptual"] = self._perceptual(output.clamp(-1, 1), slices).mean()
+            terms["perceptual"] = self._perceptual.to(output.device)(output.clamp(-1, 1), slices).mean()
             loss = loss + self._config.perceptual_weight * terms["perceptual"]
         return loss, {name: term.detach() for name, term in terms.items()}

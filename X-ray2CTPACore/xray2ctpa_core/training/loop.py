@@ -1,6 +1,8 @@
 """The one training loop: accelerate, mixed precision, EMA, cosine schedule, log, checkpoint, resume."""
 
 import json
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
@@ -70,17 +72,26 @@ class Stage(Protocol):
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (case, seed of its augmentation) that depend on seed and step alone: resuming is exact."""
+    """Batches of (case, seed of its augmentation) that depend on seed and step alone: resuming is exact.
 
-    def __init__(self, cases: int, batch_size: int, seed: int, start: int, stop: int) -> None:
-        self.cases, self.batch_size, self.seed, self.start, self.stop = cases, batch_size, seed, start, stop
+    Args:
+        cases, batch_size, seed: of the data, a process's step and the order.
+        start, stop: first step and the one after the last.
+        processes: every step takes this many batches, which accelerate hands out one a process.
+    """
+
+    def __init__(
+        self, cases: int, batch_size: int, seed: int, start: int, stop: int, processes: int = 1
+    ) -> None:
+        self.cases, self.batch_size, self.seed = cases, batch_size, seed
+        self.start, self.stop = start * processes, stop * processes
 
     def __len__(self) -> int:
         return self.stop - self.start
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for step in range(self.start, self.stop):
-            yield [self._draw(step * self.batch_size + place) for place in range(self.batch_size)]
+        for batch in range(self.start, self.stop):
+            yield [self._draw(batch * self.batch_size + place) for place in range(self.batch_size)]
 
     def _draw(self, position: int) -> tuple[int, int]:
         epoch, place = divmod(position, self.cases)
@@ -121,9 +132,17 @@ def train(
         weight_decay=config.weight_decay,
     )
     schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup, config.steps)
-    sampler = StepSampler(len(data), config.batch_size, config.seed, start, config.steps)  # type: ignore[arg-type]
+    sampler = StepSampler(
+        len(data),  # type: ignore[arg-type]
+        config.batch_size,
+        config.seed,
+        start,
+        config.steps,
+        accelerator.num_processes,
+    )
     loader = DataLoader(data, batch_sampler=sampler, num_workers=config.workers)  # type: ignore[arg-type]
-    module, optimizer, loader, schedule = accelerator.prepare(module, optimizer, loader, schedule)
+    module, optimizer, loader = accelerator.prepare(module, optimizer, loader)
+    accelerator.register_for_checkpointing(schedule)  # not prepared: accelerate would step it once a process
     average = EMAModel(module.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     average.to(accelerator.device)
     accelerator.register_for_checkpointing(average)
@@ -165,20 +184,33 @@ def _start(out: Path, checkpoint: Path, resume: bool) -> int:
         if not (checkpoint / _PROGRESS_FILE).is_file():
             raise InputError(f"--resume needs {checkpoint} from a previous run, found none.")
         return int(json.loads((checkpoint / _PROGRESS_FILE).read_text(encoding="utf-8"))["step"])
-    if (out / LOG_FILE).exists():
+    if (checkpoint / _PROGRESS_FILE).is_file():
         raise InputError(
             f"{out} already holds a run.", "Pass --resume to go on with it, or choose another --out."
         )
     out.mkdir(parents=True, exist_ok=True)
+    (out / LOG_FILE).unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
     return 0
 
 
 def _save(accelerator: Accelerator, checkpoint: Path, step: int) -> None:
-    accelerator.save_state(str(checkpoint))
+    """Writes the checkpoint beside the former one, then puts it in its place."""
+    partial = checkpoint.with_name(checkpoint.name + ".partial")
+    accelerator.save_state(str(partial))
+    accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        write_text_atomically(checkpoint / _PROGRESS_FILE, json.dumps({"step": step}))
+        write_text_atomically(partial / _PROGRESS_FILE, json.dumps({"step": step}))
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        os.replace(partial, checkpoint)
+    accelerator.wait_for_everyone()
 
 
 def _log(out: Path, entry: dict[str, Any]) -> None:
     with (out / LOG_FILE).open("a", encoding="utf-8") as log:
         log.write(json.dumps(entry) + "\n")
+
+
+def save_network(network: Any, folder: Path) -> None:
+    """Writes ``network`` by its save_pretrained, in the main process alone."""
+    if PartialState().is_main_process:
+        network.save_pretrained(folder)

@@ -8,7 +8,7 @@ from xray2ctpa_core.networks.pe_classifier import PEClassifier
 
 
 class PEClassifierStage:
-    """Cross-entropy on latents with added noise and random shifts of a cell.
+    """Cross-entropy on latents with added noise, shifted by up to two cells (around the edges).
 
     Args:
         classifier: the module.

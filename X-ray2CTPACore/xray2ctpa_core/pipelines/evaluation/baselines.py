@@ -36,7 +36,9 @@ class Baselines:
             kept = _measure(patients, progress)
             if cache is not None:
                 cache.parent.mkdir(parents=True, exist_ok=True)
-                np.savez(cache, identity=np.array(identity), mean=kept[0], index=kept[1])
+                partial = cache.with_name("partial-" + cache.name)
+                np.savez(partial, identity=np.array(identity), mean=kept[0], index=kept[1])
+                partial.replace(cache)
         self.mean, self._index = kept
 
     def nearest(self, image: np.ndarray) -> CohortPatient:

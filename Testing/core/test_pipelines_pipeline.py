@@ -1,0 +1,105 @@
+"""The pipeline in Python, on real networks at tiny size: seeds, precision, scheduler swaps, refusals."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError
+from xray2ctpa_core.pipelines.bundle import read_bundle_json, write_bundle_json
+from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+from xray2ctpa_core.volume import FrontalFrame, Radiograph
+
+FRAME = FrontalFrame(top=4.0, left=4.0, side=120.0)
+
+
+@pytest.fixture
+def film() -> Radiograph:
+    return Radiograph(np.random.default_rng(0).random((128, 128)).astype(np.float32), name="noise.png")
+
+
+@pytest.fixture
+def pipe(pipeline_bundle: Path) -> XRay2CTPAPipeline:
+    return XRay2CTPAPipeline.from_pretrained(pipeline_bundle)
+
+
+def test_a_torch_generator_and_its_seed_give_the_same_voxels(
+    pipe: XRay2CTPAPipeline, film: Radiograph
+) -> None:
+    by_seed = pipe(film, frame=FRAME, seed=5)
+    by_generator = pipe(film, frame=FRAME, generator=torch.Generator().manual_seed(5))
+    assert np.array_equal(by_seed.ctpa.array, by_generator.ctpa.array)
+    assert not np.array_equal(by_seed.ctpa.array, pipe(film, frame=FRAME, seed=6).ctpa.array)
+
+
+def test_three_samples_hold_the_first_and_spread_is_their_standard_deviation(
+    pipe: XRay2CTPAPipeline, film: Radiograph
+) -> None:
+    one = pipe(film, frame=FRAME, seed=1)
+    three = pipe(film, frame=FRAME, seed=1, num_samples=3, output_samples=True)
+    assert one.spread is None
+    assert three.samples is not None
+    assert three.samples.shape == (3, 32, 64, 64)
+    assert np.array_equal(three.ctpa.array, one.ctpa.array)
+    assert np.array_equal(three.samples[0], one.ctpa.array)
+    assert three.spread is not None
+    assert np.allclose(three.spread.array, three.samples.std(0))
+    assert three.per_sample[0] == one.per_sample[0]
+    assert three.pe_probability == pytest.approx(np.mean(three.per_sample))
+
+
+def test_half_precision_stays_near_single(pipeline_bundle: Path, film: Radiograph) -> None:
+    single = XRay2CTPAPipeline.from_pretrained(pipeline_bundle)(film, frame=FRAME)
+    half = XRay2CTPAPipeline.from_pretrained(pipeline_bundle, torch_dtype=torch.bfloat16)(film, frame=FRAME)
+    difference = np.abs(half.ctpa.array - single.ctpa.array).mean()
+    assert 0 < difference < 0.25 * single.ctpa.array.std()
+
+
+def test_a_scheduler_swapped_the_diffusers_way_is_the_one_taken_by_name(
+    pipe: XRay2CTPAPipeline, film: Radiograph
+) -> None:
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    assert pipe.scheduler.config["clip_sample"] == pipe.scheduler.config["thresholding"] == False  # noqa: E712
+    swapped = pipe(film, frame=FRAME, num_inference_steps=4)
+    pipe.set_scheduler("ddim")
+    named = pipe(film, frame=FRAME, num_inference_steps=4)
+    assert np.allclose(swapped.ctpa.array, named.ctpa.array, atol=1e-3)
+
+
+def test_what_cannot_be_sampled_is_refused(pipe: XRay2CTPAPipeline, film: Radiograph) -> None:
+    with pytest.raises(InputError, match="at least 1"):
+        pipe(film, frame=FRAME, num_samples=0)
+    with pytest.raises(InputError, match="at least 1"):
+        pipe(film, frame=FRAME, num_inference_steps=0)
+    with pytest.raises(InputError, match="scheduler"):
+        pipe.set_scheduler("none")
+
+
+def test_the_gate_refuses_unless_forced(pipe: XRay2CTPAPipeline) -> None:
+    blank = Radiograph(np.full((128, 128), 0.5, np.float32), name="blank.png")
+    with pytest.raises(NotFrontalCXRError, match=r"blank\.png"):
+        pipe(blank)
+    assert not pipe(blank, force=True).gate.accepted
+
+
+def test_a_bundle_that_asks_for_another_preprocessing_is_refused(
+    pipeline_bundle: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(pipeline_bundle, folder)
+    info = read_bundle_json(folder)
+    write_bundle_json(folder, dataclasses.replace(info, cxr=dataclasses.replace(info.cxr, frame_margin=2.0)))
+    with pytest.raises(BundleError, match="frame_margin"):
+        XRay2CTPAPipeline.from_pretrained(folder)
+
+
+def test_what_is_saved_is_what_was_loaded(pipe: XRay2CTPAPipeline, tmp_path: Path) -> None:
+    pipe.save_pretrained(tmp_path / "saved")
+    index = json.loads((tmp_path / "saved" / "model_index.json").read_text())
+    parts = {"autoencoder", "denoiser", "scheduler", "xray_encoder", "pe_classifier", "lung_locator"}
+    assert parts <= set(index)

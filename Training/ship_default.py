@@ -1,0 +1,50 @@
+"""Stage 10: puts the measured bundle into the package, with the virtual patient that `make demo` shows.
+
+python Training/ship_default.py --out X-ray2CTPACore/xray2ctpa_core
+"""
+
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from xray2ctpa_core.cli.demo import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
+from xray2ctpa_core.cli.stage import CONFIG_FILE, run_stage
+from xray2ctpa_core.cohort.build import CTPA_FILE, FILM_FILE, RECORD_FILE, save_patient
+from xray2ctpa_core.cohort.patient import make_patient
+from xray2ctpa_core.cohort.template import load_template
+from xray2ctpa_core.pipelines.bundle import verify_bundle
+
+
+@dataclass(frozen=True)
+class Config:
+    """bundle: what to ship; sample_seed, sample_number: a patient of a cohort that nothing is trained on."""
+
+    bundle: str = "runs/default/bundle"
+    sample_seed: int = 4
+    sample_number: int = 5
+
+
+def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
+    """Replaces ``out``/bundles/NAME and the files of ``out``/samples."""
+    (out / CONFIG_FILE).unlink(missing_ok=True)  # of run_stage: the package holds no run's configuration
+    info = verify_bundle(Path(config.bundle))
+    target = out / "bundles" / info.name
+    partial = target.with_name(f".{info.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(config.bundle, partial)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.replace(target)
+    patient = make_patient(load_template(), config.sample_seed, config.sample_number)
+    samples = out / "samples"
+    samples.mkdir(exist_ok=True)
+    names = {FILM_FILE: SAMPLE_CXR.name, CTPA_FILE: SAMPLE_CTPA.name, RECORD_FILE: SAMPLE_FACTS.name}
+    with tempfile.TemporaryDirectory() as scratch:
+        save_patient(patient, Path(scratch))
+        for made, shipped in names.items():
+            shutil.copyfile(Path(scratch) / made, samples / shipped)
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(__doc__, Config, run, {}))
