@@ -104,3 +104,14 @@ def test_the_papers_classifier_has_its_parameters() -> None:
 
 def test_the_classifiers_gradcam_layer_exists() -> None:
     assert PEClassifier.gradcam_layer in dict(PEClassifier(init_features=8).named_modules())
+
+
+def test_a_residual_denoiser_diffuses_what_the_film_does_not_fix() -> None:
+    module = SpatialDenoiser(2, 3, 16, channels=(8,), condition_dim=16, residual_std=(0.5, 2.0))
+    lifted, latents = torch.randn(1, 3, 4, 4, 4), torch.randn(1, 2, 4, 4, 4)
+    diffused = module.to_diffused(latents, lifted)
+    assert torch.allclose(diffused[:, 0], (latents[:, 0] - lifted[:, 0]) / 0.5)
+    assert torch.allclose(diffused[:, 1], (latents[:, 1] - lifted[:, 1]) / 2.0)
+    assert torch.allclose(module.to_latents(diffused, lifted), latents, atol=1e-6)
+    plain = SpatialDenoiser(2, 3, 16, channels=(8,), condition_dim=16)
+    assert torch.equal(plain.to_diffused(latents, lifted), latents)

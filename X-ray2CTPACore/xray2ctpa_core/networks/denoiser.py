@@ -65,6 +65,10 @@ class SpatialDenoiser(ModelMixin, ConfigMixin):
         embedding_dim: length of the X-ray embedding.
         channels: widths of the levels, multiples of 8; each level halves all axes.
         condition_dim: width of the time and embedding condition.
+        residual_std: per channel, standard deviation of the latents about the X-ray encoder's expectation.
+            Then what is diffused is that residual, scaled to 1 (Mardani et al., CorrDiff, 2023, section 2):
+            the film fixes most of a latent, and noise is spent on the rest alone. None: the latents
+            themselves are diffused.
     """
 
     @register_to_config
@@ -75,6 +79,7 @@ class SpatialDenoiser(ModelMixin, ConfigMixin):
         embedding_dim: int = 512,
         channels: tuple[int, ...] = (96, 128, 160),
         condition_dim: int = 256,
+        residual_std: tuple[float, ...] | None = None,  # noqa: ARG002 - kept in the configuration
     ) -> None:
         super().__init__()
         if any(c % 8 for c in channels):
@@ -96,6 +101,21 @@ class SpatialDenoiser(ModelMixin, ConfigMixin):
         self.leave = nn.ConvTranspose3d(channels[0], latent_channels, PATCH, PATCH)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+
+    def to_diffused(self, latents: torch.Tensor, lifted: torch.Tensor) -> torch.Tensor:
+        """Standardised latents (B, C, D, H, W) -> what is diffused, given the encoder's lifted features."""
+        if self.config["residual_std"] is None:
+            return latents
+        return (latents - lifted[:, : latents.shape[1]]) / self._residual_std(latents)
+
+    def to_latents(self, diffused: torch.Tensor, lifted: torch.Tensor) -> torch.Tensor:
+        """The inverse of `to_diffused`."""
+        if self.config["residual_std"] is None:
+            return diffused
+        return lifted[:, : diffused.shape[1]] + self._residual_std(diffused) * diffused
+
+    def _residual_std(self, like: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(self.config["residual_std"]).to(like).reshape(1, -1, 1, 1, 1)
 
     def forward(
         self,

@@ -260,6 +260,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         """(1, 1, P, P) frame image -> (K, C, D, h, w) standardised latents, one sample at a time."""
         steps = num_inference_steps or self.bundle.sampling.steps
         features = self.features(image)
+        lifted = features.lifted.float()
         shape = (self.denoiser.config["latent_channels"], *self.xray_encoder.config["latent_grid"])
 
         def model(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
@@ -268,12 +269,14 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
         def on_step_end(step: int, timestep: Any, latents: torch.Tensor, estimate: torch.Tensor) -> None:
             if callback_on_step_end is not None:
+                estimate = self.denoiser.to_latents(estimate, lifted)
                 callback_on_step_end(self, step, timestep, {"latents": latents, "estimate": estimate})
 
         kept = []
         for number in range(num_samples):
             noise, generator = initial_noise(shape, seed, number, self.device)
-            kept.append(sample_latents(model, self.scheduler, noise, steps, generator, on_step_end))
+            diffused = sample_latents(model, self.scheduler, noise, steps, generator, on_step_end)
+            kept.append(self.denoiser.to_latents(diffused, lifted))
         return torch.cat(kept)
 
     @torch.no_grad()

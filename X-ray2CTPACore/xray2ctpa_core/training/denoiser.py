@@ -30,6 +30,7 @@ class DenoiserStage:
         channel_weights: torch.Tensor,
     ) -> None:
         self.module: nn.Module = denoiser
+        self._denoiser = denoiser
         self._encoder = encoder.eval().requires_grad_(False)
         self._scheduler = scheduler
         self._feature_noise = feature_noise
@@ -44,6 +45,7 @@ class DenoiserStage:
         with torch.no_grad():
             features = self._encoder.to(device)(batch["image"])
         lifted = features.lifted.float()
+        latents = self._denoiser.to_diffused(latents, lifted)
         lifted = lifted + self._feature_noise * torch.randn(lifted.shape, generator=generator, device=device)
         where = torch.sigmoid(torch.randn(cases, generator=generator, device=device) * 1.2)
         timesteps = (where * self._scheduler.config["num_train_timesteps"]).long()
