@@ -56,6 +56,7 @@ class Config:
     version: str = "0.1.0"
     scheduler: str = "dpm++"
     steps: int = 10
+    temperature: float = 0.3
     patients: int = 80
     seed: int = 1
 
@@ -142,7 +143,7 @@ def describe(config: Config, stages: Path, spatial_channels: int) -> BundleInfo:
             detector_to_centre_mm=constants.DETECTOR_TO_CENTRE_MM,
         ),
         cxr=CXRPreprocessing(constants.FRAME_MARGIN, constants.FRAME_PIXELS, NORMALISATION),
-        sampling=SamplingDefaults(config.scheduler, config.steps, 1),
+        sampling=SamplingDefaults(config.scheduler, config.steps, 1, config.temperature),
         latents=LatentStatistics(tuple(mean.flatten().tolist()), tuple(std.flatten().tolist())),
         pe=PEOperatingPoint(0.5, 1.0, 0.0, False),
     )

@@ -25,6 +25,7 @@ def write_card(folder: Path, info: BundleInfo, report: str, command: str) -> Non
 def card(info: BundleInfo, report: str, command: str) -> str:
     """The card's text."""
     depth, height, width = info.geometry.grid
+    sampling = info.sampling
     window = f"{info.hu_window[0]:.0f}..{info.hu_window[1]:.0f} HU"
     return f"""# {info.name} {info.version}
 
@@ -40,7 +41,7 @@ score for pulmonary embolism (PE) and a Grad-CAM map of what the score rests on.
 | intended use | {info.intended_use} |
 | conditioning | {info.conditioning} |
 | HU window | {window}; what is denser or lighter is clipped |
-| sampler | {info.sampling.scheduler}, {info.sampling.steps} steps |
+| sampler | {sampling.scheduler}, {sampling.steps} steps, noise times {sampling.temperature:g} |
 | frontal frame of a film without spacing | {info.geometry.mean_frame_side_mm} mm, the cohort mean |
 
 ## Limits

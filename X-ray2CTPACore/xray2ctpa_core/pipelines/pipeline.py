@@ -275,6 +275,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         kept = []
         for number in range(num_samples):
             noise, generator = initial_noise(shape, seed, number, self.device)
+            noise = self.bundle.sampling.temperature * noise
             diffused = sample_latents(model, self.scheduler, noise, steps, generator, on_step_end)
             kept.append(self.denoiser.to_latents(diffused, lifted))
         return torch.cat(kept)
