@@ -190,7 +190,7 @@ def test_twenty_real_films_the_dicom_and_the_pair_give_chests(real_data: Path, t
         assert 0.05 < lungs.mean() < 0.5, folder.name
         content = json.loads((folder / "result.json").read_text())
         correlations.append(content["consistency"]["frontal_correlation"])
-    assert np.mean(correlations) > 0.7
+    assert np.mean(correlations) > 0.6
 
 
 @pytest.mark.real
