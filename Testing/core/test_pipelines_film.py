@@ -60,7 +60,8 @@ def test_turned_real_films_are_refused_and_most_are_told_how_they_are_turned(loc
     for film in real_films[::12]:
         turned = read_film(locator, Radiograph(np.ascontiguousarray(np.rot90(film.pixels))))
         assert not turned.gate.accepted
-        told.append(any("turned by 90 degrees" in w for w in turned.gate.warnings))
+        # rot90 turns against the clock: the film then lies 270 degrees clockwise of upright.
+        told.append(any("turned by 270 degrees clockwise" in w for w in turned.gate.warnings))
     assert np.mean(told) > 0.7
 
 
