@@ -3,7 +3,7 @@
     python Training/train_default.py
     python Training/train_default.py --dry-run     (says what it would run)
 
-Training/README.md has what each stage took.
+The log.jsonl of each stage says how fast it ran.
 """
 
 import argparse
