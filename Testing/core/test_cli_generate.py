@@ -208,6 +208,7 @@ def running_until(stage: str, case: Case, place: Path) -> Iterator[subprocess.Po
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_interruptible,
     ) as run:
         assert run.stdout is not None
         for line in run.stdout:
@@ -217,6 +218,11 @@ def running_until(stage: str, case: Case, place: Path) -> Iterator[subprocess.Po
             yield run
         finally:
             run.kill()
+
+
+def _interruptible() -> None:
+    """Tests started in the background by a shell inherit an ignored SIGINT; the command must not."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def empties(folder: Path, seconds: float = 10.0) -> bool:
