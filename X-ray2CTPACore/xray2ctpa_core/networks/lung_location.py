@@ -47,7 +47,7 @@ def locate_lungs_in(locator: LungLocator, pictures: list[np.ndarray]) -> list[Lu
     with torch.inference_mode():
         output = locator(images)
     masks = (output.mask_logits > 0).cpu().numpy()
-    probabilities = output.class_logits.cpu().double().softmax(dim=1).cpu().numpy()
+    probabilities = output.class_logits.cpu().double().softmax(dim=1).numpy()
     mirrored = output.mirrored_logits.cpu().double().sigmoid().tolist()
     return [
         _location(m, square, anatomy_edges(picture, content_box(picture)), p, r)
