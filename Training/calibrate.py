@@ -17,7 +17,8 @@ from xray2ctpa_core import config as configuration
 from xray2ctpa_core import constants
 from xray2ctpa_core.cli.stage import CONFIG_FILE, Bar, run_stage
 from xray2ctpa_core.cohort.build import patient_folders, read_record
-from xray2ctpa_core.datasets.latents import read_film, read_statistics
+from xray2ctpa_core.datasets.latents import read_statistics
+from xray2ctpa_core.datasets.virtual_films import read_film
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.metrics.calibration import Calibration, fit_platt
 from xray2ctpa_core.metrics.classification import youden_threshold

@@ -1,9 +1,10 @@
-"""Stage 4: encodes a cohort's volumes once, with the latents' statistics per channel.
+"""Stage 4: encodes a cohort's volumes once, with the latents' statistics per channel, and augments its films.
 
 python Training/encode_latents.py --out runs/default/latents/train
 """
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from xray2ctpa_core.cohort.build import CTPA_FILE, patient_folders
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW
 from xray2ctpa_core.datasets.latents import INDEX_FILE, LATENTS_FILE, STATISTICS_FILE
+from xray2ctpa_core.datasets.virtual_films import write_frames
 from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.networks.hu import normalise_hu
 from xray2ctpa_core.networks.slices import (
@@ -28,21 +30,26 @@ from xray2ctpa_core.networks.slices import (
 
 @dataclass(frozen=True)
 class Config:
-    """cohort: folder to encode; autoencoder: saved by stage 3; patients: 0 for all."""
+    """cohort: folder to encode; autoencoder: saved by stage 3; patients: 0 for all; film_variants: augmented
+    films of each patient; workers: processes that augment, 0 for one a processor."""
 
     cohort: str = "runs/default/cohort/train"
     autoencoder: str = "runs/default/autoencoder/autoencoder"
     hu_window: tuple[float, ...] = DEFAULT_HU_WINDOW
     patients: int = 0
+    film_variants: int = 4
+    workers: int = 0
 
 
 def run(config: Config, out: Path, resume: bool) -> None:
-    """Writes latents.npy (N, C, D, H, W) float16, index.json and statistics.json; whole or not at all."""
+    """Writes films.npy, latents.npy (N, C, D, H, W) float16, statistics.json and, last, index.json."""
     if resume and (out / INDEX_FILE).is_file():
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
     autoencoder = AutoencoderKL.from_pretrained(config.autoencoder).to(device).eval()
     folders = patient_folders(Path(config.cohort))[: config.patients or None]
+    out.mkdir(parents=True, exist_ok=True)
+    write_frames(folders, config.film_variants, out, config.workers or os.cpu_count() or 1, Bar("films"))
     bar, latents = Bar("latents"), []
     for number, folder in enumerate(folders, 1):
         hu = torch.from_numpy(read_volume(folder / CTPA_FILE).array.astype(np.float32)).to(device)
@@ -54,7 +61,6 @@ def run(config: Config, out: Path, resume: bool) -> None:
         )
         bar(number, len(folders))
     stacked = np.stack(latents)
-    out.mkdir(parents=True, exist_ok=True)
     np.save(out / LATENTS_FILE, stacked)
     values = stacked.astype(np.float32)
     mean, std = values.mean((0, 2, 3, 4)), values.std((0, 2, 3, 4))
@@ -90,4 +96,4 @@ def channel_gains(autoencoder: AutoencoderKL, latents: torch.Tensor, std: torch.
 
 
 if __name__ == "__main__":
-    sys.exit(run_stage(__doc__, Config, run, {"patients": 1}))
+    sys.exit(run_stage(__doc__, Config, run, {"patients": 1, "workers": 1}))

@@ -17,7 +17,7 @@ class Config:
     """Patients of each cohort; each cohort has a seed of its own, so that no patient is in two of them.
     workers: processes; 0 for one a processor."""
 
-    train: int = 440
+    train: int = 900
     calibration: int = 80
     test: int = 200
     train_seed: int = 1

@@ -23,7 +23,8 @@ from xray2ctpa_core.training.loop import LoopConfig, save_network, train
 @dataclass(frozen=True)
 class Config(LoopConfig):
     """latents, xray_encoder: of stages 4 and 5; conditioning: spatial or global;
-    film_variants: augmented films of each patient; the rest as in the classes used."""
+    map_weight: loss weight of the map's channels, where the
+    latents' have the mean 1; the rest as in the classes used."""
 
     latents: str = "runs/default/latents/train"
     xray_encoder: str = "runs/default/xray-encoder/xray_encoder"
@@ -31,9 +32,9 @@ class Config(LoopConfig):
     channels: tuple[int, ...] = (64, 96)
     condition_dim: int = 128
     feature_noise: float = 0.1
+    map_weight: float = 1.0
     beta_schedule: str = "squaredcos_cap_v2"
-    film_variants: int = 6
-    steps: int = 1200
+    steps: int = 2000
     batch_size: int = 4
     ema_decay: float = 0.998
 
@@ -42,26 +43,34 @@ def run(config: Config, out: Path, resume: bool) -> None:
     """Trains and saves ``out``/denoiser and ``out``/scheduler."""
     if config.conditioning not in ("spatial", "global"):
         raise ConfigError(f"conditioning must be spatial or global, got {config.conditioning!r}.")
-    data = LatentDataset(Path(config.latents), Path(config.latents), variants=config.film_variants)
+    data = LatentDataset(Path(config.latents), Path(config.latents), augmented=True)
     encoder = XrayEncoder.from_pretrained(config.xray_encoder)
     scheduler = DDPMScheduler(
         beta_schedule=config.beta_schedule,
         prediction_type="v_prediction",
         clip_sample=False,
     )
-    spatial = config.conditioning == "spatial"
-    denoiser = SpatialDenoiser(
-        latent_channels=data[(0, 0)]["latents"].shape[0],
-        spatial_channels=encoder.config["lifted_channels"] if spatial else 0,
-        embedding_dim=encoder.config["embedding_dim"],
-        channels=config.channels,
-        condition_dim=config.condition_dim,
-        residual_std=residual_std(encoder, data) if spatial else None,
-    )
+    latent_channels = data[(0, 0)]["latents"].shape[0]
     weights = read_channel_weights(Path(config.latents))
-    if denoiser.config["residual_std"] is not None:
-        weights = weights * torch.tensor(denoiser.config["residual_std"]).reshape(weights.shape)
+    if config.conditioning == "global":
+        denoiser = SpatialDenoiser(
+            latent_channels, 0, encoder.config["embedding_dim"], config.channels, config.condition_dim
+        )
+    else:
+        open_latents, open_map = open_std(encoder, data)
+        denoiser = SpatialDenoiser(
+            latent_channels,
+            encoder.spatial_channels,
+            encoder.config["embedding_dim"],
+            config.channels,
+            config.condition_dim,
+            open_latents,
+            open_map,
+        )
+        weights = weights * torch.tensor(open_latents).reshape(weights.shape)
         weights = weights / weights.mean()
+        if open_map is not None:
+            weights = torch.cat([weights, torch.full((1, 3, 1, 1, 1), config.map_weight)], 1)
     stage = DenoiserStage(denoiser, encoder, scheduler, config.feature_noise, weights)
     train(stage, data, config, out, resume, Bar(f"denoiser ({config.conditioning})"))
     save_network(denoiser, out / "denoiser")
@@ -69,14 +78,23 @@ def run(config: Config, out: Path, resume: bool) -> None:
 
 
 @torch.no_grad()
-def residual_std(encoder: XrayEncoder, data: LatentDataset) -> tuple[float, ...]:
-    """Per channel, standard deviation of the latents about their expectation, over 48 training patients."""
-    squares = []
+def open_std(encoder: XrayEncoder, data: LatentDataset) -> tuple[tuple[float, ...], tuple[float, ...] | None]:
+    """What films leave open, over 48 training patients: the standard deviation of the latents about their
+    expectation (under the true map, where there is an atlas), per channel, and of the map, per axis."""
+    latents, maps = [], []
     for case in range(0, len(data), max(1, len(data) // 48)):
         item = data[(case, case)]
-        expected = encoder(item["image"][None]).lifted[0, : item["latents"].shape[0]]
-        squares.append((item["latents"] - expected).square().mean((1, 2, 3)))
-    return tuple(torch.stack(squares).mean(0).sqrt().tolist())
+        features = encoder(item["image"][None])
+        true_map = item["template_map"][None] if encoder.atlas is not None else None
+        expected = encoder.expected_latents(features, true_map)[0]
+        latents.append((item["latents"] - expected).square().mean((1, 2, 3)))
+        if features.template_map is not None and true_map is not None:
+            maps.append((true_map - features.template_map)[0].square().mean((1, 2, 3)))
+
+    def root(squares: list[torch.Tensor]) -> tuple[float, ...]:
+        return tuple(torch.stack(squares).mean(0).sqrt().tolist())
+
+    return root(latents), root(maps) if maps else None
 
 
 if __name__ == "__main__":

@@ -16,30 +16,35 @@ from xray2ctpa_core.training.pe_classifier import PEClassifierStage
 
 @dataclass(frozen=True)
 class Config(LoopConfig):
-    """latents: folder of stage 4; noise: added to standardised latents; the rest is MONAI's DenseNet."""
+    """latents: folder of stage 4; clot_weight: of the clot map's cross-entropy, 0 for none; noise: largest,
+    added to standardised latents; the rest is MONAI's DenseNet."""
 
     latents: str = "runs/default/latents/train"
     init_features: int = 24
     growth_rate: int = 12
     block_config: tuple[int, ...] = (4, 4, 4, 4)
     dropout: float = 0.2
-    noise: float = 0.2
-    steps: int = 700
+    noise: float = 0.3
+    clot_weight: float = 5.0
+    steps: int = 900
     weight_decay: float = 5e-2
 
 
 def run(config: Config, out: Path, resume: bool) -> None:
     """Trains and saves ``out``/pe_classifier."""
-    data = LatentDataset(Path(config.latents), Path(config.latents), variants=0)
+    data = LatentDataset(
+        Path(config.latents), Path(config.latents), augmented=False, clots=config.clot_weight > 0
+    )
     classifier = PEClassifier(
         latent_channels=data[(0, 0)]["latents"].shape[0],
         init_features=config.init_features,
         growth_rate=config.growth_rate,
         block_config=config.block_config,
         dropout=config.dropout,
+        clot_head=config.clot_weight > 0,
     )
     train(
-        PEClassifierStage(classifier, config.noise),
+        PEClassifierStage(classifier, config.noise, config.clot_weight),
         data,
         config,
         out,

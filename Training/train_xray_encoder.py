@@ -1,4 +1,4 @@
-"""Stage 5: trains the X-ray encoder: the expected latents along each ray, an embedding, PE from the film.
+"""Stage 5: trains the X-ray encoder: the map into the atlas, how it looks there, an embedding, PE.
 
 python Training/train_xray_encoder.py --out runs/default/xray-encoder
 """
@@ -7,8 +7,17 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.cohort.build import MAP_FILE
+from xray2ctpa_core.cohort.template import load_template, resampled_hu
+from xray2ctpa_core.constants import DEFAULT_GRID, DEFAULT_HU_WINDOW
 from xray2ctpa_core.datasets.latents import LatentDataset, read_channel_weights
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.networks.atlas import DeformableAtlas
+from xray2ctpa_core.networks.hu import normalise_hu
 from xray2ctpa_core.networks.xray_encoder import XrayEncoder
 from xray2ctpa_core.training.loop import LoopConfig, save_network, train
 from xray2ctpa_core.training.xray_encoder import XrayEncoderStage
@@ -16,26 +25,52 @@ from xray2ctpa_core.training.xray_encoder import XrayEncoderStage
 
 @dataclass(frozen=True)
 class Config(LoopConfig):
-    """latents: folder of stage 4; channels: the encoder's widths; pe_weight: of PE's cross-entropy;
-    film_variants: augmented films of each patient."""
+    """latents: folder of stage 4; channels: the encoder's widths; atlas_shape: voxels of the deformable
+    atlas, empty for none (then the cohort needs no maps); map_weight, pe_weight, dense_every: as in
+    XrayEncoderStage."""
 
     latents: str = "runs/default/latents/train"
-    channels: tuple[int, ...] = (24, 48, 96, 128, 160)
-    lifted_channels: int = 10
-    pe_weight: float = 0.02
-    film_variants: int = 6
-    steps: int = 700
+    channels: tuple[int, ...] = (24, 48, 96, 128, 128)
+    lifted_channels: int = 16
+    atlas_shape: tuple[int, ...] = (100, 128, 144)
+    map_weight: float = 2.0
+    pe_weight: float = 0.05
+    dense_every: int = 4
+    hu_window: tuple[float, ...] = DEFAULT_HU_WINDOW
+    steps: int = 1500
     weight_decay: float = 3e-2
 
 
 def run(config: Config, out: Path, resume: bool) -> None:
     """Trains and saves ``out``/xray_encoder."""
-    data = LatentDataset(Path(config.latents), Path(config.latents), variants=config.film_variants)
+    data = LatentDataset(Path(config.latents), Path(config.latents), augmented=True)
     latents = data[(0, 0)]["latents"]
-    encoder = XrayEncoder(config.channels, tuple(latents.shape[1:]), config.lifted_channels)
-    stage = XrayEncoderStage(encoder, config.pe_weight, read_channel_weights(Path(config.latents)))
+    encoder = XrayEncoder(
+        config.channels,
+        tuple(latents.shape[1:]),
+        config.lifted_channels,
+        latent_channels=latents.shape[0],
+        atlas_shape=config.atlas_shape or None,
+        atlas_fold=DEFAULT_GRID[1] // latents.shape[2],
+    )
+    if encoder.atlas is not None:
+        give_atlas(encoder.atlas, config, data)
+    weights = read_channel_weights(Path(config.latents))
+    stage = XrayEncoderStage(encoder, config.map_weight, config.pe_weight, weights, config.dense_every)
     train(stage, data, config, out, resume, Bar("X-ray encoder"))
     save_network(encoder, out / "xray_encoder")
+
+
+def give_atlas(atlas: DeformableAtlas, config: Config, data: LatentDataset) -> None:
+    """The atlas is the cohort's template; its mean map that of the training patients."""
+    if data.maps is None:
+        raise InputError(
+            f"An atlas needs {MAP_FILE} of every patient; {config.latents} has patients without.",
+            "Make the cohort with this version, or train with --set atlas_shape=[].",
+        )
+    hu = torch.from_numpy(resampled_hu(load_template(), config.atlas_shape))  # type: ignore[arg-type]
+    mean = torch.from_numpy(data.maps.astype(np.float32).mean(0))
+    atlas.set_atlas(normalise_hu(hu, config.hu_window), mean)
 
 
 if __name__ == "__main__":

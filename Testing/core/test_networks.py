@@ -102,16 +102,21 @@ def test_the_papers_classifier_has_its_parameters() -> None:
     assert count == 11_309_505
 
 
-def test_the_classifiers_gradcam_layer_exists() -> None:
-    assert PEClassifier.gradcam_layer in dict(PEClassifier(init_features=8).named_modules())
+@pytest.mark.parametrize("clot_head", [True, False])
+def test_the_classifiers_gradcam_layer_exists(clot_head: bool) -> None:
+    classifier = PEClassifier(init_features=8, clot_head=clot_head)
+    assert classifier.gradcam_layer in dict(classifier.named_modules())
 
 
-def test_a_residual_denoiser_diffuses_what_the_film_does_not_fix() -> None:
-    module = SpatialDenoiser(2, 3, 16, channels=(8,), condition_dim=16, residual_std=(0.5, 2.0))
-    lifted, latents = torch.randn(1, 3, 4, 4, 4), torch.randn(1, 2, 4, 4, 4)
-    diffused = module.to_diffused(latents, lifted)
-    assert torch.allclose(diffused[:, 0], (latents[:, 0] - lifted[:, 0]) / 0.5)
-    assert torch.allclose(diffused[:, 1], (latents[:, 1] - lifted[:, 1]) / 2.0)
-    assert torch.allclose(module.to_latents(diffused, lifted), latents, atol=1e-6)
-    plain = SpatialDenoiser(2, 3, 16, channels=(8,), condition_dim=16)
-    assert torch.equal(plain.to_diffused(latents, lifted), latents)
+def test_a_clot_seen_anywhere_raises_the_logit_of_embolism() -> None:
+    torch.manual_seed(0)
+    classifier = PEClassifier(2, 8, 4, (1, 1), 0.0, clot_head=True).eval()
+    assert classifier.clot_map is not None
+    latents = torch.randn(1, 2, 16, 16, 16)
+    logit, clots = classifier.read(latents)
+    assert clots is not None
+    assert clots.shape == (1, 8, 8, 8)
+    with torch.no_grad():
+        classifier.clot_map.bias += 4.0
+    raised, _ = classifier.read(latents)
+    assert torch.allclose(raised - logit, torch.tensor(2.0), atol=1e-4)

@@ -59,8 +59,9 @@ def write_tiny_pipeline(folder: Path) -> Path:
 
     torch.manual_seed(0)
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
-    denoiser = SpatialDenoiser(2, 8, 16, channels=(8, 16), condition_dim=16)
+    denoiser = SpatialDenoiser(2, 10, 16, (8, 16), 16, residual_std=(1.0, 1.0), map_std=(0.05, 0.05, 0.05))
     torch.nn.init.normal_(denoiser.leave.weight, std=0.05)  # its zeros would make every sample plain noise
+    encoder = XrayEncoder((8, 8, 16), (32, 32, 32), 8, 16, 2, (8, 16, 16), 2, 2, 8)
     pipeline = XRay2CTPAPipeline(
         autoencoder=AutoencoderKL(
             in_channels=1,
@@ -73,7 +74,7 @@ def write_tiny_pipeline(folder: Path) -> Path:
         ),
         denoiser=denoiser,
         scheduler=DDPMScheduler(prediction_type="v_prediction"),
-        xray_encoder=XrayEncoder((8, 8, 16), (32, 32, 32), 8, 16),
+        xray_encoder=encoder,
         pe_classifier=PEClassifier(2, 8, 4, (1, 1, 1), 0.0),
         lung_locator=LungLocator((4, 8, 8), 32),
     )

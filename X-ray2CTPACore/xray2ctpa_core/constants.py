@@ -18,6 +18,8 @@ FRAME_MARGIN = 1.18
 DEPTH_FRACTION = 0.88
 #: Default output grid, (D, H, W) = (inferior-superior, antero-posterior, right-left).
 DEFAULT_GRID = (64, 128, 128)
+#: (D, H, W) of the maps from the frame into the cohort's template: anatomy deforms smoothly.
+MAP_GRID = (32, 32, 32)
 #: Pixels along a side of the radiograph's frame that the networks read.
 FRAME_PIXELS = 256
 

@@ -23,7 +23,8 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.volumes import write_volume
 
 CTPA_FILE, ORGANS_FILE, CLOTS_FILE = "ctpa.nii.gz", "organs.nii.gz", "clots.nii.gz"
-FILM_FILE, RECORD_FILE, COHORT_FILE = "cxr.png", "patient.json", "cohort.json"
+FILM_FILE, MAP_FILE = "cxr.png", "template-map.npy"
+RECORD_FILE, COHORT_FILE = "patient.json", "cohort.json"
 
 
 @dataclass(frozen=True)
@@ -185,5 +186,6 @@ def save_patient(patient: Patient, folder: Path) -> None:
     write_volume(patient.clots, folder / CLOTS_FILE, np.uint8)
     film = (patient.radiograph.pixels * 65535).round().astype(np.uint16)
     Image.fromarray(film).save(folder / FILM_FILE)
+    np.save(folder / MAP_FILE, patient.template_map)
     text = json.dumps(patient.record, indent=2) + "\n"
     (folder / RECORD_FILE).write_text(text, encoding="utf-8")

@@ -29,6 +29,7 @@ from xray2ctpa_core.constants import (
     DETECTOR_TO_CENTRE_MM,
     FRAME_MARGIN,
     FRAME_PIXELS,
+    MAP_GRID,
     SOURCE_TO_DETECTOR_MM,
 )
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume, axial_affine
@@ -56,6 +57,9 @@ class Patient:
         clots: Volume, uint8, 1 in clots, same grid.
         radiograph: the film, wider than the frame.
         frame: the film's square that corresponds to the volume.
+        template_map: (3, *MAP_GRID) float16, the template point of each point of the frame, in the
+            template's grid_sample coordinates (x, y, z) in [-1, 1]; the map's corners are the centres of the
+            volume's corner voxels.
         record: every parameter, JSON-ready: pe, signs, sign_probability, anatomy, ...
     """
 
@@ -64,6 +68,7 @@ class Patient:
     clots: Volume
     radiograph: Radiograph
     frame: FrontalFrame
+    template_map: np.ndarray
     record: dict[str, Any]
 
 
@@ -106,6 +111,7 @@ def make_patient(template: Template, seed: int, number: int) -> Patient:
         clots=volume.with_array((shares > 0.3).astype(np.uint8)),
         radiograph=radiograph,
         frame=view.frame,
+        template_map=view.template_map(deformation),
         record=record,
     )
 
@@ -151,6 +157,15 @@ class _View:
     def points(self, deformation: Deformation) -> torch.Tensor:
         """Template points of the rendering grid."""
         return deformation.template_points(*self._axes())
+
+    def template_map(self, deformation: Deformation) -> np.ndarray:
+        """(3, *MAP_GRID) float16, see Patient."""
+        extents = np.array([1.0, DEPTH_FRACTION, 1.0]) * self.side
+        axes = [
+            c + np.linspace(-0.5, 0.5, n) * e * (1 - 1 / voxels)
+            for c, e, n, voxels in zip(self.centre, extents, MAP_GRID, DEFAULT_GRID, strict=True)
+        ]
+        return deformation.template_points(*axes)[0].permute(3, 0, 1, 2).numpy().astype(np.float16)
 
     def inside(self, values: torch.Tensor) -> torch.Tensor:
         """The frame's part of values on the rendering grid."""

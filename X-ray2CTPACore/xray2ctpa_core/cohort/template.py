@@ -13,7 +13,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
+import torch
 from scipy import ndimage
+from torch.nn import functional
 
 from xray2ctpa_core.cohort import labels
 from xray2ctpa_core.constants import AIR_HU
@@ -76,6 +78,14 @@ class Template:
         lobe = np.where(_lungs(self.organs), self.organs, 0)
         distance, nearest = ndimage.distance_transform_edt(lobe == 0, self.spacing, return_indices=True)
         return np.where(distance <= 12.0, lobe[tuple(nearest)], 0).astype(np.uint8)
+
+
+def resampled_hu(template: Template, shape: tuple[int, int, int]) -> np.ndarray:
+    """(D, H, W) float32 HU of the template on a coarser grid whose corner voxels are the template's."""
+    ratios = [n / m for n, m in zip(template.hu.shape, shape, strict=True)]
+    smooth = ndimage.gaussian_filter(template.hu, [max(0.0, ratio - 1) / 2 for ratio in ratios])
+    tensor = torch.from_numpy(smooth)[None, None]
+    return functional.interpolate(tensor, size=shape, mode="trilinear", align_corners=True)[0, 0].numpy()
 
 
 def _lungs(organs: np.ndarray) -> np.ndarray:

@@ -5,16 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
-from scipy import ndimage
+from torch.nn import functional
 from torch.utils.data import Dataset
 
-from xray2ctpa_core.cohort.build import FILM_FILE, read_record
-from xray2ctpa_core.datasets.fields import smooth_field
-from xray2ctpa_core.datasets.film_appearance import furnish
+from xray2ctpa_core.cohort.build import CLOTS_FILE, MAP_FILE, read_record
+from xray2ctpa_core.cohort.signs import SIGNS
+from xray2ctpa_core.datasets.virtual_films import FILMS_FILE
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.preprocessing.frame import frame_image
-from xray2ctpa_core.volume import FrontalFrame
+from xray2ctpa_core.io.volumes import read_volume
 
 LATENTS_FILE, STATISTICS_FILE, INDEX_FILE = "latents.npy", "statistics.json", "index.json"
 
@@ -35,42 +33,26 @@ def read_channel_weights(folder: Path) -> torch.Tensor:
     return (gains / gains.mean()).reshape(1, -1, 1, 1, 1)
 
 
-def read_film(folder: Path) -> tuple[np.ndarray, FrontalFrame]:
-    """A virtual patient's film (H, W) float32 in [0, 1] and its frame."""
-    with Image.open(folder / FILM_FILE) as image:
-        pixels = np.asarray(image).astype(np.float32) / 65535
-    return pixels, FrontalFrame(**read_record(folder)["frame"])
-
-
-def augment_film(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Changes a film's look, never its geometry: local contrast, blur, shading, noise, devices, letters.
-
-    Grey curves need no augmentation: `frame_image` keeps ranks alone.
-    """
-    side = pixels.shape[0]
-    film: np.ndarray = pixels.astype(np.float32)
-    if rng.random() < 0.5:
-        film = ndimage.gaussian_filter(film, rng.uniform(0.2, 1.4))
-    if rng.random() < 0.6:
-        reach = side * rng.uniform(0.02, 0.15)
-        film = film + rng.uniform(-0.4, 1.5) * (film - ndimage.gaussian_filter(film, reach))
-    film = film + rng.exponential(0.05) * smooth_field(film.shape, 3, rng)
-    film = film + rng.exponential(0.01) * rng.normal(size=film.shape)
-    low, high = film.min(), film.max()
-    return furnish(((film - low) / max(high - low, 1e-6)).astype(np.float32), rng)
+def read_clots(folder: Path, grid: tuple[int, ...]) -> torch.Tensor:
+    """(D, H, W) uint8 on the latent grid: whether any voxel of the cell is clot."""
+    mask = torch.from_numpy(read_volume(folder / CLOTS_FILE).array.astype(np.float32))
+    return functional.adaptive_max_pool3d(mask[None], tuple(grid))[0].to(torch.uint8)
 
 
 class LatentDataset(Dataset[dict[str, torch.Tensor]]):
-    """Items: {"latents": (C, D, H, W) standardised, "image": (1, P, P) in [0, 1], "label": ()}.
+    """Items: "latents" (C, D, H, W) standardised, "image" (1, P, P) in [0, 1], "label" (), "signs" (S,);
+    where every patient has one, "template_map" (3, *MAP_GRID); on request "clots" (D, H, W), 1 where a
+    latent cell holds clot.
 
     Args:
         folder: what Training/encode_latents.py wrote for one cohort.
         statistics: folder whose statistics standardise (the training cohort's).
-        variants: augmented films of each patient, made when first asked for and kept; the seed in the
-            item's key chooses one. 0 gives the film as it is.
+        augmented: whether "image" is one of the patient's augmented films, chosen by the seed in the item's
+            key, or the film as it is.
+        clots: whether items hold the clots.
     """
 
-    def __init__(self, folder: Path, statistics: Path, variants: int) -> None:
+    def __init__(self, folder: Path, statistics: Path, augmented: bool, clots: bool = False) -> None:
         folder = Path(folder)
         if not (folder / INDEX_FILE).is_file():
             raise InputError(
@@ -79,10 +61,15 @@ class LatentDataset(Dataset[dict[str, torch.Tensor]]):
         self.patients = [Path(p) for p in json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))]
         self._latents = np.load(folder / LATENTS_FILE, mmap_mode="r")
         self._mean, self._std = read_statistics(statistics)
-        self._films = [read_film(patient) for patient in self.patients]
-        self.labels = [float(read_record(patient)["pe"]) for patient in self.patients]
-        self._variants = variants
-        self._images: dict[tuple[int, int], torch.Tensor] = {}
+        self._films = np.load(folder / FILMS_FILE, mmap_mode="r")
+        records = [read_record(patient) for patient in self.patients]
+        self.labels = [float(record["pe"]) for record in records]
+        self._signs = [[float(record["signs"][sign.name]) for sign in SIGNS] for record in records]
+        self.maps: np.ndarray | None = None
+        if all((patient / MAP_FILE).is_file() for patient in self.patients):
+            self.maps = np.stack([np.load(patient / MAP_FILE) for patient in self.patients])
+        self._clots = [read_clots(patient, self._latents.shape[2:]) for patient in self.patients if clots]
+        self._augmented = augmented
 
     def __len__(self) -> int:
         return len(self.patients)
@@ -90,17 +77,15 @@ class LatentDataset(Dataset[dict[str, torch.Tensor]]):
     def __getitem__(self, item: tuple[int, int]) -> dict[str, torch.Tensor]:
         case, seed = item
         latents = torch.from_numpy(np.array(self._latents[case], dtype=np.float32))
-        return {
+        variant = 1 + seed % (self._films.shape[1] - 1) if self._augmented else 0
+        entry = {
             "latents": (latents - self._mean[0]) / self._std[0],
-            "image": self._image(case, seed % self._variants if self._variants else 0).float(),
+            "image": torch.from_numpy(np.array(self._films[case, variant], dtype=np.float32))[None],
             "label": torch.tensor(self.labels[case]),
+            "signs": torch.tensor(self._signs[case]),
         }
-
-    def _image(self, case: int, variant: int) -> torch.Tensor:
-        """(1, P, P) float16 frame of one of the patient's films."""
-        if (case, variant) not in self._images:
-            pixels, frame = self._films[case]
-            if self._variants:
-                pixels = augment_film(pixels, np.random.default_rng([case, variant]))
-            self._images[case, variant] = torch.from_numpy(frame_image(pixels, frame))[None].half()
-        return self._images[case, variant]
+        if self._clots:
+            entry["clots"] = self._clots[case].float()
+        if self.maps is not None:
+            entry["template_map"] = torch.from_numpy(self.maps[case]).float()
+        return entry

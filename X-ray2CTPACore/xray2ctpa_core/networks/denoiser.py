@@ -66,9 +66,10 @@ class SpatialDenoiser(ModelMixin, ConfigMixin):
         channels: widths of the levels, multiples of 8; each level halves all axes.
         condition_dim: width of the time and embedding condition.
         residual_std: per channel, standard deviation of the latents about the X-ray encoder's expectation.
-            Then what is diffused is that residual, scaled to 1 (Mardani et al., CorrDiff, 2023, section 2):
-            the film fixes most of a latent, and noise is spent on the rest alone. None: the latents
+            Then what is diffused is that residual, scaled to 1 (diffusion.residual). None: the latents
             themselves are diffused.
+        map_std: per axis (x, y, z), standard deviation of the map into the encoder's atlas about its
+            expectation; the changes of the map are then diffused too, as further channels.
     """
 
     @register_to_config
@@ -79,15 +80,19 @@ class SpatialDenoiser(ModelMixin, ConfigMixin):
         embedding_dim: int = 512,
         channels: tuple[int, ...] = (96, 128, 160),
         condition_dim: int = 256,
-        residual_std: tuple[float, ...] | None = None,  # noqa: ARG002 - kept in the configuration
+        residual_std: tuple[float, ...] | None = None,
+        map_std: tuple[float, ...] | None = None,
     ) -> None:
         super().__init__()
         if any(c % 8 for c in channels):
             raise ValueError(f"channels must be multiples of 8, got {channels}.")
+        if map_std is not None and residual_std is None:
+            raise ValueError("map_std needs residual_std beside it.")
+        diffused = latent_channels + len(map_std or ())
         self.time_proj = Timesteps(64, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(64, condition_dim)
         self.embedding = nn.Linear(embedding_dim, condition_dim)
-        self.enter = nn.Conv3d(latent_channels + spatial_channels, channels[0], PATCH, PATCH)
+        self.enter = nn.Conv3d(diffused + spatial_channels, channels[0], PATCH, PATCH)
         self.first = _Residual(channels[0], channels[0], condition_dim)
         pairs = list(itertools.pairwise(channels))
         self.down = nn.ModuleList(nn.Conv3d(a, b, 2, 2) for a, b in pairs)
@@ -98,24 +103,14 @@ class SpatialDenoiser(ModelMixin, ConfigMixin):
         self.up_blocks = nn.ModuleList(_Residual(2 * a, a, condition_dim) for a, _ in reversed(pairs))
         self.last = _Residual(channels[0], channels[0], condition_dim)
         self.leave_norm = nn.GroupNorm(8, channels[0])
-        self.leave = nn.ConvTranspose3d(channels[0], latent_channels, PATCH, PATCH)
+        self.leave = nn.ConvTranspose3d(channels[0], diffused, PATCH, PATCH)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
-    def to_diffused(self, latents: torch.Tensor, lifted: torch.Tensor) -> torch.Tensor:
-        """Standardised latents (B, C, D, H, W) -> what is diffused, given the encoder's lifted features."""
-        if self.config["residual_std"] is None:
-            return latents
-        return (latents - lifted[:, : latents.shape[1]]) / self._residual_std(latents)
-
-    def to_latents(self, diffused: torch.Tensor, lifted: torch.Tensor) -> torch.Tensor:
-        """The inverse of `to_diffused`."""
-        if self.config["residual_std"] is None:
-            return diffused
-        return lifted[:, : diffused.shape[1]] + self._residual_std(diffused) * diffused
-
-    def _residual_std(self, like: torch.Tensor) -> torch.Tensor:
-        return torch.tensor(self.config["residual_std"]).to(like).reshape(1, -1, 1, 1, 1)
+    @property
+    def diffused_channels(self) -> int:
+        """Channels of what is diffused."""
+        return self.config["latent_channels"] + len(self.config["map_std"] or ())
 
     def forward(
         self,
@@ -125,13 +120,13 @@ class SpatialDenoiser(ModelMixin, ConfigMixin):
         spatial_conditioning: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Args:
-            sample: (B, C, D, H, W) noisy latents.
+            sample: (B, diffused_channels, D, H, W), noisy.
             timestep: (B,) in [0, num_train_timesteps).
             conditioning: (B, embedding_dim).
             spatial_conditioning: (B, spatial_channels, D, H, W); needed unless spatial_channels is 0.
 
         Returns:
-            (B, C, D, H, W).
+            As ``sample``.
         """
         x = sample
         if self.config["spatial_channels"]:

@@ -9,7 +9,12 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn import functional
 
+from xray2ctpa_core.constants import MAP_GRID
+from xray2ctpa_core.networks.atlas import DeformableAtlas
 from xray2ctpa_core.networks.rays import RayLift
+
+#: Change of a map, in units of half the atlas, that the map's head calls 1.
+MAP_UNIT = 0.1
 
 
 @dataclass(frozen=True)
@@ -18,14 +23,21 @@ class XrayFeatures:
 
     Attributes:
         embedding: (B, embedding_dim), for `global` conditioning.
-        lifted: (B, lifted_channels, D, H, W) on the latent grid, for `spatial` conditioning; the first
-            latent_channels of them are trained to be the expected latents given the radiograph.
+        lifted: (B, lifted_channels, D, H, W) on the latent grid.
         pe_logit: (B,), PE from the radiograph alone.
+        template_map: (B, 3, *MAP_GRID) float32, the expected map into the atlas (networks.atlas); None
+            without an atlas.
     """
 
     embedding: torch.Tensor
     lifted: torch.Tensor
     pe_logit: torch.Tensor
+    template_map: torch.Tensor | None = None
+
+    def first(self, cases: int) -> "XrayFeatures":
+        """The features of the first ``cases`` of the batch."""
+        where = None if self.template_map is None else self.template_map[:cases]
+        return XrayFeatures(self.embedding[:cases], self.lifted[:cases], self.pe_logit[:cases], where)
 
 
 class _Residual(nn.Module):
@@ -50,13 +62,18 @@ class XrayEncoder(ModelMixin, ConfigMixin):
     """U-shaped 2D network whose output map holds, for every ray, features of all depths along it.
 
     The step from one map to depths is XctDiff's progressive encoder (section 3.2, its 2D-to-3D reshape);
-    lifting the depths along diverging rays instead of parallel columns is ours.
+    lifting the depths along diverging rays instead of parallel columns is ours, and so is the atlas.
 
     Args:
         channels: widths at 1/2, 1/4, 1/8, 1/16 and 1/32 of the frame, multiples of 8.
         latent_grid: (D, H, W) of the latents; D and W must divide the frame at 1/4 resolution evenly.
         lifted_channels: feature channels on the latent grid.
         embedding_dim: length of the global embedding.
+        latent_channels: C of the latents.
+        atlas_shape: (D, H, W) of a deformable atlas; None goes without.
+        atlas_features: learned channels of the atlas.
+        atlas_fold: voxels of a slice along the edge of a latent cell.
+        appearance_channels: width of the network from warped atlas and lifted features to latents.
     """
 
     @register_to_config
@@ -66,6 +83,11 @@ class XrayEncoder(ModelMixin, ConfigMixin):
         latent_grid: tuple[int, ...] = (64, 32, 32),
         lifted_channels: int = 8,
         embedding_dim: int = 512,
+        latent_channels: int = 4,
+        atlas_shape: tuple[int, ...] | None = None,
+        atlas_features: int = 8,
+        atlas_fold: int = 4,
+        appearance_channels: int = 24,
     ) -> None:
         super().__init__()
         if any(c % 8 for c in channels) or len(channels) < 3:
@@ -82,6 +104,30 @@ class XrayEncoder(ModelMixin, ConfigMixin):
         self.lift = RayLift(depth_planes)
         self.embed = nn.Linear(channels[-1], embedding_dim)
         self.pe_head = nn.Linear(embedding_dim, 1)
+        self.atlas: DeformableAtlas | None = None
+        if lifted_channels < latent_channels:
+            raise ValueError(f"lifted_channels must be at least {latent_channels}, got {lifted_channels}.")
+        if atlas_shape is not None:
+            self.atlas = DeformableAtlas(atlas_shape, latent_grid, atlas_fold, atlas_features)
+            self.map_head = nn.Sequential(
+                nn.Conv3d(lifted_channels, 32, 3, 1, 1), nn.SiLU(), nn.Conv3d(32, 3, 3, 1, 1)
+            )
+            nn.init.zeros_(self.map_head[2].weight)  # type: ignore[arg-type]
+            nn.init.zeros_(self.map_head[2].bias)  # type: ignore[arg-type]
+            width = appearance_channels
+            self.appearance = nn.Sequential(
+                nn.Conv3d(self.atlas.channels + lifted_channels, width, 1),
+                nn.SiLU(),
+                nn.Conv3d(width, width, 3, 1, 1),
+                nn.SiLU(),
+                nn.Conv3d(width, latent_channels, 1),
+            )
+            self.atlas_to_latents = nn.Conv3d(self.atlas.channels, latent_channels, 1)
+
+    @property
+    def spatial_channels(self) -> int:
+        """Channels of `spatial_conditioning`."""
+        return self.config["lifted_channels"] + (self.config["latent_channels"] if self.atlas else 0)
 
     def forward(self, image: torch.Tensor) -> XrayFeatures:
         """Args: image: (B, 1, P, P) in [0, 1], from preprocessing.frame.frame_image."""
@@ -99,4 +145,29 @@ class XrayEncoder(ModelMixin, ConfigMixin):
             x = block(torch.cat([skip, x], 1))
         x = functional.adaptive_avg_pool2d(self.to_depths(x), (depth, width))
         maps = self.depth_head(x).unflatten(1, (self.config["lifted_channels"], -1))
-        return XrayFeatures(embedding, self.lift(maps), self.pe_head(embedding).squeeze(1))
+        lifted, template_map = self.lift(maps), None
+        if self.atlas is not None:
+            change = self.map_head(functional.adaptive_avg_pool3d(lifted, MAP_GRID))
+            template_map = self.atlas.mean_map.float() + MAP_UNIT * change.float()
+        return XrayFeatures(embedding, lifted, self.pe_head(embedding).squeeze(1), template_map)
+
+    def expected_latents(
+        self, features: XrayFeatures, template_map: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(B, latent_channels, D, H, W): the expected latents given the radiograph.
+
+        Args:
+            features: of the radiographs.
+            template_map: the map into the atlas, where it is known better than ``features`` have it.
+        """
+        if self.atlas is None:
+            return features.lifted[:, : self.config["latent_channels"]]
+        where = features.template_map if template_map is None else template_map
+        warped = self.atlas(where).to(features.lifted.dtype)
+        return self.atlas_to_latents(warped) + self.appearance(torch.cat([warped, features.lifted], 1))
+
+    def spatial_conditioning(self, features: XrayFeatures) -> torch.Tensor:
+        """(B, spatial_channels, D, H, W): what a `spatial` denoiser is given of the radiographs."""
+        if self.atlas is None:
+            return features.lifted
+        return torch.cat([self.expected_latents(features), features.lifted], 1)

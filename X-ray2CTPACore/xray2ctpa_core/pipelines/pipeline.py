@@ -11,6 +11,7 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline
 
 from xray2ctpa_core import constants
+from xray2ctpa_core.diffusion.residual import to_latents
 from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
 from xray2ctpa_core.diffusion.schedulers import make_scheduler
 from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError
@@ -260,16 +261,16 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         """(1, 1, P, P) frame image -> (K, C, D, h, w) standardised latents, one sample at a time."""
         steps = num_inference_steps or self.bundle.sampling.steps
         features = self.features(image)
-        lifted = features.lifted.float()
-        shape = (self.denoiser.config["latent_channels"], *self.xray_encoder.config["latent_grid"])
+        spatial = self.xray_encoder.spatial_conditioning(features)
+        shape = (self.denoiser.diffused_channels, *self.xray_encoder.config["latent_grid"])
 
         def model(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
             dtype = self.denoiser.dtype
-            return self.denoiser(sample.to(dtype), timestep, features.embedding, features.lifted).float()
+            return self.denoiser(sample.to(dtype), timestep, features.embedding, spatial).float()
 
         def on_step_end(step: int, timestep: Any, latents: torch.Tensor, estimate: torch.Tensor) -> None:
             if callback_on_step_end is not None:
-                estimate = self.denoiser.to_latents(estimate, lifted)
+                estimate = to_latents(self.denoiser, self.xray_encoder, features, estimate)
                 callback_on_step_end(self, step, timestep, {"latents": latents, "estimate": estimate})
 
         kept = []
@@ -277,7 +278,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             noise, generator = initial_noise(shape, seed, number, self.device)
             noise = self.bundle.sampling.temperature * noise
             diffused = sample_latents(model, self.scheduler, noise, steps, generator, on_step_end)
-            kept.append(self.denoiser.to_latents(diffused, lifted))
+            kept.append(to_latents(self.denoiser, self.xray_encoder, features, diffused))
         return torch.cat(kept)
 
     @torch.no_grad()

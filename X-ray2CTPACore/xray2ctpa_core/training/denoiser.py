@@ -4,6 +4,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import nn
 
+from xray2ctpa_core.diffusion.residual import to_diffused
 from xray2ctpa_core.networks.denoiser import SpatialDenoiser
 from xray2ctpa_core.networks.xray_encoder import XrayEncoder
 
@@ -16,9 +17,9 @@ class DenoiserStage:
         denoiser: the module.
         encoder: gives the embedding and the lifted features.
         scheduler: noise schedule.
-        feature_noise: standard deviation of the noise added to lifted features, so that the denoiser does
-            not trust them more than unseen radiographs deserve.
-        channel_weights: (1, C, 1, 1, 1) weight of each latent channel.
+        feature_noise: standard deviation of the noise added to the spatial conditioning, so that the
+            denoiser does not trust it more than unseen radiographs deserve.
+        channel_weights: (1, diffused_channels, 1, 1, 1) weight of each diffused channel.
     """
 
     def __init__(
@@ -44,14 +45,16 @@ class DenoiserStage:
         device, cases = latents.device, len(latents)
         with torch.no_grad():
             features = self._encoder.to(device)(batch["image"])
-        lifted = features.lifted.float()
-        latents = self._denoiser.to_diffused(latents, lifted)
-        lifted = lifted + self._feature_noise * torch.randn(lifted.shape, generator=generator, device=device)
+            spatial = self._encoder.spatial_conditioning(features).float()
+            latents = to_diffused(self._denoiser, self._encoder, features, latents, batch.get("template_map"))
+        spatial = spatial + self._feature_noise * torch.randn(
+            spatial.shape, generator=generator, device=device
+        )
         where = torch.sigmoid(torch.randn(cases, generator=generator, device=device) * 1.2)
         timesteps = (where * self._scheduler.config["num_train_timesteps"]).long()
         noise = torch.randn(latents.shape, generator=generator, device=device)
         noisy = self._scheduler.add_noise(latents, noise, timesteps)
         target = self._scheduler.get_velocity(latents, noise, timesteps)
-        predicted = module(noisy, timesteps, features.embedding.float(), lifted).float()
+        predicted = module(noisy, timesteps, features.embedding.float(), spatial).float()
         loss = (self._channel_weights.to(target) * (predicted - target) ** 2).mean()
         return loss, {}

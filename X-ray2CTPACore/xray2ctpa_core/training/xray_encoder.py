@@ -1,52 +1,72 @@
-"""Stage: the X-ray encoder, taught the expected latents given a radiograph, and PE."""
+"""Stage: the X-ray encoder, taught map and latents given a radiograph, PE and its signs."""
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from xray2ctpa_core.networks.xray_encoder import XrayEncoder, XrayFeatures
+from xray2ctpa_core.cohort.signs import SIGNS
+from xray2ctpa_core.networks.xray_encoder import MAP_UNIT, XrayEncoder, XrayFeatures
 
 #: Latents are averaged over cells of this size (D, H, W) for the embedding's own task.
 _COARSE = (8, 4, 4)
 
 
-class EncoderWithCoarseHead(nn.Module):
-    """The encoder, and a linear reading of coarse latents off its embedding (for training alone).
+class EncoderWithHeads(nn.Module):
+    """The encoder, with readings of coarse latents and of signs off its embedding, for training alone.
 
     Args:
         encoder: the module to train.
-        latent_channels: how many lifted channels are the expected latents.
+        dense_every: latents are expected for one case of so many.
     """
 
-    def __init__(self, encoder: XrayEncoder, latent_channels: int) -> None:
+    def __init__(self, encoder: XrayEncoder, dense_every: int) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.dense_every = encoder, dense_every
         grid = [n // c for n, c in zip(encoder.config["latent_grid"], _COARSE, strict=True)]
-        self.shape = (latent_channels, *grid)
-        self.head = nn.Linear(encoder.config["embedding_dim"], latent_channels * grid[0] * grid[1] * grid[2])
+        self.shape = (encoder.config["latent_channels"], *grid)
+        width = encoder.config["embedding_dim"]
+        self.coarse = nn.Linear(width, self.shape[0] * grid[0] * grid[1] * grid[2])
+        self.signs = nn.Linear(width, len(SIGNS))
 
-    def forward(self, image: torch.Tensor) -> tuple[XrayFeatures, torch.Tensor]:
-        """The features, and (B, C, D/8, H/4, W/4) coarse latents read off the embedding."""
+    def forward(
+        self, image: torch.Tensor, template_map: torch.Tensor | None
+    ) -> tuple[XrayFeatures, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The features; the latents expected, (b, C, D, H, W) of the first cases, under the given map where
+        there is one; coarse latents (B, C, D/8, H/4, W/4) and the signs' logits (B, S) off the embedding."""
         features = self.encoder(image)
-        return features, self.head(features.embedding).unflatten(1, self.shape)
+        coarse = self.coarse(features.embedding).unflatten(1, self.shape)
+        cases = -(-len(image) // self.dense_every)
+        where = None if template_map is None else template_map[:cases]
+        expected = self.encoder.expected_latents(features.first(cases), where)
+        return features, expected, coarse, self.signs(features.embedding)
 
 
 class XrayEncoderStage:
-    """Squared errors, whose minimum is the expectation given the radiograph, and PE's cross-entropy.
+    """Squared errors, whose minimum is the expectation given the radiograph, and cross-entropies.
 
-    The lifted features learn the latents, the embedding learns the latents' coarse averages and PE.
+    The map is learned from the true maps, the latents under the true map: how things look is told apart from
+    where they lie. The embedding learns the latents' coarse averages, PE and its signs.
 
     Args:
         encoder: the module.
-        pe_weight: weight of the cross-entropy.
+        map_weight: weight of the map's squared error, in units of networks.xray_encoder.MAP_UNIT.
+        pe_weight: weight of the cross-entropies of PE and of its signs.
         channel_weights: (1, C, 1, 1, 1) weight of each latent channel.
+        dense_every: latents are learned on one case of so many in a batch: a volume teaches the small 3D
+            network much and costs as much as several films do the 2D one.
     """
 
-    def __init__(self, encoder: XrayEncoder, pe_weight: float, channel_weights: torch.Tensor) -> None:
-        self._latent_channels = channel_weights.shape[1]
-        self.module: nn.Module = EncoderWithCoarseHead(encoder, self._latent_channels)
+    def __init__(
+        self,
+        encoder: XrayEncoder,
+        map_weight: float,
+        pe_weight: float,
+        channel_weights: torch.Tensor,
+        dense_every: int = 1,
+    ) -> None:
+        self.module: nn.Module = EncoderWithHeads(encoder, dense_every)
         self._channel_weights = channel_weights
-        self._pe_weight = pe_weight
+        self._map_weight, self._pe_weight = map_weight, pe_weight
 
     def loss(
         self,
@@ -55,12 +75,18 @@ class XrayEncoderStage:
         generator: torch.Generator,  # noqa: ARG002 - part of Stage
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See Stage."""
-        latents = batch["latents"]
-        features, coarse = module(batch["image"])
+        latents, template_map = batch["latents"], batch.get("template_map")
+        features, expected, coarse, signs = module(batch["image"], template_map)
         weights = self._channel_weights.to(latents)
-        expected = features.lifted[:, : self._latent_channels].float()
-        mse = (weights * (expected - latents) ** 2).mean()
-        coarse_mse = (weights * (coarse.float() - functional.avg_pool3d(latents, _COARSE)) ** 2).mean()
-        pe = functional.binary_cross_entropy_with_logits(features.pe_logit.float(), batch["label"])
-        terms = {"mse": mse, "coarse_mse": coarse_mse, "pe": pe}
-        return mse + coarse_mse + self._pe_weight * pe, {name: term.detach() for name, term in terms.items()}
+        entropy = functional.binary_cross_entropy_with_logits
+        terms = {
+            "mse": (weights * (expected.float() - latents[: len(expected)]) ** 2).mean(),
+            "coarse_mse": (weights * (coarse.float() - functional.avg_pool3d(latents, _COARSE)) ** 2).mean(),
+            "pe": entropy(features.pe_logit.float(), batch["label"]),
+            "signs": entropy(signs.float(), batch["signs"]),
+        }
+        loss = terms["mse"] + terms["coarse_mse"] + self._pe_weight * (terms["pe"] + terms["signs"])
+        if features.template_map is not None and template_map is not None:
+            terms["map"] = ((features.template_map - template_map) / MAP_UNIT).square().mean()
+            loss = loss + self._map_weight * terms["map"]
+        return loss, {name: term.detach() for name, term in terms.items()}

@@ -1,0 +1,80 @@
+"""A deformable atlas: one thorax that a predicted map bends to the patient, on the latent grid.
+
+A small network trained on few patients cannot invent lung vessels; it can say where those of an atlas lie
+(conditional deformable templates: Dalca et al., NeurIPS 2019, section 3). The map is what a radiograph
+determines best, for it is smooth, and an atlas that is warped stays as sharp as it was.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from xray2ctpa_core.constants import MAP_GRID
+
+#: Cells along an edge of the atlas' learned features, which tell the places of the thorax apart.
+_FEATURE_CELLS = 16
+
+
+class DeformableAtlas(nn.Module):
+    """An atlas volume with learned features beside it, and the mean map into it.
+
+    Maps are (B, 3, *MAP_GRID): for every point of the patient's frame the atlas' point, in grid_sample
+    coordinates (x, y, z) in [-1, 1]; a map's corners are the centres of the volume's corner voxels.
+
+    Args:
+        shape: (D, H, W) voxels of the atlas.
+        latent_grid: (D, h, w) of the latents.
+        fold: voxels of a slice along the edge of a latent cell.
+        features: learned channels.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], latent_grid: tuple[int, ...], fold: int, features: int
+    ) -> None:
+        super().__init__()
+        self._grid = (latent_grid[0], latent_grid[1] * fold, latent_grid[2] * fold)
+        self._latent_grid, self._fold = tuple(latent_grid), fold
+        self.intensities: torch.Tensor
+        self.mean_map: torch.Tensor
+        self.register_buffer("intensities", torch.zeros(shape, dtype=torch.uint8))
+        self.register_buffer("mean_map", torch.zeros(3, *MAP_GRID))
+        self.features = nn.Parameter(0.1 * torch.randn(features, *(_FEATURE_CELLS,) * 3))
+
+    @property
+    def channels(self) -> int:
+        """Channels that `forward` gives."""
+        return self._fold**2 + len(self.features)
+
+    def set_atlas(self, normalised: torch.Tensor, mean_map: torch.Tensor) -> None:
+        """Takes an atlas volume with values in [-1, 1] (D, H, W) and the mean of the maps into it."""
+        self.intensities.copy_(((normalised + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
+        self.mean_map.copy_(mean_map)
+
+    def forward(self, template_map: torch.Tensor) -> torch.Tensor:
+        """(B, 3, *MAP_GRID) -> (B, channels, D, h, w): warped slices, folded, then warped features."""
+        batch = len(template_map)
+        with torch.no_grad():
+            fine = _resized(template_map.detach().float(), self._grid).permute(0, 2, 3, 4, 1)
+            coarse = _resized(template_map.detach().float(), self._latent_grid).permute(0, 2, 3, 4, 1)
+            atlas = self.intensities.float()[None, None].expand(batch, -1, -1, -1, -1) / 127.5 - 1
+            warped = functional.grid_sample(atlas, fine, padding_mode="border", align_corners=True)
+            folded = functional.pixel_unshuffle(warped[:, 0], self._fold)
+            folded = folded.unflatten(1, (self._grid[0], -1)).transpose(1, 2)
+        features = self.features.float()[None].expand(batch, -1, -1, -1, -1)
+        features = functional.grid_sample(features, coarse, padding_mode="border", align_corners=True)
+        return torch.cat([folded, features], 1).to(self.features.dtype)
+
+
+def to_map_grid(values: torch.Tensor) -> torch.Tensor:
+    """(B, 3, D, h, w) on the latent grid -> (B, 3, *MAP_GRID), smoothed over a few cells."""
+    values = functional.avg_pool3d(values, 3, 1, 1, count_include_pad=False)
+    return _resized(functional.avg_pool3d(values, 3, 1, 1, count_include_pad=False), MAP_GRID)
+
+
+def to_latent_grid(template_map: torch.Tensor, latent_grid: tuple[int, ...]) -> torch.Tensor:
+    """(B, 3, *MAP_GRID) -> (B, 3, D, h, w)."""
+    return _resized(template_map, latent_grid)
+
+
+def _resized(values: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    return functional.interpolate(values, size=tuple(size), mode="trilinear", align_corners=True)
