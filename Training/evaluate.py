@@ -21,17 +21,19 @@ from xray2ctpa_core.pipelines.model_card import headline_metrics, write_card
 
 @dataclass(frozen=True)
 class Config:
-    """bundles: the first gets the card, if ``card``; pairs: folders of real pairs; counts as in
-    EvaluationConfig."""
+    """bundles: the first gets the card, if ``card``; pairs: folders of real pairs; film_folders: of real
+    radiographs; counts as in EvaluationConfig."""
 
     cohort: str = "runs/default/cohort/test"
     train: str = "runs/default/cohort/train"
     bundles: tuple[str, ...] = ("runs/default/bundle",)
     pairs: tuple[str, ...] = ()
+    film_folders: tuple[str, ...] = ()
     images: int = 60
     multi: int = 20
     samples: int = 8
     auroc: int = 200
+    films: int = 20
     seed: int = 0
     card: bool = True
 
@@ -39,7 +41,12 @@ class Config:
 def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows in ``out`` are always kept
     """Writes evaluation.json and evaluation.md into ``out``, and the card and metrics of the first bundle."""
     counts = EvaluationConfig(
-        config.images, config.multi, config.samples, config.auroc, 0, config.seed, "test", "train"
+        config.images,
+        config.multi,
+        config.samples,
+        config.auroc,
+        config.films,
+        seed=config.seed,
     )
     bars: dict[str, Bar] = {}
 
@@ -48,7 +55,10 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows
 
     pipelines = load_pipelines(config.bundles, "auto")
     pairs = [Path(pair) for pair in config.pairs]
-    summary = evaluate(Path(config.cohort), Path(config.train), pipelines, counts, pairs, out, progress)
+    films = [Path(folder) for folder in config.film_folders]
+    summary = evaluate(
+        Path(config.cohort), Path(config.train), pipelines, counts, pairs, out, progress, films
+    )
     report = markdown(summary)
     write(out, summary, report)
     print(report)
@@ -60,10 +70,11 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows
 
 
 def command(config: Config) -> str:
-    """Prints the report again; real pairs are named by what they are, since they lie elsewhere for others."""
+    """Prints the report again; real images are named by what they are: they lie elsewhere for others."""
     words = ["xray2ctpa evaluate", config.cohort, "--train", config.train]
     words += [word for bundle in config.bundles for word in ("--bundle", bundle)]
     words += ["--pair PAIR"] * len(config.pairs)
+    words += ["--films FILMS"] * len(config.film_folders)
     for name in ("images", "multi", "samples", "auroc", "seed"):
         words += [f"--{name}", str(getattr(config, name))]
     return " ".join(words)

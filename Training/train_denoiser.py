@@ -29,7 +29,7 @@ class Config(LoopConfig):
     latents: str = "runs/default/latents/train"
     xray_encoder: str = "runs/default/xray-encoder/xray_encoder"
     conditioning: str = "spatial"
-    channels: tuple[int, ...] = (64, 96)
+    channels: tuple[int, ...] = (64, 80)
     condition_dim: int = 128
     feature_noise: float = 0.1
     map_weight: float = 1.0

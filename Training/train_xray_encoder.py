@@ -30,14 +30,16 @@ class Config(LoopConfig):
     XrayEncoderStage."""
 
     latents: str = "runs/default/latents/train"
-    channels: tuple[int, ...] = (24, 48, 96, 128, 128)
+    channels: tuple[int, ...] = (24, 48, 80, 96, 128)
     lifted_channels: int = 16
     atlas_shape: tuple[int, ...] = (100, 128, 144)
-    map_weight: float = 2.0
+    map_weight: float = 4.0
     pe_weight: float = 0.05
-    dense_every: int = 4
+    dense_every: int = 8
     hu_window: tuple[float, ...] = DEFAULT_HU_WINDOW
-    steps: int = 1500
+    steps: int = 2200
+    learning_rate: float = 2e-3
+    warmup: int = 100
     weight_decay: float = 3e-2
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from xray2ctpa_core.errors import NotFrontalCXRError
 from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.pipelines.bundle import (
     BundleInfo,
@@ -97,7 +98,9 @@ class ArithmeticPipeline:
         generator=None,
         output_samples=False,
     ):
-        assert output_samples
+        assert output_samples or frame is None
+        if radiograph.name.startswith("lateral"):
+            raise NotFrontalCXRError("Expected a frontal film.")
         assert num_inference_steps is None  # the bundle's own
         assert radiograph.pixels.max() <= 1
         assert frame is None or frame.side == 64.0
@@ -107,7 +110,9 @@ class ArithmeticPipeline:
         cam[2:8, 5:27, 19:29] = 1.0  # the left lower lobe
         affine = axial_affine(GRID, (300.0, 240.0, 300.0))
         return SimpleNamespace(
-            samples=(self.template + np.stack(noise)).astype(np.float32), gradcam=Volume(cam, affine)
+            samples=(self.template + np.stack(noise)).astype(np.float32),
+            gradcam=Volume(cam, affine),
+            consistency={"frontal_correlation": float(radiograph.pixels.mean())},
         )
 
     def sample_latents(self, image, num_samples, num_inference_steps, seed):

@@ -4,9 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluation_cohort import GRID, ArithmeticPipeline, bundle, write_patient
+from PIL import Image
 
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.pipelines.evaluation.baselines import INDEX_PIXELS, Baselines
+from xray2ctpa_core.pipelines.evaluation.films import evaluate_films
 from xray2ctpa_core.pipelines.evaluation.lobes import clot_lobe_share
 from xray2ctpa_core.pipelines.evaluation.pair import evaluate_pair
 from xray2ctpa_core.pipelines.evaluation.patients import CohortPatient, cohort_patients
@@ -241,3 +243,41 @@ def test_the_published_volume_of_the_real_pair_has_its_stated_numbers(real_data)
     published = evaluate_pair(folder, [])["volumes"][0]
     assert published["psnr"] == pytest.approx(18.5, abs=0.05)
     assert published["slice_ssim"] == pytest.approx(0.53, abs=0.005)
+
+
+@pytest.fixture
+def films(tmp_path) -> Path:
+    """Five frontal films in two folders, darker and darker, and a lateral one."""
+    ramp = np.tile(np.linspace(0, 255, 64), (64, 1))
+    for number in range(5):
+        folder = tmp_path / "films" / ("a" if number < 3 else "b")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((255 * (ramp / 255) ** (1 + number)).astype(np.uint8)).save(folder / f"{number}.png")
+    Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / "films" / "b" / "lateral.png")
+    return tmp_path / "films"
+
+
+def test_real_films_give_a_correlation_and_the_refused_ones_are_counted(films, pipeline):
+    found = evaluate_films(films, [("one", pipeline), ("two", pipeline)], count=20)
+    assert (found["folder"], found["films"]) == ("films", 6)
+    assert [e["accepted"] for e in found["bundles"]] == [5, 5]
+    area = found["bundles"][0]["film_correlation"]
+    means = [1 / (2 + number) for number in range(5)]  # of a ramp to that power
+    assert area["estimate"] == pytest.approx(np.mean(means), abs=0.02)
+    assert area["lower"] < area["estimate"] < area["upper"]
+
+
+def test_fewer_films_are_taken_evenly(films, pipeline):
+    evaluate_films(films, [("one", pipeline)], count=3)
+    assert len(pipeline.calls) == 2, "first, middle and the last, which is lateral"
+
+
+def test_the_report_names_the_real_films(cohorts, films, pipeline):
+    summary = evaluate(*cohorts, [pipeline], CONFIG, films=[films])
+    assert "## Real radiographs: films" in markdown(summary)
+    assert "5 of 6" in markdown(summary)
+
+
+def test_a_folder_without_films_is_refused(tmp_path, pipeline):
+    with pytest.raises(InputError, match="found none"):
+        evaluate_films(tmp_path, [("one", pipeline)], count=3)

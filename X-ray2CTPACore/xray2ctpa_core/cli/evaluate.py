@@ -47,6 +47,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "multi": (20, count, "how many of them are sampled several times"),
         "samples": (8, positive, "volumes averaged for those"),
         "auroc": (200, count, "patients of the PE classification"),
+        "film-count": (20, positive, "radiographs taken evenly from each --films"),
     }
     for name, (default, kind, text) in counts.items():
         parser.add_argument(
@@ -60,6 +61,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         default=[],
         metavar="DIR",
         help="a real pair: cxr.png, and ct.npz with ground_truth and published_generated",
+    )
+    parser.add_argument(
+        "--films",
+        dest="film_folders",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="real radiographs: does the volume's projection agree with the film? (see --film-count)",
     )
     parser.add_argument("--steps", type=positive, metavar="N", help="sampling steps (default: the bundle's)")
     parser.add_argument(
@@ -85,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
         multi=min(args.multi, args.images),
         samples=args.samples,
         auroc=args.auroc,
+        films=args.film_count,
         steps=args.steps or 0,
         seed=args.seed,
         split=args.split,
@@ -93,7 +104,14 @@ def run(args: argparse.Namespace) -> int:
     pipelines = load_pipelines(args.bundles or [DEFAULT_BUNDLE], args.device)
     with _Bars() as bars:
         summary = evaluate(
-            args.cohort, args.train or args.cohort, pipelines, config, args.pairs, args.out, bars.show
+            args.cohort,
+            args.train or args.cohort,
+            pipelines,
+            config,
+            args.pairs,
+            args.out,
+            bars.show,
+            args.film_folders,
         )
     report = markdown(summary)
     if args.out is not None:

@@ -13,6 +13,8 @@ from xray2ctpa_core.constants import MAP_GRID
 
 #: Cells along an edge of the atlas' learned features, which tell the places of the thorax apart.
 _FEATURE_CELLS = 16
+#: Atlas intensity (of 255) from which a point counts as body: 30 HU above air in the default window.
+_BODY_FROM = 4.0
 
 
 class DeformableAtlas(nn.Module):
@@ -49,6 +51,14 @@ class DeformableAtlas(nn.Module):
         """Takes an atlas volume with values in [-1, 1] (D, H, W) and the mean of the maps into it."""
         self.intensities.copy_(((normalised + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
         self.mean_map.copy_(mean_map)
+
+    @torch.no_grad()
+    def body(self, template_map: torch.Tensor) -> torch.Tensor:
+        """(B, 3, *MAP_GRID) -> (B, 1, *MAP_GRID): 1 where the map leads into the body, 0 in the air."""
+        atlas = self.intensities.float()[None, None].expand(len(template_map), -1, -1, -1, -1)
+        points = template_map.float().permute(0, 2, 3, 4, 1)
+        values = functional.grid_sample(atlas, points, padding_mode="border", align_corners=True)
+        return (values >= _BODY_FROM).float()
 
     def forward(self, template_map: torch.Tensor) -> torch.Tensor:
         """(B, 3, *MAP_GRID) -> (B, channels, D, h, w): warped slices, folded, then warped features."""

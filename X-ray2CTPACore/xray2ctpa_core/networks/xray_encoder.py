@@ -15,6 +15,8 @@ from xray2ctpa_core.networks.rays import RayLift
 
 #: Change of a map, in units of half the atlas, that the map's head calls 1.
 MAP_UNIT = 0.1
+#: The coarse change of a map: channels and cells it is read off, width of its network, points along an edge.
+_COARSE_MAP_CHANNELS, _COARSE_MAP_CELLS, _COARSE_MAP_WIDTH, _COARSE_MAP_POINTS = 24, 8, 128, 6
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,17 @@ class XrayEncoder(ModelMixin, ConfigMixin):
             raise ValueError(f"lifted_channels must be at least {latent_channels}, got {lifted_channels}.")
         if atlas_shape is not None:
             self.atlas = DeformableAtlas(atlas_shape, latent_grid, atlas_fold, atlas_features)
-            self.map_head = nn.Sequential(
-                nn.Conv3d(lifted_channels, 32, 3, 1, 1), nn.SiLU(), nn.Conv3d(32, 3, 3, 1, 1)
+            self.coarse_map = nn.Sequential(
+                nn.GroupNorm(8, channels[-1]),
+                nn.Conv2d(channels[-1], _COARSE_MAP_CHANNELS, 1),
+                nn.SiLU(),
+                nn.AdaptiveAvgPool2d(_COARSE_MAP_CELLS),
+                nn.Flatten(),
+                nn.Linear(_COARSE_MAP_CHANNELS * _COARSE_MAP_CELLS**2, _COARSE_MAP_WIDTH),
+                nn.SiLU(),
+                nn.Linear(_COARSE_MAP_WIDTH, 3 * _COARSE_MAP_POINTS**3),
             )
-            nn.init.zeros_(self.map_head[2].weight)  # type: ignore[arg-type]
-            nn.init.zeros_(self.map_head[2].bias)  # type: ignore[arg-type]
+            self.fine_map = nn.Conv2d(192, 3 * MAP_GRID[1], 1)
             width = appearance_channels
             self.appearance = nn.Sequential(
                 nn.Conv3d(self.atlas.channels + lifted_channels, width, 1),
@@ -137,19 +145,32 @@ class XrayEncoder(ModelMixin, ConfigMixin):
         for block in self.down:
             x = block(x)
             skips.append(x)
-        embedding = self.embed(functional.silu(skips[-1].mean((2, 3))))
-        x = skips.pop()
+        x = deepest = skips.pop()
+        embedding = self.embed(functional.silu(deepest.mean((2, 3))))
         for block in self.up:
             skip = skips.pop()
             x = functional.interpolate(x, size=skip.shape[-2:], mode="nearest")
             x = block(torch.cat([skip, x], 1))
         x = functional.adaptive_avg_pool2d(self.to_depths(x), (depth, width))
         maps = self.depth_head(x).unflatten(1, (self.config["lifted_channels"], -1))
-        lifted, template_map = self.lift(maps), None
-        if self.atlas is not None:
-            change = self.map_head(functional.adaptive_avg_pool3d(lifted, MAP_GRID))
-            template_map = self.atlas.mean_map.float() + MAP_UNIT * change.float()
-        return XrayFeatures(embedding, lifted, self.pe_head(embedding).squeeze(1), template_map)
+        return XrayFeatures(
+            embedding,
+            self.lift(maps),
+            self.pe_head(embedding).squeeze(1),
+            None if self.atlas is None else self._template_map(self.atlas, deepest, x),
+        )
+
+    def _template_map(
+        self, atlas: DeformableAtlas, deepest: torch.Tensor, depths: torch.Tensor
+    ) -> torch.Tensor:
+        """(B, 3, *MAP_GRID) float32: the mean map, a coarse change of it read off the whole film, and a fine
+        one read off each place of the film."""
+        points = _COARSE_MAP_POINTS
+        coarse = self.coarse_map(deepest).float().unflatten(1, (3, points, points, points))
+        coarse = functional.interpolate(coarse, size=MAP_GRID, mode="trilinear", align_corners=True)
+        rows = functional.adaptive_avg_pool2d(depths, (MAP_GRID[0], MAP_GRID[2]))
+        fine = self.fine_map(rows).float().flip(2).unflatten(1, (3, MAP_GRID[1])).transpose(2, 3)
+        return atlas.mean_map.float() + MAP_UNIT * (coarse + fine)
 
     def expected_latents(
         self, features: XrayFeatures, template_map: torch.Tensor | None = None

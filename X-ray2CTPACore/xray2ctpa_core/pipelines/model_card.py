@@ -48,7 +48,8 @@ score for pulmonary embolism (PE) and a Grad-CAM map of what the score rests on.
 
 * Every patient in its training descends from **one** person's CT, deformed. It has seen no other anatomy, no
   other disease than the simulated signs, no implants, no children. On a real radiograph the outline of
-  lungs, heart and diaphragm follows the film; what lies behind and inside is invented.
+  lungs, heart and diaphragm follows the film; what lies behind and inside is invented, and the vessels of
+  the lungs are that person's, bent.
 * PE was simulated: clots are filling defects drawn into that person's arteries, and the radiographic signs
   were drawn at published rates, independently. The score says nothing about a real patient's embolism. The
   ceiling of the signs stands beside every AUROC below: a film model far above it would have found a shortcut.

@@ -1,5 +1,7 @@
 """Stage: the X-ray encoder, taught map and latents given a radiograph, PE and its signs."""
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -9,6 +11,26 @@ from xray2ctpa_core.networks.xray_encoder import MAP_UNIT, XrayEncoder, XrayFeat
 
 #: Latents are averaged over cells of this size (D, H, W) for the embedding's own task.
 _COARSE = (8, 4, 4)
+#: Weight of the map's error in the air around the body.
+_AIR_WEIGHT = 0.05
+
+
+class Readings(NamedTuple):
+    """What the encoder and its heads say of a batch.
+
+    Attributes:
+        features: the encoder's.
+        expected: (b, C, D, H, W) latents of the first cases, under the true map where there is one.
+        coarse: (B, C, D/8, H/4, W/4) latents read off the embedding.
+        signs: (B, S) logits read off the embedding.
+        body: (B, 1, *MAP_GRID), where the true map leads into the body; None without an atlas.
+    """
+
+    features: XrayFeatures
+    expected: torch.Tensor
+    coarse: torch.Tensor
+    signs: torch.Tensor
+    body: torch.Tensor | None
 
 
 class EncoderWithHeads(nn.Module):
@@ -28,17 +50,16 @@ class EncoderWithHeads(nn.Module):
         self.coarse = nn.Linear(width, self.shape[0] * grid[0] * grid[1] * grid[2])
         self.signs = nn.Linear(width, len(SIGNS))
 
-    def forward(
-        self, image: torch.Tensor, template_map: torch.Tensor | None
-    ) -> tuple[XrayFeatures, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The features; the latents expected, (b, C, D, H, W) of the first cases, under the given map where
-        there is one; coarse latents (B, C, D/8, H/4, W/4) and the signs' logits (B, S) off the embedding."""
+    def forward(self, image: torch.Tensor, template_map: torch.Tensor | None) -> Readings:
+        """Args: image: (B, 1, P, P); template_map: the true maps, where known."""
         features = self.encoder(image)
         coarse = self.coarse(features.embedding).unflatten(1, self.shape)
         cases = -(-len(image) // self.dense_every)
         where = None if template_map is None else template_map[:cases]
         expected = self.encoder.expected_latents(features.first(cases), where)
-        return features, expected, coarse, self.signs(features.embedding)
+        atlas = self.encoder.atlas
+        body = None if atlas is None or template_map is None else atlas.body(template_map)
+        return Readings(features, expected, coarse, self.signs(features.embedding), body)
 
 
 class XrayEncoderStage:
@@ -75,8 +96,8 @@ class XrayEncoderStage:
         generator: torch.Generator,  # noqa: ARG002 - part of Stage
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See Stage."""
-        latents, template_map = batch["latents"], batch.get("template_map")
-        features, expected, coarse, signs = module(batch["image"], template_map)
+        latents = batch["latents"]
+        features, expected, coarse, signs, body = module(batch["image"], batch.get("template_map"))
         weights = self._channel_weights.to(latents)
         entropy = functional.binary_cross_entropy_with_logits
         terms = {
@@ -86,7 +107,9 @@ class XrayEncoderStage:
             "signs": entropy(signs.float(), batch["signs"]),
         }
         loss = terms["mse"] + terms["coarse_mse"] + self._pe_weight * (terms["pe"] + terms["signs"])
-        if features.template_map is not None and template_map is not None:
-            terms["map"] = ((features.template_map - template_map) / MAP_UNIT).square().mean()
+        if features.template_map is not None and body is not None:
+            weight = _AIR_WEIGHT + (1 - _AIR_WEIGHT) * body
+            error = (features.template_map - batch["template_map"]) / MAP_UNIT
+            terms["map"] = (weight * error**2).mean() / weight.mean()
             loss = loss + self._map_weight * terms["map"]
         return loss, {name: term.detach() for name, term in terms.items()}

@@ -18,6 +18,10 @@ class GeneratedResult(Protocol):
         """0 to 1 on the volume's grid."""
 
     @property
+    def consistency(self) -> dict[str, float]:
+        """{"frontal_correlation": -1..1} of the first sample's projection with the film."""
+
+    @property
     def samples(self) -> np.ndarray | None:
         """(K, D, H, W) float32 HU, with ``output_samples=True``."""
 

@@ -26,6 +26,8 @@ def markdown(summary: dict[str, Any]) -> str:
         parts += ["## Pulmonary embolism", _classification(summary)]
     if summary["gradcam"]:
         parts += ["## Grad-CAM", _gradcam(summary["gradcam"])]
+    for films in summary.get("films", []):
+        parts += [f"## Real radiographs: {films['folder']}", _films(films)]
     for pair in summary.get("pairs", []):
         parts += [f"## Real pair {pair['pair']}", _pair(pair), pair["note"]]
     return "\n\n".join([*parts, NOTES]) + "\n"
@@ -102,6 +104,18 @@ def _gradcam(entries: Sequence[dict[str, Any]]) -> str:
     )
     headings = ["bundle", "patients with PE", "share in clot-bearing lobes", "chance", "above chance"]
     return table([*headings, "share of all heat in the lungs"], lines)
+
+
+def _films(films: dict[str, Any]) -> str:
+    lines = (
+        [
+            e["bundle"],
+            f"{e['accepted']} of {films['films']}",
+            interval_text(e["film_correlation"]),
+        ]
+        for e in films["bundles"]
+    )
+    return table(["bundle", "accepted by the gate", "correlation of one sample with the film"], lines)
 
 
 def _pair(pair: dict[str, Any]) -> str:

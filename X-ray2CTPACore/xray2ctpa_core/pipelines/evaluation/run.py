@@ -8,6 +8,7 @@ from typing import Any
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.losses.perceptual import PerceptualDistance, lpips_if_available
 from xray2ctpa_core.pipelines.evaluation.baselines import Baselines
+from xray2ctpa_core.pipelines.evaluation.films import evaluate_films
 from xray2ctpa_core.pipelines.evaluation.pair import evaluate_pair
 from xray2ctpa_core.pipelines.evaluation.patients import (
     CohortPatient,
@@ -34,6 +35,7 @@ class EvaluationConfig:
         multi: how many of them are sampled several times.
         samples: volumes averaged for those.
         auroc: unseen patients of the PE classification.
+        films: real radiographs taken of each folder of them.
         steps: sampling steps; 0 for the bundle's own.
         seed: each patient's seed comes from it and the patient's name.
         split, train_split: names of the splits measured on and taken for the baselines.
@@ -43,13 +45,14 @@ class EvaluationConfig:
     multi: int = 20
     samples: int = 8
     auroc: int = 200
+    films: int = 20
     steps: int = 0
     seed: int = 0
     split: str = "test"
     train_split: str = "train"
 
     def __post_init__(self) -> None:
-        counts = (self.images, self.multi, self.auroc, self.steps, self.seed)
+        counts = (self.images, self.multi, self.auroc, self.films, self.steps, self.seed)
         if min(counts) < 0 or self.samples < 2 or self.multi > self.images:
             raise ConfigError(f"Expected counts of at least 0, samples >= 2 and multi <= images, got {self}.")
 
@@ -62,6 +65,7 @@ def evaluate(
     pairs: Sequence[Path] = (),
     out: Path | None = None,
     progress: Progress | None = None,
+    films: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Measures every pipeline on unseen patients, beside the baselines.
 
@@ -73,9 +77,10 @@ def evaluate(
         pairs: folders of real pairs, each measured by ``evaluate_pair``.
         out: folder that keeps rows.jsonl and baselines.npz; a later call goes on from them.
         progress: called with (what, done, of).
+        films: folders of real radiographs, each measured by ``evaluate_films``.
 
     Returns:
-        ``settings``, ``bundles``, ``pairs`` and the lists of ``summarise``; JSON-ready.
+        ``settings``, ``bundles``, ``pairs``, ``films`` and the lists of ``summarise``; JSON-ready.
 
     Raises:
         InputError: no cohort, no patients of a split, patients seen in training, or one class alone.
@@ -122,7 +127,19 @@ def evaluate(
         evaluate_pair(pair, named, baselines.mean, config.steps, config.samples, config.seed)
         for pair in pairs
     ]
-    return summary | summarise(rows, [name for name, _ in named], config.samples) | {"pairs": measured_pairs}
+    measured_films = [
+        evaluate_films(
+            folder,
+            named,
+            config.films,
+            config.steps,
+            config.seed,
+            lambda done, of: report("real radiographs", done, of),
+        )
+        for folder in films
+    ]
+    real = {"pairs": measured_pairs, "films": measured_films}
+    return summary | summarise(rows, [name for name, _ in named], config.samples) | real
 
 
 def labels(pipelines: Sequence[EvaluatedPipeline]) -> list[str]:
