@@ -30,8 +30,6 @@ def encoder() -> XrayEncoder:
     module = XrayEncoder((8, 8, 16), GRID, 4, 16, 2, (16, 32, 32), 3, 4, 8).eval()
     assert module.atlas is not None
     module.atlas.set_atlas(smooth_volume(), identity_map())
-    for parameter in module.map_head[2].parameters():
-        torch.nn.init.normal_(parameter, std=0.01)
     return module
 
 

@@ -10,6 +10,9 @@ from xray2ctpa_core.constants import DETECTOR_TO_CENTRE_MM, SOURCE_TO_DETECTOR_M
 _WATER_PER_MM = 0.0193
 #: Bone attenuates more than its CT number says, for films are softer beams (photoelectric share).
 _BONE_GAIN = 1.25
+#: A film shows no contrast medium: denser voxels of an enhanced volume count as this much HU, so that blood
+#: weighs like tissue.
+FILM_DENSEST_HU = 250.0
 
 
 def attenuation(native_hu: torch.Tensor) -> torch.Tensor:
@@ -42,8 +45,8 @@ def project(values: torch.Tensor, depth_mm: torch.Tensor, ray: tuple[float, floa
     planes = values.permute(1, 0, 2)[:, None]
     depth, height, width = planes.shape[0], values.shape[0], values.shape[2]
     m = magnification(depth_mm).to(values)[:, None, None]
-    v = (torch.arange(height) * 2 + 1.0) / height - 1
-    u = (torch.arange(width) * 2 + 1.0) / width - 1
+    v = (torch.arange(height, device=values.device) * 2 + 1.0) / height - 1
+    u = (torch.arange(width, device=values.device) * 2 + 1.0) / width - 1
     grid_v = (ray[0] + (v[None, :, None] - ray[0]) / m).expand(depth, height, width)
     grid_u = (ray[1] + (u[None, None, :] - ray[1]) / m).expand(depth, height, width)
     where = torch.stack([grid_u, grid_v], -1)

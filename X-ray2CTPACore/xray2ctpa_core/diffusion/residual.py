@@ -50,20 +50,33 @@ def to_diffused(
 
 
 def to_latents(
-    denoiser: SpatialDenoiser, encoder: XrayEncoder, features: XrayFeatures, diffused: torch.Tensor
+    denoiser: SpatialDenoiser,
+    encoder: XrayEncoder,
+    features: XrayFeatures,
+    diffused: torch.Tensor,
+    template_map: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """What was diffused (B, diffused_channels, D, H, W) -> standardised latents (B, C, D, H, W)."""
+    """What was diffused (B, diffused_channels, D, H, W) -> standardised latents (B, C, D, H, W).
+
+    ``template_map`` takes the place of the map that was diffused (see `sampled_map`).
+    """
     if denoiser.config["residual_std"] is None:
         return diffused
     rest = diffused[:, : denoiser.config["latent_channels"]]
     rest = rest * _std(denoiser, "residual_std", rest)
     if denoiser.config["map_std"] is None:
         return encoder.expected_latents(features).float() + rest
+    if template_map is None:
+        template_map = sampled_map(denoiser, features, diffused)
+    return encoder.expected_latents(features, template_map).float() + rest
+
+
+def sampled_map(denoiser: SpatialDenoiser, features: XrayFeatures, diffused: torch.Tensor) -> torch.Tensor:
+    """The map into the atlas (B, 3, *MAP_GRID) that was diffused by a denoiser with map_std."""
     if features.template_map is None:
         raise ValueError("A denoiser with map_std needs an encoder with an atlas.")
     change = diffused[:, denoiser.config["latent_channels"] :]
-    template_map = features.template_map + to_map_grid(change * _std(denoiser, "map_std", change))
-    return encoder.expected_latents(features, template_map).float() + rest
+    return features.template_map + to_map_grid(change * _std(denoiser, "map_std", change))
 
 
 def _std(denoiser: SpatialDenoiser, name: str, like: torch.Tensor) -> torch.Tensor:

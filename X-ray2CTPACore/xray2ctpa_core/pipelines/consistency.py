@@ -3,13 +3,10 @@
 import numpy as np
 import torch
 
-from xray2ctpa_core.cohort.film import attenuation, project
+from xray2ctpa_core.cohort.film import FILM_DENSEST_HU, attenuation, project
 from xray2ctpa_core.constants import DEPTH_FRACTION
 from xray2ctpa_core.metrics.projection import normalised_cross_correlation
 from xray2ctpa_core.preprocessing.frame import equalise
-
-#: A film shows no contrast medium: denser voxels count as this much, so that blood weighs like tissue.
-_DENSEST_HU = 250.0
 
 
 def frontal_film(hu: np.ndarray, frame_side_mm: float, depth_fraction: float = DEPTH_FRACTION) -> np.ndarray:
@@ -25,7 +22,7 @@ def frontal_film(hu: np.ndarray, frame_side_mm: float, depth_fraction: float = D
     """
     depth = depth_fraction * frame_side_mm
     planes = (torch.arange(hu.shape[1]) + 0.5 - hu.shape[1] / 2) * depth / hu.shape[1]
-    values = attenuation(torch.from_numpy(np.minimum(hu, _DENSEST_HU).astype(np.float32)))
+    values = attenuation(torch.from_numpy(np.minimum(hu, FILM_DENSEST_HU).astype(np.float32)))
     lines = project(values, planes, (0.0, 0.0)).flip(0)
     side = hu.shape[2]
     square = torch.nn.functional.interpolate(

@@ -11,7 +11,8 @@ import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline
 
 from xray2ctpa_core import constants
-from xray2ctpa_core.diffusion.residual import to_latents
+from xray2ctpa_core.diffusion.alignment import align_map
+from xray2ctpa_core.diffusion.residual import sampled_map, to_latents
 from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
 from xray2ctpa_core.diffusion.schedulers import make_scheduler
 from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError
@@ -278,8 +279,23 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             noise, generator = initial_noise(shape, seed, number, self.device)
             noise = self.bundle.sampling.temperature * noise
             diffused = sample_latents(model, self.scheduler, noise, steps, generator, on_step_end)
-            kept.append(to_latents(self.denoiser, self.xray_encoder, features, diffused))
+            aligned = self._aligned_map(features, diffused, image)
+            kept.append(to_latents(self.denoiser, self.xray_encoder, features, diffused, aligned))
         return torch.cat(kept)
+
+    def _aligned_map(
+        self, features: XrayFeatures, diffused: torch.Tensor, image: torch.Tensor
+    ) -> torch.Tensor | None:
+        """The sample's map into the atlas, moved to agree with the film; None without an atlas."""
+        if self.xray_encoder.atlas is None or self.denoiser.config["map_std"] is None:
+            return None
+        return align_map(
+            self.xray_encoder.atlas,
+            sampled_map(self.denoiser, features, diffused),
+            image,
+            self.bundle.hu_window,
+            self.bundle.sampling.alignment,
+        )
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> np.ndarray:

@@ -6,7 +6,7 @@ from torch import nn
 
 from xray2ctpa_core.diffusion.residual import to_diffused
 from xray2ctpa_core.networks.denoiser import SpatialDenoiser
-from xray2ctpa_core.networks.xray_encoder import XrayEncoder
+from xray2ctpa_core.networks.xray_encoder import XrayEncoder, XrayFeatures
 
 
 class DenoiserStage:
@@ -45,16 +45,27 @@ class DenoiserStage:
         device, cases = latents.device, len(latents)
         with torch.no_grad():
             features = self._encoder.to(device)(batch["image"])
-            spatial = self._encoder.spatial_conditioning(features).float()
+            spatial = self._spatial_conditioning(features, generator)
             latents = to_diffused(self._denoiser, self._encoder, features, latents, batch.get("template_map"))
-        spatial = spatial + self._feature_noise * torch.randn(
-            spatial.shape, generator=generator, device=device
-        )
         where = torch.sigmoid(torch.randn(cases, generator=generator, device=device) * 1.2)
         timesteps = (where * self._scheduler.config["num_train_timesteps"]).long()
         noise = torch.randn(latents.shape, generator=generator, device=device)
         noisy = self._scheduler.add_noise(latents, noise, timesteps)
         target = self._scheduler.get_velocity(latents, noise, timesteps)
         predicted = module(noisy, timesteps, features.embedding.float(), spatial).float()
-        loss = (self._channel_weights.to(target) * (predicted - target) ** 2).mean()
-        return loss, {}
+        error = self._channel_weights.to(target) * (predicted - target) ** 2
+        split = self._denoiser.config["latent_channels"]
+        terms = {"latents": error[:, :split].mean().detach()}
+        if error.shape[1] > split:
+            terms["map"] = error[:, split:].mean().detach()
+        return error.mean(), terms
+
+    def _spatial_conditioning(
+        self, features: XrayFeatures, generator: torch.Generator
+    ) -> torch.Tensor | None:
+        """With noise added; None for a `global` denoiser."""
+        if not self._denoiser.config["spatial_channels"]:
+            return None
+        spatial = self._encoder.spatial_conditioning(features).float()
+        noise = torch.randn(spatial.shape, generator=generator, device=spatial.device)
+        return spatial + self._feature_noise * noise

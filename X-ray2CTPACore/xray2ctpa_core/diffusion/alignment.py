@@ -1,0 +1,97 @@
+"""Guidance by projection: a sample's map is moved until the atlas, seen from the front, looks like the film.
+
+DiffuX2CT (Liu et al., ECCV 2024) puts a projection loss on the estimate of the clean volume; here it acts on
+the map into the atlas, at the end of sampling, and cannot blur or invent anything: it can only move the atlas,
+and not along the rays, where the film says nothing.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn import functional
+
+from xray2ctpa_core.cohort.film import FILM_DENSEST_HU, attenuation, project
+from xray2ctpa_core.constants import DEPTH_FRACTION, MAP_GRID, MEAN_FRAME_SIDE_MM
+from xray2ctpa_core.networks.atlas import DeformableAtlas
+
+#: (D, H, W) of the warped atlas that is projected.
+_GRID = (64, 48, 64)
+#: Points along an edge of the correction: it is smooth.
+_POINTS = 5
+#: Standard deviation that a correction is taken to have, (x, y, z) in half the atlas: about 5, 0 and 7 mm.
+_PRIOR_STD = (0.03, 0.0, 0.04)
+#: Weight of the prior beside the correlation.
+_PRIOR_WEIGHT = 0.05
+#: Adam's step in units of the prior's standard deviation.
+_STEP = 0.17
+#: Pixels of the square in which film and projection are correlated: grey curves differ, neighbours do not.
+_WINDOW = 9
+
+
+def align_map(
+    atlas: DeformableAtlas,
+    template_map: torch.Tensor,
+    image: torch.Tensor,
+    hu_window: Sequence[float],
+    iterations: int,
+) -> torch.Tensor:
+    """The map, corrected so that the projection of the warped atlas agrees with the film.
+
+    Computed on the CPU whatever the device, so that it is the same each time.
+
+    Args:
+        atlas: what the map leads into.
+        template_map: (1, 3, *MAP_GRID).
+        image: (1, 1, P, P) in [0, 1], the frame of the film.
+        hu_window: (lower, upper) HU of the atlas' darkest and brightest voxels.
+        iterations: of the optimisation; 0 changes nothing.
+
+    Returns:
+        (1, 3, *MAP_GRID) on the device of ``template_map``.
+    """
+    if iterations == 0:
+        return template_map
+    lower, upper = hu_window
+    hu = atlas.intensities.cpu().float() / 255 * (upper - lower) + lower
+    values = attenuation(hu.clamp(max=FILM_DENSEST_HU))[None, None]
+    film = functional.adaptive_avg_pool2d(image.detach().cpu().float(), (_GRID[0], _GRID[2]))
+    start = template_map.detach().cpu().float()
+    std = torch.tensor(_PRIOR_STD).reshape(1, 3, 1, 1, 1)
+    with torch.enable_grad():
+        correction = torch.zeros(1, 3, _POINTS, _POINTS, _POINTS, requires_grad=True)
+        optimiser = torch.optim.Adam([correction], _STEP)
+        for _ in range(iterations):
+            seen = _projection(values, start + _smooth(correction * std))
+            prior = correction.square().mean()
+            loss = _PRIOR_WEIGHT * prior - _local_correlation(seen, film)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    return (start + _smooth(correction.detach() * std)).to(template_map)
+
+
+def _smooth(correction: torch.Tensor) -> torch.Tensor:
+    return functional.interpolate(correction, size=MAP_GRID, mode="trilinear", align_corners=True)
+
+
+def _projection(values: torch.Tensor, template_map: torch.Tensor) -> torch.Tensor:
+    """(1, 1, D, W): line integrals through the warped atlas, rows from the top, for the mean patient."""
+    points = functional.interpolate(template_map, size=_GRID, mode="trilinear", align_corners=True)
+    warped = functional.grid_sample(
+        values, points.permute(0, 2, 3, 4, 1), padding_mode="border", align_corners=True
+    )
+    depth = DEPTH_FRACTION * MEAN_FRAME_SIDE_MM
+    planes = (torch.arange(_GRID[1]) + 0.5 - _GRID[1] / 2) * depth / _GRID[1]
+    return project(warped[0, 0], planes, (0.0, 0.0)).flip(0)[None, None]
+
+
+def _local_correlation(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Mean correlation of two images (1, 1, V, U) in windows around each pixel."""
+
+    def mean(image: torch.Tensor) -> torch.Tensor:
+        return functional.avg_pool2d(image, _WINDOW, 1, _WINDOW // 2, count_include_pad=False)
+
+    first = first / first.detach().std().clamp(min=1e-6)
+    covariance = mean(first * second) - mean(first) * mean(second)
+    variances = [(mean(image * image) - mean(image) ** 2).clamp(min=1e-5) for image in (first, second)]
+    return (covariance / (variances[0] * variances[1]).sqrt()).mean()
