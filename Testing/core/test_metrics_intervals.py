@@ -5,7 +5,6 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.metrics.intervals import (
     bootstrap_mean,
     paired_bootstrap_difference,
-    t_interval,
     wilson,
 )
 
@@ -22,13 +21,6 @@ def test_wilson_stays_within_0_and_1_and_is_nan_without_trials():
     assert np.isnan(wilson(0, 0).estimate)
     with pytest.raises(InputError, match="6 of 5"):
         wilson(6, 5)
-
-
-def test_t_interval_by_hand():
-    # mean 2, standard deviation 1, n = 3: 2 +- 4.3027 / sqrt(3)
-    interval = t_interval(np.array([1.0, 2.0, 3.0]))
-    assert interval.estimate == 2
-    assert interval.upper - 2 == pytest.approx(4.3027 / np.sqrt(3), abs=1e-4)
 
 
 def test_the_bootstrap_agrees_with_the_normal_interval_on_many_values():
@@ -58,8 +50,6 @@ def test_unpaired_or_missing_values_are_refused():
         paired_bootstrap_difference(np.ones(3), np.ones(4))
     with pytest.raises(InputError, match="finite"):
         bootstrap_mean(np.array([1.0, np.nan]))
-    with pytest.raises(InputError, match="at least 2"):
-        t_interval(np.ones(1))
     with pytest.raises(InputError, match="between 0 and 1"):
         wilson(1, 2, level=95)
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from xray2ctpa_core.networks.lung_location import locate_lungs, locate_lungs_in
+from xray2ctpa_core.networks.lung_location import locate_lungs_in
 from xray2ctpa_core.networks.lung_locator import LungLocator
-from xray2ctpa_core.volume import Radiograph
 
 
 @pytest.fixture
@@ -46,14 +45,14 @@ def test_a_location_is_given_in_film_pixels(tiny):
     with torch.no_grad():
         tiny.mask_head.weight.zero_()
         tiny.mask_head.bias.fill_(1.0)
-    location = locate_lungs(tiny, Radiograph(film(60, 90)))
+    location = locate_lungs_in(tiny, [film(60, 90)])[0]
     assert location.mask.all()
     assert (location.square.top, location.square.left, location.square.side) == (-15, 0, 90)
     assert location.box == pytest.approx((-15, 0, 75, 90), abs=1.0)
 
 
 def test_class_probabilities_sum_to_one(tiny):
-    assert locate_lungs(tiny, Radiograph(film())).class_probabilities.sum() == pytest.approx(1.0)
+    assert locate_lungs_in(tiny, [film()])[0].class_probabilities.sum() == pytest.approx(1.0)
 
 
 def test_a_film_is_located_the_same_whatever_else_is_in_the_batch(tiny):

@@ -7,6 +7,7 @@ from evaluation_cohort import GRID, ArithmeticPipeline, bundle, write_patient
 from PIL import Image
 
 from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.pipelines.bundle import PEOperatingPoint
 from xray2ctpa_core.pipelines.evaluation.baselines import INDEX_PIXELS, Baselines
 from xray2ctpa_core.pipelines.evaluation.films import evaluate_films
 from xray2ctpa_core.pipelines.evaluation.lobes import clot_lobe_share
@@ -81,6 +82,20 @@ def test_auroc_of_each_source_stands_beside_the_signs(cohorts, pipeline):
     for score in ("real latents", "generated latents", "radiograph alone"):
         assert entry(summary, "classification", score=score)["auroc"]["estimate"] == 0.5
         assert entry(summary, "comparisons", score=score)["auroc"]["estimate"] == -0.5
+
+
+def test_what_a_result_says_is_counted_at_the_bundles_threshold(cohorts):
+    """All generated logits are equal: the threshold calls every patient, or none."""
+    template = cohort_patients(cohorts[0], "test")[0].hu
+    info = bundle(pe=PEOperatingPoint(0.25, 0.0, -1.0, True))  # 0.27 for everybody
+    summary = evaluate(*cohorts, [ArithmeticPipeline(template, info)], CONFIG)
+    said = entry(summary, "decisions", bundle="arithmetic")
+    assert (said["sensitivity"]["estimate"], said["specificity"]["estimate"]) == (1.0, 0.0)
+    assert said["ppv"]["estimate"] == said["accuracy"]["estimate"] == 0.5
+    probability = 1 / (1 + np.exp(1.0))
+    assert said["brier"] == pytest.approx((probability**2 + (1 - probability) ** 2) / 2)
+    assert said["ece"] == pytest.approx(0.5 - probability)
+    assert "Brier score" in markdown(summary)
 
 
 def test_a_bundle_without_a_film_classifier_has_no_such_row(cohorts, pipeline):

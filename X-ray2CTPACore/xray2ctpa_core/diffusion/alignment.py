@@ -1,8 +1,8 @@
 """Guidance by projection: a sample's map is moved until the atlas, seen from the front, looks like the film.
 
 DiffuX2CT (Liu et al., ECCV 2024) puts a projection loss on the estimate of the clean volume; here it acts on
-the map into the atlas, at the end of sampling, and cannot blur or invent anything: it can only move the atlas,
-and not along the rays, where the film says nothing.
+the map into the atlas, at the end of sampling, and cannot blur or invent anything: it can only move the
+atlas, and not along the rays, where the film says nothing.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
-"""Whether probabilities mean what they say: Platt and temperature scaling, Brier score, ECE."""
+"""Whether probabilities mean what they say: Platt scaling, Brier score, ECE."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize
 from scipy.special import expit
 
 from xray2ctpa_core.errors import InputError
@@ -40,18 +40,6 @@ def fit_platt(logits: np.ndarray, labels: np.ndarray) -> Calibration:
 
     fit = minimize(loss, x0=np.array([scale, 0.0]), method="BFGS")
     return Calibration(slope=float(fit.x[0] / scale), intercept=float(fit.x[1]))
-
-
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> Calibration:
-    """Temperature scaling (Guo et al. 2017): slope 1 / T in [1/20, 20] by maximum likelihood, intercept 0."""
-    logits, labels = _checked(logits, labels)
-    bound = float(np.log(20.0))
-    fit = minimize_scalar(
-        lambda log_slope: _cross_entropy(np.exp(log_slope) * logits, labels),
-        bounds=(-bound, bound),
-        method="bounded",
-    )
-    return Calibration(slope=float(np.exp(fit.x)))
 
 
 def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:

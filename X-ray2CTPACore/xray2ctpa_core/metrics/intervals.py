@@ -1,4 +1,4 @@
-"""Estimates with confidence intervals: bootstrap means, paired differences, Student's t, Wilson."""
+"""Estimates with confidence intervals: bootstrap means, paired differences, Wilson."""
 
 from dataclasses import dataclass
 
@@ -48,15 +48,6 @@ def paired_bootstrap_difference(
     if first.shape != second.shape:
         raise InputError(f"A paired difference needs equal lengths, got {len(first)} and {len(second)}.")
     return bootstrap_mean(first - second, level, draws, seed)
-
-
-def t_interval(values: np.ndarray, level: float = 0.95) -> Interval:
-    """Mean with Student's t interval of (N,) values, N at least 2."""
-    values = _finite(values)
-    if len(values) < 2:
-        raise InputError(f"A t interval needs at least 2 values, got {len(values)}.")
-    reach = stats.t.ppf(_tails(level)[1], len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return Interval(float(values.mean()), float(values.mean() - reach), float(values.mean() + reach))
 
 
 def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:

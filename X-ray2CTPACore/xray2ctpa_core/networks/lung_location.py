@@ -9,7 +9,7 @@ from xray2ctpa_core.networks.lung_locator import LungLocator
 from xray2ctpa_core.preprocessing.film import anatomy_edges, content_box
 from xray2ctpa_core.preprocessing.letterbox import letterbox
 from xray2ctpa_core.preprocessing.lung_box import LungShape, lung_shape
-from xray2ctpa_core.volume import FrontalFrame, Radiograph
+from xray2ctpa_core.volume import FrontalFrame
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,6 @@ class LungLocation:
     box: tuple[float, float, float, float] | None
     class_probabilities: np.ndarray
     mirrored: float
-
-
-def locate_lungs(locator: LungLocator, radiograph: Radiograph) -> LungLocation:
-    """Lungs and class of one radiograph; see ``locate_lungs_in`` for several pictures."""
-    return locate_lungs_in(locator, [radiograph.pixels])[0]
 
 
 def locate_lungs_in(locator: LungLocator, pictures: list[np.ndarray]) -> list[LungLocation]:

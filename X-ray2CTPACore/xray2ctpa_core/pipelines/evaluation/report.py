@@ -9,11 +9,12 @@ from xray2ctpa_core.pipelines.evaluation.summary import IMAGE_COLUMNS
 DIGITS = {"psnr": 2, "psnr_paper": 2, "mae": 0}
 NOTES = (
     "Mean [95 % interval]; intervals of means and paired differences by bootstrap over patients, of AUROCs "
-    "by DeLong. SSIM and PSNR in the bundle's HU window unless stated. Perceptual distances: every fourth "
-    "axial slice. Dice: frontal masks of the lungs and of the contrast-filled heart and great vessels (above "
-    "150 HU), found by one fixed rule in both volumes. Correlation with the film: frontal projection by "
-    "parallel rays against the radiograph's frame, greys equalised; the patient's own CTPA is the ceiling. "
-    "Grad-CAM: share of the lungs' heat inside clot-bearing lobes; chance is those lobes' share of the lungs."
+    "by DeLong, of rates by Wilson. SSIM and PSNR in the bundle's HU window unless stated. Perceptual "
+    "distances: every fourth axial slice. Dice: frontal masks of the lungs and of the contrast-filled heart "
+    "and great vessels (above 150 HU), found by one fixed rule in both volumes. Correlation with the film: "
+    "frontal projection by parallel rays against the radiograph's frame, greys equalised; the patient's own "
+    "CTPA is the ceiling. Grad-CAM: share of the lungs' heat inside clot-bearing lobes; chance is those "
+    "lobes' share of the lungs."
 )
 
 
@@ -24,6 +25,8 @@ def markdown(summary: dict[str, Any]) -> str:
         parts += ["## Paired differences", _differences(summary["differences"])]
     if summary["classification"]:
         parts += ["## Pulmonary embolism", _classification(summary)]
+        parts += ["What a result says (probability from generated latents, at the bundle's threshold):"]
+        parts += [_decisions(summary["decisions"])]
     if summary["gradcam"]:
         parts += ["## Grad-CAM", _gradcam(summary["gradcam"])]
     for films in summary.get("films", []):
@@ -94,6 +97,23 @@ def _classification(summary: dict[str, Any]) -> str:
             ]
         )
     return table(["bundle", "score from", "with PE", "AUROC", "minus the signs' (DeLong)"], lines)
+
+
+def _decisions(entries: Sequence[dict[str, Any]]) -> str:
+    rates = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
+    lines = (
+        [
+            e["bundle"],
+            str(e["n"]),
+            f"{e['threshold']:.3f}",
+            *(interval_text(e[rate], 2) for rate in rates),
+            f"{e['brier']:.3f}",
+            f"{e['ece']:.3f}",
+        ]
+        for e in entries
+    )
+    headings = ["bundle", "n", "threshold", "sensitivity", "specificity", "PPV", "NPV", "accuracy"]
+    return table([*headings, "Brier score (always 0.5: 0.25)", "calibration error (10 bins)"], lines)
 
 
 def _gradcam(entries: Sequence[dict[str, Any]]) -> str:

@@ -139,7 +139,8 @@ def evaluate(
         for folder in films
     ]
     real = {"pairs": measured_pairs, "films": measured_films}
-    return summary | summarise(rows, [name for name, _ in named], config.samples) | real
+    points = {name: pipeline.bundle.pe for name, pipeline in named}
+    return summary | summarise(rows, points, config.samples) | real
 
 
 def labels(pipelines: Sequence[EvaluatedPipeline]) -> list[str]:

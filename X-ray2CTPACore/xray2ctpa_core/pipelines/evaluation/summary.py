@@ -1,14 +1,16 @@
 """Rows of an evaluation summed up: means, paired differences and AUROCs, each with its interval."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from math import nan
 from typing import Any
 
 import numpy as np
 
-from xray2ctpa_core.metrics.classification import delong_interval, delong_test
+from xray2ctpa_core.metrics.calibration import Calibration, brier, expected_calibration_error
+from xray2ctpa_core.metrics.classification import delong_interval, delong_test, operating_point
 from xray2ctpa_core.metrics.intervals import Interval, bootstrap_mean, paired_bootstrap_difference
+from xray2ctpa_core.pipelines.bundle import PEOperatingPoint
 from xray2ctpa_core.pipelines.evaluation.rows import BASELINES, ONE_SAMPLE, mean_of
 from xray2ctpa_core.pipelines.evaluation.store import Row
 
@@ -30,32 +32,35 @@ SIGNS = "signs alone (ceiling)"
 GRADCAM = ("gradcam_in_target", "gradcam_chance", "gradcam_in_region")
 
 
-def summarise(rows: Sequence[Row], bundles: Sequence[str], samples: int) -> dict[str, Any]:
+def summarise(rows: Sequence[Row], bundles: Mapping[str, PEOperatingPoint], samples: int) -> dict[str, Any]:
     """The numbers of the report.
 
     Args:
         rows: of kind "image" (method, bundle, patient, numbers) and "pe" (bundle, patient, pe, logits).
-        bundles: names, in the order reported.
+        bundles: name -> how its logits become probability and decision, in the order reported.
         samples: of the averaged method.
 
     Returns:
-        JSON-ready: ``images``, ``differences``, ``classification``, ``comparisons``, ``gradcam`` (lists).
+        JSON-ready: ``images``, ``differences``, ``classification``, ``comparisons``, ``decisions``,
+        ``gradcam`` (lists).
     """
     images = [row for row in rows if row["kind"] == "image"]
     pe = [row for row in rows if row["kind"] == "pe"]
     generated = (ONE_SAMPLE, mean_of(samples))
-    differences, classification, comparisons, gradcam = [], [], [], []
-    for bundle in bundles:
+    differences, classification, comparisons, decisions, gradcam = [], [], [], [], []
+    for bundle, point in bundles.items():
         own = [row for row in images if row["bundle"] == bundle]
         differences += _differences(own, bundle, generated)
         classification += _classification([row for row in pe if row["bundle"] == bundle], bundle)
         comparisons += _comparisons([row for row in pe if row["bundle"] == bundle], bundle)
+        decisions += _decisions([row for row in pe if row["bundle"] == bundle], bundle, point)
         gradcam += _gradcam([row for row in own if GRADCAM[0] in row], bundle)
     return {
         "images": [entry for bundle in bundles for entry in _images(images, bundle)],
-        "differences": differences + _between_bundles(images, bundles, generated),
+        "differences": differences + _between_bundles(images, list(bundles), generated),
         "classification": classification,
         "comparisons": comparisons,
+        "decisions": decisions,
         "gradcam": gradcam,
     }
 
@@ -156,6 +161,28 @@ def _comparisons(rows: Sequence[Row], bundle: str) -> list[dict[str, Any]]:
                 }
             )
     return entries
+
+
+def _decisions(rows: Sequence[Row], bundle: str, point: PEOperatingPoint) -> list[dict[str, Any]]:
+    """What the bundle says to a user: its probability from generated latents, and its threshold."""
+    if not rows:
+        return []
+    labels = np.array([int(row["pe"]) for row in rows])
+    logits = np.array([row["generated"] for row in rows])
+    probabilities = Calibration(point.platt_a, point.platt_b).probability(logits)
+    rates = asdict(operating_point(labels, probabilities, point.threshold))
+    threshold = rates.pop("threshold")
+    return [
+        {
+            "bundle": bundle,
+            "n": len(rows),
+            "threshold": threshold,
+            # Of no patient at all there is no rate.
+            **{name: rate if np.isfinite(rate["estimate"]) else None for name, rate in rates.items()},
+            "brier": brier(probabilities, labels),
+            "ece": expected_calibration_error(probabilities, labels),
+        }
+    ]
 
 
 def _gradcam(rows: Sequence[Row], bundle: str) -> list[dict[str, Any]]:
