@@ -34,7 +34,7 @@ class Config(LoopConfig):
     feature_noise: float = 0.1
     map_weight: float = 1.0
     beta_schedule: str = "squaredcos_cap_v2"
-    steps: int = 1500
+    steps: int = 1000
     batch_size: int = 4
     ema_decay: float = 0.998
 

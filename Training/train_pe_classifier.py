@@ -26,7 +26,7 @@ class Config(LoopConfig):
     dropout: float = 0.2
     noise: float = 0.3
     clot_weight: float = 5.0
-    steps: int = 900
+    steps: int = 600
     weight_decay: float = 5e-2
 
 
