@@ -57,7 +57,8 @@ class Config:
     version: str = "0.1.0"
     scheduler: str = "dpm++"
     steps: int = 10
-    temperature: float = 1.0
+    temperature: float = 0.3
+    map_temperature: float = 1.0
     alignment: int = 25
     patients: int = 80
     seed: int = 1
@@ -119,16 +120,12 @@ def assemble(config: Config, out: Path) -> None:
     loaded = {part: network.from_pretrained(folder).half() for part, (network, folder) in parts.items()}
     scheduler = DDPMScheduler.from_pretrained(Path(config.denoiser) / "scheduler")
     XRay2CTPAPipeline(scheduler=scheduler, **loaded).save_pretrained(out)
-    denoiser = loaded["denoiser"].config
-    write_bundle_json(
-        out, describe(config, stages, bool(denoiser["spatial_channels"]), denoiser["map_std"] is not None)
-    )
+    write_bundle_json(out, describe(config, stages, bool(loaded["denoiser"].config["spatial_channels"])))
 
 
-def describe(config: Config, stages: Path, spatial: bool, has_map: bool) -> BundleInfo:
+def describe(config: Config, stages: Path, spatial: bool) -> BundleInfo:
     """What bundle.json says before calibration."""
     training = patient_folders(stages / "cohort" / "train")
-    alignment = config.alignment if has_map else 0
     sides = [read_record(folder)["frame_side_mm"] for folder in training]
     window = json.loads((stages / "autoencoder" / "config.json").read_text(encoding="utf-8"))["hu_window"]
     mean, std = read_statistics(stages / "latents" / "train")
@@ -149,7 +146,14 @@ def describe(config: Config, stages: Path, spatial: bool, has_map: bool) -> Bund
             detector_to_centre_mm=constants.DETECTOR_TO_CENTRE_MM,
         ),
         cxr=CXRPreprocessing(constants.FRAME_MARGIN, constants.FRAME_PIXELS, NORMALISATION),
-        sampling=SamplingDefaults(config.scheduler, config.steps, 1, config.temperature, alignment),
+        sampling=SamplingDefaults(
+            config.scheduler,
+            config.steps,
+            1,
+            config.temperature,
+            config.map_temperature,
+            config.alignment,
+        ),
         latents=LatentStatistics(tuple(mean.flatten().tolist()), tuple(std.flatten().tolist())),
         pe=PEOperatingPoint(0.5, 1.0, 0.0, False),
     )

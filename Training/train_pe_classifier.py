@@ -22,7 +22,7 @@ class Config(LoopConfig):
     latents: str = "runs/default/latents/train"
     init_features: int = 24
     growth_rate: int = 12
-    block_config: tuple[int, ...] = (4, 4, 4, 4)
+    block_config: tuple[int, ...] = (4, 4, 4)
     dropout: float = 0.2
     noise: float = 0.3
     clot_weight: float = 5.0

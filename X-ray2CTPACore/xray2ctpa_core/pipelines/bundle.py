@@ -55,8 +55,9 @@ class SamplingDefaults:
 
     Attributes:
         scheduler: name in diffusion.schedulers; steps; samples.
-        temperature: what the initial noise is multiplied by, above 0 and at most 1. Below 1 samples lie
-            nearer to their mean: less grain, and less spread than the model's own.
+        temperature: what the latents' initial noise is multiplied by, above 0 and at most 1. Below 1 samples
+            lie nearer to their mean: less grain, and less spread than the model's own.
+        map_temperature: the same for the map into the atlas, where that is diffused.
         alignment: iterations by which a sample's map into the atlas is moved to agree with the film
             (diffusion.alignment); 0 for none.
     """
@@ -65,6 +66,7 @@ class SamplingDefaults:
     steps: int
     samples: int
     temperature: float = 1.0
+    map_temperature: float = 1.0
     alignment: int = 0
 
 
@@ -253,6 +255,7 @@ def _check_ranges(info: BundleInfo, source: str) -> None:
         "sizes and distances must be positive": min(*lengths, *distances, info.cxr.frame_pixels) > 0,
         "source_to_detector_mm must exceed detector_to_centre_mm": distances[0] > distances[1],
         "sampling.temperature must be above 0 and at most 1": 0 < info.sampling.temperature <= 1,
+        "sampling.map_temperature must be above 0 and at most 1": 0 < info.sampling.map_temperature <= 1,
         "sampling.alignment must be at least 0": info.sampling.alignment >= 0,
         "steps and samples must be at least 1": min(info.sampling.steps, info.sampling.samples) > 0,
         "latents.mean and latents.std need one number a channel": 0 < channels == len(info.latents.std),

@@ -263,6 +263,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         steps = num_inference_steps or self.bundle.sampling.steps
         features = self.features(image)
         spatial = self.xray_encoder.spatial_conditioning(features)
+        latent_channels = self.denoiser.config["latent_channels"]
         shape = (self.denoiser.diffused_channels, *self.xray_encoder.config["latent_grid"])
 
         def model(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
@@ -277,7 +278,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         kept = []
         for number in range(num_samples):
             noise, generator = initial_noise(shape, seed, number, self.device)
-            noise = self.bundle.sampling.temperature * noise
+            noise[:, :latent_channels] *= self.bundle.sampling.temperature
+            noise[:, latent_channels:] *= self.bundle.sampling.map_temperature
             diffused = sample_latents(model, self.scheduler, noise, steps, generator, on_step_end)
             aligned = self._aligned_map(features, diffused, image)
             kept.append(to_latents(self.denoiser, self.xray_encoder, features, diffused, aligned))
