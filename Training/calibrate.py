@@ -58,7 +58,7 @@ class Config:
     scheduler: str = "dpm++"
     steps: int = 10
     temperature: float = 0.3
-    map_temperature: float = 1.0
+    map_spread: float = 0.6
     alignment: int = 25
     patients: int = 80
     seed: int = 1
@@ -151,7 +151,7 @@ def describe(config: Config, stages: Path, spatial: bool) -> BundleInfo:
             config.steps,
             1,
             config.temperature,
-            config.map_temperature,
+            config.map_spread,
             config.alignment,
         ),
         latents=LatentStatistics(tuple(mean.flatten().tolist()), tuple(std.flatten().tolist())),

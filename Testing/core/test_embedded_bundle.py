@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_runs import xray2ctpa
+from scipy import ndimage
 
 from xray2ctpa_core.cli.demo import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
 from xray2ctpa_core.io.volumes import read_volume
-from xray2ctpa_core.metrics.projection import lung_mask
+from xray2ctpa_core.metrics.projection import blood_pool_mask, lung_mask
 from xray2ctpa_core.pipelines.bundle import verify_bundle
 from xray2ctpa_core.pipelines.loading import EMBEDDED
 
@@ -71,6 +72,27 @@ def test_the_sample_is_a_chest_with_two_lungs_around_a_mediastinum(result: Path)
     assert (spine > 200).sum() > 300, "bone lies behind, in the middle"
     front_air = (volume.array[:, 0] < -800).mean()
     assert front_air > 0.5
+
+
+def test_vessels_show_in_the_lungs_and_contrast_in_the_chambers(result: Path) -> None:
+    """As dense as in the patient's own CTPA; a blurred volume has neither."""
+    truth = read_volume(SAMPLE_CTPA).array
+    generated = read_volume(result / "ctpa.nii.gz").array
+    shares = {}
+    for name, hu in (("truth", truth), ("generated", generated), ("blurred", blurred(generated))):
+        inside = ndimage.binary_erosion(ndimage.binary_closing(lung_mask(hu), iterations=2), iterations=3)
+        vessels = (hu[inside] > -650).mean()
+        blood = blood_pool_mask(hu)
+        shares[name] = (float(vessels), float(blood.mean()), float((hu[blood] > 300).mean()))
+    for number in range(3):
+        true, ours = shares["truth"][number], shares["generated"][number]
+        assert 0.4 * true < ours < 2.5 * true, shares
+    assert shares["blurred"][0] < 0.7 * shares["generated"][0], "the measure tells vessels from haze"
+
+
+def blurred(hu: np.ndarray) -> np.ndarray:
+    """As an average over many samples looks: smooth over two voxels."""
+    return ndimage.gaussian_filter(hu.astype(np.float32), (1, 2, 2))
 
 
 def test_the_sample_is_nearer_to_its_own_truth_than_to_the_mirrored_one(result: Path) -> None:

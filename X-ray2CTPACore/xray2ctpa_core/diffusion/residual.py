@@ -71,12 +71,17 @@ def to_latents(
     return encoder.expected_latents(features, template_map).float() + rest
 
 
-def sampled_map(denoiser: SpatialDenoiser, features: XrayFeatures, diffused: torch.Tensor) -> torch.Tensor:
-    """The map into the atlas (B, 3, *MAP_GRID) that was diffused by a denoiser with map_std."""
+def sampled_map(
+    denoiser: SpatialDenoiser, features: XrayFeatures, diffused: torch.Tensor, spread: float = 1.0
+) -> torch.Tensor:
+    """The map into the atlas (B, 3, *MAP_GRID) that was diffused by a denoiser with map_std.
+
+    ``spread`` multiplies its change of the expected map.
+    """
     if features.template_map is None:
         raise ValueError("A denoiser with map_std needs an encoder with an atlas.")
     change = diffused[:, denoiser.config["latent_channels"] :]
-    return features.template_map + to_map_grid(change * _std(denoiser, "map_std", change))
+    return features.template_map + spread * to_map_grid(change * _std(denoiser, "map_std", change))
 
 
 def _std(denoiser: SpatialDenoiser, name: str, like: torch.Tensor) -> torch.Tensor:

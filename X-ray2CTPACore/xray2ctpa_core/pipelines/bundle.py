@@ -57,7 +57,8 @@ class SamplingDefaults:
         scheduler: name in diffusion.schedulers; steps; samples.
         temperature: what the latents' initial noise is multiplied by, above 0 and at most 1. Below 1 samples
             lie nearer to their mean: less grain, and less spread than the model's own.
-        map_temperature: the same for the map into the atlas, where that is diffused.
+        map_spread: what a sample's change of the expected map into the atlas is multiplied by, 0 to 1. Below
+            1 samples differ less from each other and from the expectation, and stay as sharp.
         alignment: iterations by which a sample's map into the atlas is moved to agree with the film
             (diffusion.alignment); 0 for none.
     """
@@ -66,7 +67,7 @@ class SamplingDefaults:
     steps: int
     samples: int
     temperature: float = 1.0
-    map_temperature: float = 1.0
+    map_spread: float = 1.0
     alignment: int = 0
 
 
@@ -255,7 +256,7 @@ def _check_ranges(info: BundleInfo, source: str) -> None:
         "sizes and distances must be positive": min(*lengths, *distances, info.cxr.frame_pixels) > 0,
         "source_to_detector_mm must exceed detector_to_centre_mm": distances[0] > distances[1],
         "sampling.temperature must be above 0 and at most 1": 0 < info.sampling.temperature <= 1,
-        "sampling.map_temperature must be above 0 and at most 1": 0 < info.sampling.map_temperature <= 1,
+        "sampling.map_spread must be from 0 to 1": 0 <= info.sampling.map_spread <= 1,
         "sampling.alignment must be at least 0": info.sampling.alignment >= 0,
         "steps and samples must be at least 1": min(info.sampling.steps, info.sampling.samples) > 0,
         "latents.mean and latents.std need one number a channel": 0 < channels == len(info.latents.std),

@@ -279,7 +279,6 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         for number in range(num_samples):
             noise, generator = initial_noise(shape, seed, number, self.device)
             noise[:, :latent_channels] *= self.bundle.sampling.temperature
-            noise[:, latent_channels:] *= self.bundle.sampling.map_temperature
             diffused = sample_latents(model, self.scheduler, noise, steps, generator, on_step_end)
             aligned = self._aligned_map(features, diffused, image)
             kept.append(to_latents(self.denoiser, self.xray_encoder, features, diffused, aligned))
@@ -293,7 +292,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             return None
         return align_map(
             self.xray_encoder.atlas,
-            sampled_map(self.denoiser, features, diffused),
+            sampled_map(self.denoiser, features, diffused, self.bundle.sampling.map_spread),
             image,
             self.bundle.hu_window,
             self.bundle.sampling.alignment,
