@@ -30,10 +30,7 @@ class XRay2CTPA(ScriptedLoadableModule):
             "Generates a synthetic CT pulmonary angiogram, a classifier's score and a Grad-CAM map from one "
             "frontal chest X-ray: a hypothesis, never a diagnosis, not for patient care. Images stay here."
         )
-        parent.acknowledgementText = _(
-            "Builds on X-ray2CTPA (arXiv:2406.16109), CXR-CTPA knowledge distillation (MICCAI 2025) and XctDiff "
-            "(arXiv:2406.04679)."
-        )
+        parent.acknowledgementText = _("Builds on X-ray2CTPA, arXiv:2406.16109.")
         slicer.app.connect("startupCompleted()", self.registerSampleData)
 
     def registerSampleData(self):
@@ -120,4 +117,4 @@ class XRay2CTPATest(ScriptedLoadableModuleTest):
         """Runs the self test."""
         slicer.mrmlScene.Clear(0)
         nodes = XRay2CTPALogic().process(Sample.loadSample(), steps=2)
-        self.assertTrue(nodes.ctpa.GetName().startswith("SYNTHETIC"))
+        assert nodes.ctpa.GetName().startswith("SYNTHETIC")

@@ -147,9 +147,7 @@ def _installTorch(requirement: Requirement) -> None:
     except ImportError as error:
         raise InputError(
             _("The PyTorch extension is not installed."),
-            _(
-                "Install it with the Extensions Manager and restart Slicer, or install from a folder of wheels."
-            ),
+            _("Get it with the Extensions Manager and restart Slicer, or install from a folder."),
         ) from error
     torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(
         askConfirmation=False, torchVersionRequirement=f">={requirement.version}"

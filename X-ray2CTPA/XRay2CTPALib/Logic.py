@@ -155,7 +155,7 @@ class RunLogic(VTKObservationMixin):
     def measure(
         self, settings: RunSettings, steps: int, onAnswer: Callable[[Question], None] | None = None
     ) -> Question:
-        """Runs ``steps`` steps on the sample X-ray, keeps what they took for estimates, keeps nothing else."""
+        """Runs ``steps`` steps on the sample X-ray; what they took is kept for estimates, nothing else."""
         folder, began = makeFolder(), time.monotonic()
         settings = dataclasses.replace(settings, steps=steps, samples=1)
 

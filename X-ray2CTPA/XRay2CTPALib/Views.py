@@ -18,13 +18,13 @@ ANNOTATION_POINTS = 16
 
 
 class Annotations:
-    """The word SYNTHETIC in a corner of every view that shows a generated volume, for as long as it does."""
+    """The word SYNTHETIC in a corner of every view that shows a generated volume, while it does."""
 
     def __init__(self) -> None:
         self._actors: dict[str, tuple[Any, Any]] = {}
 
     def update(self) -> None:
-        """Brings the word to the views of the layout now shown, and takes it out of those without a result."""
+        """Brings the word to the views now shown, and takes it out of those that show no result."""
         for name, view in _views().items():
             shown = _showsResult(name)
             if name not in self._actors:

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def devices() -> list[dict[str, Any]]:
-    """The devices that --device can name here, the one that "auto" takes first, each with free memory in MB."""
+    """What --device can name here, the one that "auto" takes first, each with its free memory in MB."""
     import torch
 
     found: list[dict[str, Any]] = []
