@@ -15,20 +15,22 @@ import slicer
 import vtk
 from PySide6 import QtCore, QtWidgets
 from scenes import Application, application_scene
+from vtk.util.numpy_support import vtk_to_numpy
 
 MODULE = Path(__file__).resolve().parents[2] / "X-ray2CTPA"
 
 
 class View:
-    """A slice or 3D view: a render window, and how often it was asked to render."""
+    """A slice or 3D view: a renderer, and how often it was asked to render."""
 
     def __init__(self) -> None:
-        self._window = vtk.vtkRenderWindow()
-        self._window.AddRenderer(vtk.vtkRenderer())
+        self._renderer = vtk.vtkRenderer()
         self.renders = 0
 
     def renderWindow(self) -> Any:
-        return self._window
+        """A real render window looks for a screen."""
+        renderers = types.SimpleNamespace(GetFirstRenderer=lambda: self._renderer)
+        return types.SimpleNamespace(GetRenderers=lambda: renderers)
 
     def scheduleRender(self) -> None:
         self.renders += 1
@@ -38,7 +40,7 @@ class View:
 
     def texts(self) -> list[str]:
         """What is written in the view and visible."""
-        props = self._window.GetRenderers().GetFirstRenderer().GetViewProps()
+        props = self._renderer.GetViewProps()
         actors = [props.GetItemAsObject(number) for number in range(props.GetNumberOfItems())]
         return [a.GetInput() for a in actors if a.IsA("vtkTextActor") and a.GetVisibility()]
 
@@ -71,15 +73,16 @@ class App:
 
     applicationName = "Slicer"
 
-    def __init__(self, application: Application, temporary: Path, qt_app: Any) -> None:
-        self._application, self._qt_app = application, qt_app
+    def __init__(self, application: Application, temporary: Path) -> None:
+        self._application = application
         self.temporaryPath = str(temporary)
         self._layout_manager = LayoutManager(application)
         self.startup: list[Any] = []
 
     def processEvents(self) -> None:
         self._application.show_views()  # as the layout manager makes widgets for new views
-        self._qt_app.processEvents()
+        # Not QApplication's: under Python 3.11, PySide6 6.12 gives away a reference to None at every call.
+        QtCore.QEventLoop().processEvents()
 
     def applicationLogic(self) -> Any:
         return self._application.logic
@@ -117,22 +120,34 @@ class Dialogs:
 
 
 def load_volume(path: str, properties: dict[str, Any] | None = None) -> Any:
-    """``slicer.util.loadVolume`` with the reader that the application takes: colour gives a vector volume."""
-    properties = properties or {}
-    name = properties.get("name") or Path(path).stem
-    for cls in ("vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode"):
-        storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
-        storage.SetFileName(str(path))
-        storage.SetSingleFile(bool(properties.get("singleFile")))
-        slicer.mrmlScene.AddNode(storage)
-        node = slicer.mrmlScene.AddNewNodeByClass(cls, name)
-        if storage.ReadData(node):
-            node.SetAndObserveStorageNodeID(storage.GetID())
-            node.CreateDefaultDisplayNodes()
-            return node
-        slicer.mrmlScene.RemoveNode(node)
-        slicer.mrmlScene.RemoveNode(storage)
-    raise RuntimeError(f"cannot load {path}")
+    """``slicer.util.loadVolume``: a colour picture becomes a vector volume.
+
+    slicer-core has no reader of PNG; VTK's takes its place and lays the film down as the application does.
+    """
+    name = (properties or {}).get("name") or Path(path).stem
+    is_png = str(path).lower().endswith(".png")
+    reader = vtk.vtkPNGReader()
+    if is_png:
+        reader.SetFileName(str(path))
+        reader.Update()
+    colour = is_png and reader.GetOutput().GetNumberOfScalarComponents() > 1
+    cls = "vtkMRMLVectorVolumeNode" if colour else "vtkMRMLScalarVolumeNode"
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(str(path))
+    storage.SetSingleFile(True)
+    slicer.mrmlScene.AddNode(storage)
+    node = slicer.mrmlScene.AddNewNodeByClass(cls, name)
+    if is_png:
+        pixels = vtk_to_numpy(reader.GetOutput().GetPointData().GetScalars())
+        columns, rows, _ = reader.GetOutput().GetDimensions()
+        shape = (1, rows, columns, -1) if colour else (1, rows, columns)
+        slicer.util.updateVolumeFromArray(node, pixels.reshape(shape)[:, ::-1].copy())
+        node.SetIJKToRASDirections(-1, 0, 0, 0, -1, 0, 0, 0, 1)
+    elif not storage.ReadData(node):
+        raise RuntimeError(f"cannot load {path}")
+    node.SetAndObserveStorageNodeID(storage.GetID())
+    node.CreateDefaultDisplayNodes()
+    return node
 
 
 # --- Base classes of a scripted module ---------------------------------------------------------------
@@ -330,12 +345,13 @@ def _module(name: str, **members: Any) -> types.ModuleType:
 def running_slicer(folder: Path, patch: Any) -> Iterator[Slicer]:
     """slicer-core as the application; ``patch`` is pytest's monkeypatch, which takes everything back."""
     qt_app = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["Slicer"])
+    assert qt_app is not None  # kept alive as long as the application
     temporary = folder / "slicer-temporary"
     temporary.mkdir()
     dialogs = Dialogs()
     with application_scene() as application:
         pythonqt.install(folder / "settings.ini")
-        app = App(application, temporary, qt_app)
+        app = App(application, temporary)
         patch.setattr(slicer, "mrmlScene", application.scene, raising=False)
         patch.setattr(slicer, "app", app, raising=False)
         patch.setattr(slicer.util, "loadUI", pythonqt.load_ui)

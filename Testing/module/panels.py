@@ -1,6 +1,8 @@
 """Opens the module's real panel, waits for what it does, and takes its picture."""
 
+import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ class OpenPanel:
     def __init__(self, slicer_app: Any) -> None:
         import XRay2CTPA
 
+        self.raised: list[str] = []  # Qt goes on when a receiver of a signal raises
+        self._hook, sys.excepthook = sys.excepthook, self._on_exception
         self.module = XRay2CTPA
         self.slicer = slicer_app
         self.window = pythonqt.wrapped(QtWidgets.QWidget)()
@@ -31,18 +35,21 @@ class OpenPanel:
     def parameters(self) -> Any:
         return self.panel.parameters
 
-    def until(self, condition: Callable[[], Any], seconds: float = 120.0) -> None:
+    def until(self, condition: Callable[[], Any], seconds: float = 60.0) -> None:
         """Lets the application run until ``condition`` holds."""
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, f"not within {seconds} s"
+            assert self.raised == []
             self.slicer.app.processEvents()
-            time.sleep(0.01)
+            time.sleep(0.03)
+        assert self.raised == []
 
     def click(self, name: str) -> None:
         button = getattr(self.ui, name)
         assert button.enabled, f"{name} is disabled: {button.toolTip}"
         button.click()
+        assert self.raised == []
 
     def grab(self, name: str) -> Path:
         """The panel as a PNG, PANEL_WIDTH wide, in Qt's light and dark palettes; returns the light one."""
@@ -62,7 +69,11 @@ class OpenPanel:
             QtWidgets.QWidget.grab(self.window).save(str(PICTURES / f"{name}{suffix}.png"))
         return PICTURES / f"{name}.png"
 
+    def _on_exception(self, kind: Any, error: BaseException, trace: Any) -> None:
+        self.raised.append("".join(traceback.format_exception(kind, error, trace)))
+
     def close(self) -> None:
+        sys.excepthook = self._hook
         self.widget.cleanup()
         self.ui.XRay2CTPA.setMRMLScene(None)
         QtWidgets.QWidget.hide(self.window)

@@ -248,7 +248,7 @@ class Loader(QtUiTools.QUiLoader):
 
 
 def load_ui(path: str) -> Any:
-    """``slicer.util.loadUI``; the file's connections of the scene are made by hand: PySide lacks the types."""
+    """``slicer.util.loadUI``; the scene's connections are made by hand: PySide lacks the types."""
     root = ElementTree.parse(path).getroot()
     connections = root.find("connections")
     receivers = [c.findtext("receiver") for c in connections] if connections is not None else []

@@ -69,8 +69,8 @@ class Application:
                 logic.SetSliceNode(node)
                 self.slices[name] = logic
                 self.logic.GetSliceLogics().AddItem(logic)
-            node.SetDimensions(400, 400, 1)
-            self.slices[name].ResizeSliceNode(400, 400)
+                node.SetDimensions(400, 400, 1)
+                logic.ResizeSliceNode(400, 400)
 
     def close(self) -> None:
         for logic in self.slices.values():
