@@ -76,6 +76,7 @@ class App:
     def __init__(self, application: Application, temporary: Path) -> None:
         self._application = application
         self.temporaryPath = str(temporary)
+        self.cachePath = str(temporary.parent / "slicer-cache")
         self._layout_manager = LayoutManager(application)
         self.startup: list[Any] = []
 

@@ -66,6 +66,7 @@ class OpenPanel:
                 layout.activate()
                 height = max(layout.totalHeightForWidth(PANEL_WIDTH), layout.totalSizeHint().height())
                 QtWidgets.QWidget.resize(self.window, PANEL_WIDTH, height)
+            assert layout.totalMinimumSize().width() <= PANEL_WIDTH, "nothing is cut off"
             QtWidgets.QWidget.grab(self.window).save(str(PICTURES / f"{name}{suffix}.png"))
         return PICTURES / f"{name}.png"
 

@@ -104,6 +104,7 @@ class CollapsibleGroupBox(QtWidgets.QGroupBox):
 
     def _set(self, collapsed: bool) -> None:
         self._collapsed = collapsed
+        QtWidgets.QWidget.setMaximumHeight(self, 18 if collapsed else 16777215)
         for child in QtCore.QObject.children(self):
             if isinstance(child, QtWidgets.QWidget):
                 QtWidgets.QWidget.setVisible(child, not collapsed)

@@ -1,14 +1,17 @@
 """The real panel, its real buttons, and the real core as a child process."""
 
 import importlib.metadata
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 import slicer
-from panels import OpenPanel
-from scenes import film_node, node_ids
+from panels import PICTURES, OpenPanel
+from PIL import Image
+from scenes import film_node, node_ids, picture
 
 from xray2ctpa_core import mrml
 
@@ -34,6 +37,13 @@ def ready(panel, bundle):
     panel.parameters.force = True
     panel.click("sampleButton")
     panel.until(lambda: panel.panel.input.verdict is not None)
+
+
+def save_views(application):
+    """What film view and planes show, side by side as in the layout, as a PNG."""
+    names = (mrml.FILM_VIEW, "Red", "Green", "Yellow")
+    rows = [np.ascontiguousarray(picture(application.slices[name])) for name in names]
+    Image.fromarray(np.concatenate(rows, axis=1)).save(PICTURES / "views.png")
 
 
 def test_an_empty_panel_says_what_to_do(panel):
@@ -114,11 +124,12 @@ def test_a_run_shows_progress_and_preview_and_ends_in_a_shown_result(panel):
 
     panel.until(ended)
     assert job.failures == []
-    assert seen[0][0].startswith("Generating from VirtualPatientCXR.png, about")
+    assert re.match(r"Generating from VirtualPatientCXR\.\w+, about \d+ s left", seen[0][0])
     assert seen[0][1] in (50, 100)
     assert panel.ui.applyButton.text == "Generate"
     node = panel.ui.resultSelector.currentNode()
     nodes = mrml.result_of(node)
+    assert nodes is not None
     assert "SYNTHETIC" in node.GetName()
     assert node.GetNodeReference(mrml.FILM_REFERENCE) is panel.parameters.inputVolume
     assert node.GetAttribute("XRay2CTPA.BundleSource") == "virtual-thorax"
@@ -130,6 +141,7 @@ def test_a_run_shows_progress_and_preview_and_ends_in_a_shown_result(panel):
         assert views[name].texts() == ["SYNTHETIC"], name
     assert views[mrml.FILM_VIEW].texts() == []
     panel.grab("done")
+    save_views(panel.slicer.application)
     panel.ui.overlaySelector.setCurrentIndex(3)
     composite = panel.slicer.application.slices["Red"].GetSliceCompositeNode()
     assert composite.GetForegroundVolumeID() is None
@@ -137,6 +149,40 @@ def test_a_run_shows_progress_and_preview_and_ends_in_a_shown_result(panel):
     assert nodes.gradcam.GetDisplayNode().GetLowerThreshold() == pytest.approx(0.6)
     panel.ui.windowSelector.setCurrentIndex(1)
     assert nodes.ctpa.GetDisplayNode().GetLevel() == -600.0
+
+
+def test_a_picture_that_the_gate_refuses_is_said_before_the_run_and_needs_a_second_decision(panel):
+    stripes = film_node(panel.slicer.scene, name="stripes")
+    slicer.util.arrayFromVolume(stripes)[:] = (np.arange(100) % 20 * 12).astype(np.uint8)
+    panel.parameters.inputVolume = stripes
+    panel.until(lambda: panel.panel.input.verdict is not None)
+    assert panel.ui.gateLabel.text.startswith("NOT taken for an upright, complete frontal chest X-ray")
+    assert len(panel.ui.gateLabel.text.splitlines()) > 1, "and why"
+    assert not panel.ui.applyButton.enabled
+    assert "not taken for a frontal chest X-ray" in panel.ui.applyButton.toolTip
+    panel.grab("gate-warning")
+    panel.ui.forceCheckBox.click()
+    assert panel.ui.applyButton.enabled
+    panel.ui.forceCheckBox.click()
+    assert not panel.ui.applyButton.enabled
+
+
+def test_check_installation_reports_devices_and_measures_this_machine(panel, pipeline_bundle):
+    panel.parameters.bundle = str(pipeline_bundle)
+    panel.parameters.force = True
+    assert "not measured yet" in panel.ui.estimateLabel.text
+    panel.click("checkInstallationButton")
+    assert not panel.ui.checkInstallationButton.enabled
+    panel.until(lambda: panel.ui.checkInstallationButton.enabled)
+    text = panel.ui.installationLabel.text
+    assert re.search(r"cpu: \d+ threads, [\d.]+ GB free", text), text
+    assert f"torch {importlib.metadata.version('torch')}" in text
+    assert text.endswith("A short run ended well.")
+    assert re.search(r"2 steps, 1 sample: about \d+ s, [\d.]+ GB of memory", panel.ui.estimateLabel.text)
+    assert panel.slicer.scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode") is None
+    assert panel.slicer.leftovers() == []
+    panel.ui.advancedGroupBox.collapsed = False
+    panel.grab("advanced")
 
 
 def test_cancel_leaves_no_process_no_file_and_no_node(panel, pipeline_bundle):
@@ -157,6 +203,17 @@ def test_cancel_leaves_no_process_no_file_and_no_node(panel, pipeline_bundle):
     assert panel.ui.progressFrame.isHidden()
 
 
+def test_quitting_ends_the_run_and_the_check(panel, pipeline_bundle):
+    panel.parameters.bundle = str(pipeline_bundle)
+    panel.parameters.inputVolume = film_node(panel.slicer.scene)
+    panel.click("applyButton")
+    processes = [child.pid for child in psutil.Process().children(recursive=True)]
+    assert len(processes) >= 2
+    panel.widget.cleanup()
+    panel.until(lambda: gone(processes), 10)
+    assert panel.slicer.leftovers() == []
+
+
 def test_a_failed_run_says_what_to_do_and_offers_the_log(panel, pipeline_bundle):
     ready(panel, pipeline_bundle)
     weights = next(Path(pipeline_bundle).rglob("*.safetensors"))
@@ -174,3 +231,52 @@ def test_a_failed_run_says_what_to_do_and_offers_the_log(panel, pipeline_bundle)
     panel.click("logButton")
     assert '"event": "error"' in panel.slicer.dialogs.shown[-1][1]
     assert panel.slicer.leftovers() == []
+
+
+def test_a_bundle_that_disappears_is_named_and_another_can_be_chosen(panel, pipeline_bundle, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(pipeline_bundle, moved)
+    panel.panel.model.add(str(moved))
+    assert panel.parameters.bundle == str(moved)
+    assert panel.ui.bundleSelector.currentText == "tiny 0.1 - DEMONSTRATION"
+    shutil.rmtree(moved)
+    panel.panel.update()
+    assert panel.ui.bundleLabel.text == f"The bundle {moved} is not there any more."
+    panel.parameters.inputVolume = film_node(panel.slicer.scene)
+    assert not panel.ui.applyButton.enabled
+    assert "not there any more" in panel.ui.applyButton.toolTip
+    panel.click("removeBundleButton")
+    assert panel.parameters.bundle == "virtual-thorax"
+    assert panel.ui.bundleSelector.count == 1
+
+
+def test_a_folder_that_is_no_bundle_is_refused_in_words(panel, tmp_path):
+    panel.panel.model.add(str(tmp_path))
+    assert panel.parameters.bundle == "virtual-thorax"
+    assert "without it" in panel.ui.bundleLabel.text
+    assert "OWNER/NAME@REVISION" in panel.ui.bundleLabel.text
+
+
+def test_a_bundle_on_the_hub_is_fetched_only_after_consent(panel):
+    panel.panel.model.add("someone/chest@v1.0")
+    assert panel.ui.bundleSelector.currentText == "someone/chest@v1.0 (on the Hub)"
+    assert "after you agree" in panel.ui.bundleLabel.text
+    panel.slicer.dialogs.answer = False
+    panel.parameters.steps, panel.parameters.samples = 2, 1
+    panel.panel.run.onApplyButton()
+    [(kind, text)] = panel.slicer.dialogs.shown
+    assert kind == "ask"
+    assert "No image is sent" in text
+    assert panel.logic.job is None
+
+
+def test_leaving_and_closing_the_scene_empty_the_panel_and_it_comes_back(panel):
+    panel.parameters.inputVolume = film_node(panel.slicer.scene)
+    panel.widget.exit()
+    assert panel.parameters is None
+    panel.widget.enter()
+    assert panel.parameters.inputVolume.GetName() == "film"
+    panel.slicer.scene.Clear(0)
+    assert panel.parameters.inputVolume is None
+    assert panel.ui.gateLabel.text == "Select a chest X-ray."
+    panel.until(lambda: panel.slicer.leftovers() == [], 20)

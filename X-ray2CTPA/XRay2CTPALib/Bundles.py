@@ -1,6 +1,7 @@
 """The bundles a run can be made with: those that came with the core, folders, and Hub ids that were added."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from slicer.i18n import tr as _
 from xray2ctpa_core.errors import BundleError, InputError
 from xray2ctpa_core.pipelines.bundle import BundleInfo, read_bundle_json
 from xray2ctpa_core.pipelines.loading import HUB_ID, embedded_bundles, resolve_bundle
+
+from .CoreCommand import hubCacheFolder
 
 #: Where in the user's settings the added bundles, and the folders of fetched ones, are kept.
 ADDED_KEY = "XRay2CTPA/Bundles"
@@ -86,7 +89,11 @@ class Bundles:
         return bundle
 
     def remove(self, source: str) -> None:
-        """Takes an added bundle off the list; its files stay where they are."""
+        """Takes an added bundle off the list; a folder stays, what was fetched from the Hub is deleted."""
+        match = None if Path(source).is_dir() else HUB_ID.fullmatch(source)
+        if match:
+            cached = hubCacheFolder() / f"models--{match['repo'].replace('/', '--')}"
+            shutil.rmtree(cached, ignore_errors=True)
         self._store(ADDED_KEY, [added for added in self._added() if added != source])
 
     def folders(self) -> list[str]:

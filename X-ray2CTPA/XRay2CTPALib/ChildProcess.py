@@ -84,8 +84,8 @@ class ChildProcess:
             else:
                 self._killGroup()
             self._process.wait(KILL_SECONDS)
-        elif os.name != "nt":
-            self._killGroup()  # the launcher is gone, what it launched may not be
+        elif os.name != "nt" and any(reader.is_alive() for reader in self._readers):
+            self._killGroup()  # the launcher is gone, what it launched still holds the pipes
         for reader in self._readers:
             reader.join(READ_OUT_SECONDS)
 

@@ -4,6 +4,9 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+import slicer
 
 from .CorePath import CORE_PACKAGE, makeCoreImportable
 
@@ -12,6 +15,11 @@ def coreArguments(arguments: Sequence[str]) -> list[str]:
     """The command line of ``xray2ctpa ARGUMENTS`` in Slicer's own Python."""
     python = shutil.which("PythonSlicer") or sys.executable
     return [python, "-m", CORE_PACKAGE, *arguments]
+
+
+def hubCacheFolder() -> Path:
+    """Where fetched bundles lie: in Slicer's cache folder, so that they are found and deleted with it."""
+    return Path(slicer.app.cachePath) / "XRay2CTPA"
 
 
 def coreEnvironment(mayFetch: bool = False, bundleFolders: Sequence[str] = ()) -> dict[str, str]:
@@ -27,6 +35,7 @@ def coreEnvironment(mayFetch: bool = False, bundleFolders: Sequence[str] = ()) -
     environment["PYTHONUNBUFFERED"] = "1"
     environment["PYTHONIOENCODING"] = "utf-8"
     environment["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    environment["HF_HUB_CACHE"] = str(hubCacheFolder())
     if not mayFetch:
         environment["HF_HUB_OFFLINE"] = "1"
     folders = [*bundleFolders, environment.get("XRAY2CTPA_BUNDLES", "")]

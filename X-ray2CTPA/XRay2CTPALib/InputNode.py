@@ -13,7 +13,7 @@ from slicer.i18n import tr as _
 from xray2ctpa_core.errors import InputError, OutputError
 from xray2ctpa_core.mrml import RECORD_ATTRIBUTE
 
-#: Longest name of an input file: short enough for every file system, long enough to know it again.
+#: Longest name of an input file, which is in ASCII: paths on Windows break on longer and on other ones.
 LONGEST_NAME = 60
 
 
@@ -56,7 +56,7 @@ def writeInput(node: Any, folder: Path) -> Path:
     reason = whyUnusable(node)
     if reason:
         raise InputError(reason)
-    stem = re.sub(r"[^\w.-]+", "_", node.GetName()).strip("._")[:LONGEST_NAME] or "radiograph"
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", node.GetName()).strip("._")[:LONGEST_NAME] or "radiograph"
     source = sourceFile(node)
     try:
         folder.mkdir(parents=True)
@@ -88,7 +88,7 @@ def sourceFile(node: Any) -> Path | None:
     """The file ``node`` was read from, if reading it again gives the node's voxels and directions."""
     storage = node.GetStorageNode()
     if storage is not None and storage.GetFileName():
-        path, reader = Path(storage.GetFileName()), storage.CreateNodeInstance()
+        path, reader = Path(storage.GetFileName()), _another(storage)
         reader.Copy(storage)
         reader.SetFileName(str(path))
     else:
@@ -99,8 +99,13 @@ def sourceFile(node: Any) -> Path | None:
             reader.SetSingleFile(True)
     if path is None or not path.is_file():
         return None
-    again = node.CreateNodeInstance()
+    again = _another(node)
     return path if reader.ReadData(again) and _samePicture(node, again) else None
+
+
+def _another(node: Any) -> Any:
+    """A new node of the same class, in no scene; CreateNodeInstance would leak it in Python."""
+    return getattr(slicer, node.GetClassName())()
 
 
 def _dicomFile(node: Any) -> Path | None:

@@ -12,7 +12,6 @@ from xray2ctpa_core.errors import XRay2CTPAError
 
 from . import Sample
 from .InputNode import whyUnusable
-from .Installer import Installer
 from .Question import Question
 from .Views import writeThumbnail
 
@@ -30,11 +29,10 @@ class InputSection:
         self,
         ui: Any,
         logic: Any,
-        installer: Installer,
         onSelected: Callable[[Any], None],
         onChanged: Callable[[], None],
     ) -> None:
-        self._ui, self._logic, self._installer = ui, logic, installer
+        self._ui, self._logic = ui, logic
         self._onSelected, self._onChanged = onSelected, onChanged
         self._shown: Any = None
         self._question: Question | None = None
@@ -50,7 +48,8 @@ class InputSection:
             return _("The picture is not taken for a frontal chest X-ray; Advanced has a way to go on.")
         return ""
 
-    def update(self, parameters: Any) -> None:
+    def update(self, parameters: Any, isInstalled: bool) -> None:
+        """Shows the selected node, and asks the gate about it where everything is installed."""
         node = parameters.inputVolume
         image = node.GetImageData() if node is not None else None
         # What the picture and the answer depend on.
@@ -58,19 +57,19 @@ class InputSection:
             node.GetID() if node is not None else "",
             image.GetMTime() if image is not None else 0,
             parameters.bundle,
-            not self._installer.missing(),
+            isInstalled,
         )
         if state == self._shown:
             return
+        self.forget()
         self._shown = state
-        self._forget()
         self._ui.thumbnailLabel.clear()
         reason = whyUnusable(node)
         if reason:
             self._ui.gateLabel.text = reason
             return
         self._showThumbnail(node)
-        if not state[-1]:
+        if not isInstalled:
             self._ui.gateLabel.text = _("The picture is checked once everything is installed.")
             return
         self._ui.gateLabel.text = _("Checking the picture...")
@@ -82,15 +81,11 @@ class InputSection:
     def onLoadSample(self) -> None:
         self._onSelected(Sample.loadSample())
 
-    def cleanup(self) -> None:
-        self._forget()
-        self._shown = None
-
-    def _forget(self) -> None:
-        """Nobody waits for the answer on the former node."""
+    def forget(self) -> None:
+        """Nobody waits for the answer on the former node any more."""
         if self._question is not None:
             self._question.cancel()
-        self._question, self.verdict = None, None
+        self._question, self.verdict, self._shown = None, None, None
 
     def _showThumbnail(self, node: Any) -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,7 @@
 """One run of the core: a job folder, a child process, what it tells on the way, and the nodes it ends in."""
 
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -14,6 +15,7 @@ from slicer.i18n import tr as _
 
 from xray2ctpa_core.constants import EXIT_DONE
 from xray2ctpa_core.errors import InputError, OutputError
+from xray2ctpa_core.io.result_folder import is_alive
 from xray2ctpa_core.mrml import ResultNodes, load_result
 
 from . import Estimates
@@ -189,11 +191,18 @@ class Job:
 
 
 def makeFolder() -> Path:
-    """A new folder in Slicer's temporary folder that only this user can read."""
+    """A new folder in Slicer's temporary folder that only this user can read.
+
+    Folders of a Slicer that is no longer alive (it crashed) are removed: they hold a patient's image.
+    """
     parent = slicer.app.temporaryPath
     try:
         Path(parent).mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=parent))
+        for folder in Path(parent).glob(f"{FOLDER_PREFIX}*"):
+            owner = folder.name.removeprefix(FOLDER_PREFIX).split("-")[0]
+            if owner.isdecimal() and not is_alive(int(owner)):
+                shutil.rmtree(folder, ignore_errors=True)
+        return Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=parent))
     except OSError as error:
         raise OutputError(
             _("No folder can be made in {folder}: {reason}.").format(

@@ -114,7 +114,8 @@ class RunLogic(VTKObservationMixin):
         """Repeats the run that made ``ctpaNode``, from the X-ray it refers to; arguments as ``process``.
 
         Raises:
-            InputError: the node is no result, or its X-ray is no longer in the scene.
+            InputError: the node is no result, its X-ray is no longer in the scene, or its bundle is no
+                longer the same.
         """
         nodes = mrml.result_of(ctpaNode)
         if nodes is None:
@@ -127,7 +128,19 @@ class RunLogic(VTKObservationMixin):
                     seed=nodes.record["sampling"]["seed"]
                 ),
             )
-        return self.process(film, settingsOf(ctpaNode, nodes.record), **how)
+        settings, wanted = settingsOf(ctpaNode, nodes.record), nodes.record["bundle"]
+        bundle = self.bundles.find(settings.bundle)
+        if bundle.problem or (bundle.info is not None and bundle.info.sha256 != wanted["sha256"]):
+            raise InputError(
+                bundle.problem
+                or _("The bundle {name} has changed since; it would give other voxels.").format(
+                    name=bundle.info.name
+                ),
+                _("Add bundle {name} {version} again, SHA-256 {sha}.").format(
+                    name=wanted["name"], version=wanted["version"], sha=wanted["sha256"]
+                ),
+            )
+        return self.process(film, settings, **how)
 
     def check(
         self, cxrNode: Any, bundle: str, onAnswer: Callable[[Question], None] | None = None
@@ -174,13 +187,17 @@ class RunLogic(VTKObservationMixin):
         return self._ask(["verify", bundle], onAnswer)
 
     def cancel(self) -> None:
-        """Ends the run and every question at once; nothing of them is left."""
+        """Ends the run at once; nothing of it is left."""
         if self.isRunning:
             self.job.cancel()
+        self._release()
+
+    def shutDown(self) -> None:
+        """Ends the run and every question: the application closes, or the module is reloaded."""
         for question in self._questions:
             question.cancel()
         self._questions = []
-        self._release()
+        self.cancel()
 
     def _ask(self, arguments: list[str], onAnswer: Any, folder: Any = None) -> Question:
         question = Question(arguments, onAnswer, bundleFolders=self.bundles.folders(), folder=folder)

@@ -57,6 +57,8 @@ class ResultSection:
             widget.enabled = nodes is not None
         self._ui.runAgainButton.enabled = nodes is not None and not self._logic.isRunning
         self._ui.resultLabel.text = "" if nodes is None else "\n".join(mrml.sentences(nodes.record))
+        if nodes is not None:
+            self._onViewsChanged()
 
     def show(self, nodes: mrml.ResultNodes) -> None:
         """Selects a new result and shows it beside its X-ray."""

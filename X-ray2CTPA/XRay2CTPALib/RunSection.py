@@ -108,7 +108,7 @@ class RunSection:
     def _showProgress(self, job: Job) -> None:
         progress = job.progress
         left = progress.secondsLeft
-        ending = _(", about {seconds} s left").format(seconds=round(left)) if left is not None else ""
+        ending = _(", about {seconds} s left").format(seconds=max(1, round(left))) if left is not None else ""
         percent = progress.fraction
         self._ui.progressBar.setRange(0, 0 if percent is None else 100)
         self._ui.progressBar.value = round(100 * (percent or 0))

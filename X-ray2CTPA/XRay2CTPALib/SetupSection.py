@@ -23,17 +23,14 @@ class SetupSection:
     def __init__(self, ui: Any, logic: Any, installer: Installer, onChanged: Any) -> None:
         self._ui, self._logic, self._installer, self._onChanged = ui, logic, installer, onChanged
         self._parameters: Any = None
+        self._report: list[str] = []
         ui.installButton.connect("clicked(bool)", self.onInstall)
         ui.offlineButton.connect("clicked(bool)", self.onInstallOffline)
         ui.checkInstallationButton.connect("clicked(bool)", self.onCheck)
 
-    def missing(self) -> list[str]:
-        """Names of packages that are missing."""
-        return [requirement.name for requirement in self._installer.missing()]
-
-    def update(self, parameters: Any) -> None:
+    def update(self, parameters: Any, missing: list[str]) -> None:
+        """Shows the names of packages that are missing, and the way to install them."""
         self._parameters = parameters
-        missing = self.missing()
         self._ui.setupFrame.visible = bool(missing)
         if missing:
             self._ui.setupLabel.text = _(
