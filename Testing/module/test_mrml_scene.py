@@ -60,12 +60,15 @@ def test_extra_attributes_reach_every_node(app, tmp_path):
 
 def test_removing_a_result_leaves_the_scene_as_it_was(app, tmp_path):
     keeper = mrml.load_result(write_result(tmp_path / "keeper"), app.scene)
+    assert mrml.result_of(keeper.ctpa) is not None
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(app.scene)
     before, items = node_ids(app.scene), hierarchy.GetNumberOfItems()
     mrml.remove_result(mrml.load_result(write_result(tmp_path / "result"), app.scene))
     assert node_ids(app.scene) == before
     assert hierarchy.GetNumberOfItems() == items
-    assert mrml.result_of(keeper.ctpa) is not None
+    assert keeper.gradcam_label.GetDisplayNode().GetColorNode().GetColorName(3) == "high"
+    mrml.remove_result(keeper)
+    assert app.scene.GetSingletonNode(mrml.GRADCAM_COLOR_TAG, "vtkMRMLColorTableNode") is None
 
 
 def test_the_sentences_rate_the_volume_and_never_the_patient(result):

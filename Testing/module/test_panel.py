@@ -3,6 +3,7 @@
 import importlib.metadata
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -92,15 +93,17 @@ def test_missing_packages_are_named_and_nothing_is_asked_of_the_core(panel, monk
 
 
 def test_presets_set_numbers_and_other_numbers_make_a_custom_one(panel):
-    assert (panel.parameters.steps, panel.parameters.samples) == (10, 1)
+    own = panel.panel.model.current.info.sampling
+    assert (panel.parameters.steps, panel.parameters.samples) == (own.steps, own.samples)
     panel.ui.presetSelector.setCurrentIndex(2)
-    assert (panel.ui.stepsSpinBox.value, panel.ui.samplesSpinBox.value) == (50, 8)
-    assert panel.ui.estimateLabel.text.startswith("50 steps, 8 samples.")
+    steps, samples = 5 * own.steps, max(8, own.samples)
+    assert (panel.ui.stepsSpinBox.value, panel.ui.samplesSpinBox.value) == (steps, samples)
+    assert panel.ui.estimateLabel.text.startswith(f"{steps} steps, {samples} samples.")
     panel.ui.presetSelector.setCurrentIndex(0)
-    assert (panel.parameters.steps, panel.parameters.samples) == (3, 1)
-    panel.ui.stepsSpinBox.setValue(4)
+    assert (panel.parameters.steps, panel.parameters.samples) == (max(1, round(own.steps / 3)), 1)
+    panel.ui.stepsSpinBox.setValue(97)
     assert panel.ui.presetSelector.currentText == "Custom"
-    assert panel.parameters.steps == 4
+    assert panel.parameters.steps == 97
 
 
 def test_a_run_shows_progress_and_preview_and_ends_in_a_shown_result(panel):
@@ -149,6 +152,13 @@ def test_a_run_shows_progress_and_preview_and_ends_in_a_shown_result(panel):
     assert nodes.gradcam.GetDisplayNode().GetLowerThreshold() == pytest.approx(0.6)
     panel.ui.windowSelector.setCurrentIndex(1)
     assert nodes.ctpa.GetDisplayNode().GetLevel() == -600.0
+    panel.click("runAgainButton")
+    again = panel.logic.job
+    assert again is not job
+    assert (again.settings.steps, again.settings.seed, again.settings.precision) == (2, 0, "fp32")
+    panel.click("applyButton")
+    assert again.state == "cancelled"
+    assert mrml.result_of(node) is not None
 
 
 def test_a_picture_that_the_gate_refuses_is_said_before_the_run_and_needs_a_second_decision(panel):
@@ -280,3 +290,25 @@ def test_leaving_and_closing_the_scene_empty_the_panel_and_it_comes_back(panel):
     assert panel.parameters.inputVolume is None
     assert panel.ui.gateLabel.text == "Select a chest X-ray."
     panel.until(lambda: panel.slicer.leftovers() == [], 20)
+
+
+def test_verify_says_that_every_file_is_intact(panel):
+    panel.click("verifyBundleButton")
+    panel.until(lambda: "files are intact" in panel.ui.bundleLabel.text, 20)
+
+
+def test_a_failure_of_one_installation_is_shown_and_the_panel_goes_on(panel, monkeypatch):
+    real = importlib.metadata.version
+
+    def version(name):
+        if name == "torch":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
+    panel.panel.update()
+    panel.click("installButton")
+    assert [kind for kind, _text in panel.slicer.dialogs.shown] == ["ask", "tell"]
+    assert "Extensions Manager" in panel.slicer.dialogs.shown[1][1]
+    assert not panel.ui.setupFrame.isHidden()

@@ -98,7 +98,7 @@ def test_the_module_imports_what_slicer_ships_and_never_torch(file):
 
 
 def test_what_the_module_takes_from_the_core_needs_nothing_but_slicer():
-    """In a fresh interpreter: the parts of the core that the module imports bring no library of the core's."""
+    """In a fresh interpreter: the parts of the core that the module imports bring none of its libraries."""
     parts = set()
     for file in MODULE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

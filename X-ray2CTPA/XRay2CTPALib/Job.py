@@ -16,7 +16,7 @@ from slicer.i18n import tr as _
 from xray2ctpa_core.constants import EXIT_DONE
 from xray2ctpa_core.errors import InputError, OutputError
 from xray2ctpa_core.io.result_folder import is_alive
-from xray2ctpa_core.mrml import ResultNodes, load_result
+from xray2ctpa_core.mrml import ResultNodes, load_result, remove_result
 
 from . import Estimates
 from .ChildProcess import ChildProcess
@@ -126,6 +126,9 @@ class Job:
         self.state = CANCELLED
         self._process.kill()
         removeFolder(self.folder)
+        for nodes in self.results:  # of a batch
+            remove_result(nodes)
+        self.results = []
         self._onChanged(self)
 
     def wait(self, processEvents: Callable[[], None] = lambda: None, interval: float = 0.05) -> None:

@@ -219,7 +219,9 @@ class RunLogic(VTKObservationMixin):
         """Looks at everything that goes on; stops itself when nothing does."""
         if self.isRunning:
             self.job.poll()
-        self._questions = [question for question in self._questions if question.poll()]
+        for question in list(self._questions):  # an answer may lead to the next question
+            question.poll()
+        self._questions = [question for question in self._questions if not question.ended]
         if not self.isRunning:
             self._release()
 

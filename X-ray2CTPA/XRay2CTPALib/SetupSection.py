@@ -58,11 +58,10 @@ class SetupSection:
     def _install(self, folder: str) -> None:
         with slicer.util.tryWithErrorDisplay(_("The installation failed."), waitCursor=True):
             try:
-                self._installer.install(folder)
+                if self._installer.install(folder) and folder:
+                    self._logic.bundles.addFolder(str(Path(folder)))
             except XRay2CTPAError as error:
                 slicer.util.errorDisplay(f"{error.message}\n{error.hint}")
-            if folder:
-                self._logic.bundles.addFolder(str(Path(folder)))
         self._onChanged()
 
     def _onSystem(self, question: Question) -> None:

@@ -179,7 +179,7 @@ def result_of(node: Any) -> ResultNodes | None:
 
 
 def remove_result(nodes: ResultNodes) -> None:
-    """Takes every node of the result, and its folder where that is then empty, out of the scene."""
+    """Takes the result's nodes out of the scene; folder and colours too, where nothing else needs them."""
     scene = nodes.ctpa.GetScene()
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(nodes.ctpa))
@@ -194,6 +194,9 @@ def remove_result(nodes: ResultNodes) -> None:
         scene.RemoveNode(node)
         if hierarchy.GetItemParent(item) == folder:  # the application has removed it with its node
             hierarchy.RemoveItem(item, False, False)
+    colours = scene.GetSingletonNode(GRADCAM_COLOR_TAG, "vtkMRMLColorTableNode")
+    if colours is not None and not _colours_a_label_map(colours):
+        scene.RemoveNode(colours)
     if folder != hierarchy.GetSceneItemID() and hierarchy.GetNumberOfItemChildren(folder) == 0:
         hierarchy.RemoveItem(folder)
 
@@ -383,6 +386,13 @@ def _gradcam_color_node(scene: Any) -> Any:
     for value, (name, color) in enumerate(GRADCAM_LABELS):
         table.SetColor(value, name, *color)
     return scene.AddNode(table)
+
+
+def _colours_a_label_map(colours: Any) -> bool:
+    """Whether a label map of the scene is shown with the colour table."""
+    scene, name = colours.GetScene(), "vtkMRMLLabelMapVolumeDisplayNode"
+    displays = [scene.GetNthNodeByClass(n, name) for n in range(scene.GetNumberOfNodesByClass(name))]
+    return any(display.GetColorNodeID() == colours.GetID() for display in displays)
 
 
 def _add_legend(label: Any, scene: Any) -> None:
