@@ -98,6 +98,7 @@ def test_every_form_of_node_gives_the_volume_that_the_command_line_gives(app, lo
     assert sourceFile(nodes[2]) is None
 
 
+@pytest.mark.slow
 def test_run_again_reproduces_the_voxels_and_needs_the_film(app, logic, options):
     film = film_node(app.scene)
     first = logic.process(film, **options | {"samples": 2})
@@ -143,6 +144,7 @@ def test_a_killed_child_is_a_failure_with_advice_and_leaves_nothing(app, logic, 
     assert node_ids(app.scene) == before
 
 
+@pytest.mark.slow
 def test_an_input_that_is_deleted_during_the_run_still_gives_its_result(app, logic, options):
     film = film_node(app.scene)
     logic.process(film, wait=False, **options)
@@ -164,6 +166,7 @@ def test_a_bundle_that_disappeared_is_named_and_leaves_nothing(app, logic, optio
     assert not logic.bundles.find(str(tmp_path / "gone")).info
 
 
+@pytest.mark.slow
 def test_a_picture_that_the_gate_refuses_gives_no_result(app, logic, options):
     from XRay2CTPALib.Logic import RunFailed
 
@@ -190,6 +193,7 @@ def test_a_full_disk_is_said_in_words_and_leaves_nothing(app, logic, options, tm
         assert list(small.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_batch_goes_on_after_a_failure_and_says_which(app, logic, options):
     good, flat = film_node(app.scene), film_node(app.scene, name="flat")
     voxels(flat)[:] = 7

@@ -161,6 +161,7 @@ def test_a_run_shows_progress_and_preview_and_ends_in_a_shown_result(panel):
     assert mrml.result_of(node) is not None
 
 
+@pytest.mark.slow
 def test_a_picture_that_the_gate_refuses_is_said_before_the_run_and_needs_a_second_decision(panel):
     stripes = film_node(panel.slicer.scene, name="stripes")
     slicer.util.arrayFromVolume(stripes)[:] = (np.arange(100) % 20 * 12).astype(np.uint8)
@@ -177,6 +178,7 @@ def test_a_picture_that_the_gate_refuses_is_said_before_the_run_and_needs_a_seco
     assert not panel.ui.applyButton.enabled
 
 
+@pytest.mark.slow
 def test_check_installation_reports_devices_and_measures_this_machine(panel, pipeline_bundle):
     panel.parameters.bundle = str(pipeline_bundle)
     panel.parameters.force = True
