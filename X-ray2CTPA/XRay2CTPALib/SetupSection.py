@@ -73,7 +73,11 @@ class SetupSection:
         versions = ", ".join(f"{name} {version}" for name, version in content["software"].items() if version)
         self._report = [_device(device) for device in content["devices"]] + [versions]
         self._ui.installationLabel.text = "\n".join([*self._report, _("Measuring a short run...")])
-        self._logic.measure(settingsFrom(self._parameters), MEASURED_STEPS, self._onMeasured)
+        try:
+            self._logic.measure(settingsFrom(self._parameters), MEASURED_STEPS, self._onMeasured)
+        except XRay2CTPAError as error:
+            self._ui.checkInstallationButton.enabled = True
+            self._ui.installationLabel.text = "\n".join([*self._report, error.message, error.hint])
 
     def _onMeasured(self, question: Question) -> None:
         self._ui.checkInstallationButton.enabled = True
