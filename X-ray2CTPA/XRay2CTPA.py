@@ -30,7 +30,7 @@ class XRay2CTPA(ScriptedLoadableModule):
             "Generates a synthetic CT pulmonary angiogram, a classifier's score and a Grad-CAM map from one "
             "frontal chest X-ray: a hypothesis, never a diagnosis, not for patient care. Images stay here."
         )
-        parent.acknowledgementText = _("Builds on X-ray2CTPA, arXiv:2406.16109.")
+        parent.acknowledgementText = "Builds on X-ray2CTPA, arXiv:2406.16109."
         slicer.app.connect("startupCompleted()", self.registerSampleData)
 
     def registerSampleData(self):
@@ -114,7 +114,6 @@ class XRay2CTPATest(ScriptedLoadableModuleTest):
     """In the application: the sample X-ray gives a volume, where everything is installed."""
 
     def runTest(self):
-        """Runs the self test."""
         slicer.mrmlScene.Clear(0)
         nodes = XRay2CTPALogic().process(Sample.loadSample(), steps=2)
         assert nodes.ctpa.GetName().startswith("SYNTHETIC")
