@@ -11,7 +11,7 @@ import psutil
 import pytest
 import slicer
 from panels import PICTURES, OpenPanel
-from PIL import Image
+from PIL import Image, ImageDraw
 from scenes import film_node, node_ids, picture
 
 from xray2ctpa_core import mrml
@@ -43,8 +43,12 @@ def ready(panel, bundle):
 def save_views(application):
     """What film view and planes show, side by side as in the layout, as a PNG."""
     names = (mrml.FILM_VIEW, "Red", "Green", "Yellow")
-    rows = [np.ascontiguousarray(picture(application.slices[name])) for name in names]
-    Image.fromarray(np.concatenate(rows, axis=1)).save(PICTURES / "views.png")
+    views = np.concatenate([picture(application.slices[name]) for name in names], axis=1)
+    image = Image.fromarray(views)
+    side = image.width // len(names)
+    for number in range(1, len(names)):  # what the views themselves write over the generated planes
+        ImageDraw.Draw(image).text((side * (number + 1) - 8, image.height - 8), "SYNTHETIC", anchor="rs")
+    image.save(PICTURES / "views.png")
 
 
 def test_an_empty_panel_says_what_to_do(panel):
