@@ -413,8 +413,8 @@ def _add_rendering(ctpa: Any, scene: Any) -> None:
     opacity, colours = vtk.vtkPiecewiseFunction(), vtk.vtkColorTransferFunction()
     for point in RENDERED_OPACITY:
         opacity.AddPoint(*point)
-    for point in RENDERED_COLOURS:
-        colours.AddRGBPoint(*point)
+    for colour in RENDERED_COLOURS:
+        colours.AddRGBPoint(*colour)
     preset = slicer.vtkMRMLVolumePropertyNode()
     preset.SetName(f"{ctpa.GetName()} volume property")
     preset.SetScalarOpacity(opacity)
@@ -517,10 +517,11 @@ def show_overlay(
     if overlay not in ("", "gradcam", "gradcam_label", "spread"):
         raise InputError(f"Expected gradcam, gradcam_label, spread or none, got the overlay {overlay!r}.")
     node = getattr(nodes, overlay) if overlay else None
+    identifier = node.GetID() if node is not None else None
     is_label = overlay == "gradcam_label"
     for composite in _plane_composites(nodes, application_logic):
-        composite.SetForegroundVolumeID(node.GetID() if node is not None and not is_label else None)
-        composite.SetLabelVolumeID(node.GetID() if is_label else None)
+        composite.SetForegroundVolumeID(None if is_label else identifier)
+        composite.SetLabelVolumeID(identifier if is_label else None)
         composite.SetForegroundOpacity(opacity)
         composite.SetLabelOpacity(opacity)
 

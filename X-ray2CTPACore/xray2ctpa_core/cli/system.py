@@ -19,7 +19,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
-    content = {"software": software_versions(), "devices": devices()}
+    content: dict[str, Any] = {"software": software_versions(), "devices": devices()}
     if args.json:
         sys.stdout.write(json.dumps(content) + "\n")
         return EXIT_DONE
