@@ -20,7 +20,7 @@ PIP_INSTALL = PIP_FIND_LINKS=$(VENV) $(PYTHON) -m pip install --constraint $(COR
 # Arguments after the defaults: `make test PYTEST_ARGS="-k geometry"`.
 PYTEST = $(PYTHON) -m pytest Testing $(PYTEST_ARGS)
 
-.PHONY: demo test test-slow test-all lint format train-default constraints clean
+.PHONY: demo test test-slow test-all lint format train-default screenshots constraints clean
 
 demo: $(VENV)/.installed-base  ## A CTPA from the radiograph that ships with the package, or from CXR=path
 	$(PYTHON) -m xray2ctpa_core demo $(if $(CXR),--cxr "$(CXR)")
@@ -45,6 +45,11 @@ format: $(VENV)/.installed-all  ## Formats the tree and applies ruff's safe fixe
 
 train-default: $(VENV)/.installed-all  ## Trains the embedded default from nothing
 	$(PYTHON) Training/train_default.py
+
+screenshots: $(VENV)/.installed-all  ## Takes the README's pictures of the Slicer module anew, from its tests
+	$(PYTHON) -m pytest Testing/module/test_panel.py -k a_run_shows_progress
+	cp build/pictures/done.png X-ray2CTPA/Screenshots/panel.png
+	cp build/pictures/views.png X-ray2CTPA/Screenshots/views.png
 
 constraints: $(VENV)/.installed-all  ## Pins what is installed now
 	{ echo "# What CI ran with: xray2ctpa-core[training,clip,dev], resolved. Made by \`make constraints\`."; \

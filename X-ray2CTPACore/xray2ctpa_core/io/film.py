@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.greys import luminance
 
 #: Shortest side in pixels with which a chest can still be recognised.
 MIN_SIDE = 64
@@ -53,3 +54,28 @@ def check_film_size(rows: int, columns: int, name: str) -> None:
             f"Expected at least {MIN_SIDE} pixels a side, got {name} with {columns} x {rows}.",
             "Give the radiograph itself, not a thumbnail.",
         )
+
+
+def film_of_channels(channels: np.ndarray, full_scale: float) -> Film:
+    """The film in a colour picture; what is transparent is black and counts as no film.
+
+    Args:
+        channels: (H, W, C) with C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
+        full_scale: value of the brightest, and of an opaque, channel (255 or 65535).
+    """
+    colour, alpha = (
+        (channels, None) if channels.shape[2] in (1, 3) else (channels[..., :-1], channels[..., -1])
+    )
+    notes: tuple[str, ...] = ()
+    if colour.shape[2] == 1:
+        values = colour[..., 0].astype(np.float32)
+    else:
+        values, notes = luminance(colour, full_scale)
+    if alpha is None or (alpha == full_scale).all():
+        return Film(values, notes=notes)
+    if not alpha.any():
+        return Film(
+            values, notes=(*notes, "Every pixel is marked transparent; the alpha channel was ignored.")
+        )
+    notes = (*notes, "Transparent pixels were taken as unexposed film.")
+    return Film(values * (alpha.astype(np.float32) / full_scale), padding=alpha == 0, notes=notes)

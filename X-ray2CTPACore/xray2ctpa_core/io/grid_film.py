@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.io.film import Film, check_film_size
+from xray2ctpa_core.io.film import Film, check_film_size, film_of_channels
 from xray2ctpa_core.io.greys import luminance
 from xray2ctpa_core.io.grid_file import GridHeader, read_grid_array, read_grid_header
 
@@ -37,13 +37,15 @@ def read_grid_film(path: Path) -> Film:
     first, second = wide if len(wide) == 2 else (0, 1)
     check_film_size(header.size[second], header.size[first], path.name)
     row_axis, column_axis, flips = _axes(header, first, second, path.name)
-    stored, notes = _slice(read_grid_array(path), header, row_axis, column_axis)
+    stored = _slice(read_grid_array(path), header, row_axis, column_axis)
+    notes, turned = stored.notes, np.s_[:: flips[0], :: flips[1]]
     changed = flips != (1, 1) or row_axis < column_axis
     if changed:
         notes = (*notes, "The picture was turned as its header's directions say.")
     spacing, spacing_note = _spacing(header, row_axis, column_axis)
     return Film(
-        stored[:: flips[0], :: flips[1]],
+        stored.values[turned],
+        padding=None if stored.padding is None else stored.padding[turned],
         spacing_mm=None if spacing_note else spacing,
         spacing_source="unknown" if spacing_note else "header",
         aspect=spacing[0] / spacing[1],
@@ -70,20 +72,21 @@ def _axes(header: GridHeader, first: int, second: int, name: str) -> tuple[int, 
     return row_axis, column_axis, (1 if down > 0 else -1, 1 if left > 0 else -1)
 
 
-def _slice(
-    array: np.ndarray, header: GridHeader, row_axis: int, column_axis: int
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(rows, columns) of the one slice, colour turned to grey."""
+def _slice(array: np.ndarray, header: GridHeader, row_axis: int, column_axis: int) -> Film:
+    """The one slice as stored, colour turned to grey, four whole-number channels taken as RGBA."""
     array = np.moveaxis(array, (row_axis, column_axis), (0, 1))
     rows, columns = array.shape[:2]
     if header.channels == 1:
-        return array.reshape(rows, columns), ()
+        return Film(array.reshape(rows, columns))
     channels = array.reshape(rows, columns, header.channels)
     if header.channels < 3:
-        return channels[..., 0], ("Only the first of the file's two channels was read.",)
+        return Film(channels[..., 0], notes=("Only the first of the file's two channels was read.",))
     integer = np.issubdtype(channels.dtype, np.integer)
     full_scale = float(np.iinfo(channels.dtype).max if integer else np.nanmax(np.abs(channels)))
-    return luminance(channels[..., :3], full_scale)
+    if integer and header.channels == 4:
+        return film_of_channels(channels, full_scale)
+    values, notes = luminance(channels[..., :3], full_scale)
+    return Film(values, notes=notes)
 
 
 def _has_lengths(header: GridHeader) -> bool:

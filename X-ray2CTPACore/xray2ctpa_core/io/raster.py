@@ -8,8 +8,7 @@ from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.failures import reading
-from xray2ctpa_core.io.film import MAX_PIXELS, Film, check_film_size
-from xray2ctpa_core.io.greys import luminance
+from xray2ctpa_core.io.film import MAX_PIXELS, Film, check_film_size, film_of_channels
 
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff")
@@ -52,13 +51,13 @@ def read_raster_film(path: Path) -> Film:
                     "Export the frontal view alone.",
                 )
             if _has_wide_colour(image, path):
-                return _film(_wide_channels(image, path), 65535.0)
+                return film_of_channels(_wide_channels(image, path), 65535.0)
             white_is_zero = _is_white_zero(image)
             oriented = ImageOps.exif_transpose(image)
             if oriented.mode in _WIDE_GREY_MODES:
                 values: np.ndarray = np.asarray(oriented, np.float64 if oriented.mode == "I" else np.float32)
                 return Film(-values if white_is_zero else values)
-            return _film(_eight_bit_channels(oriented), 255.0)
+            return film_of_channels(_eight_bit_channels(oriented), 255.0)
 
 
 def _is_white_zero(image: Image.Image) -> bool:
@@ -112,23 +111,3 @@ def _eight_bit_channels(image: Image.Image) -> np.ndarray:
         has_alpha = transparent or image.mode in ("RGBA", "RGBa", "PA")
         image = image.convert("RGBA" if has_alpha else "RGB")
     return np.atleast_3d(np.asarray(image))
-
-
-def _film(channels: np.ndarray, full_scale: float) -> Film:
-    """The film in (H, W, C) channels; what is transparent is black and counts as no film."""
-    colour, alpha = (
-        (channels, None) if channels.shape[2] in (1, 3) else (channels[..., :-1], channels[..., -1])
-    )
-    notes: tuple[str, ...] = ()
-    if colour.shape[2] == 1:
-        values = colour[..., 0].astype(np.float32)
-    else:
-        values, notes = luminance(colour, full_scale)
-    if alpha is None or (alpha == full_scale).all():
-        return Film(values, notes=notes)
-    if not alpha.any():
-        return Film(
-            values, notes=(*notes, "Every pixel is marked transparent; the alpha channel was ignored.")
-        )
-    notes = (*notes, "Transparent pixels were taken as unexposed film.")
-    return Film(values * (alpha.astype(np.float32) / full_scale), padding=alpha == 0, notes=notes)

@@ -96,7 +96,7 @@ def remove_leftovers(target: Path) -> None:
     pattern = re.compile(re.escape(f".{target.name}.partial-{_host()}-") + r"(\d+)")
     for folder in target.parent.iterdir():
         match = pattern.fullmatch(folder.name)
-        if match and not _is_alive(int(match[1])):
+        if match and not is_alive(int(match[1])):
             result_guard.remove([folder])
 
 
@@ -164,7 +164,7 @@ def _host() -> str:
     return re.sub(r"[^A-Za-z0-9]", "", platform.node()) or "host"
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether a process ``pid`` runs on this machine; asking never touches it."""
     if sys.platform == "win32":
         import ctypes

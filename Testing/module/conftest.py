@@ -1,0 +1,24 @@
+"""Fixtures of the module's tests: the application around slicer-core, and a bundle that generates."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+import pytest
+from application import Slicer, running_slicer
+from tiny_bundle import write_tiny_pipeline
+
+
+@pytest.fixture
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slicer]:
+    """The application with an empty scene."""
+    with running_slicer(tmp_path, monkeypatch) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def pipeline_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of real networks at tiny size with random weights."""
+    return write_tiny_pipeline(tmp_path_factory.mktemp("bundle") / "tiny")

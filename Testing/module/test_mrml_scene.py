@@ -1,0 +1,224 @@
+"""A result's nodes together: references, folder, table, rendering, layout, views, saving, removing."""
+
+import numpy as np
+import pytest
+import slicer
+from scenes import HOT_RAS, application_scene, film_node, node_ids, picture, write_result
+
+from xray2ctpa_core import mrml
+from xray2ctpa_core.errors import InputError
+
+
+@pytest.fixture
+def app(monkeypatch):
+    with application_scene() as application:
+        monkeypatch.setattr(slicer, "mrmlScene", application.scene, raising=False)
+        yield application
+
+
+@pytest.fixture
+def result(app, tmp_path):
+    return mrml.load_result(write_result(tmp_path / "result"), app.scene, film_node(app.scene))
+
+
+def folder_names(scene, node):
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    parent = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node))
+    return hierarchy.GetItemName(parent)
+
+
+def test_everything_of_one_run_lies_in_one_folder_that_says_synthetic(app, result, tmp_path):
+    assert {folder_names(app.scene, node) for node in result.all()} == {"SYNTHETIC X-ray2CTPA (film.png)"}
+    second = mrml.load_result(write_result(tmp_path / "second"), app.scene)
+    assert folder_names(app.scene, second.ctpa) != folder_names(app.scene, result.ctpa)
+
+
+def test_the_table_holds_every_number_of_the_record(result):
+    table = result.table
+    rows = {table.GetCellText(row, 0): table.GetCellText(row, 1) for row in range(table.GetNumberOfRows())}
+    assert rows["pe.probability"] == "0.25"
+    assert rows["pe.per_sample"] == "[0.2, 0.3]"
+    assert rows["bundle.trained_on"] == "12 virtual patients"
+    assert rows["sampling.seconds.load"] == "1.0"
+    assert "never a diagnosis" in rows["notice"]
+    assert "SYNTHETIC" in table.GetName()
+
+
+def test_a_result_is_found_again_from_its_ctpa_alone(app, result):
+    again = mrml.result_of(result.ctpa)
+    assert again.all() == result.all()
+    assert again.record == result.record
+    assert mrml.result_of(film_node(app.scene, name="other")) is None
+    assert mrml.result_of(None) is None
+
+
+def test_extra_attributes_reach_every_node(app, tmp_path):
+    folder = write_result(tmp_path / "result")
+    nodes = mrml.load_result(folder, app.scene, attributes={"XRay2CTPA.BundleSource": "here"})
+    assert {node.GetAttribute("XRay2CTPA.BundleSource") for node in nodes.all()} == {"here"}
+
+
+def test_removing_a_result_leaves_the_scene_as_it_was(app, tmp_path):
+    keeper = mrml.load_result(write_result(tmp_path / "keeper"), app.scene)
+    assert mrml.result_of(keeper.ctpa) is not None
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(app.scene)
+    before, items = node_ids(app.scene), hierarchy.GetNumberOfItems()
+    mrml.remove_result(mrml.load_result(write_result(tmp_path / "result"), app.scene))
+    assert node_ids(app.scene) == before
+    assert hierarchy.GetNumberOfItems() == items
+    assert keeper.gradcam_label.GetDisplayNode().GetColorNode().GetColorName(3) == "high"
+    mrml.remove_result(keeper)
+    assert app.scene.GetSingletonNode(mrml.GRADCAM_COLOR_TAG, "vtkMRMLColorTableNode") is None
+
+
+def test_the_sentences_rate_the_volume_and_never_the_patient(result):
+    text = " ".join(mrml.sentences(result.record))
+    assert "score 0.25 (not calibrated), below its operating point 0.50" in text
+    assert "from 0.20 to 0.30" in text
+    assert "not the patient" in text
+    assert "demonstration" in text
+    assert "The lungs reach" in text
+    for word in ("positive", "negative", "patient has", "diagnosed"):
+        assert word not in text.lower()
+
+
+def test_the_layout_shows_film_three_planes_and_3d_side_by_side(app, result):
+    mrml.use_layout(app.scene)
+    layout = app.scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    assert layout.GetViewArrangement() == mrml.LAYOUT_ID
+    for name in (mrml.FILM_VIEW, "Red", "Green", "Yellow"):
+        assert app.scene.GetSingletonNode(name, "vtkMRMLSliceNode") is not None
+    film = app.scene.GetSingletonNode(mrml.FILM_VIEW, "vtkMRMLSliceNode")
+    assert film.GetViewGroup() == mrml.FILM_VIEW_GROUP
+    mrml.use_layout(app.scene)  # a second time changes nothing
+    assert layout.GetViewArrangement() == mrml.LAYOUT_ID
+
+
+def shown(app, result, **options):
+    mrml.use_layout(app.scene)
+    app.show_views()
+    mrml.show_result(result, app.logic, **options)
+    return {name: logic.GetSliceCompositeNode() for name, logic in app.slices.items()}
+
+
+def test_planes_show_the_ctpa_under_the_map_and_the_film_stands_alone(app, result):
+    composites = shown(app, result, evidence_opacity=0.4)
+    for name in mrml.PLANE_VIEWS:
+        assert composites[name].GetBackgroundVolumeID() == result.ctpa.GetID()
+        assert composites[name].GetForegroundVolumeID() == result.gradcam.GetID()
+        assert composites[name].GetForegroundOpacity() == pytest.approx(0.4)
+        assert composites[name].GetLinkedControl() == 1
+    film = composites[mrml.FILM_VIEW]
+    assert film.GetBackgroundVolumeID() == result.ctpa.GetNodeReferenceID(mrml.FILM_REFERENCE)
+    assert film.GetForegroundVolumeID() is None
+    assert film.GetLinkedControl() == 0
+
+
+def test_overlays_exchange_and_an_unknown_one_is_refused(app, result):
+    composites = shown(app, result)
+    mrml.show_overlay(result, app.logic, "gradcam_label", 0.7)
+    assert composites["Red"].GetForegroundVolumeID() is None
+    assert composites["Green"].GetLabelVolumeID() == result.gradcam_label.GetID()
+    assert composites["Green"].GetLabelOpacity() == pytest.approx(0.7)
+    mrml.show_overlay(result, app.logic, "spread", 0.5)
+    assert composites["Yellow"].GetForegroundVolumeID() == result.spread.GetID()
+    assert composites["Yellow"].GetLabelVolumeID() is None
+    mrml.show_overlay(result, app.logic, "")
+    assert composites["Red"].GetForegroundVolumeID() is None
+    with pytest.raises(InputError, match="overlay 'other'"):
+        mrml.show_overlay(result, app.logic, "other")
+
+
+def test_the_film_is_upright_with_the_patients_right_on_the_left(app, result):
+    shown(app, result)
+    image = picture(app.slices[mrml.FILM_VIEW])[..., 0].astype(int)
+    rows, columns = np.nonzero(image > 200)
+    assert rows.size > 1000
+    assert rows.mean() < image.shape[0] / 2, "the first rows of the film are superior: on top"
+    assert columns.mean() < image.shape[1] / 2, "its first columns are the patient's right: on the left"
+
+
+def test_a_film_whose_axes_are_turned_in_the_header_is_shown_upright_too(app, tmp_path):
+    film = film_node(app.scene)
+    array = slicer.util.arrayFromVolume(film)
+    array[:] = array[:, ::-1, ::-1].copy()  # stored from the other end, and the header says so
+    film.SetIJKToRASDirections(1, 0, 0, 0, 1, 0, 0, 0, 1)
+    result = mrml.load_result(write_result(tmp_path / "result"), app.scene, film)
+    shown(app, result)
+    image = picture(app.slices[mrml.FILM_VIEW])[..., 0].astype(int)
+    rows, columns = np.nonzero(image > 200)
+    assert rows.mean() < image.shape[0] / 2
+    assert columns.mean() < image.shape[1] / 2
+
+
+def test_the_hottest_place_is_found_in_mm_and_all_planes_go_there(app, result):
+    shown(app, result)
+    assert mrml.hottest_position(result) == pytest.approx(HOT_RAS, abs=1e-3)
+    film_offset = app.slices[mrml.FILM_VIEW].GetSliceOffset()
+    assert mrml.go_to_hottest(result)
+    for name, axis in (("Yellow", 0), ("Green", 1), ("Red", 2)):
+        place = app.slices[name].GetSliceNode().GetSliceToRAS()
+        assert place.GetElement(axis, 3) == pytest.approx(HOT_RAS[axis], abs=1e-3)
+    assert app.slices[mrml.FILM_VIEW].GetSliceOffset() == film_offset
+
+
+def test_the_hot_voxel_is_coloured_on_the_patients_left_in_front(app, result):
+    shown(app, result, evidence_opacity=1.0)
+    mrml.go_to_hottest(result)
+    image = picture(app.slices["Red"]).astype(int)
+    rows, columns = np.nonzero(np.ptp(image, axis=2) > 60)
+    assert rows.size > 20, "the hot voxel is seen in colour"
+    assert columns.mean() > image.shape[1] / 2, "the patient's left is on the right of an axial plane"
+    assert rows.mean() < image.shape[0] / 2, "anterior is on top"
+    mrml.show_evidence_from(result, 0.95)
+    assert (np.ptp(picture(app.slices["Red"]).astype(int), axis=2) > 60).sum() == 0
+
+
+def test_a_map_without_evidence_has_no_hottest_place(app, result):
+    slicer.util.arrayFromVolume(result.gradcam)[:] = 0.0
+    assert mrml.hottest_position(result) is None
+    assert not mrml.go_to_hottest(result)
+
+
+def test_windows_by_name(result):
+    mrml.show_window(result, "lung")
+    assert result.ctpa.GetDisplayNode().GetLevel() == -600.0
+    with pytest.raises(InputError, match="'bone'"):
+        mrml.show_window(result, "bone")
+
+
+def test_the_rendering_is_off_until_it_is_shown_and_hides_lung_but_not_contrast(app, result):
+    display = result.ctpa.GetNthDisplayNode(1)
+    assert display.IsA("vtkMRMLVolumeRenderingDisplayNode")
+    assert not display.GetVisibility()
+    mrml.show_rendering(result, True)
+    assert display.GetVisibility()
+    opacity = display.GetVolumePropertyNode().GetScalarOpacity()
+    assert opacity.GetValue(-1000.0) == 0.0
+    assert opacity.GetValue(300.0) > 10 * opacity.GetValue(-700.0) > 0
+
+
+def test_a_saved_and_loaded_scene_keeps_the_result(app, result, tmp_path):
+    mrb, folder = tmp_path / "case.mrb", tmp_path / "unpacked"
+    assert app.scene.WriteToMRB(str(mrb))
+    folder.mkdir()
+    cache = slicer.vtkCacheManager()
+    cache.SetRemoteCacheDirectory(str(folder))
+    cache.SetMRMLScene(app.scene)
+    app.scene.SetCacheManager(cache)
+    data = slicer.vtkDataIOManager()
+    data.SetCacheManager(cache)
+    app.scene.SetDataIOManager(data)
+    voxels = slicer.util.arrayFromVolume(result.ctpa).copy()
+    app.scene.Clear(0)
+    assert app.scene.ReadFromMRB(str(mrb), True)
+    node = app.scene.GetFirstNodeByName("SYNTHETIC CTPA (film.png)")
+    again = mrml.result_of(node)
+    assert np.array_equal(slicer.util.arrayFromVolume(again.ctpa), voxels)
+    assert again.record["sampling"]["seed"] == 42
+    assert {n.GetAttribute("XRay2CTPA.Seed") for n in again.all()} == {"42"}
+    assert again.gradcam_label.GetDisplayNode().GetColorNode().GetColorName(3) == "high"
+    assert again.table.GetNumberOfRows() == result.table.GetNumberOfRows() > 20
+    assert node.GetNodeReference(mrml.FILM_REFERENCE).GetName() == "film"
+    assert folder_names(app.scene, again.gradcam) == "SYNTHETIC X-ray2CTPA (film.png)"
+    assert mrml.hottest_position(again) == pytest.approx(HOT_RAS, abs=1e-3)

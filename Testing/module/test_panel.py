@@ -1,0 +1,320 @@
+"""The real panel, its real buttons, and the real core as a child process."""
+
+import importlib.metadata
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import slicer
+from panels import PICTURES, OpenPanel
+from PIL import Image, ImageDraw
+from scenes import film_node, node_ids, picture
+
+from xray2ctpa_core import mrml
+
+
+@pytest.fixture
+def panel(app):
+    opened = OpenPanel(app)
+    yield opened
+    opened.close()
+
+
+def descendants(pid):
+    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+
+
+def gone(pids):
+    return all(not psutil.pid_exists(p) or psutil.Process(p).status() == psutil.STATUS_ZOMBIE for p in pids)
+
+
+def ready(panel, bundle):
+    """The sample film in the panel, checked, and set to be generated from with ``bundle``."""
+    panel.parameters.bundle = str(bundle)
+    panel.parameters.force = True
+    panel.click("sampleButton")
+    panel.until(lambda: panel.panel.input.verdict is not None)
+
+
+def save_views(application):
+    """What film view and planes show, side by side as in the layout, as a PNG."""
+    names = (mrml.FILM_VIEW, "Red", "Green", "Yellow")
+    views = np.concatenate([picture(application.slices[name]) for name in names], axis=1)
+    image = Image.fromarray(views)
+    side = image.width // len(names)
+    for number in range(1, len(names)):  # what the views themselves write over the generated planes
+        ImageDraw.Draw(image).text((side * (number + 1) - 8, image.height - 8), "SYNTHETIC", anchor="rs")
+    image.save(PICTURES / "views.png")
+
+
+def test_an_empty_panel_says_what_to_do(panel):
+    assert not panel.ui.applyButton.enabled
+    assert panel.ui.applyButton.toolTip == "Select a chest X-ray."
+    assert "never a diagnosis" in panel.ui.noticeLabel.text
+    assert "DEMONSTRATION" in panel.ui.bundleSelector.currentText
+    assert "its results mean nothing for a patient" in panel.ui.bundleLabel.text
+    assert not panel.ui.runAgainButton.enabled
+    assert panel.slicer.leftovers() == []
+    panel.grab("empty")
+
+
+def test_a_volume_of_many_slices_is_refused_with_the_reason(panel):
+    volume = film_node(panel.slicer.scene, name="chest CT")
+    slicer.util.updateVolumeFromArray(volume, np.zeros((30, 40, 50), np.int16))
+    panel.parameters.inputVolume = volume
+    assert not panel.ui.applyButton.enabled
+    assert panel.ui.applyButton.toolTip == "chest CT has 30 slices; a chest X-ray has one."
+    assert panel.ui.gateLabel.text == panel.ui.applyButton.toolTip
+
+
+def test_missing_packages_are_named_and_nothing_is_asked_of_the_core(panel, monkeypatch):
+    real = importlib.metadata.version
+
+    def version(name):
+        if name in ("torch", "monai"):
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    panel.parameters.inputVolume = film_node(panel.slicer.scene)
+    panel.panel.update()
+    assert panel.ui.setupFrame.visible or not panel.ui.setupFrame.isHidden()
+    assert "torch, monai" in panel.ui.setupLabel.text
+    assert not panel.ui.applyButton.enabled
+    assert panel.ui.gateLabel.text == "The picture is checked once everything is installed."
+    assert panel.slicer.leftovers() == []
+    panel.grab("setup")
+    panel.slicer.dialogs.answer = False
+    panel.click("installButton")
+    [(kind, text)] = panel.slicer.dialogs.shown
+    assert kind == "ask"
+    assert "torch>=2.4: 1180 MB" in text
+    assert "numpy" not in text
+
+
+def test_presets_set_numbers_and_other_numbers_make_a_custom_one(panel):
+    own = panel.panel.model.current.info.sampling
+    assert (panel.parameters.steps, panel.parameters.samples) == (own.steps, own.samples)
+    panel.ui.presetSelector.setCurrentIndex(2)
+    steps, samples = 5 * own.steps, max(8, own.samples)
+    assert (panel.ui.stepsSpinBox.value, panel.ui.samplesSpinBox.value) == (steps, samples)
+    assert panel.ui.estimateLabel.text.startswith(f"{steps} steps, {samples} samples.")
+    panel.ui.presetSelector.setCurrentIndex(0)
+    assert (panel.parameters.steps, panel.parameters.samples) == (max(1, round(own.steps / 3)), 1)
+    panel.ui.stepsSpinBox.setValue(97)
+    assert panel.ui.presetSelector.currentText == "Custom"
+    assert panel.parameters.steps == 97
+
+
+def test_a_run_shows_progress_and_preview_and_ends_in_a_shown_result(panel):
+    ready(panel, "virtual-thorax")
+    assert panel.panel.input.verdict["accepted"]
+    assert "Taken for an upright frontal chest X-ray" in panel.ui.gateLabel.text
+    panel.parameters.steps = 2
+    panel.parameters.force = False
+    panel.grab("ready")
+    seen = []
+    panel.click("applyButton")
+    assert panel.ui.applyButton.text == "Cancel"
+    job = panel.logic.job
+
+    def ended():
+        if job.progress.fraction and not seen:
+            panel.slicer.app.processEvents()
+            seen.append((panel.ui.stageLabel.text, panel.ui.progressBar.value))
+            panel.grab("running")
+        return not panel.logic.isRunning
+
+    panel.until(ended)
+    assert job.failures == []
+    assert re.match(r"Generating from VirtualPatientCXR\.\w+, about \d+ s left", seen[0][0])
+    assert seen[0][1] in (50, 100)
+    assert panel.ui.applyButton.text == "Generate"
+    node = panel.ui.resultSelector.currentNode()
+    nodes = mrml.result_of(node)
+    assert nodes is not None
+    assert "SYNTHETIC" in node.GetName()
+    assert node.GetNodeReference(mrml.FILM_REFERENCE) is panel.parameters.inputVolume
+    assert node.GetAttribute("XRay2CTPA.BundleSource") == "virtual-thorax"
+    assert "not the patient" in panel.ui.resultLabel.text
+    assert "on this machine" in panel.ui.estimateLabel.text
+    assert panel.slicer.leftovers() == []
+    views = panel.slicer.app.layoutManager().views
+    for name in (*mrml.PLANE_VIEWS, "3D 0"):
+        assert views[name].texts() == ["SYNTHETIC"], name
+    assert views[mrml.FILM_VIEW].texts() == []
+    panel.grab("done")
+    save_views(panel.slicer.application)
+    panel.ui.overlaySelector.setCurrentIndex(3)
+    composite = panel.slicer.application.slices["Red"].GetSliceCompositeNode()
+    assert composite.GetForegroundVolumeID() is None
+    panel.ui.thresholdSlider.value = 0.6
+    assert nodes.gradcam.GetDisplayNode().GetLowerThreshold() == pytest.approx(0.6)
+    panel.ui.windowSelector.setCurrentIndex(1)
+    assert nodes.ctpa.GetDisplayNode().GetLevel() == -600.0
+    panel.click("runAgainButton")
+    again = panel.logic.job
+    assert again is not job
+    assert (again.settings.steps, again.settings.seed, again.settings.precision) == (2, 0, "fp32")
+    panel.click("applyButton")
+    assert again.state == "cancelled"
+    assert mrml.result_of(node) is not None
+
+
+@pytest.mark.slow
+def test_a_picture_that_the_gate_refuses_is_said_before_the_run_and_needs_a_second_decision(panel):
+    stripes = film_node(panel.slicer.scene, name="stripes")
+    slicer.util.arrayFromVolume(stripes)[:] = (np.arange(100) % 20 * 12).astype(np.uint8)
+    panel.parameters.inputVolume = stripes
+    panel.until(lambda: panel.panel.input.verdict is not None)
+    assert panel.ui.gateLabel.text.startswith("NOT taken for an upright, complete frontal chest X-ray")
+    assert len(panel.ui.gateLabel.text.splitlines()) > 1, "and why"
+    assert not panel.ui.applyButton.enabled
+    assert "not taken for a frontal chest X-ray" in panel.ui.applyButton.toolTip
+    panel.grab("gate-warning")
+    panel.ui.forceCheckBox.click()
+    assert panel.ui.applyButton.enabled
+    panel.ui.forceCheckBox.click()
+    assert not panel.ui.applyButton.enabled
+
+
+@pytest.mark.slow
+def test_check_installation_reports_devices_and_measures_this_machine(panel, pipeline_bundle):
+    panel.parameters.bundle = str(pipeline_bundle)
+    panel.parameters.force = True
+    assert "not measured yet" in panel.ui.estimateLabel.text
+    panel.click("checkInstallationButton")
+    assert not panel.ui.checkInstallationButton.enabled
+    panel.until(lambda: panel.ui.checkInstallationButton.enabled)
+    text = panel.ui.installationLabel.text
+    assert re.search(r"cpu: \d+ threads, [\d.]+ GB free", text), text
+    assert f"torch {importlib.metadata.version('torch')}" in text
+    assert text.endswith("A short run ended well.")
+    assert re.search(r"2 steps, 1 sample: about \d+ s, [\d.]+ GB of memory", panel.ui.estimateLabel.text)
+    assert panel.slicer.scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode") is None
+    assert panel.slicer.leftovers() == []
+    panel.ui.advancedGroupBox.collapsed = False
+    panel.grab("advanced")
+
+
+def test_cancel_leaves_no_process_no_file_and_no_node(panel, pipeline_bundle):
+    ready(panel, pipeline_bundle)
+    panel.parameters.steps = 1000
+    before = node_ids(panel.slicer.scene)
+    panel.click("applyButton")
+    panel.until(lambda: panel.logic.job.progress.fraction)
+    processes, folder = descendants(panel.logic.job.pid), panel.logic.job.folder
+    assert folder.is_dir()
+    panel.click("applyButton")
+    assert panel.logic.job.state == "cancelled"
+    panel.until(lambda: gone(processes), 10)
+    assert not folder.exists()
+    assert panel.slicer.leftovers() == []
+    assert node_ids(panel.slicer.scene) == before
+    assert panel.ui.applyButton.text == "Generate"
+    assert panel.ui.progressFrame.isHidden()
+
+
+def test_quitting_ends_the_run_and_the_check(panel, pipeline_bundle):
+    panel.parameters.bundle = str(pipeline_bundle)
+    panel.parameters.inputVolume = film_node(panel.slicer.scene)
+    panel.click("applyButton")
+    processes = [child.pid for child in psutil.Process().children(recursive=True)]
+    assert len(processes) >= 2
+    panel.widget.cleanup()
+    panel.until(lambda: gone(processes), 10)
+    assert panel.slicer.leftovers() == []
+
+
+def test_a_failed_run_says_what_to_do_and_offers_the_log(panel, pipeline_bundle):
+    ready(panel, pipeline_bundle)
+    weights = next(Path(pipeline_bundle).rglob("*.safetensors"))
+    kept = weights.read_bytes()
+    try:
+        weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+        panel.click("applyButton")
+        panel.until(lambda: not panel.logic.isRunning)
+    finally:
+        weights.write_bytes(kept)
+    assert "is damaged or was changed" in panel.ui.failureLabel.text
+    assert "Fetch or install the bundle again" in panel.ui.failureLabel.text
+    assert not panel.ui.failureFrame.isHidden()
+    panel.grab("failed")
+    panel.click("logButton")
+    assert '"event": "error"' in panel.slicer.dialogs.shown[-1][1]
+    assert panel.slicer.leftovers() == []
+
+
+def test_a_bundle_that_disappears_is_named_and_another_can_be_chosen(panel, pipeline_bundle, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(pipeline_bundle, moved)
+    panel.panel.model.add(str(moved))
+    assert panel.parameters.bundle == str(moved)
+    assert panel.ui.bundleSelector.currentText == "tiny 0.1 - DEMONSTRATION"
+    shutil.rmtree(moved)
+    panel.panel.update()
+    assert panel.ui.bundleLabel.text == f"The bundle {moved} is not there any more."
+    panel.parameters.inputVolume = film_node(panel.slicer.scene)
+    assert not panel.ui.applyButton.enabled
+    assert "not there any more" in panel.ui.applyButton.toolTip
+    panel.click("removeBundleButton")
+    assert panel.parameters.bundle == "virtual-thorax"
+    assert panel.ui.bundleSelector.count == 1
+
+
+def test_a_folder_that_is_no_bundle_is_refused_in_words(panel, tmp_path):
+    panel.panel.model.add(str(tmp_path))
+    assert panel.parameters.bundle == "virtual-thorax"
+    assert "without it" in panel.ui.bundleLabel.text
+    assert "OWNER/NAME@REVISION" in panel.ui.bundleLabel.text
+
+
+def test_a_bundle_on_the_hub_is_fetched_only_after_consent(panel):
+    panel.panel.model.add("someone/chest@v1.0")
+    assert panel.ui.bundleSelector.currentText == "someone/chest@v1.0 (on the Hub)"
+    assert "after you agree" in panel.ui.bundleLabel.text
+    panel.slicer.dialogs.answer = False
+    panel.parameters.steps, panel.parameters.samples = 2, 1
+    panel.panel.run.onApplyButton()
+    [(kind, text)] = panel.slicer.dialogs.shown
+    assert kind == "ask"
+    assert "No image is sent" in text
+    assert panel.logic.job is None
+
+
+def test_leaving_and_closing_the_scene_empty_the_panel_and_it_comes_back(panel):
+    panel.parameters.inputVolume = film_node(panel.slicer.scene)
+    panel.widget.exit()
+    assert panel.parameters is None
+    panel.widget.enter()
+    assert panel.parameters.inputVolume.GetName() == "film"
+    panel.slicer.scene.Clear(0)
+    assert panel.parameters.inputVolume is None
+    assert panel.ui.gateLabel.text == "Select a chest X-ray."
+    panel.until(lambda: panel.slicer.leftovers() == [], 20)
+
+
+def test_verify_says_that_every_file_is_intact(panel):
+    panel.click("verifyBundleButton")
+    panel.until(lambda: "files are intact" in panel.ui.bundleLabel.text, 20)
+
+
+def test_a_failure_of_one_installation_is_shown_and_the_panel_goes_on(panel, monkeypatch):
+    real = importlib.metadata.version
+
+    def version(name):
+        if name == "torch":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
+    panel.panel.update()
+    panel.click("installButton")
+    assert [kind for kind, _text in panel.slicer.dialogs.shown] == ["ask", "tell"]
+    assert "Extensions Manager" in panel.slicer.dialogs.shown[1][1]
+    assert not panel.ui.setupFrame.isHidden()

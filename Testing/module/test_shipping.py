@@ -1,0 +1,114 @@
+"""What is shipped of the module: file lists, sizes, the index's entry, what importing it may do."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+MODULE = Path(__file__).resolve().parents[2] / "X-ray2CTPA"
+#: What Slicer 5.10 and 5.12 ship, and the core's parts that need nothing else.
+AT_IMPORT = {"slicer", "qt", "vtk", "numpy", "xray2ctpa_core", "XRay2CTPALib", "PyTorchUtils", "SampleData"}
+
+
+def listed(name: str) -> set[str]:
+    text = (MODULE / "CMakeLists.txt").read_text(encoding="utf-8").replace("${MODULE_NAME}", "XRay2CTPA")
+    [block] = re.findall(rf"set\({name}\n(.*?)\n  \)", text, re.S)
+    return set(block.split())
+
+
+def test_cmake_lists_every_file_of_the_module():
+    scripts = {p.relative_to(MODULE).as_posix() for p in MODULE.rglob("*.py")}
+    resources = {p.relative_to(MODULE).as_posix() for p in (MODULE / "Resources").rglob("*") if p.is_file()}
+    assert listed("MODULE_PYTHON_SCRIPTS") == scripts
+    assert listed("MODULE_PYTHON_RESOURCES") == resources
+
+
+def test_the_extension_contains_the_module(repository):
+    text = (repository / "CMakeLists.txt").read_text(encoding="utf-8")
+    assert "add_subdirectory(X-ray2CTPA)" in text
+    assert re.search(r'set\(EXTENSION_ICONURL "https://[^"]+\.png"\)', text)
+    urls = re.search(r'set\(EXTENSION_SCREENSHOTURLS "([^"]+)"\)', text)[1].split()
+    for url in urls:
+        assert (repository / url.split("/main/")[1]).is_file(), url
+
+
+def test_the_module_file_is_short_and_alone():
+    assert len((MODULE / "XRay2CTPA.py").read_text(encoding="utf-8").splitlines()) < 120
+    assert [path.name for path in MODULE.glob("*.py")] == ["XRay2CTPA.py"]
+
+
+def test_icon_and_thumbnail_have_the_sizes_that_slicer_asks_for():
+    with Image.open(MODULE / "Resources" / "Icons" / "XRay2CTPA.png") as icon:
+        assert icon.size == (128, 128)
+    with Image.open(MODULE / "Resources" / "Icons" / "XRay2CTPASample.png") as thumbnail:
+        assert thumbnail.size == (260, 280)
+
+
+def test_the_requirements_are_the_cores_own(repository):
+    lines = (MODULE / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    project = tomllib.loads((repository / "X-ray2CTPACore" / "pyproject.toml").read_text(encoding="utf-8"))
+    assert sorted(line for line in lines if not line.startswith("#")) == sorted(
+        project["project"]["dependencies"]
+    )
+    sizes = [line for line in lines if re.fullmatch(r"# \d+ MB", line)]
+    assert len(sizes) == len(project["project"]["dependencies"])
+
+
+def test_the_entry_of_the_extension_index_agrees_with_cmake(repository):
+    path = MODULE / "X-ray2CTPA.json"
+    assert b"\r" not in path.read_bytes()
+    entry = json.loads(path.read_text(encoding="utf-8"))
+    assert set(entry) <= {"$schema", "build_dependencies", "category", "scm_revision", "scm_url", "tier"}
+    assert {"$schema", "category", "scm_url"} <= set(entry)
+    assert entry["$schema"].endswith("slicer-extension-catalog-entry-schema-v1.0.2.json#")
+    cmake = (repository / "CMakeLists.txt").read_text(encoding="utf-8")
+    assert f"project({path.stem})" in cmake
+    assert f'set(EXTENSION_CATEGORY "{entry["category"]}")' in cmake
+    assert f'set(EXTENSION_DEPENDS "{" ".join(entry["build_dependencies"])}")' in cmake
+    assert entry["scm_url"].rsplit("/", 1)[1].startswith("Slicer")
+
+
+def test_the_readme_has_the_sections_that_the_index_asks_for(repository):
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    headings = ("## 3D Slicer", "### Tutorial", "## Safety and privacy", "## Licence and citation")
+    for words in (*headings, "Sample Data", "Patents"):
+        assert words in text, words
+    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
+        assert (repository / picture).is_file(), picture
+
+
+@pytest.mark.parametrize("file", sorted(MODULE.rglob("*.py")), ids=lambda path: path.name)
+def test_the_module_imports_what_slicer_ships_and_never_torch(file):
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            imported.add(node.module.split(".")[0])
+    assert imported <= AT_IMPORT | sys.stdlib_module_names
+    calls = [node for node in tree.body if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
+    assert calls == [] or file.name == "__init__.py"
+
+
+def test_what_the_module_takes_from_the_core_needs_nothing_but_slicer():
+    """In a fresh interpreter: the parts of the core that the module imports bring none of its libraries."""
+    parts = set()
+    for file in MODULE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("xray2ctpa_core"):
+                parts.add(node.module)
+    parts -= {"xray2ctpa_core"}  # from xray2ctpa_core import mrml: looked at in the core's own tests
+    parts -= {"xray2ctpa_core.mrml"}
+    code = f"import sys; [__import__(part) for part in {sorted(parts)!r}]; print(*sys.modules)"
+    core = MODULE.parent / "X-ray2CTPACore"
+    run = subprocess.run([sys.executable, "-c", code], cwd=core, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    heavy = {"torch", "diffusers", "monai", "nibabel", "huggingface_hub", "requests"}
+    assert heavy & set(run.stdout.split()) == set()

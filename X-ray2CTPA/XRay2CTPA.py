@@ -1,0 +1,119 @@
+"""X-ray2CTPA: from one frontal chest X-ray to a synthetic CT pulmonary angiogram; for research only."""
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+from XRay2CTPALib import Sample
+from XRay2CTPALib.Logic import RunLogic
+from XRay2CTPALib.Panel import Panel
+from XRay2CTPALib.ParameterNode import XRay2CTPAParameterNode
+
+
+class XRay2CTPA(ScriptedLoadableModule):
+    """The module as the application lists it."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("X-ray2CTPA")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Image Synthesis")]
+        parent.dependencies = []
+        parent.contributors = ["X-ray2CTPA contributors"]
+        parent.helpText = _(
+            "Generates a synthetic CT pulmonary angiogram, a classifier's score and a Grad-CAM map from one "
+            "frontal chest X-ray: a hypothesis, never a diagnosis, not for patient care. Images stay here."
+        )
+        parent.acknowledgementText = "Builds on X-ray2CTPA, arXiv:2406.16109."
+        slicer.app.connect("startupCompleted()", self.registerSampleData)
+
+    def registerSampleData(self):
+        """Adds the sample X-ray to the Sample Data module."""
+        Sample.registerSampleData(self.resourcePath("Icons/XRay2CTPASample.png"))
+
+
+class XRay2CTPAWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Life of the panel: parameters, scene, application."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self.panel = None
+        self._parameterNode = None
+        self._guiTag = None
+
+    def setup(self):
+        """Called when the user opens the module for the first time."""
+        ScriptedLoadableModuleWidget.setup(self)
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/XRay2CTPA.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.logic = XRay2CTPALogic()
+        self.panel = Panel(self.ui, self.logic, self.resourcePath("requirements.txt"))
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.setParameterNode(self.logic.getParameterNode())
+
+    def cleanup(self):
+        """Called when the application closes or the module is reloaded: ends what runs."""
+        self.setParameterNode(None)
+        self.removeObservers()
+        self.panel.cleanup()
+
+    def enter(self):
+        """Called each time the user opens the module."""
+        self.setParameterNode(self.logic.getParameterNode())
+
+    def exit(self):
+        """Called each time the user opens another module; a run goes on."""
+        self.setParameterNode(None)
+
+    def onSceneStartClose(self, _caller, _event):
+        """Parameters go with the scene."""
+        self.setParameterNode(None)
+
+    def onSceneEndClose(self, _caller, _event):
+        """New parameters, if the module is shown."""
+        if self.parent.isEntered:
+            self.setParameterNode(self.logic.getParameterNode())
+
+    def setParameterNode(self, parameterNode):
+        """Observes ``parameterNode`` instead of the former one; None observes none."""
+        if self._parameterNode is not None:
+            self._parameterNode.disconnectGui(self._guiTag)
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.panel.update)
+        self._parameterNode = parameterNode
+        self.panel.parameters = parameterNode
+        if parameterNode is not None:
+            self._guiTag = parameterNode.connectGui(self.ui)
+            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.panel.update)
+            self.panel.update()
+
+
+class XRay2CTPALogic(ScriptedLoadableModuleLogic, RunLogic):
+    """For scripts: ``XRay2CTPALogic().process(cxrNode, steps=4, seed=7)``; see RunLogic."""
+
+    def __init__(self):
+        ScriptedLoadableModuleLogic.__init__(self)
+        RunLogic.__init__(self)
+
+    def getParameterNode(self):
+        """The parameters in the scene."""
+        return XRay2CTPAParameterNode(super().getParameterNode())
+
+
+class XRay2CTPATest(ScriptedLoadableModuleTest):
+    """In the application: the sample X-ray gives a volume, where everything is installed."""
+
+    def runTest(self):
+        slicer.mrmlScene.Clear(0)
+        nodes = XRay2CTPALogic().process(Sample.loadSample(), steps=2)
+        assert nodes.ctpa.GetName().startswith("SYNTHETIC")

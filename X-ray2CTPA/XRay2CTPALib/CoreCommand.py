@@ -1,0 +1,43 @@
+"""How the core's command is started: PythonSlicer, its arguments and its environment."""
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import slicer
+
+from .CorePath import CORE_PACKAGE, makeCoreImportable
+
+
+def coreArguments(arguments: Sequence[str]) -> list[str]:
+    """The command line of ``xray2ctpa ARGUMENTS`` in Slicer's own Python."""
+    python = shutil.which("PythonSlicer") or sys.executable
+    return [python, "-m", CORE_PACKAGE, *arguments]
+
+
+def hubCacheFolder() -> Path:
+    """Where fetched bundles lie: in Slicer's cache folder, so that they are found and deleted with it."""
+    return Path(slicer.app.cachePath) / "XRay2CTPA"
+
+
+def coreEnvironment(mayFetch: bool = False, bundleFolders: Sequence[str] = ()) -> dict[str, str]:
+    """The environment of the command.
+
+    Args:
+        mayFetch: whether a bundle may be fetched from the Hub; without it, the network is not used.
+        bundleFolders: folders in which bundles of a Hub id lie that were fetched beforehand.
+    """
+    environment = dict(os.environ)
+    paths = [str(makeCoreImportable()), environment.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    environment["PYTHONUNBUFFERED"] = "1"
+    environment["PYTHONIOENCODING"] = "utf-8"
+    environment["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    environment["HF_HUB_CACHE"] = str(hubCacheFolder())
+    if not mayFetch:
+        environment["HF_HUB_OFFLINE"] = "1"
+    folders = [*bundleFolders, environment.get("XRAY2CTPA_BUNDLES", "")]
+    environment["XRAY2CTPA_BUNDLES"] = os.pathsep.join(filter(None, folders))
+    return environment

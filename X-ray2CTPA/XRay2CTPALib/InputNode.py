@@ -1,0 +1,140 @@
+"""The radiograph's node: whether it can be used, and how it comes to the core as a file."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from xray2ctpa_core.errors import InputError, OutputError
+from xray2ctpa_core.mrml import RECORD_ATTRIBUTE
+
+#: Longest name of an input file, which is in ASCII: paths on Windows break on longer and on other ones.
+LONGEST_NAME = 60
+
+
+def whyUnusable(node: Any) -> str:
+    """Why ``node`` cannot be the input, as a sentence; "" where it can."""
+    if node is None:
+        return _("Select a chest X-ray.")
+    if not node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLLabelMapVolumeNode"):
+        return _("Select an image; {name} is none.").format(name=node.GetName())
+    if node.GetAttribute(RECORD_ATTRIBUTE) is not None:
+        return _("{name} was generated; select the X-ray itself.").format(name=node.GetName())
+    image = node.GetImageData()
+    if image is None or image.GetPointData().GetScalars() is None:
+        return _("{name} holds no picture.").format(name=node.GetName())
+    wide = [length for length in image.GetDimensions() if length > 1]
+    if len(wide) > 2:
+        return _("{name} has {count} slices; a chest X-ray has one.").format(
+            name=node.GetName(), count=min(wide)
+        )
+    if len(wide) < 2:
+        return _("{name} is no picture of rows and columns.").format(name=node.GetName())
+    return ""
+
+
+def writeInput(node: Any, folder: Path) -> Path:
+    """Writes the picture of ``node`` into the new folder ``folder``, for the core to read.
+
+    Where the file that the node was read from still holds the same picture, that file is copied: it says
+    more (how greys and spacing are meant) than the node does. Otherwise the node's voxels are written as
+    NRRD, with its own directions; a transform that it stands under moves it in the scene and is no part of
+    the picture.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: the node cannot be the input.
+        OutputError: the folder cannot be written.
+    """
+    reason = whyUnusable(node)
+    if reason:
+        raise InputError(reason)
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", node.GetName()).strip("._")[:LONGEST_NAME] or "radiograph"
+    source = sourceFile(node)
+    try:
+        folder.mkdir(parents=True)
+        if source is not None:
+            target = folder / _withSuffix(stem, source)
+            shutil.copyfile(source, target)
+            return target
+        target = folder / f"{stem}.nrrd"
+        storage = slicer.vtkMRMLNRRDStorageNode()
+        storage.SetFileName(str(target))
+        storage.SetUseCompression(False)
+        written = bool(storage.WriteData(node)) and target.is_file()
+    except OSError as error:
+        raise OutputError(
+            _("The X-ray could not be written to {folder}: {reason}.").format(
+                folder=folder, reason=error.strerror or error
+            ),
+            _("Free some space on that disk, or choose another temporary folder in the settings."),
+        ) from error
+    if not written:
+        raise OutputError(
+            _("The X-ray could not be written to {file}.").format(file=target),
+            _("Free some space on that disk, or choose another temporary folder in the settings."),
+        )
+    return target
+
+
+def sourceFile(node: Any) -> Path | None:
+    """The file ``node`` was read from, if reading it again gives the node's voxels and directions."""
+    storage = node.GetStorageNode()
+    if storage is not None and storage.GetFileName():
+        path, reader = Path(storage.GetFileName()), _another(storage)
+        reader.Copy(storage)
+        reader.SetFileName(str(path))
+    else:
+        path = _dicomFile(node)
+        reader = slicer.vtkMRMLVolumeArchetypeStorageNode()
+        if path is not None:
+            reader.SetFileName(str(path))
+            reader.SetSingleFile(True)
+    if path is None or not path.is_file():
+        return None
+    again = _another(node)
+    return path if reader.ReadData(again) and _samePicture(node, again) else None
+
+
+def _another(node: Any) -> Any:
+    """A new node of the same class, in no scene; CreateNodeInstance would leak it in Python."""
+    return getattr(slicer, node.GetClassName())()
+
+
+def _dicomFile(node: Any) -> Path | None:
+    """The one file of the DICOM database that the node was loaded from."""
+    instances = (node.GetAttribute("DICOM.instanceUIDs") or "").split()
+    database = getattr(slicer, "dicomDatabase", None)
+    if len(instances) != 1 or database is None:
+        return None
+    name = database.fileForInstance(instances[0])
+    return Path(name) if name else None
+
+
+def _samePicture(node: Any, other: Any) -> bool:
+    if other.GetImageData() is None:
+        return False
+    first, second = slicer.util.arrayFromVolume(node), slicer.util.arrayFromVolume(other)
+    same = first.shape == second.shape and first.dtype == second.dtype and np.array_equal(first, second)
+    return same and np.allclose(_ijkToRAS(node), _ijkToRAS(other), atol=1e-4)
+
+
+def _ijkToRAS(node: Any) -> np.ndarray:
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def _withSuffix(stem: str, source: Path) -> str:
+    """``stem`` with the suffix that the form of ``source`` is known by; DICOM files may have none."""
+    suffix = ".nii.gz" if source.name.lower().endswith(".nii.gz") else source.suffix
+    known = re.fullmatch(r"\.[A-Za-z][A-Za-z0-9]{1,4}(\.gz)?", suffix)
+    suffix = suffix if known else ""
+    return stem if stem.lower().endswith(suffix.lower()) and suffix else stem + suffix

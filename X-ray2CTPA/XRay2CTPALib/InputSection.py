@@ -1,0 +1,118 @@
+"""The part of the panel that takes the X-ray: thumbnail, what the gate says, the sample."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import qt
+from slicer.i18n import tr as _
+
+from xray2ctpa_core.errors import XRay2CTPAError
+
+from . import Sample
+from .InputNode import whyUnusable
+from .Question import Question
+from .Views import writeThumbnail
+
+THUMBNAIL_PIXELS = 106
+
+
+class InputSection:
+    """Shows what the selected node is good for, before a run.
+
+    Attributes:
+        verdict: the gate's answer for the selected node, None before it came.
+    """
+
+    def __init__(
+        self,
+        ui: Any,
+        logic: Any,
+        onSelected: Callable[[Any], None],
+        onChanged: Callable[[], None],
+    ) -> None:
+        self._ui, self._logic = ui, logic
+        self._onSelected, self._onChanged = onSelected, onChanged
+        self._shown: Any = None
+        self._question: Question | None = None
+        self.verdict: dict[str, Any] | None = None
+        ui.sampleButton.connect("clicked(bool)", self.onLoadSample)
+
+    def problem(self, parameters: Any) -> str:
+        """Why the input cannot be used, as a sentence; "" where it can."""
+        reason = whyUnusable(parameters.inputVolume)
+        if reason:
+            return reason
+        if self.verdict is not None and not self.verdict["accepted"] and not parameters.force:
+            return _("The picture is not taken for a frontal chest X-ray; Advanced has a way to go on.")
+        return ""
+
+    def update(self, parameters: Any, isInstalled: bool) -> None:
+        """Shows the selected node, and asks the gate about it where everything is installed."""
+        node = parameters.inputVolume
+        image = node.GetImageData() if node is not None else None
+        # What the picture and the answer depend on.
+        state = (
+            node.GetID() if node is not None else "",
+            image.GetMTime() if image is not None else 0,
+            parameters.bundle,
+            isInstalled,
+        )
+        if state == self._shown:
+            return
+        self.forget()
+        self._shown = state
+        self._ui.thumbnailLabel.clear()
+        reason = whyUnusable(node)
+        if reason:
+            self._ui.gateLabel.text = reason
+            return
+        self._showThumbnail(node)
+        if not isInstalled:
+            self._ui.gateLabel.text = _("The picture is checked once everything is installed.")
+            return
+        self._ui.gateLabel.text = _("Checking the picture...")
+        try:
+            self._question = self._logic.check(node, parameters.bundle, self._onAnswer)
+        except XRay2CTPAError as error:
+            self._ui.gateLabel.text = f"{error.message}\n{error.hint}"
+
+    def onLoadSample(self) -> None:
+        self._onSelected(Sample.loadSample())
+
+    def forget(self) -> None:
+        """Nobody waits for the answer on the former node any more."""
+        if self._question is not None:
+            self._question.cancel()
+        self._question, self.verdict, self._shown = None, None, None
+
+    def _showThumbnail(self, node: Any) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "thumbnail.png"
+            writeThumbnail(node, path, 4 * THUMBNAIL_PIXELS)
+            pixmap = qt.QPixmap(str(path))
+        self._ui.thumbnailLabel.setPixmap(
+            pixmap.scaled(
+                THUMBNAIL_PIXELS, THUMBNAIL_PIXELS, qt.Qt.KeepAspectRatio, qt.Qt.SmoothTransformation
+            )
+        )
+
+    def _onAnswer(self, question: Question) -> None:
+        if question is not self._question:
+            return
+        self._question = None
+        if question.succeeded:
+            content = question.content
+            self.verdict = content["gate"]
+            score = self.verdict["is_frontal_cxr"]
+            verdict = (
+                _("Taken for an upright frontal chest X-ray (score {score:.2f}).")
+                if self.verdict["accepted"]
+                else _("NOT taken for an upright, complete frontal chest X-ray (score {score:.2f}).")
+            ).format(score=score)
+            remarks = [*self.verdict["warnings"], *content["input"]["notes"]]
+            self._ui.gateLabel.text = "\n".join([verdict, *remarks])
+        else:
+            self._ui.gateLabel.text = question.text
+        self._onChanged()

@@ -1,0 +1,184 @@
+"""What the core needs, what of it is missing here, and how it is installed once the user has agreed."""
+
+import contextlib
+import importlib.metadata
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+
+from xray2ctpa_core.errors import InputError
+
+REQUESTER = "X-ray2CTPA"
+#: Slicer's own packages: pip must leave them as they are.
+SLICERS_OWN = ("numpy", "scipy", "SimpleITK", "pydicom", "requests", "setuptools", "pip", "vtk")
+_REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)\s*>=\s*(?P<version>[0-9.]+)")
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A package with its least version, and what it takes on the disk."""
+
+    name: str
+    version: str
+    megabytes: int
+
+    @property
+    def specifier(self) -> str:
+        return f"{self.name}>={self.version}"
+
+    def isMet(self) -> bool:
+        """Whether it is installed here; nothing is imported to find out."""
+        try:
+            installed = importlib.metadata.version(self.name)
+        except importlib.metadata.PackageNotFoundError:
+            return False
+        return _numbers(installed) >= _numbers(self.version)
+
+
+class Installer:
+    """Finds and installs what is missing. Nothing is installed or contacted before ``install`` is called.
+
+    Args:
+        requirementsFile: a line a package; the comment line before it says "# N MB", installed.
+    """
+
+    def __init__(self, requirementsFile: Path) -> None:
+        self._file = Path(requirementsFile)
+
+    def requirements(self) -> list[Requirement]:
+        """All of them, torch first."""
+        found, megabytes = [], 0
+        for line in self._file.read_text(encoding="utf-8").splitlines():
+            size, match = re.fullmatch(r"#\s*(\d+) MB", line.strip()), _REQUIREMENT.fullmatch(line.strip())
+            if size:
+                megabytes = int(size[1])
+            if match:
+                found.append(Requirement(match["name"], match["version"], megabytes))
+        return sorted(found, key=lambda requirement: requirement.name != "torch")
+
+    def missing(self) -> list[Requirement]:
+        """Those that are not installed, or too old."""
+        return [requirement for requirement in self.requirements() if not requirement.isMet()]
+
+    def consentText(self, offlineFolder: str = "") -> str:
+        """What will be installed, from where, and how much room it takes."""
+        missing = self.missing()
+        lines = [f"  {requirement.specifier}: {requirement.megabytes} MB" for requirement in missing]
+        total = sum(requirement.megabytes for requirement in missing)
+        source = (
+            _("from the folder {folder}; the network is not used").format(folder=offlineFolder)
+            if offlineFolder
+            else _("from the Python Package Index; torch through the PyTorch extension")
+        )
+        return "\n".join(
+            [
+                _("X-ray2CTPA needs these packages in Slicer's Python, {source}:").format(source=source),
+                "",
+                *lines,
+                "",
+                _("About {total} MB on the disk; torch for an NVIDIA GPU can take 4000 MB more.").format(
+                    total=total
+                ),
+                _("Slicer's own packages are kept as they are. Your images stay on this machine."),
+            ]
+        )
+
+    def install(self, offlineFolder: str = "") -> bool:
+        """Asks once, then installs what is missing.
+
+        Args:
+            offlineFolder: a folder of wheels to install from instead of the network.
+
+        Returns:
+            Whether nothing is missing now; False as well where the user did not agree.
+
+        Raises:
+            InputError: the PyTorch extension is missing, or a package could not be installed.
+        """
+        missing = self.missing()
+        if not missing:
+            return True
+        if not slicer.util.confirmOkCancelDisplay(
+            self.consentText(offlineFolder), windowTitle=_("Install what X-ray2CTPA needs?")
+        ):
+            return False
+        with _keptVersions() as constraints:
+            try:
+                self._installMissing(missing, offlineFolder, constraints)
+            except InputError:
+                raise
+            except Exception as error:  # pip's and the extension's errors are of many kinds; each means this
+                raise InputError(
+                    _("The installation did not finish: {reason}").format(reason=error),
+                    _("See the error log; check the network, or install from a folder of wheels."),
+                ) from error
+        importlib.invalidate_caches()
+        return not self.missing()
+
+    def _installMissing(self, missing: Sequence[Requirement], offlineFolder: str, constraints: Path) -> None:
+        specifiers = [requirement.specifier for requirement in missing]
+        if offlineFolder:
+            offline = ["--no-index", "--find-links", offlineFolder]
+            slicer.util.pip_install(["--constraint", str(constraints), *offline, *specifiers])
+            return
+        torch = [requirement for requirement in missing if requirement.name == "torch"]
+        if torch:
+            _installTorch(torch[0])
+        others = [requirement.specifier for requirement in missing if requirement.name != "torch"]
+        if not others:
+            return
+        packaging = _slicerPackaging()
+        if packaging is not None:
+            # The user has agreed above: not asked twice.
+            packaging.pip_ensure(others, constraints=constraints, prompt_install=False, requester=REQUESTER)
+        else:
+            slicer.util.pip_install(["--constraint", str(constraints), *others])
+
+
+def _installTorch(requirement: Requirement) -> None:
+    """Torch for this machine's GPU through the PyTorch extension."""
+    try:
+        import PyTorchUtils
+    except ImportError as error:
+        raise InputError(
+            _("The PyTorch extension is not installed."),
+            _("Get it with the Extensions Manager and restart Slicer, or install from a folder."),
+        ) from error
+    torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(
+        askConfirmation=False, torchVersionRequirement=f">={requirement.version}"
+    )
+    if torch is None:
+        raise InputError(_("PyTorch was not installed."), _("Try its own module, PyTorch Utils."))
+
+
+def _slicerPackaging() -> object | None:
+    """``slicer.packaging``, which Slicer has from 5.12 on."""
+    try:
+        import slicer.packaging
+    except ImportError:
+        return None
+    return slicer.packaging
+
+
+@contextlib.contextmanager
+def _keptVersions():
+    """A constraints file that keeps the versions of Slicer's own packages."""
+    lines = []
+    for name in SLICERS_OWN:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            lines.append(f"{name}=={importlib.metadata.version(name)}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "constraints.txt"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        yield path
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: "2.4.1+cu121" -> (2, 4, 1)."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in match[0].split(".")) if match else ()

@@ -1,0 +1,224 @@
+"""One run of the core: a job folder, a child process, what it tells on the way, and the nodes it ends in."""
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from xray2ctpa_core.constants import EXIT_DONE
+from xray2ctpa_core.errors import InputError, OutputError
+from xray2ctpa_core.io.result_folder import is_alive
+from xray2ctpa_core.mrml import ResultNodes, load_result, remove_result
+
+from . import Estimates
+from .ChildProcess import ChildProcess
+from .CoreCommand import coreArguments, coreEnvironment
+from .InputNode import writeInput
+from .Settings import RunSettings
+
+RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
+#: Lines of the log that are kept.
+LOG_LINES = 500
+FOLDER_PREFIX = "XRay2CTPA-"
+#: How often, and how long apart in seconds, a folder is removed that another program still holds.
+REMOVE_ATTEMPTS, REMOVE_PAUSE = 20, 0.1
+
+
+@dataclass
+class Failure:
+    """Why a run, or one input of a batch, gave no result: what happened, and what to do."""
+
+    message: str
+    hint: str = ""
+    input: str = ""
+
+    def text(self) -> str:
+        return "\n".join(filter(None, (self.message, self.hint)))
+
+
+@dataclass
+class Progress:
+    """What the core has told so far.
+
+    Attributes:
+        stage: message of the stage it is in.
+        fraction: 0..1 of the sampling, None before it began.
+        secondsLeft: of the sampling, None where that is not known.
+        preview: a PNG that may vanish at any time, or None.
+        warnings: sentences.
+    """
+
+    stage: str = ""
+    fraction: float | None = None
+    secondsLeft: float | None = None
+    preview: Path | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+class Job:
+    """A run over one or more radiographs' nodes.
+
+    ``poll`` moves it on; ``onChanged`` is called whenever there is something new. Whatever way it ends, its
+    folder and processes are gone then, and nodes are added for complete results only.
+
+    Raises:
+        InputError, OutputError: from the constructor, if a node cannot be used or written.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Any],
+        settings: RunSettings,
+        scene: Any,
+        mayFetch: bool = False,
+        bundleFolders: Sequence[str] = (),
+        onChanged: Callable[["Job"], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.state = RUNNING
+        self.progress = Progress()
+        self.results: list[ResultNodes] = []
+        self.failures: list[Failure] = []
+        self.log: list[str] = []
+        self._scene = scene
+        self._onChanged = onChanged or (lambda _job: None)
+        self._began = time.monotonic()
+        # Nodes may be removed while the job runs: their ids are kept.
+        self._nodeIds = [node.GetID() if node.GetScene() is scene else None for node in nodes]
+        self._finished = 0
+        self.folder = makeFolder()
+        try:
+            files = [writeInput(node, self.folder / "input" / str(n)) for n, node in enumerate(nodes)]
+            arguments = ["generate", *map(str, files), "--out", str(self.folder / "result"), "--events"]
+            self._process = ChildProcess(
+                coreArguments([*arguments, *settings.arguments()]),
+                coreEnvironment(mayFetch, bundleFolders),
+                self._onLine,
+                self.log.append,
+            )
+        except BaseException:
+            removeFolder(self.folder)
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Of the child process."""
+        return self._process.pid
+
+    def poll(self) -> bool:
+        """Takes in what the core has told; True while it runs."""
+        if self.state == RUNNING and not self._process.poll() and self.state == RUNNING:
+            self._end(self._process.exitCode)
+        return self.state == RUNNING
+
+    def cancel(self) -> None:
+        """Ends the run at once: no process, no file and no node of it is left."""
+        if self.state != RUNNING:
+            return
+        self.state = CANCELLED
+        self._process.kill()
+        removeFolder(self.folder)
+        for nodes in self.results:  # of a batch
+            remove_result(nodes)
+        self.results = []
+        self._onChanged(self)
+
+    def wait(self, processEvents: Callable[[], None] = lambda: None, interval: float = 0.05) -> None:
+        """Returns when the job has ended; ``processEvents`` is called about every ``interval`` seconds."""
+        while self.poll():
+            processEvents()
+            time.sleep(interval)
+
+    def logText(self) -> str:
+        """What the core wrote, and its events, for somebody who looks for the cause of a failure."""
+        return "\n".join(self.log[-LOG_LINES:])
+
+    def _onLine(self, line: str) -> None:
+        self.log.append(line if len(line) < 2000 else line[:2000] + " ...")
+        try:
+            event = json.loads(line)
+            kind = event["event"]
+        except (ValueError, KeyError, TypeError):
+            return  # what some library printed
+        if kind == "stage":
+            self.progress.stage, self.progress.fraction = event["message"], None
+        elif kind == "progress":
+            self.progress.fraction = event["step"] / event["of"]
+            self.progress.secondsLeft = event["eta_s"]
+        elif kind == "preview":
+            self.progress.preview = Path(event["path"])
+        elif kind == "warning":
+            self.progress.warnings.append(event["message"])
+        elif kind == "result":
+            self._addResult(Path(event["path"]))
+        elif kind == "error":
+            self.failures.append(Failure(event["message"], event["hint"], Path(event["input"]).name))
+            self._finished += bool(event["input"])
+        self._onChanged(self)
+
+    def _addResult(self, folder: Path) -> None:
+        """Loads the result of the next input; results and errors come in the order of the inputs."""
+        nodeId = self._nodeIds[self._finished]
+        self._finished += 1
+        film = self._scene.GetNodeByID(nodeId) if nodeId else None
+        try:
+            nodes = load_result(folder, self._scene, film, self.settings.attributes())
+        except InputError as error:
+            self.failures.append(Failure(error.message, error.hint))
+            return
+        self.results.append(nodes)
+        if len(self._nodeIds) == 1:
+            Estimates.remember(nodes.record, time.monotonic() - self._began, self.settings.device)
+
+    def _end(self, code: int | None) -> None:
+        """The process has ended by itself, or somebody else has killed it."""
+        if not self.failures and (code != EXIT_DONE or not self.results):
+            self.failures.append(
+                Failure(
+                    _("The computation ended without a result (exit code {code}).").format(code=code),
+                    _("Another program may have ended it, or memory ran out. See the log, then try again."),
+                )
+            )
+        self.state = FAILED if self.failures else DONE
+        self._process.kill()
+        removeFolder(self.folder)
+        self._onChanged(self)
+
+
+def makeFolder() -> Path:
+    """A new folder in Slicer's temporary folder that only this user can read.
+
+    Folders of a Slicer that is no longer alive (it crashed) are removed: they hold a patient's image.
+    """
+    parent = slicer.app.temporaryPath
+    try:
+        Path(parent).mkdir(parents=True, exist_ok=True)
+        for folder in Path(parent).glob(f"{FOLDER_PREFIX}*"):
+            owner = folder.name.removeprefix(FOLDER_PREFIX).split("-")[0]
+            if owner.isdecimal() and not is_alive(int(owner)):
+                shutil.rmtree(folder, ignore_errors=True)
+        return Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-", dir=parent))
+    except OSError as error:
+        raise OutputError(
+            _("No folder can be made in {folder}: {reason}.").format(
+                folder=parent, reason=error.strerror or error
+            ),
+            _("Choose another temporary folder in the application settings."),
+        ) from error
+
+
+def removeFolder(folder: Path) -> None:
+    """Removes a job's folder; tries again where a dying process still writes to it or holds a file open."""
+    for _attempt in range(REMOVE_ATTEMPTS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(REMOVE_PAUSE)

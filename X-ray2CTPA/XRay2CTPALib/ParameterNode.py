@@ -1,0 +1,44 @@
+"""What the user has chosen, kept in the scene."""
+
+from typing import Annotated
+
+from slicer import vtkMRMLScalarVolumeNode
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+
+from xray2ctpa_core.constants import DEFAULT_BUNDLE
+
+from .Settings import DEVICES, PRESETS, STANDARD, RunSettings
+
+#: Largest seed that a spin box holds.
+LARGEST_SEED = 2**31 - 1
+
+
+@parameterNodeWrapper
+class XRay2CTPAParameterNode:
+    """The parameters of the panel.
+
+    inputVolume - the radiograph (vector volumes are scalar volumes too).
+    bundle - what --bundle takes.
+    preset, steps, samples, seed, device, force - as in RunSettings; 0 steps or samples: not yet set.
+    """
+
+    inputVolume: vtkMRMLScalarVolumeNode
+    bundle: str = DEFAULT_BUNDLE
+    preset: Annotated[str, Choice(list(PRESETS))] = STANDARD
+    device: Annotated[str, Choice(list(DEVICES))] = DEVICES[0]
+    steps: Annotated[int, WithinRange(0, 1000)] = 0
+    samples: Annotated[int, WithinRange(0, 64)] = 0
+    seed: Annotated[int, WithinRange(0, LARGEST_SEED)] = 0
+    force: bool = False
+
+
+def settingsFrom(parameters: XRay2CTPAParameterNode) -> RunSettings:
+    """The run that the parameters ask for."""
+    return RunSettings(
+        bundle=parameters.bundle,
+        steps=parameters.steps or None,
+        samples=parameters.samples or None,
+        seed=parameters.seed,
+        device=parameters.device,
+        force=parameters.force,
+    )

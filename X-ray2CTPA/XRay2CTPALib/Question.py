@@ -1,0 +1,81 @@
+"""A short question to the core (check, verify, info, system): one child process, one answer."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from xray2ctpa_core.constants import EXIT_DONE
+
+from .ChildProcess import ChildProcess
+from .CoreCommand import coreArguments, coreEnvironment
+from .Job import removeFolder
+
+
+class Question:
+    """Asks ``xray2ctpa ARGUMENTS``; ``onAnswer`` gets it when it has ended, unless it was cancelled.
+
+    Args:
+        arguments: of the command.
+        onAnswer: called with this object.
+        folder: removed at the end.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        onAnswer: Callable[["Question"], None] | None = None,
+        mayFetch: bool = False,
+        bundleFolders: Sequence[str] = (),
+        folder: Path | None = None,
+    ) -> None:
+        self._output: list[str] = []
+        self._errors: list[str] = []
+        self._onAnswer = onAnswer or (lambda _question: None)
+        self._folder = folder
+        self.ended = False
+        environment = coreEnvironment(mayFetch, bundleFolders)
+        self._process = ChildProcess(
+            coreArguments(arguments), environment, self._output.append, self._errors.append
+        )
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the command ended with exit code 0."""
+        return self._process.exitCode == EXIT_DONE
+
+    @property
+    def text(self) -> str:
+        """What the command said: its output, or its error message."""
+        return "\n".join(self._output if self.succeeded else self._errors).removeprefix("Error: ")
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The JSON object that the command answered with; raises ValueError where it gave none."""
+        return json.loads(self._output[-1] if self._output else "")
+
+    def poll(self) -> bool:
+        """True while the answer is awaited."""
+        if not self.ended and not self._process.poll():
+            self._close()
+            self._onAnswer(self)
+        return not self.ended
+
+    def cancel(self) -> None:
+        """Nobody wants to know any more."""
+        if not self.ended:
+            self._process.kill()
+            self._close()
+
+    def wait(self, processEvents: Callable[[], None] = lambda: None, interval: float = 0.05) -> "Question":
+        """Returns itself when the command has ended."""
+        while self.poll():
+            processEvents()
+            time.sleep(interval)
+        return self
+
+    def _close(self) -> None:
+        self.ended = True
+        if self._folder is not None:
+            removeFolder(self._folder)

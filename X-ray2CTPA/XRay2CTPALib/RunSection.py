@@ -1,0 +1,144 @@
+"""The part of the panel that runs: preset, what to expect, Generate and Cancel, progress, failure."""
+
+from collections.abc import Callable
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from xray2ctpa_core.errors import XRay2CTPAError
+
+from . import Estimates
+from .Job import CANCELLED, FAILED, RUNNING, Job
+from .Logic import isHubId
+from .ParameterNode import settingsFrom
+from .Settings import CUSTOM, presetNumbers
+
+
+class RunSection:
+    """Forwards to the logic and shows its job."""
+
+    def __init__(
+        self,
+        ui: Any,
+        logic: Any,
+        whyNotApply: Callable[[], str],
+        onEnded: Callable[[Job], None],
+        onChanged: Callable[[], None],
+    ) -> None:
+        self._ui, self._logic = ui, logic
+        self._whyNotApply, self._onEnded, self._onChanged = whyNotApply, onEnded, onChanged
+        self._parameters: Any = None
+        self._chosen: tuple[str, str] | None = None
+        self._log = ""
+        ui.progressFrame.visible = ui.failureFrame.visible = False
+        ui.applyButton.connect("clicked(bool)", self.onApplyButton)
+        ui.logButton.connect("clicked(bool)", self.onShowLog)
+
+    def update(self, parameters: Any, bundle: Any) -> None:
+        self._parameters = parameters
+        if bundle.info is not None:
+            self._followPreset(parameters, bundle)
+        self._ui.estimateLabel.text = _expectation(parameters, bundle)
+        running = self._logic.isRunning
+        reason = "" if running else self._whyNotApply()
+        self._ui.applyButton.text = _("Cancel") if running else _("Generate")
+        self._ui.applyButton.enabled = running or not reason
+        self._ui.applyButton.toolTip = (
+            _("End the run; nothing of it is left") if running else reason or _("Generate a synthetic CTPA")
+        )
+
+    def onApplyButton(self) -> None:
+        """Generates, or cancels while a run goes on."""
+        if self._logic.isRunning:
+            self._logic.cancel()
+            return
+        settings = settingsFrom(self._parameters)
+        mayFetch = isHubId(settings.bundle) and self._mayFetch(settings.bundle)
+        if isHubId(settings.bundle) and not mayFetch:
+            return
+        node = self._parameters.inputVolume
+        self.start(lambda **how: self._logic.process(node, settings, mayFetch=mayFetch, **how))
+
+    def start(self, begin: Callable[..., Any]) -> None:
+        """Begins a run with ``begin``, the logic's ``process`` or ``runAgain``, and shows how it goes."""
+        self._ui.failureFrame.visible = False
+        self._ui.previewLabel.clear()
+        try:
+            begin(wait=False, onChanged=self._onJob)
+        except XRay2CTPAError as error:
+            self._showFailure(f"{error.message}\n{error.hint}".strip(), "")
+        self._ui.progressFrame.visible = self._logic.isRunning
+        self._ui.stageLabel.text = _("Starting...")
+        self._ui.progressBar.setRange(0, 0)
+        self._onChanged()
+
+    def onShowLog(self) -> None:
+        slicer.util.infoDisplay(
+            _("What the computation wrote before it failed."), windowTitle=_("Log"), detailedText=self._log
+        )
+
+    def _followPreset(self, parameters: Any, bundle: Any) -> None:
+        """A newly chosen preset sets steps and samples; other numbers make it a custom one."""
+        sampling, chosen = bundle.info.sampling, (parameters.preset, parameters.bundle)
+        numbers = presetNumbers(parameters.preset, sampling.steps, sampling.samples)
+        unset = parameters.steps == 0 or parameters.samples == 0
+        if unset or (parameters.preset != CUSTOM and chosen != self._chosen):
+            parameters.steps, parameters.samples = numbers
+        elif parameters.preset != CUSTOM and (parameters.steps, parameters.samples) != numbers:
+            parameters.preset = CUSTOM
+        self._chosen = (parameters.preset, parameters.bundle)
+
+    def _mayFetch(self, bundle: str) -> bool:
+        text = _("{bundle} is fetched from the Hugging Face Hub unless it was before. No image is sent.")
+        return bool(slicer.util.confirmOkCancelDisplay(text.format(bundle=bundle), windowTitle=_("Fetch?")))
+
+    def _onJob(self, job: Job) -> None:
+        if job.state == RUNNING:
+            self._showProgress(job)
+            return
+        self._ui.progressFrame.visible = False
+        if job.state == FAILED:
+            self._showFailure("\n".join(failure.text() for failure in job.failures), job.logText())
+        elif job.state == CANCELLED:
+            self._ui.previewLabel.clear()
+        self._onEnded(job)
+
+    def _showProgress(self, job: Job) -> None:
+        progress = job.progress
+        left = progress.secondsLeft
+        ending = _(", about {seconds} s left").format(seconds=max(1, round(left))) if left is not None else ""
+        percent = progress.fraction
+        self._ui.progressBar.setRange(0, 0 if percent is None else 100)
+        self._ui.progressBar.value = round(100 * (percent or 0))
+        self._ui.stageLabel.text = progress.stage + (ending if percent is not None else "")
+        if progress.preview is not None:
+            pixmap = qt.QPixmap(str(progress.preview))
+            if not pixmap.isNull():  # the core has removed it meanwhile
+                width = self._ui.progressBar.width
+                self._ui.previewLabel.setPixmap(pixmap.scaledToWidth(width, qt.Qt.SmoothTransformation))
+
+    def _showFailure(self, text: str, log: str) -> None:
+        self._log = log
+        self._ui.failureFrame.visible = True
+        self._ui.failureLabel.text = text
+        self._ui.logButton.visible = bool(log)
+
+
+def _expectation(parameters: Any, bundle: Any) -> str:
+    """Steps, samples, and what they take on this machine."""
+    samples = _("1 sample") if parameters.samples == 1 else _("{n} samples").format(n=parameters.samples)
+    numbers = _("{steps} steps, {samples}").format(steps=parameters.steps, samples=samples)
+    expectation = None
+    if bundle.info is not None:
+        expectation = Estimates.expected(
+            bundle.info.sha256, parameters.device, parameters.steps, parameters.samples
+        )
+    if expectation is None:
+        return _("{numbers}. How long that takes here is not measured yet: see Check installation.").format(
+            numbers=numbers
+        )
+    return _("{numbers}: {expectation} on this machine.").format(
+        numbers=numbers, expectation=expectation.text()
+    )

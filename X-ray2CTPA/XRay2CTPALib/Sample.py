@@ -1,0 +1,41 @@
+"""The radiograph that comes with the core: a virtual patient that no model saw."""
+
+from pathlib import Path
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from .CorePath import CORE_PACKAGE, makeCoreImportable
+
+CATEGORY = "X-ray2CTPA"
+NAME = "X-ray2CTPA virtual patient"
+NODE_NAME = "VirtualPatientCXR"
+SHA256 = "b9b859e187c9fe1a9793f869a715a55f718c463b1b3c9a96dea3dae3696dc4d1"
+
+
+def sampleFile() -> Path:
+    """The film, a PNG."""
+    return makeCoreImportable() / CORE_PACKAGE / "samples" / "demo-patient-cxr.png"
+
+
+def loadSample() -> Any:
+    """Loads the film as a node; the network is not used."""
+    return slicer.util.loadVolume(str(sampleFile()), {"singleFile": True, "name": NODE_NAME})
+
+
+def registerSampleData(thumbnail: str) -> None:
+    """Adds the film to the Sample Data module."""
+    import SampleData
+
+    SampleData.SampleDataLogic.registerCustomSampleDataCategory(CATEGORY, title=_("X-ray2CTPA"))
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category=CATEGORY,
+        sampleName=NAME,
+        thumbnailFileName=thumbnail,
+        uris=sampleFile().as_uri(),
+        fileNames="VirtualPatientCXR.png",
+        nodeNames=NODE_NAME,
+        checksums=f"SHA256:{SHA256}",
+        loadFileProperties={"singleFile": True},
+    )

@@ -1,0 +1,52 @@
+"""`xray2ctpa check INPUT`: what the input gate says of a radiograph, before anything is generated from it."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from xray2ctpa_core.cli.result_json import input_content
+from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE, EXIT_NOT_FRONTAL_CXR
+from xray2ctpa_core.pipelines.loading import load_bundle
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declares the subcommand."""
+    parser = subparsers.add_parser(
+        "check",
+        help="say whether a picture is a frontal chest X-ray, and what is doubtful about it",
+        description=__doc__,
+    )
+    parser.add_argument("input", type=Path, metavar="INPUT", help="as for generate")
+    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR|HUB_ID")
+    parser.add_argument("--json", action="store_true", help="as JSON on one line; the exit code is then 0")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the subcommand; without --json the exit code is 4 for a picture that the gate refuses."""
+    from xray2ctpa_core.io.radiograph import read_radiograph
+
+    radiograph = read_radiograph(args.input)
+    folder, _ = load_bundle(args.bundle)
+    from xray2ctpa_core.networks.lung_locator import LungLocator
+    from xray2ctpa_core.pipelines.film import read_film
+
+    locator = LungLocator.from_pretrained(folder / "lung_locator", use_safetensors=True).eval()
+    reading = read_film(locator, radiograph)
+    gate = reading.gate
+    if args.json:
+        content = {
+            "input": input_content(reading.radiograph),
+            "gate": {
+                "is_frontal_cxr": float(gate.is_frontal_cxr),
+                "accepted": bool(gate.accepted),
+                "warnings": list(gate.warnings),
+            },
+        }
+        sys.stdout.write(json.dumps(content) + "\n")
+        return EXIT_DONE
+    verdict = "accepted" if gate.accepted else "refused"
+    lines = [f"{radiograph.name}: {verdict} as a frontal chest X-ray (score {gate.is_frontal_cxr:.2f})"]
+    sys.stdout.write("\n".join([*lines, *reading.radiograph.notes, *gate.warnings]) + "\n")
+    return EXIT_DONE if gate.accepted else EXIT_NOT_FRONTAL_CXR
