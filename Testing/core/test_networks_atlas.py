@@ -7,7 +7,7 @@ import torch
 
 from xray2ctpa_core.constants import MAP_GRID
 from xray2ctpa_core.diffusion.residual import to_diffused, to_latents
-from xray2ctpa_core.networks.atlas import DeformableAtlas, to_latent_grid, to_map_grid
+from xray2ctpa_core.networks.atlas import DeformableAtlas, resized, to_map_grid
 from xray2ctpa_core.networks.denoiser import SpatialDenoiser
 from xray2ctpa_core.networks.xray_encoder import XrayEncoder
 
@@ -56,7 +56,7 @@ def test_a_map_that_reads_further_left_moves_the_atlas_to_the_right() -> None:
 
 def test_maps_go_to_the_latent_grid_and_back() -> None:
     smooth = torch.stack([torch.sin(identity_map()[k] * 2) for k in range(3)])[None]
-    back = to_map_grid(to_latent_grid(smooth, (64, 32, 32)))
+    back = to_map_grid(resized(smooth, (64, 32, 32)))
     inside = (..., slice(4, -4), slice(4, -4), slice(4, -4))
     assert (back - smooth)[inside].abs().max() < 0.06
 

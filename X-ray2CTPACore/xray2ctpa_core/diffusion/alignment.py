@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from xray2ctpa_core.cohort.film import FILM_DENSEST_HU, attenuation, project
 from xray2ctpa_core.constants import DEPTH_FRACTION, MAP_GRID, MEAN_FRAME_SIDE_MM
-from xray2ctpa_core.networks.atlas import DeformableAtlas
+from xray2ctpa_core.networks.atlas import DeformableAtlas, resized, warp
 
 #: (D, H, W) of the warped atlas that is projected.
 _GRID = (64, 48, 64)
@@ -61,25 +61,18 @@ def align_map(
         correction = torch.zeros(1, 3, _POINTS, _POINTS, _POINTS, requires_grad=True)
         optimiser = torch.optim.Adam([correction], _STEP)
         for _ in range(iterations):
-            seen = _projection(values, start + _smooth(correction * std))
+            seen = _projection(values, start + resized(correction * std, MAP_GRID))
             prior = correction.square().mean()
             loss = _PRIOR_WEIGHT * prior - _local_correlation(seen, film)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-    return (start + _smooth(correction.detach() * std)).to(template_map)
-
-
-def _smooth(correction: torch.Tensor) -> torch.Tensor:
-    return functional.interpolate(correction, size=MAP_GRID, mode="trilinear", align_corners=True)
+    return (start + resized(correction.detach() * std, MAP_GRID)).to(template_map)
 
 
 def _projection(values: torch.Tensor, template_map: torch.Tensor) -> torch.Tensor:
     """(1, 1, D, W): line integrals through the warped atlas, rows from the top, for the mean patient."""
-    points = functional.interpolate(template_map, size=_GRID, mode="trilinear", align_corners=True)
-    warped = functional.grid_sample(
-        values, points.permute(0, 2, 3, 4, 1), padding_mode="border", align_corners=True
-    )
+    warped = warp(values, template_map, _GRID)
     depth = DEPTH_FRACTION * MEAN_FRAME_SIDE_MM
     planes = (torch.arange(_GRID[1]) + 0.5 - _GRID[1] / 2) * depth / _GRID[1]
     return project(warped[0, 0], planes, (0.0, 0.0)).flip(0)[None, None]

@@ -8,7 +8,7 @@ as sharp as the atlas, wherever its noise puts the vessels.
 
 import torch
 
-from xray2ctpa_core.networks.atlas import to_latent_grid, to_map_grid
+from xray2ctpa_core.networks.atlas import resized, to_map_grid
 from xray2ctpa_core.networks.denoiser import SpatialDenoiser
 from xray2ctpa_core.networks.xray_encoder import XrayEncoder, XrayFeatures
 
@@ -42,7 +42,7 @@ def to_diffused(
         raise ValueError(
             "A denoiser with map_std needs an encoder with an atlas and the cases' maps into it."
         )
-    change = to_latent_grid(template_map - features.template_map, latents.shape[2:])
+    change = resized(template_map - features.template_map, latents.shape[2:])
     rest = latents - encoder.expected_latents(features, template_map).float()
     return torch.cat(
         [rest / _std(denoiser, "residual_std", rest), change / _std(denoiser, "map_std", change)], 1

@@ -55,36 +55,33 @@ class DeformableAtlas(nn.Module):
     @torch.no_grad()
     def body(self, template_map: torch.Tensor) -> torch.Tensor:
         """(B, 3, *MAP_GRID) -> (B, 1, *MAP_GRID): 1 where the map leads into the body, 0 in the air."""
-        atlas = self.intensities.float()[None, None].expand(len(template_map), -1, -1, -1, -1)
-        points = template_map.float().permute(0, 2, 3, 4, 1)
-        values = functional.grid_sample(atlas, points, padding_mode="border", align_corners=True)
+        values = warp(self.intensities.float()[None, None], template_map.float(), MAP_GRID)
         return (values >= _BODY_FROM).float()
 
     def forward(self, template_map: torch.Tensor) -> torch.Tensor:
         """(B, 3, *MAP_GRID) -> (B, channels, D, h, w): warped slices, folded, then warped features."""
-        batch = len(template_map)
+        template_map = template_map.detach().float()
         with torch.no_grad():
-            fine = _resized(template_map.detach().float(), self._grid).permute(0, 2, 3, 4, 1)
-            coarse = _resized(template_map.detach().float(), self._latent_grid).permute(0, 2, 3, 4, 1)
-            atlas = self.intensities.float()[None, None].expand(batch, -1, -1, -1, -1) / 127.5 - 1
-            warped = functional.grid_sample(atlas, fine, padding_mode="border", align_corners=True)
+            warped = warp(self.intensities.float()[None, None] / 127.5 - 1, template_map, self._grid)
             folded = functional.pixel_unshuffle(warped[:, 0], self._fold)
             folded = folded.unflatten(1, (self._grid[0], -1)).transpose(1, 2)
-        features = self.features.float()[None].expand(batch, -1, -1, -1, -1)
-        features = functional.grid_sample(features, coarse, padding_mode="border", align_corners=True)
+        features = warp(self.features.float()[None], template_map, self._latent_grid)
         return torch.cat([folded, features], 1).to(self.features.dtype)
+
+
+def warp(values: torch.Tensor, template_map: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    """Atlas values (1, C, d, h, w) at the points of maps (B, 3, ...) that are resized to ``size``."""
+    points = resized(template_map, size).permute(0, 2, 3, 4, 1)
+    values = values.expand(len(points), -1, -1, -1, -1)
+    return functional.grid_sample(values, points, padding_mode="border", align_corners=True)
 
 
 def to_map_grid(values: torch.Tensor) -> torch.Tensor:
     """(B, 3, D, h, w) on the latent grid -> (B, 3, *MAP_GRID), smoothed over a few cells."""
     values = functional.avg_pool3d(values, 3, 1, 1, count_include_pad=False)
-    return _resized(functional.avg_pool3d(values, 3, 1, 1, count_include_pad=False), MAP_GRID)
+    return resized(functional.avg_pool3d(values, 3, 1, 1, count_include_pad=False), MAP_GRID)
 
 
-def to_latent_grid(template_map: torch.Tensor, latent_grid: tuple[int, ...]) -> torch.Tensor:
-    """(B, 3, *MAP_GRID) -> (B, 3, D, h, w)."""
-    return _resized(template_map, latent_grid)
-
-
-def _resized(values: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
-    return functional.interpolate(values, size=tuple(size), mode="trilinear", align_corners=True)
+def resized(template_map: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    """A map (B, 3, ...), or a change of one, on another grid with the same corners."""
+    return functional.interpolate(template_map, size=tuple(size), mode="trilinear", align_corners=True)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from xray2ctpa_core.constants import MAP_GRID
-from xray2ctpa_core.networks.atlas import DeformableAtlas
+from xray2ctpa_core.networks.atlas import DeformableAtlas, resized
 from xray2ctpa_core.networks.rays import RayLift
 
 #: Change of a map, in units of half the atlas, that the map's head calls 1.
@@ -167,10 +167,9 @@ class XrayEncoder(ModelMixin, ConfigMixin):
         one read off each place of the film."""
         points = _COARSE_MAP_POINTS
         coarse = self.coarse_map(deepest).float().unflatten(1, (3, points, points, points))
-        coarse = functional.interpolate(coarse, size=MAP_GRID, mode="trilinear", align_corners=True)
         rows = functional.adaptive_avg_pool2d(depths, (MAP_GRID[0], MAP_GRID[2]))
         fine = self.fine_map(rows).float().flip(2).unflatten(1, (3, MAP_GRID[1])).transpose(2, 3)
-        return atlas.mean_map.float() + MAP_UNIT * (coarse + fine)
+        return atlas.mean_map.float() + MAP_UNIT * (resized(coarse, MAP_GRID) + fine)
 
     def expected_latents(
         self, features: XrayFeatures, template_map: torch.Tensor | None = None

@@ -262,7 +262,9 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         """(1, 1, P, P) frame image -> (K, C, D, h, w) standardised latents, one sample at a time."""
         steps = num_inference_steps or self.bundle.sampling.steps
         features = self.features(image)
-        spatial = self.xray_encoder.spatial_conditioning(features)
+        spatial = None  # a `global` denoiser takes none
+        if self.denoiser.config["spatial_channels"]:
+            spatial = self.xray_encoder.spatial_conditioning(features)
         latent_channels = self.denoiser.config["latent_channels"]
         shape = (self.denoiser.diffused_channels, *self.xray_encoder.config["latent_grid"])
 
