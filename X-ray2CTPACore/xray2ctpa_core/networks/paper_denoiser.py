@@ -1,0 +1,371 @@
+"""The papers' denoiser: convolutions see one slice, attention sees slices and the depth (X-ray2CTPA, eq. 5).
+
+The U-Net of Ho et al. (Video diffusion models, 2022) on latents. Names and shapes of its tensors are those of
+the released network, so that a published-format checkpoint fits; hence the containers ``fn``. Within, tensors
+are (B, D, H, W, C): convolutions are 2D ones on slices, and projections and gains act on the last axis.
+"""
+
+import itertools
+import math
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+from torch.nn import functional
+
+#: Features of an attention head; the release never sets another number.
+HEAD_DIM = 32
+#: Distances along the depth from which the next bucket of the relative position bias begins, for either sign
+#: (Raffel et al. 2020, with 32 buckets and a largest distance of 32): 1 to 8 by one, then by 2 ** (1/4).
+BUCKET_STARTS = (*range(1, 8), *(math.ceil(8 * 2 ** (step / 4)) for step in range(8)))
+
+
+class Positions(NamedTuple):
+    """What attention along the depth is told of places, the same in every layer.
+
+    Attributes:
+        rotation: (D, 1, 1, 1, HEAD_DIM / 2) complex64, by which pairs of features are turned.
+        bias: (1, heads, D, D), added to the logits of attention.
+    """
+
+    rotation: torch.Tensor
+    bias: torch.Tensor
+
+
+class _SliceConv(nn.Conv3d):
+    """Convolution (1, k, k) in the slice's plane; a stride of 2 halves H and W."""
+
+    def __init__(self, channels_in: int, channels_out: int, size: int, stride: int = 1) -> None:
+        pad = (size - stride) // 2
+        super().__init__(channels_in, channels_out, (1, size, size), (1, stride, stride), (0, pad, pad))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        slices = x.flatten(0, 1).permute(0, 3, 1, 2)
+        weight = self.weight[:, :, 0]
+        y = functional.conv2d(slices, weight, self.bias, self.stride[1], self.padding[1])  # type: ignore[arg-type]
+        return y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+
+
+class _SliceUpsample(nn.ConvTranspose3d):
+    """Transposed convolution that doubles H and W."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, (1, 4, 4), (1, 2, 2), (0, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        slices = x.flatten(0, 1).permute(0, 3, 1, 2)
+        y = functional.conv_transpose2d(slices, self.weight[:, :, 0], self.bias, stride=2, padding=1)
+        return y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
+
+
+class _PointConv3d(nn.Conv3d):
+    """Convolution of size 1, as a projection of the last axis."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.linear(x, self.weight.flatten(1), self.bias)
+
+
+class _PointConv2d(nn.Conv2d):
+    """Convolution of size 1, as a projection of the last axis."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.linear(x, self.weight.flatten(1), self.bias)
+
+
+class _GroupNorm(nn.GroupNorm):
+    """Group normalisation over groups of channels and the whole volume."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        channels_first = x.flatten(1, 2).permute(0, 3, 1, 2)
+        return super().forward(channels_first).permute(0, 2, 3, 1).unflatten(1, x.shape[1:3])
+
+
+class _Gain(nn.Module):
+    """Normalisation of each voxel over its channels, with a gain and no offset."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(1, channels, 1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.layer_norm(x, x.shape[-1:], self.gamma.flatten(), None, 1e-5)
+
+
+class _Block(nn.Module):
+    """Convolution, normalisation, FiLM where it is given, SiLU."""
+
+    def __init__(self, channels_in: int, channels_out: int, groups: int) -> None:
+        super().__init__()
+        self.proj = _SliceConv(channels_in, channels_out, 3)
+        self.norm = _GroupNorm(groups, channels_out)
+
+    def forward(
+        self, x: torch.Tensor, scale: torch.Tensor | None = None, shift: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        x = self.norm(self.proj(x))
+        if scale is not None and shift is not None:
+            x = torch.addcmul(shift, x, scale + 1)
+        return functional.silu(x)
+
+
+class _ResnetBlock(nn.Module):
+    """Two blocks, the first of them scaled and shifted by the condition, and a shortcut."""
+
+    def __init__(self, channels_in: int, channels_out: int, groups: int, condition_dim: int = 0) -> None:
+        super().__init__()
+        self.mlp: nn.Module | None = None
+        if condition_dim:
+            self.mlp = nn.Sequential(nn.SiLU(), nn.Linear(condition_dim, 2 * channels_out))
+        self.block1 = _Block(channels_in, channels_out, groups)
+        self.block2 = _Block(channels_out, channels_out, groups)
+        self.res_conv: nn.Module = nn.Identity()
+        if channels_in != channels_out:
+            self.res_conv = _PointConv3d(channels_in, channels_out, 1)
+
+    def forward(self, x: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+        film = () if self.mlp is None else self.mlp(condition)[:, None, None, None].chunk(2, -1)
+        return self.res_conv(x) + self.block2(self.block1(x, *film))
+
+
+class _LinearAttention(nn.Module):
+    """Residual attention within each slice, linear in its voxels (Shen et al., Efficient attention, 2021)."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        to_qkv = _PointConv2d(channels, 3 * heads * HEAD_DIM, 1, bias=False)
+        to_out = _PointConv2d(heads * HEAD_DIM, channels, 1)
+        inner = nn.ModuleDict({"to_qkv": to_qkv, "to_out": to_out})
+        self.fn = nn.ModuleDict({"norm": _Gain(channels), "fn": inner})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        inner: Any = self.fn["fn"]
+        qkv = inner["to_qkv"](self.fn["norm"](x).flatten(2, 3))
+        q, k, v = qkv.unflatten(-1, (3, self.heads, HEAD_DIM)).permute(3, 0, 1, 4, 2, 5)
+        context = k.softmax(-2).transpose(-1, -2) @ v * HEAD_DIM**-0.5
+        attended = (q.softmax(-1) @ context).transpose(2, 3).flatten(3)
+        return x + inner["to_out"](attended).unflatten(2, x.shape[2:4])
+
+
+class _Rotary(nn.Module):
+    """Rotary embedding (Su et al. 2021): feature pair i of place p is turned by p * freqs[i]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        exponents = torch.arange(0, HEAD_DIM, 2) / HEAD_DIM
+        self.freqs = nn.Parameter(10_000.0**-exponents, requires_grad=False)
+
+    def forward(self, depth: int) -> torch.Tensor:
+        """Returns: (D, 1, 1, 1, HEAD_DIM / 2) complex64."""
+        angles = torch.outer(torch.arange(depth, device=self.freqs.device).float(), self.freqs.float())
+        return torch.polar(torch.ones_like(angles), angles)[:, None, None, None]
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        # All layers share this module; files of safetensors hold no shared memory, so each gets a copy.
+        destination[prefix + "freqs"] = self.freqs if keep_vars else self.freqs.detach().clone()
+
+
+class _Attention(nn.Module):
+    """Residual, pre-normalised attention; a subclass says among which places."""
+
+    def __init__(self, channels: int, heads: int, **more: nn.Module) -> None:
+        super().__init__()
+        self.heads = heads
+        to_qkv = nn.Linear(channels, 3 * heads * HEAD_DIM, bias=False)
+        to_out = nn.Linear(heads * HEAD_DIM, channels, bias=False)
+        inner = nn.ModuleDict({**more, "to_qkv": to_qkv, "to_out": to_out})
+        self.fn = nn.ModuleDict({"norm": _Gain(channels), "fn": nn.ModuleDict({"fn": inner})})
+
+    @property
+    def inner(self) -> Any:
+        """The container of the projections, by name."""
+        return self.fn["fn"]["fn"]  # type: ignore[index]
+
+    def qkv(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Queries, keys and values, each (B, D, H, W, heads, HEAD_DIM)."""
+        return self.inner["to_qkv"](self.fn["norm"](x)).unflatten(-1, (3, self.heads, HEAD_DIM)).unbind(-3)
+
+
+class _SliceAttention(_Attention):
+    """Attention among all voxels of a slice."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (t.flatten(2, 3).flatten(0, 1).transpose(1, 2) for t in self.qkv(x))
+        attended = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        return x + self.inner["to_out"](attended).reshape(x.shape)
+
+
+class _DepthAttention(_Attention):
+    """Attention along the depth, each place of the slice for itself ("temporal" in the release)."""
+
+    def rotation(self, depth: int) -> torch.Tensor:
+        """Of ``Positions``."""
+        return self.inner["rotary_emb"](depth)
+
+    def forward(self, x: torch.Tensor, positions: Positions) -> torch.Tensor:
+        q, k, v = self.qkv(x)
+        q, k = _rotate(q, positions.rotation), _rotate(k, positions.rotation)
+        q, k, v = (t.permute(0, 2, 3, 4, 1, 5).flatten(0, 2) for t in (q, k, v))
+        bias = positions.bias.to(q.dtype)
+        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        batch, _, height, width, _ = x.shape
+        attended = attended.unflatten(0, (batch, height, width)).permute(0, 4, 1, 2, 3, 5)
+        return x + self.inner["to_out"](attended.flatten(4))
+
+
+def _rotate(features: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
+    """Turns neighbouring features as pairs; (B, D, H, W, heads, HEAD_DIM)."""
+    pairs = torch.view_as_complex(features.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * rotation).flatten(-2).type_as(features)
+
+
+class _DepthBias(nn.Module):
+    """Bias of attention by head and by bucket of the signed distance, query minus key."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.relative_attention_bias = nn.Embedding(2 * (len(BUCKET_STARTS) + 1), heads)
+
+    def forward(self, depth: int) -> torch.Tensor:
+        """Returns: (1, heads, D, D)."""
+        weight = self.relative_attention_bias.weight
+        places = torch.arange(depth, device=weight.device)
+        distance = places[:, None] - places
+        starts = torch.tensor(BUCKET_STARTS, device=weight.device)
+        bucket = torch.bucketize(distance.abs(), starts, right=True)
+        bucket = bucket + (len(BUCKET_STARTS) + 1) * (distance < 0)
+        return self.relative_attention_bias(bucket).permute(2, 0, 1)[None]
+
+
+class _Sinusoid(nn.Module):
+    """(B,) timesteps -> (B, width): sines, then cosines, of wavelengths from 2 pi to 20 000 pi."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, timestep: torch.Tensor) -> torch.Tensor:
+        half = self.width // 2
+        exponents = torch.arange(half, device=timestep.device) / (half - 1)
+        angles = timestep.float()[:, None] * torch.exp(-math.log(10_000) * exponents)
+        return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+class _Level(nn.ModuleList):
+    """Two blocks, attention in slices, attention along the depth; then the change of size."""
+
+    def forward(
+        self, x: torch.Tensor, condition: torch.Tensor, positions: Positions
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns: the features at this level's size, and at the next one's."""
+        x = self[2](self[1](self[0](x, condition), condition))
+        x = self[3](x, positions)
+        return x, self[4](x)
+
+
+class PaperDenoiser(ModelMixin, ConfigMixin):
+    """The papers' `global` denoiser: epsilon from noisy latents, time and one X-ray embedding.
+
+    Its defaults are the released network: 12,007,252 parameters in 301 tensors.
+
+    Args:
+        latent_channels: C of the latents.
+        embedding_dim: length of the X-ray embedding.
+        width: channels of the first level, an even multiple of groups.
+        multipliers: channels of the levels over ``width``. Each level but the last halves H and W; D stays.
+        heads: of every attention.
+        groups: of the group normalisations.
+
+    Raises:
+        ValueError: a width that groups do not divide, or an odd one.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 4,
+        embedding_dim: int = 512,
+        width: int = 32,
+        multipliers: tuple[int, ...] = (1, 2, 4, 8),
+        heads: int = 8,
+        groups: int = 8,
+    ) -> None:
+        super().__init__()
+        if width % groups or width % 2 or width < 4:
+            raise ValueError(
+                f"width must be even, at least 4 and a multiple of groups, got {width}, {groups}."
+            )
+        rotary = _Rotary()
+        condition_dim = 4 * width + embedding_dim
+
+        def level(channels_in: int, channels_out: int, resize: nn.Module) -> _Level:
+            return _Level(
+                [
+                    _ResnetBlock(channels_in, channels_out, groups, condition_dim),
+                    _ResnetBlock(channels_out, channels_out, groups, condition_dim),
+                    _LinearAttention(channels_out, heads),
+                    _DepthAttention(channels_out, heads, rotary_emb=rotary),
+                    resize,
+                ]
+            )
+
+        self.time_rel_pos_bias = _DepthBias(heads)
+        self.init_conv = _SliceConv(latent_channels, width, 7)
+        self.init_temporal_attn = _DepthAttention(width, heads, rotary_emb=rotary)
+        self.time_mlp = nn.Sequential(
+            _Sinusoid(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, 4 * width)
+        )
+        self.null_cond_emb = nn.Parameter(torch.randn(1, embedding_dim))
+        pairs = list(itertools.pairwise([width, *(width * m for m in multipliers)]))
+        self.downs = nn.ModuleList(
+            level(a, b, _SliceConv(b, b, 4, stride=2) if place < len(pairs) - 1 else nn.Identity())
+            for place, (a, b) in enumerate(pairs)
+        )
+        middle = pairs[-1][1]
+        self.mid_block1 = _ResnetBlock(middle, middle, groups, condition_dim)
+        self.mid_spatial_attn = _SliceAttention(middle, heads)
+        self.mid_temporal_attn = _DepthAttention(middle, heads, rotary_emb=rotary)
+        self.mid_block2 = _ResnetBlock(middle, middle, groups, condition_dim)
+        self.ups = nn.ModuleList(
+            level(2 * b, a, _SliceUpsample(a) if place < len(pairs) - 1 else nn.Identity())
+            for place, (a, b) in enumerate(reversed(pairs))
+        )
+        self.final_conv = nn.Sequential(
+            _ResnetBlock(2 * width, width, groups), _PointConv3d(width, latent_channels, 1)
+        )
+
+    def forward(
+        self, sample: torch.Tensor, timestep: torch.Tensor, conditioning: torch.Tensor
+    ) -> torch.Tensor:
+        """Args:
+            sample: (B, C, D, H, W), noisy; H and W multiples of 2 to the number of levels less one.
+            timestep: (B,) in [0, num_train_timesteps).
+            conditioning: (B, embedding_dim).
+
+        Returns:
+            As ``sample``: the noise in it.
+
+        Raises:
+            ValueError: H or W cannot be halved at every level.
+        """
+        step = 2 ** (len(self.downs) - 1)
+        if any(size % step for size in sample.shape[3:]):
+            raise ValueError(f"H and W must be multiples of {step}, got {tuple(sample.shape)}.")
+        time = self.time_mlp[1:](self.time_mlp[0](timestep).to(conditioning.dtype))
+        condition = torch.cat([time, conditioning], -1)
+        depth = sample.shape[2]
+        positions = Positions(self.init_temporal_attn.rotation(depth), self.time_rel_pos_bias(depth))
+        entered = self.init_conv(sample.permute(0, 2, 3, 4, 1))
+        x = self.init_temporal_attn(entered, positions)
+        skips = []
+        for level in self.downs:
+            skip, x = level(x, condition, positions)
+            skips.append(skip)
+        x = self.mid_spatial_attn(self.mid_block1(x, condition))
+        x = self.mid_block2(self.mid_temporal_attn(x, positions), condition)
+        for level in self.ups:
+            _, x = level(torch.cat([x, skips.pop()], -1), condition, positions)
+        x = self.final_conv(torch.cat([x, entered], -1))
+        return x.permute(0, 4, 1, 2, 3).contiguous()

@@ -1,0 +1,62 @@
+"""Tensors into a network, name by name: nothing missing, nothing left over, nothing of another shape."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from xray2ctpa_core.errors import BundleError
+
+#: Names that a message spells out before it counts the rest.
+_NAMES_SHOWN = 4
+
+
+def load_exactly(
+    network: nn.Module,
+    tensors: Mapping[str, torch.Tensor],
+    source: str,
+    hint: str,
+    name_in_source: Callable[[str], str] = str,
+) -> None:
+    """Copies ``tensors`` into ``network``, each in the network's own dtype.
+
+    Args:
+        network: receives the values; as it was where an error is raised about names or shapes.
+        tensors: by their names in the source.
+        source: what they were read from, for the error.
+        hint: what to do where they do not fit, for the error.
+        name_in_source: what the source calls the tensor that the network knows by the argument.
+
+    Raises:
+        BundleError: names what is missing, unexpected, of another shape, not finite, or one tensor in the
+            network and several different ones in the source.
+    """
+    expected = {name_in_source(name): tensor for name, tensor in network.state_dict().items()}
+    shared = sorted(expected.keys() & tensors.keys())
+    shapes = [(name, tuple(tensors[name].shape), tuple(expected[name].shape)) for name in shared]
+    complaint = f"{source} does not fit {type(network).__name__}"
+    refuse(
+        complaint,
+        hint,
+        {
+            "missing": sorted(expected.keys() - tensors.keys()),
+            "unexpected": sorted(tensors.keys() - expected.keys()),
+            "shapes": [f"{name} needs {want}, got {got}" for name, got, want in shapes if got != want],
+            "not finite": [name for name in shared if not tensors[name].isfinite().all()],
+        },
+    )
+    network.load_state_dict({name: tensors[name_in_source(name)] for name in network.state_dict()})
+    kept = {name_in_source(name): tensor for name, tensor in network.state_dict().items()}
+    differing = [name for name in sorted(kept) if not torch.equal(kept[name], tensors[name].to(kept[name]))]
+    refuse(complaint, hint, {"different where layers share one": differing})
+
+
+def refuse(complaint: str, hint: str, problems: Mapping[str, Sequence[str]]) -> None:
+    """Raises BundleError if ``problems``, kind -> names, hold any name."""
+    found = []
+    for kind, names in problems.items():
+        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+        if names:
+            found.append(f"{kind}: {', '.join(names[:_NAMES_SHOWN])}{more}")
+    if found:
+        raise BundleError(f"{complaint} ({'; '.join(found)}).", hint)
