@@ -132,7 +132,7 @@ def _attenuation(
         notes.append("The image holds raw detector values (FOR PROCESSING), not the processed film.")
     if photometric == "MONOCHROME1" or text(dataset, "PresentationLUTShape") == "INVERSE":
         seen = -seen.astype(np.float64)
-    return seen, _padding(stored, dataset)
+    return seen, padding_mask(stored, dataset)
 
 
 def _colour(stored: np.ndarray, photometric: str, notes: list[str]) -> np.ndarray:
@@ -159,7 +159,7 @@ def _applied(
         return values
 
 
-def _padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray | None:
+def padding_mask(stored: np.ndarray, dataset: Dataset) -> np.ndarray | None:
     """(H, W) bool: PixelPaddingValue (up to its range limit); None if no or every pixel holds it."""
     value = integer(dataset, "PixelPaddingValue", None)
     if value is None:

@@ -33,7 +33,7 @@ def choose_frontal_file(folder: Path) -> Path:
     """
     candidates: list[_Candidate] = []
     refused: list[InputError] = []
-    for path in _files(folder):
+    for path in dicom_files(folder):
         try:
             header = read_dicom_header(path)
             check_is_one_projection(header, path.name)
@@ -60,8 +60,12 @@ def choose_frontal_file(folder: Path) -> Path:
     return chosen[0].path
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """DICOM files below ``folder``, sorted; an unreadable subfolder raises its OSError."""
+def dicom_files(folder: Path) -> Iterator[Path]:
+    """DICOM files below ``folder``, sorted; an unreadable subfolder raises its OSError.
+
+    Raises:
+        InputError: more than MAX_FILES files.
+    """
 
     def stop(error: OSError) -> NoReturn:
         raise error
@@ -74,7 +78,7 @@ def _files(folder: Path) -> Iterator[Path]:
             if seen > MAX_FILES:
                 raise InputError(
                     f"Expected the files of one examination, got more than {MAX_FILES} in {folder}.",
-                    "Give the folder of the radiograph or its file.",
+                    "Give the folder of the one image that is meant.",
                 )
             path = Path(parent) / name
             if path.is_file() and is_dicom(path) and name.upper() != "DICOMDIR":

@@ -1,0 +1,36 @@
+"""Finds the file or folder that a table names without its suffix."""
+
+from pathlib import Path
+
+from xray2ctpa_core.errors import InputError
+
+VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+FILM_SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", *VOLUME_SUFFIXES)
+
+
+def named_file(folder: Path, name: str, suffixes: tuple[str, ...], where: str) -> Path:
+    """``folder``/``name``, or with the one of ``suffixes`` that exists.
+
+    Args:
+        folder: of the data set.
+        name: as the table gives it, with or without suffix; a folder of DICOM files counts too, and an
+            absolute path is taken as it is.
+        suffixes: tried in order.
+        where: table and row, for messages.
+
+    Returns:
+        What exists; ``folder``/``name`` itself where nothing does (`check_studies` then says so).
+
+    Raises:
+        InputError: several exist.
+    """
+    found = [path for path in (folder / (name + suffix) for suffix in ("", *suffixes)) if path.exists()]
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise InputError(f"Expected one file for {name} ({where}), got {names} in {folder}.")
+    return found[0] if found else folder / name
+
+
+def without_suffix(name: str, suffixes: tuple[str, ...] = VOLUME_SUFFIXES) -> str:
+    """``name`` without the one of ``suffixes`` it ends with."""
+    return next((name[: -len(suffix)] for suffix in suffixes if name.lower().endswith(suffix)), name)

@@ -1,0 +1,68 @@
+"""One study of a data set, and what must hold for a list of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.ct import HeaderCorrection
+
+
+@dataclass(frozen=True)
+class Study:
+    """One CT, its radiograph and its label, as a data set's tables give them.
+
+    Attributes:
+        id: unique in its data set; names the study's folder after preprocessing.
+        patient: all studies of a patient belong to one split.
+        volume: file, or folder of one DICOM series; None where only a radiograph is known.
+        radiograph: file or folder, or None.
+        label: 1 with pulmonary embolism, 0 without, None unknown.
+        split: "train", "valid", "test" or what the data set calls it; None where it has none.
+        where: table and row, or file, that the study comes from, for messages.
+        correction: what the files' headers lack.
+    """
+
+    id: str
+    patient: str
+    volume: Path | None = None
+    radiograph: Path | None = None
+    label: int | None = None
+    split: str | None = None
+    where: str = ""
+    correction: HeaderCorrection | None = None
+
+
+def check_studies(studies: Sequence[Study], check_files: bool) -> list[Study]:
+    """The studies as a list, in order.
+
+    Args:
+        studies: of one data set.
+        check_files: whether every file or folder must exist; otherwise those that do not fail one by one,
+            when they are read.
+
+    Raises:
+        InputError: none, an id twice, a patient in two splits, or a missing file. It names table and row.
+    """
+    if not studies:
+        raise InputError("Expected at least one study, got none.", "Check the root folder and the table.")
+    first_of: dict[str, Study] = {}
+    of_patient: dict[str, Study] = {}
+    for study in studies:
+        other = first_of.setdefault(study.id, study)
+        if other is not study:
+            raise InputError(f"Expected each study once, got {study.id} in {other.where} and {study.where}.")
+        other = of_patient.setdefault(study.patient, study)
+        if other.split != study.split:
+            raise InputError(
+                f"Expected each patient in one split, got {study.patient} in {other.split or 'none'} "
+                f"({other.where}) and in {study.split or 'none'} ({study.where}).",
+                "Move all studies of a patient to one split.",
+            )
+        for path in (study.volume, study.radiograph):
+            if check_files and path is not None and not path.exists():
+                raise InputError(
+                    f"Expected {path}, got no such file or folder ({study.where}).",
+                    "Get the missing file, or pass check_files=false: then it is logged and left out.",
+                )
+    return list(studies)

@@ -1,0 +1,104 @@
+"""A CT in Hounsfield units from any supported form: a folder of DICOM files, NIfTI, NRRD or MetaImage."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.dicom import is_dicom
+from xray2ctpa_core.io.dicom_series import read_dicom_series
+from xray2ctpa_core.io.failures import reading
+from xray2ctpa_core.io.provenance import file_sha256, files_sha256
+from xray2ctpa_core.io.volumes import read_volume
+from xray2ctpa_core.volume import Volume
+
+#: Some of every chest CT is below this HU (air, lung); otherwise the values are not HU.
+AIR_BELOW_HU = -500.0
+
+
+@dataclass(frozen=True)
+class HeaderCorrection:
+    """What a data set keeps in a table because its files do not hold it (CT-RATE's first release).
+
+    Attributes:
+        slope, intercept: HU = slope * stored + intercept.
+        spacing_mm: true spacing along (i, j, k), or None where the file's holds.
+    """
+
+    slope: float = 1.0
+    intercept: float = 0.0
+    spacing_mm: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class CtScan:
+    """A CT as read.
+
+    Attributes:
+        volume: (D, H, W) float32 HU, finite, axes and place as stored.
+        path: what was read.
+        files: how many files it came from.
+        sha256: of the file (of .mhd and .nhdr, the header alone), or over the digests of the slices in order.
+        notes: what was changed or doubted, in sentences.
+    """
+
+    volume: Volume
+    path: Path
+    files: int
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+
+def read_ct(path: Path, correction: HeaderCorrection | None = None) -> CtScan:
+    """Reads the CT in ``path``: a folder with one DICOM series, or a .nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd.
+
+    Args:
+        path: file or folder.
+        correction: of a file whose header is known to lack scale or spacing.
+
+    Raises:
+        InputError: missing, damaged, no volume, NaN or infinite voxels, or values that are not HU.
+        DeviceError: it does not fit in memory.
+    """
+    path = Path(path)
+    with reading(path, "CT"):
+        if path.is_dir():
+            series = read_dicom_series(path)
+            scan = CtScan(series.volume, path, len(series.files), files_sha256(series.files), series.notes)
+        elif path.exists() and is_dicom(path):
+            raise InputError(
+                f"Expected a CT series, got the single DICOM file {path.name}.",
+                "Give the folder that holds it.",
+            )
+        else:
+            volume = read_volume(path)
+            volume = Volume(volume.array.astype(np.float32), volume.affine)
+            scan = CtScan(_corrected(volume, correction), path, 1, file_sha256(path))
+        _check_hu(scan.volume.array, path)
+        return scan
+
+
+def _corrected(volume: Volume, correction: HeaderCorrection | None) -> Volume:
+    if correction is None:
+        return volume
+    array = volume.array * np.float32(correction.slope) + np.float32(correction.intercept)
+    affine = volume.affine.copy()
+    if correction.spacing_mm is not None:
+        affine[:3, :3] = volume.direction * np.asarray(correction.spacing_mm)
+    return Volume(array, affine)
+
+
+def _check_hu(array: np.ndarray, path: Path) -> None:
+    bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+    if bad:
+        raise InputError(
+            f"Expected finite voxels, got {bad} NaN or infinite of {array.size} in {path.name}.",
+            "Convert the scan again; a mask's outside is -1000 HU, not NaN.",
+        )
+    if array.min() > AIR_BELOW_HU:
+        raise InputError(
+            f"Expected Hounsfield units with air below {AIR_BELOW_HU:.0f}, got {array.min():g} to "
+            f"{array.max():g} in {path.name}.",
+            "The rescale slope and intercept were lost: convert the scan again.",
+        )
