@@ -124,6 +124,12 @@ def write_result(folder: Path, samples: int = 2) -> Path:
         write_volume(Volume(heat * 80, affine), folder / "spread.nii.gz", np.float32)
     record = json.loads(json.dumps(RECORD))
     record["sampling"]["samples"] = samples
+    record["geometry"] = {
+        "shape": list(SHAPE),
+        "spacing_mm": [10.0, 10.0, 10.0],
+        "origin_lps": affine[:3, 3].tolist(),
+        "direction": np.eye(3).tolist(),
+    }
     (folder / "result.json").write_text(json.dumps(record), encoding="utf-8")
     return folder
 

@@ -60,6 +60,7 @@ def write_films(folder):
     return [folder / name for name in ("alpha.png", "dicom.dcm", "odd.nrrd", "turned.nrrd")]
 
 
+@pytest.mark.slow
 def test_every_form_of_node_gives_the_volume_that_the_command_line_gives(app, logic, options, tmp_path):
     from XRay2CTPALib.CoreCommand import coreArguments, coreEnvironment
     from XRay2CTPALib.Settings import RunSettings
@@ -226,6 +227,7 @@ def test_unusable_nodes_are_refused_before_anything_starts(app, logic):
 def test_twenty_runs_in_a_row_leave_no_process_file_or_node(app, logic, options):
     film = film_node(app.scene)
     before, threads = node_ids(app.scene), len(psutil.Process().threads())
+    children = psutil.Process().children()  # an earlier test's worker pool leaves its resource tracker
     handles = psutil.Process().num_fds() if hasattr(psutil.Process, "num_fds") else 0
     for seed in range(20):
         result = logic.process(film, **options | {"seed": seed})
@@ -234,7 +236,7 @@ def test_twenty_runs_in_a_row_leave_no_process_file_or_node(app, logic, options)
         mrml.remove_result(result)
         assert node_ids(app.scene) == before
         assert app.leftovers() == []
-        assert psutil.Process().children() == []
+        assert psutil.Process().children() == children
     assert len(psutil.Process().threads()) <= threads + 2
     if handles:
         assert psutil.Process().num_fds() <= handles + 2

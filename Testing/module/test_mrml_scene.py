@@ -151,6 +151,32 @@ def test_a_film_whose_axes_are_turned_in_the_header_is_shown_upright_too(app, tm
     assert columns.mean() < image.shape[1] / 2
 
 
+def test_a_film_of_greys_is_upright_and_lies_in_front_of_the_volumes_middle(app, tmp_path):
+    pixels = np.full((120, 100), 0.2, np.float32)
+    pixels[:40, :30] = 1.0  # superior, on the patient's right
+    film = mrml.add_film(app.scene, pixels, "film", 3.0, (30.0, 20.0))
+    result = mrml.load_result(write_result(tmp_path / "result"), app.scene, film)
+    shown(app, result)
+    rows, columns = np.nonzero(picture(app.slices[mrml.FILM_VIEW])[..., 0] > 200)
+    assert rows.mean() < 200 > columns.mean()
+    # By hand: the first pixel lies 20 pixels to the right of the middle and 30 above it, 3 mm each.
+    assert film.GetOrigin() == pytest.approx((60.0, 0.0, 90.0))
+
+
+def test_a_comparison_lies_on_the_results_grid(app, result):
+    truth = np.zeros_like(slicer.util.arrayFromVolume(result.ctpa))
+    comparison = mrml.add_comparison(result, truth)
+    difference = slicer.util.arrayFromVolume(comparison.difference)
+    assert np.array_equal(difference, slicer.util.arrayFromVolume(result.ctpa))
+    assert comparison.difference.GetOrigin() == result.ctpa.GetOrigin()
+    assert "SYNTHETIC" in comparison.difference.GetName()
+    colours = comparison.difference.GetDisplayNode().GetColorNode()
+    red, _green, blue, _opacity = colours.GetLookupTable().GetTableValue(254)
+    assert red > blue, "more than in truth is red"
+    with pytest.raises(InputError, match="Expected a truth of"):
+        mrml.add_comparison(result, truth[1:])
+
+
 def test_the_hottest_place_is_found_in_mm_and_all_planes_go_there(app, result):
     shown(app, result)
     assert mrml.hottest_position(result) == pytest.approx(HOT_RAS, abs=1e-3)

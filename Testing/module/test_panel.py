@@ -103,6 +103,12 @@ def test_presets_set_numbers_and_other_numbers_make_a_custom_one(panel):
     steps, samples = 5 * own.steps, max(8, own.samples)
     assert (panel.ui.stepsSpinBox.value, panel.ui.samplesSpinBox.value) == (steps, samples)
     assert panel.ui.estimateLabel.text.startswith(f"{steps} steps, {samples} samples.")
+    offered = [line.split(".")[0] for line in panel.ui.presetSelector.toolTip.splitlines()]
+    assert offered[1:] == [
+        f"Standard: {own.steps} steps, 1 sample",
+        f"Reference: {steps} steps, {samples} samples",
+    ]
+    assert offered[0].startswith("Preview: ")
     panel.ui.presetSelector.setCurrentIndex(0)
     assert (panel.parameters.steps, panel.parameters.samples) == (max(1, round(own.steps / 3)), 1)
     panel.ui.stepsSpinBox.setValue(97)

@@ -5,9 +5,9 @@ from typing import Annotated
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
-from xray2ctpa_core.constants import DEFAULT_BUNDLE
+from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES
 
-from .Settings import DEVICES, PRESETS, STANDARD, RunSettings
+from .Settings import PRESETS, STANDARD, RunSettings
 
 #: Largest seed that a spin box holds.
 LARGEST_SEED = 2**31 - 1

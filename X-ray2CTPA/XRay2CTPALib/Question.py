@@ -1,7 +1,6 @@
 """A short question to the core (check, verify, info, system): one child process, one answer."""
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,13 +66,6 @@ class Question:
         if not self.ended:
             self._process.kill()
             self._close()
-
-    def wait(self, processEvents: Callable[[], None] = lambda: None, interval: float = 0.05) -> "Question":
-        """Returns itself when the command has ended."""
-        while self.poll():
-            processEvents()
-            time.sleep(interval)
-        return self
 
     def _close(self) -> None:
         self.ended = True

@@ -13,7 +13,7 @@ from . import Estimates
 from .Job import CANCELLED, FAILED, RUNNING, Job
 from .Logic import isHubId
 from .ParameterNode import settingsFrom
-from .Settings import CUSTOM, presetNumbers
+from .Settings import CUSTOM, PREVIEW, REFERENCE, STANDARD, presetNumbers
 
 
 class RunSection:
@@ -41,6 +41,7 @@ class RunSection:
         if bundle.info is not None:
             self._followPreset(parameters, bundle)
         self._ui.estimateLabel.text = _expectation(parameters, bundle)
+        self._ui.presetSelector.toolTip = _expectations(parameters, bundle)
         running = self._logic.isRunning
         reason = "" if running else self._whyNotApply()
         self._ui.applyButton.text = _("Cancel") if running else _("Generate")
@@ -128,13 +129,27 @@ class RunSection:
 
 def _expectation(parameters: Any, bundle: Any) -> str:
     """Steps, samples, and what they take on this machine."""
-    samples = _("1 sample") if parameters.samples == 1 else _("{n} samples").format(n=parameters.samples)
-    numbers = _("{steps} steps, {samples}").format(steps=parameters.steps, samples=samples)
+    return _inWords(parameters.steps, parameters.samples, parameters.device, bundle)
+
+
+def _expectations(parameters: Any, bundle: Any) -> str:
+    """The same for every preset, a line each."""
+    if bundle.info is None:
+        return ""
+    sampling = bundle.info.sampling
+    return "\n".join(
+        f"{preset}: {_inWords(*numbers, parameters.device, bundle)}"
+        for preset in (PREVIEW, STANDARD, REFERENCE)
+        for numbers in [presetNumbers(preset, sampling.steps, sampling.samples)]
+    )
+
+
+def _inWords(steps: int, samples: int, device: str, bundle: Any) -> str:
+    sampleText = _("1 sample") if samples == 1 else _("{n} samples").format(n=samples)
+    numbers = _("{steps} steps, {samples}").format(steps=steps, samples=sampleText)
     expectation = None
     if bundle.info is not None:
-        expectation = Estimates.expected(
-            bundle.info.sha256, parameters.device, parameters.steps, parameters.samples
-        )
+        expectation = Estimates.expected(bundle.info.sha256, device, steps, samples)
     if expectation is None:
         return _("{numbers}. How long that takes here is not measured yet: see Check installation.").format(
             numbers=numbers

@@ -11,7 +11,7 @@ from .CorePath import CORE_PACKAGE, makeCoreImportable
 CATEGORY = "X-ray2CTPA"
 NAME = "X-ray2CTPA virtual patient"
 NODE_NAME = "VirtualPatientCXR"
-SHA256 = "b9b859e187c9fe1a9793f869a715a55f718c463b1b3c9a96dea3dae3696dc4d1"
+SHA256 = "8be2cc7ad7e2f1348e1157af76600d3f400c2c323dcc1074c70fb7bcb9ee8d7e"
 
 
 def sampleFile() -> Path:

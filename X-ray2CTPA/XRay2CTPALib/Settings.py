@@ -6,7 +6,6 @@ from typing import Any
 
 from xray2ctpa_core.constants import DEFAULT_BUNDLE
 
-DEVICES = ("auto", "cuda", "mps", "cpu")
 PREVIEW, STANDARD, REFERENCE, CUSTOM = PRESETS = ("Preview", "Standard", "Reference", "Custom")
 #: Attribute of a result's nodes: the bundle as it was named for the run (a name, a folder or a Hub id).
 BUNDLE_SOURCE_ATTRIBUTE = "XRay2CTPA.BundleSource"
@@ -21,7 +20,7 @@ class RunSettings:
         bundle: name, folder or Hub id with revision.
         steps, samples, scheduler: None takes the bundle's.
         seed: 0 to 2**63 - 1.
-        device: one of DEVICES.
+        device: one of the core's DEVICES.
         precision: "auto", "fp32", "bf16" or "fp16".
         force: go on where the input is no frontal chest radiograph.
     """

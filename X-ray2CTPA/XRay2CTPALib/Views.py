@@ -9,12 +9,9 @@ import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from xray2ctpa_core import mrml
-from xray2ctpa_core.constants import SYNTHETIC
 
 #: Greys outside these percentiles are saturated in the thumbnail.
 THUMBNAIL_PERCENTILES = (0.5, 99.5)
-ANNOTATION_COLOUR = (1.0, 0.72, 0.3)
-ANNOTATION_POINTS = 16
 
 
 class Annotations:
@@ -28,7 +25,8 @@ class Annotations:
         for name, view in _views().items():
             shown = _showsResult(name)
             if name not in self._actors:
-                actor = _annotation()
+                actor = mrml.synthetic_annotation()
+                actor.SetVisibility(False)
                 renderer = view.renderWindow().GetRenderers().GetFirstRenderer()
                 renderer.AddViewProp(actor)
                 self._actors[name] = (renderer, actor)
@@ -122,16 +120,3 @@ def _isRendered(node: Any) -> bool:
     return any(
         d is not None and d.IsA("vtkMRMLVolumeRenderingDisplayNode") and d.GetVisibility() for d in displays
     )
-
-
-def _annotation() -> Any:
-    actor = vtk.vtkTextActor()
-    actor.SetInput(SYNTHETIC)
-    actor.GetTextProperty().SetFontSize(ANNOTATION_POINTS)
-    actor.GetTextProperty().SetColor(*ANNOTATION_COLOUR)
-    actor.GetTextProperty().SetShadow(True)
-    actor.GetTextProperty().SetJustificationToRight()
-    actor.GetPositionCoordinate().SetCoordinateSystemToNormalizedViewport()
-    actor.GetPositionCoordinate().SetValue(0.98, 0.02)
-    actor.SetVisibility(False)
-    return actor

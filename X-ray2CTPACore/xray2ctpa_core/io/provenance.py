@@ -1,0 +1,29 @@
+"""What provenance records: digests of files, versions of packages."""
+
+import hashlib
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of the file's bytes, as 64 hex digits; raises OSError where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_sha256(paths: Iterable[Path]) -> str:
+    """SHA-256 over the digests of several files, in the order given: one name for a series of slices."""
+    return hashlib.sha256("".join(file_sha256(path) for path in paths).encode()).hexdigest()
+
+
+def package_versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """Version of each package, None for one that is not installed as such."""
+    return {package: _version(package) for package in packages}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,80 @@
+"""A result folder becomes MRML nodes and a layout of views, in Slicer and, through slicer-core, outside it.
+
+Imports slicer and vtk only (no Qt, no torch): the Slicer module and the page of ``xray2ctpa view``
+show the same nodes. Files are NIfTI; Slicer's own reader turns them into RAS (IJKToRAS, mm). The nodes keep
+no link to the files, which may lie in a temporary folder. ``record`` is what result.json says, ``nodes`` a
+result's nodes and where they are found again, ``display`` how they are displayed, ``views`` the views they
+are shown in, ``comparison`` a true CTPA beside them.
+"""
+
+from xray2ctpa_core.mrml.comparison import (
+    DIFFERENCE_VIEWS,
+    TRUTH_VIEWS,
+    Comparison,
+    add_comparison,
+    show_comparison,
+)
+from xray2ctpa_core.mrml.display import (
+    ANNOTATION_COLOUR,
+    GRADCAM_COLOR_TAG,
+    WINDOWS,
+    corner_text,
+    show_evidence_from,
+    show_rendering,
+    show_window,
+    synthetic_annotation,
+)
+from xray2ctpa_core.mrml.nodes import (
+    FILM_REFERENCE,
+    RECORD_ATTRIBUTE,
+    ResultNodes,
+    add_film,
+    load_result,
+    remove_result,
+    result_of,
+)
+from xray2ctpa_core.mrml.record import sentences
+from xray2ctpa_core.mrml.views import (
+    FILM_VIEW,
+    FILM_VIEW_GROUP,
+    LAYOUT_ID,
+    PLANE_VIEWS,
+    go_to_hottest,
+    hottest_position,
+    show_overlay,
+    show_result,
+    use_layout,
+)
+
+__all__ = [
+    "ANNOTATION_COLOUR",
+    "DIFFERENCE_VIEWS",
+    "FILM_REFERENCE",
+    "FILM_VIEW",
+    "FILM_VIEW_GROUP",
+    "GRADCAM_COLOR_TAG",
+    "LAYOUT_ID",
+    "PLANE_VIEWS",
+    "RECORD_ATTRIBUTE",
+    "TRUTH_VIEWS",
+    "WINDOWS",
+    "Comparison",
+    "ResultNodes",
+    "add_comparison",
+    "add_film",
+    "corner_text",
+    "go_to_hottest",
+    "hottest_position",
+    "load_result",
+    "remove_result",
+    "result_of",
+    "sentences",
+    "show_comparison",
+    "show_evidence_from",
+    "show_overlay",
+    "show_rendering",
+    "show_result",
+    "show_window",
+    "synthetic_annotation",
+    "use_layout",
+]

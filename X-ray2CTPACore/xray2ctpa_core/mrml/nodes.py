@@ -1,0 +1,246 @@
+"""The nodes of a result: added to a scene, found again there, taken out of it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import slicer
+import vtk
+
+from xray2ctpa_core.constants import SYNTHETIC
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.mrml.display import (
+    GRADCAM_COLOR_TAG,
+    colours_a_label_map,
+    display_result,
+    rendering_display,
+    show_between,
+)
+from xray2ctpa_core.mrml.record import read_record, record_attributes, record_rows
+
+#: Attribute of the CTPA that holds all of result.json, and its references to what belongs to it.
+RECORD_ATTRIBUTE = "XRay2CTPA.Record"
+REFERENCES = {
+    "gradcam": "XRay2CTPA.GradCAM",
+    "gradcam_label": "XRay2CTPA.GradCAMLabel",
+    "spread": "XRay2CTPA.Spread",
+    "table": "XRay2CTPA.Table",
+}
+#: Reference of the CTPA to the radiograph's node it was made from.
+FILM_REFERENCE = "XRay2CTPA.Film"
+
+
+@dataclass(frozen=True)
+class ResultNodes:
+    """The nodes of one result, all in the scene; the volumes on one grid.
+
+    Attributes:
+        ctpa: vtkMRMLScalarVolumeNode, HU; refers to the others.
+        gradcam: vtkMRMLScalarVolumeNode, 0..1, shown from the lowest label's threshold upwards.
+        gradcam_label: vtkMRMLLabelMapVolumeNode, 0 and 1..3 = low, medium, high.
+        spread: vtkMRMLScalarVolumeNode, standard deviation in HU, or None for a single sample.
+        table: vtkMRMLTableNode, the case's numbers as text.
+        record: result.json as it stands in the folder.
+    """
+
+    ctpa: Any
+    gradcam: Any
+    gradcam_label: Any
+    spread: Any | None
+    table: Any
+    record: Mapping[str, Any]
+
+    def all(self) -> list[Any]:
+        """Every node that there is, the CTPA first."""
+        nodes = (self.ctpa, self.gradcam, self.gradcam_label, self.spread, self.table)
+        return [node for node in nodes if node is not None]
+
+
+def load_result(
+    folder: Path, scene: Any = None, film: Any = None, attributes: Mapping[str, str] | None = None
+) -> ResultNodes:
+    """Adds the result in ``folder`` to ``scene``: volumes, table, volume rendering, subject-hierarchy folder.
+
+    Every node's name holds SYNTHETIC and every node carries ATTRIBUTES, the values as text.
+
+    Args:
+        folder: what ``xray2ctpa generate`` wrote.
+        scene: vtkMRMLScene; ``slicer.mrmlScene`` if None.
+        film: the radiograph's node in the scene; the CTPA then refers to it.
+        attributes: further attributes of every node.
+
+    Raises:
+        InputError: if the folder is not a complete result; the scene is then as it was.
+    """
+    folder = Path(folder)
+    scene = slicer.mrmlScene if scene is None else scene
+    record = read_record(folder)
+    texts = {**record_attributes(record, folder), **(attributes or {})}
+    has_spread = (folder / "spread.nii.gz").exists()
+    before = _node_ids(scene)
+
+    def add(class_name: str, title: str) -> Any:
+        node = scene.AddNewNodeByClass(class_name, f"{SYNTHETIC} {title} ({record['input']['name']})")
+        for name, value in texts.items():
+            node.SetAttribute(name, value)
+        return node
+
+    def add_volume(class_name: str, file_name: str, title: str) -> Any:
+        node = add(class_name, title)
+        _read_voxels(node, folder / file_name)
+        node.CreateDefaultDisplayNodes()
+        return node
+
+    try:
+        ctpa = add_volume("vtkMRMLScalarVolumeNode", "ctpa.nii.gz", "CTPA")
+        gradcam = add_volume("vtkMRMLScalarVolumeNode", "gradcam.nii.gz", "Grad-CAM")
+        label = add_volume("vtkMRMLLabelMapVolumeNode", "gradcam-label.nii.gz", "Grad-CAM label")
+        spread = add_volume("vtkMRMLScalarVolumeNode", "spread.nii.gz", "spread") if has_spread else None
+        for node in (gradcam, label, *([spread] if spread else [])):
+            _require_same_grid(node, ctpa)
+        table = add("vtkMRMLTableNode", "numbers")
+        _fill_table(table, record)
+        nodes = ResultNodes(ctpa, gradcam, label, spread, table, record)
+        _refer(nodes, film)
+        display_result(nodes, scene)
+        _gather_in_folder(nodes, scene)
+    except BaseException:
+        for identifier in _node_ids(scene) - before:
+            scene.RemoveNode(scene.GetNodeByID(identifier))
+        raise
+    return nodes
+
+
+def add_film(
+    scene: Any,
+    pixels: Any,
+    name: str,
+    spacing_mm: float = 1.0,
+    centre: tuple[float, float] | None = None,
+) -> Any:
+    """Adds a radiograph as a coronal slice through the origin, seen from the front.
+
+    Args:
+        scene: vtkMRMLScene.
+        pixels: (H, W) array in [0, 1], rows to inferior, columns to the patient's left.
+        name: of the node.
+        spacing_mm: of a pixel, both ways.
+        centre: (row, column) that lies at the origin, the middle of a result's volume; None is the film's
+            own middle.
+
+    Returns:
+        vtkMRMLScalarVolumeNode with grey display from 0 to 1.
+    """
+    rows, columns = len(pixels), len(pixels[0])
+    row, column = centre or ((rows - 1) / 2, (columns - 1) / 2)
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    slicer.util.updateVolumeFromArray(node, pixels[None])
+    # Columns (i) run to the left, rows (j) to inferior, the slice's normal (k) to anterior.
+    node.SetIJKToRASDirections(-1, 0, 0, 0, 0, 1, 0, -1, 0)
+    node.SetSpacing(spacing_mm, spacing_mm, 1.0)
+    node.SetOrigin(column * spacing_mm, 0.0, row * spacing_mm)
+    node.CreateDefaultDisplayNodes()
+    show_between(node, (0.5, 1.0))
+    return node
+
+
+def result_of(node: Any) -> ResultNodes | None:
+    """The result that a CTPA node in a scene is part of, also after saving and loading; None if of none."""
+    text = node.GetAttribute(RECORD_ATTRIBUTE) if node is not None else None
+    if text is None:
+        return None
+    parts = {name: node.GetNodeReference(role) for name, role in REFERENCES.items()}
+    if parts["gradcam"] is None or parts["gradcam_label"] is None:
+        return None
+    return ResultNodes(ctpa=node, **parts, record=json.loads(text))
+
+
+def remove_result(nodes: ResultNodes) -> None:
+    """Takes the result's nodes out of the scene; folder and colours too, where nothing else needs them."""
+    scene = nodes.ctpa.GetScene()
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(nodes.ctpa))
+    rendering = rendering_display(nodes)
+    if rendering is not None and rendering.GetVolumePropertyNode() is not None:
+        scene.RemoveNode(rendering.GetVolumePropertyNode())
+    for node in nodes.all():
+        displays = getattr(node, "GetNumberOfDisplayNodes", int)()
+        for display in [node.GetNthDisplayNode(number) for number in range(displays)]:
+            scene.RemoveNode(display)
+        item = hierarchy.GetItemByDataNode(node)
+        scene.RemoveNode(node)
+        if hierarchy.GetItemParent(item) == folder:  # the application has removed it with its node
+            hierarchy.RemoveItem(item, False, False)
+    colours = scene.GetSingletonNode(GRADCAM_COLOR_TAG, "vtkMRMLColorTableNode")
+    if colours is not None and not colours_a_label_map(colours):
+        scene.RemoveNode(colours)
+    if folder != hierarchy.GetSceneItemID() and hierarchy.GetNumberOfItemChildren(folder) == 0:
+        hierarchy.RemoveItem(folder)
+
+
+def _read_voxels(node: Any, path: Path) -> None:
+    """Fills ``node`` from a NIfTI file: voxels and IJKToRAS; raises InputError if it cannot be read."""
+    storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+    storage.SetFileName(str(path))
+    if not path.is_file() or not storage.ReadData(node):
+        raise InputError(
+            f"Expected a readable volume {path}, got {'a damaged one' if path.exists() else 'none'}.",
+            "Generate the result again.",
+        )
+
+
+def _require_same_grid(node: Any, reference: Any) -> None:
+    """Raises InputError unless both volumes have the same voxels in the same places."""
+    same_size = node.GetImageData().GetDimensions() == reference.GetImageData().GetDimensions()
+    difference = max(
+        abs(a - b) for a, b in zip(_ijk_to_ras_elements(node), _ijk_to_ras_elements(reference), strict=True)
+    )
+    if not same_size or difference > 1e-3:
+        raise InputError(
+            f"Expected all volumes of a result on one grid, got another one for {node.GetName()!r}.",
+            "Generate the result again.",
+        )
+
+
+def _ijk_to_ras_elements(node: Any) -> list[float]:
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return [matrix.GetElement(row, column) for row in range(4) for column in range(4)]
+
+
+def _node_ids(scene: Any) -> set[str]:
+    return {scene.GetNthNode(number).GetID() for number in range(scene.GetNumberOfNodes())}
+
+
+def _fill_table(table: Any, record: Mapping[str, Any]) -> None:
+    """Two columns of text, a row for every number of result.json: its path there, and its value."""
+    columns = vtk.vtkStringArray(), vtk.vtkStringArray()
+    for column, name in zip(columns, ("Quantity", "Value"), strict=True):
+        column.SetName(name)
+    for quantity, value in record_rows(record):
+        columns[0].InsertNextValue(quantity)
+        columns[1].InsertNextValue(value)
+    for column in columns:
+        table.AddColumn(column)
+
+
+def _refer(nodes: ResultNodes, film: Any) -> None:
+    """The CTPA refers to what belongs to it, so that it is found again in a saved scene."""
+    nodes.ctpa.SetAttribute(RECORD_ATTRIBUTE, json.dumps(nodes.record))
+    for name, role in REFERENCES.items():
+        node = getattr(nodes, name)
+        nodes.ctpa.SetNodeReferenceID(role, node.GetID() if node is not None else None)
+    if film is not None:
+        nodes.ctpa.SetNodeReferenceID(FILM_REFERENCE, film.GetID())
+
+
+def _gather_in_folder(nodes: ResultNodes, scene: Any) -> None:
+    """One subject-hierarchy folder for the nodes of the result."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    name = scene.GenerateUniqueName(f"{SYNTHETIC} X-ray2CTPA ({nodes.record['input']['name']})")
+    folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), name)
+    for node in nodes.all():
+        # In the application an item exists already, outside the folder.
+        hierarchy.SetItemParent(hierarchy.CreateItem(folder, node), folder)

@@ -1,0 +1,164 @@
+"""The views a result is shown in: the radiograph, three linked planes and the 3D view."""
+
+from typing import Any
+
+import slicer
+import vtk
+
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.mrml.display import show_rendering
+from xray2ctpa_core.mrml.nodes import FILM_REFERENCE, ResultNodes
+
+FILM_VIEW = "XRay2CTPAFilm"
+PLANE_VIEWS = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
+#: The film's view stands in a group of its own, so that linked planes leave it alone.
+FILM_VIEW_GROUP = 1
+LAYOUT_ID = 24616
+_SLICE_VIEW = """<view class="vtkMRMLSliceNode" singletontag="{tag}">
+<property name="orientation" action="default">{orientation}</property>
+<property name="viewlabel" action="default">{label}</property>
+<property name="viewcolor" action="default">{colour}</property>
+<property name="viewgroup" action="default">{group}</property></view>"""
+_3D_VIEW = """<view class="vtkMRMLViewNode" singletontag="1">
+<property name="viewlabel" action="default">1</property></view>"""
+
+
+def layout_description() -> str:
+    """The layout as XML: the radiograph at the left, three planes and the 3D view in a square beside it."""
+    film = _SLICE_VIEW.format(
+        tag=FILM_VIEW, orientation="Axial", label="X", colour="#8C8C8C", group=FILM_VIEW_GROUP
+    )
+    colours = {"Red": "#F34A33", "Green": "#6EB04B", "Yellow": "#EDD54C"}
+    red, green, yellow = (
+        _SLICE_VIEW.format(tag=tag, orientation=orientation, label=tag[0], colour=colours[tag], group=0)
+        for tag, orientation in PLANE_VIEWS.items()
+    )
+    upper = f"<layout type='horizontal'><item>{red}</item><item>{_3D_VIEW}</item></layout>"
+    lower = f"<layout type='horizontal'><item>{green}</item><item>{yellow}</item></layout>"
+    planes = f"<layout type='vertical'><item>{upper}</item><item>{lower}</item></layout>"
+    return (
+        f"<layout type='horizontal' split='true'><item splitSize='340'>{film}</item>"
+        f"<item splitSize='660'>{planes}</item></layout>"
+    )
+
+
+def use_layout(scene: Any) -> None:
+    """Changes the scene's view arrangement to the layout of this module; needs the scene's layout node."""
+    layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    if layout is None:
+        raise InputError("Expected a scene with a layout node, got one without.", "Start the layout logic.")
+    if layout.IsLayoutDescription(LAYOUT_ID):
+        layout.SetLayoutDescription(LAYOUT_ID, layout_description())
+    else:
+        layout.AddLayoutDescription(LAYOUT_ID, layout_description())
+    layout.SetViewArrangement(LAYOUT_ID)
+
+
+def show_result(
+    nodes: ResultNodes, application_logic: Any, film: Any = None, evidence_opacity: float = 0.5
+) -> None:
+    """Shows a result beside its radiograph: planes centred, linked, with the Grad-CAM laid over them.
+
+    Args:
+        nodes: the result.
+        application_logic: vtkMRMLApplicationLogic that knows the slice views.
+        film: the radiograph's node; None takes the one that the CTPA refers to, if it is still there.
+        evidence_opacity: 0..1, of the Grad-CAM.
+    """
+    use_layout(nodes.ctpa.GetScene())
+    film = film or nodes.ctpa.GetNodeReference(FILM_REFERENCE)
+    for name, orientation in PLANE_VIEWS.items():
+        logic = application_logic.GetSliceLogicByLayoutName(name)
+        if logic is not None:
+            composite = logic.GetSliceCompositeNode()
+            composite.SetLinkedControl(False)  # else every view answers the change of each
+            logic.GetSliceNode().SetOrientation(orientation)
+            composite.SetBackgroundVolumeID(nodes.ctpa.GetID())
+            composite.SetForegroundVolumeID(nodes.gradcam.GetID())
+            composite.SetLabelVolumeID(None)
+            composite.SetForegroundOpacity(evidence_opacity)
+            logic.FitSliceToBackground()
+    for composite in _plane_composites(nodes, application_logic):
+        composite.SetLinkedControl(True)
+    logic = application_logic.GetSliceLogicByLayoutName(FILM_VIEW)
+    if logic is not None:
+        _show_film(logic, film)
+    show_rendering(nodes, True)
+
+
+def show_overlay(
+    nodes: ResultNodes, application_logic: Any, overlay: str = "gradcam", opacity: float = 0.5
+) -> None:
+    """Lays ``overlay`` over the planes that show the CTPA.
+
+    Args:
+        overlay: "gradcam", "gradcam_label", "spread" or "" for none; a spread that there is not is none.
+        opacity: 0..1.
+    """
+    if overlay not in ("", "gradcam", "gradcam_label", "spread"):
+        raise InputError(f"Expected gradcam, gradcam_label, spread or none, got the overlay {overlay!r}.")
+    node = getattr(nodes, overlay) if overlay else None
+    identifier = node.GetID() if node is not None else None
+    is_label = overlay == "gradcam_label"
+    for composite in _plane_composites(nodes, application_logic):
+        composite.SetForegroundVolumeID(None if is_label else identifier)
+        composite.SetLabelVolumeID(identifier if is_label else None)
+        composite.SetForegroundOpacity(opacity)
+        composite.SetLabelOpacity(opacity)
+
+
+def hottest_position(nodes: ResultNodes) -> tuple[float, float, float] | None:
+    """RAS in mm (in the world) of the strongest Grad-CAM evidence; None where there is none."""
+    heat = slicer.util.arrayFromVolume(nodes.gradcam)
+    flat = int(heat.argmax())
+    _, rows, columns = heat.shape
+    k, rest = divmod(flat, rows * columns)
+    j, i = divmod(rest, columns)
+    if not heat[k, j, i] > 0:
+        return None
+    matrix, world = vtk.vtkMatrix4x4(), [0.0, 0.0, 0.0]
+    nodes.gradcam.GetIJKToRASMatrix(matrix)
+    local = matrix.MultiplyPoint((float(i), float(j), float(k), 1.0))[:3]
+    nodes.gradcam.TransformPointToWorld(local, world)
+    return world[0], world[1], world[2]
+
+
+def go_to_hottest(nodes: ResultNodes) -> bool:
+    """Moves the three planes through the strongest evidence; False where there is none to go to."""
+    position = hottest_position(nodes)
+    if position is None:
+        return False
+    group = 0
+    slicer.vtkMRMLSliceNode.JumpAllSlices(
+        nodes.ctpa.GetScene(), *position, slicer.vtkMRMLSliceNode.OffsetJumpSlice, group
+    )
+    return True
+
+
+def _plane_composites(nodes: ResultNodes, application_logic: Any) -> list[Any]:
+    """Composite nodes of the three planes, of those that show the CTPA."""
+    logics = [application_logic.GetSliceLogicByLayoutName(name) for name in PLANE_VIEWS]
+    composites = [logic.GetSliceCompositeNode() for logic in logics if logic is not None]
+    return [c for c in composites if c.GetBackgroundVolumeID() == nodes.ctpa.GetID()]
+
+
+def _show_film(logic: Any, film: Any) -> None:
+    """The radiograph alone, upright, in a view that links to no other; an empty view where it is gone."""
+    composite = logic.GetSliceCompositeNode()
+    composite.SetLinkedControl(False)
+    composite.SetForegroundVolumeID(None)
+    composite.SetLabelVolumeID(None)
+    composite.SetBackgroundVolumeID(film.GetID() if film is not None else None)
+    if film is not None:
+        logic.GetSliceNode().SetOrientation(_film_orientation(film))
+        logic.GetSliceNode().RotateToVolumePlane(film)
+        logic.FitSliceToBackground()
+
+
+def _film_orientation(film: Any) -> str:
+    """The plane, seen as radiologists do, that the one slice of ``film`` lies in (or nearest to)."""
+    matrix, dimensions = vtk.vtkMatrix4x4(), film.GetImageData().GetDimensions()
+    film.GetIJKToRASDirectionMatrix(matrix)
+    across = dimensions.index(1) if 1 in dimensions else 2
+    normal = [abs(matrix.GetElement(axis, across)) for axis in range(3)]
+    return ("Sagittal", "Coronal", "Axial")[normal.index(max(normal))]
