@@ -1,0 +1,68 @@
+"""Fixtures of the page's tests: a real result, a browser. Without the extra `viewer` they are left out."""
+
+import importlib
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_runs import xray2ctpa
+from scenes import write_result
+from tiny_bundle import write_tiny_pipeline
+
+from xray2ctpa_core.cli.demo import SAMPLE_CXR
+from xray2ctpa_core.cli.view import VIEWER_PACKAGES
+
+# Mesa's software renderer and Triton (a part of torch) each bring LLVM; a process crashes that loads Triton's
+# after Mesa's. The page's own process never loads torch; that of the tests does, so Triton comes first.
+if importlib.util.find_spec("triton") is not None:
+    importlib.import_module("triton")
+
+MISSING = [name for name in VIEWER_PACKAGES if importlib.util.find_spec(name) is None]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Says which packages are missing instead of failing where the extra is not installed."""
+    if MISSING:
+        for item in items:
+            if item.path.parent == Path(__file__).parent:
+                item.add_marker(pytest.mark.skip(reason=f"the extra viewer is missing: {', '.join(MISSING)}"))
+
+
+@pytest.fixture(scope="session")
+def pipeline_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of real networks at tiny size with random weights."""
+    return write_tiny_pipeline(tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+@pytest.fixture
+def small_result(tmp_path: Path) -> Path:
+    """One bright, hot voxel in air, superior, in front, on the patient's left."""
+    return write_result(tmp_path / "result")
+
+
+@pytest.fixture(scope="session")
+def real_result(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the embedded bundle makes of the packaged sample radiograph in a few steps."""
+    folder = tmp_path_factory.mktemp("real") / "result"
+    run = xray2ctpa("generate", SAMPLE_CXR, "--out", folder, "--steps", 2, cwd=folder.parent)
+    assert run.returncode == 0, run.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")  # its event loop is in the way of asyncio.run
+def browser() -> Iterator[Any]:
+    """Headless Chromium, or a visible skip where there is none."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no chromium on this machine")
+    if importlib.util.find_spec("playwright") is None:
+        pytest.skip("playwright is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()

@@ -1,0 +1,357 @@
+"""Slicer's own views, off screen: they show the volume, upright, left where left is, and say SYNTHETIC."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_runs import ENVIRONMENT
+from PIL import Image
+from scenes import EXTENT_MM, HOT_KJI, HOT_RAS, SHAPE, write_result
+
+pytest.importorskip("trame_slicer")
+
+import slicer
+import vtk
+
+from xray2ctpa_core import mrml
+from xray2ctpa_core.cli.demo import SAMPLE_CXR
+from xray2ctpa_core.constants import AIR_HU
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.volumes import write_volume
+from xray2ctpa_core.mrml.record import read_record
+from xray2ctpa_core.viewer import case
+from xray2ctpa_core.viewer.display import Display, changed
+from xray2ctpa_core.viewer.scene import COMPARE_VIEWS, RENDERING, RESULT_VIEWS, ResultScene
+from xray2ctpa_core.volume import Volume, axial_affine
+
+SIDE = 300
+#: Where a view is free of letters: title above, letters at the edges, SYNTHETIC below.
+INNER = slice(30, SIDE - 30)
+
+
+def film_with_a_marker() -> case.Film:
+    """Grey, with a white square superior on the patient's left, which a viewer sees on the right."""
+    pixels = np.full((100, 100), 0.2, np.float32)
+    pixels[15:35, 65:85] = 1.0
+    return case.Film(pixels, "film.png", 3.0, (49.5, 49.5))
+
+
+@pytest.fixture
+def scene(small_result):
+    made = ResultScene(small_result, film_with_a_marker())
+    for name in RESULT_VIEWS:
+        made.resize(name, SIDE, SIDE)
+    yield made
+    made.close()
+
+
+def drawn(scene, name) -> np.ndarray:
+    return scene.draw(name).astype(int)
+
+
+def middle_of(mask: np.ndarray) -> tuple[float, float]:
+    """(row, column) of the middle of what is True, as parts of the height and width."""
+    rows, columns = np.nonzero(mask)
+    assert rows.size > 0, "nothing is seen"
+    return rows.mean() / mask.shape[0], columns.mean() / mask.shape[1]
+
+
+def coloured(picture: np.ndarray) -> np.ndarray:
+    """Where a picture is neither grey nor, at its edges, a letter."""
+    mask = np.ptp(picture, axis=2) > 60
+    frame = np.zeros_like(mask)
+    frame[INNER, INNER] = True
+    return mask & frame
+
+
+def test_all_views_are_drawn_at_their_size(scene):
+    for name in RESULT_VIEWS:
+        assert drawn(scene, name).shape[2] == 3
+    assert drawn(scene, "Red").shape == (SIDE, SIDE, 3)
+
+
+def test_the_planes_meet_in_the_hot_voxel_and_show_it_where_it_lies(scene):
+    assert scene.position == pytest.approx(HOT_RAS, abs=1e-3)
+    expected = {
+        "Red": ("<", ">"),
+        "Green": ("<", ">"),
+        "Yellow": ("<", "<"),
+    }  # row, column against the middle
+    for name, (above, beside) in expected.items():
+        row, column = middle_of(coloured(drawn(scene, name)))
+        assert (row < 0.5) == (above == "<"), f"{name}: anterior or superior is on top"
+        assert (column < 0.5) == (beside == "<"), (
+            f"{name}: the patient's left, or anterior, is where it belongs"
+        )
+
+
+def test_the_heat_lies_where_the_crosshair_is(scene):
+    for name in mrml.PLANE_VIEWS:
+        row, column = middle_of(coloured(drawn(scene, name)))
+        across, down = scene.crosshair(name)
+        assert (across, down) == pytest.approx((column, row), abs=0.02)
+
+
+def test_the_overlay_fades_and_its_threshold_hides_it(scene):
+    in_full = middle_colour(scene, opacity=1.0)
+    faint = middle_colour(scene, opacity=0.3)
+    assert in_full > faint + 30
+    assert middle_colour(scene, opacity=0.0) < 10
+    assert middle_colour(scene, opacity=1.0, threshold=0.95) < 10, "the hot voxel is 0.9"
+
+
+def middle_colour(scene, **wishes) -> int:
+    """How coloured the hot voxel is in the axial plane."""
+    scene.show(changed(scene.display, wishes))
+    return int(np.ptp(at_crosshair(scene, "Red")))
+
+
+def at_crosshair(scene, name) -> np.ndarray:
+    """RGB of the pixel of a view in which the planes meet."""
+    across, down = scene.crosshair(name)
+    return drawn(scene, name)[int(down * SIDE), int(across * SIDE)]
+
+
+def test_the_film_is_upright_with_the_patients_right_on_the_left(scene):
+    picture = drawn(scene, mrml.FILM_VIEW)
+    row, column = middle_of((picture.min(axis=2) > 230) & inner())
+    assert (row, column) == pytest.approx((0.25, 0.75), abs=0.02)
+
+
+def inner() -> np.ndarray:
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[INNER, INNER] = True
+    return mask
+
+
+def test_the_crosshair_stands_on_the_film_in_front_of_the_place(scene):
+    across, down = scene.crosshair(mrml.FILM_VIEW)
+    # By hand: the film is 300 mm wide and shown in full; 65 mm to the left, 45 mm up of its middle.
+    assert (across, down) == pytest.approx((0.5 + 65 / 300, 0.5 - 45 / 300), abs=0.01)
+
+
+def test_pointing_moves_all_planes_and_the_film_keeps_the_depth(scene):
+    scene.point("Red", *scene.crosshair("Red"))
+    assert scene.position == pytest.approx(HOT_RAS, abs=1.0)
+    scene.point(mrml.FILM_VIEW, 0.5, 0.5)
+    assert scene.position == pytest.approx((0.0, HOT_RAS[1], 0.0), abs=1.0)
+    assert scene.point(RENDERING, 0.5, 0.5) == set()
+
+
+def test_scrolling_goes_by_voxels_and_stops_at_the_edge(scene):
+    scene.scroll("Red", -1)
+    assert scene.position == pytest.approx((HOT_RAS[0], HOT_RAS[1], HOT_RAS[2] - 10.0), abs=1e-3)
+    scene.scroll("Yellow", 1)
+    assert scene.position[0] == pytest.approx(HOT_RAS[0] - 10.0, abs=1e-3), "towards the patient's left"
+    scene.scroll("Green", 1000)
+    assert scene.position[1] == pytest.approx(EXTENT_MM[1] / 2 - 5.0, abs=1e-3), "centre of the first voxel"
+    assert coloured(drawn(scene, "Red")).sum() == 0, "the hot voxel lies in another plane"
+
+
+def test_windows_change_the_greys(scene):
+    scene.show(changed(scene.display, {"overlay": ""}))
+    bright = {}
+    for window in mrml.WINDOWS:
+        scene.show(changed(scene.display, {"window": window}))
+        bright[window] = drawn(scene, "Red")[INNER, INNER].mean()
+    assert bright["lung"] > bright["CTPA"] + 10, "air is grey in the lung window, black in the others"
+    assert bright["mediastinum"] < bright["lung"]
+
+
+def test_every_view_of_what_was_generated_says_so(scene):
+    drawn(scene, RENDERING)
+    scene.refine()  # the first one is coarse
+    for name in (*mrml.PLANE_VIEWS, RENDERING):
+        picture = drawn(scene, name)
+        corner = picture[int(0.9 * len(picture)) :, picture.shape[1] // 2 :]
+        orange = (corner[..., 0] > 180) & (corner[..., 2] < 130)
+        assert orange.sum() > 40, f"SYNTHETIC stands in {name}"
+
+
+def test_a_result_without_film_or_spread_is_shown_too(tmp_path):
+    scene = ResultScene(write_result(tmp_path / "single", samples=1), None)
+    for name in RESULT_VIEWS:
+        assert scene.draw(name).size > 0
+    scene.show(changed(scene.display, {"overlay": "spread"}))
+    scene.close()
+
+
+def test_two_scenes_live_side_by_side_and_one_outlives_the_other(small_result, tmp_path):
+    first = ResultScene(small_result, film_with_a_marker())
+    second = ResultScene(write_result(tmp_path / "second"), None)
+    first.scroll("Red", -1)
+    assert second.position == pytest.approx(HOT_RAS, abs=1e-3)
+    first.close()
+    second.resize("Red", SIDE, SIDE)
+    assert coloured(drawn(second, "Red")).sum() > 0
+    second.close()
+
+
+def test_a_truth_stands_beside_the_generated_volume_with_the_difference(small_result):
+    truth = np.full(SHAPE, AIR_HU, np.float32)
+    truth[HOT_KJI] = 300.0  # 400 HU below the generated 700
+    scene = ResultScene(small_result, None, truth)
+    for name in COMPARE_VIEWS:
+        scene.resize(name, SIDE, SIDE)
+    assert RENDERING in scene.shown()
+    scene.show(changed(scene.display, {"mode": "compare", "overlay": ""}))
+    assert scene.shown() == COMPARE_VIEWS
+    for name in mrml.TRUTH_VIEWS:
+        assert scene.crosshair(name) == pytest.approx(scene.crosshair(mrml.TRUTH_VIEWS[name]), abs=1e-6)
+    red, _green, blue = at_crosshair(scene, "RedDifference")
+    assert red > 200
+    assert blue < 60, "more than in truth is red"
+    # 300 HU in the window 150 +- 450: (300 + 300) / 900 of white; a pixel is a 15th of a voxel.
+    assert at_crosshair(scene, "RedTruth").mean() == pytest.approx(255 * 600 / 900, abs=25)
+    scene.close()
+
+
+def test_a_truth_on_another_grid_is_brought_to_the_results(tmp_path, small_result):
+    grid = (32, 48, 40)
+    fine = np.full(grid, AIR_HU, np.float32)
+    fine[24:26, 8:10, 32:34] = 300.0  # the eight small voxels of the hot one
+    write_volume(Volume(fine, axial_affine(grid, EXTENT_MM)), tmp_path / "truth.nii.gz", np.int16)
+    record = read_record(small_result)
+    truth = case.truth_of(record, tmp_path / "truth.nii.gz")
+    assert truth.shape == SHAPE
+    assert np.unravel_index(truth.argmax(), SHAPE) == HOT_KJI
+    assert truth[HOT_KJI] == pytest.approx(300.0)
+    assert case.truth_of(record) is None
+
+
+def test_a_process_that_shows_a_result_never_loads_torch(small_result):
+    code = (
+        "import sys; from pathlib import Path; import xray2ctpa_core.viewer.server;"
+        "from xray2ctpa_core.viewer import case; from xray2ctpa_core.mrml.record import read_record;"
+        "from xray2ctpa_core.viewer.scene import ResultScene; folder = Path(sys.argv[1]);"
+        f"record = read_record(folder); film = Path({str(SAMPLE_CXR)!r});"
+        "record['input']['sha256'] = case.file_sha256(film);"
+        "scene = ResultScene(folder, case.film_of(record, folder, film), case.truth_of(record));"
+        "scene.draw('Red');"
+        "print('torch' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, small_result],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stdout.strip() == "False", run.stderr
+
+
+def test_what_is_shown_is_checked():
+    display = changed(Display(), {"window": "lung", "opacity": 1, "overlay": ""})
+    assert (display.window, display.opacity, display.overlay) == ("lung", 1, "")
+    for wrong in ({"window": "bone"}, {"opacity": 1.5}, {"opacity": True}, {"threshold": "0.5"},
+                  {"colour": 1}, {"opacity": float("nan")}, {"mode": ["result"]}):  # fmt: skip
+        with pytest.raises(InputError, match="Expected"):
+            changed(Display(), wrong)
+
+
+@pytest.fixture(scope="module")
+def real_scene(real_result):
+    record = read_record(real_result)
+    scene = ResultScene(real_result, case.film_of(record, real_result, SAMPLE_CXR), case.truth_of(record))
+    for name in (*RESULT_VIEWS, *COMPARE_VIEWS):
+        scene.resize(name, SIDE, SIDE)
+    scene.refine()
+    yield scene
+    scene.close()
+
+
+@pytest.fixture(scope="module")
+def pictures(repository) -> Path:
+    folder = repository / "build" / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_real_result_shows_a_thorax_in_every_plane(real_scene, pictures):
+    scene = real_scene
+    scene.show(changed(scene.display, {"overlay": ""}))
+    scene.go_to((0.0, 0.0, scene.nodes.ctpa.GetSpacing()[2] / 2))  # the centre of slice D / 2
+    voxels = slicer.util.arrayFromVolume(scene.nodes.ctpa)
+    for name in mrml.PLANE_VIEWS:
+        picture = drawn(scene, name)
+        Image.fromarray(picture.astype(np.uint8)).save(pictures / f"view-{name}.png")
+        inside = picture[INNER, INNER].mean(axis=2)
+        assert (inside < 5).mean() > 0.1, "lung is black in the CTPA window"
+        assert (inside > 150).mean() > 0.02, "contrast and bone are bright"
+    # The axial view is the middle slice: the same voxels, in the window, as nibabel reads them.
+    axial = voxels[len(voxels) // 2].astype(float)
+    shown = drawn(scene, "Red")
+    greys, expected = [], []
+    for j in range(20, 108, 8):
+        for i in range(20, 108, 8):
+            x, y = place_of(scene, "Red", i, j)
+            if 40 < x < SIDE - 40 and 40 < y < SIDE - 40:
+                greys.append(shown[y, x].mean())
+                expected.append(np.clip((axial[j, i] + 300) / 900, 0, 1) * 255)
+    assert len(greys) > 30
+    assert np.corrcoef(greys, expected)[0, 1] > 0.97
+
+
+def place_of(scene, name: str, i: int, j: int) -> tuple[int, int]:
+    """Pixel (x, y) of a view at which the voxel (i, j) of the slice through the present place is seen."""
+    matrix = vtk.vtkMatrix4x4()
+    scene.nodes.ctpa.GetIJKToRASMatrix(matrix)
+    former = scene.position
+    right, anterior, _ = matrix.MultiplyPoint((i, j, 0, 1))[:3]
+    scene.position = (right, anterior, former[2])
+    across, down = scene.crosshair(name)
+    scene.position = former
+    return round(across * SIDE - 0.5), round(down * SIDE - 0.5)
+
+
+@pytest.mark.slow
+def test_a_real_rendering_shows_bones_and_vessels(real_scene, pictures):
+    picture = drawn(real_scene, RENDERING)
+    Image.fromarray(picture.astype(np.uint8)).save(pictures / "view-3D.png")
+    inside = picture[20:-20, 10:-10]
+    lit = inside.max(axis=2) > 60
+    assert 0.15 < lit.mean() < 0.9, "neither empty nor a solid block"
+    white = (inside.min(axis=2) > 150).mean()
+    red = ((inside[..., 0] - inside[..., 2] > 70) & (inside[..., 0] > 130)).mean()
+    assert white > 0.005, "bone and dense contrast are white"
+    assert red > 0.05, "vessels are red"
+    former = picture
+    real_scene.turn(0.25, 0.0)
+    real_scene.refine()
+    turned = drawn(real_scene, RENDERING)
+    assert np.abs(turned - former).mean() > 5, "it turns"
+    real_scene.reset()
+
+
+@pytest.mark.slow
+def test_a_real_film_lines_up_with_the_planes(real_scene, pictures):
+    picture = drawn(real_scene, mrml.FILM_VIEW)
+    Image.fromarray(picture.astype(np.uint8)).save(pictures / "view-film.png")
+    grey = picture.mean(axis=2)
+    # Both lungs are darker than the mediastinum between them.
+    middle = grey[int(0.35 * SIDE) : int(0.5 * SIDE)].mean(axis=0)
+    assert middle[int(0.3 * SIDE)] < middle[int(0.5 * SIDE)] > middle[int(0.72 * SIDE)]
+
+
+@pytest.mark.slow
+def test_the_sample_patient_brings_his_true_ctpa(real_scene):
+    generated = slicer.util.arrayFromVolume(real_scene.nodes.ctpa).astype(float)
+    truth = slicer.util.arrayFromVolume(real_scene.comparison.truth)
+    assert truth.shape == generated.shape
+    assert np.corrcoef(generated.ravel(), truth.ravel())[0, 1] > 0.7, "the same patient in the same place"
+    mirrored = np.corrcoef(generated[..., ::-1].ravel(), truth.ravel())[0, 1]
+    assert np.corrcoef(generated.ravel(), truth.ravel())[0, 1] > mirrored, "left is left"
+
+
+@pytest.mark.slow
+def test_a_results_film_is_found_in_its_own_picture(real_result):
+    record = read_record(real_result)
+    other = {**record, "input": {**record["input"], "sha256": "00"}}  # not the packaged sample any more
+    film = case.film_of(other, real_result)
+    assert film.pixels.shape == (610, 610)
+    assert film.pixels.std() > 0.1
+    with pytest.raises(InputError, match="another file"):
+        case.film_of(other, real_result, SAMPLE_CXR)

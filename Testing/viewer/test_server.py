@@ -1,0 +1,421 @@
+"""The server, by visitors without a browser: who may come in, what they may ask, whose runs they see."""
+
+import asyncio
+import contextlib
+import io
+import json
+import signal
+import time
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("aiohttp")
+
+import aiohttp
+from io_films import quantised
+from scenes import HOT_RAS
+from visitors import decoded, entered, is_gone, newcomer, plain, served, visiting, wait_for
+
+from xray2ctpa_core.cli.demo import SAMPLE_CXR
+from xray2ctpa_core.viewer.server import MAX_SESSIONS
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory, pipeline_bundle):
+    """A page without a result that generates with the tiny bundle."""
+    with served(tmp_path_factory.mktemp("page"), "--bundle", pipeline_bundle) as running:
+        yield running
+
+
+@pytest.fixture
+def shown(tmp_path, small_result):
+    """A page that shows the small result."""
+    with served(tmp_path / "temporary", small_result) as running:
+        yield running
+
+
+def film_png() -> bytes:
+    packed = io.BytesIO()
+    Image.fromarray(quantised(8)).save(packed, "PNG")
+    return packed.getvalue()
+
+
+async def running(visitor, steps: int = 250) -> None:
+    """Brings a visitor to a run that goes on for long."""
+    status, _ = await visitor.upload(film_png(), "film.png")
+    assert status == 200
+    await visitor.phase("ready")
+    await visitor.do("generate", steps=steps, samples=16, seed=1, force=True)
+    await visitor.until(lambda: (visitor.state.get("progress") or {}).get("fraction"))
+
+
+# --- A result -----------------------------------------------------------------------------------
+
+
+def test_a_result_is_shown_with_its_numbers_and_its_planes(shown):
+    async def visit(visitor):
+        await visitor.phase("done")
+        result = visitor.state["result"]
+        assert "score 0.25" in result["sentences"][0]
+        assert ["sampling.seed", "42"] in result["rows"]
+        assert "never a diagnosis" in result["notice"]
+        await visitor.until(lambda: "place" in visitor.told)
+        assert visitor.told["place"]["position"] == pytest.approx(HOT_RAS, abs=0.1)
+        picture = await visitor.picture("Red", 320, 240)
+        assert picture.shape == (240, 320, 3)
+        hot = picture[30:-30, 30:-30]
+        _rows, columns = np.nonzero(np.ptp(hot, axis=2) > 60)
+        assert columns.mean() > hot.shape[1] / 2, "the patient's left is on the right"
+        await visitor.do("show", opacity=0.0)
+        await visitor.until(lambda: visitor.state["display"]["opacity"] == 0.0)
+        visitor.pictures.clear()
+        await visitor.do("scroll", view="Red", y=0)
+        await visitor.until(lambda: "Red" in visitor.pictures)
+        assert (np.ptp(decoded(visitor.pictures["Red"])[30:-30, 30:-30], axis=2) > 60).sum() == 0
+
+    visiting(shown.address, visit)
+
+
+def test_a_result_can_be_taken_home(shown):
+    async def visit(visitor):
+        async with visitor.session.get(f"{visitor.address}result.zip") as answer:
+            archive = zipfile.ZipFile(io.BytesIO(await answer.read()))
+        assert "SYNTHETIC-ctpa/ctpa.nii.gz" in archive.namelist()
+        assert "SYNTHETIC-ctpa/result.json" in archive.namelist()
+
+    visiting(shown.address, visit)
+
+
+def test_nonsense_from_a_tab_is_answered_and_harms_nothing(shown):
+    async def visit(visitor):
+        for wrong in (
+            {"do": "format"},
+            {"do": "scroll", "view": "../Red", "y": 1},
+            {"do": "scroll", "view": "Red", "y": "far"},
+            {"do": "resize", "view": "Red", "x": 1e9, "y": 1},
+            {"do": "show", "window": "__class__"},
+            {"do": "point", "view": "Red", "x": None, "y": 0},
+            {"do": "turn", "x": float("nan"), "y": 0},
+            {"do": "generate", "steps": 5},
+            {"do": ["scroll"]},
+            {},
+        ):
+            visitor.told.pop("problem", None)
+            await visitor.socket.send_str(json.dumps(wrong))
+            await visitor.until(lambda: "problem" in visitor.told)
+        await visitor.socket.send_str("no JSON")
+        await visitor.socket.send_str("[1]")
+        await visitor.picture("Green")
+        assert visitor.state["phase"] == "done"
+
+    visiting(shown.address, visit)
+
+
+@pytest.mark.slow
+def test_the_first_picture_comes_soon_and_a_plane_scrolls_at_once(tmp_path, real_result):
+    began = time.monotonic()
+    with served(tmp_path / "temporary", real_result) as shown:
+
+        async def visit(visitor):
+            await visitor.picture("Red", 400, 400)
+            assert time.monotonic() - began < 10.0
+            waits = []
+            for step in (1, -1) * 10:
+                visitor.pictures.pop("Red", None)
+                asked = time.monotonic()
+                await visitor.do("scroll", view="Red", y=step)
+                await visitor.until(lambda: "Red" in visitor.pictures)
+                waits.append(time.monotonic() - asked)
+            assert sorted(waits)[len(waits) // 2] < 0.15, waits
+
+        visiting(shown.address, visit)
+
+
+# --- Who may come in ----------------------------------------------------------------------------
+
+
+def status_of(address: str, **headers: str) -> tuple[int, dict[str, str]]:
+    async def ask() -> tuple[int, dict[str, str]]:
+        async with newcomer() as session, session.get(address, headers=headers) as answer:
+            return answer.status, dict(answer.headers)
+
+    return asyncio.run(ask())
+
+
+def test_the_page_is_served_to_this_machine_under_its_own_name_only(shown):
+    status, headers = status_of(shown.address)
+    assert status == 200
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "no-store"
+    port = shown.address.rsplit(":", 1)[1].strip("/")
+    assert status_of(shown.address, Host=f"evil.example:{port}")[0] == 403, "DNS rebinding"
+    assert status_of(shown.address, Host=f"localhost:{port}")[0] == 200
+    assert status_of(shown.address, Origin="http://evil.example")[0] == 403
+    embedded = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "image"}
+    assert status_of(shown.address, **embedded)[0] == 403
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../pyproject.toml",
+        "page/page.js",
+        "%2e%2e/server.py",
+        "static//etc/passwd",
+        "result.json",
+        "film-1/film.png",
+    ],
+)
+def test_no_file_is_reached_by_its_path(shown, path):
+    assert status_of(shown.address + path)[0] in (403, 404)
+
+
+def test_without_a_session_there_is_no_socket_no_upload_and_no_download(shown):
+    async def visit():
+        async with newcomer() as session:
+            with pytest.raises(aiohttp.WSServerHandshakeError):
+                await session.ws_connect(f"{shown.address}socket")
+            for method, path in (("POST", "upload"), ("GET", "result.zip")):
+                async with session.request(method, shown.address + path, data=b"") as answer:
+                    assert answer.status == 403
+
+    asyncio.run(visit())
+
+
+def test_another_sites_page_opens_no_socket_and_uploads_nothing(shown):
+    async def visit(visitor):
+        other = {"Origin": "http://evil.example"}
+        with pytest.raises(aiohttp.WSServerHandshakeError):
+            await visitor.session.ws_connect(f"{visitor.address}socket", headers=other)
+        async with visitor.session.post(f"{visitor.address}upload", data=b"", headers=other) as answer:
+            assert answer.status == 403
+
+    visiting(shown.address, visit)
+
+
+def test_any_other_host_asks_for_a_token_and_warns(tmp_path, small_result):
+    with served(tmp_path / "temporary", small_result, "--host", "0.0.0.0") as shown:
+        token = shown.address.split("?token=")[1]
+        assert len(token) > 30
+        address = f"http://127.0.0.1:{plain(shown.address).rsplit(':', 1)[1]}"
+        assert status_of(address)[0] == 403
+        assert status_of(f"{address}?token={token[:-1]}x")[0] == 403
+
+        async def visit():
+            async with newcomer() as session:
+                async with session.get(f"{address}?token={token}") as answer:
+                    assert answer.status == 200
+                    assert "token" not in str(answer.url), "it does not stay in the address"
+                async with session.get(address) as answer:
+                    assert answer.status == 200, "the cookie is enough from then on"
+
+        asyncio.run(visit())
+        shown.end()
+        assert "Warning: other machines can reach this page" in shown.process.stderr.read()
+
+
+# --- Uploads and runs ---------------------------------------------------------------------------
+
+
+def test_a_text_file_named_png_is_refused_in_words(page):
+    async def visit(visitor):
+        status, _ = await visitor.upload(b"this is no picture", "notes.png")
+        assert status == 200, "its name is a film's; reading it says more"
+        await visitor.phase("empty")
+        await visitor.until(lambda: visitor.state["message"])
+        assert "notes.png" in visitor.state["message"]["text"]
+
+    visiting(page.address, visit)
+
+
+def test_sixty_megabytes_are_refused_without_being_kept(page):
+    before = page.leftovers()
+
+    async def visit(visitor):
+        answers = []
+        with contextlib.suppress(aiohttp.ClientConnectionError):  # what is refused need not be read
+            answers.append(await visitor.upload(bytes(60 << 20), "film.png"))
+        assert [status for status, _ in answers] in ([], [413])
+        assert visitor.state.get("phase", "empty") == "empty"
+
+    visiting(page.address, visit)
+    kept = [path for path in page.leftovers() if path not in before and path.is_file()]
+    assert kept == []
+
+
+def test_a_path_in_a_name_leads_nowhere(page):
+    async def visit(visitor):
+        status, _ = await visitor.upload(film_png(), "../../../../tmp/outside.png")
+        assert status == 200
+        await visitor.phase("ready")
+        assert visitor.state["film"] == "outside.png"
+
+    visiting(page.address, visit)
+    [film] = [path for path in page.leftovers() if path.name == "outside.png"]
+    assert film.is_relative_to(page.temporary)
+
+
+@pytest.mark.slow
+def test_a_run_goes_from_upload_to_result_with_progress_and_preview(page):
+    async def visit(visitor):
+        await visitor.upload(film_png(), "film.png")
+        await visitor.phase("ready")
+        gate = visitor.state["verdict"]["gate"]
+        assert 0 <= gate["is_frontal_cxr"] <= 1
+        await visitor.until(lambda: "film" in visitor.pictures)
+        fractions = []
+        await visitor.do("generate", steps=3, samples=2, seed=7, force=True)
+        await visitor.phase("running")
+        while visitor.state["phase"] == "running":
+            fractions.append(visitor.state["progress"]["fraction"])
+            await visitor.hear()
+        assert visitor.state["phase"] == "done", visitor.state["message"]
+        told = [f for f in fractions if f is not None]
+        assert told == sorted(told)
+        assert decoded(visitor.pictures["preview"]).shape[1] > 100
+        rows = dict(visitor.state["result"]["rows"])
+        assert (rows["sampling.steps"], rows["sampling.samples"], rows["sampling.seed"]) == ("3", "2", "7")
+        assert visitor.state["result"]["has_spread"]
+        assert (await visitor.picture("Red")).max() > 0
+        await visitor.do("start_over")
+        await visitor.phase("empty")
+
+    visiting(page.address, visit)
+    assert page.children() == []
+
+
+@pytest.mark.slow
+def test_a_refused_film_is_not_generated_from_unless_asked(page):
+    async def visit(visitor):
+        await visitor.upload(film_png(), "film.png")
+        await visitor.phase("ready")
+        if visitor.state["verdict"]["gate"]["accepted"]:
+            pytest.skip("the tiny bundle's random gate accepts this film")
+        await visitor.do("generate", steps=2, samples=1, seed=0)
+        await visitor.phase("running")
+        await visitor.phase("ready")
+        assert "frontal" in visitor.state["message"]["text"]
+
+    visiting(page.address, visit)
+
+
+@pytest.mark.slow
+def test_cancel_leaves_no_process_and_no_file_of_the_run(page):
+    async def visit(visitor):
+        await running(visitor)
+        [child] = page.children()
+        await visitor.do("cancel")
+        await visitor.phase("ready")
+        await asyncio.to_thread(wait_for, lambda: is_gone(child))
+        wait = [path for path in page.leftovers() if "result-" in path.name]
+        await asyncio.to_thread(wait_for, lambda: not any(path.exists() for path in wait))
+        await visitor.do("generate", steps=2, samples=1, seed=0, force=True)
+        await visitor.phase("done")  # and the next run goes well
+
+    visiting(page.address, visit)
+
+
+@pytest.mark.slow
+def test_a_reload_and_a_second_tab_see_the_run_go_on_and_another_visitor_does_not(page):
+    async def visit(visitor):
+        await running(visitor)
+        await visitor.socket.close()
+        async with await visitor.session.ws_connect(f"{visitor.address}socket", max_msg_size=0) as socket:
+            visitor.socket, visitor.told, visitor.pictures = socket, {}, {}
+            await visitor.phase("running")
+            await visitor.until(lambda: "preview" in visitor.pictures)
+            tab = await visitor.session.ws_connect(f"{visitor.address}socket", max_msg_size=0)
+            first = await tab.receive_json()
+            assert first["phase"] == "running"
+            async with newcomer() as stranger, await entered(stranger, page.address) as other:
+                told = await other.receive_json()
+                assert told["phase"] == "empty"
+                assert told["film"] is None
+                async with stranger.get(f"{visitor.address}result.zip") as answer:
+                    assert answer.status == 404
+            await tab.close()
+            await visitor.do("cancel")
+            await visitor.phase("ready")
+
+    visiting(page.address, visit)
+
+
+@pytest.mark.slow
+def test_a_second_film_during_a_run_is_refused(page):
+    async def visit(visitor):
+        await running(visitor)
+        status, answer = await visitor.upload(film_png(), "other.png")
+        assert status == 422
+        assert "present run" in answer["text"]
+        await visitor.do("cancel")
+        await visitor.phase("ready")
+
+    visiting(page.address, visit)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_the_end_of_the_server_during_a_run_leaves_nothing(tmp_path, pipeline_bundle, how):
+    with served(tmp_path / "temporary", "--bundle", pipeline_bundle) as page:
+        children = []
+
+        async def visit(visitor):
+            await running(visitor)
+            children.extend(page.children())
+            code = await asyncio.to_thread(page.end, how)
+            assert code == (0 if how != signal.SIGKILL else -signal.SIGKILL)
+
+        visiting(page.address, visit)
+        assert len(children) == 1
+        wait_for(lambda: all(is_gone(child) for child in children), 60)
+        wait_for(lambda: page.leftovers() == [], 60)
+
+
+@pytest.mark.slow
+def test_a_film_on_the_command_line_is_checked_at_once(tmp_path, pipeline_bundle):
+    with served(tmp_path / "temporary", SAMPLE_CXR, "--bundle", pipeline_bundle) as page:
+
+        async def visit(visitor):
+            await visitor.phase("ready")
+            assert visitor.state["film"] == SAMPLE_CXR.name
+            await visitor.do("start_over")
+            await visitor.phase("empty")
+
+        visiting(page.address, visit)
+        assert SAMPLE_CXR.is_file(), "it is the user's own file"
+
+
+def test_visitors_beyond_the_limit_wait_until_one_has_left(page):
+    async def visit():
+        async with contextlib.AsyncExitStack() as stack:
+            sockets = []
+            for _ in range(MAX_SESSIONS):
+                session = await stack.enter_async_context(newcomer())
+                sockets.append(await entered(session, page.address))
+            stranger = await stack.enter_async_context(newcomer())
+            async with stranger.get(page.address) as answer:
+                assert answer.status == 503
+            await sockets[0].close()
+            async with stranger.get(page.address) as answer:
+                assert answer.status == 200
+
+    asyncio.run(visit())
+
+
+@pytest.mark.slow
+def test_the_demonstration_ends_in_the_page(tmp_path, pipeline_bundle):
+    film, result = tmp_path / "film.png", tmp_path / "result"
+    film.write_bytes(film_png())
+    arguments = ("--view", "--cxr", film, "--bundle", pipeline_bundle, "--force", "--out", result)
+    with served(tmp_path / "temporary", *arguments, command="demo") as page:
+
+        async def visit(visitor):
+            await visitor.phase("done")
+            assert dict(visitor.state["result"]["rows"])["input.name"] == "film.png"
+            assert not visitor.state["result"]["has_truth"], "only the sample patient brings his own"
+
+        visiting(page.address, visit)

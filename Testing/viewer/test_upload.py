@@ -1,0 +1,93 @@
+"""What a browser may send: names without tricks, one file of a known kind, at most 50 MB."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.viewer import upload
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("film.png", "film.png"),
+        ("../../etc/passwd", "passwd"),
+        ("..\\..\\windows\\film.dcm", "film.dcm"),
+        ("/absolute/film.png", "film.png"),
+        ("..", "film"),
+        ("", "film"),
+        (".hidden.png", "hidden.png"),
+        ("-rf.png", "rf.png"),
+        ("--out=x.png", "out_x.png"),
+        ("a\0b\n<script>.png", "a_b__script_.png"),
+        ("Röntgen 肺 (1).png", "Röntgen 肺 (1).png"),
+    ],
+)
+def test_a_name_leads_nowhere(given, kept):
+    assert upload.safe_name(given) == kept
+
+
+def test_a_long_name_keeps_its_end_and_fits_a_file_system():
+    name = upload.safe_name("肺" * 300 + ".png")
+    assert name.endswith("肺.png")
+    assert len(name.encode()) <= 120
+
+
+def received(content: bytes, name: str, folder: Path, announced: int | None = None) -> Path:
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(content), 1 << 20):
+            yield content[start : start + (1 << 20)]
+
+    return asyncio.run(upload.receive(chunks(), name, announced, folder))
+
+
+def test_an_upload_lies_in_the_folder_of_its_visitor_whatever_its_name(tmp_path):
+    file = received(PNG, "../../../outside.png", tmp_path / "private")
+    assert file == tmp_path / "private" / "outside.png"
+    assert file.read_bytes() == PNG
+    assert (tmp_path / "private").stat().st_mode & 0o077 == 0
+
+
+def test_too_much_is_refused_as_announced_and_as_received(tmp_path):
+    with pytest.raises(upload.TooLarge, match="at most 50 MB, got 60 MB"):
+        received(b"", "film.png", tmp_path / "announced", 60 << 20)
+    assert not (tmp_path / "announced").exists()
+    with pytest.raises(upload.TooLarge):
+        received(bytes((50 << 20) + 1), "film.png", tmp_path / "unannounced")
+
+
+def test_an_upload_that_breaks_off_is_refused(tmp_path):
+    with pytest.raises(Exception, match="broke off"):
+        received(PNG, "film.png", tmp_path / "private", len(PNG) + 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["film.exe", "film", "film.svg", "film.html", "film.mhd", "film.nhdr", "film.zip"]
+)
+def test_another_kind_of_file_is_refused(name, tmp_path):
+    with pytest.raises(InputError, match="Expected DICOM, PNG"):
+        received(b"<html></html>", name, tmp_path / "private")
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("film.mha", b"NDims = 2\nDimSize = 4 4\nElementType = MET_UCHAR\nElementDataFile = /etc/passwd\n"),
+        ("film.mha", b"NDims = 2\nComment = ElementDataFile=LOCAL\nElementDataFile: ../other.raw\n"),
+        ("film.nrrd", b"NRRD0004\ntype: uchar\ndimension: 2\nsizes: 4 4\ndata file: /etc/passwd\n\n"),
+        ("film.nrrd", b"NRRD0004\ntype: uchar\nDatafile: LIST\n/etc/passwd\n\n"),
+    ],
+)
+def test_a_header_that_takes_its_pixels_from_another_file_is_refused(name, header, tmp_path):
+    with pytest.raises(InputError, match="from another"):
+        received(header, name, tmp_path / "private")
+
+
+def test_a_metaimage_with_its_pixels_inside_is_taken(tmp_path):
+    header = b"NDims = 2\nDimSize = 4 4\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n" + bytes(16)
+    assert received(header, "film.mha", tmp_path / "private").is_file()

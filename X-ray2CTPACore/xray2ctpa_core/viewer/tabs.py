@@ -1,0 +1,48 @@
+"""The browser tabs of one visitor, and what they are shown."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class Tab(Protocol):
+    """A browser tab that can be told something."""
+
+    def tell(self, kind: str, content: Mapping[str, Any]) -> None:
+        """Sends a message; a later one of the same kind replaces one that still waits."""
+
+    def show(self, name: str, picture: bytes) -> None:
+        """Sends a picture for the view ``name``, likewise."""
+
+
+class Tabs:
+    """All tabs of a visitor. Pictures that are kept are shown to tabs that come later, too."""
+
+    def __init__(self) -> None:
+        self._tabs: set[Tab] = set()
+        self._kept: dict[str, bytes] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._tabs)
+
+    def add(self, tab: Tab) -> None:
+        self._tabs.add(tab)
+        for name, picture in self._kept.items():
+            tab.show(name, picture)
+
+    def remove(self, tab: Tab) -> None:
+        self._tabs.discard(tab)
+
+    def tell(self, kind: str, content: Mapping[str, Any]) -> None:
+        for tab in self._tabs:
+            tab.tell(kind, content)
+
+    def show(self, name: str, picture: bytes, keep: bool = False) -> None:
+        if keep:
+            self._kept[name] = picture
+        for tab in self._tabs:
+            tab.show(name, picture)
+
+    def forget(self, *names: str) -> None:
+        """Keeps these pictures no longer; without names, none."""
+        for name in names or list(self._kept):
+            self._kept.pop(name, None)

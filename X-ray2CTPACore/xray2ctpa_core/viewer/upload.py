@@ -1,0 +1,92 @@
+"""A film from a browser: its name made harmless, its size and kind checked while and after it arrives."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from xray2ctpa_core.errors import InputError, OutputError
+from xray2ctpa_core.io.dicom import is_dicom
+from xray2ctpa_core.io.grid_file import is_grid_file
+from xray2ctpa_core.io.raster import is_raster
+from xray2ctpa_core.io.result_folder import writing
+
+MAX_BYTES = 50 << 20
+#: Forms of one file each; headers that name another file for the voxels (.mhd, .nhdr) are none.
+SUFFIXES = (
+    ".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".nii.gz", ".nrrd", ".mha",
+)  # fmt: skip
+_NAME_BYTES = 120
+_HEADER_BYTES = 1 << 16
+_DATA_ELSEWHERE = re.compile(rb"^\s*(?:elementdatafile\s*[=:](?!\s*local\s*$)|data ?file\s*:)", re.I | re.M)
+
+
+class TooLarge(InputError):
+    """More bytes than a film may have."""
+
+    def __init__(self, got: int) -> None:
+        super().__init__(
+            f"Expected a film of at most {MAX_BYTES >> 20} MB, got {got >> 20} MB.",
+            "Export it as PNG, or name the file on the command line: xray2ctpa view FILE.",
+        )
+
+
+def safe_name(name: str) -> str:
+    """The last part of a name, without what could lead elsewhere or be read as something else."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    kept = re.sub(r"[^\w.() -]", "_", last).strip(" .-")
+    while len(kept.encode()) > _NAME_BYTES:
+        kept = kept[1:]
+    return kept.lstrip(" .-") or "film"
+
+
+async def receive(chunks: AsyncIterator[bytes], name: str, announced: int | None, folder: Path) -> Path:
+    """Writes an upload to the new folder ``folder`` and checks what it is.
+
+    Args:
+        chunks: the body.
+        name: as the browser says; only its last part is used.
+        announced: bytes that the browser announces, or None.
+        folder: private to one visitor.
+
+    Returns:
+        The file.
+
+    Raises:
+        TooLarge: from the announcement, or as soon as it is true.
+        InputError: another kind of file.
+        OutputError: no room.
+    """
+    if announced is not None and announced > MAX_BYTES:
+        raise TooLarge(announced)
+    path = folder / safe_name(name)
+    received = 0
+    with writing(folder):
+        folder.mkdir(mode=0o700)
+        with path.open("xb") as file:
+            async for chunk in chunks:
+                received += len(chunk)
+                if received > MAX_BYTES:
+                    raise TooLarge(received)
+                file.write(chunk)
+    if announced is not None and received < announced:
+        raise OutputError("The upload broke off.", "Try again.")
+    check_kind(path)
+    return path
+
+
+def check_kind(path: Path) -> None:
+    """Raises InputError unless suffix and first bytes are those of a film in one file."""
+    known = path.name.lower().endswith(SUFFIXES)
+    if not (is_dicom(path) or (known and (is_raster(path) or is_grid_file(path)))):
+        raise InputError(
+            f"Expected DICOM, PNG, JPEG, TIFF, NIfTI, NRRD or MHA, got {path.name}.",
+            "Export the radiograph as DICOM or PNG.",
+        )
+    if is_grid_file(path):
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+        if _DATA_ELSEWHERE.search(header):
+            raise InputError(
+                f"Expected a film in one file, got {path.name}, which takes its pixels from another.",
+                "Export it as DICOM or PNG.",
+            )
