@@ -1,4 +1,4 @@
-"""Stage 8: assembles the bundle and calibrates PE on generated latents of the calibration cohort.
+"""Stage 9: assembles the bundle and calibrates PE on generated latents of the calibration cohort.
 
 python Training/calibrate.py --out runs/default/bundle
 """
@@ -17,6 +17,7 @@ from xray2ctpa_core import config as configuration
 from xray2ctpa_core import constants
 from xray2ctpa_core.cli.stage import CONFIG_FILE, Bar, run_stage
 from xray2ctpa_core.cohort.build import patient_folders, read_record
+from xray2ctpa_core.datasets.film_cohort import DESCRIPTION_FILE
 from xray2ctpa_core.datasets.latents import read_statistics
 from xray2ctpa_core.datasets.virtual_films import read_film
 from xray2ctpa_core.errors import InputError
@@ -39,7 +40,9 @@ from xray2ctpa_core.pipelines.bundle import (
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
 
-TRAINED_ON = "virtual patients (deformations of one template CT), no real patient but the template"
+TRAINED_ON = (
+    "{patients} virtual patients{films} (deformations of one template CT), no real patient but the template"
+)
 INTENDED_USE = (
     "Demonstration of the software and research on virtual patients. Not for patient care: a generated CTPA "
     "is a hypothesis, never a diagnosis."
@@ -54,7 +57,7 @@ class Config:
     denoiser: str = "runs/default/denoiser"
     lung_locator: str = "runs/default/lung-locator/lung_locator"
     name: str = constants.DEFAULT_BUNDLE
-    version: str = "0.2.0"
+    version: str = "0.3.0"
     scheduler: str = "dpm++"
     steps: int = 10
     temperature: float = 0.3
@@ -133,7 +136,7 @@ def describe(config: Config, stages: Path, spatial: bool) -> BundleInfo:
         name=config.name,
         version=config.version,
         licence="Apache-2.0",
-        trained_on=f"{len(training)} {TRAINED_ON}",
+        trained_on=TRAINED_ON.format(patients=len(training), films=_films(stages)),
         intended_use=INTENDED_USE,
         is_demonstration=True,
         hu_window=tuple(window),
@@ -157,6 +160,15 @@ def describe(config: Config, stages: Path, spatial: bool) -> BundleInfo:
         latents=LatentStatistics(tuple(mean.flatten().tolist()), tuple(std.flatten().tolist())),
         pe=PEOperatingPoint(0.5, 1.0, 0.0, False),
     )
+
+
+def _films(stages: Path) -> str:
+    """The patients beside those of the cohort of whom the X-ray encoder saw the radiograph alone."""
+    used = json.loads((stages / "xray-encoder" / CONFIG_FILE).read_text(encoding="utf-8"))["films"]
+    if not used:
+        return ""
+    description = json.loads((Path(used) / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    return f" and the radiographs of {description['patients']} more"
 
 
 if __name__ == "__main__":

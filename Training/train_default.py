@@ -22,6 +22,7 @@ STAGES: tuple[tuple[str, Path, str | None], ...] = (
     ("train_lung_locator.py", PLACE / "lung-locator", "lung_locator/config.json"),
     ("train_autoencoder.py", PLACE / "autoencoder", "autoencoder/config.json"),
     ("encode_latents.py", PLACE / "latents" / "train", "index.json"),
+    ("make_films.py", PLACE / "films", "films.json"),
     ("train_xray_encoder.py", PLACE / "xray-encoder", "xray_encoder/config.json"),
     ("train_pe_classifier.py", PLACE / "pe-classifier", "pe_classifier/config.json"),
     ("train_denoiser.py", PLACE / "denoiser", "denoiser/config.json"),

@@ -1,4 +1,4 @@
-"""Stage 7: trains the denoiser on latents, conditioned on radiographs.
+"""Stage 8: trains the denoiser on latents, conditioned on radiographs.
 
 python Training/train_denoiser.py --out runs/default/denoiser
 python Training/train_denoiser.py --out runs/global/denoiser --set conditioning=global
@@ -22,7 +22,7 @@ from xray2ctpa_core.training.loop import LoopConfig, save_network, train
 
 @dataclass(frozen=True)
 class Config(LoopConfig):
-    """latents, xray_encoder: of stages 4 and 5; conditioning: spatial or global;
+    """latents, xray_encoder: of stages 4 and 6; conditioning: spatial or global;
     map_weight: loss weight of the map's channels, where the
     latents' have the mean 1; the rest as in the classes used."""
 
@@ -34,7 +34,7 @@ class Config(LoopConfig):
     feature_noise: float = 0.1
     map_weight: float = 1.0
     beta_schedule: str = "squaredcos_cap_v2"
-    steps: int = 1000
+    steps: int = 800
     batch_size: int = 4
     ema_decay: float = 0.998
 

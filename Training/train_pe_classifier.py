@@ -1,4 +1,4 @@
-"""Stage 6: trains the PE classifier on the latents of real (here: virtual patients' own) CTPAs.
+"""Stage 7: trains the PE classifier on the latents of real (here: virtual patients' own) CTPAs.
 
 python Training/train_pe_classifier.py --out runs/default/pe-classifier
 """
@@ -16,8 +16,8 @@ from xray2ctpa_core.training.pe_classifier import PEClassifierStage
 
 @dataclass(frozen=True)
 class Config(LoopConfig):
-    """latents: folder of stage 4; clot_weight: of the clot map's cross-entropy, 0 for none; noise: largest,
-    added to standardised latents; the rest is MONAI's DenseNet."""
+    """latents: folder of stage 4; clot_weight: of the clot map's cross-entropy, 0 for none; signs_weight: of
+    the signs' beside it; noise: largest, added to standardised latents; the rest is MONAI's DenseNet."""
 
     latents: str = "runs/default/latents/train"
     init_features: int = 24
@@ -26,7 +26,8 @@ class Config(LoopConfig):
     dropout: float = 0.2
     noise: float = 0.3
     clot_weight: float = 5.0
-    steps: int = 600
+    signs_weight: float = 1.0
+    steps: int = 1400
     weight_decay: float = 5e-2
 
 
@@ -44,7 +45,7 @@ def run(config: Config, out: Path, resume: bool) -> None:
         clot_head=config.clot_weight > 0,
     )
     train(
-        PEClassifierStage(classifier, config.noise, config.clot_weight),
+        PEClassifierStage(classifier, config.noise, config.clot_weight, config.signs_weight),
         data,
         config,
         out,

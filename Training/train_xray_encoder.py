@@ -1,4 +1,4 @@
-"""Stage 5: trains the X-ray encoder: the map into the atlas, how it looks there, an embedding, PE.
+"""Stage 6: trains the X-ray encoder: the map into the atlas, how it looks there, an embedding, PE.
 
 python Training/train_xray_encoder.py --out runs/default/xray-encoder
 """
@@ -14,6 +14,7 @@ from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.cohort.build import MAP_FILE
 from xray2ctpa_core.cohort.template import load_template, resampled_hu
 from xray2ctpa_core.constants import DEFAULT_GRID, DEFAULT_HU_WINDOW
+from xray2ctpa_core.datasets.film_cohort import FilmCohort
 from xray2ctpa_core.datasets.latents import LatentDataset, read_channel_weights
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.networks.atlas import DeformableAtlas
@@ -25,19 +26,22 @@ from xray2ctpa_core.training.xray_encoder import XrayEncoderStage
 
 @dataclass(frozen=True)
 class Config(LoopConfig):
-    """latents: folder of stage 4; channels: the encoder's widths; atlas_shape: voxels of the deformable
-    atlas, empty for none (then the cohort needs no maps); map_weight, pe_weight, dense_every: as in
-    XrayEncoderStage."""
+    """latents: folder of stage 4; films: of make_films.py, empty for none; channels: the encoder's widths;
+    atlas_shape: voxels of the deformable atlas, empty for none (then the cohort needs no maps); map_weight,
+    pe_weight, dense_every: as in XrayEncoderStage; start: folder of an encoder of the same configuration to
+    go on from, empty for none."""
 
     latents: str = "runs/default/latents/train"
+    films: str = "runs/default/films"
     channels: tuple[int, ...] = (24, 48, 80, 96, 128)
     lifted_channels: int = 16
     atlas_shape: tuple[int, ...] = (100, 128, 144)
     map_weight: float = 4.0
-    pe_weight: float = 0.05
+    pe_weight: float = 0.3
     dense_every: int = 8
+    start: str = ""
     hu_window: tuple[float, ...] = DEFAULT_HU_WINDOW
-    steps: int = 2200
+    steps: int = 1800
     learning_rate: float = 2e-3
     warmup: int = 100
     weight_decay: float = 3e-2
@@ -45,8 +49,8 @@ class Config(LoopConfig):
 
 def run(config: Config, out: Path, resume: bool) -> None:
     """Trains and saves ``out``/xray_encoder."""
-    data = LatentDataset(Path(config.latents), Path(config.latents), augmented=True)
-    latents = data[(0, 0)]["latents"]
+    cases = LatentDataset(Path(config.latents), Path(config.latents), augmented=True)
+    latents = cases[(0, 0)]["latents"]
     encoder = XrayEncoder(
         config.channels,
         tuple(latents.shape[1:]),
@@ -55,10 +59,13 @@ def run(config: Config, out: Path, resume: bool) -> None:
         atlas_shape=config.atlas_shape or None,
         atlas_fold=DEFAULT_GRID[1] // latents.shape[2],
     )
-    if encoder.atlas is not None:
-        give_atlas(encoder.atlas, config, data)
+    if config.start:
+        encoder = XrayEncoder.from_pretrained(config.start)
+    elif encoder.atlas is not None:
+        give_atlas(encoder.atlas, config, cases)
     weights = read_channel_weights(Path(config.latents))
     stage = XrayEncoderStage(encoder, config.map_weight, config.pe_weight, weights, config.dense_every)
+    data = FilmCohort(Path(config.films), cases) if config.films else cases
     train(stage, data, config, out, resume, Bar("X-ray encoder"))
     save_network(encoder, out / "xray_encoder")
 

@@ -14,7 +14,7 @@ FILES = sorted(CORE.rglob("*.py"))
 
 #: Imports go from a later row to the same or an earlier one, never back.
 LAYERS = (
-    ("constants", "errors", "volume", "config"),
+    ("constants", "errors", "volume", "config", "wording"),
     ("io", "preprocessing", "networks", "losses", "diffusion", "explanation", "metrics", "cohort"),
     ("datasets", "training", "pipelines"),
     ("cli", "viewer"),
@@ -139,10 +139,14 @@ def test_inference_needs_the_base_installation_only(file):
     assert {DISTRIBUTION_OF.get(name, name) for name in third_party} <= base
 
 
-def test_mrml_needs_slicer_and_vtk_but_neither_torch_nor_qt():
-    file = CORE / "mrml.py"
+@pytest.mark.parametrize("file", [f for f in FILES if part_of(f) == "mrml"], ids=name_of)
+def test_mrml_needs_slicer_and_vtk_but_neither_torch_nor_qt(file):
     assert libraries(file) <= {"slicer", "vtk", "numpy", "xray2ctpa_core"} | sys.stdlib_module_names
-    assert {part for _, part in core_parts(file)} <= set(FOUNDATION)
+    assert {part for _, part in core_parts(file)} <= {*FOUNDATION, "mrml"}
+
+
+def test_what_mrml_reads_of_a_result_needs_no_slicer():
+    assert libraries(CORE / "mrml" / "record.py") <= {"xray2ctpa_core"} | sys.stdlib_module_names
 
 
 @pytest.mark.parametrize("file", [f for f in FILES if part_of(f) not in ("mrml", "viewer")], ids=name_of)

@@ -47,6 +47,7 @@ def test_the_demonstration_compares_the_volume_with_the_patients_own(
     assert "(this virtual patient has PE)" in said
     assert "preview.png" in said
     assert "3D Slicer" in said
+    assert f"xray2ctpa view {volume.parent}" in said
     assert "never a diagnosis" in said
 
     assert main(["demo", "--bundle", str(pipeline_bundle), "--force"]) == 0

@@ -91,6 +91,7 @@ def test_the_map_leads_from_a_patient_back_to_the_template(
     assert error.square().mean().sqrt() < 0.12, "24 dB; a map that is 2 mm off gives 23"
 
 
+@pytest.mark.slow
 def test_the_same_number_gives_the_same_patient_whatever_the_workers(tmp_path: Path) -> None:
     build.build_cohort(tmp_path / "one", 3, seed=9, workers=1)
     build.build_cohort(tmp_path / "two", 3, seed=9, workers=2)

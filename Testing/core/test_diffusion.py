@@ -51,10 +51,12 @@ def test_noise_depends_on_seed_and_sample_alone() -> None:
     first, _ = initial_noise((2, 3), 5, 0, device)
     again, _ = initial_noise((2, 3), 5, 0, device)
     other_sample, _ = initial_noise((2, 3), 5, 1, device)
+    third, _ = initial_noise((2, 3), 5, 2, device)
     other_seed, _ = initial_noise((2, 3), 6, 0, device)
     assert torch.equal(first, again)
-    assert not torch.equal(first, other_sample)
-    assert not torch.equal(first, other_seed)
+    assert torch.equal(first, -other_sample)  # antithetic pairs
+    assert not torch.equal(first.abs(), third.abs())
+    assert not torch.equal(first.abs(), other_seed.abs())
 
 
 def test_each_step_is_reported() -> None:

@@ -16,9 +16,9 @@ def identity_map() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def atlas() -> DeformableAtlas:
-    """A body full of smooth lumps."""
+    """A body full of lumps as fine as vessels and ribs."""
     noise = torch.randn(48, 48, 48, generator=torch.Generator().manual_seed(0)).numpy()
-    lumps = torch.from_numpy(ndimage.gaussian_filter(noise, 3.0))
+    lumps = torch.from_numpy(ndimage.gaussian_filter(noise, 2.0))
     module = DeformableAtlas((48, 48, 48), (32, 16, 16), 4, 2)
     module.set_atlas((lumps / lumps.std() * 0.25 - 0.2).clamp(-1, 1), identity_map()[0])
     return module
@@ -45,12 +45,14 @@ def test_a_shift_across_the_film_is_found(atlas: DeformableAtlas, axis: int, shi
     assert left < 0.35 * abs(shift)
 
 
-def test_nothing_is_moved_along_the_rays(atlas: DeformableAtlas) -> None:
+def test_what_the_film_shows_moves_the_map_across_it_far_more_than_along_the_rays(
+    atlas: DeformableAtlas,
+) -> None:
     true_map = identity_map()
     true_map[:, 0] += 0.05
-    found = alignment.align_map(atlas, identity_map(), film_of(atlas, true_map), DEFAULT_HU_WINDOW, 5)
-    assert torch.equal(found[:, 1], identity_map()[:, 1])
-    assert not torch.equal(found[:, 0], identity_map()[:, 0])
+    found = alignment.align_map(atlas, identity_map(), film_of(atlas, true_map), DEFAULT_HU_WINDOW, 40)
+    across, along = ((found - identity_map())[0, axis].abs().mean() for axis in (0, 1))
+    assert across > 4 * along
 
 
 def test_no_iterations_change_nothing_and_the_same_film_gives_the_same_map(atlas: DeformableAtlas) -> None:

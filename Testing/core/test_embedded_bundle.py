@@ -1,6 +1,7 @@
 """The embedded default, end to end: contract, orientation, determinism, time, memory, real films."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -44,6 +45,15 @@ def test_the_bundle_verifies_is_small_and_says_that_it_is_a_demonstration() -> N
     assert sum(p.stat().st_size for p in BUNDLE.rglob("*") if p.is_file()) <= 16e6
     card = (BUNDLE / "README.md").read_text(encoding="utf-8")
     assert "never a diagnosis" in card
+
+
+def test_nothing_was_trained_on_the_sample_patient(repository: Path) -> None:
+    text = "".join(
+        (repository / "Training" / name).read_text() for name in ("make_cohort.py", "make_films.py")
+    )
+    trained = {int(seed) for seed in re.findall(r"_seed: int = (\d+)", text)}
+    assert trained == {1, 2, 3, 4}
+    assert json.loads(SAMPLE_FACTS.read_text())["seed"] not in trained
 
 
 def test_the_sample_gives_every_file_of_the_contract_on_one_grid(result: Path) -> None:
@@ -112,6 +122,7 @@ def test_the_sample_is_nearer_to_its_own_truth_than_to_the_mirrored_one(result: 
         assert own > psnr(generated, flipped, DEFAULT_HU_WINDOW) + 2, "front and back, above and below"
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_voxels_and_four_samples_hold_the_first(
     place: Path, result: Path
 ) -> None:

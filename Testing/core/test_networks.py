@@ -113,10 +113,12 @@ def test_a_clot_seen_anywhere_raises_the_logit_of_embolism() -> None:
     classifier = PEClassifier(2, 8, 4, (1, 1), 0.0, clot_head=True).eval()
     assert classifier.clot_map is not None
     latents = torch.randn(1, 2, 16, 16, 16)
-    logit, clots = classifier.read(latents)
-    assert clots is not None
-    assert clots.shape == (1, 8, 8, 8)
+    before = classifier.read(latents)
+    assert before.clots is not None
+    assert before.clots.shape == (1, 8, 8, 8)
+    assert before.features.shape == (1, classifier.feature_count)
     with torch.no_grad():
         classifier.clot_map.bias += 4.0
-    raised, _ = classifier.read(latents)
-    assert torch.allclose(raised - logit, torch.tensor(2.0), atol=1e-4)
+    after = classifier.read(latents)
+    assert torch.allclose(after.logit - before.logit, torch.tensor(2.0), atol=1e-4)
+    assert torch.equal(after.without_clots, before.without_clots)

@@ -59,7 +59,7 @@ def test_inference_does_not_bring_the_training_libraries(project):
 
 def test_what_ci_installs_is_pinned_exactly_and_from_an_index(project, pins):
     assert all(re.fullmatch(r"[0-9][0-9A-Za-z.]*", version) for version in pins.values())
-    for extra in ("training", "clip", "dev"):
+    for extra in ("training", "clip", "viewer", "dev"):
         for line in [*project["dependencies"], *project["optional-dependencies"][extra]]:
             assert normalised(re.split(r"[>=\[]", line)[0]) in {normalised(name) for name in pins}, line
 

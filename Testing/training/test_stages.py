@@ -51,7 +51,7 @@ def test_the_encoder_learns_all_its_tasks(atlas: bool) -> None:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert set(terms) == {"mse", "coarse_mse", "pe", "signs"} | ({"map"} if atlas else set())
+    assert set(terms) == {"mse", "coarse_mse", "pe", "signs"} | ({"map", "coarse_map"} if atlas else set())
     for name, value in terms.items():
         assert value < 0.95 * first[name], name
 
@@ -66,6 +66,24 @@ def test_how_things_look_is_learned_under_the_true_map_whatever_the_predicted_on
     after = stage.loss(stage.module, data, torch.Generator())[1]
     assert torch.equal(before, after["mse"])
     assert after["map"] > 0
+
+
+def test_films_without_volumes_teach_the_map_and_the_signs_beside_those_with() -> None:
+    module = encoder(atlas=True)
+    stage = XrayEncoderStage(module, 4.0, 0.1, torch.ones(1, 2, 1, 1, 1), dense_every=4)
+    beside = {f"latent_{name}": value for name, value in batch(4, module).items()}
+    films = {name: value.flip(0) for name, value in batch(4, module).items() if name != "latents"}
+    _, terms = stage.loss(stage.module, films | beside, torch.Generator())
+    # One case of four has its latents learned; its map, and those of the four films, count alike.
+    together = {name: torch.cat([beside[f"latent_{name}"][:1], films[name]]) for name in films} | {
+        "latents": beside["latent_latents"][:1]
+    }
+    readings = stage.module(together["image"], together["template_map"], 1)
+    assert len(readings.expected) == 1
+    assert len(readings.signs) == 5
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(readings.signs, together["signs"])
+    assert torch.isclose(terms["signs"], expected)
+    assert torch.isclose(terms["mse"], (readings.expected - together["latents"]).square().mean())
 
 
 @pytest.mark.parametrize("timestep", [1, 500, 900, 999])
@@ -100,7 +118,13 @@ def test_the_classifier_finds_the_place_it_is_shown() -> None:
         place = (slice(where[0], where[0] + 2), slice(where[1], where[1] + 2), slice(where[2], where[2] + 2))
         latents[case, 0][place] = 4.0
         clots[case][place] = 1.0
-    data = {"latents": latents, "clots": clots, "label": torch.tensor([1.0, 1.0, 0.0, 0.0])}
+    data = {
+        "latents": latents,
+        "clots": clots,
+        "label": torch.tensor([1.0, 1.0, 0.0, 0.0]),
+        "signs": torch.zeros(4, len(SIGNS)),
+        "sign_probability": torch.full((4,), 0.5),
+    }
     optimiser = torch.optim.Adam(stage.module.parameters(), 3e-3)
     generator = torch.Generator().manual_seed(0)
     for _ in range(60):
@@ -109,11 +133,40 @@ def test_the_classifier_finds_the_place_it_is_shown() -> None:
         loss.backward()
         optimiser.step()
     assert terms["accuracy"] == 1.0
-    _, seen = classifier.eval().read(latents)
+    seen = classifier.eval().read(latents).clots
     assert seen is not None
     assert [int(case.argmax()) for case in seen[:2]] == [
         (z // 2) * 64 + (y // 2) * 8 + x // 2 for z, y, x in [(4, 4, 4), (10, 6, 8)]
     ]
+
+
+def test_signs_are_learned_although_clots_tell_the_label() -> None:
+    """Of four patients two have clots, two have a sign: only what is without clots follows the signs."""
+    torch.manual_seed(0)
+    classifier = PEClassifier(2, 8, 4, (2, 2), 0.0, clot_head=True)
+    stage = PEClassifierStage(classifier, noise=0.1, clot_weight=5.0, signs_weight=1.0)
+    latents, clots = 0.1 * torch.randn(4, 2, 16, 16, 16), torch.zeros(4, 16, 16, 16)
+    latents[:2, 0, 4:6, 4:6, 4:6] = 4.0
+    clots[:2, 4:6, 4:6, 4:6] = 1.0
+    shown = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    latents[:, 1, 8:] += 2.0 * shown[:, None, None, None]
+    data = {
+        "latents": latents,
+        "clots": clots,
+        "label": torch.tensor([1.0, 1.0, 0.0, 0.0]),
+        "signs": shown[:, None].expand(4, len(SIGNS)),
+        "sign_probability": 0.2 + 0.6 * shown,
+    }
+    optimiser = torch.optim.Adam(stage.module.parameters(), 3e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        loss, _ = stage.loss(stage.module, data, generator)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    reading = classifier.eval().read(latents)
+    assert ((reading.logit[:, 0] > 0).float() == data["label"]).all()
+    assert torch.allclose(reading.without_clots[:, 0].sigmoid(), data["sign_probability"], atol=0.15)
 
 
 def test_without_clot_masks_the_classifier_learns_from_labels_alone() -> None:

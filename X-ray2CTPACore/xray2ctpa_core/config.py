@@ -32,6 +32,11 @@ def from_mapping(cls: type[T], values: Mapping[str, Any]) -> T:
     return cls(**converted)
 
 
+def part(cls: type[T], config: Any) -> T:
+    """The fields of dataclass ``cls`` out of a configuration that has them all, and more."""
+    return cls(**{f.name: getattr(config, f.name) for f in dataclasses.fields(cls)})  # type: ignore[arg-type]
+
+
 def load(cls: type[T], path: Path) -> T:
     """Reads a JSON object from ``path`` into dataclass ``cls``."""
     try:

@@ -7,9 +7,10 @@ AIR_HU = -1000.0
 DEFAULT_HU_WINDOW = (-1000.0, 900.0)
 #: The papers' window: X-ray2CTPA section 3.2 and CMKD; PSNR is also reported in it.
 PAPER_HU_WINDOW = (-100.0, 900.0)
-#: Display windows (centre, width) in HU for CTPA and lung reading.
+#: Display windows (centre, width) in HU for CTPA, lung and mediastinum reading.
 CTPA_DISPLAY_WINDOW = (150.0, 900.0)
 LUNG_DISPLAY_WINDOW = (-600.0, 1500.0)
+MEDIASTINUM_DISPLAY_WINDOW = (40.0, 400.0)
 
 # --- The frame in which network input and output live --------------------------------------------
 #: Side of the square frontal frame over the longer side of the lungs' bounding box in the film.
@@ -50,3 +51,8 @@ NOTICE = (
 #: Grad-CAM label map: value 1 from the first threshold, 2 from the second, 3 from the third.
 GRADCAM_LABEL_THRESHOLDS = (0.25, 0.5, 0.75)
 DEFAULT_BUNDLE = "virtual-thorax"
+#: Address that only this machine reaches.
+LOOPBACK = "127.0.0.1"
+#: Where a run may compute, in the order in which a user is offered it ("auto": CUDA where there is one, else
+#: the CPU).
+DEVICES = ("auto", "cuda", "mps", "cpu")

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from xray2ctpa_core.cli.result_json import input_content
+from xray2ctpa_core.cli.result_json import gate_content, input_content
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE, EXIT_NOT_FRONTAL_CXR
 from xray2ctpa_core.pipelines.loading import load_bundle
 
@@ -38,11 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         content = {
             "input": input_content(reading.radiograph),
-            "gate": {
-                "is_frontal_cxr": float(gate.is_frontal_cxr),
-                "accepted": bool(gate.accepted),
-                "warnings": list(gate.warnings),
-            },
+            "gate": {**gate_content(gate), "accepted": bool(gate.accepted)},
         }
         sys.stdout.write(json.dumps(content) + "\n")
         return EXIT_DONE

@@ -4,15 +4,18 @@ import argparse
 import hashlib
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from xray2ctpa_core.cli.events import only_events_on_stdout
 from xray2ctpa_core.cli.generate import HYPOTHESIS, add_sampling_arguments, generator_for, stem
+from xray2ctpa_core.cli.view import has_screen, require_viewer
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, EXIT_DONE
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io import result_files
+from xray2ctpa_core.wording import score_sentence
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 SAMPLE_CXR = SAMPLES / "demo-patient-cxr.png"
@@ -33,12 +36,17 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help=f"result folder (default: one in {RESULTS} here)"
     )
+    parser.add_argument(
+        "--view", action="store_true", help="show the result in a browser in the end (extra: viewer)"
+    )
     add_sampling_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
+    if args.view:
+        require_viewer()
     source = args.cxr or SAMPLE_CXR
     if not args.cxr and not SAMPLE_CXR.is_file():
         raise InputError(
@@ -51,8 +59,19 @@ def run(args: argparse.Namespace) -> int:
     if not args.events:
         agreement = None if args.cxr else agreement_with_truth(target, content)
         sys.stdout.write("\n".join(["", *summary(target.absolute(), content, agreement)]) + "\n")
-        show(target / result_files.PREVIEW)
-    return EXIT_DONE
+        if not args.view:
+            show(target / result_files.PREVIEW)
+    return show_in_new_process(target, source, args.bundle) if args.view else EXIT_DONE
+
+
+def show_in_new_process(folder: Path, film: Path, bundle: str) -> int:
+    """Goes on as `xray2ctpa view`, without torch, whose memory and LLVM a rendering process can spare."""
+    subject = [str(folder), "--cxr", str(film)] if film.is_file() else [str(folder)]
+    command = [sys.executable, "-m", "xray2ctpa_core", "view", *subject, "--bundle", bundle]
+    sys.stdout.flush()
+    if os.name == "nt":  # where a replaced process would leave its terminal
+        return subprocess.call(command)
+    os.execv(command[0], command)
 
 
 def default_target(source: Path, bundle_sha256: str) -> Path:
@@ -86,10 +105,9 @@ def agreement_with_truth(folder: Path, content: dict[str, Any]) -> dict[str, flo
 def summary(folder: Path, content: dict[str, Any], agreement: dict[str, float] | None) -> list[str]:
     """What the demonstration says in the end."""
     pe, shape = content["pe"], " x ".join(map(str, content["geometry"]["shape"]))
-    side = "at or above" if pe["positive"] else "below"
     lines = [
         f"Volume:      {folder / result_files.CTPA} ({shape} voxels, HU)",
-        f"PE score:    {pe['probability']:.2f}, {side} the model's operating point {pe['threshold']:.2f}"
+        f"PE:          {score_sentence(pe['probability'], pe['threshold'])}"
         + (known_truth() if agreement else ""),
     ]
     if agreement:
@@ -100,7 +118,8 @@ def summary(folder: Path, content: dict[str, Any], agreement: dict[str, float] |
     return [
         *lines,
         f"Picture:     {folder / result_files.PREVIEW}",
-        "To open it:  drag ctpa.nii.gz and gradcam.nii.gz into 3D Slicer, ITK-SNAP or any other NIfTI viewer",
+        f"In a browser: xray2ctpa view {folder} (`make demo VIEW=1` does it at once)",
+        "Elsewhere:   drag ctpa.nii.gz and gradcam.nii.gz into 3D Slicer, ITK-SNAP or any other NIfTI viewer",
         content["notice"],
     ]
 
@@ -113,10 +132,7 @@ def known_truth() -> str:
 
 def show(picture: Path) -> None:
     """Opens the picture where someone at a screen started the command."""
-    screen = (
-        sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    )
-    if screen and sys.stdout.isatty():
+    if has_screen():
         from PIL import Image
 
         with Image.open(picture) as image:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xray2ctpa_core.cli.generate import DEVICES, positive, seed
-from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
+from xray2ctpa_core.cli.generate import positive, seed
+from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES, EXIT_DONE
 
 if TYPE_CHECKING:
     from xray2ctpa_core.pipelines.evaluation.protocol import EvaluatedPipeline

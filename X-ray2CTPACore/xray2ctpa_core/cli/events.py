@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from xray2ctpa_core.errors import XRay2CTPAError
+from xray2ctpa_core.wording import score_sentence
 
 
 class Reporter(Protocol):
@@ -69,11 +70,8 @@ class HumanReporter:
         self._close_bar()
         done = "Already complete" if skipped else "Done"
         pe = content["pe"]
-        side = "at or above" if pe["positive"] else "below"
         sys.stdout.write(
-            f"{done}: {folder}\n"
-            f"Model's PE score {pe['probability']:.2f}, {side} its operating point {pe['threshold']:.2f}. "
-            f"{content['notice']}\n"
+            f"{done}: {folder}\n{score_sentence(pe['probability'], pe['threshold'])}. {content['notice']}\n"
         )
         sys.stdout.flush()
 

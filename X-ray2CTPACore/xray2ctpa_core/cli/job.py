@@ -15,6 +15,7 @@ from xray2ctpa_core.io import result_files
 from xray2ctpa_core.io.result_folder import ResultFolder
 from xray2ctpa_core.pipelines.bundle import BundleInfo
 from xray2ctpa_core.volume import Radiograph
+from xray2ctpa_core.wording import score_sentence
 
 if TYPE_CHECKING:
     import torch
@@ -138,11 +139,10 @@ class Generator:
 
 def preview_lines(probability: float, info: BundleInfo, settings: Settings) -> list[str]:
     """The sentences of preview.png: the score, what it means, how it came to be."""
-    side = "at or above" if probability >= info.pe.threshold else "below"
     calibrated = "calibrated" if info.pe.calibrated else "not calibrated"
     samples = "1 sample" if settings.samples == 1 else f"mean of {settings.samples} samples"
     return [
-        f"Model's PE score {probability:.2f}, {side} its operating point {info.pe.threshold:.2f}",
+        score_sentence(probability, info.pe.threshold),
         f"The score ({calibrated}) rates this generated volume, not the patient. A hypothesis, never a "
         "diagnosis; do not use it for patient care.",
         f"Bundle {info.name} {info.version}, trained on {info.trained_on}.",

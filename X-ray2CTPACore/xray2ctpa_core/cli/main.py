@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from xray2ctpa_core import __version__
-from xray2ctpa_core.cli import check, cohort, demo, evaluate, generate, info, system, verify
+from xray2ctpa_core.cli import check, cohort, convert, demo, evaluate, generate, info, system, verify, view
 from xray2ctpa_core.cli.events import reporter_for
 from xray2ctpa_core.cli.failures import quiet_libraries, termination_as_interrupt, user_error
 from xray2ctpa_core.constants import EXIT_CANCELLED
 from xray2ctpa_core.errors import InputError
 
-COMMANDS = (generate, check, demo, info, verify, system, cohort, evaluate)
+COMMANDS = (generate, check, demo, info, verify, system, cohort, evaluate, convert, view)
 DEBUG_VARIABLE = "XRAY2CTPA_DEBUG"
 
 

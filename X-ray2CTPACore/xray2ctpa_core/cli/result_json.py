@@ -5,19 +5,20 @@ import math
 import platform
 import sys
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xray2ctpa_core import __version__
 from xray2ctpa_core.constants import NOTICE, RESULT_SCHEMA_VERSION
 from xray2ctpa_core.io import result_files
+from xray2ctpa_core.io.provenance import package_versions
 from xray2ctpa_core.pipelines.bundle import BundleInfo
 from xray2ctpa_core.volume import Radiograph, Volume
 
 if TYPE_CHECKING:
     from xray2ctpa_core.cli.job import Settings
     from xray2ctpa_core.pipelines.pipeline import XRay2CTPAResult
+    from xray2ctpa_core.preprocessing.gate import GateReport
 
 PACKAGES = ("torch", "diffusers", "monai", "numpy", "SimpleITK", "nibabel")
 
@@ -38,11 +39,8 @@ def result_content(
     return {
         "schema_version": RESULT_SCHEMA_VERSION,
         "input": input_content(radiograph),
-        "gate": {
-            "is_frontal_cxr": float(generated.gate.is_frontal_cxr),
-            "warnings": list(generated.gate.warnings),
-            "forced": not generated.gate.accepted,
-        },
+        # Only with --force does a result come of a picture that the gate refuses.
+        "gate": {**gate_content(generated.gate), "forced": not generated.gate.accepted},
         "bundle": bundle_content(info),
         "sampling": {
             "scheduler": settings.scheduler,
@@ -78,6 +76,11 @@ def input_content(radiograph: Radiograph) -> dict[str, Any]:
         "spacing_source": radiograph.spacing_source,
         "notes": list(radiograph.notes),
     }
+
+
+def gate_content(gate: "GateReport") -> dict[str, Any]:
+    """What the input gate says of a radiograph: its score, 0..1, and its warnings as sentences."""
+    return {"is_frontal_cxr": float(gate.is_frontal_cxr), "warnings": list(gate.warnings)}
 
 
 def bundle_content(info: BundleInfo) -> dict[str, Any]:
@@ -118,7 +121,7 @@ def software_versions() -> dict[str, str | None]:
         "xray2ctpa_core": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        **{package: _version(package) for package in PACKAGES},
+        **package_versions(PACKAGES),
     }
 
 
@@ -178,10 +181,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -166,7 +166,7 @@ def _patch(template: Template, lobe: int, generator: np.random.Generator, pleura
 
 def _perihilar(template: Template) -> np.ndarray:
     """1 near both hila, 0 in the lungs' mantle."""
-    trunk = np.argwhere(template.artery_depth == 0).mean(0)
+    trunk = template.landmarks["trunk"] / template.spacing + template.centre
     z, y, x = _axes_mm(template, trunk)
     profiles = (
         np.exp(-((z / 70.0) ** 2)),

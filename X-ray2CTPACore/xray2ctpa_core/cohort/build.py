@@ -155,13 +155,14 @@ def _written(out: Path, seed: int, numbers: list[int], workers: int) -> Iterator
             yield _write_patient(out, seed, number)
         return
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=one_thread) as pool:
         futures = [pool.submit(_write_patient, out, seed, number) for number in numbers]
         for future in concurrent.futures.as_completed(futures):
             yield future.result()
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
+    """Of a worker: the workers share the processors."""
     import torch
 
     torch.set_num_threads(1)

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from xray2ctpa_core.cohort import labels
 from xray2ctpa_core.cohort.template import Template
 
 #: Coarse grid step in mm on which velocities live; they are smooth at this scale.
@@ -162,17 +161,17 @@ def _velocity(template: Template, anatomy: Anatomy, generator: np.random.Generat
         weight = np.exp(-((offset / reach[:, None, None, None]) ** 2).sum(0) / 2)
         velocity -= np.log(scale) * offset * weight
     velocity[0] -= _diaphragm(template, anatomy, points)
-    arch = _centre_mm(template, template.organs == labels.AORTA, top=True)
-    near_arch = np.exp(-((points - arch[:, None, None, None]) ** 2).sum(0) / 2 / 25.0**2)
+    near_arch = np.exp(
+        -((points - template.landmarks["arch"][:, None, None, None]) ** 2).sum(0) / 2 / 25.0**2
+    )
     velocity -= np.array(anatomy.arch_mm)[:, None, None, None] * near_arch
     return (velocity + _wall(anatomy, points)).astype(np.float32)
 
 
 def _scaled_organs(template: Template, anatomy: Anatomy) -> Iterator[tuple[np.ndarray, float, np.ndarray]]:
     """(centre in mm, scale, reach in mm) of the heart, the pulmonary trunk and both hila."""
-    heart = _centre_mm(template, template.organs == labels.HEART)
-    trunk = _centre_mm(template, template.artery_depth == 0)
-    yield heart, anatomy.heart_scale, np.array([42.0, 40.0, 48.0])
+    trunk = template.landmarks["trunk"]
+    yield template.landmarks["heart"], anatomy.heart_scale, np.array([42.0, 40.0, 48.0])
     yield trunk, anatomy.trunk_scale, np.array([20.0, 20.0, 24.0])
     for side in (-1.0, 1.0):
         yield trunk + np.array([-8.0, 12.0, side * 38.0]), anatomy.hilum_scale, np.full(3, 18.0)
@@ -181,9 +180,9 @@ def _scaled_organs(template: Template, anatomy: Anatomy) -> Iterator[tuple[np.nd
 def _diaphragm(template: Template, anatomy: Anatomy, points: np.ndarray) -> np.ndarray:
     """Velocity in mm along z that lifts the right and the left dome."""
     z, _, x = points
-    lungs = np.argwhere(template.lungs)
-    base = (lungs[:, 0].min() - template.centre[0]) * template.spacing[0]
-    height = np.ptp(lungs[:, 0]) * template.spacing[0]
+    levels = np.flatnonzero(template.lungs.any((1, 2)))
+    base = (levels[0] - template.centre[0]) * template.spacing[0]
+    height = (levels[-1] - levels[0]) * template.spacing[0]
     level = (z - base) / height
     along = np.clip(1.0 - (level - 0.30) / 0.55, 0.0, 1.0) * np.clip(1.0 + (level + 0.05) / 0.5, 0.0, 1.0)
     left = 1.0 / (1.0 + np.exp(-x / 18.0))
@@ -199,14 +198,6 @@ def _wall(anatomy: Anatomy, points: np.ndarray) -> np.ndarray:
     norm = np.maximum(np.hypot(x, y), 1.0)
     inward = -anatomy.wall_mm * outside
     return np.stack([np.zeros_like(x), inward * y / norm, inward * x / norm])
-
-
-def _centre_mm(template: Template, mask: np.ndarray, top: bool = False) -> np.ndarray:
-    """Centre of a mask (of its highest fifth if ``top``) in mm from the lungs' middle, (z, y, x)."""
-    voxels = np.argwhere(mask)
-    if top:
-        voxels = voxels[voxels[:, 0] > np.percentile(voxels[:, 0], 80)]
-    return (voxels.mean(0) - np.array(template.centre)) * np.array(template.spacing)
 
 
 def _exponential(velocity: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,6 @@ import torch
 from scipy import ndimage
 
 from xray2ctpa_core.cohort.appearance import (
-    Enhancement,
     apply_embolism,
     apply_findings,
     draw_enhancement,
@@ -17,7 +16,7 @@ from xray2ctpa_core.cohort.appearance import (
     enhance,
     shift_lungs,
 )
-from xray2ctpa_core.cohort.deformation import Anatomy, Deformation, draw_anatomy
+from xray2ctpa_core.cohort.deformation import Deformation, draw_anatomy
 from xray2ctpa_core.cohort.embolism import draw_embolism
 from xray2ctpa_core.cohort.film import attenuation, develop, magnification, project
 from xray2ctpa_core.cohort.signs import draw_signs, sign_probability
@@ -40,6 +39,8 @@ PREVALENCE = 0.5
 _FILM_MARGIN = 1.25
 #: Rendering grid of the frame: finer than DEFAULT_GRID by (2, 1, 2), so that averaging removes aliasing.
 _FINER = (2, 1, 2)
+#: Rendering grid where only the film is wanted: half the planes along the rays.
+_FILM_FINER = (2, 0.5, 2)
 #: The body's middle lies this far in front of the lungs' middle (breast and sternum against the back).
 _BODY_BEFORE_LUNGS_MM = 16.0
 #: A ray through this much lung shows it as lung on the film.
@@ -72,48 +73,102 @@ class Patient:
     record: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class FilmedPatient:
+    """A virtual patient of whom only the radiograph is made; the fields are those of Patient."""
+
+    radiograph: Radiograph
+    frame: FrontalFrame
+    template_map: np.ndarray
+    record: dict[str, Any]
+
+
 def make_patient(template: Template, seed: int, number: int) -> Patient:
     """Makes patient ``number`` of cohort ``seed``: the same patient whatever else is made."""
-    generator = np.random.default_rng([seed, number])
-    pe = bool(generator.random() < PREVALENCE)
-    signs = draw_signs(pe, generator)
-    embolism = draw_embolism(template, generator) if pe else None
-    anatomy = draw_anatomy(signs, generator)
-    enhancement = draw_enhancement(generator)
-    findings = draw_findings(template, signs, embolism, generator)
-    deformation = Deformation(template, anatomy, generator)
-    view = _View(template, deformation, generator)
-
-    hu = apply_embolism(apply_findings(template, enhance(template, enhancement), findings), embolism)
-    native = apply_findings(template, shift_lungs(template, template.native_hu.copy(), enhancement), findings)
-    points = view.points(deformation)
+    drawn = _Drawn(template, seed, number)
+    embolism, view = drawn.embolism, drawn.view
+    hu = enhance(template, drawn.enhancement)
+    hu = apply_embolism(apply_findings(template, hu, drawn.findings), embolism)
+    points = drawn.deformation.template_points(*view.axes())
     fine_hu = _sample(hu, points, AIR_HU)
-    fine_hu = _with_noise(view.inside(fine_hu), generator)
+    fine_hu = _with_noise(view.inside(fine_hu), drawn.generator)
     clots = np.zeros(template.hu.shape, np.float32) if embolism is None else embolism.mask.astype(np.float32)
     shares = _average(view.inside(_sample(clots, points, 0.0)))
     organs = _nearest(template.organs, points, view)
-    film = view.film(_sample(native, points, AIR_HU), generator)
     volume = Volume(_average(fine_hu).round().astype(np.int16), view.affine())
-    record = _record(number, seed, pe, signs, anatomy, enhancement, view)
-    record["clot_lobes"] = [] if embolism is None else list(embolism.lobes)
-    radiograph = Radiograph(
-        film,
-        spacing_mm=(view.film_spacing_mm, view.film_spacing_mm),
-        spacing_source="ImagerPixelSpacing",
-        name=f"virtual-patient-{seed}-{number:06d}.png",
-        modality="DX",
-        photometric="MONOCHROME2",
-        view="PA",
-    )
     return Patient(
         ctpa=volume,
         organs=volume.with_array(organs),
         clots=volume.with_array((shares > 0.3).astype(np.uint8)),
-        radiograph=radiograph,
+        radiograph=drawn.radiograph(points),
         frame=view.frame,
-        template_map=view.template_map(deformation),
-        record=record,
+        template_map=view.template_map(drawn.deformation),
+        record=drawn.record(),
     )
+
+
+def film_patient(template: Template, seed: int, number: int) -> FilmedPatient:
+    """The radiograph of patient ``number`` of cohort ``seed``, about four times as fast as with the CTPA.
+
+    The patient is make_patient's; the film has half the planes along the rays, and its own exposure.
+    """
+    drawn = _Drawn(template, seed, number)
+    points = drawn.deformation.template_points(*drawn.view.axes(_FILM_FINER))
+    return FilmedPatient(
+        radiograph=drawn.radiograph(points, _FILM_FINER),
+        frame=drawn.view.frame,
+        template_map=drawn.view.template_map(drawn.deformation),
+        record=drawn.record(),
+    )
+
+
+class _Drawn:
+    """All that is drawn of a patient before anything is rendered."""
+
+    def __init__(self, template: Template, seed: int, number: int) -> None:
+        self._template, self._seed, self._number = template, seed, number
+        self.generator = generator = np.random.default_rng([seed, number])
+        self._pe = bool(generator.random() < PREVALENCE)
+        self._signs = draw_signs(self._pe, generator)
+        self.embolism = draw_embolism(template, generator) if self._pe else None
+        self._anatomy = draw_anatomy(self._signs, generator)
+        self.enhancement = draw_enhancement(generator)
+        self.findings = draw_findings(template, self._signs, self.embolism, generator)
+        self.deformation = Deformation(template, self._anatomy, generator)
+        self.view = _View(template, self.deformation, generator)
+
+    def radiograph(self, points: torch.Tensor, finer: tuple[float, float, float] = _FINER) -> Radiograph:
+        """The film, given the template points of the rendering grid that ``finer`` makes."""
+        native = shift_lungs(self._template, self._template.native_hu.copy(), self.enhancement)
+        native = apply_findings(self._template, native, self.findings)
+        spacing = self.view.film_spacing_mm
+        return Radiograph(
+            self.view.film(_sample(native, points, AIR_HU), self.generator, finer),
+            spacing_mm=(spacing, spacing),
+            spacing_source="ImagerPixelSpacing",
+            name=f"virtual-patient-{self._seed}-{self._number:06d}.png",
+            modality="DX",
+            photometric="MONOCHROME2",
+            view="PA",
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Every parameter, JSON-ready."""
+        return {
+            "number": self._number,
+            "seed": self._seed,
+            "pe": self._pe,
+            "signs": self._signs,
+            "sign_probability": sign_probability(self._signs, PREVALENCE),
+            "anatomy": dataclasses.asdict(self._anatomy),
+            "enhancement": dataclasses.asdict(self.enhancement),
+            "frame": dataclasses.asdict(self.view.frame),
+            "frame_side_mm": self.view.side,
+            "film_spacing_mm": self.view.film_spacing_mm,
+            "lung_width_mm": self.view.lung_width_mm,
+            "lung_height_mm": self.view.lung_height_mm,
+            "clot_lobes": [] if self.embolism is None else list(self.embolism.lobes),
+        }
 
 
 class _View:
@@ -142,21 +197,13 @@ class _View:
             self.side / FRAME_PIXELS * SOURCE_TO_DETECTOR_MM / (SOURCE_TO_DETECTOR_MM - DETECTOR_TO_CENTRE_MM)
         )
 
-    @property
-    def _shape(self) -> tuple[int, int, int]:
-        depth, height, width = (n * f for n, f in zip(DEFAULT_GRID, _FINER, strict=True))
-        return round(depth * _FILM_MARGIN), height, round(width * _FILM_MARGIN)
-
-    def _axes(self) -> list[np.ndarray]:
-        extents = np.array([_FILM_MARGIN, DEPTH_FRACTION, _FILM_MARGIN]) * self.side
+    def axes(self, finer: tuple[float, float, float] = _FINER) -> list[np.ndarray]:
+        """z, y and x in mm of a rendering grid: the frame with the film's margin, finer than DEFAULT_GRID."""
+        extents = np.array([_FILM_MARGIN, DEPTH_FRACTION, _FILM_MARGIN])
         return [
-            c + (np.arange(n) + 0.5 - n / 2) * e / n
-            for c, n, e in zip(self.centre, self._shape, extents, strict=True)
+            c + (np.arange(n) + 0.5 - n / 2) * e * self.side / n
+            for c, n, e in zip(self.centre, _shape(finer), extents, strict=True)
         ]
-
-    def points(self, deformation: Deformation) -> torch.Tensor:
-        """Template points of the rendering grid."""
-        return deformation.template_points(*self._axes())
 
     def template_map(self, deformation: Deformation) -> np.ndarray:
         """(3, *MAP_GRID) float16, see Patient."""
@@ -169,16 +216,19 @@ class _View:
 
     def inside(self, values: torch.Tensor) -> torch.Tensor:
         """The frame's part of values on the rendering grid."""
-        k, i = ((n - round(n / _FILM_MARGIN)) // 2 for n in (self._shape[0], self._shape[2]))
-        return values[k : self._shape[0] - k, :, i : self._shape[2] - i]
+        shape = _shape(_FINER)
+        k, i = ((n - round(n / _FILM_MARGIN)) // 2 for n in (shape[0], shape[2]))
+        return values[k : shape[0] - k, :, i : shape[2] - i]
 
-    def film(self, native_hu: torch.Tensor, generator: np.random.Generator) -> np.ndarray:
-        """(320, 320) float32 film of the rendering grid, rows from the top."""
+    def film(
+        self, native_hu: torch.Tensor, generator: np.random.Generator, finer: tuple[float, float, float]
+    ) -> np.ndarray:
+        """(320, 320) float32 film of the rendering grid that ``finer`` makes, rows from the top."""
         extent = _FILM_MARGIN * self.side
         ray = ((self._ray[0] - self.centre[0]) * 2 / extent, (self._ray[1] - self.centre[2]) * 2 / extent)
-        depth = torch.from_numpy(self._axes()[1] - self.centre[1])
+        depth = torch.from_numpy(self.axes(finer)[1] - self.centre[1])
         lines = project(attenuation(native_hu), depth, ray)
-        side = self._shape[2]
+        side = lines.shape[1]
         square = torch.nn.functional.interpolate(
             lines[None, None], size=(side, side), mode="bilinear", align_corners=False
         )
@@ -187,12 +237,18 @@ class _View:
     @property
     def frame(self) -> FrontalFrame:
         """The frame in film pixels."""
-        edge = (self._shape[2] - FRAME_PIXELS) / 2
+        edge = (_shape(_FINER)[2] - FRAME_PIXELS) / 2
         return FrontalFrame(top=edge, left=edge, side=float(FRAME_PIXELS))
 
     def affine(self) -> np.ndarray:
         """LPS affine of DEFAULT_GRID, its middle at the origin."""
         return axial_affine(DEFAULT_GRID, (self.side, DEPTH_FRACTION * self.side, self.side))
+
+
+def _shape(finer: tuple[float, float, float]) -> tuple[int, int, int]:
+    """(D, H, W) of the rendering grid."""
+    depth, height, width = (round(n * f) for n, f in zip(DEFAULT_GRID, finer, strict=True))
+    return round(depth * _FILM_MARGIN), height, round(width * _FILM_MARGIN)
 
 
 def _visible_box(z: np.ndarray, y: np.ndarray, x: np.ndarray, ray: np.ndarray) -> np.ndarray:
@@ -242,28 +298,3 @@ def _with_noise(hu: torch.Tensor, generator: np.random.Generator) -> torch.Tenso
     noise = ndimage.gaussian_filter(noise, (0.3, 0.6, 0.6))
     sd = generator.uniform(10.0, 25.0)
     return (hu + torch.from_numpy(noise * np.float32(sd / noise.std()))).clamp(AIR_HU, 3071)
-
-
-def _record(
-    number: int,
-    seed: int,
-    pe: bool,
-    signs: dict[str, bool],
-    anatomy: Anatomy,
-    enhancement: Enhancement,
-    view: _View,
-) -> dict[str, Any]:
-    return {
-        "number": number,
-        "seed": seed,
-        "pe": pe,
-        "signs": signs,
-        "sign_probability": sign_probability(signs, PREVALENCE),
-        "anatomy": dataclasses.asdict(anatomy),
-        "enhancement": dataclasses.asdict(enhancement),
-        "frame": dataclasses.asdict(view.frame),
-        "frame_side_mm": view.side,
-        "film_spacing_mm": view.film_spacing_mm,
-        "lung_width_mm": view.lung_width_mm,
-        "lung_height_mm": view.lung_height_mm,
-    }

@@ -79,6 +79,20 @@ class Template:
         distance, nearest = ndimage.distance_transform_edt(lobe == 0, self.spacing, return_indices=True)
         return np.where(distance <= 12.0, lobe[tuple(nearest)], 0).astype(np.uint8)
 
+    @functools.cached_property
+    def landmarks(self) -> dict[str, np.ndarray]:
+        """Centres of "heart", pulmonary "trunk" and aortic "arch", (z, y, x) in mm from the lungs' middle."""
+        aorta = np.argwhere(self.organs == labels.AORTA)
+        voxels = {
+            "heart": np.argwhere(self.organs == labels.HEART),
+            "trunk": np.argwhere(self.artery_depth == 0),
+            "arch": aorta[aorta[:, 0] > np.percentile(aorta[:, 0], 80)],
+        }
+        return {
+            name: (found.mean(0) - np.array(self.centre)) * np.array(self.spacing)
+            for name, found in voxels.items()
+        }
+
 
 def resampled_hu(template: Template, shape: tuple[int, int, int]) -> np.ndarray:
     """(D, H, W) float32 HU of the template on a coarser grid whose corner voxels are the template's."""

@@ -40,9 +40,9 @@ def read_clots(folder: Path, grid: tuple[int, ...]) -> torch.Tensor:
 
 
 class LatentDataset(Dataset[dict[str, torch.Tensor]]):
-    """Items: "latents" (C, D, H, W) standardised, "image" (1, P, P) in [0, 1], "label" (), "signs" (S,);
-    where every patient has one, "template_map" (3, *MAP_GRID); on request "clots" (D, H, W), 1 where a
-    latent cell holds clot.
+    """Items: "latents" (C, D, H, W) standardised, "image" (1, P, P) in [0, 1], "label" (), "signs" (S,),
+    "sign_probability" (), of PE given the signs; where every patient has one, "template_map" (3, *MAP_GRID);
+    on request "clots" (D, H, W), 1 where a latent cell holds clot.
 
     Args:
         folder: what Training/encode_latents.py wrote for one cohort.
@@ -64,6 +64,7 @@ class LatentDataset(Dataset[dict[str, torch.Tensor]]):
         self._films = np.load(folder / FILMS_FILE, mmap_mode="r")
         records = [read_record(patient) for patient in self.patients]
         self.labels = [float(record["pe"]) for record in records]
+        self._sign_probabilities = [float(record["sign_probability"]) for record in records]
         self._signs = [[float(record["signs"][sign.name]) for sign in SIGNS] for record in records]
         self.maps: np.ndarray | None = None
         if all((patient / MAP_FILE).is_file() for patient in self.patients):
@@ -83,6 +84,7 @@ class LatentDataset(Dataset[dict[str, torch.Tensor]]):
             "image": torch.from_numpy(np.array(self._films[case, variant], dtype=np.float32))[None],
             "label": torch.tensor(self.labels[case]),
             "signs": torch.tensor(self._signs[case]),
+            "sign_probability": torch.tensor(self._sign_probabilities[case]),
         }
         if self._clots:
             entry["clots"] = self._clots[case].float()

@@ -2,7 +2,7 @@
 
 DiffuX2CT (Liu et al., ECCV 2024) puts a projection loss on the estimate of the clean volume; here it acts on
 the map into the atlas, at the end of sampling, and cannot blur or invent anything: it can only move the
-atlas, and not along the rays, where the film says nothing.
+atlas, and hardly along the rays, for only their divergence tells of depth.
 """
 
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from xray2ctpa_core.networks.atlas import DeformableAtlas, resized, warp
 #: (D, H, W) of the warped atlas that is projected.
 _GRID = (64, 48, 64)
 #: Points along an edge of the correction: it is smooth.
-_POINTS = 5
-#: Standard deviation that a correction is taken to have, (x, y, z) in half the atlas: about 5, 0 and 7 mm.
-_PRIOR_STD = (0.03, 0.0, 0.04)
+_POINTS = 7
+#: Standard deviation that a correction is taken to have, (x, y, z) in half the atlas: about 5, 4 and 7 mm.
+_PRIOR_STD = (0.03, 0.02, 0.04)
 #: Weight of the prior beside the correlation.
 _PRIOR_WEIGHT = 0.05
 #: Adam's step in units of the prior's standard deviation.
 _STEP = 0.17
 #: Pixels of the square in which film and projection are correlated: grey curves differ, neighbours do not.
-_WINDOW = 9
+_WINDOW = 5
 
 
 def align_map(

@@ -94,6 +94,11 @@ def render_preview(
     return picture
 
 
+def film_in(picture: Image.Image) -> Image.Image:
+    """The radiograph, in grey, of a picture that ``render_preview`` drew."""
+    return picture.crop((MARGIN, HEADER, MARGIN + FILM, HEADER + FILM)).convert("L")
+
+
 def render_step(slices: np.ndarray) -> Image.Image:
     """What is being generated, for a live view: axial slices side by side in the CTPA window.
 

@@ -1,6 +1,5 @@
 """Reads one frontal chest radiograph from any supported file into a Radiograph."""
 
-import hashlib
 import math
 import stat
 from pathlib import Path
@@ -13,6 +12,7 @@ from xray2ctpa_core.io.failures import reading
 from xray2ctpa_core.io.film import Film, check_film_size
 from xray2ctpa_core.io.greys import SQUARE_TOLERANCE, scale_to_unit, with_square_pixels
 from xray2ctpa_core.io.grid_film import read_grid_film
+from xray2ctpa_core.io.provenance import file_sha256
 from xray2ctpa_core.io.raster import is_raster, read_raster_film
 from xray2ctpa_core.volume import Radiograph
 
@@ -45,7 +45,7 @@ def read_radiograph(path: Path) -> Radiograph:
     with reading(path, "image"):
         if _is_folder(path):
             path = choose_frontal_file(path)
-        digest = _sha256(path)
+        digest = file_sha256(path)
         film = _read_film(path)
         return _to_radiograph(film, path.name, digest)
 
@@ -55,11 +55,6 @@ def _is_folder(path: Path) -> bool:
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
         raise InputError(f"Expected a file or a folder, got {path}, which is neither.", "Give an image file.")
     return stat.S_ISDIR(mode)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_film(path: Path) -> Film:

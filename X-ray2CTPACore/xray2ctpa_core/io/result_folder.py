@@ -49,9 +49,9 @@ class ResultFolder:
         if taken:
             raise OutputError(
                 f"Expected a new folder to write to, got {self.target}, which exists.",
-                "Choose another --out, or remove it first.",
+                "Choose another place, or remove it first.",
             )
-        self._guard = _start_guard([self.path, *self._created_parents])
+        self._guard = start_guard([self.path, *self._created_parents])
         try:
             with writing(self.target):
                 self.target.parent.mkdir(parents=True, exist_ok=True)
@@ -109,11 +109,11 @@ def writing(place: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise OutputError(
                 f"Expected room for the result, got a full disk at {place}.",
-                "Free some space or choose another --out.",
+                "Free some space or choose another place.",
             ) from error
         raise OutputError(
             f"Expected a place to write the result to, got {place}: {error.strerror or error}.",
-            "Choose a writable --out.",
+            "Choose a writable place.",
         ) from error
 
 
@@ -128,12 +128,21 @@ def _require_space(folder: Path, needed_bytes: int) -> None:
     if free < needed_bytes:
         raise OutputError(
             f"A result needs {needed_bytes >> 20} MB of free disk, got {free >> 20} MB at {folder.parent}.",
-            "Free some space or choose another --out.",
+            "Free some space or choose another place.",
         )
 
 
-def _start_guard(folders: list[Path]) -> "subprocess.Popen[bytes] | None":
-    """Starts the process that removes ``folders`` once this one has died, in a session of its own."""
+def start_guard(folders: list[Path]) -> "subprocess.Popen[bytes] | None":
+    """Starts the process that removes ``folders`` once this one has died, in a session of its own.
+
+    Closing its standard input ends it too, so whoever is done removes the folders first.
+
+    Args:
+        folders: the one to remove, and parents to remove where they are empty then.
+
+    Returns:
+        The process, or None where none can be started.
+    """
     command = [sys.executable, "-S", "-P", result_guard.__file__, *map(str, folders)]
     detached = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
     try:

@@ -1,6 +1,5 @@
 """Perceptual distances of grey slices: EfficientNet-Lite0 features, and LPIPS where its weights are."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from torch import nn
 
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.provenance import file_sha256
 
 #: Blocks of EfficientNet-Lite0 after which features are compared: strides 2, 4, 8, 16.
 STAGES = (0, 2, 4, 10)
@@ -133,7 +133,7 @@ def _read_alexnet(path: Path) -> dict[str, torch.Tensor]:
     hint = f"Put torchvision's {ALEXNET_FILE} there, or report the {PerceptualDistance.name} alone."
     if not path.is_file():
         raise InputError(f"LPIPS needs AlexNet's ImageNet weights at {path}, which is no file.", hint)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = file_sha256(path)
     expected = ALEXNET_FILE.split("-")[-1].removesuffix(".pth")
     if not digest.startswith(expected):
         raise InputError(f"{path} should have a SHA-256 of {expected}..., got {digest[:8]}....", hint)

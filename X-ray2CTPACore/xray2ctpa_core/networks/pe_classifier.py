@@ -1,6 +1,6 @@
 """The latent PE classifier: MONAI's 3D DenseNet on latents (X-ray2CTPA, section 3.4), shown the clots."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -13,6 +13,22 @@ NORMS: dict[str, Any] = {"batch": "batch", "group": ("group", {"num_groups": 1})
 
 #: Places of the clot map whose mean counts as evidence: a lobar clot covers about so many.
 _STRONGEST_PLACES = 8
+
+
+class Reading(NamedTuple):
+    """What the classifier says of latents (B, C, D, H, W).
+
+    Attributes:
+        logit: (B, 1), of PE.
+        without_clots: (B, 1), the part of it that is not the clots' evidence; the same without a clot head.
+        features: (B, F), what that part is read off.
+        clots: (B, d, h, w) logits of clot at each place; None without a clot head.
+    """
+
+    logit: torch.Tensor
+    without_clots: torch.Tensor
+    features: torch.Tensor
+    clots: torch.Tensor | None
 
 
 class PEClassifier(ModelMixin, ConfigMixin):
@@ -79,18 +95,26 @@ class PEClassifier(ModelMixin, ConfigMixin):
         Returns:
             (B, 1) logits of PE.
         """
-        return self.read(latents)[0]
+        return self.read(latents).logit
 
-    def read(self, latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(B, 1) logits of PE and, with a clot head, (B, d, h, w) logits of clot at each place."""
+    def read(self, latents: torch.Tensor) -> Reading:
+        """The logit, and what it is made of."""
         clots: torch.Tensor | None = None
         x = latents
         for name, layer in self.network.features.named_children():
             x = layer(x)
             if name == "denseblock1" and self.clot_map is not None:
                 clots = self.clot_map(x).squeeze(1)
-        logit = self.network.class_layers(x)
+        *pool, last = self.network.class_layers
+        for layer in pool:
+            x = layer(x)
+        logit = last(x)
         if clots is None:
-            return logit, None
+            return Reading(logit, logit, x, None)
         strongest = clots.flatten(1).topk(_STRONGEST_PLACES, 1).values.mean(1, keepdim=True)
-        return logit + self.clot_evidence(strongest), clots
+        return Reading(logit + self.clot_evidence(strongest), logit, x, clots)
+
+    @property
+    def feature_count(self) -> int:
+        """F of a Reading's features."""
+        return int(self.network.class_layers[-1].in_features)

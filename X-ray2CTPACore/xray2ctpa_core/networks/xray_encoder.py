@@ -17,6 +17,8 @@ from xray2ctpa_core.networks.rays import RayLift
 MAP_UNIT = 0.1
 #: The coarse change of a map: channels and cells it is read off, width of its network, points along an edge.
 _COARSE_MAP_CHANNELS, _COARSE_MAP_CELLS, _COARSE_MAP_WIDTH, _COARSE_MAP_POINTS = 24, 8, 128, 6
+#: The embedding: channels and cells it is read off. A mean over the whole film would not tell a wide heart.
+_EMBEDDING_CHANNELS, _EMBEDDING_CELLS = 8, 4
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,14 @@ class XrayEncoder(ModelMixin, ConfigMixin):
         )
         self.depth_head = nn.Conv2d(192, lifted_channels * depth_planes, 1)
         self.lift = RayLift(depth_planes)
-        self.embed = nn.Linear(channels[-1], embedding_dim)
+        self.embed = nn.Sequential(
+            nn.GroupNorm(8, channels[-1]),
+            nn.Conv2d(channels[-1], _EMBEDDING_CHANNELS, 1),
+            nn.SiLU(),
+            nn.AdaptiveAvgPool2d(_EMBEDDING_CELLS),
+            nn.Flatten(),
+            nn.Linear(_EMBEDDING_CHANNELS * _EMBEDDING_CELLS**2, embedding_dim),
+        )
         self.pe_head = nn.Linear(embedding_dim, 1)
         self.atlas: DeformableAtlas | None = None
         if lifted_channels < latent_channels:
@@ -146,7 +155,7 @@ class XrayEncoder(ModelMixin, ConfigMixin):
             x = block(x)
             skips.append(x)
         x = deepest = skips.pop()
-        embedding = self.embed(functional.silu(deepest.mean((2, 3))))
+        embedding = self.embed(deepest)
         for block in self.up:
             skip = skips.pop()
             x = functional.interpolate(x, size=skip.shape[-2:], mode="nearest")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 
 from xray2ctpa_core import config
 from xray2ctpa_core.errors import BundleError, ConfigError
+from xray2ctpa_core.io.provenance import file_sha256
 
 T = TypeVar("T")
 
@@ -289,7 +290,6 @@ def _files(folder: Path) -> list[str]:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise BundleError(f"Cannot read {path}: {error}.", REINSTALL_HINT) from error

@@ -9,10 +9,10 @@ from xray2ctpa_core.networks.lung_locator import LungLocator
 from xray2ctpa_core.preprocessing.frame import frame_from_lung_box
 from xray2ctpa_core.preprocessing.gate import GateReport, judge
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
+from xray2ctpa_core.wording import INVERTED_FILM
 
 #: An inverted reading replaces the film's own only where it is this sure and the film's own is refused.
 INVERTED_FROM = 0.8
-INVERTED = "The film was inverted (bright air); it was turned back."
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def read_film(locator: LungLocator, radiograph: Radiograph) -> FilmReading:
         reports = [_judge(o, inverted) for o in others]
         best = int(np.argmax([r.is_frontal_cxr for r in reports]))
         if best == 0 and reports[0].is_frontal_cxr >= INVERTED_FROM:
-            radiograph, lungs, gate = inverted, others[0], _judge(others[0], inverted, (INVERTED,))
+            radiograph, lungs, gate = inverted, others[0], _judge(others[0], inverted, (INVERTED_FILM,))
         elif best > 0 and reports[best].accepted:
             degrees = (0, 90, 180, 270)[best]
             gate = _judge(

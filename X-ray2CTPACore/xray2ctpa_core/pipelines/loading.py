@@ -1,11 +1,19 @@
-"""From what a user names (embedded bundle, folder or Hub id) to a verified folder on this disk."""
+"""From what a user names (embedded bundle, folder or Hub id) to a verified folder on this disk.
 
+A converted denoiser, which is no bundle, is loaded from its own folder.
+"""
+
+import json
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xray2ctpa_core.errors import BundleError
 from xray2ctpa_core.pipelines.bundle import BundleInfo, verify_bundle
+
+if TYPE_CHECKING:
+    from xray2ctpa_core.networks.paper_denoiser import PaperDenoiser
 
 #: Folder, or several separated as in PATH, in which bundles lie that were fetched beforehand, as
 #: NAME, OWNER/NAME or OWNER/NAME@REVISION. Searched before the Hub, for places without a network.
@@ -13,6 +21,7 @@ OFFLINE_FOLDERS_VARIABLE = "XRAY2CTPA_BUNDLES"
 EMBEDDED = Path(__file__).resolve().parents[1] / "bundles"
 HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+?)(?:@(?P<revision>[\w.-]+))?")
 HUB_PATTERNS = ["*.safetensors", "*.json", "README.md"]
+_CONVERT_HINT = "Make it anew: xray2ctpa convert upstream-denoiser CHECKPOINT OUT."
 
 
 def load_bundle(name: str | os.PathLike[str], revision: str | None = None) -> tuple[Path, BundleInfo]:
@@ -62,6 +71,45 @@ def embedded_bundles() -> list[str]:
     if not EMBEDDED.is_dir():
         return []
     return sorted(p.name for p in EMBEDDED.iterdir() if (p / "bundle.json").is_file())
+
+
+def load_denoiser(folder: str | os.PathLike[str]) -> "PaperDenoiser":
+    """The papers' denoiser, as `xray2ctpa convert upstream-denoiser` wrote it; no pickle is ever read.
+
+    Args:
+        folder: with config.json and diffusion_pytorch_model.safetensors.
+
+    Returns:
+        The network in fp32 on the CPU, in evaluation mode.
+
+    Raises:
+        BundleError: the folder or one of its files is missing or damaged, or holds another network.
+    """
+    from diffusers.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
+    from safetensors.torch import load_file
+
+    from xray2ctpa_core.networks.paper_denoiser import PaperDenoiser
+    from xray2ctpa_core.networks.weights import load_exactly
+
+    place = Path(folder)
+    missing = [name for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME) if not (place / name).is_file()]
+    if missing:
+        raise BundleError(f"Expected a converted denoiser, got {place} without {missing[0]}.", _CONVERT_HINT)
+    try:
+        values = json.loads((place / CONFIG_NAME).read_text(encoding="utf-8"))
+        if values["_class_name"] != PaperDenoiser.__name__:
+            raise ValueError(f"it is of a {values['_class_name']}")
+        network = PaperDenoiser(**{k: v for k, v in values.items() if not k.startswith("_")})
+    except (OSError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:
+        raise BundleError(f"{place / CONFIG_NAME} describes no denoiser: {error}.", _CONVERT_HINT) from error
+    try:
+        tensors = load_file(place / SAFETENSORS_WEIGHTS_NAME)
+    except Exception as error:  # OSError, or safetensors' own error, which is a bare Exception
+        raise BundleError(
+            f"Cannot read {place / SAFETENSORS_WEIGHTS_NAME}: {error}.", _CONVERT_HINT
+        ) from error
+    load_exactly(network, tensors, str(place), _CONVERT_HINT)
+    return network.eval()
 
 
 def _download(repo: str, revision: str) -> Path:

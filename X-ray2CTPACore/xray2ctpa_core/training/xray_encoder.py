@@ -11,19 +11,22 @@ from xray2ctpa_core.networks.xray_encoder import MAP_UNIT, XrayEncoder, XrayFeat
 
 #: Latents are averaged over cells of this size (D, H, W) for the embedding's own task.
 _COARSE = (8, 4, 4)
+#: Cells along an edge of the map that the embedding learns.
+_COARSE_MAP = 4
 #: Weight of the map's error in the air around the body.
 _AIR_WEIGHT = 0.05
 
 
 class Readings(NamedTuple):
-    """What the encoder and its heads say of a batch.
+    """What the encoder and its heads say of a batch of B films, of which the first b have latents.
 
     Attributes:
         features: the encoder's.
-        expected: (b, C, D, H, W) latents of the first cases, under the true map where there is one.
+        expected: (b, C, D, H, W) latents, under the true map where there is one.
         coarse: (B, C, D/8, H/4, W/4) latents read off the embedding.
         signs: (B, S) logits read off the embedding.
         body: (B, 1, *MAP_GRID), where the true map leads into the body; None without an atlas.
+        coarse_map_error: mean squared error of a coarse map read off the embedding; None without an atlas.
     """
 
     features: XrayFeatures
@@ -31,42 +34,45 @@ class Readings(NamedTuple):
     coarse: torch.Tensor
     signs: torch.Tensor
     body: torch.Tensor | None
+    coarse_map_error: torch.Tensor | None
 
 
 class EncoderWithHeads(nn.Module):
-    """The encoder, with readings of coarse latents and of signs off its embedding, for training alone.
+    """The encoder, with readings of coarse latents, of a coarse map and of signs off its embedding, for
+    training alone."""
 
-    Args:
-        encoder: the module to train.
-        dense_every: latents are expected for one case of so many.
-    """
-
-    def __init__(self, encoder: XrayEncoder, dense_every: int) -> None:
+    def __init__(self, encoder: XrayEncoder) -> None:
         super().__init__()
-        self.encoder, self.dense_every = encoder, dense_every
+        self.encoder = encoder
         grid = [n // c for n, c in zip(encoder.config["latent_grid"], _COARSE, strict=True)]
         self.shape = (encoder.config["latent_channels"], *grid)
         width = encoder.config["embedding_dim"]
         self.coarse = nn.Linear(width, self.shape[0] * grid[0] * grid[1] * grid[2])
+        self.coarse_map = nn.Linear(width, 3 * _COARSE_MAP**3)
         self.signs = nn.Linear(width, len(SIGNS))
 
-    def forward(self, image: torch.Tensor, template_map: torch.Tensor | None) -> Readings:
-        """Args: image: (B, 1, P, P); template_map: the true maps, where known."""
+    def forward(self, image: torch.Tensor, template_map: torch.Tensor | None, dense: int) -> Readings:
+        """Args: image: (B, 1, P, P); template_map: the true maps, where known; dense: b of Readings."""
         features = self.encoder(image)
+        where = None if template_map is None else template_map[:dense]
+        expected = self.encoder.expected_latents(features.first(dense), where)
+        atlas, body, error = self.encoder.atlas, None, None
+        if atlas is not None and template_map is not None:
+            body = atlas.body(template_map)
+            change = functional.adaptive_avg_pool3d((template_map - atlas.mean_map) / MAP_UNIT, _COARSE_MAP)
+            error = (self.coarse_map(features.embedding).float() - change.flatten(1)).square().mean()
         coarse = self.coarse(features.embedding).unflatten(1, self.shape)
-        cases = -(-len(image) // self.dense_every)
-        where = None if template_map is None else template_map[:cases]
-        expected = self.encoder.expected_latents(features.first(cases), where)
-        atlas = self.encoder.atlas
-        body = None if atlas is None or template_map is None else atlas.body(template_map)
-        return Readings(features, expected, coarse, self.signs(features.embedding), body)
+        return Readings(features, expected, coarse, self.signs(features.embedding), body, error)
 
 
 class XrayEncoderStage:
     """Squared errors, whose minimum is the expectation given the radiograph, and cross-entropies.
 
     The map is learned from the true maps, the latents under the true map: how things look is told apart from
-    where they lie. The embedding learns the latents' coarse averages, PE and its signs.
+    where they lie. The embedding learns coarse averages of latents and map, PE and its signs.
+
+    A batch holds films with latents (datasets.latents), or films without beside ones with
+    (datasets.film_cohort); map, PE and signs are learned on every film.
 
     Args:
         encoder: the module.
@@ -85,7 +91,8 @@ class XrayEncoderStage:
         channel_weights: torch.Tensor,
         dense_every: int = 1,
     ) -> None:
-        self.module: nn.Module = EncoderWithHeads(encoder, dense_every)
+        self.module: nn.Module = EncoderWithHeads(encoder)
+        self._dense_every = dense_every
         self._channel_weights = channel_weights
         self._map_weight, self._pe_weight = map_weight, pe_weight
 
@@ -96,20 +103,35 @@ class XrayEncoderStage:
         generator: torch.Generator,  # noqa: ARG002 - part of Stage
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See Stage."""
-        latents = batch["latents"]
-        features, expected, coarse, signs, body = module(batch["image"], batch.get("template_map"))
+        batch = self._one_batch(batch)
+        latents, true_map = batch["latents"], batch.get("template_map")
+        readings = module(batch["image"], true_map, len(latents))
         weights = self._channel_weights.to(latents)
         entropy = functional.binary_cross_entropy_with_logits
+        coarse = functional.avg_pool3d(latents, _COARSE)
         terms = {
-            "mse": (weights * (expected.float() - latents[: len(expected)]) ** 2).mean(),
-            "coarse_mse": (weights * (coarse.float() - functional.avg_pool3d(latents, _COARSE)) ** 2).mean(),
-            "pe": entropy(features.pe_logit.float(), batch["label"]),
-            "signs": entropy(signs.float(), batch["signs"]),
+            "mse": (weights * (readings.expected.float() - latents) ** 2).mean(),
+            "coarse_mse": (weights * (readings.coarse[: len(latents)].float() - coarse) ** 2).mean(),
+            "pe": entropy(readings.features.pe_logit.float(), batch["label"]),
+            "signs": entropy(readings.signs.float(), batch["signs"]),
         }
         loss = terms["mse"] + terms["coarse_mse"] + self._pe_weight * (terms["pe"] + terms["signs"])
-        if features.template_map is not None and body is not None:
-            weight = _AIR_WEIGHT + (1 - _AIR_WEIGHT) * body
-            error = (features.template_map - batch["template_map"]) / MAP_UNIT
-            terms["map"] = (weight * error**2).mean() / weight.mean()
+        predicted = readings.features.template_map
+        if predicted is not None and true_map is not None and readings.body is not None:
+            weight = _AIR_WEIGHT + (1 - _AIR_WEIGHT) * readings.body
+            terms["map"] = (weight * ((predicted - true_map) / MAP_UNIT) ** 2).mean() / weight.mean()
             loss = loss + self._map_weight * terms["map"]
+        if readings.coarse_map_error is not None:
+            terms["coarse_map"] = readings.coarse_map_error
+            loss = loss + terms["coarse_map"]
         return loss, {name: term.detach() for name, term in terms.items()}
+
+    def _one_batch(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Cases with latents first, one of ``dense_every``; then, from a film cohort, the films without."""
+        dense = -(-len(batch["image"]) // self._dense_every)
+        if "latent_image" not in batch:
+            return batch | {"latents": batch["latents"][:dense]}
+        prefix = "latent_"
+        beside = {name.removeprefix(prefix): batch[name][:dense] for name in batch if name.startswith(prefix)}
+        shared = {name: torch.cat([beside[name], batch[name]]) for name in beside if name in batch}
+        return beside | shared
