@@ -22,8 +22,8 @@ PYTEST = $(PYTHON) -m pytest Testing $(PYTEST_ARGS)
 
 .PHONY: demo test test-slow test-all lint format train-default screenshots constraints clean
 
-demo: $(VENV)/.installed-base  ## A CTPA from the radiograph that ships with the package, or from CXR=path
-	$(PYTHON) -m xray2ctpa_core demo $(if $(CXR),--cxr "$(CXR)")
+demo: $(VENV)/.installed-$(if $(VIEW),viewer,base)  ## A CTPA from the packaged radiograph or CXR=path; VIEW=1 shows it
+	$(PYTHON) -m xray2ctpa_core demo $(if $(CXR),--cxr "$(CXR)") $(if $(VIEW),--view)
 
 test: $(VENV)/.installed-all  ## The quick tests
 	$(PYTEST) -m "not slow"
@@ -46,13 +46,15 @@ format: $(VENV)/.installed-all  ## Formats the tree and applies ruff's safe fixe
 train-default: $(VENV)/.installed-all  ## Trains the embedded default from nothing
 	$(PYTHON) Training/train_default.py
 
-screenshots: $(VENV)/.installed-all  ## Takes the README's pictures of the Slicer module anew, from its tests
+screenshots: $(VENV)/.installed-all  ## Takes the README's pictures of the module and the page anew, from their tests
 	$(PYTHON) -m pytest Testing/module/test_panel.py -k a_run_shows_progress
 	cp build/pictures/done.png X-ray2CTPA/Screenshots/panel.png
 	cp build/pictures/views.png X-ray2CTPA/Screenshots/views.png
+	$(PYTHON) -m pytest Testing/viewer/test_page.py -k sample_result_at_two_sizes
+	cp build/pictures/page-1280.png X-ray2CTPA/Screenshots/page.png
 
 constraints: $(VENV)/.installed-all  ## Pins what is installed now
-	{ echo "# What CI ran with: xray2ctpa-core[training,clip,dev], resolved. Made by \`make constraints\`."; \
+	{ echo "# What CI ran with: xray2ctpa-core[training,clip,viewer,dev], resolved. Made by \`make constraints\`."; \
 	  $(PYTHON) -m pip freeze --exclude-editable --exclude pip | grep -E '^[A-Za-z0-9._-]+==[^+]+$$'; \
 	} > $(CORE)/constraints.txt.partial
 	mv $(CORE)/constraints.txt.partial $(CORE)/constraints.txt
@@ -71,6 +73,10 @@ $(VENV)/.installed-base: $(SETTINGS) $(CORE)/constraints.txt | $(PYTHON)
 	$(PIP_INSTALL) --editable "$(CORE)"
 	touch $@
 
-$(VENV)/.installed-all: $(SETTINGS) $(CORE)/constraints.txt | $(PYTHON)
-	$(PIP_INSTALL) --editable "$(CORE)[training,clip,dev]"
+$(VENV)/.installed-viewer: $(SETTINGS) $(CORE)/constraints.txt | $(PYTHON)
+	$(PIP_INSTALL) --editable "$(CORE)[viewer]"
 	touch $@ $(VENV)/.installed-base
+
+$(VENV)/.installed-all: $(SETTINGS) $(CORE)/constraints.txt | $(PYTHON)
+	$(PIP_INSTALL) --editable "$(CORE)[training,clip,viewer,dev]"
+	touch $@ $(VENV)/.installed-base $(VENV)/.installed-viewer
