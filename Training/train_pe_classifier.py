@@ -23,6 +23,7 @@ class Config(LoopConfig):
     init_features: int = 24
     growth_rate: int = 12
     block_config: tuple[int, ...] = (4, 4, 4)
+    first_stride: tuple[int, ...] = (2, 2, 2)
     dropout: float = 0.2
     noise: float = 0.3
     clot_weight: float = 5.0
@@ -42,6 +43,7 @@ def run(config: Config, out: Path, resume: bool) -> None:
         growth_rate=config.growth_rate,
         block_config=config.block_config,
         dropout=config.dropout,
+        first_stride=config.first_stride,
         clot_head=config.clot_weight > 0,
     )
     train(

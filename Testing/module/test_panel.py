@@ -310,6 +310,7 @@ def test_leaving_and_closing_the_scene_empty_the_panel_and_it_comes_back(panel):
 def test_verify_says_that_every_file_is_intact(panel):
     panel.click("verifyBundleButton")
     panel.until(lambda: "files are intact" in panel.ui.bundleLabel.text, 20)
+    assert "damaged" not in panel.ui.bundleLabel.text
 
 
 def test_a_failure_of_one_installation_is_shown_and_the_panel_goes_on(panel, monkeypatch):

@@ -297,3 +297,4 @@ def test_a_killed_program_is_said_on_the_page(browser, tmp_path, small_result):
         seen.phase("done")
         page.end(signal.SIGKILL)
         seen.tab.wait_for_selector("#message:has-text('has ended')")
+        assert seen.tab.is_visible("header >> text=SYNTHETIC"), "what is still shown is still marked"

@@ -313,6 +313,7 @@ def test_cancel_leaves_no_process_and_no_file_of_the_run(page):
         await asyncio.to_thread(wait_for, lambda: is_gone(child))
         wait = [path for path in page.leftovers() if "result-" in path.name]
         await asyncio.to_thread(wait_for, lambda: not any(path.exists() for path in wait))
+        assert page.children() == []
         await visitor.do("generate", steps=2, samples=1, seed=0, force=True)
         await visitor.phase("done")  # and the next run goes well
 
