@@ -17,8 +17,9 @@ BASE_PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
 # configuration file through, so it names a folder that holds no wheels.
 PIP_INSTALL = PIP_FIND_LINKS=$(VENV) $(PYTHON) -m pip install --constraint $(CORE)/constraints.txt
 
-# Arguments after the defaults: `make test PYTEST_ARGS="-k geometry"`.
-PYTEST = $(PYTHON) -m pytest Testing $(PYTEST_ARGS)
+# Arguments after the defaults: `make test PYTEST_ARGS="-k geometry"`. A file runs in one process, one a core;
+# threads beside that would only wait for one another.
+PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest Testing --numprocesses auto --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: demo test test-slow test-all lint format train-default screenshots constraints clean
 

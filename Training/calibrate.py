@@ -57,11 +57,11 @@ class Config:
     denoiser: str = "runs/default/denoiser"
     lung_locator: str = "runs/default/lung-locator/lung_locator"
     name: str = constants.DEFAULT_BUNDLE
-    version: str = "0.3.0"
+    version: str = "0.4.0"
     scheduler: str = "dpm++"
     steps: int = 10
     temperature: float = 0.3
-    map_spread: float = 0.6
+    map_spread: float = 0.75
     alignment: int = 25
     patients: int = 80
     seed: int = 1

@@ -20,15 +20,17 @@ class Config(LoopConfig):
     the signs' beside it; noise: largest, added to standardised latents; the rest is MONAI's DenseNet."""
 
     latents: str = "runs/default/latents/train"
-    init_features: int = 24
-    growth_rate: int = 12
+    init_features: int = 16
+    growth_rate: int = 8
     block_config: tuple[int, ...] = (4, 4, 4)
-    first_stride: tuple[int, ...] = (2, 2, 2)
+    first_stride: tuple[int, ...] = (2, 1, 1)
+    places: tuple[int, ...] = (4, 4, 4)
     dropout: float = 0.2
     noise: float = 0.3
-    clot_weight: float = 5.0
+    clot_weight: float = 20.0
     signs_weight: float = 1.0
-    steps: int = 1400
+    steps: int = 1300
+    learning_rate: float = 2e-3
     weight_decay: float = 5e-2
 
 
@@ -44,6 +46,7 @@ def run(config: Config, out: Path, resume: bool) -> None:
         block_config=config.block_config,
         dropout=config.dropout,
         first_stride=config.first_stride,
+        places=config.places,
         clot_head=config.clot_weight > 0,
     )
     train(

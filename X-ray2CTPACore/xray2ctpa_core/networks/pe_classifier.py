@@ -1,5 +1,6 @@
 """The latent PE classifier: MONAI's 3D DenseNet on latents (X-ray2CTPA, section 3.4), shown the clots."""
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -45,6 +46,9 @@ class PEClassifier(ModelMixin, ConfigMixin):
         clot_head: whether a map of clots, read off the first dense block, adds its strongest places to the
             logit. Some hundred patients teach no network from labels alone what a small filling defect is;
             their clot masks do.
+        places: parts of the last features that are read apart, along (D, H, W); the papers' is one mean. An
+            effusion is fluid at the bottom, a large heart is one that reaches the left: a mean over all
+            places tells neither.
     """
 
     @register_to_config
@@ -59,6 +63,7 @@ class PEClassifier(ModelMixin, ConfigMixin):
         first_stride: tuple[int, ...] = (2, 2, 2),
         pool: bool = False,
         clot_head: bool = False,
+        places: tuple[int, ...] = (1, 1, 1),
     ) -> None:
         super().__init__()
         if norm not in NORMS:
@@ -76,6 +81,10 @@ class PEClassifier(ModelMixin, ConfigMixin):
         self.network.features.conv0.stride = tuple(first_stride)
         if not pool:
             self.network.features.pool0 = nn.Identity()
+        if math.prod(places) > 1:
+            head = self.network.class_layers
+            head.pool = nn.AdaptiveAvgPool3d(tuple(places))
+            head.out = nn.Linear(head.out.in_features * math.prod(places), 1)
         self.clot_map: nn.Conv3d | None = None
         if clot_head:
             self.clot_map = nn.Conv3d(init_features + growth_rate * block_config[0], 1, 1)
