@@ -115,10 +115,15 @@ class LPIPSDistance(nn.Module):
         return self.network(rgb, reference_rgb).flatten()
 
 
-def lpips_if_available() -> LPIPSDistance | None:
-    """LPIPS where its package and weights are on this machine, else None."""
+def lpips_if_available(weights: Path | None = None) -> LPIPSDistance | None:
+    """LPIPS where its package and weights are on this machine, else None.
+
+    Args:
+        weights: folder that may hold ALEXNET_FILE; by default, and where it does not, torch.hub's is tried.
+    """
+    held = None if weights is None or not (weights / ALEXNET_FILE).is_file() else weights / ALEXNET_FILE
     try:
-        return LPIPSDistance()
+        return LPIPSDistance(held)
     except InputError:
         return None
 
