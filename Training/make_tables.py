@@ -35,9 +35,9 @@ PAPER_TABLES = Path(__file__).resolve().parent / "configs" / "paper-tables.json"
 @dataclass(frozen=True)
 class Config:
     """arms: folders searched for arm.json, at any depth; tables: definition, "" for the papers'; dataset:
-    takes its arms alone; weights: folder that may hold the I3D, the Inception and AlexNet (README); hu_window:
-    (lower, upper) HU of all image numbers; plates: patients an arm drawn with their Grad-CAM map; seed: of
-    t-SNE."""
+    takes its arms alone; weights: folder that may hold the I3D, the Inception and AlexNet (README);
+    hu_window: (lower, upper) HU of all image numbers; plates: patients an arm drawn with their Grad-CAM map;
+    seed: of t-SNE."""
 
     arms: tuple[str, ...] = ()
     tables: str = ""

@@ -43,7 +43,7 @@ class SubstituteSlices:
     is no FID and has another scale.
     """
 
-    title = "Frechet distance of slices (EfficientNet-Lite0 features; no FID)"
+    title = "Fréchet distance of slices (EfficientNet-Lite0 features; no FID)"
 
     def __init__(self, network: PerceptualDistance) -> None:
         self._network = network
@@ -60,7 +60,7 @@ class SubstituteClip:
     not I3D, so the distance in it is no FVD.
     """
 
-    title = "Frechet distance of clips (EfficientNet-Lite0 features: mean and change along slices; no FVD)"
+    title = "Fréchet distance of clips (EfficientNet-Lite0 features: mean and change along slices; no FVD)"
 
     def __init__(self, network: PerceptualDistance) -> None:
         self._network = network

@@ -1,4 +1,4 @@
-"""Frechet distance of two sets of features (FID, FVD), with a jackknife interval over patients."""
+"""Fréchet distance of two sets of features (FID, FVD), with a jackknife interval over patients."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from xray2ctpa_core.metrics.intervals import Interval
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Squared Frechet distance of the Gaussians fitted to two sets of features.
+    """Squared Fréchet distance of the Gaussians fitted to two sets of features.
 
     |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) (Dowson and Landau 1982; FID: Heusel et al. 2017, eq. 6; FVD:
     Unterthiner et al. 2018). With S1 = A^T A and S2 = B^T B the trace of the root is the sum of the singular
@@ -44,7 +44,7 @@ def frechet_interval(
     second_patients: Sequence[str],
     level: float = 0.95,
 ) -> Interval:
-    """Frechet distance with the normal interval of the delete-one-patient jackknife (Efron and Stein 1981).
+    """Fréchet distance with the normal interval of the delete-one-patient jackknife (Efron and Stein 1981).
 
     A patient is left out of both sets at once with all of the rows, so that pairs stay pairs. The jackknife
     and not the bootstrap: patients drawn twice lower the rank of the covariances and push every resampled
@@ -62,7 +62,7 @@ def frechet_interval(
         raise InputError("Expected one patient's name a row of features.")
     names = sorted({*first_names.tolist(), *second_names.tolist()})
     if len(names) < 3:
-        raise InputError(f"The interval of a Frechet distance needs at least 3 patients, got {len(names)}.")
+        raise InputError(f"The interval of a Fréchet distance needs at least 3 patients, got {len(names)}.")
     left_out = np.array(
         [frechet_distance(first[first_names != n], second[second_names != n]) for n in names],
         dtype=np.float64,

@@ -1,5 +1,6 @@
 """Numbers that compare one generated volume with the patient's own CTPA and film."""
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy import ndimage
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
 from xray2ctpa_core.losses.perceptual import LPIPSDistance, PerceptualDistance
 from xray2ctpa_core.metrics.dice import dice
-from xray2ctpa_core.metrics.features import SLICE_STEP
+from xray2ctpa_core.metrics.features import SLICE_STEP, FeatureNetwork
 from xray2ctpa_core.metrics.image import mae, psnr, slice_ssim, ssim, to_unit
 from xray2ctpa_core.metrics.projection import (
     blood_pool_mask,
@@ -21,6 +22,9 @@ from xray2ctpa_core.metrics.projection import (
 from xray2ctpa_core.pipelines.evaluation.patients import CohortPatient
 from xray2ctpa_core.preprocessing.frame import equalise
 
+#: Metric of two sets of volumes -> key of the features in a row.
+FEATURES = {"fvd": "features_fvd", "fid": "features_fid"}
+
 
 class ImageMeter:
     """Compares volumes with one patient's truth; what concerns the truth alone is computed once.
@@ -30,6 +34,7 @@ class ImageMeter:
         window: HU (lower, upper) of PSNR, SSIM and the perceptual distances.
         perceptual: of axial slices in [-1, 1].
         lpips: the same by LPIPS, where its weights are available.
+        networks: by metric (fvd, fid), for distances between sets of volumes.
     """
 
     def __init__(
@@ -38,7 +43,9 @@ class ImageMeter:
         window: tuple[float, float],
         perceptual: PerceptualDistance,
         lpips: LPIPSDistance | None = None,
+        networks: Mapping[str, FeatureNetwork] | None = None,
     ) -> None:
+        self._networks = networks or {}
         self._patient = patient
         self._window = window
         self._distances = {"perceptual": perceptual} | ({} if lpips is None else {"lpips": lpips})
@@ -69,6 +76,10 @@ class ImageMeter:
             values[name] = dice(mask, reference)
         return values | {"film_correlation": self.film_correlation(hu)}
 
+    def features(self, hu: np.ndarray) -> dict[str, list[list[float]]]:
+        """What each network sees in (D, H, W) HU: ``feature_rows`` by the metric's FEATURES key."""
+        return {FEATURES[name]: feature_rows(net, hu, self._window) for name, net in self._networks.items()}
+
     def film_correlation(self, hu: np.ndarray) -> float:
         """Correlation of the volume's frontal projection with the film's frame, greys of both equalised.
 
@@ -94,6 +105,12 @@ def network_slices(hu: np.ndarray, window: tuple[float, float]) -> torch.Tensor:
     """Every SLICE_STEP-th slice of (D, H, W) HU as perceptual distances read it: (N, 1, H, W) in [-1, 1]."""
     unit = to_unit(hu[SLICE_STEP // 2 :: SLICE_STEP], window)
     return torch.from_numpy(unit * 2 - 1)[:, None]
+
+
+def feature_rows(network: FeatureNetwork, hu: np.ndarray, window: tuple[float, float]) -> list[list[float]]:
+    """Features of (D, H, W) HU, to the six digits that a store's text should hold of a float32."""
+    features = network(torch.from_numpy(to_unit(hu, window) * 2 - 1))
+    return [[float(f"{value:.6g}") for value in row] for row in features.tolist()]
 
 
 def frontal_masks(hu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

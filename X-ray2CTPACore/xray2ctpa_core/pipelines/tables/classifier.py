@@ -26,8 +26,8 @@ RATES = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
 
 
 @dataclass(frozen=True)
-class TestedPatients:
-    """A classifier's test patients of all folds, each once.
+class Decisions:
+    """A classifier's test patients of all folds, each once, with what is decided for them.
 
     Attributes:
         patients: names.
@@ -46,7 +46,7 @@ class TestedPatients:
     probabilities: np.ndarray | None
 
 
-def tested_patients(predictions: Sequence[Prediction]) -> TestedPatients:
+def decide(predictions: Sequence[Prediction]) -> Decisions:
     """The test patients with the decisions and probabilities that their folds' validation patients give.
 
     Threshold: Youden's index on the validation patients of the same fold, never on test patients. Scores that
@@ -68,10 +68,10 @@ def tested_patients(predictions: Sequence[Prediction]) -> TestedPatients:
             chosen[inside] = scores[inside] >= youden_threshold(known, given)
             fitted[inside] = _platt(known, given, scores[inside], are_probabilities)
         calls, probabilities = chosen if calls is None else calls, fitted
-    return TestedPatients(tuple(row.patient for row in test), folds, labels, scores, calls, probabilities)
+    return Decisions(tuple(row.patient for row in test), folds, labels, scores, calls, probabilities)
 
 
-def classifier_numbers(tested: TestedPatients) -> dict[str, Cell]:
+def classifier_numbers(tested: Decisions) -> dict[str, Cell]:
     """What a table's columns may ask of a classifier; what could not be measured is left out.
 
     Returns:
@@ -96,7 +96,7 @@ def classifier_numbers(tested: TestedPatients) -> dict[str, Cell]:
     return numbers
 
 
-def compare_aurocs(first: TestedPatients, second: TestedPatients) -> Comparison | None:
+def compare_aurocs(first: Decisions, second: Decisions) -> Comparison | None:
     """First minus second by DeLong's test for paired scores; None where they share too few patients."""
     a, b = _shared(first, second)
     labels = first.labels[a]
@@ -106,7 +106,7 @@ def compare_aurocs(first: TestedPatients, second: TestedPatients) -> Comparison 
     return Comparison(len(labels), difference, p)
 
 
-def compare_accuracies(first: TestedPatients, second: TestedPatients) -> Comparison | None:
+def compare_accuracies(first: Decisions, second: Decisions) -> Comparison | None:
     """Who is right where they differ, by McNemar's exact test; None without decisions of both."""
     a, b = _shared(first, second)
     if first.calls is None or second.calls is None or not len(a):
@@ -117,7 +117,7 @@ def compare_accuracies(first: TestedPatients, second: TestedPatients) -> Compari
     return Comparison(len(a), None, result.exact_p, text)
 
 
-def _shared(first: TestedPatients, second: TestedPatients) -> tuple[np.ndarray, np.ndarray]:
+def _shared(first: Decisions, second: Decisions) -> tuple[np.ndarray, np.ndarray]:
     """Places of the patients that both have; raises InputError where a label differs."""
     place = {patient: number for number, patient in enumerate(second.patients)}
     pairs = [(i, place[patient]) for i, patient in enumerate(first.patients) if patient in place]

@@ -10,7 +10,7 @@ import numpy as np
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.metrics.calibration import calibration_bins, expected_calibration_error
 from xray2ctpa_core.metrics.classification import delong_interval, roc_band
-from xray2ctpa_core.pipelines.tables.classifier import TestedPatients
+from xray2ctpa_core.pipelines.tables.classifier import Decisions
 from xray2ctpa_core.pipelines.tables.embedding import Embedding
 from xray2ctpa_core.pipelines.tables.fill import FilledTable
 
@@ -60,9 +60,9 @@ def draw_table(table: FilledTable, path: Path) -> None:
     _save(figure, path)
 
 
-def draw_roc(arms: Mapping[str, TestedPatients], title: str, path: Path) -> None:
+def draw_roc(arms: Mapping[str, Decisions], title: str, path: Path) -> None:
     """Writes the ROC curves of all test patients, each with a pointwise 95 % band and DeLong's interval."""
-    figure, axes = _figure(6.6, 6.9 + LEGEND * (len(arms) + 1))
+    figure, axes = _figure(6.6, 6.6 + LEGEND * (len(arms) + 1))
     for (name, tested), colour in zip(arms.items(), _colours(len(arms)), strict=True):
         rates, sensitivity, lower, upper = roc_band(tested.labels, tested.scores)
         area = delong_interval(tested.labels, tested.scores).text(2)
@@ -75,11 +75,11 @@ def draw_roc(arms: Mapping[str, TestedPatients], title: str, path: Path) -> None
     axes.grid(color="#EEEEEE")
     axes.set_aspect("equal", anchor="N")
     figure.legend(loc="lower center", fontsize=8, frameon=False)
-    figure.subplots_adjust(left=0.11, right=0.97, top=0.91, bottom=0.08 + 0.035 * (len(arms) + 1))
+    figure.subplots_adjust(left=0.11, right=0.97, top=0.91, bottom=0.08 + 0.03 * (len(arms) + 1))
     _save(figure, path)
 
 
-def draw_calibration(arms: Mapping[str, TestedPatients], title: str, path: Path) -> None:
+def draw_calibration(arms: Mapping[str, Decisions], title: str, path: Path) -> None:
     """Writes a reliability diagram an arm: observed rates by Wilson over ten bins of the Platt-scaled
     probability, with the number of patients in each.
 

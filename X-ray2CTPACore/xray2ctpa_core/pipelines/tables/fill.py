@@ -9,20 +9,28 @@ from xray2ctpa_core.pipelines.evaluation.report import table as markdown_table
 from xray2ctpa_core.pipelines.tables.arms import Arm
 from xray2ctpa_core.pipelines.tables.cells import NOT_MEASURED, Cell, Comparison, cell_text, cell_values
 from xray2ctpa_core.pipelines.tables.classifier import (
-    TestedPatients,
+    Decisions,
     classifier_numbers,
     compare_accuracies,
     compare_aurocs,
-    tested_patients,
+    decide,
 )
-from xray2ctpa_core.pipelines.tables.definition import COLUMNS, TableDefinition, TableRow, digits_of
+from xray2ctpa_core.pipelines.tables.definition import (
+    CLASSIFIER_COLUMNS,
+    COLUMNS,
+    GENERATOR_COLUMNS,
+    TableDefinition,
+    TableRow,
+    digits_of,
+)
 from xray2ctpa_core.pipelines.tables.generator import MeasuredPair, compare_pairs, generator_numbers
 
+MCNEMAR = "McNemar against"
 LABEL, PATIENTS, REPORTED, SOURCE = "arm", "patients", "reported", "source of reported"
 NOTE = (
     "Measured here, with 95 % intervals: AUROC of all test patients by DeLong, its mean over folds from "
     "DeLong's variances; rates by Wilson, at a threshold that Youden's index chose on each fold's "
-    "validation patients; means over patients and differences by bootstrap; Frechet distances by jackknife "
+    "validation patients; means over patients and differences by bootstrap; Fréchet distances by jackknife "
     "over patients (they grow as patients get fewer: compare equal numbers only). AUROCs are compared by "
     "DeLong's paired test, accuracies by McNemar's exact test, on the patients that both arms have. What is "
     "reported stands in its own column and comes from other patients."
@@ -35,18 +43,17 @@ class MeasuredArm:
 
     arm: Arm
     numbers: Mapping[str, Cell]
-    tested: TestedPatients | None
+    tested: Decisions | None
     pairs: Sequence[MeasuredPair]
 
-    @property
-    def patients(self) -> str:
-        """ "86 (31 with PE)", "60 volumes" or both."""
+    def patients(self, columns: Sequence[str]) -> str:
+        """How many ``columns`` were measured on: "86 (31 with PE)", "60 volumes" or both."""
         parts = []
-        if self.tested is not None:
+        if self.tested is not None and set(columns) & set(CLASSIFIER_COLUMNS):
             parts.append(f"{len(self.tested.labels)} ({int(self.tested.labels.sum())} with PE)")
-        if self.pairs:
+        if self.pairs and set(columns) & set(GENERATOR_COLUMNS):
             parts.append(f"{len(self.pairs)} volumes")
-        return ", ".join(parts)
+        return ", ".join(parts) or NOT_MEASURED
 
 
 def measure_arm(arm: Arm, pairs: Sequence[MeasuredPair]) -> MeasuredArm:
@@ -56,7 +63,7 @@ def measure_arm(arm: Arm, pairs: Sequence[MeasuredPair]) -> MeasuredArm:
         InputError: predictions that allow no AUROC; it names the arm's folder.
     """
     try:
-        tested = tested_patients(arm.predictions) if arm.predictions else None
+        tested = decide(arm.predictions) if arm.predictions else None
         numbers = {} if tested is None else classifier_numbers(tested)
     except InputError as error:
         raise InputError(f"{arm.folder / 'predictions.csv'}: {error.message}", error.hint) from error
@@ -113,7 +120,7 @@ def fill_table(
     definition: TableDefinition,
     arms: Mapping[str, MeasuredArm],
     titles: Mapping[str, str],
-    note: str = "",
+    image_note: str = "",
 ) -> FilledTable:
     """The table with every number that the arms give.
 
@@ -121,12 +128,15 @@ def fill_table(
         definition: rows and columns.
         arms: by name; one that is not there gives a row that says "not measured".
         titles: headings of fvd and fid: which features they were taken in.
-        note: a sentence below the table.
+        image_note: a sentence below tables with numbers of volumes.
     """
     named = {c: titles.get(c, COLUMNS[c]) for c in (*definition.metrics, *definition.compare)}
     reference = arms.get(definition.reference)
     label = next((row.label for row in definition.rows if row.arm == definition.reference), "")
-    compared = [f"{named[column]}, minus: {label}" for column in definition.compare]
+    compared = [
+        f"{named[column]}, {MCNEMAR if column == 'accuracy' else 'minus'}: {label}"
+        for column in definition.compare
+    ]
     headings = [LABEL, PATIENTS, *(named[c] for c in definition.metrics), *compared]
     digits = [0, 0, *(digits_of(c) for c in (*definition.metrics, *definition.compare))]
     lines = [_line(row, definition, arms.get(row.arm), reference) for row in definition.rows]
@@ -135,7 +145,8 @@ def fill_table(
         lines = [
             (*line, _reported(row), row.source) for line, row in zip(lines, definition.rows, strict=True)
         ]
-    notes = tuple(text for text in (definition.note, note, NOTE) if text)
+    of_volumes = image_note if set(definition.metrics) & set(GENERATOR_COLUMNS) else ""
+    notes = tuple(text for text in (definition.note, of_volumes, NOTE) if text)
     return FilledTable(definition, tuple(headings), tuple(digits), tuple(lines), notes)
 
 
@@ -147,7 +158,7 @@ def _line(
         return (row.label, *[NOT_MEASURED] * count)
     numbers = [arm.numbers.get(column, NOT_MEASURED) for column in definition.metrics]
     comparisons = [_compared(arm, reference, column) for column in definition.compare]
-    return (row.label, arm.patients, *numbers, *comparisons)
+    return (row.label, arm.patients(definition.metrics), *numbers, *comparisons)
 
 
 def _compared(arm: MeasuredArm, reference: MeasuredArm | None, column: str) -> Cell:

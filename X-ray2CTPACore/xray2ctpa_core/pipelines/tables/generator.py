@@ -12,9 +12,9 @@ from xray2ctpa_core.io.volumes import read_axial_volume
 from xray2ctpa_core.losses.perceptual import LPIPSDistance, PerceptualDistance
 from xray2ctpa_core.metrics.features import FeatureNetwork
 from xray2ctpa_core.metrics.frechet import frechet_interval
-from xray2ctpa_core.metrics.image import mae, psnr, slice_ssim, ssim, to_unit
+from xray2ctpa_core.metrics.image import mae, psnr, slice_ssim, ssim
 from xray2ctpa_core.metrics.intervals import bootstrap_mean, paired_bootstrap_difference
-from xray2ctpa_core.pipelines.evaluation.images import network_slices
+from xray2ctpa_core.pipelines.evaluation.images import feature_rows, network_slices
 from xray2ctpa_core.pipelines.evaluation.store import Row, RowStore
 from xray2ctpa_core.pipelines.tables.arms import Pair
 from xray2ctpa_core.pipelines.tables.cells import Cell, Comparison
@@ -81,7 +81,7 @@ def generator_numbers(measured: Sequence[MeasuredPair]) -> dict[str, Cell]:
     """What a table's columns may ask of a generator; what could not be measured is left out.
 
     Returns:
-        PAIR_METRICS: mean over patients with the bootstrap's interval. fvd, fid: Frechet distances with the
+        PAIR_METRICS: mean over patients with the bootstrap's interval. fvd, fid: Fréchet distances with the
         jackknife's, of at least 3 patients.
     """
     numbers: dict[str, Cell] = {}
@@ -145,12 +145,7 @@ def _compare(real: np.ndarray, generated: np.ndarray, bench: VolumeBench) -> Row
     row: Row = {"values": values}
     for name, network in (("fvd", bench.clips), ("fid", bench.slices)):
         row[name] = {
-            side: _rounded(network(torch.from_numpy(to_unit(hu, bench.window) * 2 - 1)))
+            side: feature_rows(network, hu, bench.window)
             for side, hu in (("real", real), ("generated", generated))
         }
     return row
-
-
-def _rounded(features: torch.Tensor) -> list[list[float]]:
-    """Six digits: what a store's text file should hold of a float32."""
-    return [[float(f"{value:.6g}") for value in row] for row in features.tolist()]

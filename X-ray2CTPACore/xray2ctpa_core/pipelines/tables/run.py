@@ -10,7 +10,7 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.gradcam_plate import render_gradcam_plate
 from xray2ctpa_core.io.volumes import read_axial_volume
 from xray2ctpa_core.pipelines.tables.arms import FEATURES_FILE, Arm
-from xray2ctpa_core.pipelines.tables.classifier import TestedPatients
+from xray2ctpa_core.pipelines.tables.classifier import Decisions
 from xray2ctpa_core.pipelines.tables.definition import TableDefinition
 from xray2ctpa_core.pipelines.tables.drawing import draw_calibration, draw_embedding, draw_roc, draw_table
 from xray2ctpa_core.pipelines.tables.embedding import embed, label_word, read_features
@@ -51,7 +51,7 @@ def write_tables(
     measured: Mapping[str, MeasuredArm],
     titles: Mapping[str, str],
     out: Path,
-    note: str = "",
+    image_note: str = "",
 ) -> list[FilledTable]:
     """Writes table-N.csv, .md and .png, tables.md with all, and where they fit roc-N and calibration-N.png.
 
@@ -60,9 +60,9 @@ def write_tables(
         measured: arms by name.
         titles: headings of fvd and fid.
         out: folder.
-        note: a sentence below every table.
+        image_note: a sentence below tables with numbers of volumes.
     """
-    filled = [fill_table(definition, measured, titles, note) for definition in definitions]
+    filled = [fill_table(definition, measured, titles, image_note) for definition in definitions]
     for table in filled:
         stem = f"table-{table.definition.number}"
         write_text_atomically(out / f"{stem}.csv", table.csv())
@@ -98,7 +98,7 @@ def write_embeddings(measured: Mapping[str, MeasuredArm], out: Path, seed: int =
     _write_embedding(rows, f"Features of the arms ({FEATURES_FILE})", out / "embedding-features.png", seed)
     _write_embedding(
         _volume_rows(measured),
-        "Volumes, in the features of the clips' Frechet distance",
+        "Volumes, in the features of the clips' Fréchet distance",
         out / "embedding-volumes.png",
         seed,
     )
@@ -129,7 +129,7 @@ def write_plates(measured: Mapping[str, MeasuredArm], count: int, out: Path) -> 
 
 
 def _write_curves(table: FilledTable, measured: Mapping[str, MeasuredArm], out: Path) -> None:
-    tested: dict[str, TestedPatients] = {}
+    tested: dict[str, Decisions] = {}
     if "auroc" in table.definition.metrics:
         for row in table.definition.rows:
             arm = measured.get(row.arm)
