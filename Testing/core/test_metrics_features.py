@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -48,8 +50,10 @@ def network() -> PerceptualDistance:
 @pytest.fixture
 def weights(tmp_path):
     """A folder with files of the published names."""
-    torch.jit.script(ClipMean()).save(str(tmp_path / I3D_FILE))
-    torch.jit.script(SliceMean()).save(str(tmp_path / INCEPTION_FILE))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the published networks are TorchScript all the same
+        torch.jit.script(ClipMean()).save(str(tmp_path / I3D_FILE))
+        torch.jit.script(SliceMean()).save(str(tmp_path / INCEPTION_FILE))
     return tmp_path
 
 

@@ -19,16 +19,21 @@ def test_the_correction_of_edwards_by_hand():
     assert (round(result.chi_square, 2), round(result.chi_square_plain, 2)) == (20.67, 21.36)
 
 
-def test_the_exact_p_of_a_published_small_table():
-    # Fagerland, Lydersen and Laake, BMC Med Res Methodol 13:91 (2013): 6 and 16 discordant
-    result = mcnemar_counts(6, 16)
-    assert round(result.exact_p, 3) == 0.052
-    assert round(result.p_plain, 3) == 0.033
+def test_the_published_example_of_the_airways_of_21_children():
+    # Fagerland, Lydersen and Laake, BMC Med Res Methodol 13:91 (2013), table 1: 1 and 7 discordant.
+    # Exact: 2 (1 + 8) / 2^8; asymptotic: 6^2 / 8 = 4.5, with continuity correction 5^2 / 8
+    result = mcnemar_counts(1, 7)
+    assert result.exact_p == pytest.approx(18 / 256)
+    assert (result.chi_square_plain, result.chi_square) == (4.5, 3.125)
+    assert (round(result.p_plain, 3), round(result.p, 3)) == (0.034, 0.077)
 
 
-def test_the_exact_p_is_twice_a_binomial_tail():
-    # 1 of 8: 2 (1 + 8) / 256
-    assert mcnemar_counts(1, 7).exact_p == pytest.approx(18 / 256)
+def test_the_exact_p_is_that_of_the_binomial_distribution():
+    from scipy.stats import binom
+
+    for first, second in ((6, 16), (0, 5), (9, 8)):
+        tail = binom.cdf(min(first, second), first + second, 0.5)
+        assert mcnemar_counts(first, second).exact_p == pytest.approx(min(1, 2 * tail))
 
 
 def test_answers_are_counted_where_they_differ():

@@ -244,6 +244,13 @@ def test_no_cell_of_a_measured_row_is_blank(filled):
     assert "p < 0.001" in texts[0][5]
 
 
+def test_arms_of_two_data_sets_are_not_compared_even_where_patients_names_agree(tmp_path):
+    sets = {"strong": "one", "weak": "other"}
+    arms = {n: measure_arm(read_arm(write_arm(tmp_path / n, n, dataset=s)), []) for n, s in sets.items()}
+    table = fill_table(read_definitions(definition(tmp_path / "tables.json"))[0], arms, {})
+    assert table.texts()[0][5:7] == ["not measured", "not measured"]
+
+
 def test_the_csv_has_each_number_of_the_markdown_in_a_column_of_its_own(filled):
     rows = list(csv.DictReader(filled.csv().splitlines()))
     name = "AUROC, all test patients (DeLong)"

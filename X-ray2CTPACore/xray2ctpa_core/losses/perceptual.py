@@ -120,10 +120,14 @@ def lpips_if_available(weights: Path | None = None) -> LPIPSDistance | None:
 
     Args:
         weights: folder that may hold ALEXNET_FILE; by default, and where it does not, torch.hub's is tried.
+
+    Raises:
+        InputError: ``weights`` holds a file of that name that is another one.
     """
-    held = None if weights is None or not (weights / ALEXNET_FILE).is_file() else weights / ALEXNET_FILE
+    if weights is not None and (weights / ALEXNET_FILE).is_file():
+        return LPIPSDistance(weights / ALEXNET_FILE)
     try:
-        return LPIPSDistance(held)
+        return LPIPSDistance()
     except InputError:
         return None
 

@@ -21,7 +21,7 @@ DPI = 150
 #: Letters a line of a table's column, and of a note.
 COLUMN_LETTERS, NOTE_LETTERS = 26, 170
 #: Inches a letter and a line at the tables' font size.
-LETTER, LINE = 0.068, 0.17
+LETTER, LINE = 0.071, 0.17
 #: Inches an entry of a legend; letters a line of a title.
 LEGEND, TITLE_LETTERS = 0.22, 70
 
@@ -70,7 +70,9 @@ def draw_roc(arms: Mapping[str, Decisions], title: str, path: Path) -> None:
         axes.step(np.r_[0, rates], np.r_[0, sensitivity], where="post", color=colour, label=label)
         axes.fill_between(rates, lower, upper, step="post", color=colour, alpha=0.11, linewidth=0)
     axes.plot([0, 1], [0, 1], color="#888888", linestyle=":", label="chance")
-    axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01))
+    axes.set(
+        xlabel="1 - specificity (bands: pointwise 95 %)", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01)
+    )
     axes.set_title(_wrapped(title, TITLE_LETTERS), fontsize=11)
     axes.grid(color="#EEEEEE")
     axes.set_aspect("equal", anchor="N")

@@ -164,12 +164,14 @@ def _line(
 def _compared(arm: MeasuredArm, reference: MeasuredArm | None, column: str) -> Cell:
     if reference is arm:
         return "reference"
+    if reference is None or arm.arm.description.dataset != reference.arm.description.dataset:
+        return NOT_MEASURED
     found: Comparison | None = None
-    if reference is not None and column in ("auroc", "accuracy"):
+    if column in ("auroc", "accuracy"):
         compare = compare_aurocs if column == "auroc" else compare_accuracies
         if arm.tested is not None and reference.tested is not None:
             found = compare(arm.tested, reference.tested)
-    elif reference is not None:
+    else:
         found = compare_pairs(arm.pairs, reference.pairs, column)
     return NOT_MEASURED if found is None else found
 
