@@ -22,7 +22,7 @@ from xray2ctpa_core.pipelines.model_card import headline_metrics, write_card
 @dataclass(frozen=True)
 class Config:
     """bundles: the first gets the card, if ``card``; pairs: folders of real pairs; film_folders: of real
-    radiographs; counts as in EvaluationConfig."""
+    radiographs; counts, metrics (of fvd, fid, lpips) and weights (their folder) as in EvaluationConfig."""
 
     cohort: str = "runs/default/cohort/test"
     train: str = "runs/default/cohort/train"
@@ -36,6 +36,8 @@ class Config:
     films: int = 20
     seed: int = 0
     card: bool = True
+    metrics: tuple[str, ...] = ()
+    weights: str = ""
 
 
 def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows in ``out`` are always kept
@@ -47,6 +49,8 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows
         config.auroc,
         config.films,
         seed=config.seed,
+        metrics=config.metrics,
+        weights=config.weights,
     )
     bars: dict[str, Bar] = {}
 
@@ -77,6 +81,8 @@ def command(config: Config) -> str:
     words += ["--films FILMS"] * len(config.film_folders)
     for name in ("images", "multi", "samples", "auroc", "seed"):
         words += [f"--{name}", str(getattr(config, name))]
+    if config.metrics:
+        words += ["--metrics", ",".join(config.metrics)] + (["--weights WEIGHTS"] if config.weights else [])
     return " ".join(words)
 
 

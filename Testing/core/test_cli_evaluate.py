@@ -33,12 +33,13 @@ def test_evaluate_prints_the_report_and_writes_it_beside_its_numbers(cohorts, tm
     out = tmp_path / "out"
     counts = ["--images", "2", "--multi", "1", "--samples", "2", "--auroc", "4"]
     command = ["evaluate", str(unseen), "--train", str(training), "--bundle", "a", "--device", "cpu"]
-    assert main([*command, *counts, "--out", str(out)]) == EXIT_DONE
+    assert main([*command, *counts, "--metrics", "fid", "--out", str(out)]) == EXIT_DONE
     printed = capsys.readouterr().out
     assert "| one sample" in printed
     assert (out / "evaluation.md").read_text(encoding="utf-8") == printed
     numbers = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
     assert numbers["settings"]["samples"] == 2
+    assert "no FID" in numbers["features"]["fid"]
     assert [e["patients"] for e in numbers["images"] if e["method"] == "mean of 2 samples"] == [1]
     assert loaded == ["a", "cpu"]
 
@@ -54,6 +55,8 @@ def test_fewer_images_than_several_samples_are_no_contradiction(cohorts, capsys)
     "arguments",
     [
         ["--train", "nowhere"],
+        ["--metrics", "fvd,colour"],
+        ["--metrics", "fid", "--weights", "nowhere", "--auroc", "0", "--images", "1", "--multi", "1"],
         ["--images", "-1"],
         ["--split", "test"],  # the same cohort for the baselines
     ],

@@ -109,6 +109,14 @@ def test_lpips_is_none_where_its_weights_are_absent(tmp_path, monkeypatch):
     assert lpips_if_available() is None
 
 
+def test_other_weights_in_a_folder_that_was_named_are_an_error_and_not_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    assert lpips_if_available(tmp_path) is None
+    (tmp_path / "alexnet-owt-7be5be79.pth").write_bytes(b"random weights under the right name")
+    with pytest.raises(InputError, match="SHA-256"):
+        lpips_if_available(tmp_path)
+
+
 def test_alexnet_weights_reach_every_convolution_of_lpips():
     lpips = pytest.importorskip("lpips")
     torchvision = pytest.importorskip("torchvision")

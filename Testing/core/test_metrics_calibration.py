@@ -5,6 +5,7 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.metrics.calibration import (
     Calibration,
     brier,
+    calibration_bins,
     expected_calibration_error,
     fit_platt,
 )
@@ -66,3 +67,23 @@ def test_one_class_or_no_probability_is_refused():
         fit_platt(np.zeros(3), np.ones(3))
     with pytest.raises(InputError, match=r"\[0, 1\]"):
         expected_calibration_error(np.array([1.5, 0.0]), np.array([1, 0]))
+
+
+def test_the_bins_of_a_reliability_diagram_by_hand():
+    probabilities, labels = np.array([0.95, 0.85, 0.82, 0.1]), np.array([1, 1, 0, 0])
+    low, high, last = calibration_bins(probabilities, labels)
+    assert (low.count, low.probability, low.rate.estimate) == (1, 0.1, 0)
+    assert (high.count, round(high.probability, 3), high.rate.estimate) == (2, 0.835, 0.5)
+    assert (last.count, last.rate.estimate) == (1, 1)
+    assert low.rate.upper == pytest.approx(0.793, abs=1e-3)  # Wilson, 0 of 1
+
+
+def test_the_bins_are_those_of_scikit_learn(overconfident):
+    from sklearn.calibration import calibration_curve
+
+    logits, labels = overconfident
+    probabilities = Calibration().probability(logits)
+    rates, means = calibration_curve(labels, probabilities, n_bins=10)
+    found = calibration_bins(probabilities, labels)
+    np.testing.assert_allclose([b.rate.estimate for b in found], rates)
+    np.testing.assert_allclose([b.probability for b in found], means)

@@ -8,7 +8,9 @@ from xray2ctpa_core.metrics.classification import (
     auroc,
     delong_interval,
     delong_test,
+    mean_auroc,
     operating_point,
+    roc_band,
     youden_threshold,
 )
 
@@ -139,3 +141,38 @@ def test_unusable_labels_and_scores_are_refused(labels, scores, message):
 def test_delong_needs_two_patients_of_each_class():
     with pytest.raises(InputError, match="at least 2 patients"):
         delong_interval(np.array([0, 0, 1]), np.arange(3.0))
+
+
+def test_the_mean_over_folds_by_hand(readings):
+    labels, first, second = readings
+    one, two = delong_interval(labels, first), delong_interval(labels, second)
+    mean = mean_auroc([(labels, first), (labels, second)])
+    assert mean.estimate == pytest.approx((one.estimate + two.estimate) / 2)
+    errors = [(i.estimate - i.lower) / 1.959964 for i in (one, two)]
+    assert mean.estimate - mean.lower == pytest.approx(1.959964 * np.hypot(*errors) / 2)
+    assert mean_auroc([(labels, first)]) == one
+
+
+def test_folds_of_shifted_scores_are_not_compared_with_one_another():
+    labels, scores = np.array([0, 0, 1, 1]), np.arange(4.0)
+    folds = [(labels, scores), (labels, scores + 100)]
+    assert mean_auroc(folds).estimate == 1
+    assert auroc(np.tile(labels, 2), np.concatenate([s for _, s in folds])) == 0.75
+
+
+def test_no_folds_are_refused():
+    with pytest.raises(InputError, match="at least one fold"):
+        mean_auroc([])
+
+
+def test_the_roc_curve_is_that_of_scikit_learn(readings):
+    from sklearn.metrics import roc_curve
+
+    labels, first, _ = readings
+    rates, sensitivity, lower, upper = roc_band(labels, first)
+    false_rate, true_rate, _ = roc_curve(labels, first, drop_intermediate=False)
+    expected = [true_rate[false_rate <= rate + 1e-12].max() for rate in rates]
+    np.testing.assert_allclose(sensitivity, expected)
+    assert (lower <= sensitivity + 1e-9).mean() > 0.95
+    assert (upper >= sensitivity - 1e-9).mean() > 0.95
+    assert sensitivity[-1] == lower[-1] == 1

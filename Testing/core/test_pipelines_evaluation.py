@@ -48,6 +48,7 @@ def entry(summary, kind, **names):
 
 def test_the_evaluation_measures_each_volume_against_the_patients_own(cohorts, pipeline):
     summary = evaluate(*cohorts, [pipeline], CONFIG)
+    assert summary["frechet"] == []  # on demand
     one = entry(summary, "images", method="one sample")
     assert one["patients"] == 3
     # noise of 40 HU, clipped below at air, in a window of 1900 HU: just above 20 log10(1900 / 40) = 33.5 dB
@@ -72,6 +73,36 @@ def test_the_nearest_radiograph_belongs_to_the_patient_with_the_same_heart(cohor
     assert gain["mae"]["estimate"] == pytest.approx(
         entry(summary, "images", method="one sample")["mae"]["estimate"] - mean["mae"]["estimate"], abs=1e-6
     )
+
+
+def test_sets_of_volumes_are_compared_on_demand_in_features_that_are_named(cohorts, pipeline, tmp_path):
+    config = EvaluationConfig(images=3, multi=1, samples=2, auroc=0, metrics=("fvd", "fid"))
+    summary = evaluate(*cohorts, [pipeline], config, out=tmp_path)
+    # the nearest training patient has the same heart, so the same volume
+    assert entry(summary, "frechet", method="nearest training radiograph")["fvd"]["estimate"] == 0
+    for metric in ("fvd", "fid"):
+        one = entry(summary, "frechet", method="one sample")
+        mean = entry(summary, "frechet", method="mean training volume")
+        assert one[metric]["estimate"] > 0
+        assert mean[metric]["estimate"] > 0
+        assert one[metric]["n"] == 3
+    assert [e for e in summary["frechet"] if e["method"] == "mean of 2 samples"] == []  # of 1 patient
+    report = markdown(summary)
+    assert "EfficientNet-Lite0 features; no FID" in report
+    assert "no FVD" in report
+    assert json.loads(json.dumps(summary)) == summary
+    again = evaluate(*cohorts, [ArithmeticPipeline(None)], config, out=tmp_path)
+    assert again["frechet"] == summary["frechet"]
+
+
+def test_lpips_on_demand_needs_its_weights_and_says_where(cohorts, pipeline, tmp_path):
+    config = EvaluationConfig(
+        images=1, multi=1, samples=2, auroc=0, metrics=("lpips",), weights=str(tmp_path)
+    )
+    with pytest.raises(InputError, match=r"AlexNet's ImageNet weights at .*alexnet-owt"):
+        evaluate(*cohorts, [pipeline], config)
+    with pytest.raises(ConfigError, match="fvd, fid, lpips, got FVD"):
+        EvaluationConfig(metrics=("FVD",))
 
 
 def test_auroc_of_each_source_stands_beside_the_signs(cohorts, pipeline):

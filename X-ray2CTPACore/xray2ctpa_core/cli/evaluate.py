@@ -71,6 +71,20 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="DIR",
         help="real radiographs: does the volume's projection agree with the film? (see --film-count)",
     )
+    parser.add_argument(
+        "--metrics",
+        type=lambda text: tuple(text.split(",")),
+        default=(),
+        metavar="LIST",
+        help="also measure fvd, fid, lpips (with commas between); without the published networks in "
+        "--weights, fvd and fid become Fréchet distances in a named other network's features, lpips an error",
+    )
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="DIR",
+        help="folder of i3d_torchscript.pt, inception-2015-12-05.pt, alexnet-owt-7be5be79.pth (any of them)",
+    )
     parser.add_argument("--steps", type=positive, metavar="N", help="sampling steps (default: the bundle's)")
     parser.add_argument(
         "--seed", type=seed, default=0, metavar="S", help="random seed (default: %(default)s)"
@@ -100,6 +114,8 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         split=args.split,
         train_split=args.train_split,
+        metrics=args.metrics,
+        weights="" if args.weights is None else str(args.weights),
     )
     pipelines = load_pipelines(args.bundles or [DEFAULT_BUNDLE], args.device)
     with _Bars() as bars:

@@ -73,8 +73,8 @@ def render_preview(
     height = HEADER + 3 * CELL + 2 * GAP + MARGIN + 22
     picture = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(picture)
-    draw.text((MARGIN, 18), "X-ray2CTPA", TEXT, _font(28))
-    draw.text((MARGIN + 190, 26), f"{SYNTHETIC} CTPA from one chest X-ray", ACCENT, _font(19))
+    draw.text((MARGIN, 18), "X-ray2CTPA", TEXT, text_font(28))
+    draw.text((MARGIN + 190, 26), f"{SYNTHETIC} CTPA from one chest X-ray", ACCENT, text_font(19))
     picture.paste(film_tile(radiograph, frame, FILM), (MARGIN, HEADER))
     _write_lines(draw, lines, (MARGIN, HEADER + FILM + 2 * GAP), FILM)
     rows = (
@@ -89,8 +89,8 @@ def render_preview(
             tile = plane_tile(ctpa, name, index, window, overlay)
             picture.paste(tile, (grid_left + column * (CELL + GAP), top))
     note = "Upper rows: through the middle. Lower row: through the strongest Grad-CAM evidence, in colour:"
-    draw.text((grid_left, height - MARGIN - 14), note, MUTED, _font(14))
-    _write_legend(draw, (grid_left + round(draw.textlength(note, _font(14))) + 10, height - MARGIN - 14))
+    draw.text((grid_left, height - MARGIN - 14), note, MUTED, text_font(14))
+    write_legend(draw, (grid_left + round(draw.textlength(note, text_font(14))) + 10, height - MARGIN - 14))
     return picture
 
 
@@ -200,7 +200,8 @@ def _heated(image: Image.Image, evidence: np.ndarray) -> Image.Image:
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def text_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font of all pictures, ``size`` pixels high."""
     return ImageFont.load_default(size)
 
 
@@ -208,31 +209,31 @@ def _label(
     draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, colour: tuple[int, int, int]
 ) -> None:
     """Text that stays readable on any grey."""
-    draw.text(place, text, colour, _font(16), stroke_width=2, stroke_fill=(0, 0, 0))
+    draw.text(place, text, colour, text_font(16), stroke_width=2, stroke_fill=(0, 0, 0))
 
 
 def _write_upright(picture: Image.Image, text: str, place: tuple[int, int], length: int) -> None:
     """Text that runs upwards, centred along ``length`` pixels from ``place``."""
     strip = Image.new("RGB", (length, 24), BACKGROUND)
     draw = ImageDraw.Draw(strip)
-    draw.text(((length - draw.textlength(text, _font(16))) / 2, 2), text, MUTED, _font(16))
+    draw.text(((length - draw.textlength(text, text_font(16))) / 2, 2), text, MUTED, text_font(16))
     picture.paste(strip.rotate(90, expand=True), place)
 
 
-def _write_legend(draw: ImageDraw.ImageDraw, place: tuple[int, int]) -> None:
+def write_legend(draw: ImageDraw.ImageDraw, place: tuple[int, int]) -> None:
     """The colours of low, medium and high evidence."""
     left, top = place
     for name, colour in zip(("low", "medium", "high"), HEAT_COLOURS, strict=False):
         draw.rectangle((left, top + 3, left + 12, top + 15), fill=colour)
-        draw.text((left + 18, top), name, MUTED, _font(14))
-        left += 32 + round(draw.textlength(name, _font(14)))
+        draw.text((left + 18, top), name, MUTED, text_font(14))
+        left += 32 + round(draw.textlength(name, text_font(14)))
 
 
 def _write_lines(draw: ImageDraw.ImageDraw, lines: Sequence[str], place: tuple[int, int], width: int) -> None:
     """Sentences one below the other, wrapped to ``width`` pixels; the first is large."""
     left, top = place
     for number, line in enumerate(lines):
-        font, colour = (_font(22), TEXT) if number == 0 else (_font(16), MUTED)
+        font, colour = (text_font(22), TEXT) if number == 0 else (text_font(16), MUTED)
         step = 30 if number == 0 else 22
         for part in _wrapped(draw, line, font, width):
             draw.text((left, top), part, colour, font)

@@ -83,6 +83,19 @@ def read_volume(path: Path) -> Volume:
         return Volume(np.ascontiguousarray(array.transpose(2, 1, 0), dtype=native), header.affine)
 
 
+def read_axial_volume(path: Path) -> Volume:
+    """Reads a volume whose i runs to the patient's Left, j to Posterior and k to Superior: ``read_volume``.
+
+    Raises:
+        InputError: as ``read_volume``, or another orientation.
+    """
+    volume = read_volume(path)
+    axes = volume.affine[:3, :3]
+    if (np.abs(axes - np.diag(np.diag(axes))) > 1e-4).any() or (np.diag(axes) <= 0).any():
+        raise InputError(f"Expected axial slices with i to Left, j to Posterior, k to Superior in {path}.")
+    return volume
+
+
 def _nifti_bytes(volume: Volume, dtype: np.dtype) -> bytes:
     array = _as_dtype(volume.array, dtype).transpose(2, 1, 0)
     image = nib.Nifti1Image(array, None, dtype=dtype)

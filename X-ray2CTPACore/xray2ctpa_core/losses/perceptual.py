@@ -115,8 +115,17 @@ class LPIPSDistance(nn.Module):
         return self.network(rgb, reference_rgb).flatten()
 
 
-def lpips_if_available() -> LPIPSDistance | None:
-    """LPIPS where its package and weights are on this machine, else None."""
+def lpips_if_available(weights: Path | None = None) -> LPIPSDistance | None:
+    """LPIPS where its package and weights are on this machine, else None.
+
+    Args:
+        weights: folder that may hold ALEXNET_FILE; by default, and where it does not, torch.hub's is tried.
+
+    Raises:
+        InputError: ``weights`` holds a file of that name that is another one.
+    """
+    if weights is not None and (weights / ALEXNET_FILE).is_file():
+        return LPIPSDistance(weights / ALEXNET_FILE)
     try:
         return LPIPSDistance()
     except InputError:

@@ -7,6 +7,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.metrics.intervals import Interval, wilson
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,47 @@ def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bi
         bins: number of bins over [0, 1].
     """
     probabilities, labels = _checked(probabilities, labels)
+    gaps = np.abs(np.bincount(_bins(probabilities, bins), probabilities - labels, minlength=bins))
+    return float(gaps.sum() / len(labels))
+
+
+@dataclass(frozen=True)
+class CalibrationBin:
+    """The patients whose probabilities lie in one bin: their number, mean probability and observed rate."""
+
+    count: int
+    probability: float
+    rate: Interval
+
+
+def calibration_bins(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = 10, level: float = 0.95
+) -> list[CalibrationBin]:
+    """The points of a reliability diagram: equally wide bins, empty ones left out, Wilson's interval.
+
+    Args:
+        probabilities: (N,) in [0, 1].
+        labels: (N,) 0 or 1, both present.
+        bins: number of bins over [0, 1].
+    """
+    probabilities, labels = _checked(probabilities, labels)
+    index = _bins(probabilities, bins)
+    return [
+        CalibrationBin(
+            int(inside.sum()),
+            float(probabilities[inside].mean()),
+            wilson(int(labels[inside].sum()), int(inside.sum()), level),
+        )
+        for inside in (index == number for number in range(bins))
+        if inside.any()
+    ]
+
+
+def _bins(probabilities: np.ndarray, bins: int) -> np.ndarray:
+    """Index of each probability's bin; 1 belongs to the last."""
     if probabilities.min() < 0 or probabilities.max() > 1:
         raise InputError("Probabilities must lie in [0, 1].")
-    index = np.minimum((probabilities * bins).astype(int), bins - 1)
-    gaps = np.abs(np.bincount(index, probabilities - labels, minlength=bins))
-    return float(gaps.sum() / len(labels))
+    return np.minimum((probabilities * bins).astype(int), bins - 1)
 
 
 def _cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:

@@ -1,5 +1,6 @@
 """How well scores tell patients with from without: AUROC with DeLong's interval and test, cut-offs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,56 @@ def delong_test(
     reach = float(stats.norm.ppf((1 + level) / 2)) * error
     p = float(2 * stats.norm.sf(abs(difference) / error))
     return Interval(difference, difference - reach, difference + reach), p
+
+
+def mean_auroc(folds: Sequence[tuple[np.ndarray, np.ndarray]], level: float = 0.95) -> Interval:
+    """Mean over folds of the AUROC, as cross-validation reports it.
+
+    Each fold's own model ranks its own test patients, so scores of different models are never compared. The
+    folds' patients differ: the variance of the mean is the sum of DeLong's variances over the count squared.
+
+    Args:
+        folds: (labels, scores) of each fold's test patients; at least 2 of each class in every one.
+    """
+    if not folds:
+        raise InputError("A mean over folds needs at least one fold, got none.")
+    areas, variances = [], []
+    for labels, scores in folds:
+        area, positive, negative = _placements(labels, scores)
+        areas.append(area)
+        variances.append(_variance(positive, negative))
+    mean, error = float(np.mean(areas)), float(np.sqrt(np.sum(variances)) / len(folds))
+    reach = float(stats.norm.ppf((1 + level) / 2)) * error
+    return Interval(mean, max(0.0, mean - reach), min(1.0, mean + reach))
+
+
+def roc_band(
+    labels: np.ndarray, scores: np.ndarray, level: float = 0.95, draws: int = 500, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """ROC curve with a pointwise band: patients of each class drawn anew, vertical averaging (Fawcett 2006).
+
+    Returns:
+        (false positive rates (101,), sensitivity, its lower and its upper end), each (101,) in [0, 1].
+    """
+    labels, scores = _checked(labels, scores)
+    grid = np.linspace(0, 1, 101)
+    positive, negative = scores[labels], scores[~labels]
+    rng = np.random.default_rng(seed)
+    curves = [
+        _sensitivities(rng.choice(positive, len(positive)), rng.choice(negative, len(negative)), grid)
+        for _ in range(draws)
+    ]
+    lower, upper = np.quantile(curves, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return grid, _sensitivities(positive, negative, grid), lower, upper
+
+
+def _sensitivities(positive: np.ndarray, negative: np.ndarray, rates: np.ndarray) -> np.ndarray:
+    """The largest sensitivity of a threshold whose false positive rate is at most each of ``rates``."""
+    thresholds = np.unique(np.concatenate([positive, negative]))[::-1]
+    true_rate = 1 - np.searchsorted(np.sort(positive), thresholds) / len(positive)
+    false_rate = 1 - np.searchsorted(np.sort(negative), thresholds) / len(negative)
+    allowed = np.searchsorted(false_rate, rates + 1e-12, side="right")
+    return np.r_[0.0, true_rate][allowed]
 
 
 def youden_threshold(labels: np.ndarray, scores: np.ndarray) -> float:

@@ -1,7 +1,8 @@
 """Tables in CSV or TSV files whose every complaint names the file and the row that a spreadsheet shows."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,6 +106,13 @@ def table_rows(path: Path, columns: Sequence[str] = ()) -> Iterator[Row]:
             ) from error
     if not count:
         raise InputError(f"Expected rows below the column names, got none in {path.name}.")
+
+
+def csv_text(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table as CSV: commas, quotes where needed, one line feed a row."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([headings, *lines])
+    return text.getvalue()
 
 
 def _names(record: list[str], columns: Sequence[str], table: str) -> list[str]:

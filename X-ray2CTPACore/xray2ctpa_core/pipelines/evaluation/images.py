@@ -1,5 +1,6 @@
 """Numbers that compare one generated volume with the patient's own CTPA and film."""
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy import ndimage
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
 from xray2ctpa_core.losses.perceptual import LPIPSDistance, PerceptualDistance
 from xray2ctpa_core.metrics.dice import dice
+from xray2ctpa_core.metrics.features import SLICE_STEP, FeatureNetwork
 from xray2ctpa_core.metrics.image import mae, psnr, slice_ssim, ssim, to_unit
 from xray2ctpa_core.metrics.projection import (
     blood_pool_mask,
@@ -20,8 +22,8 @@ from xray2ctpa_core.metrics.projection import (
 from xray2ctpa_core.pipelines.evaluation.patients import CohortPatient
 from xray2ctpa_core.preprocessing.frame import equalise
 
-#: Perceptual distances are taken on every fourth axial slice: a quarter of the time, the same mean to 1 %.
-SLICE_STEP = 4
+#: Metric of two sets of volumes -> key of the features in a row.
+FEATURES = {"fvd": "features_fvd", "fid": "features_fid"}
 
 
 class ImageMeter:
@@ -32,6 +34,7 @@ class ImageMeter:
         window: HU (lower, upper) of PSNR, SSIM and the perceptual distances.
         perceptual: of axial slices in [-1, 1].
         lpips: the same by LPIPS, where its weights are available.
+        networks: by metric (fvd, fid), for distances between sets of volumes.
     """
 
     def __init__(
@@ -40,7 +43,9 @@ class ImageMeter:
         window: tuple[float, float],
         perceptual: PerceptualDistance,
         lpips: LPIPSDistance | None = None,
+        networks: Mapping[str, FeatureNetwork] | None = None,
     ) -> None:
+        self._networks = networks or {}
         self._patient = patient
         self._window = window
         self._distances = {"perceptual": perceptual} | ({} if lpips is None else {"lpips": lpips})
@@ -61,7 +66,7 @@ class ImageMeter:
             "slice_ssim": slice_ssim(hu, truth, self._window),
             "mae": mae(hu, truth, self._window),
         }
-        slices = self._slices(hu)
+        slices = network_slices(hu, self._window)
         for name, distance in self._distances.items():
             with torch.no_grad():
                 values[name] = float(distance(slices, self._truth_slices).mean())
@@ -70,6 +75,10 @@ class ImageMeter:
         ):
             values[name] = dice(mask, reference)
         return values | {"film_correlation": self.film_correlation(hu)}
+
+    def features(self, hu: np.ndarray) -> dict[str, list[list[float]]]:
+        """What each network sees in (D, H, W) HU: ``feature_rows`` by the metric's FEATURES key."""
+        return {FEATURES[name]: feature_rows(net, hu, self._window) for name, net in self._networks.items()}
 
     def film_correlation(self, hu: np.ndarray) -> float:
         """Correlation of the volume's frontal projection with the film's frame, greys of both equalised.
@@ -85,15 +94,23 @@ class ImageMeter:
 
     @cached_property
     def _truth_slices(self) -> torch.Tensor:
-        return self._slices(self._patient.hu)
+        return network_slices(self._patient.hu, self._window)
 
     @cached_property
     def _film(self) -> np.ndarray:
         return self._patient.frame_image(self._patient.hu.shape[2])
 
-    def _slices(self, hu: np.ndarray) -> torch.Tensor:
-        unit = to_unit(hu[SLICE_STEP // 2 :: SLICE_STEP], self._window)
-        return torch.from_numpy(unit * 2 - 1)[:, None]
+
+def network_slices(hu: np.ndarray, window: tuple[float, float]) -> torch.Tensor:
+    """Every SLICE_STEP-th slice of (D, H, W) HU as perceptual distances read it: (N, 1, H, W) in [-1, 1]."""
+    unit = to_unit(hu[SLICE_STEP // 2 :: SLICE_STEP], window)
+    return torch.from_numpy(unit * 2 - 1)[:, None]
+
+
+def feature_rows(network: FeatureNetwork, hu: np.ndarray, window: tuple[float, float]) -> list[list[float]]:
+    """Features of (D, H, W) HU, to the six digits that a store's text should hold of a float32."""
+    features = network(torch.from_numpy(to_unit(hu, window) * 2 - 1))
+    return [[float(f"{value:.6g}") for value in row] for row in features.tolist()]
 
 
 def frontal_masks(hu: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

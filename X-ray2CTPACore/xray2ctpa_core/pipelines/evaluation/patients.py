@@ -18,7 +18,7 @@ from xray2ctpa_core.cohort.build import (
 )
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.radiograph import read_radiograph
-from xray2ctpa_core.io.volumes import read_volume
+from xray2ctpa_core.io.volumes import read_axial_volume
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
@@ -57,12 +57,12 @@ class CohortPatient:
     @cached_property
     def hu(self) -> np.ndarray:
         """(D, H, W) float32 HU."""
-        return _axial_array(self.folder / CTPA_FILE).astype(np.float32)
+        return read_axial_volume(self.folder / CTPA_FILE).array.astype(np.float32)
 
     @cached_property
     def organs(self) -> np.ndarray:
         """(D, H, W) uint8, values of cohort.labels."""
-        return _axial_array(self.folder / ORGANS_FILE).astype(np.uint8)
+        return read_axial_volume(self.folder / ORGANS_FILE).array.astype(np.uint8)
 
     @cached_property
     def radiograph(self) -> Radiograph:
@@ -126,12 +126,3 @@ def check_both_classes(patients: Sequence[CohortPatient]) -> None:
 def group_identity(patients: Sequence[CohortPatient]) -> str:
     """12 hex digits of all patients' records."""
     return hashlib.sha256("".join(patient.identity for patient in patients).encode()).hexdigest()[:12]
-
-
-def _axial_array(path: Path) -> np.ndarray:
-    """(D, H, W) voxels of an axial LPS file; raises InputError for another orientation."""
-    volume = read_volume(path)
-    axes = volume.affine[:3, :3]
-    if (np.abs(axes - np.diag(np.diag(axes))) > 1e-4).any() or (np.diag(axes) <= 0).any():
-        raise InputError(f"Expected axial slices with i to Left, j to Posterior, k to Superior in {path}.")
-    return volume.array

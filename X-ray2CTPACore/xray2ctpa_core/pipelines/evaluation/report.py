@@ -17,10 +17,17 @@ NOTES = (
     "lobes' share of the lungs."
 )
 
+FRECHET_NOTE = (
+    "Fréchet distances between the set of volumes and the patients' own, with jackknife intervals over "
+    "patients. They grow as patients get fewer: compare rows of equal n only."
+)
+
 
 def markdown(summary: dict[str, Any]) -> str:
     """The whole report."""
     parts = ["## Volumes", _images(summary["images"])]
+    if summary.get("frechet"):
+        parts += ["## Sets of volumes", _frechet(summary["frechet"], summary["features"]), FRECHET_NOTE]
     if summary["differences"]:
         parts += ["## Paired differences", _differences(summary["differences"])]
     if summary["classification"]:
@@ -61,6 +68,14 @@ def _images(entries: Sequence[dict[str, Any]]) -> str:
         for e in entries
     )
     return table(headings, lines)
+
+
+def _frechet(entries: Sequence[dict[str, Any]], titles: dict[str, str]) -> str:
+    lines = (
+        [e["bundle"], e["method"], str(e["patients"]), *(interval_text(e.get(m), 2) for m in titles)]
+        for e in entries
+    )
+    return table(["bundle", "volume", "n", *titles.values()], lines)
 
 
 def _differences(entries: Sequence[dict[str, Any]]) -> str:

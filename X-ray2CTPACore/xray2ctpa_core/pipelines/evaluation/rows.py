@@ -1,5 +1,6 @@
 """The numbers of one unseen patient: baselines, reconstruction, samples, Grad-CAM and PE logits."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.losses.perceptual import LPIPSDistance, PerceptualDistance
+from xray2ctpa_core.metrics.features import FeatureNetwork
 from xray2ctpa_core.pipelines.evaluation.baselines import INDEX_PIXELS, Baselines
 from xray2ctpa_core.pipelines.evaluation.images import ImageMeter
 from xray2ctpa_core.pipelines.evaluation.lobes import clot_lobe_share
@@ -37,6 +39,7 @@ class Bench:
         baselines: over the training patients.
         store: of rows already measured.
         perceptual, lpips: distances of axial slices; LPIPS where its weights are available.
+        networks: by metric (fvd, fid) asked for.
         samples: of the averaged method.
         steps: sampling steps, None for the bundle's own.
         seed: of the evaluation; each patient's own is derived from it.
@@ -47,6 +50,7 @@ class Bench:
     store: RowStore
     perceptual: PerceptualDistance
     lpips: LPIPSDistance | None
+    networks: Mapping[str, FeatureNetwork]
     samples: int
     steps: int | None
     seed: int
@@ -106,7 +110,8 @@ class PatientRows:
         return self._measure(window, self._bench.baselines.nearest(image).hu)
 
     def _truth(self, window: tuple[float, float]) -> Row:
-        return {"film_correlation": self._meter(window).film_correlation(self._patient.hu)}
+        meter, hu = self._meter(window), self._patient.hu
+        return {"film_correlation": meter.film_correlation(hu)} | meter.features(hu)
 
     def _reconstruction(self, pipeline: EvaluatedPipeline) -> Row:
         with torch.no_grad():
@@ -158,12 +163,13 @@ class PatientRows:
         return to_array(result.samples), to_array(result.gradcam.array)
 
     def _measure(self, window: tuple[float, float], hu: np.ndarray) -> dict[str, Any]:
-        return dict(self._meter(window).measure(hu))
+        meter = self._meter(window)
+        return dict(meter.measure(hu)) | meter.features(hu)
 
     def _meter(self, window: tuple[float, float]) -> ImageMeter:
         if window not in self._meters:
             self._meters[window] = ImageMeter(
-                self._patient, window, self._bench.perceptual, self._bench.lpips
+                self._patient, window, self._bench.perceptual, self._bench.lpips, self._bench.networks
             )
         return self._meters[window]
 
@@ -176,6 +182,8 @@ class PatientRows:
 
     def _key(self, kind: str, method: str, rest: str) -> str:
         measures = MEASURES if self._bench.lpips is None else f"{MEASURES}+lpips"
+        if kind == "image":
+            measures = "+".join([measures, *(network.title for network in self._bench.networks.values())])
         return "/".join([measures, kind, self._patient.identity, method, rest])
 
 

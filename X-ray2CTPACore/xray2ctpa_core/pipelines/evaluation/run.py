@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from xray2ctpa_core.errors import ConfigError, InputError
-from xray2ctpa_core.losses.perceptual import PerceptualDistance, lpips_if_available
+from xray2ctpa_core.losses.perceptual import (
+    ALEXNET_FILE,
+    LPIPSDistance,
+    PerceptualDistance,
+    lpips_if_available,
+)
+from xray2ctpa_core.metrics.features import FeatureNetwork, clip_network, slice_network
 from xray2ctpa_core.pipelines.evaluation.baselines import Baselines
 from xray2ctpa_core.pipelines.evaluation.films import evaluate_films
 from xray2ctpa_core.pipelines.evaluation.pair import evaluate_pair
@@ -22,6 +28,8 @@ from xray2ctpa_core.pipelines.evaluation.rows import Bench, PatientRows
 from xray2ctpa_core.pipelines.evaluation.store import Row, RowStore
 from xray2ctpa_core.pipelines.evaluation.summary import summarise
 
+#: What is measured on demand: it needs weights that are not embedded, or a named substitute of them.
+METRICS = ("fvd", "fid", "lpips")
 #: Called with (what, done, of).
 Progress = Callable[[str, int, int], None]
 
@@ -39,6 +47,8 @@ class EvaluationConfig:
         steps: sampling steps; 0 for the bundle's own.
         seed: each patient's seed comes from it and the patient's name.
         split, train_split: names of the splits measured on and taken for the baselines.
+        metrics: of METRICS, what is measured beside the rest.
+        weights: folder of I3D_FILE, INCEPTION_FILE and ALEXNET_FILE; "" for none, or torch.hub's AlexNet.
     """
 
     images: int = 60
@@ -50,11 +60,15 @@ class EvaluationConfig:
     seed: int = 0
     split: str = "test"
     train_split: str = "train"
+    metrics: tuple[str, ...] = ()
+    weights: str = ""
 
     def __post_init__(self) -> None:
         counts = (self.images, self.multi, self.auroc, self.films, self.steps, self.seed)
         if min(counts) < 0 or self.samples < 2 or self.multi > self.images:
             raise ConfigError(f"Expected counts of at least 0, samples >= 2 and multi <= images, got {self}.")
+        if not set(self.metrics) <= set(METRICS):
+            raise ConfigError(f"Expected metrics of {', '.join(METRICS)}, got {', '.join(self.metrics)}.")
 
 
 def evaluate(
@@ -80,7 +94,8 @@ def evaluate(
         films: folders of real radiographs, each measured by ``evaluate_films``.
 
     Returns:
-        ``settings``, ``bundles``, ``pairs``, ``films`` and the lists of ``summarise``; JSON-ready.
+        ``settings``, ``bundles``, ``features`` (that fvd and fid were taken in), ``pairs``, ``films`` and the
+        lists of ``summarise``; JSON-ready.
 
     Raises:
         InputError: no cohort, no patients of a split, patients seen in training, or one class alone.
@@ -99,12 +114,15 @@ def evaluate(
         None if out is None else out / "baselines.npz",
         lambda done, of: report("training patients", done, of),
     )
+    perceptual = PerceptualDistance()
+    lpips, networks = _on_demand(config, perceptual)
     bench = Bench(
         train=group_identity(training),
         baselines=baselines,
         store=RowStore(None if out is None else out / "rows.jsonl"),
-        perceptual=PerceptualDistance(),
-        lpips=lpips_if_available(),
+        perceptual=perceptual,
+        lpips=lpips,
+        networks=networks,
         samples=config.samples,
         steps=config.steps or None,
         seed=config.seed,
@@ -119,9 +137,13 @@ def evaluate(
             if number < config.auroc:
                 rows.append(measured.classification(name, pipeline))
         report("unseen patients", number + 1, len(chosen))
+    settings = {name: value for name, value in asdict(config).items() if name != "weights"}
     summary = {
-        "settings": asdict(config) | {"patients": group_identity(chosen), "training": bench.train},
+        "settings": settings
+        | {"metrics": list(config.metrics)}
+        | {"patients": group_identity(chosen), "training": bench.train},
         "bundles": {name: f"{p.bundle.version} {weights_id(p.bundle)}" for name, p in named},
+        "features": {metric: network.title for metric, network in networks.items()},
     }
     measured_pairs = [
         evaluate_pair(pair, named, baselines.mean, config.steps, config.samples, config.seed)
@@ -141,6 +163,18 @@ def evaluate(
     real = {"pairs": measured_pairs, "films": measured_films}
     points = {name: pipeline.bundle.pe for name, pipeline in named}
     return summary | summarise(rows, points, config.samples) | real
+
+
+def _on_demand(
+    config: EvaluationConfig, perceptual: PerceptualDistance
+) -> tuple[LPIPSDistance | None, dict[str, FeatureNetwork]]:
+    """LPIPS, and the networks of fvd and fid as asked for; raises InputError where LPIPS cannot be had."""
+    weights = Path(config.weights) if config.weights else None
+    makers = {"fvd": clip_network, "fid": slice_network}
+    networks = {name: make(weights, perceptual) for name, make in makers.items() if name in config.metrics}
+    if "lpips" not in config.metrics:
+        return lpips_if_available(weights), networks
+    return LPIPSDistance(None if weights is None else weights / ALEXNET_FILE), networks
 
 
 def labels(pipelines: Sequence[EvaluatedPipeline]) -> list[str]:

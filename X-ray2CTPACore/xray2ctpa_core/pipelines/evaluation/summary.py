@@ -9,9 +9,11 @@ import numpy as np
 
 from xray2ctpa_core.metrics.calibration import Calibration, brier, expected_calibration_error
 from xray2ctpa_core.metrics.classification import delong_interval, delong_test, operating_point
+from xray2ctpa_core.metrics.frechet import frechet_interval
 from xray2ctpa_core.metrics.intervals import Interval, bootstrap_mean, paired_bootstrap_difference
 from xray2ctpa_core.pipelines.bundle import PEOperatingPoint
-from xray2ctpa_core.pipelines.evaluation.rows import BASELINES, ONE_SAMPLE, mean_of
+from xray2ctpa_core.pipelines.evaluation.images import FEATURES
+from xray2ctpa_core.pipelines.evaluation.rows import BASELINES, ONE_SAMPLE, TRUTH, mean_of
 from xray2ctpa_core.pipelines.evaluation.store import Row
 
 #: Column -> (heading, whether higher is better).
@@ -42,7 +44,7 @@ def summarise(rows: Sequence[Row], bundles: Mapping[str, PEOperatingPoint], samp
 
     Returns:
         JSON-ready: ``images``, ``differences``, ``classification``, ``comparisons``, ``decisions``,
-        ``gradcam`` (lists).
+        ``gradcam``, ``frechet`` (lists).
     """
     images = [row for row in rows if row["kind"] == "image"]
     pe = [row for row in rows if row["kind"] == "pe"]
@@ -57,6 +59,7 @@ def summarise(rows: Sequence[Row], bundles: Mapping[str, PEOperatingPoint], samp
         gradcam += _gradcam([row for row in own if GRADCAM[0] in row], bundle)
     return {
         "images": [entry for bundle in bundles for entry in _images(images, bundle)],
+        "frechet": [entry for bundle in bundles for entry in _frechet(images, bundle)],
         "differences": differences + _between_bundles(images, list(bundles), generated),
         "classification": classification,
         "comparisons": comparisons,
@@ -75,6 +78,25 @@ def _images(rows: Sequence[Row], bundle: str) -> list[dict[str, Any]]:
             if len(values):
                 entry[column] = _interval(bootstrap_mean(values), len(values))
         entries.append(entry)
+    return entries
+
+
+def _frechet(rows: Sequence[Row], bundle: str) -> list[dict[str, Any]]:
+    """Distances of each method's volumes, as a set, from the patients' own; of 3 patients and more."""
+    own = [row for row in rows if row["bundle"] == bundle]
+    entries = []
+    for method in _unique(row["method"] for row in own if row["method"] != TRUTH):
+        made = {row["patient"]: row for row in own if row["method"] == method}
+        real = {row["patient"]: row for row in own if row["method"] == TRUTH and row["patient"] in made}
+        entry: dict[str, Any] = {}
+        for metric, key in FEATURES.items():
+            if len(real) >= 3 and all(key in row for row in (*made.values(), *real.values())):
+                sets = [[(name, row) for name in side for row in side[name][key]] for side in (real, made)]
+                (names_a, a), (names_b, b) = (zip(*rows_of, strict=True) for rows_of in sets)
+                interval = frechet_interval(np.array(a), np.array(b), names_a, names_b)
+                entry[metric] = _interval(interval, len(real))
+        if entry:
+            entries.append({"bundle": bundle, "method": method, "patients": len(real)} | entry)
     return entries
 
 

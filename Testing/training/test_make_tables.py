@@ -1,0 +1,96 @@
+"""make_tables.py and make_folds.py from evaluated arms to files."""
+
+import csv
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from table_arms import write_arm, write_generator, write_table
+
+from xray2ctpa_core.cli.stage import run_stage
+from xray2ctpa_core.datasets.folds import read_folds
+
+pytest.importorskip("matplotlib", reason="the training extra is not installed")
+pytest.importorskip("efficientnet_lite_pytorch", reason="the training extra is not installed")
+
+
+def stage(repository: Path, script: str, out: Path, *settings: str) -> int:
+    spec = importlib.util.spec_from_file_location(Path(script).stem, repository / "Training" / script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return run_stage(module.__doc__, module.Config, module.run, {}, ["--out", str(out), "--set", *settings])
+
+
+@pytest.fixture
+def arms(tmp_path: Path) -> Path:
+    """Two classifiers, one with features, and a generator with Grad-CAM maps that also predicts."""
+    root = tmp_path / "arms"
+    write_arm(root / "latent", "latent", patients=60, folds=6)
+    write_arm(root / "cxr-only", "cxr-only", patients=60, folds=6, strength=0.3, seed=1)
+    write_arm(root / "generated", "generated", patients=60, folds=6, strength=0.8, seed=2)
+    write_generator(root / "generated", "generated", patients=3, gradcam=True)
+    labels = np.arange(20) % 4 // 2
+    vectors = np.random.default_rng(0).normal(size=(20, 4)) + labels[:, None]
+    np.savez(
+        root / "latent" / "features.npz", features=vectors, patient=np.arange(20).astype(str), label=labels
+    )
+    return root
+
+
+@pytest.mark.slow
+def test_the_papers_tables_are_filled_from_the_arms(repository, arms, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert stage(repository, "make_tables.py", out, f'arms=["{arms}"]', "plates=1") == 0
+    with (out / "table-1.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["arm"]: row for row in csv.DictReader(file)}
+    assert rows["chest X-ray alone"]["patients"] == "60 (30 with PE)"
+    assert rows["CTPA, slice CNN and LSTM, 512 slices"]["patients"] == "not measured"
+    assert rows["CTPA, slice CNN and LSTM, 512 slices"]["reported"] == "AUC 0.90"
+    text = (out / "tables.md").read_text(encoding="utf-8")
+    assert [line.split(":")[0] for line in text.splitlines() if line.startswith("## ")] == [
+        f"## Table {number}" for number in range(1, 8)
+    ]
+    assert "no FVD" in text
+    assert "LPIPS was not measured" in text
+    assert text.strip() in capsys.readouterr().out.replace("\n\n\n", "\n\n")
+    pictures = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
+    for name in ("table-1.png", "table-7.png", "roc-1.png", "calibration-1.png", "embedding-features.png"):
+        assert name in pictures
+    assert "embedding-volumes.png" in pictures
+    assert [name for name in pictures if name.startswith("plates/")] == ["plates/generated-p000.png"]
+    for name in pictures:
+        grey = np.asarray(Image.open(out / name).convert("L"))
+        assert min(grey.shape) > 150
+        assert grey.std() > 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["arms=runs"], "list of folders"),
+        (['arms=["absent"]'], "absent, which is none"),
+        (['arms=["{arms}"]', "dataset=lidc"], "of the data set lidc, got none"),
+        (['arms=["{arms}"]', "weights=absent"], "folder of weights"),
+    ],
+)
+def test_wrong_settings_are_one_line(repository, arms, tmp_path, capsys, settings, message):
+    settings = [setting.format(arms=arms) for setting in settings]
+    assert stage(repository, "make_tables.py", tmp_path / "out", *settings) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_folds_are_made_from_a_table_of_labels(repository, tmp_path, capsys):
+    rows = [(f"p{n}", int(n % 3 == 0)) for n in range(60)]
+    table = write_table(tmp_path / "cases.csv", ("patient", "label"), rows)
+    assert stage(repository, "make_folds.py", tmp_path / "out", f"table={table}") == 0
+    assert {row.fold for row in read_folds(tmp_path / "out" / "folds.csv")} == set(range(6))
+    assert "fold 0: 10 patients" in capsys.readouterr().out
+    write_table(tmp_path / "cases.csv", ("patient", "label"), [*rows, ("x", "yes")])
+    assert stage(repository, "make_folds.py", tmp_path / "out", f"table={table}") == 2
+    assert "cases.csv, row 62" in capsys.readouterr().err

@@ -1,0 +1,97 @@
+"""Fills the papers' Tables 1 to 7 from evaluated arms, as CSV, Markdown and PNG, for any data set.
+
+python Training/make_tables.py --out runs/mine/tables --set 'arms=["runs/mine/arms"]'
+
+An arm is a folder with arm.json {"name", "kind": "classifier" or "generator", "dataset"}, and predictions.csv
+(patient, fold, split, label, score), pairs.csv (patient, real, generated, and gradcam where there is one) or
+both. Which arm fills which row stands in the definition (configs/paper-tables.json); an arm that is not there
+gives a row "not measured".
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.constants import PAPER_HU_WINDOW
+from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.losses.perceptual import ALEXNET_FILE, PerceptualDistance, lpips_if_available
+from xray2ctpa_core.metrics.features import clip_network, slice_network
+from xray2ctpa_core.pipelines.evaluation.store import RowStore
+from xray2ctpa_core.pipelines.tables.arms import find_arms
+from xray2ctpa_core.pipelines.tables.definition import read_definitions
+from xray2ctpa_core.pipelines.tables.generator import VolumeBench
+from xray2ctpa_core.pipelines.tables.run import (
+    Progress,
+    measure_arms,
+    write_embeddings,
+    write_plates,
+    write_tables,
+)
+
+PAPER_TABLES = Path(__file__).resolve().parent / "configs" / "paper-tables.json"
+
+
+@dataclass(frozen=True)
+class Config:
+    """arms: folders searched for arm.json, at any depth; tables: definition, "" for the papers'; dataset:
+    takes its arms alone; weights: folder that may hold the I3D, the Inception and AlexNet (README);
+    hu_window: (lower, upper) HU of all image numbers; plates: patients an arm drawn with their Grad-CAM map;
+    seed: of t-SNE."""
+
+    arms: tuple[str, ...] = ()
+    tables: str = ""
+    dataset: str = ""
+    weights: str = ""
+    hu_window: tuple[float, float] = PAPER_HU_WINDOW
+    plates: int = 4
+    seed: int = 0
+
+
+def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows in ``out`` are always kept
+    """Writes the tables and pictures into ``out``; goes on with volumes that were measured before."""
+    if isinstance(config.arms, str) or not config.arms:
+        raise ConfigError("Expected a list of folders.", "For example --set 'arms=[\"runs/mine/arms\"]'.")
+    definitions = read_definitions(Path(config.tables) if config.tables else PAPER_TABLES)
+    arms = find_arms([Path(folder) for folder in config.arms], config.dataset)
+    weights = Path(config.weights) if config.weights else None
+    perceptual = PerceptualDistance()
+    bench = VolumeBench(
+        window=config.hu_window,
+        perceptual=perceptual,
+        lpips=lpips_if_available(weights),
+        clips=clip_network(weights, perceptual),
+        slices=slice_network(weights, perceptual),
+        store=RowStore(out / "rows.jsonl"),
+    )
+    measured = measure_arms(arms, bench, _bars())
+    titles = {"fvd": bench.clips.title, "fid": bench.slices.title}
+    for table in write_tables(definitions, measured, titles, out, note(bench)):
+        print(table.markdown())
+    write_embeddings(measured, out, config.seed)
+    write_plates(measured, config.plates, out)
+    rows = {row.arm for table in definitions for row in table.rows}
+    unused = [name for name in measured if name not in rows]
+    if unused:
+        print(f"In no table's rows: {', '.join(unused)}.", file=sys.stderr)
+
+
+def note(bench: VolumeBench) -> str:
+    """The window of all image numbers, and why there is no LPIPS where there is none."""
+    text = f"Image numbers in the window of {bench.window[0]:g} to {bench.window[1]:g} HU."
+    if bench.lpips is None:
+        text += f" LPIPS was not measured: its weights ({ALEXNET_FILE}) are not on this machine."
+    return text
+
+
+def _bars() -> Progress:
+    bars: dict[str, Bar] = {}
+
+    def progress(what: str, done: int, of: int) -> None:
+        bars.setdefault(what, Bar(what))(done, of)
+
+    return progress
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(__doc__, Config, run, {}))

@@ -1,0 +1,1 @@
+"""The papers' tables from evaluated arms: reading, measuring, filling, drawing."""

@@ -1,0 +1,228 @@
+"""An arm: one evaluated model's folder, with arm.json and predictions.csv, pairs.csv or both.
+
+predictions.csv: patient, fold, split (validation or test), label (0 or 1), score (higher = more likely PE).
+pairs.csv: patient, real, generated and, where there is one, gradcam: NIfTI files relative to the folder.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from xray2ctpa_core import config as configuration
+from xray2ctpa_core.datasets.folds import fold_of, label_of
+from xray2ctpa_core.datasets.studies.table import Row, read_table
+from xray2ctpa_core.errors import ConfigError, InputError
+
+ARM_FILE, PREDICTIONS_FILE, PAIRS_FILE, FEATURES_FILE = (
+    "arm.json",
+    "predictions.csv",
+    "pairs.csv",
+    "features.npz",
+)
+KINDS = ("classifier", "generator")
+VALIDATION, TEST = "validation", "test"
+
+
+@dataclass(frozen=True)
+class ArmDescription:
+    """arm.json: the arm's name in a table's definition, "classifier" or "generator", and its data set."""
+
+    name: str = ""
+    kind: str = ""
+    dataset: str = ""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One row of predictions.csv; ``where`` is its table and row, for messages."""
+
+    patient: str
+    fold: int
+    split: str
+    label: int
+    score: float
+    where: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One row of pairs.csv: the patient's own volume, the generated one and its Grad-CAM map, if any."""
+
+    patient: str
+    real: Path
+    generated: Path
+    gradcam: Path | None
+    where: str
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One evaluated model; its tables are read and checked on first use.
+
+    Attributes:
+        folder: that holds its files.
+        description: of arm.json.
+    """
+
+    folder: Path
+    description: ArmDescription
+
+    @property
+    def name(self) -> str:
+        """By which a table's definition calls it."""
+        return self.description.name
+
+    @cached_property
+    def predictions(self) -> list[Prediction]:
+        """The rows of predictions.csv, checked (``read_predictions``); none without the file."""
+        path = self.folder / PREDICTIONS_FILE
+        return read_predictions(path) if path.is_file() else []
+
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """The rows of pairs.csv, checked (``read_pairs``); none without the file."""
+        path = self.folder / PAIRS_FILE
+        return read_pairs(path) if path.is_file() else []
+
+
+def read_arm(folder: Path) -> Arm:
+    """The arm in ``folder``.
+
+    Raises:
+        InputError: no arm.json, unknown or missing keys, another kind, or neither of its two tables.
+    """
+    path = folder / ARM_FILE
+    try:
+        description = configuration.load(ArmDescription, path)
+    except ConfigError as error:
+        raise InputError(f"Expected an arm's {ARM_FILE}, got {path}: {error.message}", error.hint) from error
+    if not (description.name and description.dataset) or description.kind not in KINDS:
+        raise InputError(
+            f"Expected name, dataset and kind ({' or '.join(KINDS)}) in {path}, got {description}."
+        )
+    tables = {"classifier": PREDICTIONS_FILE, "generator": PAIRS_FILE}
+    if not any((folder / table).is_file() for table in tables.values()):
+        raise InputError(f"Expected {tables[description.kind]} in {folder}, which is a {description.kind}.")
+    return Arm(folder, description)
+
+
+def find_arms(roots: Sequence[Path], dataset: str = "") -> list[Arm]:
+    """The arms in and below ``roots``, in the order of their paths.
+
+    Args:
+        roots: folders of one arm or of many.
+        dataset: takes the arms of this data set alone.
+
+    Raises:
+        InputError: a root that is no folder, no arm at all, a damaged arm, or one name twice.
+    """
+    arms: dict[str, Arm] = {}
+    for root in roots:
+        if not root.is_dir():
+            raise InputError(f"Expected a folder of evaluated arms, got {root}, which is none.")
+        for path in sorted(root.rglob(ARM_FILE)):
+            arm = read_arm(path.parent)
+            if dataset and arm.description.dataset != dataset:
+                continue
+            other = arms.setdefault(arm.name, arm)
+            if other.folder != arm.folder:
+                raise InputError(
+                    f"Expected each arm once, got {arm.name} in {other.folder} and in {arm.folder}.",
+                    "Rename one, or take one data set alone.",
+                )
+    if not arms:
+        raise InputError(
+            f"Expected folders with {ARM_FILE} below {', '.join(map(str, roots))}"
+            + (f", of the data set {dataset}" if dataset else "")
+            + ", got none."
+        )
+    return list(arms.values())
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """The rows of a predictions.csv.
+
+    Raises:
+        InputError: it names file and row: columns missing, a label that is not 0 or 1, a score that is no
+            finite number, another split, a patient twice in a fold (so also in validation and test), tested
+            twice or with two labels, an empty fold, a fold without test patients, or one whose validation
+            patients are all of one class.
+    """
+    rows = [_prediction(row) for row in read_table(path, ("patient", "fold", "split", "label", "score"))]
+    in_fold: dict[tuple[str, int], Prediction] = {}
+    tested: dict[str, Prediction] = {}
+    first: dict[str, Prediction] = {}
+    for row in rows:
+        other = in_fold.setdefault((row.patient, row.fold), row)
+        if other is not row:
+            raise InputError(
+                f"Expected each patient once in a fold, got {row.patient} in {other.split} ({other.where}) "
+                f"and in {row.split} ({row.where})."
+            )
+        if row.split == TEST and (other := tested.setdefault(row.patient, row)) is not row:
+            raise InputError(
+                f"Expected each patient tested once, got {row.patient} in {other.where} and in {row.where}."
+            )
+        other = first.setdefault(row.patient, row)
+        if other.label != row.label:
+            raise InputError(
+                f"Expected one label a patient, got {other.label} for {row.patient} in {other.where} and "
+                f"{row.label} in {row.where}."
+            )
+    _check_prediction_folds(rows, path.name)
+    return rows
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """The rows of a pairs.csv.
+
+    Raises:
+        InputError: columns missing, a patient twice, or a file that is not there. It names file and row.
+    """
+    pairs: dict[str, Pair] = {}
+    for row in read_table(path, ("patient", "real", "generated")):
+        files = {name: _file(path.parent, row, name) for name in ("real", "generated")}
+        heat = _file(path.parent, row, "gradcam") if row.optional("gradcam") else None
+        pair = Pair(row.text("patient"), files["real"], files["generated"], heat, row.where)
+        other = pairs.setdefault(pair.patient, pair)
+        if other is not pair:
+            raise InputError(
+                f"Expected each patient once, got {pair.patient} in {other.where} and {pair.where}."
+            )
+    return list(pairs.values())
+
+
+def _prediction(row: Row) -> Prediction:
+    if row.text("split") not in (VALIDATION, TEST):
+        raise InputError(
+            f"Expected {VALIDATION} or {TEST} in column split, got {row.text('split')!r} in {row.where}."
+        )
+    score = row.number_in("score")
+    return Prediction(row.text("patient"), fold_of(row), row.text("split"), label_of(row), score, row.where)
+
+
+def _check_prediction_folds(rows: Sequence[Prediction], table: str) -> None:
+    last = max(rows, key=lambda row: row.fold)
+    for fold in range(last.fold + 1):
+        members = [row for row in rows if row.fold == fold]
+        if not any(row.split == TEST for row in members):
+            raise InputError(
+                f"Expected test patients in every fold from 0 to {last.fold}, got none in fold {fold} of "
+                f"{table} (the highest fold is in {last.where})."
+            )
+        held = [row for row in members if row.split == VALIDATION]
+        if held and len({row.label for row in held}) == 1:
+            raise InputError(
+                f"Expected both labels among the validation patients of fold {fold}, got {held[0].label} "
+                f"alone ({held[0].where}, and {len(held) - 1} more): no threshold can be chosen there."
+            )
+
+
+def _file(folder: Path, row: Row, column: str) -> Path:
+    path = folder / row.text(column)
+    if not path.is_file():
+        raise InputError(
+            f"Expected a file in column {column}, got {row.text(column)} in {row.where}: not there."
+        )
+    return path

@@ -1,0 +1,62 @@
+"""What a table's cell holds, as text for people and as values for a CSV file."""
+
+from dataclasses import dataclass
+
+from xray2ctpa_core.metrics.intervals import Interval
+
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One arm against the table's reference on the patients that both have.
+
+    Attributes:
+        n: patients.
+        difference: arm minus reference with its interval; None where the test has none.
+        p: two-sided; None where the comparison is an interval alone.
+        text: what was counted, said before p.
+    """
+
+    n: int
+    difference: Interval | None
+    p: float | None
+    text: str = ""
+
+
+#: A number with or without its interval, a comparison, or words.
+Cell = Interval | float | Comparison | str
+
+
+def cell_text(cell: Cell, digits: int) -> str:
+    """The cell for Markdown and pictures."""
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, Interval):
+        return cell.text(digits)
+    if isinstance(cell, float):
+        return f"{cell:.{digits}f}"
+    parts = [cell.text] if cell.text else []
+    if cell.difference is not None:
+        d = cell.difference
+        parts.append(f"{d.estimate:+.{digits}f} [{d.lower:+.{digits}f}, {d.upper:+.{digits}f}]")
+    if cell.p is not None:
+        parts.append("p < 0.001" if cell.p < 0.001 else f"p = {cell.p:.3f}")
+    return ", ".join(parts)
+
+
+def cell_values(cell: Cell) -> dict[str, str]:
+    """The cell for a CSV file: value by the suffix of its column; "" is the number itself."""
+    if isinstance(cell, str):
+        return {"": cell}
+    if isinstance(cell, float):
+        return {"": f"{cell:.6g}"}
+    if isinstance(cell, Interval):
+        return _interval_values(cell)
+    values = {"": cell.text} if cell.difference is None else _interval_values(cell.difference)
+    return values | {"n": str(cell.n)} | ({} if cell.p is None else {"p": f"{cell.p:.6g}"})
+
+
+def _interval_values(interval: Interval) -> dict[str, str]:
+    ends = {"": interval.estimate, "lower": interval.lower, "upper": interval.upper}
+    return {suffix: f"{value:.6g}" for suffix, value in ends.items()}
