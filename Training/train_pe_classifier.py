@@ -11,7 +11,7 @@ from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.datasets.latents import LatentDataset
 from xray2ctpa_core.networks.pe_classifier import PEClassifier
 from xray2ctpa_core.training.loop import LoopConfig, save_network, train
-from xray2ctpa_core.training.pe_classifier import PEClassifierStage
+from xray2ctpa_core.training.pe_classifier import PEClassifierStage, fit_readout
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,9 @@ def run(config: Config, out: Path, resume: bool) -> None:
         resume,
         Bar("PE classifier"),
     )
+    if config.clot_weight > 0:
+        agreement = fit_readout(classifier, (data[(case, 0)] for case in range(len(data))))
+        print(f"Log-odds of the signs, read off the features: correlation {agreement:.2f} (training patients)")
     save_network(classifier, out / "pe_classifier")
 
 

@@ -24,12 +24,14 @@ class Reading(NamedTuple):
         without_clots: (B, 1), the part of it that is not the clots' evidence; the same without a clot head.
         features: (B, F), what that part is read off.
         clots: (B, d, h, w) logits of clot at each place; None without a clot head.
+        strongest: (B, 1) mean of the highest of them, the clots' evidence before its weight.
     """
 
     logit: torch.Tensor
     without_clots: torch.Tensor
     features: torch.Tensor
     clots: torch.Tensor | None
+    strongest: torch.Tensor | None
 
 
 class PEClassifier(ModelMixin, ConfigMixin):
@@ -119,9 +121,9 @@ class PEClassifier(ModelMixin, ConfigMixin):
             x = layer(x)
         logit = last(x)
         if clots is None:
-            return Reading(logit, logit, x, None)
+            return Reading(logit, logit, x, None, None)
         strongest = clots.flatten(1).topk(_STRONGEST_PLACES, 1).values.mean(1, keepdim=True)
-        return Reading(logit + self.clot_evidence(strongest), logit, x, clots)
+        return Reading(logit + self.clot_evidence(strongest), logit, x, clots, strongest)
 
     @property
     def feature_count(self) -> int:
