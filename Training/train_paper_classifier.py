@@ -31,8 +31,8 @@ from xray2ctpa_core.training.loop import save_network
 @dataclass(frozen=True)
 class Config(LabelledConfig, ScalingConfig):
     """latents: folder of encode_latents.py or generate_latents.py; start: a pe_classifier folder to go on
-    from, with its scaling; flip: probability that latents are mirrored; the rest is MONAI's DenseNet, and as in the
-    two classes. ema_decay is 0: averaged weights do not fit batch normalisation's statistics."""
+    from, with its scaling; flip: probability that latents are mirrored; the rest is MONAI's DenseNet, and as
+    in the two classes. ema_decay is 0: averaged weights do not fit batch normalisation's statistics."""
 
     latents: str = "runs/paper/latents"
     start: str = ""

@@ -55,7 +55,8 @@ class Config(LoopConfig, ScalingConfig, ObjectiveWeights, GuidanceDropout, Condi
     `xray2ctpa convert upstream-denoiser`; lora_rank: trains low-rank updates of ``start`` alone, 0
     everything; flip: probability that a case is mirrored.
 
-    width, multipliers, heads, groups: of a denoiser without start (PaperDenoiser). autoencoder: of the
+    width, multipliers, heads, groups: of a denoiser without start (PaperDenoiser); embedding_dim: of an
+    unconditional one. autoencoder: of the
     perceptual term; distance, distance_weights: losses.perceptual.perceptual_distance; classifier: a
     pe_classifier folder; pos_weight: of its term, 0 for the cases without PE over those with;
     discriminator_layers, discriminator_width, opponent_rate: of the adversarial term. The rest is as in the
@@ -69,6 +70,7 @@ class Config(LoopConfig, ScalingConfig, ObjectiveWeights, GuidanceDropout, Condi
     start: str = ""
     lora_rank: int = 0
     flip: float = 0.0
+    embedding_dim: int = 512
     width: int = 32
     multipliers: tuple[int, ...] = (1, 2, 4, 8)
     heads: int = 8
@@ -100,7 +102,9 @@ def run(config: Config, out: Path, resume: bool) -> None:
     encoder = None
     if conditions.conditioning == "film":
         encoder = load_film_encoder(config.encoder, config.encoder_weights)
-    denoiser, labels, scaling = networks(config, encoder.embedding_dim if encoder else 512)
+    scaling = latent_scaling(config, latents)
+    embedding_dim = encoder.embedding_dim if encoder else config.embedding_dim
+    denoiser, labels = networks(config, len(scaling.shift), embedding_dim)
     films = Path(config.films) if encoder else None
     data = LatentCases(latents, cases, scaling, films, config.flip)
     trained = denoiser
@@ -136,30 +140,34 @@ def run(config: Config, out: Path, resume: bool) -> None:
 
 
 def networks(
-    config: Config, embedding_dim: int
-) -> tuple[PaperDenoiser, LabelEmbedding | None, LatentScaling]:
-    """The denoiser that training starts from, the labels' embedding, and the scaling that goes with it."""
+    config: Config, channels: int, embedding_dim: int
+) -> tuple[PaperDenoiser, LabelEmbedding | None]:
+    """The denoiser that training starts from, and the labels' embedding.
+
+    Args:
+        config: settings.
+        channels: C of the latents.
+        embedding_dim: that the films' encoder gives.
+    """
+    labels = None
     if config.start:
         denoiser, labels = start_denoiser(Path(config.start))
-        if denoiser.config["embedding_dim"] != embedding_dim:
-            raise ConfigError(
-                f"Expected a start for embeddings of {embedding_dim}, got one for "
-                f"{denoiser.config['embedding_dim']}.",
-                "Take the same encoder in every stage.",
-            )
     elif config.lora_rank:
         raise ConfigError("LoRA updates a trained denoiser, got no start.", "Set start, or lora_rank=0.")
     else:
-        scaling = latent_scaling(config, Path(config.latents))
         denoiser = PaperDenoiser(
-            len(scaling.shift), embedding_dim, config.width, config.multipliers, config.heads, config.groups
+            channels, embedding_dim, config.width, config.multipliers, config.heads, config.groups
         )
-        labels = None
+    found = (denoiser.config["latent_channels"], denoiser.config["embedding_dim"])
+    if found != (channels, embedding_dim):
+        raise ConfigError(
+            f"Expected a start for {channels} latent channels and embeddings of {embedding_dim}, got one for "
+            f"{found[0]} and {found[1]}.",
+            "Take the same autoencoder and encoder in every stage.",
+        )
     if not config.labels:
-        labels = None
-    elif labels is None:
-        labels = LabelEmbedding(embedding_dim)
-    return denoiser, labels, latent_scaling(config, Path(config.latents))
+        return denoiser, None
+    return denoiser, labels or LabelEmbedding(embedding_dim)
 
 
 def judges(config: Config, scaling: LatentScaling, grid: tuple[int, ...]) -> Judges:

@@ -152,9 +152,9 @@ def published_encoder(name: str, folder: Path) -> FilmEncoder:
     Args:
         name: of ENCODERS.
         folder: "small": of a FilmEncoder that train_cxr_classifier.py saved. Else as published:
-            "radimagenet-resnet50" ResNet50.pt; "biomedclip" open_clip_config.json and open_clip_pytorch_model.bin
-            (or .safetensors); "dinov2" config.json and model.safetensors. Any encoder that
-            train_cxr_classifier.py saved is read by its own name, too.
+            "radimagenet-resnet50" ResNet50.pt; "biomedclip" open_clip_config.json and
+            open_clip_pytorch_model.bin (or open_clip_model.safetensors); "dinov2" config.json and
+            model.safetensors. Any encoder that train_cxr_classifier.py saved is read by its own name, too.
 
     Raises:
         InputError: an unknown name, a missing file or package.

@@ -150,7 +150,8 @@ def _chosen_folds(config: LabelledConfig) -> list[int]:
         return [0]
     if config.folds < 3 or not -1 <= config.fold < config.folds:
         raise ConfigError(
-            f"Expected folds=0, or at least 3 and a fold below (-1 for all), got {config.folds} and {config.fold}."
+            f"Expected folds=0, or at least 3 and a fold below (-1 for all), got {config.folds} and "
+            f"{config.fold}."
         )
     return list(range(config.folds)) if config.fold < 0 else [config.fold]
 

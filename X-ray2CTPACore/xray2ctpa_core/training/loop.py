@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
-from diffusers.optimization import get_cosine_schedule_with_warmup
+from diffusers.optimization import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -34,7 +34,7 @@ class LoopConfig:
 
     Attributes:
         steps: optimiser steps; batch_size: cases of a process at once; accumulate: so many batches a step.
-        learning_rate: highest, after ``warmup`` steps; then a cosine to zero.
+        learning_rate: highest, after ``warmup`` steps; schedule: "cosine" to zero, or "constant", from then.
         weight_decay: of AdamW; gradient_clip: largest norm.
         ema_decay: decay of the running mean of the weights that is saved.
         precision: "no", "bf16" or "fp16" (accelerate's mixed precision).
@@ -48,6 +48,7 @@ class LoopConfig:
     batch_size: int = 8
     accumulate: int = 1
     learning_rate: float = 1e-3
+    schedule: str = "cosine"
     warmup: int = 50
     weight_decay: float = 1e-2
     gradient_clip: float = 1.0
@@ -65,6 +66,8 @@ class LoopConfig:
             raise ConfigError(f"accumulate and keep_checkpoints must be positive: got {self}.")
         if self.steps < 1 or self.batch_size < 1 or self.warmup < 0 or not 0 <= self.ema_decay < 1:
             raise ConfigError(f"steps and batch_size must be positive, ema_decay in [0, 1): got {self}.")
+        if self.schedule not in ("cosine", "constant"):
+            raise ConfigError(f"schedule must be cosine or constant, got {self.schedule!r}.")
         if self.precision not in ("no", "bf16", "fp16"):
             raise ConfigError(f"precision must be no, bf16 or fp16, got {self.precision!r}.")
 
@@ -152,7 +155,10 @@ def train(
     set_seed(config.seed)
     module = stage.module
     optimizer = _optimizer(module, config)
-    schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup, config.steps)
+    if config.schedule == "constant":
+        schedule = get_constant_schedule_with_warmup(optimizer, config.warmup)
+    else:
+        schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup, config.steps)
     sampler = StepSampler(
         len(data),  # type: ignore[arg-type]
         config.batch_size,
