@@ -55,6 +55,7 @@ class Config:
     hu_window: tuple[float, ...] = PAPER_HU_WINDOW
     scheduler: str = "ddpm"
     steps: int = 1000
+    largest_latent: float = 0.0
     guidance_scale: float = 1.0
     label_scale: float = 1.0
     batch_size: int = 4
@@ -119,8 +120,9 @@ def sampled(
     films = torch.stack([item["image"] for item in items]).to(device) if "image" in items[0] else None
     known = [data.cases[row].label for row in rows]
     labels = torch.tensor([NO_LABEL if label is None else label for label in known], device=device)
-    model = trained.sampler(films, labels, config.guidance_scale, config.label_scale)
-    scheduler = make_scheduler(config.scheduler, trained.scheduler, clip=trained.scaling.clip)
+    largest = config.largest_latent or (1.0 if trained.scaling.clip else 5.0)
+    model = trained.sampler(films, labels, config.guidance_scale, config.label_scale, largest)
+    scheduler = make_scheduler(config.scheduler, trained.scheduler)
     noise = torch.cat([first for first, _ in drawn])
     latents = sample_latents(model, scheduler, noise, config.steps, [generator for _, generator in drawn])
     return trained.scaling.invert(latents)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler
 
-from xray2ctpa_core.diffusion.sampling import clean_estimate
+from xray2ctpa_core.diffusion.sampling import clean_estimate, clipped_epsilon
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.losses.denoising import (
     ObjectiveWeights,
@@ -110,3 +110,15 @@ def test_the_papers_discriminator_fits_the_papers_latents_and_small_ones_are_ref
         build_discriminator(4, (8, 8, 8))
     with pytest.raises(ConfigError, match="at least 0"):
         ObjectiveWeights(perceptual_weight=-1)
+
+
+@pytest.mark.parametrize("timestep", [0, 500, 999])
+def test_clipped_noise_implies_the_clipped_latents(timestep: int) -> None:
+    times, sample = torch.tensor(timestep), torch.randn(1, 2, 4, 4, 4)
+    predicted = torch.randn(sample.shape)
+    clean = clean_estimate(SCHEDULER, sample, predicted, times)
+    clipped = clipped_epsilon(SCHEDULER, sample, predicted, times, 1.5)
+    if timestep < 999:  # there hardly any signal is left to tell
+        implied = clean_estimate(SCHEDULER, sample, clipped, times)
+        assert torch.allclose(implied, clean.clamp(-1.5, 1.5), atol=2e-2)
+    assert (clipped - sample).abs().max() < 1e-3 or timestep < 999

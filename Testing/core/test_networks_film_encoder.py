@@ -13,7 +13,12 @@ from xray2ctpa_core.networks.film_encoder import FilmEncoder, published_encoder
 from xray2ctpa_core.networks.radimagenet import resnet50
 from xray2ctpa_core.networks.slice_classifier import SliceClassifier
 from xray2ctpa_core.networks.weights import load_tensors, save_tensors
-from xray2ctpa_core.pipelines.film_encoders import EncoderConfig, load_film_encoder, make_encoder
+from xray2ctpa_core.pipelines.film_encoders import (
+    PUBLISHED,
+    EncoderConfig,
+    load_film_encoder,
+    make_encoder,
+)
 from xray2ctpa_core.pipelines.loading import OFFLINE_FOLDERS_VARIABLE
 
 SMALL = {"init_features": 8, "growth_rate": 4, "block_config": (2, 2)}
@@ -36,12 +41,12 @@ def write_radimagenet(folder: Path, layers: tuple[int, ...]) -> torch.nn.Module:
 def write_clip(folder: Path) -> torch.nn.Module:
     """A small image tower in BiomedCLIP's files, and the tower."""
     timm_model = pytest.importorskip("open_clip.timm_model", reason="the clip extra")
-    tower = timm_model.TimmModel("vit_tiny_patch16_224", 512, 32, pool="", proj="linear").eval()
+    tower = timm_model.TimmModel("vit_tiny_patch16_224", 512, 224, pool="", proj="linear").eval()
     vision = {
         "timm_model_name": "vit_tiny_patch16_224",
         "timm_pool": "",
         "timm_proj": "linear",
-        "image_size": 32,
+        "image_size": 224,
     }
     config = {"model_cfg": {"embed_dim": 512, "vision_cfg": vision, "text_cfg": {}}, "preprocess_cfg": {}}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
@@ -56,7 +61,7 @@ def test_biomedclips_image_tower_is_read_from_its_own_files(tmp_path: Path) -> N
     encoder = load_film_encoder("biomedclip", str(tmp_path))
     film = torch.rand(2, 1, 48, 48)
     with torch.no_grad():
-        resized = torch.nn.functional.interpolate(film, (32, 32), mode="bilinear", antialias=True)
+        resized = torch.nn.functional.interpolate(film, (224, 224), mode="bilinear", antialias=True)
         assert torch.allclose(encoder(film), tower(resized.expand(-1, 3, -1, -1)), atol=1e-5)
     assert encoder(film).shape == (2, 512)
     state = torch.load(tmp_path / "open_clip_pytorch_model.bin", weights_only=True)
@@ -79,6 +84,10 @@ def test_dinov2_is_read_from_its_own_files(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = network(pixel_values=film.expand(-1, 3, -1, -1)).pooler_output
         assert torch.allclose(encoder(film), expected, atol=1e-6)
+    config.num_hidden_layers = 2
+    config.save_pretrained(tmp_path)
+    with pytest.raises(BundleError, match=r"missing: encoder\.layer\.1"):
+        load_film_encoder("dinov2", str(tmp_path))
 
 
 def test_radimagenets_resnet_is_read_by_its_published_names(tmp_path: Path) -> None:
@@ -118,7 +127,7 @@ def test_an_encoder_is_looked_for_offline_first_and_then_at_its_pinned_commit(
     assert asked == ["facebook/dinov2-base@f9e44c814b77203eaa57a6bdbbd535f21ede1415"]
     with pytest.raises(BundleError, match="pinned revision"):
         load_film_encoder("biomedclip", "microsoft/BiomedCLIP")
-    name = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
+    name = PUBLISHED["biomedclip"][0]
     (tmp_path / name).mkdir(parents=True)
     write_clip(tmp_path / name)
     monkeypatch.setenv(OFFLINE_FOLDERS_VARIABLE, str(tmp_path))

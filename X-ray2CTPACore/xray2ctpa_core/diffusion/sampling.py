@@ -87,6 +87,24 @@ def clean_estimate(
     return predicted
 
 
+def clipped_epsilon(
+    scheduler: Any, sample: torch.Tensor, epsilon: torch.Tensor, timestep: torch.Tensor, largest: float
+) -> torch.Tensor:
+    """The noise that goes with a clean estimate cut off at -largest and largest, of whatever scheduler.
+
+    At the first steps an error of epsilon is a thousand times as large in x0. The release clips to [-1, 1]
+    (Ho et al.'s code does); schedulers of diffusers do in part, and to other ranges.
+
+    Args:
+        scheduler, sample, timestep: as in ``clean_estimate``, with prediction_type "epsilon".
+        epsilon: as predicted.
+        largest: in units of the sample's clean latents.
+    """
+    clean = clean_estimate(scheduler, sample, epsilon, timestep).clamp(-largest, largest)
+    signal, noise = (part.to(sample) for part in signal_and_noise(scheduler, timestep))
+    return (sample - signal * clean) / noise
+
+
 def signal_and_noise(scheduler: Any, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """sqrt(alpha_bar) and sqrt(1 - alpha_bar) at ``timestep``, () or (B,): two (B, 1, 1, 1, 1) on the CPU,
     float64; B is 1 for ()."""

@@ -35,14 +35,8 @@ _SHARED = (
 _UNCLIPPED = {"clip_sample": False, "thresholding": False}
 
 
-def make_scheduler(name: str, trained: Any, clip: bool = False) -> Any:
+def make_scheduler(name: str, trained: Any) -> Any:
     """The scheduler ``name`` for the noise schedule of ``trained`` (a diffusers scheduler).
-
-    Args:
-        name: of SCHEDULERS.
-        trained: has the noise schedule that the denoiser was trained with.
-        clip: whether ddpm and ddim end the clean estimate at -1 and 1, as the release does; the others
-        cannot.
 
     Raises:
         InputError: unknown name.
@@ -51,4 +45,4 @@ def make_scheduler(name: str, trained: Any, clip: bool = False) -> Any:
         raise InputError(f"Expected a scheduler of {', '.join(SCHEDULERS)}, got {name!r}.")
     scheduler_class, own = SCHEDULERS[name]
     shared = {key: trained.config[key] for key in _SHARED if key in trained.config}
-    return scheduler_class.from_config({**shared, **own, **_UNCLIPPED, "clip_sample": clip})
+    return scheduler_class.from_config({**shared, **own, **_UNCLIPPED})

@@ -24,14 +24,18 @@ from xray2ctpa_core.networks.radimagenet import (
     read_tensors,
     resnet50,
 )
-from xray2ctpa_core.networks.weights import load_exactly
+from xray2ctpa_core.networks.weights import load_exactly, refuse
 
 #: Files of the published encoders: open_clip's, transformers'.
 _CLIP_CONFIG, _CLIP_WEIGHTS = (
     "open_clip_config.json",
     ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
 )
-_DINO_CONFIG, _DINO_WEIGHTS = "config.json", ("model.safetensors", "pytorch_model.bin")
+_DINO_CONFIG, _DINO_WEIGHTS = "config.json", "model.safetensors"
+#: What of DINOv2's configuration shapes the network.
+_DINO_ARCHITECTURE = (
+    "num_hidden_layers", "num_attention_heads", "mlp_ratio", "image_size", "patch_size", "use_swiglu_ffn",
+)  # fmt: skip
 
 
 class FilmEncoder(ModelMixin, ConfigMixin):
@@ -206,22 +210,32 @@ def _read_clip(folder: Path) -> FilmEncoder:
 
 
 def _read_dino(folder: Path) -> FilmEncoder:
-    config = _read_json(folder / _DINO_CONFIG)
-    wanted = (
-        "num_hidden_layers", "num_attention_heads", "mlp_ratio", "image_size", "patch_size", "use_swiglu_ffn",
-    )  # fmt: skip
+    """Read by transformers, which knows the names that its earlier versions gave to tensors."""
+    _read_json(folder / _DINO_CONFIG)
+    if not (folder / _DINO_WEIGHTS).is_file():
+        raise InputError(f"Expected pretrained weights at {folder / _DINO_WEIGHTS}, which is no file.")
     try:
-        architecture = {key: config[key] for key in wanted if key in config}
-        # The position table is for image_size; films are read at 224 as everywhere, or at that if smaller.
-        encoder = FilmEncoder(
-            "dinov2", architecture, config["hidden_size"], 3, min(config["image_size"], 224)
+        from transformers import Dinov2Model
+
+        network, info = Dinov2Model.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-    except (LookupError, TypeError) as error:
-        raise BundleError(f"{folder / _DINO_CONFIG} describes no DINOv2: {error}.") from error
-    path = _first_file(folder, _DINO_WEIGHTS)
-    tensors = read_tensors(path, f"{folder} needs {' or '.join(_DINO_WEIGHTS)}.")
-    network: Any = encoder.trunk.network
-    load_exactly(network, tensors, path.name, "Take facebook/dinov2-base's own files.")
+    except ImportError as error:
+        raise InputError(
+            f"DINOv2 needs transformers: {error}.", "Install xray2ctpa-core[training]."
+        ) from error
+    except Exception as error:  # damaged or foreign files raise errors of many types
+        raise BundleError(f"{folder} holds no DINOv2 ({type(error).__name__}).") from error
+    problems = {
+        kind: sorted(map(str, info[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")
+    }
+    refuse(f"{folder} does not fit Dinov2Model", "Take facebook/dinov2-base's own files.", problems)
+    config = network.config.to_dict()
+    architecture = {key: config[key] for key in _DINO_ARCHITECTURE if key in config}
+    # The position table is for image_size; films are read at 224 as everywhere, or at that if smaller.
+    encoder = FilmEncoder("dinov2", architecture, config["hidden_size"], 3, min(config["image_size"], 224))
+    trunk: Any = encoder.trunk
+    trunk.network.load_state_dict(network.state_dict())
     return encoder
 
 

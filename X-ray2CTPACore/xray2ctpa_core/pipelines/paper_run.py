@@ -11,6 +11,7 @@ from torch import nn
 
 from xray2ctpa_core import config as configuration
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling, load_scaling
+from xray2ctpa_core.diffusion.sampling import clipped_epsilon
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.networks.conditioned_denoiser import ConditionedDenoiser, LabelEmbedding, guided
 from xray2ctpa_core.networks.paper_denoiser import PaperDenoiser
@@ -55,7 +56,12 @@ class PaperRun(NamedTuple):
     conditions: Conditions
 
     def sampler(
-        self, films: torch.Tensor | None, labels: torch.Tensor | None, scale: float, label_scale: float
+        self,
+        films: torch.Tensor | None,
+        labels: torch.Tensor | None,
+        scale: float,
+        label_scale: float,
+        largest: float,
     ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         """The denoiser as ``sample_latents`` calls it.
 
@@ -63,12 +69,14 @@ class PaperRun(NamedTuple):
             films: (B, 1, P, P); read by a conditional denoiser.
             labels: (B,) of 0, 1, NO_LABEL; read by one that is told of them.
             scale, label_scale: of classifier-free guidance, 1 without.
+            largest: scaled latents are at most so large (diffusion.sampling.clipped_epsilon).
         """
         embedding = None if self.encoder is None or films is None else self.encoder(films).float()
         label = labels if self.conditions.labels else None
 
         def model(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-            return guided(self.model, embedding, label, scale, label_scale, sample, timestep)
+            epsilon = guided(self.model, embedding, label, scale, label_scale, sample, timestep)
+            return clipped_epsilon(self.scheduler, sample, epsilon, timestep, largest)
 
         return model
 
