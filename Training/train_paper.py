@@ -66,7 +66,7 @@ def stages(args: argparse.Namespace) -> Iterator[Stage]:
     yield classifier("train_paper_classifier.py", "classifier", "latent-classifier", latents)
     weights = (f"encoder_weights={encoder_weights}",) if encoder_weights else ()
     yield classifier("train_cxr_classifier.py", "cxr-classifier", "cxr-classifier", latents, cxr, *weights)
-    slices = (f"encoder_weights={args.distance_weights}",) if args.distance_weights else ()
+    slices = (f"encoder_weights={args.distance_weights}",) if args.preset == "paper" else ()
     yield classifier("train_slice_classifier.py", "slice-classifier", "slice-classifier", latents, *slices)
     if args.preset == "smoke":
         weights = (f"encoder_weights={out / 'cxr-classifier' / 'film_encoder'}",)

@@ -7,6 +7,7 @@ With folds=6 it is trained and tested in stratified six-fold cross-validation. F
     latents: --set latents=runs/mine/generated start=runs/mine/classifier/pe_classifier
 """
 
+import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,8 +72,7 @@ def run(config: Config, out: Path, resume: bool) -> None:
         return LatentCases(latents, some, scaling, flip=config.flip if augmented else 0.0)
 
     def save(classifier: nn.Module, place: Path) -> None:
-        save_network(classifier, place / "pe_classifier")
-        save_scaling(scaling, place / "pe_classifier")
+        save_network(classifier, place / "pe_classifier", functools.partial(save_scaling, scaling))
 
     bar = Bar("latent classifier")
     train_and_predict(config, cases, build, data_of, "latents", save, out, resume, bar)

@@ -9,10 +9,12 @@ python Training/train_paper_denoiser.py --out runs/mine/denoiser \\
     classifier=runs/mine/classifier/pe_classifier
 """
 
+import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from accelerate import PartialState
 from diffusers import AutoencoderKL
 from torch import nn
 
@@ -134,9 +136,9 @@ def run(config: Config, out: Path, resume: bool) -> None:
     if labels is not None:
         save_network(labels, out / "label_embedding")
     save_network(papers_schedule(), out / "scheduler")
-    configuration.save(conditions, out / CONDITIONS_FILE)
-    save_scaling(scaling, out / "denoiser")
-    save_network(denoiser, out / "denoiser")
+    if PartialState().is_main_process:
+        configuration.save(conditions, out / CONDITIONS_FILE)
+    save_network(denoiser, out / "denoiser", functools.partial(save_scaling, scaling))
 
 
 def networks(

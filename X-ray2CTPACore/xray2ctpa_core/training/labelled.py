@@ -124,7 +124,8 @@ def train_and_predict(
         data: torch.utils.data.Dataset[dict[str, torch.Tensor]] = data_of(parts[TRAIN], True)  # type: ignore[assignment]
         # A run that was stopped before its first checkpoint, or between two folds, starts this fold anew.
         module = train(stage, data, config, place, resume and has_checkpoint(place), progress)
-        save(module, place)
+        if PartialState().is_main_process:
+            save(module, place)
         rows = []
         for split in (VALIDATION, TEST):
             held_out = data_of(parts[split], False)

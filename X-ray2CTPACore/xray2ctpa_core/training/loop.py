@@ -349,7 +349,15 @@ def _save(accelerator: Accelerator, folder: Path, step: int, keep: int) -> None:
     accelerator.wait_for_everyone()
 
 
-def save_network(network: Any, folder: Path) -> None:
-    """Writes ``network`` by its save_pretrained, in the main process alone."""
-    if PartialState().is_main_process:
-        network.save_pretrained(folder)
+def save_network(network: Any, folder: Path, also: Callable[[Path], None] | None = None) -> None:
+    """Writes ``network`` by its save_pretrained, and what ``also`` writes beside it: the folder appears
+    whole, and in the main process alone."""
+    if not PartialState().is_main_process:
+        return
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    network.save_pretrained(partial)
+    if also is not None:
+        also(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
