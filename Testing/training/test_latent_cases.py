@@ -16,6 +16,7 @@ from xray2ctpa_core.datasets.latent_cases import (
     read_latent_cases,
 )
 from xray2ctpa_core.datasets.splits import by_fold, by_split
+from xray2ctpa_core.datasets.volume_cases import FilmCases, VolumeCases
 from xray2ctpa_core.errors import ConfigError, InputError
 
 
@@ -110,3 +111,13 @@ def test_each_patient_is_tested_once_and_never_trained_on_then(tmp_path: Path) -
         assert {case.label for case in parts["test"]} == {0, 1}
         tested += sorted(patients["test"])
     assert sorted(tested) == sorted(case.patient for case in cases[::2])
+
+
+def test_a_missing_volume_and_a_study_without_label_are_named(tmp_path: Path) -> None:
+    cases = read_latent_cases(write_latents(tmp_path, {2: {"label": ""}, 3: {"label": ""}}))
+    with pytest.raises(InputError, match=r"volume s0-0\.nii\.gz of .*index\.json, entry 1, got no such file"):
+        VolumeCases(cases[:2], (-100, 900))
+    with pytest.raises(InputError, match=r"label of 0 or 1, got none in .*index\.json, entry 3"):
+        VolumeCases(cases, (-100, 900))
+    with pytest.raises(InputError, match="at least one case"):
+        FilmCases([], tmp_path)

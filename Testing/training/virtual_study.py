@@ -24,8 +24,8 @@ DEALT = ("test", "train", "valid")
 
 
 def write_virtual_study(out: Path, patients: int) -> Path:
-    """Virtual patients of the cohort (seed 7: six of twelve have PE), their labels dealt out evenly over the splits; returns the
-    table. Patients whose files are there are left as they are."""
+    """Virtual patients of a cohort whose seed gives six of twelve PE, dealt out over the splits by label;
+    returns the table. Patients whose files are there are left as they are."""
     from xray2ctpa_core.cohort.build import CTPA_FILE, FILM_FILE, build_cohort, patient_folders, read_record
     from xray2ctpa_core.io.volumes import read_volume
 
