@@ -98,9 +98,16 @@ def read_latent_cases(folder: Path, labelled: bool = False) -> list[LatentCase]:
             )
         if entry["label"] not in _LABELS or (labelled and entry["label"] == ""):
             raise InputError(f"Expected a label of 0 or 1, got {entry['label']!r} in {where}.")
-        names = [str(entry[key]) for key in ("id", "patient")]
         cases.append(
-            LatentCase(row, Path(entry["volume"]), *names, _LABELS[entry["label"]], entry["split"], where)
+            LatentCase(
+                row,
+                Path(entry["volume"]),
+                str(entry["id"]),
+                str(entry["patient"]),
+                _LABELS[entry["label"]],
+                entry["split"],
+                where,
+            )
         )
     rows = len(np.load(folder / LATENTS_FILE, mmap_mode="r"))
     if rows != len(cases) or not cases:
