@@ -217,7 +217,7 @@ def _read_dino(folder: Path) -> FilmEncoder:
     try:
         from transformers import Dinov2Model
 
-        network, info = Dinov2Model.from_pretrained(
+        loaded: Any = Dinov2Model.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except ImportError as error:
@@ -226,6 +226,7 @@ def _read_dino(folder: Path) -> FilmEncoder:
         ) from error
     except Exception as error:  # damaged or foreign files raise errors of many types
         raise BundleError(f"{folder} holds no DINOv2 ({type(error).__name__}).") from error
+    network, info = loaded
     problems = {
         kind: sorted(map(str, info[f"{kind}_keys"])) for kind in ("missing", "unexpected", "mismatched")
     }
