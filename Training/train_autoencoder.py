@@ -1,6 +1,10 @@
 """Stage 3: trains the 2D KL autoencoder on the axial slices of a cohort.
 
 python Training/train_autoencoder.py --out runs/default/autoencoder
+
+Of real data, what preprocess_ctpa.py wrote (the window is the one that it clipped to):
+python Training/train_autoencoder.py --out runs/mine/autoencoder --set layout=preprocessed \
+    cohort=runs/mine/ctpa "hu_window=[-100,900]"
 """
 
 import sys
@@ -10,9 +14,11 @@ from pathlib import Path
 import torch
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
-from xray2ctpa_core.cohort.build import patient_folders
-from xray2ctpa_core.constants import DEFAULT_GRID, DEFAULT_HU_WINDOW
+from xray2ctpa_core.cohort.build import CTPA_FILE, patient_folders
+from xray2ctpa_core.constants import DEFAULT_HU_WINDOW
+from xray2ctpa_core.datasets.cases import TABLE_FILE, case_rows, read_case
 from xray2ctpa_core.datasets.volumes import SliceDataset
+from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.networks.slices import to_autoencoder
 from xray2ctpa_core.training.autoencoder import (
     AutoencoderConfig,
@@ -25,8 +31,11 @@ from xray2ctpa_core.training.loop import LoopConfig, save_network, train
 
 @dataclass(frozen=True)
 class Config(LoopConfig, AutoencoderConfig):
-    """cohort: folder of the training cohort; patients: how many of them; the rest as in the two classes."""
+    """layout: of the folder ``cohort``, "cohort" (virtual patients) or "preprocessed" (cases of
+    preprocess_ctpa.py; of a data set with splits the training cases); patients: how many of them; the rest as
+    in the two classes."""
 
+    layout: str = "cohort"
     cohort: str = "runs/default/cohort/train"
     patients: int = 160
     hu_window: tuple[float, ...] = DEFAULT_HU_WINDOW
@@ -37,14 +46,28 @@ class Config(LoopConfig, AutoencoderConfig):
 
 def run(config: Config, out: Path, resume: bool) -> None:
     """Trains and saves ``out``/autoencoder."""
-    data = SliceDataset(patient_folders(Path(config.cohort))[: config.patients], config.hu_window)
-    autoencoder = build_autoencoder(config, DEFAULT_GRID[1])
+    data = SliceDataset(volumes(config), config.hu_window)
+    autoencoder = build_autoencoder(config, data[(0, 0)]["slice"].shape[-1])
     if len(config.channels) == 1:
         examples = torch.stack([data[(number, 0)]["slice"] for number in range(0, len(data), 17)])
         start_linearly(autoencoder, to_autoencoder(examples, config.fold**2))
     stage = AutoencoderStage(autoencoder, config)
     train(stage, data, config, out, resume, Bar("autoencoder"))
     save_network(autoencoder, out / "autoencoder")
+
+
+def volumes(config: Config) -> list[Path]:
+    """The files to train on."""
+    cohort = Path(config.cohort)
+    if config.layout == "cohort":
+        return [folder / CTPA_FILE for folder in patient_folders(cohort)[: config.patients]]
+    if config.layout != "preprocessed":
+        raise ConfigError(f"Expected the layout cohort or preprocessed, got {config.layout!r}.")
+    rows = [row for row in case_rows(cohort) if row["split"] in ("", "train", "training")]
+    folders = [cohort / row["folder"] for row in rows[: config.patients]]
+    if not folders:
+        raise InputError(f"Expected training cases in {cohort / TABLE_FILE}, got none of that split.")
+    return [folder / name for folder in folders for name in read_case(folder)["volumes"]]
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ STAGES: tuple[tuple[str, Path, str | None], ...] = (
 
 def command(script: str, folder: Path) -> list[str]:
     """The command of one stage, with --resume where a checkpoint of it lies."""
-    resume = ["--resume"] if (folder / "checkpoint").exists() or (folder / "checkpoint.pt").exists() else []
+    there = any(folder.glob("checkpoint/*/progress.json")) or (folder / "checkpoint.pt").exists()
+    resume = ["--resume"] if there else []
     return [sys.executable, str(HERE / script), "--out", str(folder), *resume]
 
 

@@ -12,7 +12,15 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from xray2ctpa_core.errors import ConfigError, InputError
-from xray2ctpa_core.training.loop import LOG_FILE, LoopConfig, StepSampler, train
+from xray2ctpa_core.training.loop import (
+    CHECKPOINT_FOLDER,
+    LOG_FILE,
+    TENSORBOARD_FOLDER,
+    LoopConfig,
+    StepSampler,
+    has_checkpoint,
+    train,
+)
 
 
 class Line(Dataset[dict[str, torch.Tensor]]):
@@ -43,7 +51,8 @@ class LineStage:
 
 def config(**changes: object) -> LoopConfig:
     values = {"steps": 12, "batch_size": 3, "learning_rate": 0.1, "warmup": 1, "ema_decay": 0.5}
-    return LoopConfig(**{**values, "precision": "no", "checkpoint_every": 4, "log_every": 1, **changes})
+    every = {"checkpoint_every": 4, "log_every": 1, "tensorboard": False}
+    return LoopConfig(**{**values, "precision": "no", **every, **changes})
 
 
 class Interrupted(Exception):
@@ -102,3 +111,85 @@ def test_settings_out_of_range_are_refused() -> None:
         config(precision="fp8")
     with pytest.raises(ConfigError, match="positive"):
         config(steps=0)
+    with pytest.raises(ConfigError, match="accumulate"):
+        config(accumulate=0)
+
+
+def losses(out: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (out / LOG_FILE).read_text().splitlines()]
+
+
+class StillStage(LineStage):
+    """Without noise of its own: what it learns depends on the cases of a step alone."""
+
+    def loss(
+        self, module: nn.Module, batch: dict[str, torch.Tensor], generator: torch.Generator
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        loss = ((module(batch["x"]) - batch["y"]) ** 2).mean()
+        return loss, {"mse": loss.detach()}
+
+
+def test_two_accumulated_batches_are_one_of_twice_the_size(tmp_path: Path) -> None:
+    train(StillStage(), Line(), config(batch_size=4), tmp_path / "large")
+    train(StillStage(), Line(), config(batch_size=2, accumulate=2), tmp_path / "accumulated")
+    assert losses(tmp_path / "accumulated") == pytest.approx(losses(tmp_path / "large"), rel=1e-5)
+
+
+def test_the_newest_checkpoints_stay_and_a_torn_one_is_not_taken(tmp_path: Path) -> None:
+    train(LineStage(), Line(), config(steps=12, checkpoint_every=2, keep_checkpoints=2), tmp_path)
+    folder = tmp_path / CHECKPOINT_FOLDER
+    assert sorted(int(path.name) for path in folder.iterdir()) == [8, 10]
+    (folder / "10" / "progress.json").unlink()
+    assert has_checkpoint(tmp_path)
+    seen: list[int] = []
+    resume_at = config(steps=12, checkpoint_every=2, keep_checkpoints=2)
+    train(LineStage(), Line(), resume_at, tmp_path, True, lambda step, of, terms: seen.append(step))
+    assert seen == [9, 10, 11, 12]
+
+
+def test_tensorboard_shows_what_the_log_says(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(LineStage(), Line(), config(steps=3, tensorboard=True), tmp_path)
+    events = accumulator.EventAccumulator(str(tmp_path / TENSORBOARD_FOLDER)).Reload()
+    assert [event.value for event in events.Scalars("loss")] == pytest.approx(losses(tmp_path))
+
+
+class TwoPlayers(StillStage):
+    """The module also wants the opponent to score what it says low; the opponent wants it to be high."""
+
+    opponent_rate = 0.1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opponent: nn.Module = nn.Linear(1, 1)
+
+    def loss(
+        self, module: nn.Module, batch: dict[str, torch.Tensor], generator: torch.Generator
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        said = module(batch["x"])
+        self.said = said.detach()
+        weights = {name: p.detach() for name, p in self.opponent.named_parameters()}
+        loss = torch.func.functional_call(self.opponent, weights, said).mean()
+        return loss, {"said": self.said.mean()}
+
+    def opponent_loss(self, opponent: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return (opponent(self.said) - 1).square().mean()
+
+
+def test_both_players_learn_and_a_resumed_game_goes_on_the_same(tmp_path: Path) -> None:
+    whole = TwoPlayers()
+    before = [p.detach().clone() for p in (*whole.module.parameters(), *whole.opponent.parameters())]
+    train(whole, Line(), config(), tmp_path / "whole")
+    after = [*whole.module.parameters(), *whole.opponent.parameters()]
+    assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+    def stop_after_six(step: int, of: int, terms: dict[str, float]) -> None:
+        if step == 6:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train(TwoPlayers(), Line(), config(), tmp_path / "cut", progress=stop_after_six)
+    resumed = TwoPlayers()
+    train(resumed, Line(), config(), tmp_path / "cut", resume=True)
+    for a, b in zip(after, [*resumed.module.parameters(), *resumed.opponent.parameters()], strict=True):
+        assert torch.equal(a, b)

@@ -59,8 +59,9 @@ def save(config: Any, path: Path) -> None:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Writes ``text`` so that ``path`` holds all of it or what it held before."""
+    """Writes ``text`` so that ``path`` holds all of it or what it held before, though several processes
+    write it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)

@@ -1,4 +1,4 @@
-"""CTPA slices of a cohort, for the autoencoder."""
+"""CTPA slices, for the autoencoder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from xray2ctpa_core.cohort.build import CTPA_FILE
 from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.networks.hu import normalise_hu
 
@@ -16,14 +15,12 @@ class SliceDataset(Dataset[dict[str, torch.Tensor]]):
     """Axial slices: an item is {"slice": (1, H, W) float32 in [-1, 1]}.
 
     Args:
-        folders: patients' folders; their volumes are held in memory as int16.
+        files: volumes of one shape; they are held in memory as int16.
         window: HU window.
     """
 
-    def __init__(self, folders: list[Path], window: Sequence[float]) -> None:
-        self._volumes = np.stack(
-            [read_volume(folder / CTPA_FILE).array.astype(np.int16) for folder in folders]
-        )
+    def __init__(self, files: list[Path], window: Sequence[float]) -> None:
+        self._volumes = np.stack([read_volume(file).array.astype(np.int16) for file in files])
         self._window = window
 
     def __len__(self) -> int:

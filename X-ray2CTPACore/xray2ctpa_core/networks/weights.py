@@ -1,8 +1,11 @@
 """Tensors into a network, name by name: nothing missing, nothing left over, nothing of another shape."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from xray2ctpa_core.errors import BundleError
@@ -60,3 +63,22 @@ def refuse(complaint: str, hint: str, problems: Mapping[str, Sequence[str]]) -> 
             found.append(f"{kind}: {', '.join(names[:_NAMES_SHOWN])}{more}")
     if found:
         raise BundleError(f"{complaint} ({'; '.join(found)}).", hint)
+
+
+def save_tensors(network: nn.Module, path: Path) -> None:
+    """Writes the network's state dict as safetensors, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    save_file({name: t.detach().cpu().clone() for name, t in network.state_dict().items()}, partial)
+    os.replace(partial, path)
+
+
+def load_tensors(network: nn.Module, path: Path) -> None:
+    """Reads what `save_tensors` wrote into a network of the same architecture.
+
+    Raises:
+        BundleError: no such file, or it is of another network.
+    """
+    hint = "Set start to the folder of a run with the same network."
+    if not path.is_file():
+        raise BundleError(f"Expected weights at {path}, which is no file.", hint)
+    load_exactly(network, load_file(path), str(path), hint)

@@ -44,6 +44,21 @@ def resolve_bundle(name: str | os.PathLike[str], revision: str | None = None) ->
     text = os.fspath(name)
     if text in embedded_bundles():
         return EMBEDDED / text
+    return find_folder(text, "bundle", HUB_PATTERNS, revision)
+
+
+def find_folder(text: str, what: str, patterns: list[str], revision: str | None = None) -> Path:
+    """The folder that ``text`` stands for: itself, one of XRAY2CTPA_BUNDLES, or a snapshot of the Hub.
+
+    Args:
+        text: a folder or "owner/name@revision".
+        what: "bundle" or what else is looked for, for messages.
+        patterns: files to fetch.
+        revision: where ``text`` does not carry it.
+
+    Raises:
+        BundleError: no such folder, no revision for a Hub id, or the Hub cannot be reached.
+    """
     if text and Path(text).expanduser().is_dir():
         return Path(text).expanduser()
     match = HUB_ID.fullmatch(text)
@@ -53,17 +68,17 @@ def resolve_bundle(name: str | os.PathLike[str], revision: str | None = None) ->
             if text and (Path(parent) / candidate).is_dir():
                 return Path(parent) / candidate
     if match is None:
+        embedded = f"an embedded bundle ({', '.join(embedded_bundles()) or 'none is installed'}), "
         raise BundleError(
-            f"Expected an embedded bundle ({', '.join(embedded_bundles()) or 'none is installed'}), a folder "
-            f"or a Hub id, got {text!r}.",
-            "Check the name or path given to --bundle.",
+            f"Expected {embedded if what == 'bundle' else ''}a folder or a Hub id, got {text!r}.",
+            "Check the name or path given to --bundle." if what == "bundle" else f"Check the {what}'s name.",
         )
     if revision is None:
         raise BundleError(
-            f"No folder {text!r} here, and a Hub bundle needs a pinned revision, got none.",
+            f"No folder {text!r} here, and a Hub {what} needs a pinned revision, got none.",
             f"Write {text}@COMMIT, so that the same weights are loaded every time.",
         )
-    return _download(match["repo"], revision)
+    return _download(match["repo"], revision, what, patterns)
 
 
 def embedded_bundles() -> list[str]:
@@ -112,15 +127,15 @@ def load_denoiser(folder: str | os.PathLike[str]) -> "PaperDenoiser":
     return network.eval()
 
 
-def _download(repo: str, revision: str) -> Path:
+def _download(repo: str, revision: str, what: str, patterns: list[str]) -> Path:
     """Snapshot of a Hub repository at ``revision``, from the local cache where it is there."""
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=HUB_PATTERNS))
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
     except Exception as error:  # the Hub's client raises errors of many libraries; each means the same here
         raise BundleError(
-            f"Cannot fetch bundle {repo} at revision {revision} from the Hugging Face Hub "
+            f"Cannot fetch {what} {repo} at revision {revision} from the Hugging Face Hub "
             f"({type(error).__name__}).",
             f"Check name, revision and network, or put the folder {repo} in a folder named by "
             f"{OFFLINE_FOLDERS_VARIABLE}.",

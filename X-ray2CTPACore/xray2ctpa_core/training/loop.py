@@ -1,4 +1,6 @@
-"""The one training loop: accelerate, mixed precision, EMA, cosine schedule, log, checkpoint, resume."""
+"""The one training loop: accelerate, mixed precision, gradient accumulation, EMA, cosine schedule, an
+opponent where there is one (adversarial loss), logs, rotating checkpoints, resume.
+"""
 
 import json
 import os
@@ -7,12 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
-from diffusers.optimization import get_cosine_schedule_with_warmup
+from diffusers.optimization import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -20,7 +22,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.errors import ConfigError, InputError
 
-LOG_FILE = "log.jsonl"
+LOG_FILE, TENSORBOARD_FOLDER = "log.jsonl", "tensorboard"
+#: Holds one folder a checkpoint, named by its step.
+CHECKPOINT_FOLDER = "checkpoint"
 _PROGRESS_FILE = "progress.json"
 
 
@@ -29,19 +33,22 @@ class LoopConfig:
     """Settings that every stage shares; a stage's own configuration extends it.
 
     Attributes:
-        steps: optimiser steps; batch_size: cases a step and process.
-        learning_rate: highest, after ``warmup`` steps; then a cosine to zero.
+        steps: optimiser steps; batch_size: cases of a process at once; accumulate: so many batches a step.
+        learning_rate: highest, after ``warmup`` steps; schedule: "cosine" to zero, or "constant", from then.
         weight_decay: of AdamW; gradient_clip: largest norm.
         ema_decay: decay of the running mean of the weights that is saved.
         precision: "no", "bf16" or "fp16" (accelerate's mixed precision).
         seed: of initial weights, order and augmentation.
         workers: processes that load data.
-        checkpoint_every, log_every: in steps.
+        checkpoint_every, log_every: in steps; keep_checkpoints: the newest that stay.
+        tensorboard: whether what is logged is also written for TensorBoard.
     """
 
     steps: int = 1000
     batch_size: int = 8
+    accumulate: int = 1
     learning_rate: float = 1e-3
+    schedule: str = "cosine"
     warmup: int = 50
     weight_decay: float = 1e-2
     gradient_clip: float = 1.0
@@ -51,10 +58,16 @@ class LoopConfig:
     workers: int = 0
     checkpoint_every: int = 250
     log_every: int = 10
+    keep_checkpoints: int = 1
+    tensorboard: bool = True
 
     def __post_init__(self) -> None:
+        if self.accumulate < 1 or self.keep_checkpoints < 1:
+            raise ConfigError(f"accumulate and keep_checkpoints must be positive: got {self}.")
         if self.steps < 1 or self.batch_size < 1 or self.warmup < 0 or not 0 <= self.ema_decay < 1:
             raise ConfigError(f"steps and batch_size must be positive, ema_decay in [0, 1): got {self}.")
+        if self.schedule not in ("cosine", "constant"):
+            raise ConfigError(f"schedule must be cosine or constant, got {self.schedule!r}.")
         if self.precision not in ("no", "bf16", "fp16"):
             raise ConfigError(f"precision must be no, bf16 or fp16, got {self.precision!r}.")
 
@@ -71,20 +84,36 @@ class Stage(Protocol):
         ...
 
 
+@runtime_checkable
+class TwoPlayerStage(Stage, Protocol):
+    """A stage whose loss also comes from a network that is trained against ``module``.
+
+    ``loss`` must send no gradient to the opponent, and ``opponent_loss`` none to ``module``. The opponent has
+    an AdamW of its own with the loop's settings, betas (0.5, 0.999), and the stage's ``opponent_rate``.
+    """
+
+    opponent: nn.Module
+    opponent_rate: float
+
+    def opponent_loss(self, opponent: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Called right after ``loss`` with the same batch: what ``loss`` generated is what it judges."""
+        ...
+
+
 class StepSampler(Sampler[list[tuple[int, int]]]):
     """Batches of (case, seed of its augmentation) that depend on seed and step alone: resuming is exact.
 
     Args:
         cases, batch_size, seed: of the data, a process's step and the order.
         start, stop: first step and the one after the last.
-        processes: every step takes this many batches, which accelerate hands out one a process.
+        batches: every step takes so many, which accelerate hands out one a process in turn.
     """
 
     def __init__(
-        self, cases: int, batch_size: int, seed: int, start: int, stop: int, processes: int = 1
+        self, cases: int, batch_size: int, seed: int, start: int, stop: int, batches: int = 1
     ) -> None:
         self.cases, self.batch_size, self.seed = cases, batch_size, seed
-        self.start, self.stop = start * processes, stop * processes
+        self.start, self.stop = start * batches, stop * batches
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -121,96 +150,214 @@ def train(
         InputError: if ``out`` holds a run and resume is off, or holds none and it is on.
     """
     out = Path(out)
-    checkpoint = out / "checkpoint"
-    start = _start(out, checkpoint, resume)
-    accelerator = Accelerator(mixed_precision=config.precision)
+    start, checkpoint = _start(out, resume)
+    accelerator = Accelerator(mixed_precision=config.precision, gradient_accumulation_steps=config.accumulate)
     set_seed(config.seed)
     module = stage.module
-    optimizer = torch.optim.AdamW(
-        [p for p in module.parameters() if p.requires_grad],
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-    )
-    schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup, config.steps)
+    optimizer = _optimizer(module, config)
+    if config.schedule == "constant":
+        schedule = get_constant_schedule_with_warmup(optimizer, config.warmup)
+    else:
+        schedule = get_cosine_schedule_with_warmup(optimizer, config.warmup, config.steps)
     sampler = StepSampler(
         len(data),  # type: ignore[arg-type]
         config.batch_size,
         config.seed,
         start,
         config.steps,
-        accelerator.num_processes,
+        accelerator.num_processes * config.accumulate,
     )
     loader = DataLoader(data, batch_sampler=sampler, num_workers=config.workers)  # type: ignore[arg-type]
     module, optimizer, loader = accelerator.prepare(module, optimizer, loader)
+    opponent = _Opponent(stage, config, accelerator) if isinstance(stage, TwoPlayerStage) else None
     accelerator.register_for_checkpointing(schedule)  # not prepared: accelerate would step it once a process
     average = EMAModel(module.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     average.to(accelerator.device)
     accelerator.register_for_checkpointing(average)
-    if start:
+    if checkpoint is not None:
         accelerator.load_state(str(checkpoint))
+    log = _Log(out, config, accelerator, start, progress)
     module.train()
-    began, waited, last = time.monotonic(), 0.0, time.monotonic()
-    for step, batch in enumerate(loader, start):
-        waited += time.monotonic() - last
+    seen: list[dict[str, torch.Tensor]] = []
+    log.waits()
+    for number, batch in enumerate(loader, start * config.accumulate):
+        log.has_data()
         generator = torch.Generator(device=accelerator.device).manual_seed(
-            config.seed * 15_485_863 + step * accelerator.num_processes + accelerator.process_index
+            config.seed * 15_485_863 + number * accelerator.num_processes + accelerator.process_index
         )
-        with accelerator.autocast():
-            loss, terms = stage.loss(module, batch, generator)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(module.parameters(), config.gradient_clip)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        average.step(module.parameters())
-        done = step + 1
-        if accelerator.is_main_process and (done % config.log_every == 0 or done == config.steps):
-            elapsed = time.monotonic() - began
-            entry = {"loss": loss.item(), **{k: v.item() for k, v in terms.items()}}
-            speed = (done - start) * config.batch_size * accelerator.num_processes / elapsed
-            _log(out, {"step": done, **entry, "samples_per_s": speed, "waiting_share": waited / elapsed})
-            if progress is not None:
-                progress(done, config.steps, entry)
-        if done % config.checkpoint_every == 0 and done < config.steps:
-            _save(accelerator, checkpoint, done)
-        last = time.monotonic()
+        players = [module] if opponent is None else [module, opponent.module]
+        with accelerator.accumulate(*players):
+            with accelerator.autocast():
+                loss, terms = stage.loss(module, batch, generator)
+            accelerator.backward(loss)
+            if accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(module.parameters(), config.gradient_clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if opponent is not None:
+                terms = terms | {"opponent": opponent.step(batch)}
+        seen.append({"loss": loss.detach(), **terms})
+        if accelerator.sync_gradients:
+            schedule.step()
+            average.step(module.parameters())
+            done = (number + 1) // config.accumulate
+            log.step(done, seen)
+            seen = []
+            if done % config.checkpoint_every == 0 and done < config.steps:
+                _save(accelerator, out / CHECKPOINT_FOLDER, done, config.keep_checkpoints)
+        log.waits()
+    log.close()
     module = accelerator.unwrap_model(module)
     average.copy_to(module.parameters())
+    accelerator.free_memory()
     return module.eval()
 
 
-def _start(out: Path, checkpoint: Path, resume: bool) -> int:
+def has_checkpoint(out: Path) -> bool:
+    """Whether ``train`` can go on in ``out``."""
+    return bool(_checkpoints(Path(out) / CHECKPOINT_FOLDER))
+
+
+class _Opponent:
+    """The other player of a TwoPlayerStage, with its optimiser."""
+
+    def __init__(self, stage: TwoPlayerStage, config: LoopConfig, accelerator: Accelerator) -> None:
+        self._stage, self._accelerator, self._clip = stage, accelerator, config.gradient_clip
+        optimizer = torch.optim.AdamW(
+            stage.opponent.parameters(),
+            lr=stage.opponent_rate,
+            weight_decay=config.weight_decay,
+            betas=(0.5, 0.999),
+        )
+        self.module, self._optimizer = accelerator.prepare(stage.opponent, optimizer)
+        self.module.train()
+
+    def step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """One step of its own, and its loss."""
+        with self._accelerator.autocast():
+            loss = self._stage.opponent_loss(self.module, batch)
+        self._accelerator.backward(loss)
+        if self._accelerator.sync_gradients:
+            self._accelerator.clip_grad_norm_(self.module.parameters(), self._clip)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+
+def _optimizer(module: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        [p for p in module.parameters() if p.requires_grad],
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+    )
+
+
+class _Log:
+    """log.jsonl, TensorBoard's files and the caller's progress, every ``log_every`` steps; the terms are
+    means over the step's batches in all processes."""
+
+    def __init__(
+        self,
+        out: Path,
+        config: LoopConfig,
+        accelerator: Accelerator,
+        start: int,
+        progress: Callable[[int, int, dict[str, float]], None] | None,
+    ) -> None:
+        self._out, self._config, self._accelerator = out, config, accelerator
+        self._start, self._progress = start, progress
+        self._began = self._mark = time.monotonic()
+        self._waited = 0.0
+        self._board: Any = None
+        if config.tensorboard and accelerator.is_main_process:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(out / TENSORBOARD_FOLDER), purge_step=start + 1)
+
+    def waits(self) -> None:
+        """From here on the loop waits for data."""
+        self._mark = time.monotonic()
+
+    def has_data(self) -> None:
+        """The waiting is over."""
+        self._waited += time.monotonic() - self._mark
+
+    def step(self, done: int, seen: list[dict[str, torch.Tensor]]) -> None:
+        """Logs step number ``done``; every process must call it."""
+        config, accelerator = self._config, self._accelerator
+        if done % config.log_every and done != config.steps:
+            return
+        means = {name: torch.stack([terms[name].float() for terms in seen]).mean() for name in seen[0]}
+        entry = {name: accelerator.reduce(mean, "mean").item() for name, mean in means.items()}
+        if not accelerator.is_main_process:
+            return
+        elapsed = time.monotonic() - self._began
+        cases = config.batch_size * config.accumulate * accelerator.num_processes
+        speed = {
+            "samples_per_s": (done - self._start) * cases / elapsed,
+            "waiting_share": self._waited / elapsed,
+        }
+        with (self._out / LOG_FILE).open("a", encoding="utf-8") as log:
+            log.write(json.dumps({"step": done, **entry, **speed}) + "\n")
+        if self._board is not None:
+            for name, value in (entry | speed).items():
+                self._board.add_scalar(name, value, done)
+        if self._progress is not None:
+            self._progress(done, config.steps, entry)
+
+    def close(self) -> None:
+        """Ends TensorBoard's file."""
+        if self._board is not None:
+            self._board.close()
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints, oldest first."""
+    found = [path.parent for path in folder.glob(f"*/{_PROGRESS_FILE}") if path.parent.name.isdigit()]
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def _start(out: Path, resume: bool) -> tuple[int, Path | None]:
+    """Steps that are done, and the checkpoint to go on from."""
+    found = _checkpoints(out / CHECKPOINT_FOLDER)
     if resume:
-        if not (checkpoint / _PROGRESS_FILE).is_file():
-            raise InputError(f"--resume needs {checkpoint} from a previous run, found none.")
-        return int(json.loads((checkpoint / _PROGRESS_FILE).read_text(encoding="utf-8"))["step"])
-    if (checkpoint / _PROGRESS_FILE).is_file():
+        if not found:
+            raise InputError(f"--resume needs {out / CHECKPOINT_FOLDER} from a previous run, found none.")
+        return int(json.loads((found[-1] / _PROGRESS_FILE).read_text(encoding="utf-8"))["step"]), found[-1]
+    if found:
         raise InputError(
             f"{out} already holds a run.", "Pass --resume to go on with it, or choose another --out."
         )
     out.mkdir(parents=True, exist_ok=True)
     (out / LOG_FILE).unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
-    return 0
+    return 0, None
 
 
-def _save(accelerator: Accelerator, checkpoint: Path, step: int) -> None:
-    """Writes the checkpoint beside the former one, then puts it in its place."""
-    partial = checkpoint.with_name(checkpoint.name + ".partial")
+def _save(accelerator: Accelerator, folder: Path, step: int, keep: int) -> None:
+    """Writes the checkpoint beside the former ones, then removes the oldest: one is always whole."""
+    checkpoint = folder / str(step)
+    partial = folder / f"{step}.partial"
     accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         write_text_atomically(partial / _PROGRESS_FILE, json.dumps({"step": step}))
         shutil.rmtree(checkpoint, ignore_errors=True)
         os.replace(partial, checkpoint)
+        for old in _checkpoints(folder)[:-keep]:
+            (old / _PROGRESS_FILE).unlink()
+            shutil.rmtree(old, ignore_errors=True)
     accelerator.wait_for_everyone()
 
 
-def _log(out: Path, entry: dict[str, Any]) -> None:
-    with (out / LOG_FILE).open("a", encoding="utf-8") as log:
-        log.write(json.dumps(entry) + "\n")
-
-
-def save_network(network: Any, folder: Path) -> None:
-    """Writes ``network`` by its save_pretrained, in the main process alone."""
-    if PartialState().is_main_process:
-        network.save_pretrained(folder)
+def save_network(network: Any, folder: Path, also: Callable[[Path], None] | None = None) -> None:
+    """Writes ``network`` by its save_pretrained, and what ``also`` writes beside it: the folder appears
+    whole, and in the main process alone."""
+    if not PartialState().is_main_process:
+        return
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    network.save_pretrained(partial)
+    if also is not None:
+        also(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)

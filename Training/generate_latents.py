@@ -1,0 +1,177 @@
+"""Generated latents of a whole data set: one volume for each real one, from its radiograph (or from nothing).
+
+python Training/generate_latents.py --out runs/mine/generated \\
+    --set denoiser=runs/mine/denoiser latents=runs/mine/latents films=runs/mine/cxr
+    autoencoder=/models/sd-vae-ft-mse
+
+What it writes is read as latents of encode_latents.py are: by train_paper_classifier.py, and, where an
+autoencoder decodes them, by train_slice_classifier.py.
+"""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.constants import PAPER_HU_WINDOW
+from xray2ctpa_core.datasets.latent_cases import LatentCase, LatentCases, read_latent_cases
+from xray2ctpa_core.datasets.latents import INDEX_FILE, LATENTS_FILE, STATISTICS_FILE
+from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
+from xray2ctpa_core.diffusion.schedulers import make_scheduler
+from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.io.volumes import read_volume, write_volume
+from xray2ctpa_core.networks.conditioned_denoiser import NO_LABEL
+from xray2ctpa_core.networks.hu import denormalise_hu
+from xray2ctpa_core.networks.slices import from_autoencoder, slices_to_volumes, volumes_to_slices
+from xray2ctpa_core.pipelines.paper_run import PaperRun, load_paper_run
+from xray2ctpa_core.training.arms import PAIR_COLUMNS, PAIRS_FILE, units, write_arm, write_table
+from xray2ctpa_core.volume import Volume
+
+#: That the autoencoder decodes in one call.
+SLICES_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Config:
+    """denoiser: folder of train_paper_denoiser.py; latents, films: of the data set; autoencoder: that
+    decodes, none where it is empty; hu_window: that the latents' volumes were clipped to; scheduler, steps:
+    the release takes ddpm with 1000; guidance_scale, label_scale: of classifier-free guidance; batch_size:
+    has no influence on the results; seed: of the noise; split: of which cases pairs.csv lists pairs, "" for
+    all; name, dataset: of the arm."""
+
+    denoiser: str = "runs/paper/denoiser"
+    latents: str = "runs/paper/latents"
+    films: str = ""
+    autoencoder: str = ""
+    hu_window: tuple[float, ...] = PAPER_HU_WINDOW
+    scheduler: str = "ddpm"
+    steps: int = 1000
+    largest_latent: float = 0.0
+    guidance_scale: float = 1.0
+    label_scale: float = 1.0
+    batch_size: int = 4
+    seed: int = 1
+    split: str = "test"
+    name: str = ""
+    dataset: str = ""
+
+
+def run(config: Config, out: Path, resume: bool) -> None:
+    """Writes what encode_latents.py does; with an autoencoder volumes/, pairs.csv and arm.json."""
+    if (out / INDEX_FILE).is_file():
+        if resume:
+            return
+        raise InputError(
+            f"{out} already holds latents.", "Pass --resume to keep them, or choose another --out."
+        )
+    if config.steps < 1 or config.batch_size < 1:
+        raise ConfigError(
+            f"Expected steps and batch_size of at least 1, got {config.steps}, {config.batch_size}."
+        )
+    parts = out / "parts"
+    if not resume:
+        shutil.rmtree(parts, ignore_errors=True)
+    parts.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trained = load_paper_run(Path(config.denoiser), device)
+    cases = read_latent_cases(Path(config.latents))
+    if trained.encoder is not None and not config.films:
+        raise ConfigError("A denoiser conditioned on films needs them, got none.", "Set films.")
+    films = Path(config.films) if trained.encoder is not None else None
+    data = LatentCases(Path(config.latents), cases, trained.scaling, films)
+    bar = Bar("latents")
+    missing = [row for row in range(len(cases)) if not part_file(parts, row).is_file()]
+    for start in range(0, len(missing), config.batch_size):
+        rows = missing[start : start + config.batch_size]
+        generated = sampled(config, trained, data, rows, device)
+        for row, latents in zip(rows, generated, strict=True):
+            save_array(part_file(parts, row), latents.cpu().numpy())
+        bar(len(cases) - len(missing) + start + len(rows), len(cases))
+    volumes = [case.volume for case in cases]
+    if config.autoencoder:
+        volumes = decoded(config, cases, parts, out / "volumes", device)
+        write_pairs(config, cases, volumes, out)
+        write_arm(out, config.name or out.name, "generator", config.dataset)
+    stacked = np.stack([np.load(part_file(parts, row)) for row in range(len(cases))])
+    save_array(out / LATENTS_FILE, stacked.astype(np.float16))
+    shutil.copyfile(Path(config.latents) / STATISTICS_FILE, out / STATISTICS_FILE)
+    index = json.loads((Path(config.latents) / INDEX_FILE).read_text(encoding="utf-8"))
+    entries = [entry | {"volume": str(v)} for entry, v in zip(index, volumes, strict=True)]
+    write_text_atomically(out / INDEX_FILE, json.dumps(entries, indent=0) + "\n")
+    shutil.rmtree(parts)
+
+
+@torch.no_grad()
+def sampled(
+    config: Config, trained: PaperRun, data: LatentCases, rows: Sequence[int], device: torch.device
+) -> torch.Tensor:
+    """(B, C, D, H, W) latents of the autoencoder; noise belongs to the row, not to the batch."""
+    items = [data[(row, 0)] for row in rows]
+    drawn = [initial_noise(tuple(items[0]["latents"].shape), config.seed, 2 * row, device) for row in rows]
+    films = torch.stack([item["image"] for item in items]).to(device) if "image" in items[0] else None
+    known = [data.cases[row].label for row in rows]
+    labels = torch.tensor([NO_LABEL if label is None else label for label in known], device=device)
+    largest = config.largest_latent or (1.0 if trained.scaling.clip else 5.0)
+    model = trained.sampler(films, labels, config.guidance_scale, config.label_scale, largest)
+    scheduler = make_scheduler(config.scheduler, trained.scheduler)
+    noise = torch.cat([first for first, _ in drawn])
+    latents = sample_latents(model, scheduler, noise, config.steps, [generator for _, generator in drawn])
+    return trained.scaling.invert(latents)
+
+
+@torch.no_grad()
+def decoded(
+    config: Config, cases: Sequence[LatentCase], parts: Path, folder: Path, device: torch.device
+) -> list[Path]:
+    """The decoded volumes' files, on the grids of the real ones."""
+    autoencoder = AutoencoderKL.from_pretrained(config.autoencoder).to(device).eval()
+    folder.mkdir(exist_ok=True)
+    bar, files = Bar("volumes"), []
+    for number, case in enumerate(cases, 1):
+        files.append(folder / f"{case.row:05d}.nii.gz")
+        if not files[-1].is_file():
+            latents = torch.from_numpy(np.load(part_file(parts, case.row)))[None].to(device)
+            batches = volumes_to_slices(latents).split(SLICES_AT_ONCE)
+            slices = torch.cat([autoencoder.decode(batch).sample.float() for batch in batches])
+            volume = slices_to_volumes(from_autoencoder(slices), 1)[0, 0]
+            hu = denormalise_hu(volume, config.hu_window).cpu().numpy()
+            partial = files[-1].with_name(f"partial-{files[-1].name}")
+            write_volume(Volume(hu, read_volume(case.volume).affine), partial, np.int16)
+            os.replace(partial, files[-1])
+        bar(number, len(cases))
+    return files
+
+
+def write_pairs(config: Config, cases: Sequence[LatentCase], volumes: Sequence[Path], out: Path) -> None:
+    """Writes pairs.csv: the first volume of each study, real and generated."""
+    rows: dict[str, tuple[str, str, str]] = {}
+    for unit, case, volume in zip(units(cases), cases, volumes, strict=True):
+        if not config.split or case.split.lower().startswith(config.split):
+            real = os.path.relpath(case.volume, out)
+            rows.setdefault(unit, (unit, real, os.path.relpath(volume, out)))
+    write_table(out / PAIRS_FILE, PAIR_COLUMNS, list(rows.values()))
+
+
+def part_file(parts: Path, row: int) -> Path:
+    """Where the latents of one row lie until all are there."""
+    return parts / f"{row:06d}.npy"
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Writes ``array`` whole or not at all."""
+    partial = path.with_name(f"partial-{path.name}")
+    np.save(partial, array)
+    os.replace(partial, path)
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(__doc__, Config, run, {"steps": 2}))

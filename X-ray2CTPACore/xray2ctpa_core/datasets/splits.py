@@ -1,0 +1,127 @@
+"""Which cases teach, choose and judge: by the data's own split, or by stratified folds of patients."""
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+from sklearn.model_selection import StratifiedKFold
+
+from xray2ctpa_core.errors import ConfigError, InputError
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+#: What data sets call their splits.
+_NAMES = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "val": VALIDATION,
+    "valid": VALIDATION,
+    "validation": VALIDATION,
+    "test": TEST,
+    "testing": TEST,
+}
+
+
+class Splittable(Protocol):
+    """A case that can be assigned."""
+
+    @property
+    def patient(self) -> str: ...
+    @property
+    def label(self) -> int | None: ...
+    @property
+    def split(self) -> str: ...
+    @property
+    def where(self) -> str: ...
+
+
+T = TypeVar("T", bound=Splittable)
+
+
+def by_split(cases: Sequence[T], needed: Sequence[str] = (TRAIN,)) -> dict[str, list[T]]:
+    """The cases of "train", "validation" and "test", as their ``split`` says.
+
+    Raises:
+        InputError: a split of another name (with file and row), a patient in two, or none in a ``needed``
+        one.
+    """
+    parts: dict[str, list[T]] = {TRAIN: [], VALIDATION: [], TEST: []}
+    first: dict[str, T] = {}
+    for case in cases:
+        name = _NAMES.get(case.split.lower())
+        if name is None:
+            raise InputError(
+                f"Expected a split out of {', '.join(_NAMES)}, got {case.split!r} in {case.where}.",
+                "Give every study a split, or pass folds=6 for cross-validation.",
+            )
+        other = first.setdefault(case.patient, case)
+        if other.split != case.split:
+            raise InputError(
+                f"Expected each patient in one split, got {case.patient} in {other.split} ({other.where}) "
+                f"and in {case.split} ({case.where}).",
+                "Move all studies of a patient to one split.",
+            )
+        parts[name].append(case)
+    _check_filled(parts, needed, cases)
+    return parts
+
+
+def by_fold(cases: Sequence[T], folds: int, fold: int, seed: int) -> dict[str, list[T]]:
+    """Cross-validation over patients, stratified by label: fold ``fold`` tests, the next one validates.
+
+    A patient with any positive study counts as positive. The folds depend on the patients' names, labels and
+    the seed alone, not on the order of the cases.
+
+    Args:
+        cases: all with a label.
+        folds: at least 3 (the papers take 6).
+        fold: 0 <= fold < folds.
+        seed: of the shuffle.
+
+    Raises:
+        ConfigError: folds or fold out of range.
+        InputError: a case without label (with file and row), or a class with fewer patients than folds, so
+            that a fold would be empty of it.
+    """
+    if folds < 3 or not 0 <= fold < folds:
+        raise ConfigError(f"Expected folds >= 3 and 0 <= fold < folds, got {folds} and {fold}.")
+    label_of: dict[str, int] = {}
+    for case in cases:
+        if case.label is None:
+            raise InputError(f"Expected a label of 0 or 1, got none in {case.where}.")
+        label_of[case.patient] = max(label_of.get(case.patient, 0), case.label)
+    patients = sorted(label_of)
+    labels = np.array([label_of[patient] for patient in patients])
+    for label in (0, 1):
+        if (count := int((labels == label).sum())) < folds:
+            raise InputError(
+                f"Expected at least {folds} patients with label {label}, one a fold, got {count}.",
+                "Take fewer folds.",
+            )
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    fold_of = {
+        patients[place]: number
+        for number, (_, places) in enumerate(splitter.split(patients, labels))
+        for place in places
+    }
+    role = {fold: TEST, (fold + 1) % folds: VALIDATION}
+    parts: dict[str, list[T]] = {TRAIN: [], VALIDATION: [], TEST: []}
+    for case in cases:
+        parts[role.get(fold_of[case.patient], TRAIN)].append(case)
+    return parts
+
+
+def training_cases(cases: Sequence[T], folds: int, fold: int, seed: int) -> list[T]:
+    """What a generator may learn from: the fold's training cases; without folds the training split, or all
+    cases of a data set that has no splits. Errors are those of `by_fold` and `by_split`."""
+    if folds:
+        return by_fold(cases, folds, fold, seed)[TRAIN]
+    if not any(case.split for case in cases):
+        return list(cases)
+    return by_split(cases)[TRAIN]
+
+
+def _check_filled(parts: dict[str, list[T]], needed: Sequence[str], cases: Sequence[T]) -> None:
+    for name in needed:
+        if not parts[name]:
+            place = cases[0].where.split(",")[0] if cases else "the table"
+            raise InputError(f"Expected cases of the split {name} in {place}, got none.")

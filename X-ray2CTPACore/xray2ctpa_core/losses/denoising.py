@@ -1,0 +1,133 @@
+"""The papers' objective for the denoiser: what it says of the noise, and what its clean estimate is worth.
+
+X-ray2CTPA, eq. 6 to 10: L1 of epsilon + 0.01 perceptual + 0.001 adversarial + 0.08 classifier. The last three
+judge x0-hat, whose gradient to epsilon grows as noise / signal: 6 times at t = 900, 640 times at t = 999.
+Ours weighs every case by the inverse, at most 1 (`reach_weight`), and brings estimates beyond the range of
+latents back to it (`within_range`), as Imagen's dynamic thresholding does (Saharia et al., NeurIPS 2022,
+section 2.3): what is frozen then sees latents such as it knows, and no term saturates.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from monai.networks.nets import PatchDiscriminator
+from torch import nn
+from torch.nn import functional
+
+from xray2ctpa_core.diffusion.sampling import SMALLEST_SIGNAL, signal_and_noise
+from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.networks.slices import from_autoencoder
+
+#: An estimate may be this many times as large as the latents it estimates (root mean square).
+_LARGEST_ESTIMATE = 2.0
+
+
+@dataclass(frozen=True)
+class ObjectiveWeights:
+    """Weights of the terms beside the L1 distance; 0 leaves a term, and its network, out.
+
+    Attributes:
+        perceptual_weight, adversarial_weight, classifier_weight: the papers' lambda 1, 2 and 3.
+    """
+
+    perceptual_weight: float = 0.01
+    adversarial_weight: float = 0.001
+    classifier_weight: float = 0.08
+
+    def __post_init__(self) -> None:
+        if min(self.perceptual_weight, self.adversarial_weight, self.classifier_weight) < 0:
+            raise ConfigError(f"Weights of loss terms must be at least 0, got {self}.")
+
+
+def reach_weight(scheduler: Any, timestep: torch.Tensor) -> torch.Tensor:
+    """(B,) float32: min(1, signal / noise) at (B,) timesteps, the inverse of how x0-hat answers to
+    epsilon."""
+    signal, noise = signal_and_noise(scheduler, timestep)
+    weight = (signal.clamp_min(SMALLEST_SIGNAL) / noise).clamp_max(1.0)
+    return weight.flatten().float().to(timestep.device)
+
+
+def within_range(estimate: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    """The estimates (B, C, D, H, W), those that are more than twice as large as ``latents`` scaled down to
+    that; the factor is a constant to the gradient."""
+    size = estimate.detach().square().mean((1, 2, 3, 4), keepdim=True).sqrt()
+    allowed = _LARGEST_ESTIMATE * latents.square().mean((1, 2, 3, 4), keepdim=True).sqrt()
+    return estimate * (allowed / size.clamp_min(1e-12)).clamp_max(1.0)
+
+
+def slice_distance(
+    distance: nn.Module,
+    decode: Callable[[torch.Tensor], torch.Tensor],
+    estimate: torch.Tensor,
+    latents: torch.Tensor,
+    where: torch.Tensor,
+) -> torch.Tensor:
+    """Perceptual distance of one decoded slice a case, (B,) (X-ray2CTPA, eq. 7).
+
+    Args:
+        distance: of slices (B, 1, H, W) in [-1, 1].
+        decode: (B, C, h, w) of the autoencoder's latents -> what it decodes; differentiable, frozen.
+        estimate, latents: (B, C, D, h, w), of the autoencoder.
+        where: (B,) in [0, 1), which slice.
+    """
+    chosen = (where * estimate.shape[2]).long()
+    cases = torch.arange(len(estimate), device=estimate.device)
+    with torch.no_grad():
+        reference = from_autoencoder(decode(latents[cases, :, chosen]))
+    return distance(from_autoencoder(decode(estimate[cases, :, chosen])), reference)
+
+
+def build_discriminator(channels: int, grid: tuple[int, ...], layers: int = 4, width: int = 32) -> nn.Module:
+    """3D PatchGAN (Isola et al., CVPR 2017) on latents (B, channels, *grid) -> (B, 1, d, h, w) scores.
+
+    Args:
+        channels: C of the latents.
+        grid: (D, H, W) of the latents.
+        layers: convolutions before the last one, all but one of stride 2; the papers take 4.
+        width: channels of the first one, doubled by each; the papers take 32.
+
+    Raises:
+        ConfigError: the latents are too small for so many layers.
+    """
+    if layers < 2 or width % 8:
+        raise ConfigError(f"Expected at least 2 layers and a width that 8 divides, got {layers}, {width}.")
+    smallest = min(grid) >> (layers - 1)
+    if smallest < 3:
+        raise ConfigError(
+            f"Latents of {tuple(grid)} are too small for a discriminator of {layers} layers.",
+            "Set discriminator_layers lower.",
+        )
+    return PatchDiscriminator(
+        spatial_dims=3,
+        channels=width,
+        in_channels=channels,
+        num_layers_d=layers - 1,
+        norm=("group", {"num_groups": 8}),
+    )
+
+
+def realism(discriminator: nn.Module, latents: torch.Tensor) -> torch.Tensor:
+    """(B,), 0 where the discriminator takes ``latents`` for real (least squares; Mao et al., ICCV 2017).
+
+    The gradient reaches ``latents`` and not the discriminator.
+    """
+    weights = {name: p.detach() for name, p in discriminator.named_parameters()}
+    scores = torch.func.functional_call(discriminator, weights, latents)[-1]
+    return (scores.float() - 1).square().mean((1, 2, 3, 4))
+
+
+def discriminator_loss(discriminator: nn.Module, real: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
+    """Least squares, () : real latents score 1, generated ones 0. Both (B, C, D, H, W), without gradients."""
+    scores = discriminator(torch.cat([real, generated]))[-1].float()
+    for_real, for_generated = scores.chunk(2)
+    return ((for_real - 1).square().mean() + for_generated.square().mean()) / 2
+
+
+def embolism_loss(logits: torch.Tensor, labels: torch.Tensor, pos_weight: float) -> torch.Tensor:
+    """Binary cross-entropy of each case, (B,), from (B, 1) logits and (B,) labels (X-ray2CTPA, eq. 9)."""
+    weight = torch.tensor(pos_weight, device=logits.device)
+    return functional.binary_cross_entropy_with_logits(
+        logits.float().squeeze(1), labels, pos_weight=weight, reduction="none"
+    )

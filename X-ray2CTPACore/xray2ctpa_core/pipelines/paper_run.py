@@ -1,0 +1,121 @@
+"""What a run of train_paper_denoiser.py leaves, and how it is read again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import DDPMScheduler
+from torch import nn
+
+from xray2ctpa_core import config as configuration
+from xray2ctpa_core.diffusion.latent_scaling import LatentScaling, load_scaling
+from xray2ctpa_core.diffusion.sampling import clipped_epsilon
+from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.networks.conditioned_denoiser import ConditionedDenoiser, LabelEmbedding, guided
+from xray2ctpa_core.networks.paper_denoiser import PaperDenoiser
+from xray2ctpa_core.pipelines.film_encoders import load_film_encoder
+from xray2ctpa_core.pipelines.loading import load_denoiser
+
+CONDITIONS_FILE = "conditions.json"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a denoiser is told of a case.
+
+    Attributes:
+        conditioning: "unconditional", or "film": the radiograph, computed (DRR) or real.
+        encoder, encoder_weights: of the film, frozen (pipelines.film_encoders); the papers' is BiomedCLIP.
+        labels: whether it is told the label, too.
+    """
+
+    conditioning: str = "unconditional"
+    encoder: str = "biomedclip"
+    encoder_weights: str = ""
+    labels: bool = False
+
+    def __post_init__(self) -> None:
+        if self.conditioning not in ("unconditional", "film"):
+            raise ConfigError(f"Expected the conditioning unconditional or film, got {self.conditioning!r}.")
+
+
+class PaperRun(NamedTuple):
+    """A trained denoiser with all that sampling needs.
+
+    Attributes:
+        model, encoder, scheduler, scaling: as trained; no encoder of an unconditional one.
+        conditions: what it was told.
+    """
+
+    model: ConditionedDenoiser
+    encoder: nn.Module | None
+    scheduler: DDPMScheduler
+    scaling: LatentScaling
+    conditions: Conditions
+
+    def sampler(
+        self,
+        films: torch.Tensor | None,
+        labels: torch.Tensor | None,
+        scale: float,
+        label_scale: float,
+        largest: float,
+    ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """The denoiser as ``sample_latents`` calls it.
+
+        Args:
+            films: (B, 1, P, P); read by a conditional denoiser.
+            labels: (B,) of 0, 1, NO_LABEL; read by one that is told of them.
+            scale, label_scale: of classifier-free guidance, 1 without.
+            largest: scaled latents are at most so large (diffusion.sampling.clipped_epsilon).
+        """
+        embedding = None if self.encoder is None or films is None else self.encoder(films).float()
+        label = labels if self.conditions.labels else None
+
+        def model(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+            epsilon = guided(self.model, embedding, label, scale, label_scale, sample, timestep)
+            return clipped_epsilon(self.scheduler, sample, epsilon, timestep, largest)
+
+        return model
+
+
+def start_denoiser(folder: Path) -> tuple[PaperDenoiser, LabelEmbedding | None]:
+    """The denoiser of a run, or of `xray2ctpa convert upstream-denoiser`, and its labels' embedding if any.
+
+    Raises:
+        BundleError: the folder holds neither.
+    """
+    run = folder / "denoiser"
+    denoiser = load_denoiser(run if run.is_dir() else folder)
+    labels = None
+    if (folder / "label_embedding").is_dir():
+        labels = LabelEmbedding.from_pretrained(folder / "label_embedding", use_safetensors=True)
+    return denoiser, labels
+
+
+def load_paper_run(folder: Path, device: Any) -> PaperRun:
+    """A finished run on ``device``, in evaluation mode.
+
+    Raises:
+        InputError: the run is not finished.
+        BundleError: a network of it is damaged or missing.
+    """
+    if not (folder / CONDITIONS_FILE).is_file():
+        raise InputError(
+            f"Expected a finished run of train_paper_denoiser.py in {folder}, got none.",
+            f"{CONDITIONS_FILE} is missing.",
+        )
+    conditions = configuration.load(Conditions, folder / CONDITIONS_FILE)
+    denoiser, labels = start_denoiser(folder)
+    encoder = None
+    if conditions.conditioning == "film":
+        encoder = load_film_encoder(conditions.encoder, conditions.encoder_weights).to(device).eval()
+    return PaperRun(
+        ConditionedDenoiser(denoiser, labels).to(device).eval(),
+        encoder,
+        DDPMScheduler.from_pretrained(folder / "scheduler"),
+        load_scaling(folder / "denoiser"),
+        conditions,
+    )

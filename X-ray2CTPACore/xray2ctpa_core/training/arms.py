@@ -1,0 +1,66 @@
+"""Evaluated arms: a folder with arm.json and predictions.csv or pairs.csv, which the tables are made from."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.datasets.latent_cases import LatentCase
+
+ARM_FILE, PREDICTIONS_FILE, PAIRS_FILE = "arm.json", "predictions.csv", "pairs.csv"
+PREDICTION_COLUMNS = ("patient", "fold", "split", "label", "score")
+PAIR_COLUMNS = ("patient", "real", "generated")
+
+
+def write_arm(out: Path, name: str, kind: str, dataset: str) -> None:
+    """Says what the folder ``out`` holds; ``kind`` is "classifier" or "generator"."""
+    text = json.dumps({"name": name, "kind": kind, "dataset": dataset}, indent=2) + "\n"
+    write_text_atomically(out / ARM_FILE, text)
+
+
+def units(cases: Sequence[LatentCase]) -> list[str]:
+    """What each case is called in the tables: its patient, or patient/study where a patient has several."""
+    studies: dict[str, set[str]] = {}
+    for case in cases:
+        studies.setdefault(case.patient, set()).add(case.id)
+    return [
+        case.patient if len(studies[case.patient]) == 1 else f"{case.patient}/{case.id}" for case in cases
+    ]
+
+
+def prediction_rows(
+    cases: Sequence[LatentCase], scores: np.ndarray, fold: int, split: str
+) -> list[tuple[str, int, str, int, float]]:
+    """One row a study, of PREDICTION_COLUMNS: the mean score of its volumes.
+
+    Args:
+        cases: with labels.
+        scores: (N,) probabilities of PE, of the cases in order.
+        fold: that was left out; 0 without cross-validation.
+        split: "validation" or "test".
+    """
+    of: dict[str, list[float]] = {}
+    label: dict[str, int] = {}
+    for unit, case, score in zip(units(cases), cases, scores, strict=True):
+        of.setdefault(unit, []).append(float(score))
+        label[unit] = int(case.label or 0)
+    return [(unit, fold, split, label[unit], float(np.mean(values))) for unit, values in of.items()]
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Writes a CSV, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text_atomically(path, text.getvalue())
+
+
+def read_rows(path: Path) -> list[list[str]]:
+    """The rows of a table of `write_table`, without its header."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))[1:]
