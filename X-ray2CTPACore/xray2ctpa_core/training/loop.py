@@ -113,7 +113,9 @@ def train(
         stage: module and loss.
         data: items are asked for with (case, seed).
         config: settings.
-        out: folder of the run: log.jsonl and, while it runs, checkpoint/.
+        out: folder of the run: log.jsonl and, while it runs, checkpoint/. A line of the log holds the step,
+            the loss and its terms, samples per second since the start, and which share of that time went
+            into waiting for data and into the network (forward, backward, update).
         resume: go on from the checkpoint in ``out``; without it a run there is refused.
         progress: called with (step, of, logged terms) after each logged step.
 
@@ -149,9 +151,10 @@ def train(
     if start:
         accelerator.load_state(str(checkpoint))
     module.train()
-    began, waited, last = time.monotonic(), 0.0, time.monotonic()
+    began, waited, computed, last = time.monotonic(), 0.0, 0.0, time.monotonic()
     for step, batch in enumerate(loader, start):
-        waited += time.monotonic() - last
+        entered = time.monotonic()
+        waited += entered - last
         generator = torch.Generator(device=accelerator.device).manual_seed(
             config.seed * 15_485_863 + step * accelerator.num_processes + accelerator.process_index
         )
@@ -164,11 +167,16 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         average.step(module.parameters())
         done = step + 1
-        if accelerator.is_main_process and (done % config.log_every == 0 or done == config.steps):
+        logs = done % config.log_every == 0 or done == config.steps
+        if logs and accelerator.device.type == "cuda":
+            torch.cuda.synchronize()  # what was asked for counts where it was computed
+        computed += time.monotonic() - entered
+        if logs and accelerator.is_main_process:
             elapsed = time.monotonic() - began
             entry = {"loss": loss.item(), **{k: v.item() for k, v in terms.items()}}
             speed = (done - start) * config.batch_size * accelerator.num_processes / elapsed
-            _log(out, {"step": done, **entry, "samples_per_s": speed, "waiting_share": waited / elapsed})
+            shares = {"waiting_share": waited / elapsed, "network_share": computed / elapsed}
+            _log(out, {"step": done, **entry, "samples_per_s": speed, **shares})
             if progress is not None:
                 progress(done, config.steps, entry)
         if done % config.checkpoint_every == 0 and done < config.steps:
