@@ -12,7 +12,7 @@ from xray2ctpa_core.cli.generate import positive, seed
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES, EXIT_DONE
 
 if TYPE_CHECKING:
-    from xray2ctpa_core.pipelines.evaluation.protocol import EvaluatedPipeline
+    from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def load_pipelines(names: Sequence[str], device: str) -> "list[EvaluatedPipeline]":
+def load_pipelines(names: Sequence[str], device: str) -> "list[XRay2CTPAPipeline]":
     """The bundles' pipelines in fp32 on a device ("auto" for the best there is)."""
     from xray2ctpa_core.pipelines.device import choose_device
     from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline

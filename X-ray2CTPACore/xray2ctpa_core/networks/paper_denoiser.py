@@ -89,7 +89,8 @@ class _GroupNorm(nn.GroupNorm):
         self, x: torch.Tensor, film: tuple[torch.Tensor, torch.Tensor] | None = None
     ) -> torch.Tensor:
         """``film`` is a scale and a shift, each (B, C); for a single case both are done while normalising."""
-        weight, bias = self.weight, self.bias
+        weight: torch.Tensor = self.weight
+        bias: torch.Tensor = self.bias
         if film is not None and len(x) == 1:
             weight, bias = weight * (film[0][0] + 1), torch.addcmul(film[1][0], bias, film[0][0] + 1)
         channels_first = x.flatten(1, 2).permute(0, 3, 1, 2)
@@ -225,7 +226,7 @@ class _Attention(nn.Module):
     def out(self, qkv: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """(N, L, C): attention among L places; ``bias`` (1, heads, L, L) is added to its logits."""
         split = qkv.unflatten(-1, (3, self.heads, HEAD_DIM)).permute(2, 0, 3, 1, 4)
-        attended = _attention(*split.unbind(), bias)
+        attended = _attention(split[0], split[1], split[2], bias)
         return self.inner["to_out"](attended.transpose(1, 2).flatten(2))
 
 
@@ -255,6 +256,10 @@ class _DepthAttention(_Attention):
 
         along = _in_parts(attended, columns).unflatten(0, (batch, height, width))
         return x + along.permute(0, 3, 1, 2, 4)
+
+
+#: The layers that keep to themselves what they hold 24 times the voxels of.
+ATTENTIONS = (_LinearAttention, _SliceAttention, _DepthAttention)
 
 
 def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:

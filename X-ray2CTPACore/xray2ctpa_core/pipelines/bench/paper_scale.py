@@ -70,7 +70,7 @@ def measure_paper_scale(
     )
     decoded = _decoding(ours, config, device, scale, progress)
     explanation = _explanation(device, scale)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in passes:
         steps = scale.steps if name == REFERENCE else scale.our_steps
         whole = spread(seconds[name]).median * steps
@@ -138,7 +138,7 @@ def _explanation(device: torch.device, scale: Scale) -> float:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         classifier = PEClassifier(
-            scale.latents[0], 64, 32, (6, 12, 24, 16), norm="batch", first_stride=(1, 2, 2)
+            scale.latents[0], 64, 32, scale.classifier_blocks, norm="batch", first_stride=(1, 2, 2)
         )
     classifier = classifier.eval().to(device)
     latents = torch.randn(1, *scale.latents, device=device)

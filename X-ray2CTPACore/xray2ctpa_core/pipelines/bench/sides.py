@@ -1,8 +1,8 @@
-"""The two sides of the comparison: the papers' network in the release's way and in ours, on the same weights."""
+"""The two sides of the comparison: the papers' network in the release's way and in ours, same weights."""
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +33,14 @@ class Scale:
     Attributes:
         latents: (C, D, H, W), H and W multiples of 8.
         decoder_channels: of the autoencoder's levels.
+        classifier_blocks: layers of the latent classifier's dense blocks.
         steps: passes of the reference, DDPM.
         our_steps: passes of ours, DPM-Solver++.
     """
 
     latents: tuple[int, int, int, int] = LATENTS
-    decoder_channels: tuple[int, ...] = field(default=DECODER_CHANNELS)
+    decoder_channels: tuple[int, ...] = DECODER_CHANNELS
+    classifier_blocks: tuple[int, ...] = (6, 12, 24, 16)
     steps: int = 1000
     our_steps: int = 25
 
