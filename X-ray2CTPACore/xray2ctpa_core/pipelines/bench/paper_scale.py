@@ -12,7 +12,7 @@ from xray2ctpa_core.networks import paper_denoiser
 from xray2ctpa_core.networks.pe_classifier import PEClassifier
 from xray2ctpa_core.pipelines.bench import sides
 from xray2ctpa_core.pipelines.bench.child import REFERENCE_SIDE, start_and_memory
-from xray2ctpa_core.pipelines.bench.floor import counted_flops, floor, least_bytes, measured_rates
+from xray2ctpa_core.pipelines.bench.floor import Rates, counted_flops, floor, least_bytes, measured_rates
 from xray2ctpa_core.pipelines.bench.sides import REFERENCE, Given, Scale
 from xray2ctpa_core.pipelines.bench.timing import interleaved, ratios, spread
 from xray2ctpa_core.pipelines.device import DTYPES
@@ -70,6 +70,7 @@ def measure_paper_scale(
     )
     decoded = _decoding(ours, config, device, scale, progress)
     explanation = _explanation(device, scale)
+    rates = {dtype: measured_rates(device, dtype) for dtype in {n.dtype for n in networks.values()}}
     found: dict[str, dict[str, Any]] = {}
     for name in passes:
         steps = scale.steps if name == REFERENCE else scale.our_steps
@@ -84,7 +85,7 @@ def measure_paper_scale(
             "explanation_s": explanation,
             "volume_s": whole + decoded[name]["seconds"] + explanation,
             "difference": _difference(outputs[name], outputs[REFERENCE]),
-            "floor": _floor(name, weights, inputs, networks, device),
+            "floor": _floor(name, weights, inputs, networks, rates),
         }
         found[name]["share_of_floor"] = found[name]["floor"]["seconds"] / found[name]["pass_s"]["median"]
     if config.children and device.type == "cpu":
@@ -98,8 +99,8 @@ def measure_paper_scale(
         "threads": torch.get_num_threads(),
         "latents": list(scale.latents),
         "sides": found,
-        "extrapolated": f"{config.repeats} of {scale.steps} passes and {config.decoded} of "
-        "{scale.latents[1]} slices were run",
+        "extrapolated": f"{config.repeats} of {scale.steps} passes and "
+        f"{min(config.decoded, scale.latents[1])} of {scale.latents[1]} slices were run",
     }
 
 
@@ -162,11 +163,11 @@ def _floor(
     weights: dict[str, torch.Tensor],
     inputs: Given,
     networks: dict[str, paper_denoiser.PaperDenoiser],
-    device: torch.device,
+    rates: dict[torch.dtype, Rates],
 ) -> dict[str, float]:
     """Floor of one pass of a side: of the reference by its own operations and by our layers' bytes."""
     network = networks.get(name, networks["ours fp32"])
     call = sides.our_pass(network, inputs)
     flops = counted_flops(sides.reference_pass(weights, inputs) if name == REFERENCE else call)
     layers: tuple[type[nn.Module], ...] = (nn.Conv3d, nn.ConvTranspose3d, *paper_denoiser.ATTENTIONS)
-    return asdict(floor(flops, least_bytes(network, layers, call), measured_rates(device, network.dtype)))
+    return asdict(floor(flops, least_bytes(network, layers, call), rates[network.dtype]))
