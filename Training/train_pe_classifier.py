@@ -59,7 +59,7 @@ def run(config: Config, out: Path, resume: bool) -> None:
     )
     if config.clot_weight > 0:
         agreement = fit_readout(classifier, (data[(case, 0)] for case in range(len(data))))
-        print(f"Log-odds of the signs, read off the features: correlation {agreement:.2f} (training patients)")
+        print(f"Log-odds of PE by the signs, read off the features: correlation {agreement:.2f} in training")
     save_network(classifier, out / "pe_classifier")
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import released_densenet
-import released_unet
 import torch
 from cli_runs import assert_refused, names
 from safetensors.torch import load_file, save_file
@@ -18,6 +17,12 @@ from safetensors.torch import load_file, save_file
 from xray2ctpa_core.cli.main import main
 from xray2ctpa_core.errors import BundleError
 from xray2ctpa_core.networks.pe_classifier import PEClassifier
+from xray2ctpa_core.networks.released_reference import (
+    BLOCKS,
+    DEPTH_ATTENTIONS,
+    random_weights,
+    released_unet,
+)
 from xray2ctpa_core.pipelines.loading import load_denoiser
 
 Tensors = dict[str, torch.Tensor]
@@ -27,7 +32,7 @@ WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 
 @pytest.fixture(scope="module")
 def plain() -> Tensors:
-    return released_unet.random_weights(seed=3)
+    return random_weights(seed=3)
 
 
 @pytest.fixture
@@ -43,6 +48,14 @@ def convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Convert:
         return subprocess.CompletedProcess([], code, captured.out, captured.err)
 
     return run
+
+
+def lora_layers() -> list[str]:
+    """The 40 linear layers that the release injects its updates into."""
+    attentions = [name for name, _ in DEPTH_ATTENTIONS] + ["mid_spatial_attn"]
+    return [f"{name}.mlp.1" for name, _, _ in BLOCKS] + [
+        f"{name}.fn.fn.fn.{part}" for name in attentions for part in ("to_qkv", "to_out")
+    ]
 
 
 def trainer_file(**weights: Tensors) -> dict[str, Any]:
@@ -97,7 +110,7 @@ def assert_computes(folder: Path, weights: Tensors) -> None:
         torch.nn.functional.normalize(torch.randn(1, 512)),
     )
     with torch.no_grad():
-        expected = released_unet.released_unet(weights, *given)
+        expected = released_unet(weights, *given)
         assert (network(*given) - expected).abs().max() < 1e-4
 
 
@@ -146,9 +159,9 @@ def test_a_bare_state_dict_in_half_precision_is_taken_too(
 def test_lora_updates_are_merged(
     convert: Convert, plain: Tensors, tmp_path: Path, at_the_end: bool, every: int
 ) -> None:
-    layers = released_unet.lora_layers()[::every]
+    layers = lora_layers()[::every]
     carried, applied = with_lora(plain, layers, at_the_end)
-    assert len(released_unet.lora_layers()) == 40
+    assert len(lora_layers()) == 40
     run = convert(trainer_file(ema=carried))
     assert run.returncode == 0, run.stderr
     assert f"{len(layers)} LoRA layers merged" in run.stdout

@@ -2,9 +2,14 @@
 
 import pytest
 import torch
-from released_unet import bucket, random_weights, released_shapes, released_unet
 
 from xray2ctpa_core.networks.paper_denoiser import BUCKET_STARTS, PaperDenoiser
+from xray2ctpa_core.networks.released_reference import (
+    bucket,
+    random_weights,
+    released_shapes,
+    released_unet,
+)
 
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 

@@ -12,6 +12,7 @@ from xray2ctpa_core.errors import BundleError
 from xray2ctpa_core.pipelines import loading
 from xray2ctpa_core.pipelines.bundle import (
     BundleInfo,
+    PresetSteps,
     parse_bundle,
     read_bundle_json,
     verify_bundle,
@@ -27,6 +28,17 @@ def bundle(tmp_path: Path) -> Path:
 def change_json(folder: Path, **changes: object) -> None:
     path = folder / "bundle.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes), encoding="utf-8")
+
+
+def presets(preview: float, standard: float, reference: float) -> dict[str, object]:
+    return {"presets": {"preview": preview, "standard": standard, "reference": reference}}
+
+
+def test_the_presets_of_a_measured_curve_are_read() -> None:
+    values = json.loads(json.dumps(dataclasses.asdict(tiny_info())))
+    assert parse_bundle(values).preset_steps is None
+    values["metrics"] = {"quality against steps": presets(2, 6, 25)}
+    assert parse_bundle(values).preset_steps == PresetSteps(2, 6, 25)
 
 
 def test_what_was_written_is_read_back_with_the_hash_of_every_file(bundle: Path) -> None:
@@ -86,6 +98,10 @@ def test_files_that_could_hold_code_are_refused(bundle: Path, name: str) -> None
         ({"latents": {"mean": [0.0], "std": [1.0, 1.0]}}, "one number a channel"),
         ({"latents": {"mean": [0.0], "std": [0.0]}}, "std must be positive"),
         ({"metrics": []}, "metrics needs an object"),
+        ({"metrics": {"quality against steps": 3}}, "needs presets"),
+        ({"metrics": {"quality against steps": presets(4, 3, 9)}}, "preview <= standard"),
+        ({"metrics": {"quality against steps": presets(0, 3, 9)}}, "1 <= preview"),
+        ({"metrics": {"quality against steps": presets(1, 3.0, 9)}}, "whole numbers"),
         ({"files": {"../outside.json": "0"}}, "inside the bundle"),
         ({"pe": {"threshold": 1.5, "platt_a": 1.0, "platt_b": 0.0, "calibrated": True}}, "between 0 and 1"),
     ],

@@ -18,6 +18,7 @@ from scenes import RECORD, film_node
 
 from xray2ctpa_core.cli.main import main
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.pipelines.bundle import PresetSteps
 
 
 @pytest.fixture
@@ -94,6 +95,14 @@ def test_settings_are_flags_of_the_command_and_come_back_from_a_result(lib):
 )
 def test_presets_are_relative_to_the_bundles_own_numbers(lib, preset, numbers):
     assert lib.Settings.presetNumbers(preset, 10, 2) == numbers
+
+
+@pytest.mark.parametrize(
+    ("preset", "numbers"), [("Preview", (2, 1)), ("Standard", (6, 2)), ("Reference", (25, 8))]
+)
+def test_presets_follow_the_bundles_measured_curve(lib, preset, numbers):
+    measured = PresetSteps(preview=2, standard=6, reference=25)
+    assert lib.Settings.presetNumbers(preset, 10, 2, measured) == numbers
 
 
 def test_a_run_tells_what_another_one_will_take(lib):

@@ -1,6 +1,7 @@
 """The loop learns, logs, and goes on after an interruption exactly as if there had been none."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,21 @@ def test_the_loop_learns_the_line(tmp_path: Path) -> None:
     slope, offset = (p.item() for p in module.parameters())
     assert slope == pytest.approx(3, abs=0.3)
     assert offset == pytest.approx(-1, abs=0.2)
+
+
+def test_the_log_says_how_fast_it_is_and_where_the_time_goes(tmp_path: Path) -> None:
+    class Slow(Line):
+        def __getitem__(self, item: tuple[int, int]) -> dict[str, torch.Tensor]:
+            time.sleep(0.01)
+            return super().__getitem__(item)
+
+    began = time.monotonic()
+    train(LineStage(), Slow(), config(), tmp_path)
+    last = json.loads((tmp_path / LOG_FILE).read_text().splitlines()[-1])
+    assert 12 * 3 / (time.monotonic() - began) < last["samples_per_s"] < 1 / 0.01
+    assert last["waiting_share"] > 0
+    assert last["network_share"] > 0
+    assert last["waiting_share"] + last["network_share"] <= 1
 
 
 def test_a_run_is_not_overwritten_and_not_resumed_from_nothing(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ class RunSection:
     def _followPreset(self, parameters: Any, bundle: Any) -> None:
         """A newly chosen preset sets steps and samples; other numbers make it a custom one."""
         sampling, chosen = bundle.info.sampling, (parameters.preset, parameters.bundle)
-        numbers = presetNumbers(parameters.preset, sampling.steps, sampling.samples)
+        numbers = presetNumbers(parameters.preset, sampling.steps, sampling.samples, bundle.info.preset_steps)
         unset = parameters.steps == 0 or parameters.samples == 0
         if unset or (parameters.preset != CUSTOM and chosen != self._chosen):
             parameters.steps, parameters.samples = numbers
@@ -140,7 +140,7 @@ def _expectations(parameters: Any, bundle: Any) -> str:
     return "\n".join(
         f"{preset}: {_inWords(*numbers, parameters.device, bundle)}"
         for preset in (PREVIEW, STANDARD, REFERENCE)
-        for numbers in [presetNumbers(preset, sampling.steps, sampling.samples)]
+        for numbers in [presetNumbers(preset, sampling.steps, sampling.samples, bundle.info.preset_steps)]
     )
 
 

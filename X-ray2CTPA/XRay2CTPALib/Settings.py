@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xray2ctpa_core.constants import DEFAULT_BUNDLE
+from xray2ctpa_core.pipelines.bundle import PresetSteps
 
 PREVIEW, STANDARD, REFERENCE, CUSTOM = PRESETS = ("Preview", "Standard", "Reference", "Custom")
 #: Attribute of a result's nodes: the bundle as it was named for the run (a name, a folder or a Hub id).
@@ -63,14 +64,19 @@ def settingsOf(node: Any, record: Mapping[str, Any]) -> RunSettings:
     )
 
 
-def presetNumbers(preset: str, steps: int, samples: int) -> tuple[int, int]:
+def presetNumbers(
+    preset: str, steps: int, samples: int, measured: PresetSteps | None = None
+) -> tuple[int, int]:
     """(steps, samples) of a preset for a bundle whose own are ``steps`` and ``samples``.
 
-    Preview takes a third of the steps and one sample, Reference five times the steps and at least eight
-    samples, whose spread says how much is guessed.
+    Steps are those that the bundle's curve of quality against steps gives (``measured``). Where it has none,
+    Preview takes a third of the steps and Reference five times as many. Preview takes one sample, Reference
+    at least eight, whose spread says how much is guessed.
     """
+    if measured is None:
+        measured = PresetSteps(max(1, round(steps / 3)), steps, 5 * steps)
     if preset == PREVIEW:
-        return max(1, round(steps / 3)), 1
+        return measured.preview, 1
     if preset == REFERENCE:
-        return 5 * steps, max(8, samples)
-    return steps, samples
+        return measured.reference, max(8, samples)
+    return measured.standard, samples

@@ -2,6 +2,9 @@
 
 from xray2ctpa_core import constants
 
+#: How torch says on a CPU, a GPU and Apple's GPU that memory is used up; the CPU raises a bare RuntimeError.
+OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+
 
 class XRay2CTPAError(Exception):
     """Base of every error that the command line reports without a traceback.
@@ -53,3 +56,9 @@ class Cancelled(XRay2CTPAError):
 
 class ConfigError(XRay2CTPAError):
     """A configuration holds an unknown key or a value out of its range (exit code 2)."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that a device has no memory left."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(phrase in text for phrase in OUT_OF_MEMORY)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xray2ctpa_core.cli.bars import Bars
 from xray2ctpa_core.cli.generate import positive, seed
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES, EXIT_DONE
 
 if TYPE_CHECKING:
-    from xray2ctpa_core.pipelines.evaluation.protocol import EvaluatedPipeline
+    from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -118,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
         weights="" if args.weights is None else str(args.weights),
     )
     pipelines = load_pipelines(args.bundles or [DEFAULT_BUNDLE], args.device)
-    with _Bars() as bars:
+    with Bars() as bars:
         summary = evaluate(
             args.cohort,
             args.train or args.cohort,
@@ -136,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def load_pipelines(names: Sequence[str], device: str) -> "list[EvaluatedPipeline]":
+def load_pipelines(names: Sequence[str], device: str) -> "list[XRay2CTPAPipeline]":
     """The bundles' pipelines in fp32 on a device ("auto" for the best there is)."""
     from xray2ctpa_core.pipelines.device import choose_device
     from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
@@ -159,27 +160,3 @@ def count(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text}")
     return value
-
-
-class _Bars:
-    """One progress bar at a time on stderr, named after what is done; none where stderr is no terminal."""
-
-    def __init__(self) -> None:
-        from tqdm import tqdm
-
-        self._make = tqdm
-        self._name = ""
-        self._bar = tqdm(total=0, disable=True)
-
-    def __enter__(self) -> "_Bars":
-        return self
-
-    def __exit__(self, *_raised: object) -> None:
-        self._bar.close()
-
-    def show(self, name: str, done: int, of: int) -> None:
-        """Moves the bar of ``name`` to ``done`` of ``of``."""
-        if name != self._name:
-            self._bar.close()
-            self._name, self._bar = name, self._make(total=of, desc=name, disable=None, file=sys.stderr)
-        self._bar.update(done - self._bar.n)

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from xray2ctpa_core.errors import Cancelled, DeviceError, InputError, XRay2CTPAError
-
-#: How torch says on a CPU, a GPU and Apple's GPU that memory is used up; the CPU raises a bare RuntimeError.
-OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
+from xray2ctpa_core.errors import (
+    Cancelled,
+    DeviceError,
+    InputError,
+    XRay2CTPAError,
+    is_out_of_memory,
+)
 
 
 def user_error(error: BaseException) -> XRay2CTPAError:
@@ -20,7 +23,7 @@ def user_error(error: BaseException) -> XRay2CTPAError:
     if isinstance(error, KeyboardInterrupt | BrokenPipeError):
         return Cancelled("Cancelled; nothing unfinished was left behind.")
     text = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or any(phrase in text.lower() for phrase in OUT_OF_MEMORY):
+    if is_out_of_memory(error):
         return DeviceError(
             "The device ran out of memory.",
             "Close other programs, or choose another --device or --precision.",

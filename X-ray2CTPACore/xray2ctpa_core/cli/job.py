@@ -71,7 +71,7 @@ class Generator:
             with spent.on("load"):
                 pipeline = self._loaded()
             generated = self._sampled(pipeline, radiograph, folder.work)
-            self._warn(radiograph, generated.gate.warnings)
+            self._warn(radiograph, (*generated.gate.warnings, *generated.notes))
             self._reporter.stage("write", f"Writing {target}")
             with spent.on("write"):
                 self._write(folder.path, generated)

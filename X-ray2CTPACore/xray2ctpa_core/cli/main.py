@@ -12,13 +12,28 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from xray2ctpa_core import __version__
-from xray2ctpa_core.cli import check, cohort, convert, demo, evaluate, generate, info, system, verify, view
+from xray2ctpa_core.cli import (
+    bench,
+    check,
+    cohort,
+    convert,
+    demo,
+    evaluate,
+    generate,
+    info,
+    system,
+    verify,
+    view,
+)
 from xray2ctpa_core.cli.events import reporter_for
 from xray2ctpa_core.cli.failures import quiet_libraries, termination_as_interrupt, user_error
+from xray2ctpa_core.cli.lean import leave_out
 from xray2ctpa_core.constants import EXIT_CANCELLED
 from xray2ctpa_core.errors import InputError
 
-COMMANDS = (generate, check, demo, info, verify, system, cohort, evaluate, convert, view)
+COMMANDS = (generate, check, demo, info, verify, system, cohort, evaluate, bench, convert, view)
+#: Run by themselves, these start without the packages that training alone needs.
+LEAN = (generate.run, check.run, demo.run)
 DEBUG_VARIABLE = "XRAY2CTPA_DEBUG"
 
 
@@ -51,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with termination_as_interrupt(), quiet_libraries(not debug):
             args = build_parser().parse_args(arguments)
+            if argv is None and args.run in LEAN:  # called by a program, the rest of it may need them
+                leave_out()
             return int(args.run(args))
     except BrokenPipeError:
         # Whoever read our output has gone; a second attempt to flush it would fail at exit.

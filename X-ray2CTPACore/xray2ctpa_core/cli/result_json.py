@@ -3,7 +3,6 @@
 import json
 import math
 import platform
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from xray2ctpa_core import __version__
 from xray2ctpa_core.constants import NOTICE, RESULT_SCHEMA_VERSION
 from xray2ctpa_core.io import result_files
-from xray2ctpa_core.io.provenance import package_versions
+from xray2ctpa_core.io.provenance import package_versions, peak_memory_mb
 from xray2ctpa_core.pipelines.bundle import BundleInfo
 from xray2ctpa_core.volume import Radiograph, Volume
 
@@ -51,6 +50,7 @@ def result_content(
             "precision": settings.precision,
             "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
             "peak_memory_mb": peak_memory_mb(),
+            "notes": list(generated.notes),
         },
         "pe": pe_content(generated, info),
         "geometry": {
@@ -123,24 +123,6 @@ def software_versions() -> dict[str, str | None]:
         "platform": platform.platform(),
         **package_versions(PACKAGES),
     }
-
-
-def peak_memory_mb() -> float | None:
-    """Most resident memory this process had, in MB; None where the system does not say (Windows).
-
-    Linux keeps getrusage's figure across exec, so that it may be the parent's; VmHWM is the process's own.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return round(int(line.split()[1]) / (1 << 10), 1)
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
 
 
 def former_result(

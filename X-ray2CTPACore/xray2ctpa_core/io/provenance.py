@@ -1,6 +1,7 @@
-"""What provenance records: digests of files, versions of packages."""
+"""What provenance records: digests of files, versions of packages, memory used."""
 
 import hashlib
+import sys
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +21,24 @@ def files_sha256(paths: Iterable[Path]) -> str:
 def package_versions(packages: Iterable[str]) -> dict[str, str | None]:
     """Version of each package, None for one that is not installed as such."""
     return {package: _version(package) for package in packages}
+
+
+def peak_memory_mb() -> float | None:
+    """Most resident memory this process had, in MB; None where the system does not say (Windows).
+
+    Linux keeps getrusage's figure across exec, so that it may be the parent's; VmHWM is the process's own.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) / (1 << 10), 1)
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
 
 
 def _version(package: str) -> str | None:

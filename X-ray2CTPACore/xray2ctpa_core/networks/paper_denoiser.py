@@ -3,10 +3,15 @@
 The U-Net of Ho et al. (Video diffusion models, 2022) on latents. Names and shapes of its tensors are those of
 the released network, so that a published-format checkpoint fits; hence the containers ``fn``. Within, tensors
 are (B, D, H, W, C): convolutions are 2D ones on slices, and projections and gains act on the last axis.
+
+On a CPU attention is computed for a few slices, or a few columns along the depth, at a time: queries, keys
+and values are 24 times as large as the voxels of the first level, and their way to memory and back costs more
+than the arithmetic.
 """
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +22,8 @@ from torch.nn import functional
 
 #: Features of an attention head; the release never sets another number.
 HEAD_DIM = 32
+#: Tokens that attention takes at once per CPU thread; their queries, keys and values fit a core's cache.
+_CPU_TOKENS = 512
 #: Distances along the depth from which the next bucket of the relative position bias begins, for either sign
 #: (Raffel et al. 2020, with 32 buckets and a largest distance of 32): 1 to 8 by one, then by 2 ** (1/4).
 BUCKET_STARTS = (*range(1, 8), *(math.ceil(8 * 2 ** (step / 4)) for step in range(8)))
@@ -26,7 +33,8 @@ class Positions(NamedTuple):
     """What attention along the depth is told of places, the same in every layer.
 
     Attributes:
-        rotation: (D, 1, 1, 1, HEAD_DIM / 2) complex64, by which pairs of features are turned.
+        rotation: (D, 2 * heads * HEAD_DIM / 2) complex64, by which the pairs of features of all queries, then
+            of all keys, are turned.
         bias: (1, heads, D, D), added to the logits of attention.
     """
 
@@ -77,9 +85,21 @@ class _PointConv2d(nn.Conv2d):
 class _GroupNorm(nn.GroupNorm):
     """Group normalisation over groups of channels and the whole volume."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(  # type: ignore[override]
+        self, x: torch.Tensor, film: tuple[torch.Tensor, torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """``film`` is a scale and a shift, each (B, C); for a single case both are done while normalising."""
+        weight: torch.Tensor = self.weight
+        bias: torch.Tensor = self.bias
+        if film is not None and len(x) == 1:
+            weight, bias = weight * (film[0][0] + 1), torch.addcmul(film[1][0], bias, film[0][0] + 1)
         channels_first = x.flatten(1, 2).permute(0, 3, 1, 2)
-        return super().forward(channels_first).permute(0, 2, 3, 1).unflatten(1, x.shape[1:3])
+        normalised = functional.group_norm(channels_first, self.num_groups, weight, bias, self.eps)
+        normalised = normalised.permute(0, 2, 3, 1).unflatten(1, x.shape[1:3])
+        if film is not None and len(x) > 1:
+            scale, shift = (values[:, None, None, None] for values in film)
+            normalised = torch.addcmul(shift, normalised, scale + 1)
+        return normalised
 
 
 class _Gain(nn.Module):
@@ -101,13 +121,8 @@ class _Block(nn.Module):
         self.proj = _SliceConv(channels_in, channels_out, 3)
         self.norm = _GroupNorm(groups, channels_out)
 
-    def forward(
-        self, x: torch.Tensor, scale: torch.Tensor | None = None, shift: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        x = self.norm(self.proj(x))
-        if scale is not None and shift is not None:
-            x = torch.addcmul(shift, x, scale + 1)
-        return functional.silu(x)
+    def forward(self, x: torch.Tensor, film: tuple[torch.Tensor, torch.Tensor] | None = None) -> torch.Tensor:
+        return functional.silu(self.norm(self.proj(x), film), inplace=True)
 
 
 class _ResnetBlock(nn.Module):
@@ -125,12 +140,24 @@ class _ResnetBlock(nn.Module):
             self.res_conv = _PointConv3d(channels_in, channels_out, 1)
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
-        film = () if self.mlp is None else self.mlp(condition)[:, None, None, None].chunk(2, -1)
-        return self.res_conv(x) + self.block2(self.block1(x, *film))
+        film = None if self.mlp is None else self.mlp(condition).chunk(2, -1)
+        return self.block2(self.block1(x, film)).add_(self.res_conv(x))
+
+
+def _in_parts(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """``function`` of (N, L, C), whose N cases do not see each other: on a CPU a few of them at a time."""
+    if x.device.type != "cpu":
+        return function(x)
+    cases = max(1, _CPU_TOKENS * torch.get_num_threads() // x.shape[1])
+    return torch.cat([function(part) for part in x.split(cases)])
 
 
 class _LinearAttention(nn.Module):
-    """Residual attention within each slice, linear in its voxels (Shen et al., Efficient attention, 2021)."""
+    """Residual attention within each slice, linear in its voxels (Shen et al., Efficient attention, 2021).
+
+    What a key's feature attends to is a mean of voxels; values and the output's projection are linear, so
+    they are taken of these few means instead of every voxel.
+    """
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -141,12 +168,21 @@ class _LinearAttention(nn.Module):
         self.fn = nn.ModuleDict({"norm": _Gain(channels), "fn": inner})
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        slices = x.flatten(2, 3).flatten(0, 1)
+        return _in_parts(self._attended, slices).reshape(x.shape)
+
+    def _attended(self, slices: torch.Tensor) -> torch.Tensor:
+        """(N, H * W, C) -> the same."""
         inner: Any = self.fn["fn"]
-        qkv = inner["to_qkv"](self.fn["norm"](x).flatten(2, 3))
-        q, k, v = qkv.unflatten(-1, (3, self.heads, HEAD_DIM)).permute(3, 0, 1, 4, 2, 5)
-        context = k.softmax(-2).transpose(-1, -2) @ v * HEAD_DIM**-0.5
-        attended = (q.softmax(-1) @ context).transpose(2, 3).flatten(3)
-        return x + inner["to_out"](attended).unflatten(2, x.shape[2:4])
+        to_q, to_k, to_v = inner["to_qkv"].weight.flatten(1).chunk(3)
+        voxels = self.fn["norm"](slices)
+        q = functional.linear(voxels, to_q).unflatten(-1, (self.heads, HEAD_DIM)).softmax(-1).flatten(2)
+        k = functional.linear(voxels, to_k).softmax(1)
+        means = (k.transpose(1, 2) @ voxels).unflatten(1, (self.heads, HEAD_DIM))  # (N, heads, HEAD_DIM, C)
+        values = means @ to_v.unflatten(0, (self.heads, HEAD_DIM)).transpose(1, 2)
+        to_out = inner["to_out"].weight.flatten(1).T.unflatten(0, (self.heads, HEAD_DIM)) * HEAD_DIM**-0.5
+        context = (values @ to_out).flatten(1, 2)  # (N, heads * HEAD_DIM, C)
+        return torch.baddbmm(inner["to_out"].bias, q, context).add_(slices)
 
 
 class _Rotary(nn.Module):
@@ -157,10 +193,10 @@ class _Rotary(nn.Module):
         exponents = torch.arange(0, HEAD_DIM, 2) / HEAD_DIM
         self.freqs = nn.Parameter(10_000.0**-exponents, requires_grad=False)
 
-    def forward(self, depth: int) -> torch.Tensor:
-        """Returns: (D, 1, 1, 1, HEAD_DIM / 2) complex64."""
+    def forward(self, depth: int, repeats: int) -> torch.Tensor:
+        """Returns: (D, repeats * HEAD_DIM / 2) complex64, the same for each of ``repeats`` heads."""
         angles = torch.outer(torch.arange(depth, device=self.freqs.device).float(), self.freqs.float())
-        return torch.polar(torch.ones_like(angles), angles)[:, None, None, None]
+        return torch.polar(torch.ones_like(angles), angles).repeat(1, repeats)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         # All layers share this module; files of safetensors hold no shared memory, so each gets a copy.
@@ -183,18 +219,23 @@ class _Attention(nn.Module):
         """The container of the projections, by name."""
         return self.fn["fn"]["fn"]  # type: ignore[index]
 
-    def qkv(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Queries, keys and values, each (B, D, H, W, heads, HEAD_DIM)."""
-        return self.inner["to_qkv"](self.fn["norm"](x)).unflatten(-1, (3, self.heads, HEAD_DIM)).unbind(-3)
+    def qkv(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Queries, keys and values of (N, L, C): (N, L, 3 * heads * HEAD_DIM)."""
+        return self.inner["to_qkv"](self.fn["norm"](tokens))
+
+    def out(self, qkv: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """(N, L, C): attention among L places; ``bias`` (1, heads, L, L) is added to its logits."""
+        split = qkv.unflatten(-1, (3, self.heads, HEAD_DIM)).permute(2, 0, 3, 1, 4)
+        attended = _attention(split[0], split[1], split[2], bias)
+        return self.inner["to_out"](attended.transpose(1, 2).flatten(2))
 
 
 class _SliceAttention(_Attention):
     """Attention among all voxels of a slice."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        q, k, v = (t.flatten(2, 3).flatten(0, 1).transpose(1, 2) for t in self.qkv(x))
-        attended = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-        return x + self.inner["to_out"](attended).reshape(x.shape)
+        slices = x.flatten(2, 3).flatten(0, 1)
+        return x + self.out(self.qkv(slices)).reshape(x.shape)
 
 
 class _DepthAttention(_Attention):
@@ -202,23 +243,43 @@ class _DepthAttention(_Attention):
 
     def rotation(self, depth: int) -> torch.Tensor:
         """Of ``Positions``."""
-        return self.inner["rotary_emb"](depth)
+        return self.inner["rotary_emb"](depth, 2 * self.heads)
 
     def forward(self, x: torch.Tensor, positions: Positions) -> torch.Tensor:
-        q, k, v = self.qkv(x)
-        q, k = _rotate(q, positions.rotation), _rotate(k, positions.rotation)
-        q, k, v = (t.permute(0, 2, 3, 4, 1, 5).flatten(0, 2) for t in (q, k, v))
-        bias = positions.bias.to(q.dtype)
-        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         batch, _, height, width, _ = x.shape
-        attended = attended.unflatten(0, (batch, height, width)).permute(0, 4, 1, 2, 3, 5)
-        return x + self.inner["to_out"](attended.flatten(4))
+        columns = x.permute(0, 2, 3, 1, 4).reshape(-1, x.shape[1], x.shape[-1])
+
+        def attended(part: torch.Tensor) -> torch.Tensor:
+            qkv = self.qkv(part)
+            _rotate(qkv[..., : 2 * self.heads * HEAD_DIM], positions.rotation)
+            return self.out(qkv, positions.bias.to(qkv.dtype))
+
+        along = _in_parts(attended, columns).unflatten(0, (batch, height, width))
+        return x + along.permute(0, 3, 1, 2, 4)
 
 
-def _rotate(features: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
-    """Turns neighbouring features as pairs; (B, D, H, W, heads, HEAD_DIM)."""
+#: The layers that keep to themselves what they hold 24 times the voxels of.
+ATTENTIONS = (_LinearAttention, _SliceAttention, _DepthAttention)
+
+
+def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Scaled dot product attention of (N, heads, L, HEAD_DIM), with ``bias`` (1, heads, L, L)."""
+    if q.device.type != "cpu" or q.dtype == torch.float32 or bias is None:
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    # The CPU's fused kernel computes half precision in single; products in half precision take half the time.
+    q, k, v = (t.flatten(0, 1) for t in (q, k, v))
+    logits = torch.baddbmm(
+        bias.expand(len(q) // bias.shape[1], -1, -1, -1).flatten(0, 1), q, k.mT, alpha=HEAD_DIM**-0.5
+    )
+    return (logits.softmax(-1) @ v).unflatten(0, (-1, bias.shape[1]))
+
+
+def _rotate(features: torch.Tensor, rotation: torch.Tensor) -> None:
+    """Turns neighbouring features of (N, D, F) as pairs, in place."""
     pairs = torch.view_as_complex(features.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * rotation).flatten(-2).type_as(features)
+    pairs *= rotation
+    if features.dtype != torch.float32:
+        features.copy_(torch.view_as_real(pairs).flatten(-2))
 
 
 class _DepthBias(nn.Module):

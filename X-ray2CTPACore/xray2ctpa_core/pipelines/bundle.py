@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 BUNDLE_SCHEMA_VERSION = "1.0"
 BUNDLE_FILE = "bundle.json"
+#: Optional entry of a bundle's metrics: quality against steps, with the presets that follow from it.
+STEP_CURVE = "quality against steps"
 CONDITIONINGS = ("spatial", "global")
 #: Nothing else is ever loaded from a bundle: no pickle, no code.
 ALLOWED_SUFFIXES = (".safetensors", ".json")
@@ -97,6 +99,15 @@ class PEOperatingPoint:
 
 
 @dataclass(frozen=True)
+class PresetSteps:
+    """Sampling steps by what is wanted, 1 <= preview <= standard <= reference, as measured."""
+
+    preview: int
+    standard: int
+    reference: int
+
+
+@dataclass(frozen=True)
 class BundleInfo:
     """Everything `bundle.json` holds, apart from its own digest.
 
@@ -123,6 +134,12 @@ class BundleInfo:
     metrics: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     schema_version: str = BUNDLE_SCHEMA_VERSION
+
+    @property
+    def preset_steps(self) -> PresetSteps | None:
+        """Steps chosen by the measured curve of quality against steps; None where it was not measured."""
+        curve = self.metrics.get(STEP_CURVE)
+        return None if curve is None else PresetSteps(**curve["presets"])
 
     @property
     def sha256(self) -> str:
@@ -265,9 +282,21 @@ def _check_ranges(info: BundleInfo, source: str) -> None:
         "pe.threshold must lie between 0 and 1": 0 < info.pe.threshold < 1,
         "files must be relative paths inside the bundle": all(map(_is_inside, info.files)),
     }
+    rules[
+        f"metrics: {STEP_CURVE} needs presets, whole numbers with 1 <= preview <= standard <= reference"
+    ] = STEP_CURVE not in info.metrics or _is_step_curve(info.metrics[STEP_CURVE])
     for rule, holds in rules.items():
         if not holds:
             raise BundleError(f"{source}: {rule}.", REINSTALL_HINT)
+
+
+def _is_step_curve(curve: Any) -> bool:
+    names = [f.name for f in fields(PresetSteps)]
+    presets = curve.get("presets") if isinstance(curve, dict) else None
+    if not isinstance(presets, dict) or sorted(presets) != sorted(names):
+        return False
+    steps = [presets[name] for name in names]
+    return all(type(number) is int for number in steps) and 1 <= steps[0] <= steps[1] <= steps[2]
 
 
 def _is_inside(name: str) -> bool:

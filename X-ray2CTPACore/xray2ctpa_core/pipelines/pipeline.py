@@ -33,11 +33,12 @@ from xray2ctpa_core.pipelines.consistency import agreement
 from xray2ctpa_core.pipelines.film import read_film
 from xray2ctpa_core.pipelines.geometry import frame_side_mm, volume_affine
 from xray2ctpa_core.pipelines.loading import load_bundle
+from xray2ctpa_core.pipelines.memory import in_batches
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
 from xray2ctpa_core.preprocessing.gate import GateReport
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
 
-#: Slices the autoencoder takes at once: bounds memory, hardly costs time.
+#: Slices the autoencoder takes at once, at most: bounds memory, hardly costs time.
 _SLICES_AT_ONCE = 32
 
 StepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
@@ -60,6 +61,7 @@ class XRay2CTPAResult:
         geometry_source: where the volume's size in mm comes from.
         stage_seconds: seconds by stage.
         samples: (K, D, H, W) float32 HU, on request.
+        notes: what was done otherwise than asked, as sentences: for lack of memory.
     """
 
     ctpa: Volume
@@ -74,6 +76,7 @@ class XRay2CTPAResult:
     geometry_source: str
     stage_seconds: dict[str, float]
     samples: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
 
 class XRay2CTPAPipeline(DiffusionPipeline):
@@ -91,6 +94,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
     bundle: BundleInfo
     scheduler: Any
+    #: Slices the autoencoder takes at once; halves where memory is short.
+    slices_at_once: int = _SLICES_AT_ONCE
 
     def __init__(
         self,
@@ -243,6 +248,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             geometry_source=source,
             stage_seconds=clock.seconds,
             samples=samples if output_samples else None,
+            notes=self._memory_notes(),
         )
 
     @torch.no_grad()
@@ -306,12 +312,24 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         mean, std = self._statistics()
         volumes = []
         for case in (latents * std + mean).to(self.autoencoder.dtype):
-            slices = [
-                from_autoencoder(self.autoencoder.decode(part).sample.float())
-                for part in case.transpose(0, 1).split(_SLICES_AT_ONCE)
-            ]
-            volumes.append(denormalise_hu(torch.cat(slices)[:, 0], self.bundle.hu_window).cpu())
+            slices = in_batches(
+                lambda part: from_autoencoder(self.autoencoder.decode(part).sample.float()),
+                case.transpose(0, 1),
+                self.slices_at_once,
+                self._take_fewer_slices,
+            )
+            volumes.append(denormalise_hu(slices[:, 0], self.bundle.hu_window).cpu())
         return torch.stack(volumes).numpy()
+
+    def _take_fewer_slices(self, at_once: int) -> None:
+        self.slices_at_once = at_once
+
+    def _memory_notes(self) -> tuple[str, ...]:
+        if self.slices_at_once == _SLICES_AT_ONCE:
+            return ()
+        return (
+            f"Memory was short: slices were decoded {self.slices_at_once} at a time; the volume is the same.",
+        )
 
     @torch.no_grad()
     def encode(self, volume: Any) -> torch.Tensor:

@@ -142,7 +142,9 @@ def train(
         stage: module and loss.
         data: items are asked for with (case, seed).
         config: settings.
-        out: folder of the run: log.jsonl and, while it runs, checkpoint/.
+        out: folder of the run: log.jsonl and, while it runs, checkpoint/. A line of the log holds the step,
+            the loss and its terms, samples per second since the start, and which share of that time went
+            into waiting for data and into the network (forward, backward, update).
         resume: go on from the checkpoint in ``out``; without it a run there is refused.
         progress: called with (step, of, logged terms) after each logged step.
 
@@ -196,11 +198,12 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             if opponent is not None:
                 terms = terms | {"opponent": opponent.step(batch)}
+        done = (number + 1) // config.accumulate
+        log.has_computed(done)
         seen.append({"loss": loss.detach(), **terms})
         if accelerator.sync_gradients:
             schedule.step()
             average.step(module.parameters())
-            done = (number + 1) // config.accumulate
             log.step(done, seen)
             seen = []
             if done % config.checkpoint_every == 0 and done < config.steps:
@@ -267,7 +270,7 @@ class _Log:
         self._out, self._config, self._accelerator = out, config, accelerator
         self._start, self._progress = start, progress
         self._began = self._mark = time.monotonic()
-        self._waited = 0.0
+        self._waited = self._computed = 0.0
         self._board: Any = None
         if config.tensorboard and accelerator.is_main_process:
             from torch.utils.tensorboard import SummaryWriter
@@ -279,13 +282,23 @@ class _Log:
         self._mark = time.monotonic()
 
     def has_data(self) -> None:
-        """The waiting is over."""
-        self._waited += time.monotonic() - self._mark
+        """The waiting is over, the network's work begins."""
+        now = time.monotonic()
+        self._waited, self._mark = self._waited + now - self._mark, now
+
+    def has_computed(self, done: int) -> None:
+        """The network's work for step number ``done`` is over."""
+        if self._is_logged(done) and self._accelerator.device.type == "cuda":
+            torch.cuda.synchronize()  # what was asked for counts where it was computed
+        self._computed += time.monotonic() - self._mark
+
+    def _is_logged(self, done: int) -> bool:
+        return done % self._config.log_every == 0 or done == self._config.steps
 
     def step(self, done: int, seen: list[dict[str, torch.Tensor]]) -> None:
         """Logs step number ``done``; every process must call it."""
         config, accelerator = self._config, self._accelerator
-        if done % config.log_every and done != config.steps:
+        if not self._is_logged(done):
             return
         means = {name: torch.stack([terms[name].float() for terms in seen]).mean() for name in seen[0]}
         entry = {name: accelerator.reduce(mean, "mean").item() for name, mean in means.items()}
@@ -296,6 +309,7 @@ class _Log:
         speed = {
             "samples_per_s": (done - self._start) * cases / elapsed,
             "waiting_share": self._waited / elapsed,
+            "network_share": self._computed / elapsed,
         }
         with (self._out / LOG_FILE).open("a", encoding="utf-8") as log:
             log.write(json.dumps({"step": done, **entry, **speed}) + "\n")

@@ -90,6 +90,7 @@ def fit_readout(classifier: PEClassifier, patients: Iterable[dict[str, torch.Ten
     features, strongest, odds, labels = [], [], [], []
     for patient in patients:
         reading = classifier.read(patient["latents"][None].to(device))
+        assert reading.strongest is not None  # see Args
         features.append(reading.features[0].float().cpu().numpy())
         strongest.append(float(reading.strongest))
         odds.append(float(torch.logit(patient["sign_probability"])))

@@ -1,9 +1,10 @@
 """An evaluation's summary as Markdown: one table of volumes, then differences, PE, Grad-CAM and the pair."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from xray2ctpa_core.pipelines.evaluation.summary import IMAGE_COLUMNS
+from xray2ctpa_core.pipelines.markdown import table
 
 #: Digits after the point of each column; the rest have 3.
 DIGITS = {"psnr": 2, "psnr_paper": 2, "mae": 0}
@@ -41,14 +42,6 @@ def markdown(summary: dict[str, Any]) -> str:
     for pair in summary.get("pairs", []):
         parts += [f"## Real pair {pair['pair']}", _pair(pair), pair["note"]]
     return "\n\n".join([*parts, NOTES]) + "\n"
-
-
-def table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table with aligned columns."""
-    cells = [list(headings), *(list(line) for line in lines)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(headings))]
-    text = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in cells]
-    return "\n".join([text[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *text[1:]])
 
 
 def interval_text(value: dict[str, float] | None, digits: int = 3, signed: bool = False) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from xray2ctpa_core.datasets.studies.table import csv_text
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.pipelines.evaluation.report import table as markdown_table
+from xray2ctpa_core.pipelines.markdown import table as markdown_table
 from xray2ctpa_core.pipelines.tables.arms import Arm
 from xray2ctpa_core.pipelines.tables.cells import NOT_MEASURED, Cell, Comparison, cell_text, cell_values
 from xray2ctpa_core.pipelines.tables.classifier import (

@@ -1,6 +1,9 @@
-"""The released denoiser, written a second time from its description: slow, plain, nothing shared with ours.
+"""The released denoiser, operation by operation: what ours is checked and timed against.
 
-Only tensors by their released names go in; (B, C, D, H, W) throughout, loops where they are clearer.
+Written from the published description and from measured facts of the release (its tensors' names and shapes,
+its order of operations), without its code; it shares nothing with `paper_denoiser`. Eager and unfused as the
+release is: 3D convolutions, attention whose matrices are written out, gains and rotations in single steps.
+Only tensors by their released names go in; (B, C, D, H, W) throughout.
 """
 
 import math
@@ -8,6 +11,9 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+#: Attention heads, features of each, and groups of the group normalisations.
+HEADS, HEAD_DIM, GROUPS = 8, 32, 8
 
 Weights = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
@@ -78,16 +84,8 @@ def released_shapes() -> Shapes:
     return shapes
 
 
-def lora_layers() -> list[str]:
-    """The 40 linear layers that the release injects its updates into."""
-    attentions = [name for name, _ in DEPTH_ATTENTIONS] + ["mid_spatial_attn"]
-    return [f"{name}.mlp.1" for name, _, _ in BLOCKS] + [
-        f"{name}.fn.fn.fn.{part}" for name in attentions for part in ("to_qkv", "to_out")
-    ]
-
-
 def random_weights(seed: int) -> Weights:
-    """Every tensor far from zero and from its initial value, activations of order one."""
+    """The 301 tensors at random, each far from zero and from its initial value; activations of order one."""
     generator = torch.Generator().manual_seed(seed)
     weights = {}
     for name, shape in released_shapes().items():
@@ -106,117 +104,116 @@ def random_weights(seed: int) -> Weights:
 
 
 def released_unet(w: Weights, x: Tensor, timestep: Tensor, embedding: Tensor) -> Tensor:
-    """The noise that the network sees in ``x`` (B, 4, D, H, W)."""
-    angles = timestep.float()[:, None] * torch.tensor(
-        [math.exp(-i * math.log(10_000) / 15) for i in range(16)]
-    )
+    """One pass of the released network.
+
+    Args:
+        w: its tensors, on the device of ``x``.
+        x: (B, 4, D, H, W) noisy latents, H and W multiples of 8.
+        timestep: (B,) in [0, 1000).
+        embedding: (B, 512) of the X-ray.
+
+    Returns:
+        As ``x``: the noise in it.
+    """
+    frequencies = [math.exp(-i * math.log(10_000) / 15) for i in range(16)]
+    angles = timestep.float()[:, None] * torch.tensor(frequencies, device=x.device)
     time = torch.cat([angles.sin(), angles.cos()], 1)
-    time = F.gelu(time @ w["time_mlp.1.weight"].T + w["time_mlp.1.bias"])
-    time = time @ w["time_mlp.3.weight"].T + w["time_mlp.3.bias"]
+    time = F.gelu(F.linear(time, w["time_mlp.1.weight"], w["time_mlp.1.bias"]))
+    time = F.linear(time, w["time_mlp.3.weight"], w["time_mlp.3.bias"])
     condition = torch.cat([time, embedding], 1)
+    bias = depth_bias(w, x.shape[2])
 
     x = F.conv3d(x, w["init_conv.weight"], w["init_conv.bias"], padding=(0, 3, 3))
     entered = x
-    x = depth_attention(w, "init_temporal_attn", x)
+    x = depth_attention(w, "init_temporal_attn", x, bias)
     skips = []
     for level in range(4):
-        x = resnet_block(w, f"downs.{level}.0", x, condition)
-        x = resnet_block(w, f"downs.{level}.1", x, condition)
-        x = linear_attention(w, f"downs.{level}.2", x)
-        x = depth_attention(w, f"downs.{level}.3", x)
+        x = _level(w, f"downs.{level}", x, condition, bias)
         skips.append(x)
         if level < 3:
-            weight, bias = w[f"downs.{level}.4.weight"], w[f"downs.{level}.4.bias"]
-            x = F.conv3d(x, weight, bias, stride=(1, 2, 2), padding=(0, 1, 1))
+            weight, offset = w[f"downs.{level}.4.weight"], w[f"downs.{level}.4.bias"]
+            x = F.conv3d(x, weight, offset, stride=(1, 2, 2), padding=(0, 1, 1))
     x = resnet_block(w, "mid_block1", x, condition)
     x = slice_attention(w, "mid_spatial_attn", x)
-    x = depth_attention(w, "mid_temporal_attn", x)
+    x = depth_attention(w, "mid_temporal_attn", x, bias)
     x = resnet_block(w, "mid_block2", x, condition)
     for level in range(4):
-        x = torch.cat([x, skips.pop()], 1)
-        x = resnet_block(w, f"ups.{level}.0", x, condition)
-        x = resnet_block(w, f"ups.{level}.1", x, condition)
-        x = linear_attention(w, f"ups.{level}.2", x)
-        x = depth_attention(w, f"ups.{level}.3", x)
+        x = _level(w, f"ups.{level}", torch.cat([x, skips.pop()], 1), condition, bias)
         if level < 3:
-            weight, bias = w[f"ups.{level}.4.weight"], w[f"ups.{level}.4.bias"]
-            x = F.conv_transpose3d(x, weight, bias, stride=(1, 2, 2), padding=(0, 1, 1))
+            weight, offset = w[f"ups.{level}.4.weight"], w[f"ups.{level}.4.bias"]
+            x = F.conv_transpose3d(x, weight, offset, stride=(1, 2, 2), padding=(0, 1, 1))
     x = resnet_block(w, "final_conv.0", torch.cat([x, entered], 1), None)
     return F.conv3d(x, w["final_conv.1.weight"], w["final_conv.1.bias"])
 
 
+def _level(w: Weights, name: str, x: Tensor, condition: Tensor, bias: Tensor) -> Tensor:
+    x = resnet_block(w, f"{name}.0", x, condition)
+    x = resnet_block(w, f"{name}.1", x, condition)
+    x = linear_attention(w, f"{name}.2", x)
+    return depth_attention(w, f"{name}.3", x, bias)
+
+
 def resnet_block(w: Weights, name: str, x: Tensor, condition: Tensor | None) -> Tensor:
+    """Two convolutions with normalisation and SiLU, the first of them scaled and shifted; a shortcut."""
     h = x
     for block in ("block1", "block2"):
         h = F.conv3d(h, w[f"{name}.{block}.proj.weight"], w[f"{name}.{block}.proj.bias"], padding=(0, 1, 1))
-        groups = h.reshape(len(h), 8, -1)
-        mean, variance = groups.mean(2, keepdim=True), groups.var(2, unbiased=False, keepdim=True)
-        h = ((groups - mean) / (variance + 1e-5).sqrt()).reshape(h.shape)
-        h = h * per_channel(w[f"{name}.{block}.norm.weight"]) + per_channel(w[f"{name}.{block}.norm.bias"])
+        h = F.group_norm(h, GROUPS, w[f"{name}.{block}.norm.weight"], w[f"{name}.{block}.norm.bias"])
         if block == "block1" and condition is not None:
-            film = condition * torch.sigmoid(condition)
-            film = film @ w[f"{name}.mlp.1.weight"].T + w[f"{name}.mlp.1.bias"]
-            scale, shift = film[:, : film.shape[1] // 2], film[:, film.shape[1] // 2 :]
-            h = h * (scale[:, :, None, None, None] + 1) + shift[:, :, None, None, None]
-        h = h * torch.sigmoid(h)
+            film = F.linear(F.silu(condition), w[f"{name}.mlp.1.weight"], w[f"{name}.mlp.1.bias"])
+            scale, shift = film[:, :, None, None, None].chunk(2, 1)
+            h = h * (scale + 1) + shift
+        h = F.silu(h)
     if f"{name}.res_conv.weight" in w:
         x = F.conv3d(x, w[f"{name}.res_conv.weight"], w[f"{name}.res_conv.bias"])
     return h + x
 
 
-def per_channel(values: Tensor) -> Tensor:
-    return values[None, :, None, None, None]
-
-
 def normalised(w: Weights, name: str, x: Tensor) -> Tensor:
-    mean = x.mean(1, keepdim=True)
-    variance = ((x - mean) ** 2).mean(1, keepdim=True)
+    """Each voxel over its channels, times a gain."""
+    variance = torch.var(x, dim=1, unbiased=False, keepdim=True)
+    mean = torch.mean(x, dim=1, keepdim=True)
     return (x - mean) / (variance + 1e-5).sqrt() * w[f"{name}.fn.norm.gamma"]
 
 
 def linear_attention(w: Weights, name: str, x: Tensor) -> Tensor:
-    weight = w[f"{name}.fn.fn.to_qkv.weight"][:, :, 0, 0]
-    out, bias = w[f"{name}.fn.fn.to_out.weight"][:, :, 0, 0], w[f"{name}.fn.fn.to_out.bias"]
-    qkv = torch.einsum("oc,bcdyx->bodyx", weight, normalised(w, name, x))
-    result = []
-    for d in range(x.shape[2]):
-        heads = []
-        for head in range(8):
-            rows = slice(32 * head, 32 * head + 32)
-            q, k, v = (qkv[:, part : part + 256, d][:, rows].flatten(2) for part in (0, 256, 512))
-            q = q.softmax(1) * 32**-0.5
-            k = k.softmax(2)
-            context = torch.einsum("bfn,ben->bfe", k, v)
-            heads.append(torch.einsum("bfe,bfn->ben", context, q))
-        slice_out = torch.einsum("oc,bcn->bon", out, torch.cat(heads, 1)) + bias[None, :, None]
-        result.append(slice_out.reshape(x[:, :, d].shape))
-    return x + torch.stack(result, 2)
+    """Within each slice; softmax of the queries over features, of the keys over positions."""
+    batch, _, depth, height, width = x.shape
+    slices = normalised(w, name, x).transpose(1, 2).flatten(0, 1)
+    qkv = F.conv2d(slices, w[f"{name}.fn.fn.to_qkv.weight"]).chunk(3, dim=1)
+    q, k, v = (t.reshape(len(slices), HEADS, HEAD_DIM, height * width) for t in qkv)
+    q = q.softmax(dim=-2) * HEAD_DIM**-0.5
+    context = torch.einsum("bhdn,bhen->bhde", k.softmax(dim=-1), v)
+    out = torch.einsum("bhde,bhdn->bhen", context, q).reshape(len(slices), -1, height, width)
+    out = F.conv2d(out, w[f"{name}.fn.fn.to_out.weight"], w[f"{name}.fn.fn.to_out.bias"])
+    return x + out.unflatten(0, (batch, depth)).transpose(1, 2)
 
 
-def attend(qkv: Tensor, freqs: Tensor | None, bias: Tensor | None) -> Tensor:
-    """(..., L, 768) -> (..., L, 256): eight heads of 32 features."""
-    heads = []
-    for head in range(8):
-        q, k, v = (qkv[..., part + 32 * head : part + 32 * head + 32] for part in (0, 256, 512))
-        q = q * 32**-0.5
-        if freqs is not None:
-            q, k = rotated(q, freqs), rotated(k, freqs)
-        logits = torch.einsum("...if,...jf->...ij", q, k)
-        if bias is not None:
-            logits = logits + bias[:, :, head]
-        heads.append(torch.einsum("...ij,...jf->...if", logits.softmax(-1), v))
-    return torch.cat(heads, -1)
+def attend(
+    tokens: Tensor, to_qkv: Tensor, to_out: Tensor, freqs: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    """(..., L, C) -> (..., L, C): attention among L tokens whose logits are written out."""
+    q, k, v = (
+        t.unflatten(-1, (HEADS, HEAD_DIM)).transpose(-2, -3) for t in F.linear(tokens, to_qkv).chunk(3, -1)
+    )
+    q = q * HEAD_DIM**-0.5
+    if freqs is not None:
+        q, k = rotated(q, freqs), rotated(k, freqs)
+    logits = torch.einsum("...hid,...hjd->...hij", q, k)
+    if bias is not None:
+        logits = logits + bias
+    logits = logits - logits.amax(dim=-1, keepdim=True).detach()
+    out = torch.einsum("...hij,...hjd->...hid", logits.softmax(-1), v)
+    return F.linear(out.transpose(-2, -3).flatten(-2), to_out)
 
 
 def rotated(features: Tensor, freqs: Tensor) -> Tensor:
     """Features 2i and 2i + 1 of token p turned by the angle p * freqs[i]."""
-    turned = features.clone()
-    for i in range(16):
-        angle = torch.arange(features.shape[-2]) * freqs[i]
-        a, b = features[..., 2 * i], features[..., 2 * i + 1]
-        turned[..., 2 * i] = a * angle.cos() - b * angle.sin()
-        turned[..., 2 * i + 1] = b * angle.cos() + a * angle.sin()
-    return turned
+    places = torch.arange(features.shape[-2], device=features.device)
+    angles = torch.einsum("p,f->pf", places.to(freqs), freqs).repeat_interleave(2, dim=-1)
+    even, odd = features.unflatten(-1, (-1, 2)).unbind(-1)
+    turned = torch.stack([-odd, even], dim=-1).flatten(-2)
+    return features * angles.cos() + turned * angles.sin()
 
 
 def bucket(query: int, key: int) -> int:
@@ -227,18 +224,27 @@ def bucket(query: int, key: int) -> int:
     return distance + (16 if key > query else 0)
 
 
-def depth_attention(w: Weights, name: str, x: Tensor) -> Tensor:
-    depth = x.shape[2]
+def depth_bias(w: Weights, depth: int) -> Tensor:
+    """(heads, D, D), added to the logits of every attention along the depth."""
     table = w["time_rel_pos_bias.relative_attention_bias.weight"]
-    bias = torch.stack([torch.stack([table[bucket(i, j)] for j in range(depth)]) for i in range(depth)])
-    tokens = normalised(w, name, x).permute(0, 3, 4, 2, 1)
-    qkv = tokens @ w[f"{name}.fn.fn.fn.to_qkv.weight"].T
-    out = attend(qkv, w[f"{name}.fn.fn.fn.rotary_emb.freqs"], bias) @ w[f"{name}.fn.fn.fn.to_out.weight"].T
-    return x + out.permute(0, 4, 3, 1, 2)
+    buckets = [[bucket(i, j) for j in range(depth)] for i in range(depth)]
+    return table[torch.tensor(buckets, device=table.device)].permute(2, 0, 1)
+
+
+def depth_attention(w: Weights, name: str, x: Tensor, bias: Tensor) -> Tensor:
+    """Along the depth, each place of the slice for itself."""
+    height, width = x.shape[3:]
+    tokens = normalised(w, name, x).permute(0, 3, 4, 2, 1).flatten(1, 2)  # (B, HW, D, C)
+    inner = f"{name}.fn.fn.fn"
+    to_qkv, to_out = w[f"{inner}.to_qkv.weight"], w[f"{inner}.to_out.weight"]
+    out = attend(tokens, to_qkv, to_out, w[f"{inner}.rotary_emb.freqs"], bias)
+    return x + out.unflatten(1, (height, width)).permute(0, 4, 3, 1, 2)
 
 
 def slice_attention(w: Weights, name: str, x: Tensor) -> Tensor:
+    """Among all voxels of a slice."""
     tokens = normalised(w, name, x).permute(0, 2, 3, 4, 1)
-    qkv = tokens.flatten(2, 3) @ w[f"{name}.fn.fn.fn.to_qkv.weight"].T
-    out = attend(qkv, None, None) @ w[f"{name}.fn.fn.fn.to_out.weight"].T
+    inner = f"{name}.fn.fn.fn"
+    to_qkv, to_out = w[f"{inner}.to_qkv.weight"], w[f"{inner}.to_out.weight"]
+    out = attend(tokens.flatten(2, 3), to_qkv, to_out, None, None)
     return x + out.reshape(tokens.shape).permute(0, 4, 1, 2, 3)

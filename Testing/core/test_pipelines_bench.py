@@ -1,0 +1,156 @@
+"""The bench: the papers' way beside ours, with the same weights, and the floor under both."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.networks.released_reference import random_weights
+from xray2ctpa_core.pipelines.bench import paper_scale, report
+from xray2ctpa_core.pipelines.bench.child import measure, start_and_memory
+from xray2ctpa_core.pipelines.bench.end_to_end import measure_end_to_end
+from xray2ctpa_core.pipelines.bench.floor import Rates, counted_flops, floor, least_bytes, measured_rates
+from xray2ctpa_core.pipelines.bench.paper_scale import BenchConfig, measure_paper_scale
+from xray2ctpa_core.pipelines.bench.sides import (
+    REFERENCE,
+    Scale,
+    given,
+    our_decode,
+    our_network,
+    our_pass,
+    papers_decoder,
+    reference_decode,
+    reference_pass,
+)
+from xray2ctpa_core.pipelines.bench.timing import interleaved, ratios, spread
+
+SMALL = Scale((4, 8, 16, 16), (8, 8, 8, 8), (1, 1), 1000, 10)
+CPU = torch.device("cpu")
+
+
+def test_actions_are_done_in_turns_and_ratios_taken_round_by_round() -> None:
+    order: list[str] = []
+    rounds: list[int] = []
+    actions = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    seconds = interleaved(actions, 2, CPU, lambda done, _of: rounds.append(done))
+    assert order == ["a", "b"] * 3  # the first round warms up
+    assert rounds == [1, 2, 3]
+    assert [len(times) for times in seconds.values()] == [2, 2]
+    assert ratios([1.0, 4.0, 3.0], [2.0, 2.0, 2.0]) == spread([0.5, 2.0, 1.5])
+    assert dataclasses.astuple(spread([3.0, 1.0, 2.0, 9.0])) == (2.5, 1.0, 9.0, 4)
+
+
+def test_flops_bytes_and_floor_are_those_counted_by_hand() -> None:
+    layer = nn.Sequential(nn.Conv3d(2, 3, 1, bias=False), nn.SiLU())
+    x = torch.zeros(1, 2, 4, 4, 4)
+    assert counted_flops(lambda: layer(x)) == 2 * 64 * 2 * 3
+    # 64 voxels of 2 channels in, of 3 out, 6 weights; 4 bytes each
+    assert least_bytes(layer, (nn.Conv3d,), lambda: layer(x)) == 4 * (64 * 2 + 64 * 3 + 6)
+    assert floor(100.0, 30.0, Rates(flops=10.0, bandwidth=15.0)).seconds == 10.0
+    assert floor(100.0, 300.0, Rates(flops=10.0, bandwidth=15.0)).seconds == 20.0
+
+
+def test_attention_counts_as_the_products_that_it_is() -> None:
+    q = torch.zeros(1, 2, 8, 4)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    assert counted_flops(lambda: attend(q, q, q)) == 2 * (2 * 8 * 8 * 4) * 2
+
+
+def test_both_sides_compute_the_same_by_about_as_many_operations() -> None:
+    weights, inputs = random_weights(0), given(SMALL, 0, CPU)
+    network = our_network(weights, "fp32", CPU)
+    reference, ours = reference_pass(weights, inputs), our_pass(network, inputs)
+    assert (reference() - ours()).abs().max() < 1e-4
+    assert 0.9 < counted_flops(ours) / counted_flops(reference) < 1.1
+
+
+def test_the_reference_decodes_through_8_bit_grey_and_ours_does_not() -> None:
+    """256 greys over 1000 HU: up to half a step of 3.9 HU away."""
+    decoder = papers_decoder(SMALL, 0)
+    slices = torch.randn(2, 4, 4, 4)
+    greys, ours = reference_decode(decoder, slices), our_decode(decoder, slices)
+    assert greys.shape == ours.shape == (2, 32, 32)
+    assert 1.0 < (greys - ours).abs().max() <= 1000 / 255 / 2 + 1e-3
+    assert len(greys.unique()) <= 256 < len(ours.unique())
+
+
+def test_a_small_bench_fills_the_table_and_the_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paper_scale, "measured_rates", lambda device, dtype: Rates(1e9, 1e9))
+    seen: list[str] = []
+    found = measure_paper_scale(
+        random_weights(0), BenchConfig(1, 1, children=False), CPU, SMALL, lambda what, *_: seen.append(what)
+    )
+    found = json.loads(json.dumps(found))
+    assert list(found["sides"]) == [REFERENCE, "ours fp32", "ours bf16"]
+    assert set(seen) == {"network passes", "decoding"}
+    reference, ours, half = found["sides"].values()
+    assert reference["pass_ratio"] == {"median": 1.0, "least": 1.0, "greatest": 1.0, "n": 1}
+    assert reference["sampling_s"] == pytest.approx(1000 * reference["pass_s"]["median"])
+    assert ours["sampling_s"] == pytest.approx(10 * ours["pass_s"]["median"])
+    assert reference["difference"]["greatest"] == 0 < ours["difference"]["greatest"] < 1e-4
+    assert 1e-4 < half["difference"]["relative_rms"] < 0.05
+    text = report.markdown({"paper_scale": {"cpu": found}})
+    assert ours["floor"]["seconds"] == max(ours["floor"]["flops"], ours["floor"]["moved"]) / 1e9
+    assert "GPU: not measured" in text
+    assert "| network pass, s" in text
+    assert f"~{reference['volume_s']:.1f}" in text
+    assert "1 of 1000 passes and 1 of 8 slices were run" in text
+
+
+def test_the_child_says_how_it_starts_and_what_memory_it_takes() -> None:
+    import time
+
+    answer = measure("fp32", time.time(), (4, 2, 8, 8))
+    assert 0 < answer["startup_s"] < 300
+    assert answer["peak_memory_mb"] is None or answer["peak_memory_mb"] > 50
+
+
+def test_a_command_that_fails_is_told_with_its_reason(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="which does not exist"):
+        measure_end_to_end(tmp_path / "none.png", "virtual-thorax", 1, 1, "cpu", lambda *_: None)
+
+
+@pytest.mark.slow
+def test_a_child_process_is_measured() -> None:
+    assert start_and_memory("reference", (4, 2, 8, 8), 1)["startup_s"] > 0.1
+
+
+@pytest.mark.slow
+def test_the_whole_command_is_measured_with_its_start_up(pipeline_bundle: Path) -> None:
+    from xray2ctpa_core.cli.demo import SAMPLE_CXR
+
+    runs: list[int] = []
+    found = measure_end_to_end(
+        SAMPLE_CXR, "virtual-thorax", 1, 1, "cpu", lambda _what, done, _of: runs.append(done)
+    )
+    assert runs == [1]
+    assert 0 < found["startup_s"]["median"] < found["total_s"]["median"]
+    assert found["reference_denoise_s"] == pytest.approx(
+        found["stages"]["denoise"]["median"] * 1000 / found["steps"]
+    )
+    text = report.markdown({"end_to_end": [found]})
+    assert "start-up (imports, reading, loading)" in text
+
+
+@pytest.mark.slow
+def test_our_pass_takes_well_under_the_references_time() -> None:
+    """At a quarter of the papers' depth; measured 0.26 of the time, held to 0.6 for a busy machine."""
+    inputs = given(dataclasses.replace(SMALL, latents=(4, 16, 32, 32)), 0, CPU)
+    weights = random_weights(0)
+    passes = {
+        "reference": reference_pass(weights, inputs),
+        "ours": our_pass(our_network(weights, "fp32", CPU), inputs),
+    }
+    seconds = interleaved(passes, 5, CPU)
+    assert ratios(seconds["ours"], seconds["reference"]).median < 0.6
+
+
+@pytest.mark.slow
+def test_rates_are_measured() -> None:
+    rates = measured_rates(CPU, torch.float32, 1)
+    assert rates.flops > 1e8
+    assert rates.bandwidth > 1e7

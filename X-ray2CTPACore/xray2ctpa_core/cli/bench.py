@@ -1,0 +1,158 @@
+"""`xray2ctpa bench`: how fast it is here, beside the papers' way and beside what the hardware allows."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from xray2ctpa_core.cli.bars import Bars
+from xray2ctpa_core.cli.demo import SAMPLE_CXR
+from xray2ctpa_core.cli.evaluate import load_pipelines
+from xray2ctpa_core.cli.generate import positive, seed
+from xray2ctpa_core.cli.result_json import software_versions
+from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
+from xray2ctpa_core.errors import InputError
+
+CURVE_STEPS = "2,4,6,10,15,25,50"
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declares the subcommand."""
+    parser = subparsers.add_parser(
+        "bench",
+        help="measure speed against the papers' way, and quality against steps",
+        description="Measures one run of the papers' way (released structure, eager fp32, 1000-step "
+        "ancestral DDPM, slices decoded one by one through 8-bit grey) and of ours, with the "
+        "same weights and input, in turns; then the whole command with a bundle. Where there "
+        "is no GPU its rows say so. With --curve it measures quality against steps instead. "
+        "Prints tables in Markdown.",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="also write bench.json and bench.md (or curve.*) there"
+    )
+    parser.add_argument(
+        "--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR|HUB_ID", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--denoiser",
+        type=Path,
+        metavar="DIR",
+        help="the papers' denoiser as `convert` wrote it (default: the same network with random weights; "
+        "time does not depend on them)",
+    )
+    parser.add_argument("--quick", action="store_true", help="one round of everything, nothing in children")
+    parser.add_argument(
+        "--repeats", type=positive, default=5, metavar="N", help="rounds (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--passes",
+        type=positive,
+        default=25,
+        metavar="N",
+        help="steps of ours at paper scale (default: %(default)s)",
+    )
+    parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: torch's)")
+    parser.add_argument(
+        "--seed", type=seed, default=0, metavar="S", help="random seed (default: %(default)s)"
+    )
+    curve = parser.add_argument_group("quality against steps")
+    curve.add_argument(
+        "--curve", type=Path, metavar="COHORT", help="unseen virtual patients to measure it on"
+    )
+    curve.add_argument(
+        "--steps", default=CURVE_STEPS, metavar="N,N,...", help="numbers of steps (default: %(default)s)"
+    )
+    curve.add_argument(
+        "--patients", type=positive, default=12, metavar="N", help="patients (default: %(default)s)"
+    )
+    curve.add_argument(
+        "--reference-steps",
+        type=positive,
+        default=1000,
+        metavar="N",
+        help="of the ancestral DDPM sampler that the others are held to (default: %(default)s)",
+    )
+    curve.add_argument("--split", default="test", help="split that is measured on (default: %(default)s)")
+    curve.add_argument(
+        "--store", action="store_true", help="keep the curve in the bundle, a folder, whose presets follow it"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the subcommand."""
+    return run_curve(args) if args.curve else run_speed(args)
+
+
+def run_speed(args: argparse.Namespace) -> int:
+    """Measures time."""
+    if args.store:
+        raise InputError("Expected --store beside --curve COHORT, got it alone.", "Name a cohort.")
+    import torch
+
+    from xray2ctpa_core.pipelines.bench import report
+    from xray2ctpa_core.pipelines.bench.end_to_end import measure_end_to_end
+    from xray2ctpa_core.pipelines.bench.paper_scale import BenchConfig, measure_paper_scale
+    from xray2ctpa_core.pipelines.bench.sides import Scale, paper_weights
+    from xray2ctpa_core.pipelines.loading import load_bundle
+
+    load_bundle(args.bundle)  # says at once what is wrong with it
+    torch.set_num_threads(args.threads or torch.get_num_threads())
+    threads = torch.get_num_threads()
+    config = BenchConfig(args.repeats, 2, args.seed)
+    if args.quick:
+        config = BenchConfig(1, 1, args.seed, children=False)
+    scale = Scale(our_steps=args.passes)
+    weights = paper_weights(args.denoiser, args.seed)
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    with Bars() as bars:
+        paper_scale = {
+            name: measure_paper_scale(weights, config, torch.device(name), scale, bars.show)
+            for name in devices
+        }
+        repeats = 1 if args.quick else min(3, args.repeats)
+        runs = [
+            measure_end_to_end(SAMPLE_CXR, args.bundle, repeats, threads, name, bars.show) for name in devices
+        ]
+    results = {"software": software_versions(), "paper_scale": paper_scale, "end_to_end": runs}
+    show(args.out, "bench", results, report.markdown(results))
+    return EXIT_DONE
+
+
+def run_curve(args: argparse.Namespace) -> int:
+    """Measures quality against steps."""
+    from xray2ctpa_core.pipelines.evaluation.curve import CurveConfig, measure_curve, store_curve
+    from xray2ctpa_core.pipelines.evaluation.curve import markdown as curve_markdown
+
+    config = CurveConfig(parsed_steps(args.steps), args.reference_steps, args.patients, args.seed, args.split)
+    pipeline = load_pipelines([args.bundle], "auto")[0]
+    with Bars() as bars:
+        curve = measure_curve(args.curve, pipeline, config, args.out, bars.show)
+    show(args.out, "curve", curve, curve_markdown(curve))
+    if args.store:
+        from xray2ctpa_core.pipelines.loading import resolve_bundle
+
+        info = store_curve(resolve_bundle(args.bundle), curve)
+        sys.stdout.write(f"\nKept in {info.name} {info.version}, which is now sha256 {info.sha256}.\n")
+    return EXIT_DONE
+
+
+def parsed_steps(text: str) -> tuple[int, ...]:
+    """ "2,4,6" -> (2, 4, 6); raises InputError for anything but rising numbers of at least 1."""
+    try:
+        steps = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        steps = ()
+    if not steps or list(steps) != sorted(set(steps)) or steps[0] < 1:
+        raise InputError(f"Expected rising numbers of steps such as {CURVE_STEPS}, got {text!r}.")
+    return steps
+
+
+def show(out: Path | None, name: str, content: dict[str, Any], report: str) -> None:
+    """Prints the report, and writes it and its numbers into ``out``."""
+    if out is not None:
+        write_text_atomically(out / f"{name}.json", json.dumps(content, indent=2) + "\n")
+        write_text_atomically(out / f"{name}.md", report)
+    sys.stdout.write(report)

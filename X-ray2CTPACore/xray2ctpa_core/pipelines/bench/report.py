@@ -1,0 +1,84 @@
+"""What was measured, as tables in Markdown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from xray2ctpa_core.pipelines.bench.end_to_end import REFERENCE_STEPS
+from xray2ctpa_core.pipelines.bench.sides import REFERENCE
+from xray2ctpa_core.pipelines.markdown import table
+
+NOT_MEASURED = "not measured"
+NOTES = (
+    "Median [least, greatest] of rounds that do every side in turn; ratios are taken round by round. ~ "
+    "marks what is extrapolated. Reference: the released structure, eager, in single precision, 1000-step "
+    "ancestral DDPM, slices decoded one by one through 8-bit grey. Floor: counted operations over the rate"
+    " of the faster of a large matrix product and a convolution, or the bytes of every layer's input, "
+    "weights and output over the rate of a copy, whichever takes longer, both rates measured in this run; "
+    "its share is what of a pass it would take. Weights and input are the same on all sides."
+)
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """The whole report of the content of bench.json."""
+    parts = []
+    if results.get("paper_scale"):
+        parts.append("## Paper scale: one volume, same weights, same input")
+        for device in ("cpu", "cuda"):
+            found = results["paper_scale"].get(device)
+            parts.append(paper_scale(found) if found else f"GPU: {NOT_MEASURED} (no CUDA device here).")
+    for found in results.get("end_to_end", []):
+        parts += [f"## {found['bundle']}: the whole command on {found['device']}", end_to_end(found)]
+    return "\n\n".join([*parts, NOTES]) + "\n"
+
+
+def paper_scale(found: Mapping[str, Any]) -> str:
+    """A column a side, and what was extrapolated."""
+    sides: Mapping[str, Any] = found["sides"]
+    rows: list[tuple[str, list[str]]] = [
+        ("network pass, s", [_seconds(s["pass_s"]) for s in sides.values()]),
+        ("of the reference's", [_ratio(s["pass_ratio"]) for s in sides.values()]),
+        ("passes", [str(s["steps"]) for s in sides.values()]),
+        ("all passes, s", [f"~{s['sampling_s']:.1f}" for s in sides.values()]),
+        ("decoding, s", [f"~{s['decode_s']:.1f}" for s in sides.values()]),
+        ("classifier and Grad-CAM, s", [f"{s['explanation_s']:.2f}" for s in sides.values()]),
+        ("volume, s", [f"~{s['volume_s']:.1f}" for s in sides.values()]),
+        ("of the reference's volume", [_fraction(s["volume_ratio"]) for s in sides.values()]),
+        ("start-up, s", [_optional(s.get("startup_s")) for s in sides.values()]),
+        ("peak memory, MB", [_optional(s.get("peak_memory_mb"), 0) for s in sides.values()]),
+        ("greatest difference of a pass", [f"{s['difference']['greatest']:.2g}" for s in sides.values()]),
+        ("relative RMS difference", [f"{s['difference']['relative_rms']:.2g}" for s in sides.values()]),
+        ("greatest difference decoded, HU", [f"{s['decode_difference_hu']:.1f}" for s in sides.values()]),
+        ("GFLOP of a pass", [f"{s['floor']['flops'] / 1e9:.1f}" for s in sides.values()]),
+        ("GB of a pass", [f"{s['floor']['moved'] / 1e9:.2f}" for s in sides.values()]),
+        ("floor of a pass, s", [f"{s['floor']['seconds']:.3f}" for s in sides.values()]),
+        ("share of the floor reached", [f"{s['share_of_floor']:.0%}" for s in sides.values()]),
+    ]
+    place = f"{found['device']}, {found['threads']} threads, latents {found['latents']}"
+    text = table([place, *sides], [[label, *cells] for label, cells in rows])
+    return f"{text}\n\nExtrapolated (~): {found['extrapolated']}; {REFERENCE} is 1 by definition."
+
+
+def end_to_end(found: Mapping[str, Any]) -> str:
+    """Seconds of the whole, of start-up and of each stage."""
+    rows = [("total", found["total_s"]), ("start-up (imports, reading, loading)", found["startup_s"])]
+    rows += [(f"stage: {name}", seconds) for name, seconds in found["stages"].items()]
+    lines = [[label, _seconds(seconds)] for label, seconds in rows]
+    lines.append([f"denoise by {REFERENCE_STEPS} steps of DDPM", f"~{found['reference_denoise_s']:.0f}"])
+    lines.append(["peak memory, MB", _optional(found["peak_memory_mb"], 0)])
+    return table([f"{found['steps']} steps", "seconds"], lines)
+
+
+def _seconds(value: Mapping[str, float]) -> str:
+    return f"{value['median']:.3f} [{value['least']:.3f}, {value['greatest']:.3f}]"
+
+
+def _ratio(value: Mapping[str, float]) -> str:
+    return f"{value['median']:.2f} [{value['least']:.2f}, {value['greatest']:.2f}]"
+
+
+def _fraction(value: float) -> str:
+    return "1" if value == 1 else f"~1/{1 / value:.0f}"
+
+
+def _optional(value: float | None, digits: int = 1) -> str:
+    return NOT_MEASURED if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,62 @@
+"""Times of things done in turns, so that what else the machine does hits each of them alike."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median, least and greatest of ``n`` repeated measurements."""
+
+    median: float
+    least: float
+    greatest: float
+    n: int
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Of at least one measurement."""
+    return Spread(float(np.median(values)), float(min(values)), float(max(values)), len(values))
+
+
+def interleaved(
+    actions: Mapping[str, Callable[[], object]],
+    repeats: int,
+    device: torch.device,
+    on_round: Callable[[int, int], None] | None = None,
+) -> dict[str, list[float]]:
+    """Seconds of every action in each of ``repeats`` rounds, each round doing all of them in turn.
+
+    Args:
+        actions: by name; each is done once beforehand, so that caches and kernels are warm.
+        repeats: rounds, at least 1.
+        device: waited for before and after each action.
+        on_round: called with (rounds done, of), the warm-up counting as one.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    for number in range(repeats + 1):
+        for name, action in actions.items():
+            synchronise(device)
+            began = time.perf_counter()
+            action()
+            synchronise(device)
+            if number:
+                seconds[name].append(time.perf_counter() - began)
+        if on_round is not None:
+            on_round(number + 1, repeats + 1)
+    return seconds
+
+
+def ratios(seconds: Sequence[float], reference: Sequence[float]) -> Spread:
+    """Of one action to another, round by round."""
+    return spread([a / b for a, b in zip(seconds, reference, strict=True)])
+
+
+def synchronise(device: torch.device) -> None:
+    """Waits until the device has done what it was given; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,218 @@
+"""Quality against the number of sampling steps, beside the ancestral DDPM sampler that the papers use."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.losses.perceptual import PerceptualDistance
+from xray2ctpa_core.metrics.intervals import bootstrap_mean, paired_bootstrap_difference
+from xray2ctpa_core.pipelines.bundle import (
+    STEP_CURVE,
+    BundleInfo,
+    PresetSteps,
+    read_bundle_json,
+    write_bundle_json,
+)
+from xray2ctpa_core.pipelines.evaluation.images import ImageMeter
+from xray2ctpa_core.pipelines.evaluation.patients import CohortPatient, cohort_patients, group_identity
+from xray2ctpa_core.pipelines.evaluation.protocol import EvaluatedPipeline, to_array, weights_id
+from xray2ctpa_core.pipelines.evaluation.report import DIGITS, interval_text
+from xray2ctpa_core.pipelines.evaluation.store import Row, RowStore
+from xray2ctpa_core.pipelines.evaluation.summary import IMAGE_COLUMNS
+from xray2ctpa_core.pipelines.markdown import table
+
+#: What the curve shows, of IMAGE_COLUMNS; the first two of them say whether anatomy is where it should be.
+COLUMNS = ("psnr", "film_correlation", "ssim", "perceptual")
+PLACE_COLUMNS = COLUMNS[:2]
+REFERENCE_SCHEDULER = "ddpm"
+#: Part of every row's key; raised when a number's definition changes.
+MEASURES = "curve 1"
+NOTE = (
+    "One sample a patient, mean [95 % interval by bootstrap over patients]; the same patients and seeds on"
+    " every line. In brackets after it: the paired difference from the reference sampler. Standard is the "
+    "fewest steps whose four means are no worse than the reference's interval, Preview the fewest of which"
+    " PSNR and correlation with the film are; where none is, the most steps that were measured."
+)
+
+
+class CurvePipeline(EvaluatedPipeline, Protocol):
+    """A pipeline whose sampler can be swapped."""
+
+    def set_scheduler(self, name: str) -> None:
+        """Takes another sampler for the same noise schedule."""
+
+
+@dataclass(frozen=True)
+class CurveConfig:
+    """What is measured.
+
+    Attributes:
+        steps: numbers of steps, rising.
+        reference_steps: of the ancestral DDPM sampler.
+        patients: unseen ones of ``split``.
+        seed: each patient's seed comes from it and the patient's name.
+    """
+
+    steps: tuple[int, ...]
+    reference_steps: int = 1000
+    patients: int = 12
+    seed: int = 0
+    split: str = "test"
+
+    def __post_init__(self) -> None:
+        if not self.steps or min(*self.steps, self.reference_steps, self.patients) < 1:
+            raise ConfigError(f"Expected steps and patients of at least 1, got {self}.")
+
+
+def measure_curve(
+    cohort: Path,
+    pipeline: CurvePipeline,
+    config: CurveConfig,
+    out: Path | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:
+    """One volume a patient and number of steps, by the bundle's own sampler, and by the reference's.
+
+    Args:
+        cohort: folder of `xray2ctpa cohort`, of patients that no part of the bundle was trained on.
+        pipeline: of the bundle; has its own scheduler again in the end.
+        config: what is measured.
+        out: folder that keeps curve-rows.jsonl; a later call goes on from it.
+        progress: called with (what, done, of).
+
+    Returns:
+        JSON-ready: bundle, patients, ``points`` (scheduler, steps, an interval a column, ``difference`` from
+        the reference likewise; the reference comes last) and ``presets``.
+
+    Raises:
+        InputError: no cohort, or no patients of the split.
+    """
+    patients = cohort_patients(cohort, config.split)[: config.patients]
+    own = pipeline.bundle.sampling.scheduler
+    samplers = [*((own, steps) for steps in config.steps), (REFERENCE_SCHEDULER, config.reference_steps)]
+    store = RowStore(None if out is None else out / "curve-rows.jsonl")
+    perceptual = PerceptualDistance()
+    lower, upper = pipeline.bundle.hu_window
+    rows: dict[tuple[str, int], list[Row]] = {sampler: [] for sampler in samplers}
+    done = 0
+    try:
+        for patient in patients:
+            meter = ImageMeter(patient := CohortPatient(patient.folder), (lower, upper), perceptual)
+            for sampler in samplers:
+                rows[sampler].append(_row(patient, pipeline, sampler, config.seed, meter, store))
+                done += 1
+                if progress is not None:
+                    progress("volumes", done, len(patients) * len(samplers))
+    finally:
+        pipeline.set_scheduler(own)
+    reference = rows[samplers[-1]]
+    points = [_point(sampler, rows[sampler], reference) for sampler in samplers]
+    return {
+        "bundle": f"{pipeline.bundle.name} {pipeline.bundle.version} {weights_id(pipeline.bundle)}",
+        "patients": group_identity(patients),
+        "points": points,
+        "presets": asdict(preset_steps(points)),
+    }
+
+
+def preset_steps(points: Sequence[dict[str, Any]]) -> PresetSteps:
+    """The steps of the presets by NOTE's rule; ``points`` of ``measure_curve``, the reference last."""
+    *own, reference = points
+    most = own[-1]["steps"]
+
+    def fewest(columns: Sequence[str]) -> int:
+        good = (p["steps"] for p in own if all(_no_worse(p, reference, column) for column in columns))
+        return next(good, most)
+
+    return PresetSteps(fewest(PLACE_COLUMNS), fewest(COLUMNS), most)
+
+
+def markdown(curve: dict[str, Any]) -> str:
+    """The curve as a table, and what follows from it."""
+    headings = ["sampler", "steps", "n", *(IMAGE_COLUMNS[column][0] for column in COLUMNS)]
+    lines = (
+        [p["scheduler"], str(p["steps"]), str(p["n"]), *(_cell(p, column) for column in COLUMNS)]
+        for p in curve["points"]
+    )
+    presets = curve["presets"]
+    chosen = ", ".join(f"{name.capitalize()} {steps} steps" for name, steps in presets.items())
+    parts = [
+        f"## Quality against steps: {curve['bundle']}",
+        table(headings, lines),
+        f"Presets: {chosen}.",
+        NOTE,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def store_curve(folder: Path, curve: dict[str, Any]) -> BundleInfo:
+    """Keeps the presets and the means of the curve in the bundle's metrics; its digest changes.
+
+    Raises:
+        BundleError: the folder holds no intact bundle.
+    """
+    info = read_bundle_json(folder)
+    means = {
+        f"{p['scheduler']} {p['steps']}": {column: round(p[column]["estimate"], 4) for column in COLUMNS}
+        for p in curve["points"]
+    }
+    kept = {"presets": curve["presets"], "patients": curve["points"][0]["n"], "points": means}
+    return write_bundle_json(folder, dataclasses.replace(info, metrics=info.metrics | {STEP_CURVE: kept}))
+
+
+def _row(
+    patient: CohortPatient,
+    pipeline: CurvePipeline,
+    sampler: tuple[str, int],
+    seed: int,
+    meter: ImageMeter,
+    store: RowStore,
+) -> Row:
+    scheduler, steps = sampler
+
+    def make() -> Row:
+        pipeline.set_scheduler(scheduler)
+        result = pipeline(
+            patient.radiograph,
+            frame=patient.frame,
+            num_inference_steps=steps,
+            generator=patient.seed(seed),
+            output_samples=True,
+        )
+        measured = meter.measure(to_array(result.samples)[0])
+        return {column: measured[column] for column in COLUMNS}
+
+    weights = weights_id(pipeline.bundle)
+    return store.get(f"{MEASURES}/{patient.identity}/{weights}/{scheduler} {steps}/seed {seed}", make)
+
+
+def _point(sampler: tuple[str, int], rows: Sequence[Row], reference: Sequence[Row]) -> dict[str, Any]:
+    def column_of(chosen: Sequence[Row], column: str) -> np.ndarray:
+        return np.array([row[column] for row in chosen])
+
+    point: dict[str, Any] = {"scheduler": sampler[0], "steps": sampler[1], "n": len(rows)}
+    point |= {column: asdict(bootstrap_mean(column_of(rows, column))) for column in COLUMNS}
+    point["difference"] = {
+        column: asdict(paired_bootstrap_difference(column_of(rows, column), column_of(reference, column)))
+        for column in COLUMNS
+    }
+    return point
+
+
+def _no_worse(point: dict[str, Any], reference: dict[str, Any], column: str) -> bool:
+    """Whether a point's mean lies within the reference's interval or on its better side."""
+    estimate = point[column]["estimate"]
+    if IMAGE_COLUMNS[column][1]:
+        return bool(estimate >= reference[column]["lower"])
+    return bool(estimate <= reference[column]["upper"])
+
+
+def _cell(point: dict[str, Any], column: str) -> str:
+    digits = DIGITS.get(column, 3)
+    text = interval_text(point[column], digits)
+    return f"{text} ({interval_text(point['difference'][column], digits, signed=True)})"
