@@ -60,14 +60,20 @@ def stages(args: argparse.Namespace) -> Iterator[Stage]:
     sets = ("layout=preprocessed", f"cohort={ctpa}", f"autoencoder={autoencoder}", "hu_window=[-100,900]")
     yield Stage("encode_latents.py", "latents", "", sets, "index.json")
 
-    def classifier(script: str, folder: str, config: str, *more: str) -> Stage:
-        return Stage(script, folder, config, (f"dataset={args.name}", "folds=0", *more), "arm.json")
+    def classifier(script: str, folder: str, config: str, arm: str, *more: str) -> Stage:
+        """``arm``: its row in configs/paper-tables.json."""
+        sets = (f"name={arm}", f"dataset={args.name}", "folds=0", *more)
+        return Stage(script, folder, config, sets, "arm.json")
 
-    yield classifier("train_paper_classifier.py", "classifier", "latent-classifier", latents)
+    yield classifier("train_paper_classifier.py", "classifier", "latent-classifier", "latent", latents)
     weights = (f"encoder_weights={encoder_weights}",) if encoder_weights else ()
-    yield classifier("train_cxr_classifier.py", "cxr-classifier", "cxr-classifier", latents, cxr, *weights)
+    yield classifier(
+        "train_cxr_classifier.py", "cxr-classifier", "cxr-classifier", "cxr-only", latents, cxr, *weights
+    )
     slices = (f"encoder_weights={args.distance_weights}",) if args.preset == "paper" else ()
-    yield classifier("train_slice_classifier.py", "slice-classifier", "slice-classifier", latents, *slices)
+    yield classifier(
+        "train_slice_classifier.py", "slice-classifier", "slice-classifier", "inspect-64", latents, *slices
+    )
     if args.preset == "smoke":
         weights = (f"encoder_weights={out / 'cxr-classifier' / 'film_encoder'}",)
 
@@ -87,6 +93,7 @@ def stages(args: argparse.Namespace) -> Iterator[Stage]:
         latents,
         cxr,
         f"autoencoder={autoencoder}",
+        "name=generated",
         f"dataset={args.name}",
     )
     yield Stage("generate_latents.py", "generated", "generate", sets, "index.json")
@@ -95,11 +102,17 @@ def stages(args: argparse.Namespace) -> Iterator[Stage]:
         "train_paper_classifier.py",
         "classifier-on-generated",
         "latent-classifier",
+        "generated",
         generated,
         f"start={out / 'classifier' / 'pe_classifier'}",
     )
     yield classifier(
-        "train_slice_classifier.py", "slice-classifier-on-generated", "slice-classifier", generated, *slices
+        "train_slice_classifier.py",
+        "slice-classifier-on-generated",
+        "slice-classifier",
+        "inspect-generated",
+        generated,
+        *slices,
     )
 
 

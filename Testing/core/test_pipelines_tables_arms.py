@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from table_arms import write_arm, write_table
+from table_arms import write_arm, write_generator, write_table
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.pipelines.tables.arms import find_arms, read_arm, read_pairs, read_predictions
@@ -86,3 +86,21 @@ def test_a_missing_volume_or_a_patient_twice_is_named_by_file_and_row(tmp_path):
         InputError, match=r"each patient once, got a in pairs\.csv, row 2 and pairs\.csv, row 3"
     ):
         read_pairs(path)
+
+
+def test_what_is_generated_and_how_it_is_classified_are_one_arm_of_one_name(tmp_path):
+    write_generator(tmp_path / "generated", "generated", patients=1)
+    write_arm(tmp_path / "on-generated", "generated", patients=8)
+    (arm,) = find_arms([tmp_path])
+    assert len(arm.pairs) == 1
+    assert len(arm.predictions) == 16
+    write_arm(tmp_path / "again", "generated", patients=8)
+    with pytest.raises(InputError, match=r"each arm once, got generated in .*again and in .*generated"):
+        find_arms([tmp_path])
+
+
+def test_one_name_in_two_data_sets_is_refused(tmp_path):
+    write_generator(tmp_path / "generated", "generated", patients=1)
+    write_arm(tmp_path / "other", "generated", patients=8, dataset="another")
+    with pytest.raises(InputError, match="each arm once"):
+        find_arms([tmp_path])

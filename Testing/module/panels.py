@@ -35,7 +35,7 @@ class OpenPanel:
     def parameters(self) -> Any:
         return self.panel.parameters
 
-    def until(self, condition: Callable[[], Any], seconds: float = 60.0) -> None:
+    def until(self, condition: Callable[[], Any], seconds: float = 180.0) -> None:
         """Lets the application run until ``condition`` holds."""
         end = time.monotonic() + seconds
         while not condition():

@@ -10,7 +10,7 @@ from xray2ctpa_core.networks.denoiser import SpatialDenoiser
 from xray2ctpa_core.networks.pe_classifier import PEClassifier
 from xray2ctpa_core.networks.xray_encoder import XrayEncoder
 from xray2ctpa_core.training.denoiser import DenoiserStage
-from xray2ctpa_core.training.pe_classifier import PEClassifierStage
+from xray2ctpa_core.training.pe_classifier import PEClassifierStage, fit_readout
 from xray2ctpa_core.training.xray_encoder import XrayEncoderStage
 
 GRID = (16, 8, 8)
@@ -176,3 +176,24 @@ def test_without_clot_masks_the_classifier_learns_from_labels_alone() -> None:
     loss, terms = stage.loss(stage.module, data, torch.Generator().manual_seed(0))
     assert set(terms) == {"pe", "accuracy"}
     assert torch.equal(loss.detach(), terms["pe"])
+
+
+def test_the_readout_tells_signs_by_their_place() -> None:
+    """Fluid at the bottom means PE, the same at the top does not."""
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(1)
+    patients = []
+    for number in range(48):
+        latents = 0.1 * torch.randn(2, 16, 16, 16, generator=generator)
+        shown = number % 2 == 0
+        latents[0, :8] += 2.0 * (not shown)
+        latents[0, 8:] += 2.0 * shown
+        probability = torch.tensor(0.8 if shown else 0.2)
+        label = torch.bernoulli(probability, generator=generator)
+        patients.append({"latents": latents, "sign_probability": probability, "label": label})
+    classifier = PEClassifier(2, 8, 4, (2, 2), 0.0, clot_head=True, places=(2, 1, 1))
+    assert classifier.feature_count == 2 * PEClassifier(2, 8, 4, (2, 2), 0.0).feature_count
+    assert fit_readout(classifier, patients[:32]) > 0.95
+    with torch.no_grad():
+        logits = [float(classifier.read(patient["latents"][None]).without_clots) for patient in patients[32:]]
+    assert min(logits[::2]) > max(logits[1::2])

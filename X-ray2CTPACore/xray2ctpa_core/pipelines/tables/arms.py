@@ -1,5 +1,7 @@
 """An arm: one evaluated model's folder, with arm.json and predictions.csv, pairs.csv or both.
 
+What one model generates and how it is classified may lie in two folders of one name, one of each kind.
+
 predictions.csv: patient, fold, split (validation or test), label (0 or 1), score (higher = more likely PE).
 pairs.csv: patient, real, generated and, where there is one, gradcam: NIfTI files relative to the folder.
 """
@@ -13,13 +15,9 @@ from xray2ctpa_core import config as configuration
 from xray2ctpa_core.datasets.folds import fold_of, label_of
 from xray2ctpa_core.datasets.studies.table import Row, read_table
 from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.training.arms import ARM_FILE, PAIRS_FILE, PREDICTIONS_FILE
 
-ARM_FILE, PREDICTIONS_FILE, PAIRS_FILE, FEATURES_FILE = (
-    "arm.json",
-    "predictions.csv",
-    "pairs.csv",
-    "features.npz",
-)
+FEATURES_FILE = "features.npz"
 KINDS = ("classifier", "generator")
 VALIDATION, TEST = "validation", "test"
 
@@ -61,11 +59,11 @@ class Arm:
     """One evaluated model; its tables are read and checked on first use.
 
     Attributes:
-        folder: that holds its files.
-        description: of arm.json.
+        folders: that hold its files, one or one of each kind.
+        description: of the first folder's arm.json.
     """
 
-    folder: Path
+    folders: tuple[Path, ...]
     description: ArmDescription
 
     @property
@@ -73,17 +71,21 @@ class Arm:
         """By which a table's definition calls it."""
         return self.description.name
 
+    def file(self, name: str) -> Path | None:
+        """The first file of this name in its folders, if any."""
+        return next((folder / name for folder in self.folders if (folder / name).is_file()), None)
+
     @cached_property
     def predictions(self) -> list[Prediction]:
         """The rows of predictions.csv, checked (``read_predictions``); none without the file."""
-        path = self.folder / PREDICTIONS_FILE
-        return read_predictions(path) if path.is_file() else []
+        path = self.file(PREDICTIONS_FILE)
+        return [] if path is None else read_predictions(path)
 
     @cached_property
     def pairs(self) -> list[Pair]:
         """The rows of pairs.csv, checked (``read_pairs``); none without the file."""
-        path = self.folder / PAIRS_FILE
-        return read_pairs(path) if path.is_file() else []
+        path = self.file(PAIRS_FILE)
+        return [] if path is None else read_pairs(path)
 
 
 def read_arm(folder: Path) -> Arm:
@@ -104,7 +106,7 @@ def read_arm(folder: Path) -> Arm:
     tables = {"classifier": PREDICTIONS_FILE, "generator": PAIRS_FILE}
     if not any((folder / table).is_file() for table in tables.values()):
         raise InputError(f"Expected {tables[description.kind]} in {folder}, which is a {description.kind}.")
-    return Arm(folder, description)
+    return Arm((folder,), description)
 
 
 def find_arms(roots: Sequence[Path], dataset: str = "") -> list[Arm]:
@@ -115,9 +117,10 @@ def find_arms(roots: Sequence[Path], dataset: str = "") -> list[Arm]:
         dataset: takes the arms of this data set alone.
 
     Raises:
-        InputError: a root that is no folder, no arm at all, a damaged arm, or one name twice.
+        InputError: a root that is no folder, no arm at all, a damaged arm, or one name twice in one kind or
+            in two data sets.
     """
-    arms: dict[str, Arm] = {}
+    arms: dict[str, dict[str, Arm]] = {}
     for root in roots:
         if not root.is_dir():
             raise InputError(f"Expected a folder of evaluated arms, got {root}, which is none.")
@@ -125,10 +128,12 @@ def find_arms(roots: Sequence[Path], dataset: str = "") -> list[Arm]:
             arm = read_arm(path.parent)
             if dataset and arm.description.dataset != dataset:
                 continue
-            other = arms.setdefault(arm.name, arm)
-            if other.folder != arm.folder:
+            kinds = arms.setdefault(arm.name, {})
+            other = kinds.setdefault(arm.description.kind, arm)
+            if other.folders != arm.folders or len({a.description.dataset for a in kinds.values()}) > 1:
+                folders = sorted({*(folder for a in kinds.values() for folder in a.folders), path.parent})
                 raise InputError(
-                    f"Expected each arm once, got {arm.name} in {other.folder} and in {arm.folder}.",
+                    f"Expected each arm once, got {arm.name} in {' and in '.join(map(str, folders))}.",
                     "Rename one, or take one data set alone.",
                 )
     if not arms:
@@ -137,7 +142,11 @@ def find_arms(roots: Sequence[Path], dataset: str = "") -> list[Arm]:
             + (f", of the data set {dataset}" if dataset else "")
             + ", got none."
         )
-    return list(arms.values())
+    return [
+        Arm(tuple(folder for arm in kinds.values() for folder in arm.folders), first.description)
+        for kinds in arms.values()
+        for first in list(kinds.values())[:1]
+    ]
 
 
 def read_predictions(path: Path) -> list[Prediction]:

@@ -24,6 +24,7 @@ from xray2ctpa_core.pipelines.tables.definition import (
     digits_of,
 )
 from xray2ctpa_core.pipelines.tables.generator import MeasuredPair, compare_pairs, generator_numbers
+from xray2ctpa_core.training.arms import PREDICTIONS_FILE
 
 MCNEMAR = "McNemar against"
 LABEL, PATIENTS, REPORTED, SOURCE = "arm", "patients", "reported", "source of reported"
@@ -66,7 +67,7 @@ def measure_arm(arm: Arm, pairs: Sequence[MeasuredPair]) -> MeasuredArm:
         tested = decide(arm.predictions) if arm.predictions else None
         numbers = {} if tested is None else classifier_numbers(tested)
     except InputError as error:
-        raise InputError(f"{arm.folder / 'predictions.csv'}: {error.message}", error.hint) from error
+        raise InputError(f"{arm.file(PREDICTIONS_FILE)}: {error.message}", error.hint) from error
     return MeasuredArm(arm, numbers | (generator_numbers(pairs) if pairs else {}), tested, pairs)
 
 

@@ -84,8 +84,8 @@ def write_embeddings(measured: Mapping[str, MeasuredArm], out: Path, seed: int =
     """
     found = {}
     for name, arm in measured.items():
-        path = arm.arm.folder / FEATURES_FILE
-        if path.is_file():
+        path = arm.arm.file(FEATURES_FILE)
+        if path is not None:
             found[name] = read_features(path)
     if len({features.vectors.shape[1] for features in found.values()}) > 1:
         sizes = ", ".join(f"{name} {f.vectors.shape[1]}" for name, f in found.items())
