@@ -1,30 +1,18 @@
 """make_tables.py and make_folds.py from evaluated arms to files."""
 
 import csv
-import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from stage_scripts import stage
 from table_arms import write_arm, write_generator, write_table
 
-from xray2ctpa_core.cli.stage import run_stage
 from xray2ctpa_core.datasets.folds import read_folds
 
 pytest.importorskip("matplotlib", reason="the training extra is not installed")
 pytest.importorskip("efficientnet_lite_pytorch", reason="the training extra is not installed")
-
-
-def stage(repository: Path, script: str, out: Path, *settings: str) -> int:
-    spec = importlib.util.spec_from_file_location(Path(script).stem, repository / "Training" / script)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return run_stage(module.__doc__, module.Config, module.run, {}, ["--out", str(out), "--set", *settings])
 
 
 @pytest.fixture
@@ -46,7 +34,7 @@ def arms(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_the_papers_tables_are_filled_from_the_arms(repository, arms, tmp_path, capsys):
     out = tmp_path / "out"
-    assert stage(repository, "make_tables.py", out, f'arms=["{arms}"]', "plates=1") == 0
+    assert stage(repository, "make_tables.py", out, "--set", f'arms=["{arms}"]', "plates=1") == 0
     with (out / "table-1.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["arm"]: row for row in csv.DictReader(file)}
     assert rows["chest X-ray alone"]["patients"] == "60 (30 with PE)"
@@ -81,16 +69,16 @@ def test_the_papers_tables_are_filled_from_the_arms(repository, arms, tmp_path, 
 )
 def test_wrong_settings_are_one_line(repository, arms, tmp_path, capsys, settings, message):
     settings = [setting.format(arms=arms) for setting in settings]
-    assert stage(repository, "make_tables.py", tmp_path / "out", *settings) == 2
+    assert stage(repository, "make_tables.py", tmp_path / "out", "--set", *settings) == 2
     assert message in capsys.readouterr().err
 
 
 def test_folds_are_made_from_a_table_of_labels(repository, tmp_path, capsys):
     rows = [(f"p{n}", int(n % 3 == 0)) for n in range(60)]
     table = write_table(tmp_path / "cases.csv", ("patient", "label"), rows)
-    assert stage(repository, "make_folds.py", tmp_path / "out", f"table={table}") == 0
+    assert stage(repository, "make_folds.py", tmp_path / "out", "--set", f"table={table}") == 0
     assert {row.fold for row in read_folds(tmp_path / "out" / "folds.csv")} == set(range(6))
     assert "fold 0: 10 patients" in capsys.readouterr().out
     write_table(tmp_path / "cases.csv", ("patient", "label"), [*rows, ("x", "yes")])
-    assert stage(repository, "make_folds.py", tmp_path / "out", f"table={table}") == 2
+    assert stage(repository, "make_folds.py", tmp_path / "out", "--set", f"table={table}") == 2
     assert "cases.csv, row 62" in capsys.readouterr().err

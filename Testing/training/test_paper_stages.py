@@ -1,12 +1,10 @@
 """The papers' stages: each learns, says what it needs, and leaves what the next one reads."""
 
 import csv
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,9 +15,9 @@ pytest.importorskip("accelerate", reason="training needs the training extra")
 
 from diffusers import AutoencoderKL
 from latent_data import write_films, write_latents
+from stage_scripts import module_of, stage
 
 from xray2ctpa_core import config as configuration
-from xray2ctpa_core.cli.stage import run_stage
 from xray2ctpa_core.datasets.latent_cases import LatentCase
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.io.volumes import read_volume, write_volume
@@ -49,22 +47,6 @@ from xray2ctpa_core.volume import Volume, axial_affine
 CONFIGS = Path(__file__).resolve().parents[2] / "Training" / "configs"
 GRID = (8, 8, 8)
 SMALL_ENCODER = {"init_features": 8, "growth_rate": 4, "block_config": (2, 2)}
-
-
-def module_of(repository: Path, script: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(Path(script).stem, repository / "Training" / script)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def stage(repository: Path, script: str, out: Path, *arguments: str) -> int:
-    """The script's exit code, run in this process: torch is imported once."""
-    module = module_of(repository, script)
-    return run_stage(module.__doc__, module.Config, module.run, {}, ["--out", str(out), *arguments])
 
 
 def small_autoencoder() -> AutoencoderKL:

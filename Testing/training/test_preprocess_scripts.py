@@ -1,20 +1,18 @@
 """The preprocessing scripts on data sets in their own layouts; every configuration is read."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import nibabel as nib
 import numpy as np
 import pytest
 from ct_series import phantom, write_rows, write_series
 from io_films import picture, write_dicom, write_raster
+from stage_scripts import module_of, stage
 
 from xray2ctpa_core import config as configuration
-from xray2ctpa_core.cli.stage import run_stage
 from xray2ctpa_core.io.volumes import read_volume, write_volume
 
 RSPECT = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "negative_exam_for_pe")
@@ -24,22 +22,6 @@ CONFIGS = Path(__file__).resolve().parents[2] / "Training" / "configs"
 def run(repository: Path, script: str, out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(repository / "Training" / script), "--out", str(out), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-
-
-def module_of(repository: Path, script: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(Path(script).stem, repository / "Training" / script)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def stage(repository: Path, script: str, out: Path, *arguments: str) -> int:
-    """The script's exit code, run in this process: torch is imported once."""
-    module = module_of(repository, script)
-    return run_stage(module.__doc__, module.Config, module.run, {}, ["--out", str(out), *arguments])
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Perceptual distances of grey slices: features of EfficientNet-Lite0, of a ResNet-50 trained on radiology
 where its weights are, and LPIPS where its are."""
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ STAGES = (0, 2, 4, 10)
 ALEXNET_FILE = "alexnet-owt-7be5be79.pth"
 
 
-class FeatureDistance(nn.Module):
+class FeatureDistance(nn.Module, ABC):
     """LPIPS's recipe on the features of a frozen network, without learned weights (so not LPIPS).
 
     Features at several strides are scaled to unit length over the channels; squared differences are summed
@@ -47,9 +48,9 @@ class FeatureDistance(nn.Module):
             total = total + (_unit(a) - _unit(b)).square().sum(dim=1).mean(dim=(1, 2))
         return total / len(pairs)
 
+    @abstractmethod
     def features(self, image: torch.Tensor) -> list[torch.Tensor]:
         """(N, 1, H, W) in [-1, 1] -> one (N, C, h, w) a stage."""
-        raise NotImplementedError
 
 
 class PerceptualDistance(FeatureDistance):
