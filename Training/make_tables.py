@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.cli.stage import named_bars, run_stage
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.losses.perceptual import ALEXNET_FILE, PerceptualDistance, lpips_if_available
@@ -22,7 +22,6 @@ from xray2ctpa_core.pipelines.tables.arms import find_arms
 from xray2ctpa_core.pipelines.tables.definition import read_definitions
 from xray2ctpa_core.pipelines.tables.generator import VolumeBench
 from xray2ctpa_core.pipelines.tables.run import (
-    Progress,
     measure_arms,
     write_embeddings,
     write_plates,
@@ -64,7 +63,7 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows
         slices=slice_network(weights, perceptual),
         store=RowStore(out / "rows.jsonl"),
     )
-    measured = measure_arms(arms, bench, _bars())
+    measured = measure_arms(arms, bench, named_bars())
     titles = {"fvd": bench.clips.title, "fid": bench.slices.title}
     for table in write_tables(definitions, measured, titles, out, note(bench)):
         print(table.markdown())
@@ -82,15 +81,6 @@ def note(bench: VolumeBench) -> str:
     if bench.lpips is None:
         text += f" LPIPS was not measured: its weights ({ALEXNET_FILE}) are not on this machine."
     return text
-
-
-def _bars() -> Progress:
-    bars: dict[str, Bar] = {}
-
-    def progress(what: str, done: int, of: int) -> None:
-        bars.setdefault(what, Bar(what))(done, of)
-
-    return progress
 
 
 if __name__ == "__main__":

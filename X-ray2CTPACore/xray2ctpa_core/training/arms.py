@@ -1,7 +1,6 @@
 """Evaluated arms: a folder with arm.json and predictions.csv or pairs.csv, which the tables are made from."""
 
 import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.datasets.latent_cases import LatentCase
+from xray2ctpa_core.datasets.studies.table import csv_text
 
 ARM_FILE, PREDICTIONS_FILE, PAIRS_FILE = "arm.json", "predictions.csv", "pairs.csv"
 PREDICTION_COLUMNS = ("patient", "fold", "split", "label", "score")
@@ -53,11 +53,7 @@ def prediction_rows(
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Writes a CSV, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    write_text_atomically(path, text.getvalue())
+    write_text_atomically(path, csv_text(columns, ([str(cell) for cell in row] for row in rows)))
 
 
 def read_rows(path: Path) -> list[list[str]]:

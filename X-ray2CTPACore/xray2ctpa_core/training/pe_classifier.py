@@ -96,8 +96,9 @@ def fit_readout(classifier: PEClassifier, patients: Iterable[dict[str, torch.Ten
         odds.append(float(torch.logit(patient["sign_probability"])))
         labels.append(int(patient["label"]))
     scaler = StandardScaler().fit(np.stack(features))
-    ridge = RidgeCV(_PENALTIES).fit(scaler.transform(np.stack(features)), odds)
-    fitted = ridge.predict(scaler.transform(np.stack(features)))
+    standardised = scaler.transform(np.stack(features))
+    ridge = RidgeCV(_PENALTIES).fit(standardised, odds)
+    fitted = ridge.predict(standardised)
     weigher = LogisticRegression(C=1e3).fit(np.stack([fitted, strongest], 1), labels)
     from_signs, from_clots = weigher.coef_[0]
     weight = ridge.coef_ / scaler.scale_

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from xray2ctpa_core import config as configuration
 from xray2ctpa_core.datasets.folds import fold_of, label_of
+from xray2ctpa_core.datasets.splits import TEST, VALIDATION
 from xray2ctpa_core.datasets.studies.table import Row, read_table
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.training.arms import ARM_FILE, PAIRS_FILE, PREDICTIONS_FILE
 
 FEATURES_FILE = "features.npz"
 KINDS = ("classifier", "generator")
-VALIDATION, TEST = "validation", "test"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logit
 
+from xray2ctpa_core.datasets.splits import TEST, VALIDATION
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.metrics.calibration import Calibration, expected_calibration_error, fit_platt
 from xray2ctpa_core.metrics.classification import (
@@ -17,7 +18,7 @@ from xray2ctpa_core.metrics.classification import (
 )
 from xray2ctpa_core.metrics.intervals import Interval, bootstrap_mean
 from xray2ctpa_core.metrics.mcnemar import mcnemar
-from xray2ctpa_core.pipelines.tables.arms import TEST, VALIDATION, Prediction
+from xray2ctpa_core.pipelines.tables.arms import Prediction
 from xray2ctpa_core.pipelines.tables.cells import Cell, Comparison
 
 #: Probabilities of 0 and 1 have no logit: they are moved in by this.
