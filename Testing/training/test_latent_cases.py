@@ -94,7 +94,9 @@ def test_an_empty_split_and_an_empty_fold_are_named(tmp_path: Path) -> None:
     cases = read_latent_cases(write_latents(tmp_path))
     with pytest.raises(InputError, match=r"split test in .*index\.json, got none"):
         by_split(cases[:8], needed=("train", "test"))
-    with pytest.raises(InputError, match="at least 6 patients with label 0, one a fold, got 3"):
+    with pytest.raises(
+        InputError, match=r"at least 6 patients with label 0, one a fold, got 3 \(.*index\.json, entry 1;"
+    ):
         by_fold(cases, 6, 0, 1)
     with pytest.raises(ConfigError, match="folds"):
         by_fold(cases, 3, 3, 1)

@@ -1,4 +1,4 @@
-"""make_tables.py and make_folds.py from evaluated arms to files."""
+"""make_tables.py from evaluated arms to files."""
 
 import csv
 from pathlib import Path
@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from stage_scripts import stage
-from table_arms import write_arm, write_generator, write_table
-
-from xray2ctpa_core.datasets.folds import read_folds
+from table_arms import write_arm, write_generator
 
 pytest.importorskip("matplotlib", reason="the training extra is not installed")
 pytest.importorskip("efficientnet_lite_pytorch", reason="the training extra is not installed")
@@ -71,14 +69,3 @@ def test_wrong_settings_are_one_line(repository, arms, tmp_path, capsys, setting
     settings = [setting.format(arms=arms) for setting in settings]
     assert stage(repository, "make_tables.py", tmp_path / "out", "--set", *settings) == 2
     assert message in capsys.readouterr().err
-
-
-def test_folds_are_made_from_a_table_of_labels(repository, tmp_path, capsys):
-    rows = [(f"p{n}", int(n % 3 == 0)) for n in range(60)]
-    table = write_table(tmp_path / "cases.csv", ("patient", "label"), rows)
-    assert stage(repository, "make_folds.py", tmp_path / "out", "--set", f"table={table}") == 0
-    assert {row.fold for row in read_folds(tmp_path / "out" / "folds.csv")} == set(range(6))
-    assert "fold 0: 10 patients" in capsys.readouterr().out
-    write_table(tmp_path / "cases.csv", ("patient", "label"), [*rows, ("x", "yes")])
-    assert stage(repository, "make_folds.py", tmp_path / "out", "--set", f"table={table}") == 2
-    assert "cases.csv, row 62" in capsys.readouterr().err

@@ -19,6 +19,8 @@ _NAMES = {
     "test": TEST,
     "testing": TEST,
 }
+#: Cases that an error names.
+_NAMED_CASES = 5
 
 
 class Splittable(Protocol):
@@ -79,8 +81,8 @@ def by_fold(cases: Sequence[T], folds: int, fold: int, seed: int) -> dict[str, l
 
     Raises:
         ConfigError: folds or fold out of range.
-        InputError: a case without label (with file and row), or a class with fewer patients than folds, so
-            that a fold would be empty of it.
+        InputError: a case without label, or a class with fewer patients than folds, so that a fold would be
+            empty of it; with file and row.
     """
     if folds < 3 or not 0 <= fold < folds:
         raise ConfigError(f"Expected folds >= 3 and 0 <= fold < folds, got {folds} and {fold}.")
@@ -93,8 +95,10 @@ def by_fold(cases: Sequence[T], folds: int, fold: int, seed: int) -> dict[str, l
     labels = np.array([label_of[patient] for patient in patients])
     for label in (0, 1):
         if (count := int((labels == label).sum())) < folds:
+            found = [case.where for case in cases if label_of[case.patient] == label]
             raise InputError(
-                f"Expected at least {folds} patients with label {label}, one a fold, got {count}.",
+                f"Expected at least {folds} patients with label {label}, one a fold, got {count} "
+                f"({'; '.join(found[:_NAMED_CASES]) or cases[0].where.split(',')[0]}).",
                 "Take fewer folds.",
             )
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)

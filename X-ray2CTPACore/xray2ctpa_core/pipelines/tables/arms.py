@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 
 from xray2ctpa_core import config as configuration
-from xray2ctpa_core.datasets.folds import fold_of, label_of
 from xray2ctpa_core.datasets.splits import TEST, VALIDATION
 from xray2ctpa_core.datasets.studies.table import Row, read_table
 from xray2ctpa_core.errors import ConfigError, InputError
@@ -208,7 +207,21 @@ def _prediction(row: Row) -> Prediction:
             f"Expected {VALIDATION} or {TEST} in column split, got {row.text('split')!r} in {row.where}."
         )
     score = row.number_in("score")
-    return Prediction(row.text("patient"), fold_of(row), row.text("split"), label_of(row), score, row.where)
+    return Prediction(row.text("patient"), _fold(row), row.text("split"), _label(row), score, row.where)
+
+
+def _label(row: Row) -> int:
+    label = row.label("label")
+    assert label is not None  # ZERO_OR_ONE holds no None
+    return label
+
+
+def _fold(row: Row) -> int:
+    if not row.text("fold").isdecimal():
+        raise InputError(
+            f"Expected a whole number from 0 in column fold, got {row.text('fold')!r} in {row.where}."
+        )
+    return int(row.text("fold"))
 
 
 def _check_prediction_folds(rows: Sequence[Prediction], table: str) -> None:
