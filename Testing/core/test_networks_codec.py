@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from torch.nn import functional
 
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.networks.codec import SLAB, Codec, SliceCodec, VolumeCodec
@@ -41,6 +42,16 @@ def test_a_codec_gives_latents_of_a_volume_a_volume_of_latents_and_slices_of_tha
     assert latents.shape == (2, 3, *GRIDS[kind])
     assert decoded.shape == volumes.shape
     assert torch.allclose(slices, torch.stack([decoded[0, :, 0], decoded[1, :, 5]]), atol=1e-5)
+
+
+def test_the_2d_codec_reads_every_slice_alone_and_folded() -> None:
+    codec, volume = slice_codec(), torch.rand(1, 1, 8, 16, 16) * 2 - 1
+    folded = functional.pixel_unshuffle(volume[0].transpose(0, 1), 2)
+    with torch.no_grad():
+        latents = codec.autoencoder.encode(folded).latent_dist.mean
+        decoded = functional.pixel_shuffle(codec.autoencoder.decode(latents).sample, 2)
+        assert torch.equal(codec.encode(volume)[0], latents.transpose(0, 1))
+        assert torch.equal(codec.decode(latents.transpose(0, 1)[None])[0], decoded.transpose(0, 1))
 
 
 @pytest.mark.parametrize("kind", CODECS)
