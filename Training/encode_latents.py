@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.cohort.build import CTPA_FILE, patient_folders
@@ -29,19 +28,15 @@ from xray2ctpa_core.datasets.virtual_films import write_frames
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.networks.hu import normalise_hu
-from xray2ctpa_core.networks.slices import (
-    slices_to_volumes,
-    to_autoencoder,
-    volumes_to_slices,
-)
+from xray2ctpa_core.pipelines.codecs import load_codec
 
 
 @dataclass(frozen=True)
 class Config:
     """layout: of the folder ``cohort`` to encode: "cohort" (virtual patients) or "preprocessed" (cases of
-    preprocess_ctpa.py, every volume of each, without films); autoencoder: saved by stage 3, or any
-    AutoencoderKL; patients: 0 for all; film_variants: augmented films of each virtual patient; workers:
-    processes that augment, 0 for one a processor."""
+    preprocess_ctpa.py, every volume of each, without films); autoencoder: the codec, saved by stage
+    3 or by train_vqgan.py, or any AutoencoderKL; patients: 0 for all; film_variants: augmented films of each
+    virtual patient; workers: processes that augment, 0 for one a processor."""
 
     layout: str = "cohort"
     cohort: str = "runs/default/cohort/train"
@@ -61,7 +56,7 @@ def run(config: Config, out: Path, resume: bool) -> None:
     if resume and (out / INDEX_FILE).is_file():
         return
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    autoencoder = AutoencoderKL.from_pretrained(config.autoencoder).to(device).eval()
+    codec = load_codec(config.autoencoder).to(device)
     index: list[Any]
     if config.layout == "preprocessed":
         index = preprocessed_volumes(Path(config.cohort), config.patients, config.hu_window)
@@ -77,20 +72,15 @@ def run(config: Config, out: Path, resume: bool) -> None:
     bar, latents = Bar("latents"), []
     for number, volume in enumerate(volumes, 1):
         hu = torch.from_numpy(read_volume(volume).array.astype(np.float32)).to(device)
-        slices = volumes_to_slices(normalise_hu(hu, config.hu_window)[None, None])
         with torch.no_grad(), torch.autocast(device, torch.bfloat16):
-            encoded = autoencoder.encode(to_autoencoder(slices, autoencoder.config["in_channels"]))
-        latents.append(
-            slices_to_volumes(encoded.latent_dist.mean.float(), 1)[0].cpu().numpy().astype(np.float16)
-        )
+            encoded = codec.encode(normalise_hu(hu, config.hu_window)[None, None])
+        latents.append(encoded[0].cpu().numpy().astype(np.float16))
         bar(number, len(volumes))
     stacked = np.stack(latents)
     np.save(out / LATENTS_FILE, stacked)
     values = stacked.astype(np.float32)
     mean, std = values.mean((0, 2, 3, 4)), values.std((0, 2, 3, 4))
-    gain = channel_gains(
-        autoencoder, torch.from_numpy(values[0]).to(device), torch.from_numpy(std).to(device)
-    )
+    gain = codec.channel_gains(torch.from_numpy(values[0]).to(device), torch.from_numpy(std).to(device))
     statistics = {"mean": mean.tolist(), "std": std.tolist(), "gain": gain}
     write_text_atomically(out / STATISTICS_FILE, json.dumps(statistics, indent=2) + "\n")
     write_text_atomically(
@@ -120,26 +110,6 @@ def preprocessed_volumes(cases: Path, patients: int, window: Sequence[float]) ->
         case = {key: row[key] for key in ("id", "patient", "label", "split")}
         entries += [{"volume": str(folder / name)} | case for name in record["volumes"]]
     return entries
-
-
-@torch.no_grad()
-def channel_gains(autoencoder: AutoencoderKL, latents: torch.Tensor, std: torch.Tensor) -> list[float]:
-    """Root mean square change of the decoded slices when a channel changes by its standard deviation.
-
-    Args:
-        autoencoder: the codec.
-        latents: (C, D, h, w) of one volume; every fourth slice is used.
-        std: (C,) standard deviations.
-    """
-    slices = latents.transpose(0, 1)[::4]
-    decoded = autoencoder.decode(slices).sample
-    noise = torch.randn(slices.shape, generator=torch.Generator().manual_seed(0)).to(slices)
-    gains = []
-    for channel in range(slices.shape[1]):
-        moved = slices.clone()
-        moved[:, channel] += std[channel] * noise[:, channel]
-        gains.append(float((autoencoder.decode(moved).sample - decoded).square().mean().sqrt()))
-    return gains
 
 
 if __name__ == "__main__":

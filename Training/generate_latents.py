@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.config import write_text_atomically
@@ -31,22 +30,19 @@ from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.io.volumes import read_volume, write_volume
 from xray2ctpa_core.networks.conditioned_denoiser import NO_LABEL
 from xray2ctpa_core.networks.hu import denormalise_hu
-from xray2ctpa_core.networks.slices import from_autoencoder, slices_to_volumes, volumes_to_slices
+from xray2ctpa_core.pipelines.codecs import load_codec
 from xray2ctpa_core.pipelines.paper_run import PaperRun, load_paper_run
 from xray2ctpa_core.training.arms import PAIR_COLUMNS, PAIRS_FILE, units, write_arm, write_table
 from xray2ctpa_core.volume import Volume
 
-#: That the autoencoder decodes in one call.
-SLICES_AT_ONCE = 8
-
 
 @dataclass(frozen=True)
 class Config:
-    """denoiser: folder of train_paper_denoiser.py; latents, films: of the data set; autoencoder: that
-    decodes, none where it is empty; hu_window: that the latents' volumes were clipped to; scheduler, steps:
-    the release takes ddpm with 1000; guidance_scale, label_scale: of classifier-free guidance; batch_size:
-    has no influence on the results; seed: of the noise; split: of which cases pairs.csv lists pairs, "" for
-    all; name, dataset: of the arm."""
+    """denoiser: folder of train_paper_denoiser.py; latents, films: of the data set; autoencoder: the
+    codec that decodes, none where it is empty; hu_window: that the latents' volumes were clipped to;
+    scheduler, steps: the release takes ddpm with 1000; guidance_scale, label_scale: of classifier-free
+    guidance; batch_size: has no influence on the results; seed: of the noise; split: of which cases pairs.csv
+    lists pairs, "" for all; name, dataset: of the arm."""
 
     denoiser: str = "runs/paper/denoiser"
     latents: str = "runs/paper/latents"
@@ -133,17 +129,14 @@ def decoded(
     config: Config, cases: Sequence[LatentCase], parts: Path, folder: Path, device: torch.device
 ) -> list[Path]:
     """The decoded volumes' files, on the grids of the real ones."""
-    autoencoder = AutoencoderKL.from_pretrained(config.autoencoder).to(device).eval()
+    codec = load_codec(config.autoencoder).to(device)
     folder.mkdir(exist_ok=True)
     bar, files = Bar("volumes"), []
     for number, case in enumerate(cases, 1):
         files.append(folder / f"{case.row:05d}.nii.gz")
         if not files[-1].is_file():
             latents = torch.from_numpy(np.load(part_file(parts, case.row)))[None].to(device)
-            batches = volumes_to_slices(latents).split(SLICES_AT_ONCE)
-            slices = torch.cat([autoencoder.decode(batch).sample.float() for batch in batches])
-            volume = slices_to_volumes(from_autoencoder(slices), 1)[0, 0]
-            hu = denormalise_hu(volume, config.hu_window).cpu().numpy()
+            hu = denormalise_hu(codec.decode(latents)[0, 0], config.hu_window).cpu().numpy()
             partial = files[-1].with_name(f"partial-{files[-1].name}")
             write_volume(Volume(hu, read_volume(case.volume).affine), partial, np.int16)
             os.replace(partial, files[-1])

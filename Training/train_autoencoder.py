@@ -14,11 +14,8 @@ from pathlib import Path
 import torch
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
-from xray2ctpa_core.cohort.build import CTPA_FILE, patient_folders
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW
-from xray2ctpa_core.datasets.cases import TABLE_FILE, case_rows, read_case
-from xray2ctpa_core.datasets.volumes import SliceDataset
-from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.datasets.volumes import SliceDataset, training_volumes
 from xray2ctpa_core.networks.slices import to_autoencoder
 from xray2ctpa_core.training.autoencoder import (
     AutoencoderConfig,
@@ -46,7 +43,8 @@ class Config(LoopConfig, AutoencoderConfig):
 
 def run(config: Config, out: Path, resume: bool) -> None:
     """Trains and saves ``out``/autoencoder."""
-    data = SliceDataset(volumes(config), config.hu_window)
+    files = training_volumes(config.layout, Path(config.cohort), config.patients)
+    data = SliceDataset(files, config.hu_window)
     autoencoder = build_autoencoder(config, data[(0, 0)]["slice"].shape[-1])
     if len(config.channels) == 1:
         examples = torch.stack([data[(number, 0)]["slice"] for number in range(0, len(data), 17)])
@@ -54,20 +52,6 @@ def run(config: Config, out: Path, resume: bool) -> None:
     stage = AutoencoderStage(autoencoder, config)
     train(stage, data, config, out, resume, Bar("autoencoder"))
     save_network(autoencoder, out / "autoencoder")
-
-
-def volumes(config: Config) -> list[Path]:
-    """The files to train on."""
-    cohort = Path(config.cohort)
-    if config.layout == "cohort":
-        return [folder / CTPA_FILE for folder in patient_folders(cohort)[: config.patients]]
-    if config.layout != "preprocessed":
-        raise ConfigError(f"Expected the layout cohort or preprocessed, got {config.layout!r}.")
-    rows = [row for row in case_rows(cohort) if row["split"] in ("", "train", "training")]
-    folders = [cohort / row["folder"] for row in rows[: config.patients]]
-    if not folders:
-        raise InputError(f"Expected training cases in {cohort / TABLE_FILE}, got none of that split.")
-    return [folder / name for folder in folders for name in read_case(folder)["volumes"]]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ stopped.
         --autoencoder /models/sd-vae-ft-mse --distance-weights /models/radimagenet
 
 DIR holds studies.csv (dataset=folder: volume, radiograph, label, split, and id and patient where you have
-them). ``smoke`` trains a small autoencoder of its own, and a small film encoder. Each stage is a command
+them). ``smoke`` trains a small autoencoder of its own, and a small film encoder; ``--codec vqgan`` trains a
+3D VQGAN in the place of the 2D autoencoder, unless --autoencoder names one. Each stage is a command
 that is printed and can be run alone. The data set's split is used, not cross-validation: a generator that
 learned from a patient must not make that patient's test volume.
 """
@@ -37,6 +38,25 @@ class Stage:
     finished: str = ""
 
 
+@dataclass(frozen=True)
+class Codec:
+    """What makes the latents: name of its folder and preset, script, row of the generated volumes in
+    configs/paper-tables.json, whether a perceptual distance judges it, and overrides of its latents' scaling:
+    the presets' numbers are those of one 2D autoencoder."""
+
+    name: str
+    script: str
+    arm: str
+    is_judged: bool
+    scaling: tuple[str, ...]
+
+
+CODECS = {
+    "vae": Codec("autoencoder", "train_autoencoder.py", "generated", False, ()),
+    "vqgan": Codec("vqgan", "train_vqgan.py", "codec-vqgan", True, ("scaling=standardised",)),
+}
+
+
 def stages(args: argparse.Namespace) -> Iterator[Stage]:
     """The stages of one run, in order."""
     out: Path = args.out
@@ -48,24 +68,24 @@ def stages(args: argparse.Namespace) -> Iterator[Stage]:
     yield Stage("make_drr.py", "drr", "drr", data)
     yield Stage("preprocess_cxr.py", "drr-cxr", "cxr", films)
     autoencoder, encoder_weights = args.autoencoder, args.encoder_weights
+    codec, judge = CODECS[args.codec], ()
+    if args.distance_weights:
+        judge = (f"distance_weights={args.distance_weights}",)
     if not autoencoder:
-        yield Stage(
-            "train_autoencoder.py",
-            "autoencoder",
-            "autoencoder",
-            (f"cohort={ctpa}",),
-            "autoencoder/config.json",
-        )
-        autoencoder = out / "autoencoder" / "autoencoder"
+        sets = (f"cohort={ctpa}", *(judge if codec.is_judged else ()))
+        yield Stage(codec.script, codec.name, codec.name, sets, f"{codec.name}/config.json")
+        autoencoder = out / codec.name / codec.name
     sets = ("layout=preprocessed", f"cohort={ctpa}", f"autoencoder={autoencoder}", "hu_window=[-100,900]")
     yield Stage("encode_latents.py", "latents", "", sets, "index.json")
+
+    scaled = (latents, *codec.scaling)
 
     def classifier(script: str, folder: str, config: str, arm: str, *more: str) -> Stage:
         """``arm``: its row in configs/paper-tables.json."""
         sets = (f"name={arm}", f"dataset={args.name}", "folds=0", *more)
         return Stage(script, folder, config, sets, "arm.json")
 
-    yield classifier("train_paper_classifier.py", "classifier", "latent-classifier", "latent", latents)
+    yield classifier("train_paper_classifier.py", "classifier", "latent-classifier", "latent", *scaled)
     weights = (f"encoder_weights={encoder_weights}",) if encoder_weights else ()
     yield classifier(
         "train_cxr_classifier.py", "cxr-classifier", "cxr-classifier", "cxr-only", latents, cxr, *weights
@@ -78,22 +98,20 @@ def stages(args: argparse.Namespace) -> Iterator[Stage]:
         weights = (f"encoder_weights={out / 'cxr-classifier' / 'film_encoder'}",)
 
     def denoiser(folder: str, config: str, *more: str) -> Stage:
-        return Stage("train_paper_denoiser.py", folder, config, (latents, *more), "denoiser/config.json")
+        return Stage("train_paper_denoiser.py", folder, config, (*scaled, *more), "denoiser/config.json")
 
     yield denoiser("unconditional", "unconditional-denoiser")
     yield denoiser(
         "drr-denoiser", "drr-denoiser", *weights, f"films={out / 'drr-cxr'}", f"start={out / 'unconditional'}"
     )
-    judges = [f"autoencoder={autoencoder}", f"classifier={out / 'classifier' / 'pe_classifier'}"]
-    if args.distance_weights:
-        judges.append(f"distance_weights={args.distance_weights}")
+    judges = [f"autoencoder={autoencoder}", f"classifier={out / 'classifier' / 'pe_classifier'}", *judge]
     yield denoiser("denoiser", "cxr-denoiser", *weights, cxr, f"start={out / 'drr-denoiser'}", *judges)
     sets = (
         f"denoiser={out / 'denoiser'}",
         latents,
         cxr,
         f"autoencoder={autoencoder}",
-        "name=generated",
+        f"name={codec.arm}",
         f"dataset={args.name}",
     )
     yield Stage("generate_latents.py", "generated", "generate", sets, "index.json")
@@ -102,7 +120,7 @@ def stages(args: argparse.Namespace) -> Iterator[Stage]:
         "train_paper_classifier.py",
         "classifier-on-generated",
         "latent-classifier",
-        "generated",
+        codec.arm,
         generated,
         f"start={out / 'classifier' / 'pe_classifier'}",
     )
@@ -137,7 +155,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of all stages")
     parser.add_argument("--preset", choices=("smoke", "paper"), default="smoke")
     parser.add_argument("--name", default="mine", help="of the data set, in the tables")
-    parser.add_argument("--autoencoder", default="", help="AutoencoderKL folder; smoke may train one")
+    parser.add_argument("--codec", choices=sorted(CODECS), default="vae", help="2D autoencoder or 3D VQGAN")
+    parser.add_argument(
+        "--autoencoder", default="", help="codec's folder; smoke may train one, and --codec vqgan does"
+    )
     parser.add_argument("--encoder-weights", default="", help="folder of BiomedCLIP; empty fetches it")
     parser.add_argument("--distance-weights", default="", help="folder of RadImageNet's ResNet50.pt")
     parser.add_argument("--workers", type=int, default=0, help="processes that preprocess; 0 one a processor")
@@ -146,8 +167,8 @@ def main() -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     args = parser.parse_args()
-    if args.preset == "paper" and not (args.autoencoder and args.distance_weights):
-        parser.error("--preset paper needs --autoencoder and --distance-weights")
+    if args.preset == "paper" and not (args.distance_weights and (args.autoencoder or args.codec == "vqgan")):
+        parser.error("--preset paper needs --distance-weights and, with --codec vae, --autoencoder")
     for stage in stages(args):
         if stage.finished and (args.out / stage.folder / stage.finished).exists():
             print(f"finished: {args.out / stage.folder}", flush=True)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import PartialState
-from diffusers import AutoencoderKL
 from torch import nn
 
 from xray2ctpa_core import config as configuration
@@ -36,6 +35,7 @@ from xray2ctpa_core.networks.conditioned_denoiser import ConditionedDenoiser, La
 from xray2ctpa_core.networks.lora import merged, with_lora
 from xray2ctpa_core.networks.paper_denoiser import PaperDenoiser
 from xray2ctpa_core.networks.pe_classifier import PEClassifier
+from xray2ctpa_core.pipelines.codecs import load_codec
 from xray2ctpa_core.pipelines.film_encoders import load_film_encoder
 from xray2ctpa_core.pipelines.paper_run import CONDITIONS_FILE, Conditions, start_denoiser
 from xray2ctpa_core.training.labelled import balance
@@ -58,8 +58,8 @@ class Config(LoopConfig, ScalingConfig, ObjectiveWeights, GuidanceDropout, Condi
     everything; flip: probability that a case is mirrored.
 
     width, multipliers, heads, groups: of a denoiser without start (PaperDenoiser); embedding_dim: of an
-    unconditional one. autoencoder: of the
-    perceptual term; distance, distance_weights: losses.perceptual.perceptual_distance; classifier: a
+    unconditional one. autoencoder: the codec,
+    of the perceptual term; distance, distance_weights: losses.perceptual.perceptual_distance; classifier: a
     pe_classifier folder; pos_weight: of its term, 0 for the cases without PE over those with;
     discriminator_layers, discriminator_width, opponent_rate: of the adversarial term. The rest is as in the
     classes."""
@@ -177,7 +177,7 @@ def judges(config: Config, scaling: LatentScaling, grid: tuple[int, ...]) -> Jud
     found: dict[str, nn.Module | LatentScaling] = {}
     if config.perceptual_weight:
         needs(config.autoencoder, "autoencoder", "perceptual_weight")
-        found["autoencoder"] = AutoencoderKL.from_pretrained(config.autoencoder)
+        found["codec"] = load_codec(config.autoencoder)
         weights = Path(config.distance_weights) if config.distance_weights else None
         found["distance"] = perceptual_distance(config.distance, weights)
     if config.classifier_weight:

@@ -20,6 +20,7 @@ from xray2ctpa_core.losses.denoising import (
     within_range,
 )
 from xray2ctpa_core.losses.perceptual import perceptual_distance
+from xray2ctpa_core.networks.codec import SliceCodec
 from xray2ctpa_core.networks.pe_classifier import PEClassifier
 
 GRID = (8, 8, 8)
@@ -45,7 +46,7 @@ def terms() -> dict[str, tuple[Term, torch.nn.Module]]:
     where = torch.tensor([0.3, 0.9])
     return {
         "perceptual": (
-            lambda x, z: slice_distance(distance, lambda s: autoencoder.decode(s).sample, x, z, where),
+            lambda x, z: slice_distance(distance, SliceCodec(autoencoder).decode_slices, x, z, where),
             autoencoder,
         ),
         "adversarial": (lambda x, z: realism(discriminator, x), discriminator),

@@ -81,6 +81,25 @@ def test_killed_and_resumed_the_chain_ends_with_the_same_numbers(repository: Pat
 
 
 @pytest.mark.slow
+def test_the_chain_runs_on_the_vqgan_as_codec(repository: Path, tmp_path: Path) -> None:
+    write_phantom_study(tmp_path / "data", 6)
+    out = tmp_path / "run"
+    command = [*chain(repository, tmp_path / "data", out), "--codec", "vqgan"]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
+    assert {path.parent.name for path in out.glob("*/arm.json")} == ARMS, done.stderr[-3000:]
+    names = {name: json.loads((out / name / "arm.json").read_text())["name"] for name in ARMS}
+    assert names["generated"] == names["classifier-on-generated"] == "codec-vqgan"
+    last = json.loads((out / "vqgan" / "log.jsonl").read_text().splitlines()[-1])
+    assert last["perplexity"] > 1
+    assert not (out / "autoencoder").exists()
+    real, made = (np.load(out / name / "latents.npy") for name in ("latents", "generated"))
+    assert real.shape == made.shape == (12, 4, 8, 8, 8)
+    assert np.isfinite(made).all()
+    assert len(list((out / "generated" / "volumes").glob("*.nii.gz"))) == 12
+    assert len(results(out)["classifier-on-generated"]) > 1
+
+
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_twice_the_batch(repository: Path, tmp_path: Path) -> None:
     latents = write_latents(tmp_path / "latents")
     script = str(repository / "Training" / "train_paper_denoiser.py")

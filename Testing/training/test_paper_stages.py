@@ -23,6 +23,7 @@ from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.io.volumes import read_volume, write_volume
 from xray2ctpa_core.losses.denoising import ObjectiveWeights, build_discriminator
 from xray2ctpa_core.losses.perceptual import perceptual_distance
+from xray2ctpa_core.networks.codec import Codec, SliceCodec, VolumeCodec
 from xray2ctpa_core.networks.conditioned_denoiser import (
     ConditionedDenoiser,
     LabelEmbedding,
@@ -32,6 +33,7 @@ from xray2ctpa_core.networks.film_encoder import FilmEncoder
 from xray2ctpa_core.networks.lora import merged, with_lora
 from xray2ctpa_core.networks.paper_denoiser import PaperDenoiser
 from xray2ctpa_core.networks.pe_classifier import PEClassifier
+from xray2ctpa_core.networks.vqgan import VQGAN
 from xray2ctpa_core.training.arms import prediction_rows
 from xray2ctpa_core.training.draws import CaseDraws
 from xray2ctpa_core.training.loop import TwoPlayerStage
@@ -77,13 +79,18 @@ def batch(**more: torch.Tensor) -> dict[str, torch.Tensor]:
     } | more
 
 
-def gradients(weights: ObjectiveWeights) -> tuple[list[torch.Tensor], list[torch.nn.Module]]:
+def small_vqgan() -> VQGAN:
+    torch.manual_seed(3)
+    return VQGAN((8, 8, 8), (1, 1), 1, 4, 16)
+
+
+def gradients(weights: ObjectiveWeights, codec: Codec) -> tuple[list[torch.Tensor], list[torch.nn.Module]]:
     """Gradients of the denoiser under the objective, and the networks that must have none."""
     scaling = latent_scaling_of_ones()
     torch.manual_seed(0)
     discriminator = build_discriminator(4, GRID, layers=2, width=8)
     judges = Judges(
-        small_autoencoder(),
+        codec,
         perceptual_distance("efficientnet"),
         PEClassifier(4, 8, 4, (2, 2), 0.0),
         scaling,
@@ -109,16 +116,18 @@ def latent_scaling_of_ones() -> Any:
 
 
 @pytest.mark.parametrize("timestep", [1, 500, 900, 999])
+@pytest.mark.parametrize("codec", ["vae", "vqgan"])
 def test_each_term_moves_the_denoiser_at_every_noise_level_and_no_judge(
-    timestep: int, monkeypatch: pytest.MonkeyPatch
+    codec: str, timestep: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CaseDraws, "uniform", lambda _: torch.full((2,), (timestep + 0.5) / 1000))
-    alone, _ = gradients(ObjectiveWeights(0, 0, 0))
+    judge = SliceCodec(small_autoencoder()) if codec == "vae" else VolumeCodec(small_vqgan())
+    alone, _ = gradients(ObjectiveWeights(0, 0, 0), judge)
     for name in ("perceptual_weight", "adversarial_weight", "classifier_weight"):
         weights = ObjectiveWeights(
             **{f"{k}_weight": 0.0 for k in ("perceptual", "adversarial", "classifier")} | {name: 100.0}
         )
-        together, judges = gradients(weights)
+        together, judges = gradients(weights, judge)
         moved = sum(float((a - b).abs().sum()) for a, b in zip(alone, together, strict=True))
         assert all(g.isfinite().all() for g in together), name
         assert moved > 1e-4, (name, timestep, moved)
@@ -315,6 +324,7 @@ def test_from_nothing_to_latents_under_every_loss_and_a_classifier_on_them(
 
 KINDS = {
     "autoencoder": "train_autoencoder.py",
+    "vqgan": "train_vqgan.py",
     "latent-classifier": "train_paper_classifier.py",
     "cxr-classifier": "train_cxr_classifier.py",
     "slice-classifier": "train_slice_classifier.py",
@@ -369,6 +379,23 @@ def test_the_driver_says_which_stages_it_would_run(
     assert scripts[0] == "preprocess_ctpa.py"
     assert scripts.count("train_paper_denoiser.py") == 3
     assert all((repository / "Training" / script).is_file() for script in scripts)
+    assert "train_autoencoder.py" in scripts
+    monkeypatch.setattr(sys, "argv", ["train_paper.py", *arguments, "--codec", "vqgan"])
+    assert main() == 0
+    said = capsys.readouterr().out.splitlines()
+    scripts = [Path(word).name for line in said for word in line.split() if word.endswith(".py")]
+    assert "train_autoencoder.py" not in scripts
+    assert scripts.index("train_vqgan.py") + 1 == scripts.index("encode_latents.py")
+    folder = tmp_path / "run" / "vqgan" / "vqgan"
+    assert "encode_latents.py" in next(line for line in said if f"autoencoder={folder}" in line)
+    named = [line for line in said if "name=codec-vqgan" in line]
+    assert [Path(line.split()[1]).name for line in named] == [
+        "generate_latents.py",
+        "train_paper_classifier.py",
+    ]
+    scaled = [line for line in said if "train_paper_denoiser.py" in line or "name=latent" in line]
+    assert len(scaled) == 4
+    assert all("scaling=standardised" in line for line in scaled)
     monkeypatch.setattr(sys, "argv", ["train_paper.py", *arguments, "--preset", "paper"])
     with pytest.raises(SystemExit):
         main()

@@ -18,7 +18,6 @@ from torch.nn import functional
 
 from xray2ctpa_core.diffusion.sampling import SMALLEST_SIGNAL, signal_and_noise
 from xray2ctpa_core.errors import ConfigError
-from xray2ctpa_core.networks.slices import from_autoencoder
 
 #: An estimate may be this many times as large as the latents it estimates (root mean square).
 _LARGEST_ESTIMATE = 2.0
@@ -59,7 +58,7 @@ def within_range(estimate: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
 
 def slice_distance(
     distance: nn.Module,
-    decode: Callable[[torch.Tensor], torch.Tensor],
+    decode_slices: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     estimate: torch.Tensor,
     latents: torch.Tensor,
     where: torch.Tensor,
@@ -68,35 +67,34 @@ def slice_distance(
 
     Args:
         distance: of slices (B, 1, H, W) in [-1, 1].
-        decode: (B, C, h, w) of the autoencoder's latents -> what it decodes; differentiable, frozen.
-        estimate, latents: (B, C, D, h, w), of the autoencoder.
+        decode_slices: of a codec (networks.codec.Codec); differentiable, frozen.
+        estimate, latents: (B, C, d, h, w), of the codec.
         where: (B,) in [0, 1), which slice.
     """
-    chosen = (where * estimate.shape[2]).long()
-    cases = torch.arange(len(estimate), device=estimate.device)
     with torch.no_grad():
-        reference = from_autoencoder(decode(latents[cases, :, chosen]))
-    return distance(from_autoencoder(decode(estimate[cases, :, chosen])), reference)
+        reference = decode_slices(latents, where)
+    return distance(decode_slices(estimate, where), reference)
 
 
 def build_discriminator(channels: int, grid: tuple[int, ...], layers: int = 4, width: int = 32) -> nn.Module:
-    """3D PatchGAN (Isola et al., CVPR 2017) on latents (B, channels, *grid) -> (B, 1, d, h, w) scores.
+    """3D PatchGAN (Isola et al., CVPR 2017) on latents or volumes (B, channels, *grid) -> (B, 1, d, h, w)
+    scores.
 
     Args:
-        channels: C of the latents.
-        grid: (D, H, W) of the latents.
+        channels: C of what it judges.
+        grid: (D, H, W) of it.
         layers: convolutions before the last one, all but one of stride 2; the papers take 4.
         width: channels of the first one, doubled by each; the papers take 32.
 
     Raises:
-        ConfigError: the latents are too small for so many layers.
+        ConfigError: the grid is too small for so many layers.
     """
     if layers < 2 or width % 8:
         raise ConfigError(f"Expected at least 2 layers and a width that 8 divides, got {layers}, {width}.")
     smallest = min(grid) >> (layers - 1)
     if smallest < 3:
         raise ConfigError(
-            f"Latents of {tuple(grid)} are too small for a discriminator of {layers} layers.",
+            f"A grid of {tuple(grid)} is too small for a discriminator of {layers} layers.",
             "Set discriminator_layers lower.",
         )
     return PatchDiscriminator(
@@ -109,7 +107,8 @@ def build_discriminator(channels: int, grid: tuple[int, ...], layers: int = 4, w
 
 
 def realism(discriminator: nn.Module, latents: torch.Tensor) -> torch.Tensor:
-    """(B,), 0 where the discriminator takes ``latents`` for real (least squares; Mao et al., ICCV 2017).
+    """(B,), 0 where the discriminator takes ``latents`` (or volumes) for real (least squares; Mao et al.,
+    ICCV 2017).
 
     The gradient reaches ``latents`` and not the discriminator.
     """
@@ -119,7 +118,8 @@ def realism(discriminator: nn.Module, latents: torch.Tensor) -> torch.Tensor:
 
 
 def discriminator_loss(discriminator: nn.Module, real: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
-    """Least squares, () : real latents score 1, generated ones 0. Both (B, C, D, H, W), without gradients."""
+    """Least squares, () : real latents (or volumes) score 1, generated ones 0. Both (B, C, D, H, W), without
+    gradients."""
     scores = discriminator(torch.cat([real, generated]))[-1].float()
     for_real, for_generated = scores.chunk(2)
     return ((for_real - 1).square().mean() + for_generated.square().mean()) / 2

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler
+from diffusers import DDPMScheduler
 from torch import nn
 
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling
@@ -20,11 +20,14 @@ from xray2ctpa_core.losses.denoising import (
     slice_distance,
     within_range,
 )
+from xray2ctpa_core.networks.codec import Codec
 from xray2ctpa_core.networks.conditioned_denoiser import NO_LABEL, ConditionedDenoiser
 from xray2ctpa_core.training.draws import CaseDraws
 
 #: What each case's draws of noise start from beside its seed; its augmentation uses the seed itself.
 _NOISE_STREAM = 1 << 40
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def papers_schedule() -> DDPMScheduler:
@@ -42,12 +45,12 @@ class Judges(NamedTuple):
     """The frozen networks, and the opponent, that the terms need; None where a term's weight is 0.
 
     Attributes:
-        autoencoder, distance: of the perceptual term.
+        codec, distance: of the perceptual term.
         classifier, classifier_scaling: of the classifier's term; it may scale latents otherwise.
         discriminator: of the adversarial term.
     """
 
-    autoencoder: AutoencoderKL | None = None
+    codec: Codec | None = None
     distance: nn.Module | None = None
     classifier: nn.Module | None = None
     classifier_scaling: LatentScaling | None = None
@@ -106,12 +109,12 @@ class PaperDenoiserStage:
         self._scheduler, self._scaling, self._weights = scheduler, scaling, weights
         self._dropout, self._pos_weight = dropout, pos_weight
         self._judges = judges._replace(
-            autoencoder=_frozen(judges.autoencoder),
+            codec=_frozen(judges.codec),
             distance=_frozen(judges.distance),
             classifier=_frozen(judges.classifier),
         )
         needs = (
-            ("perceptual_weight", judges.autoencoder is not None and judges.distance is not None),
+            ("perceptual_weight", judges.codec is not None and judges.distance is not None),
             ("classifier_weight", judges.classifier is not None and judges.classifier_scaling is not None),
             ("adversarial_weight", judges.discriminator is not None),
         )
@@ -168,12 +171,11 @@ class PaperDenoiserStage:
     def _perceptual(
         self, estimate: torch.Tensor, batch: dict[str, torch.Tensor], draws: CaseDraws
     ) -> torch.Tensor:
-        autoencoder, distance = self._judges.autoencoder, self._judges.distance
-        assert autoencoder is not None and distance is not None  # noqa: PT018 - the constructor saw to it
-        autoencoder.to(estimate.device)
+        codec, distance = self._judges.codec, self._judges.distance
+        assert codec is not None and distance is not None  # noqa: PT018 - the constructor saw to it
         return slice_distance(
             distance.to(estimate.device),
-            lambda slices: autoencoder.decode(slices).sample.float(),
+            codec.to(estimate.device).decode_slices,
             self._scaling.invert(estimate),
             self._scaling.invert(batch["latents"]),
             draws.uniform(),
@@ -218,6 +220,6 @@ class AdversarialDenoiserStage(PaperDenoiserStage):
         return discriminator_loss(opponent, batch["latents"], self.shown)
 
 
-def _frozen(network: nn.Module | None) -> nn.Module | None:
+def _frozen(network: Network | None) -> Network | None:
     """In evaluation mode and without gradients of its own; gradients go through it."""
     return None if network is None else network.eval().requires_grad_(False)

@@ -1,0 +1,253 @@
+"""Training the 3D VQGAN: it learns, says how much of its codebook is in use, and goes on exactly where it was
+stopped; what it encodes, it decodes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("accelerate", reason="training needs the training extra")
+
+import torch
+from stage_scripts import module_of, stage
+
+from xray2ctpa_core import config as configuration
+from xray2ctpa_core.datasets.volumes import CropDataset, training_volumes
+from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.io.volumes import read_volume, write_volume
+from xray2ctpa_core.losses.denoising import build_discriminator
+from xray2ctpa_core.losses.perceptual import perceptual_distance
+from xray2ctpa_core.networks.hu import normalise_hu
+from xray2ctpa_core.networks.vqgan import VQGAN
+from xray2ctpa_core.training.loop import LOG_FILE, LoopConfig, TwoPlayerStage, train
+from xray2ctpa_core.training.vqgan import AdversarialVQGANStage, VQGANConfig, VQGANStage, build_vqgan
+from xray2ctpa_core.volume import Volume, axial_affine
+
+CONFIGS = Path(__file__).resolve().parents[2] / "Training" / "configs"
+WINDOW = (-100.0, 900.0)
+CROP = (8, 32, 32)
+SMALL = VQGANConfig(
+    (8, 8), (1,), blocks=1, latent_channels=4, codes=32, perceptual_slices=2, adversarial_weight=0.1
+)
+
+
+def spheres(number: int) -> np.ndarray:
+    """(16, 32, 40) HU: a bright ball on dark ground, elsewhere for every number."""
+    k, j, i = np.mgrid[:16, :32, :40]
+    far = (k - 8) ** 2 + (j - 10 - number) ** 2 + (i - 15 - 2 * number) ** 2
+    return np.where(far < 36, 700.0, 0.0).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    place = tmp_path_factory.mktemp("volumes")
+    written = []
+    for number in range(4):
+        written.append(place / f"{number}.nii.gz")
+        volume = Volume(spheres(number), axial_affine((16, 32, 40), (80, 320, 320)))
+        write_volume(volume, written[-1], np.int16)
+    return written
+
+
+def made_stage(config: VQGANConfig = SMALL) -> AdversarialVQGANStage:
+    torch.manual_seed(0)
+    opponent = build_discriminator(1, CROP, layers=2, width=8)
+    return AdversarialVQGANStage(build_vqgan(config), config, perceptual_distance("efficientnet"), opponent)
+
+
+def loop(**changes: Any) -> LoopConfig:
+    values = {"steps": 4, "batch_size": 2, "learning_rate": 1e-3, "warmup": 1, "ema_decay": 0.5}
+    every = {"checkpoint_every": 2, "log_every": 1, "tensorboard": False, "precision": "no"}
+    return LoopConfig(**{**values, **every, **changes})
+
+
+def log(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / LOG_FILE).read_text().splitlines()]
+
+
+def test_a_crop_is_a_part_of_its_volume_at_a_place_that_the_seed_says(files: list[Path]) -> None:
+    data = CropDataset(files, WINDOW, CROP)
+    crop = data[(1, 5)]["volume"]
+    assert crop.shape == (1, *CROP)
+    assert torch.equal(crop, data[(1, 5)]["volume"])
+    assert any(not torch.equal(crop, data[(1, seed)]["volume"]) for seed in range(6, 9))
+    whole = normalise_hu(torch.from_numpy(read_volume(files[1]).array.astype(np.float32)), WINDOW)
+    parts = whole.unfold(0, 8, 1).unfold(1, 32, 1).unfold(2, 32, 1).flatten(0, 2)
+    assert any(torch.equal(part, crop[0]) for part in parts)
+    with pytest.raises(ConfigError, match=r"at least crop=\(32, 32, 32\) voxels, got \(16, 32, 40\)"):
+        CropDataset(files, WINDOW, (32, 32, 32))[(0, 0)]
+
+
+def test_each_term_reaches_the_vqgan_and_only_its_own_loss_the_opponent(files: list[Path]) -> None:
+    data = CropDataset(files, WINDOW, CROP)
+    batch = {"volume": torch.stack([data[(case, case)]["volume"] for case in range(2)])}
+    gradients = {}
+    for name in ("none", "perceptual_weight", "adversarial_weight", "codebook_weight", "commitment_weight"):
+        weights = dict.fromkeys(
+            ("perceptual_weight", "adversarial_weight", "codebook_weight", "commitment_weight"), 0.0
+        )
+        made = made_stage(
+            VQGANConfig(**{**vars(SMALL), **weights, **({name: 10.0} if name != "none" else {})})
+        )
+        loss, terms = made.loss(made.module, batch, torch.Generator().manual_seed(0))
+        loss.backward()
+        gradients[name] = {n: p.grad for n, p in made.module.named_parameters() if p.grad is not None}
+        assert all(p.grad is None for p in made.opponent.parameters()), name
+        assert terms["mse"] > 0
+        made.opponent_loss(made.opponent, batch).backward()
+        assert all(p.grad is not None for p in made.opponent.parameters()), name
+    alone = gradients.pop("none")
+    for name, found in gradients.items():
+        part = {"codebook_weight": "codebook.table", "commitment_weight": "encoder.0.weight"}.get(
+            name, "decoder.0.weight"
+        )
+        before = alone[part]
+        assert before is not None
+        assert found[part] is not None
+        assert float((found[part] - before).abs().sum()) > 1e-6, name
+
+
+def test_a_term_with_a_weight_needs_its_network() -> None:
+    with pytest.raises(ConfigError, match="needs a distance"):
+        VQGANStage(build_vqgan(SMALL), SMALL)
+    plain = VQGANConfig(**{**vars(SMALL), "perceptual_weight": 0.0, "adversarial_weight": 0.0})
+    assert not isinstance(VQGANStage(build_vqgan(plain), plain), TwoPlayerStage)
+    assert isinstance(made_stage(), TwoPlayerStage)
+    with pytest.raises(ConfigError, match="at least 0"):
+        VQGANConfig(codebook_weight=-1.0)
+
+
+def test_the_vqgan_learns_balls_and_uses_several_codes(files: list[Path], tmp_path: Path) -> None:
+    config = VQGANConfig(**{**vars(SMALL), "perceptual_weight": 0.0, "adversarial_weight": 0.0})
+    torch.manual_seed(0)
+    made = VQGANStage(build_vqgan(config), config)
+    train(made, CropDataset(files, WINDOW, CROP), loop(steps=60, learning_rate=5e-3), tmp_path / "run")
+    entries = log(tmp_path / "run")
+    assert {"l1", "codebook", "commitment", "mse", "perplexity", "codes_used"} <= entries[0].keys()
+    assert "perceptual" not in entries[0]
+    assert entries[-1]["mse"] < 0.3 * entries[0]["mse"]
+    assert 1.1 < entries[-1]["perplexity"] <= SMALL.codes
+    assert 2 / SMALL.codes <= entries[-1]["codes_used"] <= 1
+
+
+class Interrupted(Exception):
+    """Stands for a kill between two steps."""
+
+
+def test_a_resumed_run_ends_as_one_without_interruption(files: list[Path], tmp_path: Path) -> None:
+    data = CropDataset(files, WINDOW, CROP)
+    whole = made_stage()
+    train(whole, data, loop(), tmp_path / "whole")
+
+    def stop(step: int, of: int, terms: dict[str, float]) -> None:
+        if step == 3:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train(made_stage(), data, loop(), tmp_path / "cut", progress=stop)
+    resumed = made_stage()
+    train(resumed, data, loop(), tmp_path / "cut", resume=True)
+    for players in ((whole.module, resumed.module), (whole.opponent, resumed.opponent)):
+        for a, b in zip(*(player.state_dict().values() for player in players), strict=True):
+            assert torch.equal(a, b)
+    speeds = ("samples_per_s", "waiting_share", "network_share")
+    ends = [
+        {k: v for k, v in log(tmp_path / name)[-1].items() if k not in speeds} for name in ("whole", "cut")
+    ]
+    assert ends[0] == ends[1]
+    assert {"adversarial", "opponent", "perceptual"} <= ends[0].keys()
+
+
+def write_cases(folder: Path, files: list[Path]) -> Path:
+    """The volumes as preprocess_ctpa.py leaves them, one a case; the last one is of the test split."""
+    rows = ["id,patient,label,split,folder"]
+    for n, file in enumerate(files):
+        case = folder / "cases" / f"s{n}"
+        case.mkdir(parents=True)
+        (case / "ctpa-0.nii.gz").write_bytes(file.read_bytes())
+        record = {"settings": {"window": list(WINDOW)}, "volumes": {"ctpa-0.nii.gz": {}}}
+        (case / "case.json").write_text(json.dumps(record))
+        rows.append(f"s{n},p{n},{n % 2},{'test' if n == len(files) - 1 else 'train'},cases/s{n}")
+    (folder / "cases.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_a_codec_learns_from_training_cases_alone(files: list[Path], tmp_path: Path) -> None:
+    cases = write_cases(tmp_path / "cases", files)
+    found = training_volumes("preprocessed", cases, 0)
+    assert [path.parent.name for path in found] == ["s0", "s1", "s2"]
+    assert training_volumes("preprocessed", cases, 1) == found[:1]
+    with pytest.raises(ConfigError, match="'folders'"):
+        training_volumes("folders", cases, 0)
+
+
+def test_from_volumes_to_latents_to_generated_volumes_with_the_vqgan_as_codec(
+    repository: Path, files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases, short = (
+        write_cases(tmp_path / "cases", files),
+        ["steps=2", "checkpoint_every=1", "tensorboard=false"],
+    )
+    script, smoke = "train_vqgan.py", ["--config", str(CONFIGS / "smoke-vqgan.json"), "--set", *short]
+    assert stage(repository, script, tmp_path / "bad", *smoke, f"cohort={cases}", "crop=[8,32,30]") == 2
+    assert "multiples of (1, 4, 4)" in capsys.readouterr().err
+    assert stage(repository, script, tmp_path / "vqgan", *smoke, f"cohort={cases}") == 0
+    codec = tmp_path / "vqgan" / "vqgan"
+    vqgan = VQGAN.from_pretrained(codec, use_safetensors=True)
+
+    sets = ["--set", "layout=preprocessed", f"cohort={cases}", f"autoencoder={codec}", "hu_window=[-100,900]"]
+    assert stage(repository, "encode_latents.py", tmp_path / "latents", *sets) == 0
+    latents = np.load(tmp_path / "latents" / "latents.npy")
+    assert latents.shape == (4, 4, 16, 8, 10)
+    volume = normalise_hu(torch.from_numpy(read_volume(files[2]).array.astype(np.float32)), WINDOW)
+    with torch.no_grad():
+        encoded = vqgan.encode(volume[None, None])[0].numpy()
+    assert np.abs(latents[2] - encoded).mean() < 0.1 * np.abs(encoded).mean()  # encoded in bf16
+    statistics = json.loads((tmp_path / "latents" / "statistics.json").read_text())
+    assert len(statistics["mean"]) == len(statistics["gain"]) == 4
+    assert all(gain > 0 for gain in statistics["gain"])
+
+    def with_sets(kind: str, *more: str) -> list[str]:
+        return [
+            "--config",
+            str(CONFIGS / f"smoke-{kind}.json"),
+            "--set",
+            f"latents={tmp_path / 'latents'}",
+            *more,
+        ]
+
+    denoiser = with_sets("unconditional-denoiser", *short, "perceptual_weight=0.5", "distance=efficientnet")
+    assert (
+        stage(repository, "train_paper_denoiser.py", tmp_path / "d", *denoiser, f"autoencoder={codec}") == 0
+    )
+    assert log(tmp_path / "d")[-1]["perceptual"] > 0
+    made = with_sets(
+        "generate",
+        "steps=2",
+        "guidance_scale=1.0",
+        f"denoiser={tmp_path / 'd'}",
+        f"autoencoder={codec}",
+        "name=codec-vqgan",
+    )
+    assert stage(repository, "generate_latents.py", tmp_path / "g", *made) == 0
+    assert json.loads((tmp_path / "g" / "arm.json").read_text())["name"] == "codec-vqgan"
+    generated = np.load(tmp_path / "g" / "latents.npy").astype(np.float32)
+    with torch.no_grad():
+        decoded = vqgan.decode(torch.from_numpy(generated[:1])).clamp(-1, 1)[0, 0].numpy()
+    written = read_volume(tmp_path / "g" / "volumes" / "00000.nii.gz").array
+    assert written.shape == (16, 32, 40)
+    assert np.corrcoef(written.ravel(), decoded.ravel())[0, 1] > 0.9
+    assert np.ptp(written) > 1
+
+
+def test_the_papers_preset_gives_as_many_latent_values_as_the_2d_autoencoder(repository: Path) -> None:
+    config = configuration.load(module_of(repository, "train_vqgan.py").Config, CONFIGS / "paper-vqgan.json")
+    with torch.device("meta"):
+        vqgan = build_vqgan(config)
+        latents = vqgan.encode(torch.zeros(1, 1, 64, 256, 256))
+        build_discriminator(config.latent_channels, latents.shape[2:])
+    assert latents.shape == (1, 8, 32, 32, 32)
+    assert latents.numel() == 4 * 64 * 32 * 32
+    module_of(repository, "train_vqgan.py").check_crop(config, vqgan)

@@ -1,0 +1,36 @@
+"""From the folder of a codec to the codec: its config.json says which it is."""
+
+import json
+import os
+from pathlib import Path
+
+from diffusers import AutoencoderKL
+from diffusers.utils import CONFIG_NAME
+
+from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.networks.codec import Codec, SliceCodec, VolumeCodec
+from xray2ctpa_core.networks.vqgan import VQGAN
+
+
+def load_codec(name: str | os.PathLike[str]) -> Codec:
+    """The codec ``name``, in evaluation mode.
+
+    Args:
+        name: folder of a VQGAN or an AutoencoderKL; or what else AutoencoderKL.from_pretrained takes.
+
+    Raises:
+        ConfigError: the folder's config.json is of neither.
+    """
+    found = Path(name) / CONFIG_NAME
+    kind = AutoencoderKL.__name__
+    if found.is_file():
+        kind = json.loads(found.read_text(encoding="utf-8")).get("_class_name")
+    if kind == VQGAN.__name__:
+        return VolumeCodec(VQGAN.from_pretrained(name, use_safetensors=True)).eval()
+    if kind != AutoencoderKL.__name__:
+        raise ConfigError(
+            f"Expected an AutoencoderKL or a VQGAN in {name}, got "
+            f"{f'a {kind}' if kind else f'a {CONFIG_NAME} of neither'}.",
+            "Name the network's own folder: RUN/autoencoder or RUN/vqgan.",
+        )
+    return SliceCodec(AutoencoderKL.from_pretrained(name)).eval()
