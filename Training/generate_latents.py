@@ -4,8 +4,10 @@ python Training/generate_latents.py --out runs/mine/generated \\
     --set denoiser=runs/mine/denoiser latents=runs/mine/latents films=runs/mine/cxr
     autoencoder=/models/sd-vae-ft-mse
 
-What it writes is read as latents of encode_latents.py are: by train_paper_classifier.py, and, where an
-autoencoder decodes them, by train_slice_classifier.py.
+In place of the autoencoder decoder=FOLDER decodes, a tiny decoder (train_tiny_decoder.py).
+
+What it writes is read as latents of encode_latents.py are: by train_paper_classifier.py, and, where
+something decodes them, by train_slice_classifier.py.
 """
 
 import json
@@ -32,26 +34,30 @@ from xray2ctpa_core.io.volumes import read_volume, write_volume
 from xray2ctpa_core.networks.conditioned_denoiser import NO_LABEL
 from xray2ctpa_core.networks.hu import denormalise_hu
 from xray2ctpa_core.networks.slices import from_autoencoder, slices_to_volumes, volumes_to_slices
+from xray2ctpa_core.networks.tiny_decoder import TinyDecoder
+from xray2ctpa_core.pipelines.memory import in_batches
 from xray2ctpa_core.pipelines.paper_run import PaperRun, load_paper_run
 from xray2ctpa_core.training.arms import PAIR_COLUMNS, PAIRS_FILE, units, write_arm, write_table
 from xray2ctpa_core.volume import Volume
 
-#: That the autoencoder decodes in one call.
+#: That are decoded in one call, at most.
 SLICES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
 class Config:
     """denoiser: folder of train_paper_denoiser.py; latents, films: of the data set; autoencoder: that
-    decodes, none where it is empty; hu_window: that the latents' volumes were clipped to; scheduler, steps:
-    the release takes ddpm with 1000; guidance_scale, label_scale: of classifier-free guidance; batch_size:
-    has no influence on the results; seed: of the noise; split: of which cases pairs.csv lists pairs, "" for
-    all; name, dataset: of the arm."""
+    decodes; decoder: of train_tiny_decoder.py, which decodes in its place; nothing is decoded where both are
+    empty; hu_window: that the latents' volumes were clipped to; scheduler, steps: the release takes ddpm with
+    1000; guidance_scale, label_scale: of classifier-free guidance; batch_size: has no influence on the
+    results; seed: of the noise; split: of which cases pairs.csv lists pairs, "" for all; name, dataset: of
+    the arm."""
 
     denoiser: str = "runs/paper/denoiser"
     latents: str = "runs/paper/latents"
     films: str = ""
     autoencoder: str = ""
+    decoder: str = ""
     hu_window: tuple[float, ...] = PAPER_HU_WINDOW
     scheduler: str = "ddpm"
     steps: int = 1000
@@ -66,7 +72,7 @@ class Config:
 
 
 def run(config: Config, out: Path, resume: bool) -> None:
-    """Writes what encode_latents.py does; with an autoencoder volumes/, pairs.csv and arm.json."""
+    """Writes what encode_latents.py does; where something decodes volumes/, pairs.csv and arm.json."""
     if (out / INDEX_FILE).is_file():
         if resume:
             return
@@ -97,7 +103,7 @@ def run(config: Config, out: Path, resume: bool) -> None:
             save_array(part_file(parts, row), latents.cpu().numpy())
         bar(len(cases) - len(missing) + start + len(rows), len(cases))
     volumes = [case.volume for case in cases]
-    if config.autoencoder:
+    if config.autoencoder or config.decoder:
         volumes = decoded(config, cases, parts, out / "volumes", device)
         write_pairs(config, cases, volumes, out)
         write_arm(out, config.name or out.name, "generator", config.dataset)
@@ -133,15 +139,19 @@ def decoded(
     config: Config, cases: Sequence[LatentCase], parts: Path, folder: Path, device: torch.device
 ) -> list[Path]:
     """The decoded volumes' files, on the grids of the real ones."""
-    autoencoder = AutoencoderKL.from_pretrained(config.autoencoder).to(device).eval()
+    network = TinyDecoder if config.decoder else AutoencoderKL
+    autoencoder = network.from_pretrained(config.decoder or config.autoencoder).to(device).eval()
     folder.mkdir(exist_ok=True)
     bar, files = Bar("volumes"), []
     for number, case in enumerate(cases, 1):
         files.append(folder / f"{case.row:05d}.nii.gz")
         if not files[-1].is_file():
             latents = torch.from_numpy(np.load(part_file(parts, case.row)))[None].to(device)
-            batches = volumes_to_slices(latents).split(SLICES_AT_ONCE)
-            slices = torch.cat([autoencoder.decode(batch).sample.float() for batch in batches])
+            slices = in_batches(
+                lambda part: autoencoder.decode(part).sample.float(),
+                volumes_to_slices(latents),
+                SLICES_AT_ONCE,
+            )
             volume = slices_to_volumes(from_autoencoder(slices), 1)[0, 0]
             hu = denormalise_hu(volume, config.hu_window).cpu().numpy()
             partial = files[-1].with_name(f"partial-{files[-1].name}")

@@ -88,11 +88,22 @@ def stages(args: argparse.Namespace) -> Iterator[Stage]:
     if args.distance_weights:
         judges.append(f"distance_weights={args.distance_weights}")
     yield denoiser("denoiser", "cxr-denoiser", *weights, cxr, f"start={out / 'drr-denoiser'}", *judges)
+    decodes = f"autoencoder={autoencoder}"
+    if args.tiny_decoder:
+        distance = (f"distance_weights={args.distance_weights}",) if args.distance_weights else ()
+        yield Stage(
+            "train_tiny_decoder.py",
+            "tiny-decoder",
+            "tiny-decoder",
+            (latents, decodes, *distance),
+            "decoder/config.json",
+        )
+        decodes = f"decoder={out / 'tiny-decoder' / 'decoder'}"
     sets = (
         f"denoiser={out / 'denoiser'}",
         latents,
         cxr,
-        f"autoencoder={autoencoder}",
+        decodes,
         "name=generated",
         f"dataset={args.name}",
     )
@@ -140,6 +151,9 @@ def main() -> int:
     parser.add_argument("--autoencoder", default="", help="AutoencoderKL folder; smoke may train one")
     parser.add_argument("--encoder-weights", default="", help="folder of BiomedCLIP; empty fetches it")
     parser.add_argument("--distance-weights", default="", help="folder of RadImageNet's ResNet50.pt")
+    parser.add_argument(
+        "--tiny-decoder", action="store_true", help="decode generated volumes by a small network made for it"
+    )
     parser.add_argument("--workers", type=int, default=0, help="processes that preprocess; 0 one a processor")
     parser.add_argument(
         "--one-process", action="store_true", help="for small data: torch is imported once, not by each stage"

@@ -322,6 +322,7 @@ KINDS = {
     "drr-denoiser": "train_paper_denoiser.py",
     "cxr-denoiser": "train_paper_denoiser.py",
     "lora-denoiser": "train_paper_denoiser.py",
+    "tiny-decoder": "train_tiny_decoder.py",
     "generate": "generate_latents.py",
 }
 
@@ -369,6 +370,12 @@ def test_the_driver_says_which_stages_it_would_run(
     assert scripts[0] == "preprocess_ctpa.py"
     assert scripts.count("train_paper_denoiser.py") == 3
     assert all((repository / "Training" / script).is_file() for script in scripts)
+    assert "train_tiny_decoder.py" not in scripts
+    monkeypatch.setattr(sys, "argv", ["train_paper.py", *arguments, "--tiny-decoder"])
+    assert main() == 0
+    generates = [line for line in capsys.readouterr().out.splitlines() if "generate_latents.py" in line]
+    assert f"decoder={tmp_path / 'run' / 'tiny-decoder' / 'decoder'}" in generates[0].split()
+    assert "autoencoder=" not in generates[0]
     monkeypatch.setattr(sys, "argv", ["train_paper.py", *arguments, "--preset", "paper"])
     with pytest.raises(SystemExit):
         main()
