@@ -1,6 +1,7 @@
 """What starts late starts when it is asked for, and what is left out counts as not installed."""
 
 import importlib
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ def test_a_module_that_is_put_off_is_imported_by_the_first_question(library: str
     put_off([name])
     module = importlib.import_module(name)
     assert not hasattr(module, "__file__")  # torch asks all modules for it
+    assert importlib.util.find_spec(name) is not None
     assert not (tmp_path / "read").exists()
     assert module.ANSWER == 42
     assert (tmp_path / "read").exists()

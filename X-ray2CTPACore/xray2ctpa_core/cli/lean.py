@@ -3,15 +3,16 @@
 import importlib
 import sys
 from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-#: diffusers imports peft and transformers where they are installed, MONAI bs4,
-#: ignite, jsonschema (with its grammars), pandas, matplotlib, scikit-learn and tensorboard, torch's compiler
-#: triton.
+#: diffusers imports peft and transformers where they are installed, MONAI bs4, ignite, jsonschema (with its
+#: grammars), matplotlib, pandas, scikit-learn, tensorboard and scipy.signal (which imports scipy.stats),
+#: torch's compiler triton.
 UNUSED = (
-    "bs4", "ignite", "jsonschema", "matplotlib", "pandas", "peft", "sklearn", "tensorboard", "torchvision",
-    "transformers", "triton",
+    "bs4", "ignite", "jsonschema", "matplotlib", "pandas", "peft", "scipy.signal", "sklearn", "tensorboard",
+    "torchvision", "transformers", "triton",
 )  # fmt: skip
 #: diffusers' schedulers import it for noise levels by a beta distribution, which nothing here asks for.
 LATE = ("scipy.stats",)
@@ -35,6 +36,10 @@ class _Late(ModuleType):
     Not importlib's LazyLoader, which imports the module as soon as anything looks for its ``__file__``; torch
     does so of all modules.
     """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__spec__ = ModuleSpec(name, None)  # who looks whether there is such a module finds it
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name != "__path__":  # which the import of a submodule asks for

@@ -31,6 +31,9 @@ class TinyDecoder(ModelMixin, ConfigMixin):
         ConfigError: levels that double the resolution beyond the slice's, or to no whole part of it.
     """
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     @register_to_config
     def __init__(
         self,

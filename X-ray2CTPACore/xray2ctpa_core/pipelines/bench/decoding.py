@@ -120,11 +120,13 @@ def measure_decoding(
     outputs = {name: call() for name, call in calls.items()}
     seconds = interleaved(calls, repeats, device, lambda done, of: progress("decoding", done, of))
     whole = interleaved(tiny, repeats, device, lambda done, of: progress("tiny decoder", done, of))
-    return {
+    found: dict[str, dict[str, Any]] = {
         name: {
             "decode_s": spread(seconds[name]).median * depth / len(slices),
             "decode_difference_hu": float((outputs[name] - outputs[REFERENCE]).abs().max()),
         }
-        | ({"tiny_decode_s": asdict(spread(whole[name]))} if name in whole else {})
         for name in calls
     }
+    for name in tiny:
+        found[name]["tiny_decode_s"] = asdict(spread(whole[name]))
+    return found
