@@ -1,4 +1,4 @@
-"""A small decoder in place of a 2D KL autoencoder's, which costs more than all passes of a fast sampler.
+"""A small decoder in place of a 2D KL autoencoder's, which is most of what a volume costs by a fast sampler.
 
 The decoder of TAESD (Bohan, Tiny autoencoder for Stable Diffusion, 2023; diffusers' DecoderTiny), its last
 levels folded into channels (pixel shuffle; Shi et al., CVPR 2016): convolutions near full resolution are most
