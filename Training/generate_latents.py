@@ -4,10 +4,13 @@ python Training/generate_latents.py --out runs/mine/generated \\
     --set denoiser=runs/mine/denoiser latents=runs/mine/latents films=runs/mine/cxr
     autoencoder=/models/sd-vae-ft-mse
 
-What it writes is read as latents of encode_latents.py are: by train_paper_classifier.py, and, where an
-autoencoder decodes them, by train_slice_classifier.py.
+In place of the autoencoder decoder=FOLDER decodes, a tiny decoder (train_tiny_decoder.py).
+
+What it writes is read as latents of encode_latents.py are: by train_paper_classifier.py, and, where
+something decodes them, by train_slice_classifier.py.
 """
 
+import functools
 import json
 import os
 import shutil
@@ -28,8 +31,10 @@ from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
 from xray2ctpa_core.diffusion.schedulers import make_scheduler
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.io.volumes import read_volume, write_volume
+from xray2ctpa_core.networks.codec import decode_by_slices
 from xray2ctpa_core.networks.conditioned_denoiser import NO_LABEL
 from xray2ctpa_core.networks.hu import denormalise_hu
+from xray2ctpa_core.networks.tiny_decoder import TinyDecoder
 from xray2ctpa_core.pipelines.codecs import load_codec
 from xray2ctpa_core.pipelines.paper_run import PaperRun, load_paper_run
 from xray2ctpa_core.training.arms import PAIR_COLUMNS, PAIRS_FILE, units, write_arm, write_table
@@ -38,16 +43,18 @@ from xray2ctpa_core.volume import Volume
 
 @dataclass(frozen=True)
 class Config:
-    """denoiser: folder of train_paper_denoiser.py; latents, films: of the data set; autoencoder: the
-    codec that decodes, none where it is empty; hu_window: that the latents' volumes were clipped to;
-    scheduler, steps: the release takes ddpm with 1000; guidance_scale, label_scale: of classifier-free
-    guidance; batch_size: has no influence on the results; seed: of the noise; split: of which cases pairs.csv
-    lists pairs, "" for all; name, dataset: of the arm."""
+    """denoiser: folder of train_paper_denoiser.py; latents, films: of the data set; autoencoder: that
+    decodes; decoder: of train_tiny_decoder.py, which decodes in its place; nothing is decoded where both are
+    empty; hu_window: that the latents' volumes were clipped to; scheduler, steps: the release takes ddpm with
+    1000; guidance_scale, label_scale: of classifier-free guidance; batch_size: has no influence on the
+    results; seed: of the noise; split: of which cases pairs.csv lists pairs, "" for all; name, dataset: of
+    the arm."""
 
     denoiser: str = "runs/paper/denoiser"
     latents: str = "runs/paper/latents"
     films: str = ""
     autoencoder: str = ""
+    decoder: str = ""
     hu_window: tuple[float, ...] = PAPER_HU_WINDOW
     scheduler: str = "ddpm"
     steps: int = 1000
@@ -62,7 +69,7 @@ class Config:
 
 
 def run(config: Config, out: Path, resume: bool) -> None:
-    """Writes what encode_latents.py does; with an autoencoder volumes/, pairs.csv and arm.json."""
+    """Writes what encode_latents.py does; where something decodes volumes/, pairs.csv and arm.json."""
     if (out / INDEX_FILE).is_file():
         if resume:
             return
@@ -93,7 +100,7 @@ def run(config: Config, out: Path, resume: bool) -> None:
             save_array(part_file(parts, row), latents.cpu().numpy())
         bar(len(cases) - len(missing) + start + len(rows), len(cases))
     volumes = [case.volume for case in cases]
-    if config.autoencoder:
+    if config.autoencoder or config.decoder:
         volumes = decoded(config, cases, parts, out / "volumes", device)
         write_pairs(config, cases, volumes, out)
         write_arm(out, config.name or out.name, "generator", config.dataset)
@@ -129,14 +136,18 @@ def decoded(
     config: Config, cases: Sequence[LatentCase], parts: Path, folder: Path, device: torch.device
 ) -> list[Path]:
     """The decoded volumes' files, on the grids of the real ones."""
-    codec = load_codec(config.autoencoder).to(device)
+    if config.decoder:
+        tiny = TinyDecoder.from_pretrained(config.decoder, use_safetensors=True).to(device).eval()
+        decode = functools.partial(decode_by_slices, tiny)
+    else:
+        decode = load_codec(config.autoencoder).to(device).decode
     folder.mkdir(exist_ok=True)
     bar, files = Bar("volumes"), []
     for number, case in enumerate(cases, 1):
         files.append(folder / f"{case.row:05d}.nii.gz")
         if not files[-1].is_file():
             latents = torch.from_numpy(np.load(part_file(parts, case.row)))[None].to(device)
-            hu = denormalise_hu(codec.decode(latents)[0, 0], config.hu_window).cpu().numpy()
+            hu = denormalise_hu(decode(latents)[0, 0], config.hu_window).cpu().numpy()
             partial = files[-1].with_name(f"partial-{files[-1].name}")
             write_volume(Volume(hu, read_volume(case.volume).affine), partial, np.int16)
             os.replace(partial, files[-1])

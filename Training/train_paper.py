@@ -106,11 +106,21 @@ def stages(args: argparse.Namespace) -> Iterator[Stage]:
     )
     judges = [f"autoencoder={autoencoder}", f"classifier={out / 'classifier' / 'pe_classifier'}", *judge]
     yield denoiser("denoiser", "cxr-denoiser", *weights, cxr, f"start={out / 'drr-denoiser'}", *judges)
+    decodes = f"autoencoder={autoencoder}"
+    if args.tiny_decoder:
+        yield Stage(
+            "train_tiny_decoder.py",
+            "tiny-decoder",
+            "tiny-decoder",
+            (latents, decodes, *judge),
+            "decoder/config.json",
+        )
+        decodes = f"decoder={out / 'tiny-decoder' / 'decoder'}"
     sets = (
         f"denoiser={out / 'denoiser'}",
         latents,
         cxr,
-        f"autoencoder={autoencoder}",
+        decodes,
         f"name={codec.arm}",
         f"dataset={args.name}",
     )
@@ -161,12 +171,17 @@ def main() -> int:
     )
     parser.add_argument("--encoder-weights", default="", help="folder of BiomedCLIP; empty fetches it")
     parser.add_argument("--distance-weights", default="", help="folder of RadImageNet's ResNet50.pt")
+    parser.add_argument(
+        "--tiny-decoder", action="store_true", help="decode generated volumes by a small network made for it"
+    )
     parser.add_argument("--workers", type=int, default=0, help="processes that preprocess; 0 one a processor")
     parser.add_argument(
         "--one-process", action="store_true", help="for small data: torch is imported once, not by each stage"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     args = parser.parse_args()
+    if args.tiny_decoder and args.codec != "vae":
+        parser.error("--tiny-decoder is taught slices: it goes with --codec vae")
     if args.preset == "paper" and not (args.distance_weights and (args.autoencoder or args.codec == "vqgan")):
         parser.error("--preset paper needs --distance-weights and, with --codec vae, --autoencoder")
     for stage in stages(args):

@@ -29,7 +29,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
 
     def measure_paper_scale(weights, config, device, scale, progress):
         calls.append((len(weights), config, str(device), scale))
-        return {"device": "CPU", "threads": 1, "latents": [4], "sides": {}, "extrapolated": "1 of 2"}
+        tiny = {"width": 8, "blocks": [1], "parameters": 9, "slice_flops": 3e9}
+        found = {"device": "CPU", "threads": 1, "latents": [4], "sides": {}, "extrapolated": "1 of 2"}
+        return found | {"tiny_decoder": tiny}
 
     def measure_end_to_end(film, bundle, repeats, threads, device, progress):
         progress("whole command", 1, 1)

@@ -12,6 +12,13 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.networks.released_reference import random_weights
 from xray2ctpa_core.pipelines.bench import paper_scale, report
 from xray2ctpa_core.pipelines.bench.child import measure, start_and_memory
+from xray2ctpa_core.pipelines.bench.decoding import (
+    our_decode,
+    papers_decoder,
+    reference_decode,
+    structure,
+    tiny_decoder,
+)
 from xray2ctpa_core.pipelines.bench.end_to_end import measure_end_to_end
 from xray2ctpa_core.pipelines.bench.floor import Rates, counted_flops, floor, least_bytes, measured_rates
 from xray2ctpa_core.pipelines.bench.paper_scale import BenchConfig, measure_paper_scale
@@ -19,16 +26,13 @@ from xray2ctpa_core.pipelines.bench.sides import (
     REFERENCE,
     Scale,
     given,
-    our_decode,
     our_network,
     our_pass,
-    papers_decoder,
-    reference_decode,
     reference_pass,
 )
 from xray2ctpa_core.pipelines.bench.timing import interleaved, ratios, spread
 
-SMALL = Scale((4, 8, 16, 16), (8, 8, 8, 8), (1, 1), 1000, 10)
+SMALL = Scale((4, 8, 16, 16), (8, 8, 8, 8), (1, 1), 1000, 10, 8, (1, 1))
 CPU = torch.device("cpu")
 
 
@@ -86,7 +90,7 @@ def test_a_small_bench_fills_the_table_and_the_json(monkeypatch: pytest.MonkeyPa
     )
     found = json.loads(json.dumps(found))
     assert list(found["sides"]) == [REFERENCE, "ours fp32", "ours bf16"]
-    assert set(seen) == {"network passes", "decoding"}
+    assert set(seen) == {"network passes", "decoding", "tiny decoder"}
     reference, ours, half = found["sides"].values()
     assert reference["pass_ratio"] == {"median": 1.0, "least": 1.0, "greatest": 1.0, "n": 1}
     assert reference["sampling_s"] == pytest.approx(1000 * reference["pass_s"]["median"])
@@ -98,7 +102,43 @@ def test_a_small_bench_fills_the_table_and_the_json(monkeypatch: pytest.MonkeyPa
     assert "GPU: not measured" in text
     assert "| network pass, s" in text
     assert f"~{reference['volume_s']:.1f}" in text
-    assert "1 of 1000 passes and 1 of 8 slices were run" in text
+    assert "1 of 1000 passes and 1 of 8 slices by the autoencoder were run" in text
+    rest = half["tiny_decode_s"]["median"] + half["explanation_s"]
+    assert half["tiny_volume_s"] == pytest.approx(half["sampling_s"] + rest)
+    assert half["tiny_volume_ratio"] == pytest.approx(half["tiny_volume_s"] / reference["volume_s"])
+    assert reference["volume_ratio"] == 1
+    assert found["tiny_decoder"]["width"] == 8
+    row = next(line for line in text.splitlines() if line.startswith("| volume by the tiny decoder, s"))
+    assert [cell.strip() for cell in row.split("|")[2:-1]] == [
+        "-", f"~{ours['tiny_volume_s']:.1f}", f"~{half['tiny_volume_s']:.1f}"
+    ]  # fmt: skip
+
+
+def test_passes_fit_into_what_decoding_and_classifier_leave_of_a_hundredth() -> None:
+    """Of 1000 x 4 + 390 + 10 = 4400 s a hundredth is 44 s."""
+    reference = {"pass_s": {"median": 4.0}, "sampling_s": 4000.0, "decode_s": 390.0}
+    ours = {
+        "pass_s": {"median": 2.0},
+        "sampling_s": 20.0,
+        "decode_s": 100.0,
+        "tiny_decode_s": {"median": 3.0},
+    }
+    assert paper_scale._volumes(ours, reference, 10.0) == {
+        "volume_s": 130.0, "volume_ratio": 130 / 4400, "passes_that_fit": 0,
+        "tiny_volume_s": 33.0, "tiny_volume_ratio": 33 / 4400, "tiny_passes_that_fit": 15,
+    }  # fmt: skip
+    assert paper_scale._volumes(reference, reference, 10.0)["volume_ratio"] == 1
+
+
+def test_the_tiny_decoders_structure_is_that_of_the_decoder_that_is_timed() -> None:
+    """At 32 x 32: 4 -> 8 channels and three of 8 -> 8; at 64 x 64 four of these, then 8 -> 16, folded by 4.
+    Convolutions are 3 x 3."""
+    scale = Scale(latents=(4, 2, 32, 32), tiny_width=8, tiny_blocks=(1, 1))
+    decoder = tiny_decoder(scale, 0)
+    found = structure(decoder, scale)
+    assert found["slice_flops"] == 2 * 9 * 1024 * (4 * 8 + 3 * 64 + 4 * 64 + 4 * (3 * 64 + 8 * 16))
+    assert found["parameters"] == sum(p.numel() for p in decoder.parameters())
+    assert our_decode(decoder, torch.randn(3, 4, 32, 32)).shape == (3, 256, 256)
 
 
 def test_the_child_says_how_it_starts_and_what_memory_it_takes() -> None:

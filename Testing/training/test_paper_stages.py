@@ -332,6 +332,7 @@ KINDS = {
     "drr-denoiser": "train_paper_denoiser.py",
     "cxr-denoiser": "train_paper_denoiser.py",
     "lora-denoiser": "train_paper_denoiser.py",
+    "tiny-decoder": "train_tiny_decoder.py",
     "generate": "generate_latents.py",
 }
 
@@ -396,6 +397,12 @@ def test_the_driver_says_which_stages_it_would_run(
     scaled = [line for line in said if "train_paper_denoiser.py" in line or "name=latent" in line]
     assert len(scaled) == 4
     assert all("scaling=standardised" in line for line in scaled)
+    assert "train_tiny_decoder.py" not in scripts
+    monkeypatch.setattr(sys, "argv", ["train_paper.py", *arguments, "--tiny-decoder"])
+    assert main() == 0
+    generates = [line for line in capsys.readouterr().out.splitlines() if "generate_latents.py" in line]
+    assert f"decoder={tmp_path / 'run' / 'tiny-decoder' / 'decoder'}" in generates[0].split()
+    assert "autoencoder=" not in generates[0]
     monkeypatch.setattr(sys, "argv", ["train_paper.py", *arguments, "--preset", "paper"])
     with pytest.raises(SystemExit):
         main()

@@ -25,9 +25,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="measure speed against the papers' way, and quality against steps",
         description="Measures one run of the papers' way (released structure, eager fp32, 1000-step "
         "ancestral DDPM, slices decoded one by one through 8-bit grey) and of ours, with the "
-        "same weights and input, in turns; then the whole command with a bundle. Where there "
-        "is no GPU its rows say so. With --curve it measures quality against steps instead. "
-        "Prints tables in Markdown.",
+        "same weights and input, in turns, ours also with a tiny decoder in place of the "
+        "autoencoder's; then the whole command with a bundle. Where there is no GPU its rows say "
+        "so. With --curve it measures quality against steps instead. Prints tables in Markdown.",
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="also write bench.json and bench.md (or curve.*) there"
@@ -42,7 +42,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="the papers' denoiser as `convert` wrote it (default: the same network with random weights; "
         "time does not depend on them)",
     )
-    parser.add_argument("--quick", action="store_true", help="one round of everything, nothing in children")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="one round of everything, without each side's start-up and memory",
+    )
     parser.add_argument(
         "--repeats", type=positive, default=5, metavar="N", help="rounds (default: %(default)s)"
     )

@@ -27,7 +27,7 @@ from xray2ctpa_core.cli import (
 )
 from xray2ctpa_core.cli.events import reporter_for
 from xray2ctpa_core.cli.failures import quiet_libraries, termination_as_interrupt, user_error
-from xray2ctpa_core.cli.lean import leave_out
+from xray2ctpa_core.cli.lean import leave_out, put_off
 from xray2ctpa_core.constants import EXIT_CANCELLED
 from xray2ctpa_core.errors import InputError
 
@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args = build_parser().parse_args(arguments)
             if argv is None and args.run in LEAN:  # called by a program, the rest of it may need them
                 leave_out()
+                put_off()
             return int(args.run(args))
     except BrokenPipeError:
         # Whoever read our output has gone; a second attempt to flush it would fail at exit.

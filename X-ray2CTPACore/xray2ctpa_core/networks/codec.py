@@ -14,6 +14,7 @@ from xray2ctpa_core.networks.slices import (
     to_autoencoder,
     volumes_to_slices,
 )
+from xray2ctpa_core.networks.tiny_decoder import TinyDecoder
 from xray2ctpa_core.networks.vqgan import VQGAN
 
 #: That the 2D autoencoder decodes in one call.
@@ -61,9 +62,7 @@ class SliceCodec(Codec):
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """See Codec."""
-        batches = volumes_to_slices(latents).split(SLICES_AT_ONCE)
-        slices = torch.cat([self.autoencoder.decode(batch).sample.float() for batch in batches])
-        return slices_to_volumes(from_autoencoder(slices), len(latents))
+        return decode_by_slices(self.autoencoder, latents)
 
     def decode_slices(self, latents: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
         """See Codec; other slices play no part in it."""
@@ -75,6 +74,13 @@ class SliceCodec(Codec):
         """See Codec."""
         slices = latents.transpose(0, 1)[::4]
         return _gains(lambda some: self.autoencoder.decode(some).sample, slices, std)
+
+
+def decode_by_slices(decoder: AutoencoderKL | TinyDecoder, latents: torch.Tensor) -> torch.Tensor:
+    """Latents (B, C, D, h, w), unscaled -> volumes (B, 1, D, H, W), float32, about in [-1, 1]."""
+    batches = volumes_to_slices(latents).split(SLICES_AT_ONCE)
+    slices = torch.cat([decoder.decode(batch).sample.float() for batch in batches])
+    return slices_to_volumes(from_autoencoder(slices), len(latents))
 
 
 class VolumeCodec(Codec):

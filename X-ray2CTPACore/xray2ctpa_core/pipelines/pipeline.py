@@ -33,13 +33,10 @@ from xray2ctpa_core.pipelines.consistency import agreement
 from xray2ctpa_core.pipelines.film import read_film
 from xray2ctpa_core.pipelines.geometry import frame_side_mm, volume_affine
 from xray2ctpa_core.pipelines.loading import load_bundle
-from xray2ctpa_core.pipelines.memory import in_batches
+from xray2ctpa_core.pipelines.memory import SLICES_AT_ONCE, in_batches
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
 from xray2ctpa_core.preprocessing.gate import GateReport
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
-
-#: Slices the autoencoder takes at once, at most: bounds memory, hardly costs time.
-_SLICES_AT_ONCE = 32
 
 StepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
@@ -95,7 +92,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     bundle: BundleInfo
     scheduler: Any
     #: Slices the autoencoder takes at once; halves where memory is short.
-    slices_at_once: int = _SLICES_AT_ONCE
+    slices_at_once: int = SLICES_AT_ONCE
 
     def __init__(
         self,
@@ -325,7 +322,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         self.slices_at_once = at_once
 
     def _memory_notes(self) -> tuple[str, ...]:
-        if self.slices_at_once == _SLICES_AT_ONCE:
+        if self.slices_at_once == SLICES_AT_ONCE:
             return ()
         return (
             f"Memory was short: slices were decoded {self.slices_at_once} at a time; the volume is the same.",
@@ -338,7 +335,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         slices = volumes_to_slices(normalise_hu(hu, self.bundle.hu_window)[:, None])
         folded = to_autoencoder(slices, self.autoencoder.config["in_channels"]).to(self.autoencoder.dtype)
         encoded = [
-            self.autoencoder.encode(part).latent_dist.mean.float() for part in folded.split(_SLICES_AT_ONCE)
+            self.autoencoder.encode(part).latent_dist.mean.float() for part in folded.split(SLICES_AT_ONCE)
         ]
         mean, std = self._statistics()
         return (slices_to_volumes(torch.cat(encoded), len(hu)) - mean) / std

@@ -40,9 +40,9 @@ def measure_end_to_end(
         progress: called with (what, done, of).
 
     Returns:
-        JSON-ready: steps, device, seconds of each ``stages``, ``total_s`` and ``startup_s`` (imports, reading
-        and loading), each as Spread; peak_memory_mb; reference_denoise_s, extrapolated to REFERENCE_STEPS
-        steps.
+        JSON-ready: steps, device, seconds of each ``stages``, ``total_s`` and ``startup_s`` (all but the
+        stages that work: imports, verifying, reading, loading, and the end of the process), each as Spread;
+        peak_memory_mb; reference_denoise_s, extrapolated to REFERENCE_STEPS steps.
 
     Raises:
         InputError: the command failed; says why.

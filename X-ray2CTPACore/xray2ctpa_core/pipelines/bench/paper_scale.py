@@ -12,11 +12,13 @@ from xray2ctpa_core.networks import paper_denoiser
 from xray2ctpa_core.networks.pe_classifier import PEClassifier
 from xray2ctpa_core.pipelines.bench import sides
 from xray2ctpa_core.pipelines.bench.child import REFERENCE_SIDE, start_and_memory
+from xray2ctpa_core.pipelines.bench.decoding import measure_decoding, structure, tiny_decoder
 from xray2ctpa_core.pipelines.bench.floor import Rates, counted_flops, floor, least_bytes, measured_rates
 from xray2ctpa_core.pipelines.bench.sides import REFERENCE, Given, Scale
 from xray2ctpa_core.pipelines.bench.timing import interleaved, ratios, spread
-from xray2ctpa_core.pipelines.device import DTYPES
 
+#: On a CPU a volume is to cost at most so small a part of the reference's.
+TARGET = 100
 #: Called with (what, done, of).
 Progress = Callable[[str, int, int], None]
 
@@ -26,8 +28,8 @@ class BenchConfig:
     """How much is measured.
 
     Attributes:
-        repeats: rounds of network passes and of decoding, after one to warm up.
-        decoded: slices decoded in a round; the rest of a volume is extrapolated.
+        repeats: rounds of network passes, after one to warm up; of decoding half as many.
+        decoded: slices that the autoencoder decodes in a round; the rest of a volume is extrapolated.
         seed: of weights and input.
         children: whether start-up and memory are measured, in processes of their own.
     """
@@ -55,9 +57,10 @@ def measure_paper_scale(
         progress: called with (what, done, of).
 
     Returns:
-        JSON-ready: device, threads, ``sides`` (a dictionary each, seconds as Spread), of them ``ratio`` to
-        the reference's pass round by round, ``difference`` of their outputs, ``floor``, and what was
-        extrapolated.
+        JSON-ready: device, threads, latents, ``tiny_decoder`` (its structure), what was extrapolated, and
+        ``sides``, a dictionary each: ``pass_s`` and ``pass_ratio`` to the reference's round by round, as
+        Spread; ``volume_s``, ``volume_ratio`` and ``passes_that_fit`` 1/TARGET, of ours also by the tiny
+        decoder (``tiny_...``); ``difference`` of the outputs; ``floor``.
     """
     ours = sides.precisions(["fp32", "bf16", *(["fp16"] if device.type == "cuda" else [])])
     inputs = sides.given(scale, config.seed, device)
@@ -68,7 +71,8 @@ def measure_paper_scale(
     seconds = interleaved(
         passes, config.repeats, device, lambda done, of: progress("network passes", done, of)
     )
-    decoded = _decoding(ours, config, device, scale, progress)
+    rounds = max(1, config.repeats // 2)
+    decoded = measure_decoding(ours, rounds, config.decoded, config.seed, device, scale, progress)
     explanation = _explanation(device, scale)
     rates = {dtype: measured_rates(device, dtype) for dtype in {n.dtype for n in networks.values()}}
     found: dict[str, dict[str, Any]] = {}
@@ -80,58 +84,42 @@ def measure_paper_scale(
             "pass_ratio": asdict(ratios(seconds[name], seconds[REFERENCE])),
             "steps": steps,
             "sampling_s": whole,
-            "decode_s": decoded[name]["seconds"],
-            "decode_difference_hu": decoded[name]["difference_hu"],
+            **decoded[name],
             "explanation_s": explanation,
-            "volume_s": whole + decoded[name]["seconds"] + explanation,
             "difference": _difference(outputs[name], outputs[REFERENCE]),
             "floor": _floor(name, weights, inputs, networks, rates),
         }
+        found[name] |= _volumes(found[name], found[REFERENCE], explanation)
         found[name]["share_of_floor"] = found[name]["floor"]["seconds"] / found[name]["pass_s"]["median"]
     if config.children and device.type == "cpu":
         for number, (name, side) in enumerate({REFERENCE: REFERENCE_SIDE, **ours}.items()):
             found[name] |= start_and_memory(side, scale.latents, torch.get_num_threads())
             progress("start-up and memory", number + 1, len(found))
-    for name in found:
-        found[name]["volume_ratio"] = found[name]["volume_s"] / found[REFERENCE]["volume_s"]
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         "threads": torch.get_num_threads(),
         "latents": list(scale.latents),
+        "tiny_decoder": structure(tiny_decoder(scale, config.seed), scale),
         "sides": found,
         "extrapolated": f"{config.repeats} of {scale.steps} passes and "
-        f"{min(config.decoded, scale.latents[1])} of {scale.latents[1]} slices were run",
+        f"{min(config.decoded, scale.latents[1])} of {scale.latents[1]} slices by the autoencoder were run",
     }
 
 
-def _decoding(
-    ours: dict[str, str], config: BenchConfig, device: torch.device, scale: Scale, progress: Progress
-) -> dict[str, dict[str, float]]:
-    """Seconds of a volume's decoding by each side, and the greatest difference in HU from the reference's."""
-    count = min(config.decoded, scale.latents[1])
-    generator = torch.Generator().manual_seed(config.seed)
-    channels, _, height, width = scale.latents
-    slices = torch.randn(count, channels, height, width, generator=generator).to(device)
-    decoder = sides.papers_decoder(scale, config.seed).to(device)
-    calls: dict[str, Callable[[], torch.Tensor]] = {
-        REFERENCE: lambda: sides.reference_decode(decoder, slices)
-    }
-    for name, precision in ours.items():
-        own = decoder
-        if precision != "fp32":
-            own = sides.papers_decoder(scale, config.seed).to(device, DTYPES[precision])
-        calls[name] = lambda own=own: sides.our_decode(own, slices)  # type: ignore[misc]
-    outputs = {name: call() for name, call in calls.items()}
-    seconds = interleaved(
-        calls, max(1, config.repeats // 2), device, lambda done, of: progress("decoding", done, of)
-    )
-    return {
-        name: {
-            "seconds": spread(seconds[name]).median * scale.latents[1] / count,
-            "difference_hu": float((outputs[name] - outputs[REFERENCE]).abs().max()),
-        }
-        for name in calls
-    }
+def _volumes(side: dict[str, Any], reference: dict[str, Any], explanation: float) -> dict[str, Any]:
+    """Seconds of a volume and what share of the reference's they are, by either decoder; the passes that
+    would fit 1/TARGET of it."""
+    found: dict[str, Any] = {}
+    whole = reference["sampling_s"] + (reference["decode_s"] + explanation)
+    decodings = {"": side["decode_s"]}
+    if "tiny_decode_s" in side:
+        decodings["tiny_"] = side["tiny_decode_s"]["median"]
+    for prefix, decoding in decodings.items():
+        rest = decoding + explanation
+        found[f"{prefix}volume_s"] = side["sampling_s"] + rest
+        found[f"{prefix}volume_ratio"] = found[f"{prefix}volume_s"] / whole
+        found[f"{prefix}passes_that_fit"] = max(0, int((whole / TARGET - rest) / side["pass_s"]["median"]))
+    return found
 
 
 def _explanation(device: torch.device, scale: Scale) -> float:
@@ -144,7 +132,7 @@ def _explanation(device: torch.device, scale: Scale) -> float:
     classifier = classifier.eval().to(device)
     latents = torch.randn(1, *scale.latents, device=device)
     _, depth, height, width = scale.latents
-    grid = (depth, 8 * height, 8 * width)
+    grid = (depth, scale.factor * height, scale.factor * width)
     action = {"explanation": lambda: gradcam_map(classifier, classifier.gradcam_layer, latents, grid)}
     return interleaved(action, 1, device)["explanation"][0]
 

@@ -1,9 +1,10 @@
 """What was measured, as tables in Markdown."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from xray2ctpa_core.pipelines.bench.end_to_end import REFERENCE_STEPS
+from xray2ctpa_core.pipelines.bench.paper_scale import TARGET
 from xray2ctpa_core.pipelines.bench.sides import REFERENCE
 from xray2ctpa_core.pipelines.markdown import table
 
@@ -14,7 +15,9 @@ NOTES = (
     "ancestral DDPM, slices decoded one by one through 8-bit grey. Floor: counted operations over the rate"
     " of the faster of a large matrix product and a convolution, or the bytes of every layer's input, "
     "weights and output over the rate of a copy, whichever takes longer, both rates measured in this run; "
-    "its share is what of a pass it would take. Weights and input are the same on all sides."
+    "its share is what of a pass it would take. Weights and input are the same on all sides; what decodes "
+    "has random weights. Passes that fit: so many leave the volume at or below that part of the reference's, "
+    "decoding and classifier included."
 )
 
 
@@ -40,9 +43,14 @@ def paper_scale(found: Mapping[str, Any]) -> str:
         ("passes", [str(s["steps"]) for s in sides.values()]),
         ("all passes, s", [f"~{s['sampling_s']:.1f}" for s in sides.values()]),
         ("decoding, s", [f"~{s['decode_s']:.1f}" for s in sides.values()]),
+        ("decoding by the tiny decoder, s", _each(sides, "tiny_decode_s", _seconds)),
         ("classifier and Grad-CAM, s", [f"{s['explanation_s']:.2f}" for s in sides.values()]),
-        ("volume, s", [f"~{s['volume_s']:.1f}" for s in sides.values()]),
-        ("of the reference's volume", [_fraction(s["volume_ratio"]) for s in sides.values()]),
+        ("volume, s", _each(sides, "volume_s", _extrapolated)),
+        ("volume by the tiny decoder, s", _each(sides, "tiny_volume_s", _extrapolated)),
+        ("of the reference's volume", _each(sides, "volume_ratio", _fraction)),
+        ("of it by the tiny decoder", _each(sides, "tiny_volume_ratio", _fraction)),
+        (f"passes that fit 1/{TARGET}", _each(sides, "passes_that_fit", _passes)),
+        (f"passes that fit 1/{TARGET} by the tiny decoder", _each(sides, "tiny_passes_that_fit", _passes)),
         ("start-up, s", [_optional(s.get("startup_s")) for s in sides.values()]),
         ("peak memory, MB", [_optional(s.get("peak_memory_mb"), 0) for s in sides.values()]),
         ("greatest difference of a pass", [f"{s['difference']['greatest']:.2g}" for s in sides.values()]),
@@ -55,7 +63,17 @@ def paper_scale(found: Mapping[str, Any]) -> str:
     ]
     place = f"{found['device']}, {found['threads']} threads, latents {found['latents']}"
     text = table([place, *sides], [[label, *cells] for label, cells in rows])
-    return f"{text}\n\nExtrapolated (~): {found['extrapolated']}; {REFERENCE} is 1 by definition."
+    lines = [f"Extrapolated (~): {found['extrapolated']}; {REFERENCE} is 1 by definition.", *_tiny(found)]
+    return "\n\n".join([text, *lines])
+
+
+def _tiny(found: Mapping[str, Any]) -> list[str]:
+    """What the tiny decoder is, in a sentence."""
+    tiny = found["tiny_decoder"]
+    return [
+        f"Tiny decoder: width {tiny['width']}, blocks {tiny['blocks']}, {tiny['parameters']} parameters, "
+        f"{tiny['slice_flops'] / 1e9:.1f} GFLOP a slice, random weights, on which time does not depend."
+    ]
 
 
 def end_to_end(found: Mapping[str, Any]) -> str:
@@ -78,6 +96,19 @@ def _ratio(value: Mapping[str, float]) -> str:
 
 def _fraction(value: float) -> str:
     return "1" if value == 1 else f"~1/{1 / value:.0f}"
+
+
+def _each(sides: Mapping[str, Any], key: str, shown: Callable[[Any], str]) -> list[str]:
+    """``key`` of every side; a dash of one that has no such thing."""
+    return [shown(side[key]) if key in side else "-" for side in sides.values()]
+
+
+def _extrapolated(seconds: float) -> str:
+    return f"~{seconds:.1f}"
+
+
+def _passes(number: int) -> str:
+    return f"~{number}"
 
 
 def _optional(value: float | None, digits: int = 1) -> str:

@@ -5,15 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler
+from diffusers import DDPMScheduler
 
-from xray2ctpa_core.constants import PAPER_HU_WINDOW
-from xray2ctpa_core.networks.hu import denormalise_hu
+from xray2ctpa_core.diffusion.schedulers import make_scheduler
 from xray2ctpa_core.networks.paper_denoiser import PaperDenoiser
 from xray2ctpa_core.networks.released_reference import random_weights, released_unet
-from xray2ctpa_core.networks.slices import from_autoencoder
 from xray2ctpa_core.pipelines.device import DTYPES
 from xray2ctpa_core.pipelines.loading import load_denoiser
 
@@ -32,10 +29,11 @@ class Scale:
 
     Attributes:
         latents: (C, D, H, W), H and W multiples of 8.
-        decoder_channels: of the autoencoder's levels.
+        decoder_channels: of the autoencoder's levels, each but the last of which halves the slice.
         classifier_blocks: layers of the latent classifier's dense blocks.
         steps: passes of the reference, DDPM.
         our_steps: passes of ours, DPM-Solver++.
+        tiny_width, tiny_blocks: of the tiny decoder (networks.tiny_decoder).
     """
 
     latents: tuple[int, int, int, int] = LATENTS
@@ -43,6 +41,13 @@ class Scale:
     classifier_blocks: tuple[int, ...] = (6, 12, 24, 16)
     steps: int = 1000
     our_steps: int = 25
+    tiny_width: int = 64
+    tiny_blocks: tuple[int, ...] = (3, 3)
+
+    @property
+    def factor(self) -> int:
+        """Pixels of a slice along a cell of its latents."""
+        return 2 ** (len(self.decoder_channels) - 1)
 
 
 def paper_weights(folder: Path | None, seed: int) -> dict[str, torch.Tensor]:
@@ -96,48 +101,20 @@ def our_network(weights: dict[str, torch.Tensor], precision: str, device: torch.
 
 
 def our_pass(network: PaperDenoiser, inputs: Given) -> Callable[[], torch.Tensor]:
-    """One pass of ours; the sampler's arithmetic is the scheduler's and counts as nothing."""
+    """One pass of ours, and one step of DPM-Solver++: the next of a volume's."""
     sample, timestep, embedding = inputs
     dtype = network.dtype
+    scheduler, steps = make_scheduler("dpm++", noise_schedule()), Scale().our_steps
 
     def run() -> torch.Tensor:
         with torch.inference_mode():
-            return network(sample.to(dtype), timestep, embedding.to(dtype)).float()
+            noise = network(sample.to(dtype), timestep, embedding.to(dtype)).float()
+            if scheduler.step_index in (None, steps):
+                scheduler.set_timesteps(steps, device=sample.device)
+            scheduler.step(noise, scheduler.timesteps[scheduler.step_index or 0], sample)
+        return noise
 
     return run
-
-
-def papers_decoder(scale: Scale, seed: int) -> AutoencoderKL:
-    """The papers' autoencoder with random weights: what it costs does not depend on them."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        levels = len(scale.decoder_channels)
-        autoencoder = AutoencoderKL(
-            block_out_channels=scale.decoder_channels,
-            down_block_types=("DownEncoderBlock2D",) * levels,
-            up_block_types=("UpDecoderBlock2D",) * levels,
-            layers_per_block=2,
-            norm_num_groups=min(32, scale.decoder_channels[0]),
-        )
-    return autoencoder.eval()
-
-
-def reference_decode(autoencoder: AutoencoderKL, slices: torch.Tensor) -> torch.Tensor:
-    """(N, C, h, w) -> (N, H, W) HU, slice by slice and through 8-bit grey, as the release does."""
-    volume = []
-    with torch.no_grad():
-        for one in slices:
-            image = from_autoencoder(autoencoder.decode(one[None]).sample)[0, 0]
-            grey = ((image + 1) / 2 * 255).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
-            volume.append(torch.from_numpy(grey.astype(np.float32)) / 255 * 2 - 1)
-    return denormalise_hu(torch.stack(volume), PAPER_HU_WINDOW)
-
-
-def our_decode(autoencoder: AutoencoderKL, slices: torch.Tensor) -> torch.Tensor:
-    """(N, C, h, w) -> (N, H, W) HU, all at once and in floating point, as the pipeline does."""
-    with torch.inference_mode():
-        images = from_autoencoder(autoencoder.decode(slices.to(autoencoder.dtype)).sample.float())[:, 0]
-        return denormalise_hu(images.clamp(-1, 1), PAPER_HU_WINDOW).cpu()
 
 
 def child_environment(threads: int) -> dict[str, str]:
