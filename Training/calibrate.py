@@ -1,4 +1,7 @@
-"""Stage 9: assembles the bundle and calibrates PE on generated latents of the calibration cohort.
+"""Stage 9: assembles the bundle, lets its classifier see generated latents, too, and calibrates PE.
+
+The patients are those of the calibration cohort and, of the same cohort, more of whom only the radiograph is
+made: neither was seen by any stage before.
 
 python Training/calibrate.py --out runs/default/bundle
 """
@@ -6,8 +9,10 @@ python Training/calibrate.py --out runs/default/bundle
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +22,10 @@ from xray2ctpa_core import config as configuration
 from xray2ctpa_core import constants
 from xray2ctpa_core.cli.stage import CONFIG_FILE, Bar, run_stage
 from xray2ctpa_core.cohort.build import patient_folders, read_record
+from xray2ctpa_core.cohort.patient import film_patient
+from xray2ctpa_core.cohort.template import load_template
 from xray2ctpa_core.datasets.film_cohort import DESCRIPTION_FILE
-from xray2ctpa_core.datasets.latents import read_statistics
+from xray2ctpa_core.datasets.latents import LatentDataset, read_statistics
 from xray2ctpa_core.datasets.virtual_films import read_film
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.metrics.calibration import Calibration, fit_platt
@@ -39,6 +46,14 @@ from xray2ctpa_core.pipelines.bundle import (
 )
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
+from xray2ctpa_core.training.readout import (
+    EVIDENCE_FILE,
+    Evidence,
+    fit_film_head,
+    fit_readout,
+    logits_of,
+    read_evidence,
+)
 
 TRAINED_ON = (
     "{patients} virtual patients{films} (deformations of one template CT), no real patient but the template"
@@ -51,19 +66,20 @@ INTENDED_USE = (
 
 @dataclass(frozen=True)
 class Config:
-    """Folders of the stages before; name and version of the bundle; sampler and steps it proposes."""
+    """Folders of the stages before; name and version of the bundle; sampler and steps it proposes; patients:
+    that it is calibrated on."""
 
     run: str = "runs/default"
     denoiser: str = "runs/default/denoiser"
     lung_locator: str = "runs/default/lung-locator/lung_locator"
     name: str = constants.DEFAULT_BUNDLE
-    version: str = "0.4.0"
+    version: str = "0.5.0"
     scheduler: str = "dpm++"
     steps: int = 10
     temperature: float = 0.3
     map_spread: float = 0.75
     alignment: int = 25
-    patients: int = 80
+    patients: int = 320
     seed: int = 1
 
 
@@ -83,23 +99,38 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part
 
 
 def calibrate(config: Config, out: Path) -> None:
-    """Assembles ``out``, then fits probability and threshold on generated latents of unseen patients."""
+    """Assembles ``out``, then fits what its networks make of what they see for PE: the classifier's readout,
+    probability and threshold on generated latents of unseen patients, the radiograph's on the training films.
+    """
     assemble(config, out)
     pipeline = XRay2CTPAPipeline.from_folder(out)
     if torch.cuda.is_available():
         pipeline.to("cuda")
-    folders = patient_folders(Path(config.run) / "cohort" / "calibration")[: config.patients]
-    labels = np.array([read_record(folder)["pe"] for folder in folders])
-    bar, logits = Bar("calibration"), []
-    for number, folder in enumerate(folders, 1):
-        image = torch.from_numpy(frame_image(*read_film(folder)))[None, None]
-        latents = pipeline.sample_latents(image, 1, None, config.seed + number)
-        logits.append(float(pipeline.classify(latents)))
-        bar(number, len(folders))
-    fitted = fit_platt(np.array(logits), labels)
+    patients = calibration_patients(Path(config.run) / "cohort" / "calibration", config.patients)
+    bar = Bar("calibration")
+
+    def generated() -> Iterator[tuple[torch.Tensor, float, bool]]:
+        for number, (image, record) in enumerate(patients, 1):
+            latents = pipeline.sample_latents(image, 1, None, config.seed + number)
+            yield latents, record["sign_probability"], record["pe"]
+            bar(number, config.patients)
+
+    classifier = pipeline.pe_classifier
+    evidence = read_evidence(classifier, generated())
+    fit_readout(classifier, [Evidence.load(Path(config.run) / "pe-classifier" / EVIDENCE_FILE), evidence])
+    classifier.half().save_pretrained(out / "pe_classifier")
+    latents = Path(config.run) / "latents" / "train"
+    data = LatentDataset(latents, latents, augmented=False)
+    films = (
+        (p["image"][None], float(p["sign_probability"])) for p in (data[(n, 0)] for n in range(len(data)))
+    )
+    fit_film_head(pipeline.xray_encoder, films)
+    pipeline.xray_encoder.half().save_pretrained(out / "xray_encoder")
+    logits = logits_of(classifier.float(), evidence)
+    fitted = fit_platt(logits, evidence.labels)
     if fitted.slope <= 0:  # the logits say nothing of PE here: every patient gets the prevalence
-        fitted = Calibration(0.0, float(np.log(labels.mean() / (1 - labels.mean()))))
-    threshold = float(youden_threshold(labels, fitted.probability(np.array(logits))))
+        fitted = Calibration(0.0, float(np.log(evidence.labels.mean() / (1 - evidence.labels.mean()))))
+    threshold = float(youden_threshold(evidence.labels, fitted.probability(logits)))
     point = PEOperatingPoint(
         threshold=min(max(threshold, 1e-3), 1 - 1e-3),
         platt_a=float(fitted.slope),
@@ -107,6 +138,19 @@ def calibrate(config: Config, out: Path) -> None:
         calibrated=True,
     )
     write_bundle_json(out, replace(pipeline.bundle, pe=point))
+
+
+def calibration_patients(cohort: Path, count: int) -> Iterator[tuple[torch.Tensor, dict[str, Any]]]:
+    """Frames (1, 1, P, P) and records of patients 0 to count - 1: those of the cohort on disk, then others of
+    its seed, filmed for this."""
+    folders = patient_folders(cohort)[:count]
+    for folder in folders:
+        yield torch.from_numpy(frame_image(*read_film(folder)))[None, None], read_record(folder)
+    seed = read_record(folders[0])["seed"]
+    for number in range(len(folders), count):
+        patient = film_patient(load_template(), seed, number)
+        image = frame_image(patient.radiograph.pixels, patient.frame)
+        yield torch.from_numpy(image)[None, None], patient.record
 
 
 def assemble(config: Config, out: Path) -> None:

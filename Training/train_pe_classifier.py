@@ -8,58 +8,61 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
-from xray2ctpa_core.datasets.latents import LatentDataset
+from xray2ctpa_core.datasets.latents import EVIDENCE, LatentDataset
+from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.networks.pe_classifier import PEClassifier
 from xray2ctpa_core.training.loop import LoopConfig, save_network, train
-from xray2ctpa_core.training.pe_classifier import PEClassifierStage, fit_readout
+from xray2ctpa_core.training.pe_classifier import PEClassifierStage
+from xray2ctpa_core.training.readout import EVIDENCE_FILE, fit_readout, read_evidence
 
 
 @dataclass(frozen=True)
 class Config(LoopConfig):
-    """latents: folder of stage 4; clot_weight: of the clot map's cross-entropy, 0 for none; signs_weight: of
-    the signs' beside it; noise: largest, added to standardised latents; the rest is MONAI's DenseNet."""
+    """latents: folder of stage 4; evidence: whether it is taught by the patients' masks of clots and signs;
+    readout_patients: the last so many of the cohort, which it is not trained on, to weigh the evidence;
+    noise: largest, added to standardised latents; the rest is MONAI's DenseNet."""
 
     latents: str = "runs/default/latents/train"
+    evidence: bool = True
+    readout_patients: int = 200
     init_features: int = 16
     growth_rate: int = 8
     block_config: tuple[int, ...] = (4, 4, 4)
     first_stride: tuple[int, ...] = (2, 1, 1)
-    places: tuple[int, ...] = (4, 4, 4)
     dropout: float = 0.2
     noise: float = 0.3
-    clot_weight: float = 20.0
-    signs_weight: float = 1.0
-    steps: int = 1300
+    steps: int = 650
     learning_rate: float = 2e-3
     weight_decay: float = 5e-2
 
 
 def run(config: Config, out: Path, resume: bool) -> None:
     """Trains and saves ``out``/pe_classifier."""
-    data = LatentDataset(
-        Path(config.latents), Path(config.latents), augmented=False, clots=config.clot_weight > 0
+    latents = Path(config.latents)
+    everyone = LatentDataset(latents, latents, augmented=False)
+    kept = config.readout_patients if config.evidence else 0
+    if not 0 <= kept < len(everyone):
+        raise InputError(f"Expected readout_patients of 0 to {len(everyone) - 1}, of {latents}, got {kept}.")
+    taught = LatentDataset(
+        latents, latents, augmented=False, evidence=config.evidence, first=len(everyone) - kept
     )
     classifier = PEClassifier(
-        latent_channels=data[(0, 0)]["latents"].shape[0],
+        latent_channels=taught[(0, 0)]["latents"].shape[0],
         init_features=config.init_features,
         growth_rate=config.growth_rate,
         block_config=config.block_config,
         dropout=config.dropout,
         first_stride=config.first_stride,
-        places=config.places,
-        clot_head=config.clot_weight > 0,
+        evidence_maps=len(EVIDENCE) if config.evidence else 0,
     )
-    train(
-        PEClassifierStage(classifier, config.noise, config.clot_weight, config.signs_weight),
-        data,
-        config,
-        out,
-        resume,
-        Bar("PE classifier"),
-    )
-    if config.clot_weight > 0:
-        agreement = fit_readout(classifier, (data[(case, 0)] for case in range(len(data))))
-        print(f"Log-odds of PE by the signs, read off the features: correlation {agreement:.2f} in training")
+    train(PEClassifierStage(classifier, config.noise), taught, config, out, resume, Bar("PE classifier"))
+    if kept:
+        unseen = (everyone[(case, 0)] for case in range(len(taught), len(everyone)))
+        volumes = ((p["latents"][None], float(p["sign_probability"]), bool(p["label"])) for p in unseen)
+        evidence = read_evidence(classifier, volumes)
+        (agreement,) = fit_readout(classifier, [evidence])
+        print(f"Log-odds of PE by the signs, read off the evidence: correlation {agreement:.2f}")
+        evidence.save(out / EVIDENCE_FILE)
     save_network(classifier, out / "pe_classifier")
 
 

@@ -102,23 +102,30 @@ def test_the_papers_classifier_has_its_parameters() -> None:
     assert count == 11_309_505
 
 
-@pytest.mark.parametrize("clot_head", [True, False])
-def test_the_classifiers_gradcam_layer_exists(clot_head: bool) -> None:
-    classifier = PEClassifier(init_features=8, clot_head=clot_head)
+@pytest.mark.parametrize("evidence_maps", [9, 0])
+def test_the_classifiers_gradcam_layer_exists(evidence_maps: int) -> None:
+    classifier = PEClassifier(init_features=8, evidence_maps=evidence_maps)
     assert classifier.gradcam_layer in dict(classifier.named_modules())
 
 
-def test_a_clot_seen_anywhere_raises_the_logit_of_embolism() -> None:
+def test_evidence_seen_anywhere_moves_the_logit_by_its_weight_alone() -> None:
     torch.manual_seed(0)
-    classifier = PEClassifier(2, 8, 4, (1, 1), 0.0, clot_head=True).eval()
-    assert classifier.clot_map is not None
+    classifier = PEClassifier(2, 8, 4, (1, 1), 0.0, evidence_maps=3).eval()
+    assert classifier.maps is not None
     latents = torch.randn(1, 2, 16, 16, 16)
     before = classifier.read(latents)
-    assert before.clots is not None
-    assert before.clots.shape == (1, 8, 8, 8)
-    assert before.features.shape == (1, classifier.feature_count)
+    assert before.maps is not None
+    assert before.strongest is not None
+    assert before.evidence is not None
+    assert before.maps.shape == (1, 3, 8, 8, 8)
     with torch.no_grad():
-        classifier.clot_map.bias += 4.0
+        classifier.maps[1].bias[2] += 1.5
     after = classifier.read(latents)
-    assert torch.allclose(after.logit - before.logit, torch.tensor(2.0), atol=1e-4)
-    assert torch.equal(after.without_clots, before.without_clots)
+    assert after.strongest is not None
+    assert after.evidence is not None
+    assert torch.allclose(after.strongest[0, 2] - before.strongest[0, 2], torch.tensor(1.5), atol=1e-5)
+    change = after.evidence[0] - before.evidence[0]
+    assert (change[2] > 0.05).all()
+    assert (change[:2].abs() < 1e-6).all()
+    moved = (classifier.readout.weight.reshape(3, 3) * change).sum()
+    assert torch.allclose(after.logit - before.logit, moved, atol=1e-4)

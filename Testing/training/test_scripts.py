@@ -14,7 +14,13 @@ SMALL = {
     "encode_latents.py": [],
     "make_films.py": ["patients=2", "variants=1", "workers=1"],
     "train_xray_encoder.py": ["steps=2", "batch_size=2", "channels=[8,8,8,8]"],
-    "train_pe_classifier.py": ["steps=2", "batch_size=2", "init_features=8", "growth_rate=4"],
+    "train_pe_classifier.py": [
+        "steps=2",
+        "batch_size=2",
+        "init_features=8",
+        "growth_rate=4",
+        "readout_patients=2",
+    ],
     "train_denoiser.py": ["steps=2", "batch_size=2", "channels=[8,8]"],
 }
 
@@ -37,7 +43,7 @@ def test_the_stages_run_in_order_and_end_with_a_bundle_that_verifies(
     repository: Path, tmp_path: Path
 ) -> None:
     place = tmp_path / "default"
-    cohort = ["train=3", "calibration=6", "test=0", "workers=1"]
+    cohort = ["train=3", "train_seed=7", "calibration=6", "test=0", "workers=1"]
     done = run(repository, "make_cohort.py", "--out", str(place / "cohort"), "--set", *cohort)
     assert done.returncode == 0, done.stderr
     assert "AUROC 0.7" in done.stdout
@@ -68,7 +74,7 @@ def test_the_stages_run_in_order_and_end_with_a_bundle_that_verifies(
     from xray2ctpa_core.networks.lung_locator import LungLocator
 
     LungLocator((4, 8, 8), 32).save_pretrained(place / "lung-locator" / "lung_locator")
-    where = [f"run={place}", f"denoiser={place}/denoiser", "steps=1"]
+    where = [f"run={place}", f"denoiser={place}/denoiser", "steps=1", "patients=8"]
     where.append(f"lung_locator={place}/lung-locator/lung_locator")
     done = run(repository, "calibrate.py", "--out", str(place / "bundle"), "--set", *where)
     assert done.returncode == 0, done.stderr

@@ -12,6 +12,8 @@ from xray2ctpa_core.cohort.template import Template
 
 _BLOOD_HU = 45.0
 _FLUID_HU = 12.0
+#: A layer of a finding is visible where it is stronger than this (a tenth changes lung by some 80 HU).
+_SEEN = 0.1
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,13 @@ class Findings:
         dense: how far a voxel goes towards ``dense_hu``.
         dense_hu: (D, H, W) attenuation of consolidation, infarct, fluid or oedema.
         oligaemia: how far vessels and parenchyma lose blood.
+        shown: by sign, (D, H, W) bool, where it can be seen.
     """
 
     dense: np.ndarray
     dense_hu: np.ndarray
     oligaemia: np.ndarray
+    shown: dict[str, np.ndarray]
 
 
 def draw_findings(
@@ -86,27 +90,36 @@ def draw_findings(
     shape = template.hu.shape
     dense, dense_hu = np.zeros(shape, np.float32), np.full(shape, _FLUID_HU, np.float32)
     oligaemia = np.zeros(shape, np.float32)
+    shown: dict[str, np.ndarray] = {}
+
+    def lay(sign: str, layer: np.ndarray, hu: float) -> None:
+        stronger = layer > dense
+        dense[stronger] = layer[stronger]
+        dense_hu[stronger] = hu
+        shown[sign] = shown.get(sign, False) | (layer > _SEEN) & template.lungs
+
     preferred = embolism.lobes if embolism is not None and embolism.lobes else labels.LOBES
     if signs["opacity"]:
         for _ in range(int(generator.integers(1, 3))):
             lobe = int(generator.choice([labels.LEFT_LOWER_LOBE, labels.RIGHT_LOWER_LOBE, *labels.LOBES]))
             patch = _patch(template, lobe, generator, pleural=False)
-            _lay(dense, dense_hu, patch * generator.uniform(0.45, 0.9), 20.0)
+            lay("opacity", patch * generator.uniform(0.45, 0.9), 20.0)
     if signs["hampton"]:
         patch = _patch(template, int(generator.choice(preferred)), generator, pleural=True)
-        _lay(dense, dense_hu, patch * generator.uniform(0.7, 1.0), 30.0)
+        lay("hampton", patch * generator.uniform(0.7, 1.0), 30.0)
     if signs["oedema"]:
-        _lay(dense, dense_hu, _perihilar(template) * generator.uniform(0.12, 0.25), _FLUID_HU)
+        lay("oedema", _perihilar(template) * generator.uniform(0.12, 0.25), _FLUID_HU)
     if signs["effusion"]:
         sides = [labels.RIGHT_LOBES, labels.LEFT_LOBES]
         both = generator.random() < 0.3
         for side in sides if both else [sides[int(generator.integers(2))]]:
-            _lay(dense, dense_hu, _effusion(template, side, generator), _FLUID_HU)
+            lay("effusion", _effusion(template, side, generator), _FLUID_HU)
     if signs["westermark"]:
         lobe = int(generator.choice(preferred))
         inside = ndimage.gaussian_filter((template.lobes == lobe).astype(np.float32), (1, 2, 2))
         oligaemia = inside * template.lungs * np.float32(generator.uniform(0.5, 0.9))
-    return Findings(dense, dense_hu, oligaemia)
+        shown["westermark"] = oligaemia > _SEEN
+    return Findings(dense, dense_hu, oligaemia, shown)
 
 
 def apply_findings(template: Template, hu: np.ndarray, findings: Findings) -> np.ndarray:
@@ -123,12 +136,6 @@ def apply_embolism(hu: np.ndarray, embolism: Embolism | None) -> np.ndarray:
         return hu
     soft = ndimage.gaussian_filter(embolism.mask.astype(np.float32), (0.4, 0.6, 0.6))
     return np.where(embolism.mask, hu + np.maximum(soft, 0.6) * (np.minimum(embolism.hu, hu) - hu), hu)
-
-
-def _lay(dense: np.ndarray, dense_hu: np.ndarray, layer: np.ndarray, hu: float) -> None:
-    stronger = layer > dense
-    dense[stronger] = layer[stronger]
-    dense_hu[stronger] = hu
 
 
 def _axes_mm(template: Template, centre: np.ndarray) -> list[np.ndarray]:

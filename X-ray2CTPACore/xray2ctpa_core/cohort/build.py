@@ -23,6 +23,7 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.volumes import write_volume
 
 CTPA_FILE, ORGANS_FILE, CLOTS_FILE = "ctpa.nii.gz", "organs.nii.gz", "clots.nii.gz"
+SIGN_BITS_FILE = "signs.nii.gz"
 FILM_FILE, MAP_FILE = "cxr.png", "template-map.npy"
 RECORD_FILE, COHORT_FILE = "patient.json", "cohort.json"
 
@@ -185,6 +186,7 @@ def save_patient(patient: Patient, folder: Path) -> None:
     write_volume(patient.ctpa, folder / CTPA_FILE, np.int16)
     write_volume(patient.organs, folder / ORGANS_FILE, np.uint8)
     write_volume(patient.clots, folder / CLOTS_FILE, np.uint8)
+    write_volume(patient.sign_bits, folder / SIGN_BITS_FILE, np.uint8)
     film = (patient.radiograph.pixels * 65535).round().astype(np.uint16)
     Image.fromarray(film).save(folder / FILM_FILE)
     np.save(folder / MAP_FILE, patient.template_map)

@@ -17,6 +17,12 @@ from xray2ctpa_core.cohort.template import Template
 #: Coarse grid step in mm on which velocities live; they are smooth at this scale.
 _STEP_MM = 10.0
 _SQUARINGS = 5
+#: How far (z, y, x) in mm from its centre the size of an organ is changed, as a Gaussian's deviation.
+ORGAN_REACHES = {
+    "heart": np.array([42.0, 40.0, 48.0]),
+    "trunk": np.array([20.0, 20.0, 24.0]),
+    "hila": np.full(3, 18.0),
+}
 
 
 @dataclass(frozen=True)
@@ -168,13 +174,19 @@ def _velocity(template: Template, anatomy: Anatomy, generator: np.random.Generat
     return (velocity + _wall(anatomy, points)).astype(np.float32)
 
 
+def organ_centres(template: Template, organ: str) -> list[np.ndarray]:
+    """Centres in mm from the middle of the lungs (z, y, x) of "heart", "trunk" (one each) or "hila" (two)."""
+    if organ != "hila":
+        return [template.landmarks[organ]]
+    return [template.landmarks["trunk"] + np.array([-8.0, 12.0, side * 38.0]) for side in (-1.0, 1.0)]
+
+
 def _scaled_organs(template: Template, anatomy: Anatomy) -> Iterator[tuple[np.ndarray, float, np.ndarray]]:
     """(centre in mm, scale, reach in mm) of the heart, the pulmonary trunk and both hila."""
-    trunk = template.landmarks["trunk"]
-    yield template.landmarks["heart"], anatomy.heart_scale, np.array([42.0, 40.0, 48.0])
-    yield trunk, anatomy.trunk_scale, np.array([20.0, 20.0, 24.0])
-    for side in (-1.0, 1.0):
-        yield trunk + np.array([-8.0, 12.0, side * 38.0]), anatomy.hilum_scale, np.full(3, 18.0)
+    scales = {"heart": anatomy.heart_scale, "trunk": anatomy.trunk_scale, "hila": anatomy.hilum_scale}
+    for organ, scale in scales.items():
+        for centre in organ_centres(template, organ):
+            yield centre, scale, ORGAN_REACHES[organ]
 
 
 def _diaphragm(template: Template, anatomy: Anatomy, points: np.ndarray) -> np.ndarray:

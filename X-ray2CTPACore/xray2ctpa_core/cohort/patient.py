@@ -19,6 +19,7 @@ from xray2ctpa_core.cohort.appearance import (
 from xray2ctpa_core.cohort.deformation import Deformation, draw_anatomy
 from xray2ctpa_core.cohort.embolism import draw_embolism
 from xray2ctpa_core.cohort.film import attenuation, develop, magnification, project
+from xray2ctpa_core.cohort.sign_map import sign_bits
 from xray2ctpa_core.cohort.signs import draw_signs, sign_probability
 from xray2ctpa_core.cohort.template import Template
 from xray2ctpa_core.constants import (
@@ -56,6 +57,7 @@ class Patient:
         ctpa: Volume, int16 HU, DEFAULT_GRID, axial, LPS, centred on the frame.
         organs: Volume, uint8, values of cohort.labels, same grid.
         clots: Volume, uint8, 1 in clots, same grid.
+        sign_bits: Volume, uint8, bit i set where SIGNS[i] can be seen (cohort.sign_map), same grid.
         radiograph: the film, wider than the frame.
         frame: the film's square that corresponds to the volume.
         template_map: (3, *MAP_GRID) float16, the template point of each point of the frame, in the
@@ -67,6 +69,7 @@ class Patient:
     ctpa: Volume
     organs: Volume
     clots: Volume
+    sign_bits: Volume
     radiograph: Radiograph
     frame: FrontalFrame
     template_map: np.ndarray
@@ -94,12 +97,13 @@ def make_patient(template: Template, seed: int, number: int) -> Patient:
     fine_hu = _with_noise(view.inside(fine_hu), drawn.generator)
     clots = np.zeros(template.hu.shape, np.float32) if embolism is None else embolism.mask.astype(np.float32)
     shares = _average(view.inside(_sample(clots, points, 0.0)))
-    organs = _nearest(template.organs, points, view)
+    organs, bits = (_nearest(values, points, view) for values in (template.organs, drawn.sign_bits()))
     volume = Volume(_average(fine_hu).round().astype(np.int16), view.affine())
     return Patient(
         ctpa=volume,
         organs=volume.with_array(organs),
         clots=volume.with_array((shares > 0.3).astype(np.uint8)),
+        sign_bits=volume.with_array(bits),
         radiograph=drawn.radiograph(points),
         frame=view.frame,
         template_map=view.template_map(drawn.deformation),
@@ -136,6 +140,10 @@ class _Drawn:
         self.findings = draw_findings(template, self._signs, self.embolism, generator)
         self.deformation = Deformation(template, self._anatomy, generator)
         self.view = _View(template, self.deformation, generator)
+
+    def sign_bits(self) -> np.ndarray:
+        """See cohort.sign_map, on the template's grid."""
+        return sign_bits(self._template, self._signs, self.findings.shown)
 
     def radiograph(self, points: torch.Tensor, finer: tuple[float, float, float] = _FINER) -> Radiograph:
         """The film, given the template points of the rendering grid that ``finer`` makes."""
@@ -281,11 +289,11 @@ def _average(values: torch.Tensor) -> np.ndarray:
     return torch.nn.functional.avg_pool3d(values[None, None], _FINER)[0, 0].numpy()
 
 
-def _nearest(organs: np.ndarray, points: torch.Tensor, view: _View) -> np.ndarray:
+def _nearest(values: np.ndarray, points: torch.Tensor, view: _View) -> np.ndarray:
     """(D, H, W) uint8 labels at the centres of DEFAULT_GRID's voxels."""
     inside = points[0].permute(3, 0, 1, 2)
     centres = torch.stack([torch.from_numpy(_average(view.inside(component))) for component in inside], -1)
-    tensor = torch.from_numpy(organs.astype(np.float32))[None, None]
+    tensor = torch.from_numpy(values.astype(np.float32))[None, None]
     sampled = torch.nn.functional.grid_sample(
         tensor, centres[None], mode="nearest", padding_mode="border", align_corners=True
     )

@@ -8,12 +8,15 @@ import torch
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from xray2ctpa_core.cohort.build import CLOTS_FILE, MAP_FILE, read_record
+from xray2ctpa_core.cohort.build import CLOTS_FILE, MAP_FILE, SIGN_BITS_FILE, read_record
+from xray2ctpa_core.cohort.sign_map import sign_masks
 from xray2ctpa_core.cohort.signs import SIGNS
 from xray2ctpa_core.datasets.virtual_films import FILMS_FILE
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.volumes import read_volume
 
+#: Kinds of evidence of PE that a virtual patient's masks show, in order.
+EVIDENCE = ("clot", *(sign.name for sign in SIGNS))
 LATENTS_FILE, STATISTICS_FILE, INDEX_FILE = "latents.npy", "statistics.json", "index.json"
 
 
@@ -33,32 +36,51 @@ def read_channel_weights(folder: Path) -> torch.Tensor:
     return (gains / gains.mean()).reshape(1, -1, 1, 1, 1)
 
 
-def read_clots(folder: Path, grid: tuple[int, ...]) -> torch.Tensor:
-    """(D, H, W) uint8 on the latent grid: whether any voxel of the cell is clot."""
-    mask = torch.from_numpy(read_volume(folder / CLOTS_FILE).array.astype(np.float32))
-    return functional.adaptive_max_pool3d(mask[None], tuple(grid))[0].to(torch.uint8)
+def read_evidence(folder: Path, grid: tuple[int, ...]) -> np.ndarray:
+    """(len(EVIDENCE), D, H, W) bool on the latent grid: whether any voxel of the cell shows it.
+
+    Raises:
+        InputError: a patient of an earlier version's cohort, without the map of the signs.
+    """
+    if not (folder / SIGN_BITS_FILE).is_file():
+        raise InputError(
+            f"Expected {SIGN_BITS_FILE} in {folder}, found none.", "Make the cohort anew: make_cohort.py."
+        )
+    clots = read_volume(folder / CLOTS_FILE).array > 0
+    masks = np.concatenate([clots[None], sign_masks(read_volume(folder / SIGN_BITS_FILE).array)])
+    cells = functional.adaptive_max_pool3d(torch.from_numpy(masks.astype(np.float32)), tuple(grid))
+    return cells.numpy() > 0
 
 
 class LatentDataset(Dataset[dict[str, torch.Tensor]]):
     """Items: "latents" (C, D, H, W) standardised, "image" (1, P, P) in [0, 1], "label" (), "signs" (S,),
     "sign_probability" (), of PE given the signs; where every patient has one, "template_map" (3, *MAP_GRID);
-    on request "clots" (D, H, W), 1 where a latent cell holds clot.
+    on request "evidence" (len(EVIDENCE), D, H, W), 1 where a latent cell shows it.
 
     Args:
         folder: what Training/encode_latents.py wrote for one cohort.
         statistics: folder whose statistics standardise (the training cohort's).
         augmented: whether "image" is one of the patient's augmented films, chosen by the seed in the item's
             key, or the film as it is.
-        clots: whether items hold the clots.
+        evidence: whether items hold it.
+        first: only the first so many patients; None for all.
     """
 
-    def __init__(self, folder: Path, statistics: Path, augmented: bool, clots: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        statistics: Path,
+        augmented: bool,
+        evidence: bool = False,
+        first: int | None = None,
+    ) -> None:
         folder = Path(folder)
         if not (folder / INDEX_FILE).is_file():
             raise InputError(
                 f"Expected encoded latents in {folder}, found none.", "Run Training/encode_latents.py."
             )
-        self.patients = [Path(p) for p in json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))]
+        index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
+        self.patients = [Path(patient) for patient in index[:first]]
         self._latents = np.load(folder / LATENTS_FILE, mmap_mode="r")
         self._mean, self._std = read_statistics(statistics)
         self._films = np.load(folder / FILMS_FILE, mmap_mode="r")
@@ -69,7 +91,8 @@ class LatentDataset(Dataset[dict[str, torch.Tensor]]):
         self.maps: np.ndarray | None = None
         if all((patient / MAP_FILE).is_file() for patient in self.patients):
             self.maps = np.stack([np.load(patient / MAP_FILE) for patient in self.patients])
-        self._clots = [read_clots(patient, self._latents.shape[2:]) for patient in self.patients if clots]
+        grid = self._latents.shape[2:]
+        self._evidence = [np.packbits(read_evidence(p, grid), 0) for p in self.patients if evidence]
         self._augmented = augmented
 
     def __len__(self) -> int:
@@ -86,8 +109,9 @@ class LatentDataset(Dataset[dict[str, torch.Tensor]]):
             "signs": torch.tensor(self._signs[case]),
             "sign_probability": torch.tensor(self._sign_probabilities[case]),
         }
-        if self._clots:
-            entry["clots"] = self._clots[case].float()
+        if self._evidence:
+            bits = np.unpackbits(self._evidence[case], 0, count=len(EVIDENCE))
+            entry["evidence"] = torch.from_numpy(bits).float()
         if self.maps is not None:
             entry["template_map"] = torch.from_numpy(self.maps[case]).float()
         return entry

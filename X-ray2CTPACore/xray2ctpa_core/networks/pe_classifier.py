@@ -1,6 +1,5 @@
-"""The latent PE classifier: MONAI's 3D DenseNet on latents (X-ray2CTPA, section 3.4), shown the clots."""
+"""The latent PE classifier: MONAI's 3D DenseNet on latents (X-ray2CTPA, section 3.4), shown the evidence."""
 
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -8,12 +7,14 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from monai.networks.nets import DenseNet
 from torch import nn
+from torch.nn import functional
 
 #: Normalisations by name, as MONAI takes them; one group fits every width.
 NORMS: dict[str, Any] = {"batch": "batch", "group": ("group", {"num_groups": 1})}
 
-#: Places of the clot map whose mean counts as evidence: a lobar clot covers about so many.
-_STRONGEST_PLACES = 8
+#: Each evidence map is summed up by the means of its so many strongest places: a small filling defect covers
+#: a few of them, a lobe without blood some hundred.
+STRONGEST_PLACES = (8, 64, 512)
 
 
 class Reading(NamedTuple):
@@ -21,17 +22,19 @@ class Reading(NamedTuple):
 
     Attributes:
         logit: (B, 1), of PE.
-        without_clots: (B, 1), the part of it that is not the clots' evidence; the same without a clot head.
-        features: (B, F), what that part is read off.
-        clots: (B, d, h, w) logits of clot at each place; None without a clot head.
-        strongest: (B, 1) mean of the highest of them, the clots' evidence before its weight.
+        maps: (B, M, d, h, w) logits of M kinds of evidence at each place; None without evidence maps.
+        strongest: (B, M, len(STRONGEST_PLACES)), means of the maps' strongest places; likewise.
     """
 
     logit: torch.Tensor
-    without_clots: torch.Tensor
-    features: torch.Tensor
-    clots: torch.Tensor | None
+    maps: torch.Tensor | None
     strongest: torch.Tensor | None
+
+    @property
+    def evidence(self) -> torch.Tensor | None:
+        """(B, M, len(STRONGEST_PLACES)) in 0..1, what ``logit`` is linear in: what is not seen at all, clots
+        in a generated volume, say, is 0 and adds no noise."""
+        return None if self.strongest is None else self.strongest.sigmoid()
 
 
 class PEClassifier(ModelMixin, ConfigMixin):
@@ -45,12 +48,10 @@ class PEClassifier(ModelMixin, ConfigMixin):
         first_stride: of the first convolution, (D, H, W); the papers' is (1, 2, 2).
         pool: whether the first convolution is followed by DenseNet's pooling, as in the papers. Small
             latents keep more places for clots, and for Grad-CAM, without it.
-        clot_head: whether a map of clots, read off the first dense block, adds its strongest places to the
-            logit. Some hundred patients teach no network from labels alone what a small filling defect is;
-            their clot masks do.
-        places: parts of the last features that are read apart, along (D, H, W); the papers' is one mean. An
-            effusion is fluid at the bottom, a large heart is one that reaches the left: a mean over all
-            places tells neither.
+        evidence_maps: M; the papers' classifier has none and reads one mean of its last features. Some
+            hundred patients teach no network from labels alone what a small filling defect or a little fluid
+            is; masks of them do. The maps are read off all dense blocks, the deeper ones enlarged, and the
+            logit is linear in how sure the maps' strongest places are.
     """
 
     @register_to_config
@@ -64,8 +65,7 @@ class PEClassifier(ModelMixin, ConfigMixin):
         norm: str = "group",
         first_stride: tuple[int, ...] = (2, 2, 2),
         pool: bool = False,
-        clot_head: bool = False,
-        places: tuple[int, ...] = (1, 1, 1),
+        evidence_maps: int = 0,
     ) -> None:
         super().__init__()
         if norm not in NORMS:
@@ -83,22 +83,20 @@ class PEClassifier(ModelMixin, ConfigMixin):
         self.network.features.conv0.stride = tuple(first_stride)
         if not pool:
             self.network.features.pool0 = nn.Identity()
-        if math.prod(places) > 1:
-            head = self.network.class_layers
-            head.pool = nn.AdaptiveAvgPool3d(tuple(places))
-            head.out = nn.Linear(head.out.in_features * math.prod(places), 1)
-        self.clot_map: nn.Conv3d | None = None
-        if clot_head:
-            self.clot_map = nn.Conv3d(init_features + growth_rate * block_config[0], 1, 1)
-            self.clot_evidence = nn.Linear(1, 1)
-            nn.init.constant_(self.clot_evidence.weight, 0.5)
-            nn.init.zeros_(self.clot_evidence.bias)
+        self.maps: nn.ModuleList | None = None
+        if evidence_maps:
+            self.network.class_layers = nn.Identity()
+            self.maps = nn.ModuleList(
+                nn.Conv3d(channels, evidence_maps, 1)
+                for channels in _block_channels(init_features, growth_rate, block_config)
+            )
+            self.readout = nn.Linear(evidence_maps * len(STRONGEST_PLACES), 1)
 
     @property
     def gradcam_layer(self) -> str:
-        """Module whose activation Grad-CAM reads: where clots are told (32 x 16 x 16 places in the default),
-        else deep enough to know PE."""
-        return f"network.features.denseblock{2 if self.clot_map is None else 1}"
+        """Module whose activation Grad-CAM reads: where evidence is told (32 x 32 x 32 places in the
+        default), else deep enough to know PE."""
+        return f"network.features.denseblock{2 if self.maps is None else 1}"
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         """Args: latents: (B, C, D, H, W), standardised.
@@ -109,23 +107,29 @@ class PEClassifier(ModelMixin, ConfigMixin):
         return self.read(latents).logit
 
     def read(self, latents: torch.Tensor) -> Reading:
-        """The logit, and what it is made of."""
-        clots: torch.Tensor | None = None
-        x = latents
+        """The logit, and what it is read off."""
+        if self.maps is None:
+            return Reading(self.network(latents), None, None)
+        x, blocks = latents, []
         for name, layer in self.network.features.named_children():
             x = layer(x)
-            if name == "denseblock1" and self.clot_map is not None:
-                clots = self.clot_map(x).squeeze(1)
-        *pool, last = self.network.class_layers
-        for layer in pool:
-            x = layer(x)
-        logit = last(x)
-        if clots is None:
-            return Reading(logit, logit, x, None, None)
-        strongest = clots.flatten(1).topk(_STRONGEST_PLACES, 1).values.mean(1, keepdim=True)
-        return Reading(logit + self.clot_evidence(strongest), logit, x, clots, strongest)
+            if name.startswith("denseblock"):
+                blocks.append(x)
+        coarser = [read(block) for read, block in zip(self.maps, blocks, strict=True)]
+        maps = coarser[0]
+        for more in coarser[1:]:
+            maps = maps + functional.interpolate(more, maps.shape[2:], mode="trilinear", align_corners=False)
+        places = maps.flatten(2)
+        places = places.topk(min(STRONGEST_PLACES[-1], places.shape[2]), 2).values
+        strongest = torch.stack([places[..., :count].mean(2) for count in STRONGEST_PLACES], 2)
+        return Reading(self.readout(strongest.sigmoid().flatten(1)), maps, strongest)
 
-    @property
-    def feature_count(self) -> int:
-        """F of a Reading's features."""
-        return int(self.network.class_layers[-1].in_features)
+
+def _block_channels(first: int, growth: int, blocks: tuple[int, ...]) -> list[int]:
+    """Channels after each dense block; a transition halves them between two."""
+    channels = []
+    for layers in blocks:
+        first += growth * layers
+        channels.append(first)
+        first //= 2
+    return channels
