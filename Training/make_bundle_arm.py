@@ -24,7 +24,7 @@ from xray2ctpa_core.datasets.splits import TEST, VALIDATION, by_split
 from xray2ctpa_core.io.volumes import read_axial_volume, read_volume, write_volume
 from xray2ctpa_core.pipelines.evaluation.patients import CohortPatient
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
-from xray2ctpa_core.preprocessing.grid import resample_onto
+from xray2ctpa_core.preprocessing.grid import resample_onto, resized_affine
 from xray2ctpa_core.training.arms import (
     PAIR_COLUMNS,
     PAIRS_FILE,
@@ -84,7 +84,8 @@ def generated(pipeline: XRay2CTPAPipeline, config: Config, case: LatentCase) -> 
         num_samples=config.samples,
         generator=patient.seed(config.seed),
     )
-    place = read_axial_volume(patient.folder / CTPA_FILE).affine
+    depth, height, width = result.ctpa.array.shape
+    place = resized_affine(read_axial_volume(patient.folder / CTPA_FILE), (depth, height, width))
     return Volume(result.ctpa.array, place), result.pe_probability
 
 
