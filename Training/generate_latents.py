@@ -40,17 +40,19 @@ from xray2ctpa_core.volume import Volume
 #: That the autoencoder decodes in one call.
 SLICES_AT_ONCE = 8
 PRECISIONS = ("no", "bf16")
+SPACINGS = ("trailing", "leading")
 
 
 @dataclass(frozen=True)
 class Config:
     """denoiser: folder of train_paper_denoiser.py; latents, films: of the data set; autoencoder: that
     decodes, none where it is empty; hu_window: that the latents' volumes were clipped to; scheduler, steps:
-    the release takes ddpm with 1000; guidance_scale, label_scale: of classifier-free guidance; batch_size:
-    has no influence on the results; precision: of the denoiser, "no" or "bf16"; seed: of the noise; split: of
-    which cases pairs.csv lists pairs, "" for all; only: generates for the cases of these splits alone, all
-    where it is empty; studies: of each split, from the first, and volumes: of each study; 0 for all; name,
-    dataset: of the arm."""
+    the release takes ddpm with 1000; spacing: of few steps, "trailing" begins with noise alone, "leading" a
+    step after that, where a denoiser trained briefly says more; guidance_scale, label_scale: of
+    classifier-free guidance; batch_size: has no influence on the results; precision: of the denoiser, "no" or
+    "bf16"; seed: of the noise; split: of which cases pairs.csv lists pairs, "" for all; only: generates for
+    the cases of these splits alone, all where it is empty; studies: of each split, from the first, and
+    volumes: of each study; 0 for all; name, dataset: of the arm."""
 
     denoiser: str = "runs/paper/denoiser"
     latents: str = "runs/paper/latents"
@@ -59,6 +61,7 @@ class Config:
     hu_window: tuple[float, ...] = PAPER_HU_WINDOW
     scheduler: str = "ddpm"
     steps: int = 1000
+    spacing: str = "trailing"
     largest_latent: float = 0.0
     guidance_scale: float = 1.0
     label_scale: float = 1.0
@@ -81,6 +84,8 @@ def run(config: Config, out: Path, resume: bool) -> None:
         raise InputError(
             f"{out} already holds latents.", "Pass --resume to keep them, or choose another --out."
         )
+    if config.spacing not in SPACINGS:
+        raise ConfigError(f"Expected a spacing out of {', '.join(SPACINGS)}, got {config.spacing!r}.")
     if config.steps < 1 or config.batch_size < 1 or config.precision not in PRECISIONS:
         raise ConfigError(
             f"Expected steps and batch_size of at least 1 and precision out of {', '.join(PRECISIONS)}, got "
@@ -158,6 +163,7 @@ def sampled(
     largest = config.largest_latent or (1.0 if trained.scaling.clip else 5.0)
     model = trained.sampler(films, labels, config.guidance_scale, config.label_scale, largest)
     scheduler = make_scheduler(config.scheduler, trained.scheduler)
+    scheduler = type(scheduler).from_config(scheduler.config, timestep_spacing=config.spacing)
     noise = torch.cat([first for first, _ in drawn])
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
         latents = sample_latents(model, scheduler, noise, config.steps, [generator for _, generator in drawn])
