@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import sys
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,15 +41,21 @@ from xray2ctpa_core.pipelines.paper_run import PaperRun, load_paper_run
 from xray2ctpa_core.training.arms import PAIR_COLUMNS, PAIRS_FILE, units, write_arm, write_table
 from xray2ctpa_core.volume import Volume
 
+PRECISIONS = ("no", "bf16")
+SPACINGS = ("trailing", "leading")
+
 
 @dataclass(frozen=True)
 class Config:
     """denoiser: folder of train_paper_denoiser.py; latents, films: of the data set; autoencoder: that
     decodes; decoder: of train_tiny_decoder.py, which decodes in its place; nothing is decoded where both are
     empty; hu_window: that the latents' volumes were clipped to; scheduler, steps: the release takes ddpm with
-    1000; guidance_scale, label_scale: of classifier-free guidance; batch_size: has no influence on the
-    results; seed: of the noise; split: of which cases pairs.csv lists pairs, "" for all; name, dataset: of
-    the arm."""
+    1000; spacing: of few steps, "trailing" begins with noise alone, "leading" a
+    step after that, where a denoiser trained briefly says more; guidance_scale, label_scale: of
+    classifier-free guidance; batch_size: has no influence on the results; precision: of the denoiser, "no" or
+    "bf16"; seed: of the noise; split: of which cases pairs.csv lists pairs, "" for all; only: generates for
+    the cases of these splits alone, all where it is empty; studies: of each split, from the first, and
+    volumes: of each study; 0 for all; name, dataset: of the arm."""
 
     denoiser: str = "runs/paper/denoiser"
     latents: str = "runs/paper/latents"
@@ -58,12 +65,17 @@ class Config:
     hu_window: tuple[float, ...] = PAPER_HU_WINDOW
     scheduler: str = "ddpm"
     steps: int = 1000
+    spacing: str = "trailing"
     largest_latent: float = 0.0
     guidance_scale: float = 1.0
     label_scale: float = 1.0
     batch_size: int = 4
+    precision: str = "no"
     seed: int = 1
     split: str = "test"
+    only: tuple[str, ...] = ()
+    studies: int = 0
+    volumes: int = 0
     name: str = ""
     dataset: str = ""
 
@@ -76,9 +88,12 @@ def run(config: Config, out: Path, resume: bool) -> None:
         raise InputError(
             f"{out} already holds latents.", "Pass --resume to keep them, or choose another --out."
         )
-    if config.steps < 1 or config.batch_size < 1:
+    if config.spacing not in SPACINGS:
+        raise ConfigError(f"Expected a spacing out of {', '.join(SPACINGS)}, got {config.spacing!r}.")
+    if config.steps < 1 or config.batch_size < 1 or config.precision not in PRECISIONS:
         raise ConfigError(
-            f"Expected steps and batch_size of at least 1, got {config.steps}, {config.batch_size}."
+            f"Expected steps and batch_size of at least 1 and precision out of {', '.join(PRECISIONS)}, got "
+            f"{config.steps}, {config.batch_size}, {config.precision!r}."
         )
     parts = out / "parts"
     if not resume:
@@ -86,7 +101,7 @@ def run(config: Config, out: Path, resume: bool) -> None:
     parts.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trained = load_paper_run(Path(config.denoiser), device)
-    cases = read_latent_cases(Path(config.latents))
+    cases = chosen_cases(config, read_latent_cases(Path(config.latents)))
     if trained.encoder is not None and not config.films:
         raise ConfigError("A denoiser conditioned on films needs them, got none.", "Set films.")
     films = Path(config.films) if trained.encoder is not None else None
@@ -108,26 +123,54 @@ def run(config: Config, out: Path, resume: bool) -> None:
     save_array(out / LATENTS_FILE, stacked.astype(np.float16))
     shutil.copyfile(Path(config.latents) / STATISTICS_FILE, out / STATISTICS_FILE)
     index = json.loads((Path(config.latents) / INDEX_FILE).read_text(encoding="utf-8"))
-    entries = [entry | {"volume": str(v)} for entry, v in zip(index, volumes, strict=True)]
+    entries = [index[case.row] | {"volume": str(v)} for case, v in zip(cases, volumes, strict=True)]
     write_text_atomically(out / INDEX_FILE, json.dumps(entries, indent=0) + "\n")
     shutil.rmtree(parts)
+
+
+def chosen_cases(config: Config, cases: Sequence[LatentCase]) -> list[LatentCase]:
+    """Those to generate for, in order.
+
+    Raises:
+        InputError: none.
+    """
+    volumes: Counter[str] = Counter()
+    studies: dict[str, set[str]] = defaultdict(set)
+    chosen = []
+    for case in cases:
+        seen = studies[case.split]
+        if (config.only and case.split not in config.only) or (
+            config.studies and len(seen) >= config.studies and case.id not in seen
+        ):
+            continue
+        seen.add(case.id)
+        volumes[case.id] += 1
+        if not config.volumes or volumes[case.id] <= config.volumes:
+            chosen.append(case)
+    if not chosen:
+        splits = ", ".join(sorted({case.split or "none" for case in cases}))
+        raise InputError(f"Expected cases of the splits {', '.join(config.only)}, got cases of {splits}.")
+    return chosen
 
 
 @torch.no_grad()
 def sampled(
     config: Config, trained: PaperRun, data: LatentCases, rows: Sequence[int], device: torch.device
 ) -> torch.Tensor:
-    """(B, C, D, H, W) latents of the autoencoder; noise belongs to the row, not to the batch."""
+    """(B, C, D, H, W) latents of the autoencoder; noise belongs to the case, not to the batch."""
     items = [data[(row, 0)] for row in rows]
-    drawn = [initial_noise(tuple(items[0]["latents"].shape), config.seed, 2 * row, device) for row in rows]
+    shape = tuple(items[0]["latents"].shape)
+    drawn = [initial_noise(shape, config.seed, 2 * data.cases[row].row, device) for row in rows]
     films = torch.stack([item["image"] for item in items]).to(device) if "image" in items[0] else None
     known = [data.cases[row].label for row in rows]
     labels = torch.tensor([NO_LABEL if label is None else label for label in known], device=device)
     largest = config.largest_latent or (1.0 if trained.scaling.clip else 5.0)
     model = trained.sampler(films, labels, config.guidance_scale, config.label_scale, largest)
     scheduler = make_scheduler(config.scheduler, trained.scheduler)
+    scheduler = type(scheduler).from_config(scheduler.config, timestep_spacing=config.spacing)
     noise = torch.cat([first for first, _ in drawn])
-    latents = sample_latents(model, scheduler, noise, config.steps, [generator for _, generator in drawn])
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        latents = sample_latents(model, scheduler, noise, config.steps, [generator for _, generator in drawn])
     return trained.scaling.invert(latents)
 
 
@@ -143,15 +186,15 @@ def decoded(
         decode = load_codec(config.autoencoder).to(device).decode
     folder.mkdir(exist_ok=True)
     bar, files = Bar("volumes"), []
-    for number, case in enumerate(cases, 1):
+    for number, case in enumerate(cases):
         files.append(folder / f"{case.row:05d}.nii.gz")
         if not files[-1].is_file():
-            latents = torch.from_numpy(np.load(part_file(parts, case.row)))[None].to(device)
+            latents = torch.from_numpy(np.load(part_file(parts, number)))[None].to(device)
             hu = denormalise_hu(decode(latents)[0, 0], config.hu_window).cpu().numpy()
             partial = files[-1].with_name(f"partial-{files[-1].name}")
             write_volume(Volume(hu, read_volume(case.volume).affine), partial, np.int16)
             os.replace(partial, files[-1])
-        bar(number, len(cases))
+        bar(number + 1, len(cases))
     return files
 
 
@@ -166,7 +209,7 @@ def write_pairs(config: Config, cases: Sequence[LatentCase], volumes: Sequence[P
 
 
 def part_file(parts: Path, row: int) -> Path:
-    """Where the latents of one row lie until all are there."""
+    """Where the latents of one of the cases lie until all are there."""
     return parts / f"{row:06d}.npy"
 
 

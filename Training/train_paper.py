@@ -2,6 +2,7 @@
 stopped.
 
     python Training/train_paper.py --preset smoke --data DIR --out runs/paper-smoke
+    python Training/train_paper.py --preset virtual --data runs/virtual/data --out runs/virtual --name virtual
     python Training/train_paper.py --preset paper --data DIR --out runs/paper --encoder-weights FOLDER \\
         --autoencoder /models/sd-vae-ft-mse --distance-weights /models/radimagenet
 
@@ -65,8 +66,11 @@ def stages(args: argparse.Namespace) -> Iterator[Stage]:
     latents, ctpa, cxr = f"latents={out / 'latents'}", out / "ctpa", f"films={out / 'cxr'}"
     yield Stage("preprocess_ctpa.py", "ctpa", "ctpa", data)
     yield Stage("preprocess_cxr.py", "cxr", "cxr", data)
-    yield Stage("make_drr.py", "drr", "drr", data)
-    yield Stage("preprocess_cxr.py", "drr-cxr", "cxr", films)
+    computed = out / "cxr"
+    if args.preset != "virtual":
+        computed = out / "drr-cxr"
+        yield Stage("make_drr.py", "drr", "drr", data)
+        yield Stage("preprocess_cxr.py", "drr-cxr", "cxr", films)
     autoencoder, encoder_weights = args.autoencoder, args.encoder_weights
     codec, judge = CODECS[args.codec], ()
     if args.distance_weights:
@@ -94,7 +98,7 @@ def stages(args: argparse.Namespace) -> Iterator[Stage]:
     yield classifier(
         "train_slice_classifier.py", "slice-classifier", "slice-classifier", "inspect-64", latents, *slices
     )
-    if args.preset == "smoke":
+    if args.preset != "paper":
         weights = (f"encoder_weights={out / 'cxr-classifier' / 'film_encoder'}",)
 
     def denoiser(folder: str, config: str, *more: str) -> Stage:
@@ -102,7 +106,7 @@ def stages(args: argparse.Namespace) -> Iterator[Stage]:
 
     yield denoiser("unconditional", "unconditional-denoiser")
     yield denoiser(
-        "drr-denoiser", "drr-denoiser", *weights, f"films={out / 'drr-cxr'}", f"start={out / 'unconditional'}"
+        "drr-denoiser", "drr-denoiser", *weights, f"films={computed}", f"start={out / 'unconditional'}"
     )
     judges = [f"autoencoder={autoencoder}", f"classifier={out / 'classifier' / 'pe_classifier'}", *judge]
     yield denoiser("denoiser", "cxr-denoiser", *weights, cxr, f"start={out / 'drr-denoiser'}", *judges)
@@ -126,6 +130,11 @@ def stages(args: argparse.Namespace) -> Iterator[Stage]:
     )
     yield Stage("generate_latents.py", "generated", "generate", sets, "index.json")
     generated = f"latents={out / 'generated'}"
+    if args.preset == "virtual":
+        reader = f"classifier={out / 'classifier' / 'pe_classifier'}"
+        sets = (reader, generated, f"name={codec.arm}", f"dataset={args.name}")
+        yield Stage("predict_latents.py", "generated-pe", "", sets, "arm.json")
+        return
     yield classifier(
         "train_paper_classifier.py",
         "classifier-on-generated",
@@ -163,11 +172,13 @@ def main() -> int:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder with studies.csv")
     parser.add_argument("--out", type=Path, required=True, help="folder of all stages")
-    parser.add_argument("--preset", choices=("smoke", "paper"), default="smoke")
+    parser.add_argument("--preset", choices=("smoke", "virtual", "paper"), default="smoke")
     parser.add_argument("--name", default="mine", help="of the data set, in the tables")
     parser.add_argument("--codec", choices=sorted(CODECS), default="vae", help="2D autoencoder or 3D VQGAN")
     parser.add_argument(
-        "--autoencoder", default="", help="codec's folder; smoke may train one, and --codec vqgan does"
+        "--autoencoder",
+        default="",
+        help="codec's folder; smoke and virtual train one, and --codec vqgan does",
     )
     parser.add_argument("--encoder-weights", default="", help="folder of BiomedCLIP; empty fetches it")
     parser.add_argument("--distance-weights", default="", help="folder of RadImageNet's ResNet50.pt")
@@ -192,7 +203,7 @@ def main() -> int:
         print(shlex.join(words), flush=True)
         if not args.dry_run and (code := run_here(words[1:]) if args.one_process else run(words)):
             return code
-    if not TABLES_SCRIPT.is_file():
+    if not TABLES_SCRIPT.is_file() or args.preset == "virtual":  # there more arms are made first
         return 0
     words = [sys.executable, str(TABLES_SCRIPT), "--out", str(args.out / "tables"), *arms(args)]
     print(shlex.join(words), flush=True)

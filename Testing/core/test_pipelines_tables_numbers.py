@@ -1,6 +1,7 @@
 """The numbers of classifiers and generators, and the tables that they fill."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -129,6 +130,18 @@ def test_arms_with_other_labels_for_a_patient_are_not_compared():
     second = decide([prediction("a", 0, "test", 1, 0.1), prediction("b", 0, "test", 0, 0.2)])
     with pytest.raises(InputError, match="two for a"):
         compare_aurocs(first, second)
+
+
+def test_the_networks_read_a_real_volume_once_for_all_arms(tmp_path, bench):
+    one = read_arm(write_generator(tmp_path / "one", "one", patients=1)).pairs[0]
+    other = dataclasses.replace(
+        read_arm(write_generator(tmp_path / "other", "other", patients=1, error=90.0)).pairs[0], real=one.real
+    )
+    first, second = measure_pair(one, bench), measure_pair(other, bench)
+    assert len(bench.seen) == 2  # one for each of fvd and fid
+    for metric in ("fvd", "fid"):
+        np.testing.assert_array_equal(first.features[metric][0], second.features[metric][0])
+        assert not np.array_equal(first.features[metric][1], second.features[metric][1])
 
 
 def test_a_generators_means_are_those_of_its_pairs(tmp_path, bench):

@@ -119,6 +119,14 @@ def read_latent_cases(folder: Path, labelled: bool = False) -> list[LatentCase]:
     return cases
 
 
+def first_volumes(cases: Sequence[LatentCase]) -> list[LatentCase]:
+    """The first volume of each study, in order: what one volume a study is compared by."""
+    first: dict[str, LatentCase] = {}
+    for case in cases:
+        first.setdefault(case.id, case)
+    return list(first.values())
+
+
 def film_files(folder: Path, cases: Sequence[LatentCase]) -> list[Path]:
     """The radiograph of each case among those that preprocess_cxr.py wrote: of the study of the same id, else
     the patient's only one.

@@ -83,11 +83,14 @@ def guided(
 ) -> torch.Tensor:
     """Noise under classifier-free guidance by radiograph and label (Brooks et al., CVPR 2023, eq. 3).
 
-    At scale = label_scale = 1 this is the conditional prediction, and the model is called once.
+    At scale = label_scale = 1 this is the conditional prediction, and the model is called once. A prediction
+    that would cancel, or that is another one's, is not made.
     """
     full = model(sample, timestep, embedding, None, label)
     if scale == label_scale == 1 or (embedding is None and label is None):
         return full
+    film = full if label is None else model(sample, timestep, embedding)
+    if scale == 1 or embedding is None:
+        return film + label_scale * (full - film)
     nothing = model(sample, timestep, None)
-    film = nothing if embedding is None else model(sample, timestep, embedding)
     return nothing + scale * (film - nothing) + label_scale * (full - film)

@@ -1,7 +1,8 @@
 """The numbers of a generator's arm: each pair of volumes compared, and distances of the two sets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ class VolumeBench:
         perceptual: distance of axial slices; lpips: the same by LPIPS, None without its weights.
         clips, slices: the networks whose features FVD and FID, or their substitutes, are taken in.
         store: of pairs already measured.
+        seen: features of real volumes by file and network, which all arms share.
     """
 
     window: tuple[float, float]
@@ -43,6 +45,17 @@ class VolumeBench:
     clips: FeatureNetwork
     slices: FeatureNetwork
     store: RowStore
+    seen: dict[tuple[str, str], list[list[float]]] = field(default_factory=dict)
+
+    def features(self, metric: str, hu: np.ndarray, file: Path | None = None) -> list[list[float]]:
+        """What the network of ``metric`` sees in (D, H, W) HU; of a ``file`` it is computed once."""
+        network = {"fvd": self.clips, "fid": self.slices}[metric]
+        if file is None:
+            return feature_rows(network, hu, self.window)
+        key = (metric, str(file.resolve()))
+        if key not in self.seen:
+            self.seen[key] = feature_rows(network, hu, self.window)
+        return self.seen[key]
 
 
 @dataclass(frozen=True)
@@ -127,12 +140,12 @@ def _measure(pair: Pair, bench: VolumeBench) -> Row:
         for path, array in zip((pair.real, pair.generated), arrays, strict=True):
             if not np.isfinite(array).all():
                 raise InputError(f"Expected finite voxels, got NaN or infinity in {path.name}.")
-        return _compare(arrays[0], arrays[1], bench)
+        return _compare(arrays[0], arrays[1], bench, pair.real)
     except InputError as error:
         raise InputError(f"{pair.where}: {error.message}", error.hint) from error
 
 
-def _compare(real: np.ndarray, generated: np.ndarray, bench: VolumeBench) -> Row:
+def _compare(real: np.ndarray, generated: np.ndarray, bench: VolumeBench, file: Path) -> Row:
     values = {
         name: float(metric(generated, real, bench.window))
         for name, metric in (("psnr", psnr), ("ssim", ssim), ("slice_ssim", slice_ssim), ("mae", mae))
@@ -143,9 +156,6 @@ def _compare(real: np.ndarray, generated: np.ndarray, bench: VolumeBench) -> Row
         with torch.no_grad():
             values[name] = float(distance(slices[0], slices[1]).mean())
     row: Row = {"values": values}
-    for name, network in (("fvd", bench.clips), ("fid", bench.slices)):
-        row[name] = {
-            side: feature_rows(network, hu, bench.window)
-            for side, hu in (("real", real), ("generated", generated))
-        }
+    for name in SET_METRICS:
+        row[name] = {"real": bench.features(name, real, file), "generated": bench.features(name, generated)}
     return row

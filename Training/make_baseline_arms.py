@@ -1,0 +1,124 @@
+"""Arms that no denoiser made, between which a generator's numbers are read: the autoencoder's reconstruction
+of the real volumes, the mean training volume, and the volume of the nearest training radiograph.
+
+python Training/make_baseline_arms.py --out runs/virtual/baselines --set latents=runs/virtual/latents \\
+    films=runs/virtual/cxr autoencoder=runs/virtual/autoencoder/autoencoder dataset=virtual
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch.nn import functional
+
+from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.constants import PAPER_HU_WINDOW
+from xray2ctpa_core.datasets.latent_cases import (
+    LatentCase,
+    film_files,
+    first_volumes,
+    read_film,
+    read_latent_cases,
+)
+from xray2ctpa_core.datasets.latents import LATENTS_FILE
+from xray2ctpa_core.datasets.splits import TEST, TRAIN, by_split
+from xray2ctpa_core.io.volumes import read_volume, write_volume
+from xray2ctpa_core.networks.hu import denormalise_hu
+from xray2ctpa_core.networks.slices import from_autoencoder, slices_to_volumes, volumes_to_slices
+from xray2ctpa_core.pipelines.evaluation.baselines import INDEX_PIXELS
+from xray2ctpa_core.training.arms import PAIR_COLUMNS, PAIRS_FILE, units, write_arm, write_table
+
+#: The volume (D, H, W) HU that an arm shows for a case.
+Maker = Callable[[LatentCase], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Config:
+    """latents: folder of encode_latents.py; films: of preprocess_cxr.py; autoencoder: that made the latents;
+    hu_window: that the volumes were clipped to; studies: of the test, from the first, 0 for all; dataset: of
+    the arms."""
+
+    latents: str = "runs/paper/latents"
+    films: str = "runs/paper/cxr"
+    autoencoder: str = "runs/paper/autoencoder/autoencoder"
+    hu_window: tuple[float, ...] = PAPER_HU_WINDOW
+    studies: int = 0
+    dataset: str = ""
+
+
+def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in minutes
+    """Writes the arms reconstruction, mean-volume and nearest into ``out``, of the first volume of each test
+    study."""
+    parts = by_split(read_latent_cases(Path(config.latents)), (TRAIN, TEST))
+    tested = first_volumes(parts[TEST])[: config.studies or None]
+    makers: dict[str, Maker] = {
+        "reconstruction": reconstruction(config),
+        "mean-volume": mean_volume(parts[TRAIN]),
+        "nearest": nearest(first_volumes(parts[TRAIN]), Path(config.films)),
+    }
+    for name, make in makers.items():
+        write_volumes(tested, make, out / name, Bar(name))
+        write_arm(out / name, name, "generator", config.dataset)
+
+
+def write_volumes(
+    cases: Sequence[LatentCase], make: Maker, out: Path, progress: Callable[[int, int], None]
+) -> None:
+    """Writes what ``make`` makes for each case on the real volume's grid, and pairs.csv."""
+    out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, (unit, case) in enumerate(zip(units(cases), cases, strict=True), 1):
+        file = out / f"{case.row:05d}.nii.gz"
+        write_volume(read_volume(case.volume).with_array(make(case)), file, np.int16)
+        rows.append((unit, os.path.relpath(case.volume, out), file.name))
+        progress(number, len(cases))
+    write_table(out / PAIRS_FILE, PAIR_COLUMNS, rows)
+
+
+def reconstruction(config: Config) -> Maker:
+    """Decodes the case's own latents."""
+    autoencoder = AutoencoderKL.from_pretrained(config.autoencoder).eval()
+    latents = np.load(Path(config.latents) / LATENTS_FILE, mmap_mode="r")
+
+    @torch.no_grad()
+    def make(case: LatentCase) -> np.ndarray:
+        slices = volumes_to_slices(torch.from_numpy(latents[case.row].astype(np.float32))[None])
+        decoded = from_autoencoder(autoencoder.decode(slices).sample)
+        return denormalise_hu(slices_to_volumes(decoded, 1)[0, 0], config.hu_window).numpy()
+
+    return make
+
+
+def mean_volume(training: Sequence[LatentCase]) -> Maker:
+    """The mean of all training volumes, voxel by voxel of their crops."""
+    total = sum(read_volume(case.volume).array.astype(np.float64) for case in training)
+    mean = np.asarray(total / len(training), np.float32)
+    return lambda case: mean  # noqa: ARG005 - the same for every case
+
+
+def nearest(training: Sequence[LatentCase], films: Path) -> Maker:
+    """The volume of the training study whose film, INDEX_PIXELS a side, correlates best with the case's."""
+
+    def index(cases: Sequence[LatentCase]) -> np.ndarray:
+        """(N, INDEX_PIXELS ** 2), of mean 0 and length 1."""
+        images = torch.stack([read_film(file, str(file)) for file in film_files(films, cases)])
+        small = functional.interpolate(images, (INDEX_PIXELS,) * 2, mode="bilinear", antialias=True)
+        rows = small.flatten(1) - small.flatten(1).mean(1, keepdim=True)
+        return functional.normalize(rows, dim=1).numpy()
+
+    known = index(training)
+
+    def make(case: LatentCase) -> np.ndarray:
+        place = int(np.argmax(known @ index([case])[0]))
+        return read_volume(training[place].volume).array.astype(np.float32)
+
+    return make
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(__doc__, Config, run, {"studies": 2}))

@@ -1,0 +1,106 @@
+"""The arm of a bundle: its volumes and its PE probability for the test studies of virtual patients.
+
+python Training/make_bundle_arm.py --out runs/virtual/spatial --set bundle=virtual-thorax name=spatial \\
+    latents=runs/virtual/latents dataset=virtual
+
+A film of a virtual patient has no size in mm. As in the evaluation of bundles, the frame is the patient's own
+and the volume takes the place of the patient's CTPA; from there it is resampled to the grid of the real
+volume that the latents were made from.
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.cohort.build import CTPA_FILE
+from xray2ctpa_core.constants import DEFAULT_BUNDLE, PAPER_HU_WINDOW
+from xray2ctpa_core.datasets.cohort_studies import patient_folder
+from xray2ctpa_core.datasets.latent_cases import LatentCase, first_volumes, read_latent_cases
+from xray2ctpa_core.datasets.splits import TEST, VALIDATION, by_split
+from xray2ctpa_core.io.volumes import read_axial_volume, read_volume, write_volume
+from xray2ctpa_core.pipelines.evaluation.patients import CohortPatient
+from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+from xray2ctpa_core.preprocessing.grid import resample_onto, resized_affine
+from xray2ctpa_core.training.arms import (
+    PAIR_COLUMNS,
+    PAIRS_FILE,
+    PREDICTION_COLUMNS,
+    PREDICTIONS_FILE,
+    prediction_rows,
+    write_arm,
+    write_table,
+)
+from xray2ctpa_core.volume import Volume
+
+
+@dataclass(frozen=True)
+class Config:
+    """bundle: name or folder; cohort: folder of the cohorts that cohort_studies.py read; latents: folder
+    whose index lists the cases; hu_window: that their volumes were clipped to; studies: of each split, from
+    the first, 0 for all; samples: averaged for PE, the first is shown; seed: each patient's own comes from
+    it; name, dataset: of the arm."""
+
+    bundle: str = DEFAULT_BUNDLE
+    cohort: str = "runs/default/cohort"
+    latents: str = "runs/virtual/latents"
+    hu_window: tuple[float, float] = PAPER_HU_WINDOW
+    studies: int = 0
+    samples: int = 1
+    seed: int = 0
+    name: str = "spatial"
+    dataset: str = ""
+
+
+def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in minutes
+    """Writes volumes/ and pairs.csv of the test studies, predictions.csv of these and the validation ones."""
+    pipeline = XRay2CTPAPipeline.from_pretrained(config.bundle)
+    parts = by_split(read_latent_cases(Path(config.latents), labelled=True), (VALIDATION, TEST))
+    predictions, pairs = [], []
+    for split in (VALIDATION, TEST):
+        cases = first_volumes(parts[split])[: config.studies or None]
+        bar, scores = Bar(split), []
+        for number, case in enumerate(cases, 1):
+            volume, score = generated(pipeline, config, case)
+            scores.append(score)
+            if split == TEST:
+                pairs.append(written(volume, case, config.hu_window, out))
+            bar(number, len(cases))
+        predictions += prediction_rows(cases, np.array(scores), 0, split)
+    write_table(out / PREDICTIONS_FILE, PREDICTION_COLUMNS, predictions)
+    write_table(out / PAIRS_FILE, PAIR_COLUMNS, pairs)
+    write_arm(out, config.name, "generator", config.dataset)
+
+
+def generated(pipeline: XRay2CTPAPipeline, config: Config, case: LatentCase) -> tuple[Volume, float]:
+    """The bundle's volume in the place of the patient's CTPA, HU, and its PE probability."""
+    patient = CohortPatient(patient_folder(Path(config.cohort), case.patient))
+    result = pipeline(
+        patient.radiograph,
+        frame=patient.frame,
+        num_samples=config.samples,
+        generator=patient.seed(config.seed),
+    )
+    depth, height, width = result.ctpa.array.shape
+    place = resized_affine(read_axial_volume(patient.folder / CTPA_FILE), (depth, height, width))
+    return Volume(result.ctpa.array, place), result.pe_probability
+
+
+def written(volume: Volume, case: LatentCase, window: tuple[float, float], out: Path) -> tuple[str, str, str]:
+    """Writes ``volume`` on the grid of the case's real volume, clipped to ``window`` HU; returns its row of
+    pairs.csv."""
+    real = read_volume(case.volume)
+    depth, height, width = real.array.shape
+    clipped = volume.with_array(np.clip(volume.array, *window))
+    moved = resample_onto(clipped, real.affine, (depth, height, width), window[0])
+    file = out / "volumes" / f"{case.row:05d}.nii.gz"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_volume(moved, file, np.int16)
+    return case.patient, os.path.relpath(case.volume, out), os.path.relpath(file, out)
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(__doc__, Config, run, {"studies": 1}))

@@ -1,0 +1,53 @@
+"""The arm of a reader who sees every radiographic sign of a virtual patient and nothing else: the ceiling of
+what a radiograph says of PE in this cohort.
+
+python Training/make_signs_arm.py --out runs/virtual/signs --set latents=runs/virtual/latents dataset=virtual
+
+Signs are drawn independently at published rates (cohort/signs.py), so their log-odds are the best score.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.special import logit
+
+from xray2ctpa_core.cli.stage import run_stage
+from xray2ctpa_core.cohort.build import read_record
+from xray2ctpa_core.datasets.cohort_studies import patient_folder
+from xray2ctpa_core.datasets.latent_cases import read_latent_cases
+from xray2ctpa_core.datasets.splits import TEST, VALIDATION, by_split
+from xray2ctpa_core.training.arms import (
+    PREDICTION_COLUMNS,
+    PREDICTIONS_FILE,
+    prediction_rows,
+    write_arm,
+    write_table,
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """cohort: folder of the cohorts that cohort_studies.py read; latents: folder whose index lists the cases;
+    dataset: of the arm."""
+
+    cohort: str = "runs/default/cohort"
+    latents: str = "runs/virtual/latents"
+    dataset: str = ""
+
+
+def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in a second
+    """Writes predictions.csv: the log-odds of PE given the signs, and arm.json."""
+    parts = by_split(read_latent_cases(Path(config.latents), labelled=True), (VALIDATION, TEST))
+    rows = []
+    for split in (VALIDATION, TEST):
+        records = [read_record(patient_folder(Path(config.cohort), case.patient)) for case in parts[split]]
+        scores = logit(np.array([record["sign_probability"] for record in records]))
+        rows += prediction_rows(parts[split], scores, 0, split)
+    write_table(out / PREDICTIONS_FILE, PREDICTION_COLUMNS, rows)
+    write_arm(out, "signs", "classifier", config.dataset)
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(__doc__, Config, run, {}))
