@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from scipy import stats
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.metrics.intervals import (
     bootstrap_mean,
     paired_bootstrap_difference,
+    pearson,
     wilson,
 )
 
@@ -56,3 +58,17 @@ def test_unpaired_or_missing_values_are_refused():
 
 def test_an_interval_reads_estimate_lower_upper():
     assert wilson(8, 10).text(2) == "0.80 [0.49, 0.94]"
+
+
+def test_a_correlation_and_its_interval_are_scipys():
+    rng = np.random.default_rng(3)
+    first = rng.normal(size=40)
+    second = 0.5 * first + rng.normal(size=40)
+    found, known = pearson(first, second), stats.pearsonr(first, second)
+    assert found.estimate == pytest.approx(known.statistic)
+    interval = known.confidence_interval(0.95)
+    assert (found.lower, found.upper) == pytest.approx((interval.low, interval.high))
+    assert pearson(first, first).estimate == pytest.approx(1.0)
+    for pair in ((first, second[:-1]), (first[:3], second[:3]), (first, np.ones(40))):
+        with pytest.raises(InputError):
+            pearson(*pair)

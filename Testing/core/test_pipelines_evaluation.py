@@ -17,6 +17,7 @@ from xray2ctpa_core.pipelines.evaluation.protocol import weights_id
 from xray2ctpa_core.pipelines.evaluation.report import markdown
 from xray2ctpa_core.pipelines.evaluation.run import EvaluationConfig, evaluate, labels
 from xray2ctpa_core.pipelines.evaluation.store import RowStore
+from xray2ctpa_core.pipelines.evaluation.summary import summarise
 
 pytest.importorskip("efficientnet_lite_pytorch", reason="the training extra is not installed")
 
@@ -113,6 +114,28 @@ def test_auroc_of_each_source_stands_beside_the_signs(cohorts, pipeline):
     for score in ("real latents", "generated latents", "radiograph alone"):
         assert entry(summary, "classification", score=score)["auroc"]["estimate"] == 0.5
         assert entry(summary, "comparisons", score=score)["auroc"]["estimate"] == -0.5
+        assert "signs" not in entry(summary, "classification", score=score), "no correlation of equal scores"
+
+
+def test_what_a_score_knows_of_the_signs_stands_beside_its_auroc():
+    odds = [-1.0, -0.2, 0.3, 0.9, 1.4]
+    rows = [
+        {
+            "kind": "pe",
+            "bundle": "b",
+            "patient": str(n),
+            "pe": n % 2,
+            "sign_probability": 1 / (1 + np.exp(-o)),
+        }
+        | {"real": 2 * o + 1, "generated": -o, "radiograph": None}
+        for n, o in enumerate(odds)
+    ]
+    summary = summarise(rows, {"b": PEOperatingPoint(0.5, 1.0, 0.0, True)}, 2)
+    assert entry(summary, "classification", score="real latents")["signs"]["estimate"] == pytest.approx(1)
+    assert entry(summary, "classification", score="generated latents")["signs"]["estimate"] == pytest.approx(
+        -1
+    )
+    assert "signs" not in entry(summary, "classification", score="signs alone (ceiling)")
 
 
 def test_what_a_result_says_is_counted_at_the_bundles_threshold(cohorts):

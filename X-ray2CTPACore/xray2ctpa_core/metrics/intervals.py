@@ -50,6 +50,23 @@ def paired_bootstrap_difference(
     return bootstrap_mean(first - second, level, draws, seed)
 
 
+def pearson(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Interval:
+    """Pearson's correlation of paired values with Fisher's interval (z has the deviation 1 / sqrt(N - 3)).
+
+    Raises:
+        InputError: unequal lengths, fewer than 4 pairs, or values that do not vary.
+    """
+    first, second = _finite(first), _finite(second)
+    if first.shape != second.shape or len(first) < 4:
+        raise InputError(f"A correlation needs 4 pairs or more, got {len(first)} and {len(second)} values.")
+    if min(np.ptp(first), np.ptp(second)) == 0:
+        raise InputError("A correlation needs values that vary, got equal ones.")
+    estimate = float(np.corrcoef(first, second)[0, 1])
+    z = np.arctanh(np.clip(estimate, -1 + 1e-12, 1 - 1e-12))
+    reach = float(stats.norm.ppf(_tails(level)[1])) / np.sqrt(len(first) - 3)
+    return Interval(estimate, float(np.tanh(z - reach)), float(np.tanh(z + reach)))
+
+
 def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
     """Proportion with Wilson's score interval (JASA 22, 1927, 209); all NaN without trials."""
     if not 0 <= successes <= trials:

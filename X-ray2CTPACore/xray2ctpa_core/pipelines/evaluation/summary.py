@@ -6,11 +6,12 @@ from math import nan
 from typing import Any
 
 import numpy as np
+from scipy.special import logit
 
 from xray2ctpa_core.metrics.calibration import Calibration, brier, expected_calibration_error
 from xray2ctpa_core.metrics.classification import delong_interval, delong_test, operating_point
 from xray2ctpa_core.metrics.frechet import frechet_interval
-from xray2ctpa_core.metrics.intervals import Interval, bootstrap_mean, paired_bootstrap_difference
+from xray2ctpa_core.metrics.intervals import Interval, bootstrap_mean, paired_bootstrap_difference, pearson
 from xray2ctpa_core.pipelines.bundle import PEOperatingPoint
 from xray2ctpa_core.pipelines.evaluation.images import FEATURES
 from xray2ctpa_core.pipelines.evaluation.rows import BASELINES, ONE_SAMPLE, TRUTH, mean_of
@@ -148,18 +149,17 @@ def _classification(rows: Sequence[Row], bundle: str) -> list[dict[str, Any]]:
     if not rows:
         return []
     labels = np.array([int(row["pe"]) for row in rows])
+    log_odds = logit([row["sign_probability"] for row in rows])
     entries = []
     for column, name in (*SCORES.items(), ("sign_probability", SIGNS)):
-        if all(row[column] is not None for row in rows):
-            area = delong_interval(labels, np.array([row[column] for row in rows]))
-            entries.append(
-                {
-                    "bundle": bundle,
-                    "score": name,
-                    "positives": int(labels.sum()),
-                    "auroc": _interval(area, len(rows)),
-                }
-            )
+        if any(row[column] is None for row in rows):
+            continue
+        scores = np.array([row[column] for row in rows])
+        entry: dict[str, Any] = {"bundle": bundle, "score": name, "positives": int(labels.sum())}
+        entry["auroc"] = _interval(delong_interval(labels, scores), len(rows))
+        if name != SIGNS and len(rows) > 3 and min(np.ptp(scores), np.ptp(log_odds)) > 0:
+            entry["signs"] = _interval(pearson(scores, log_odds), len(rows))
+        entries.append(entry)
     return entries
 
 
