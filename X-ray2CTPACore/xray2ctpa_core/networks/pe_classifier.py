@@ -15,6 +15,8 @@ NORMS: dict[str, Any] = {"batch": "batch", "group": ("group", {"num_groups": 1})
 #: Each evidence map is summed up by the means of its so many strongest places: a small filling defect covers
 #: a few of them, a lobe without blood some hundred.
 STRONGEST_PLACES = (8, 64, 512)
+#: Of evidence at a place, and its distance from 1: what float32 still tells apart.
+_LEAST_PROBABILITY = 1e-6
 
 
 class Reading(NamedTuple):
@@ -90,13 +92,14 @@ class PEClassifier(ModelMixin, ConfigMixin):
                 nn.Conv3d(channels, evidence_maps, 1)
                 for channels in _block_channels(init_features, growth_rate, block_config)
             )
+            self.seen = nn.Sigmoid()
             self.readout = nn.Linear(evidence_maps * len(STRONGEST_PLACES), 1)
 
     @property
     def gradcam_layer(self) -> str:
-        """Module whose activation Grad-CAM reads: where evidence is told (32 x 32 x 32 places in the
-        default), else deep enough to know PE."""
-        return f"network.features.denseblock{2 if self.maps is None else 1}"
+        """Module whose activation Grad-CAM reads: how sure the evidence maps are of each place (32 x 32 x 32
+        of them in the default), else features deep enough to know PE."""
+        return "network.features.denseblock2" if self.maps is None else "seen"
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         """Args: latents: (B, C, D, H, W), standardised.
@@ -119,10 +122,11 @@ class PEClassifier(ModelMixin, ConfigMixin):
         maps = coarser[0]
         for more in coarser[1:]:
             maps = maps + functional.interpolate(more, maps.shape[2:], mode="trilinear", align_corners=False)
-        places = maps.flatten(2)
+        # By way of the probabilities, which Grad-CAM reads: heat is where evidence for PE is seen.
+        places = torch.logit(self.seen(maps.float()), _LEAST_PROBABILITY).flatten(2)
         places = places.topk(min(STRONGEST_PLACES[-1], places.shape[2]), 2).values
         strongest = torch.stack([places[..., :count].mean(2) for count in STRONGEST_PLACES], 2)
-        return Reading(self.readout(strongest.sigmoid().flatten(1)), maps, strongest)
+        return Reading(self.readout(strongest.sigmoid().flatten(1).to(maps.dtype)), maps, strongest)
 
 
 def _block_channels(first: int, growth: int, blocks: tuple[int, ...]) -> list[int]:
