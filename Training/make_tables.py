@@ -35,14 +35,16 @@ PAPER_TABLES = Path(__file__).resolve().parent / "configs" / "paper-tables.json"
 class Config:
     """arms: folders searched for arm.json, at any depth; tables: definition, "" for the papers'; dataset:
     takes its arms alone; weights: folder that may hold the I3D, the Inception and AlexNet (README);
-    hu_window: (lower, upper) HU of all image numbers; plates: patients an arm drawn with their Grad-CAM map;
-    seed: of t-SNE."""
+    hu_window: (lower, upper) HU of all image numbers; volumes: of each arm, from the first, 0 for all
+    (distances of sets are compared at equal numbers only); plates: patients an arm drawn with their Grad-CAM
+    map; seed: of t-SNE."""
 
     arms: tuple[str, ...] = ()
     tables: str = ""
     dataset: str = ""
     weights: str = ""
     hu_window: tuple[float, float] = PAPER_HU_WINDOW
+    volumes: int = 0
     plates: int = 4
     seed: int = 0
 
@@ -63,7 +65,7 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows
         slices=slice_network(weights, perceptual),
         store=RowStore(out / "rows.jsonl"),
     )
-    measured = measure_arms(arms, bench, named_bars())
+    measured = measure_arms(arms, bench, named_bars(), config.volumes)
     titles = {"fvd": bench.clips.title, "fid": bench.slices.title}
     for table in write_tables(definitions, measured, titles, out, note(bench)):
         print(table.markdown())

@@ -31,6 +31,7 @@ from xray2ctpa_core.pipelines.tables.generator import (
     generator_numbers,
     measure_pair,
 )
+from xray2ctpa_core.pipelines.tables.run import measure_arms
 from xray2ctpa_core.volume import Volume, axial_affine
 
 pytest.importorskip("efficientnet_lite_pytorch", reason="the training extra is not installed")
@@ -142,6 +143,15 @@ def test_the_networks_read_a_real_volume_once_for_all_arms(tmp_path, bench):
     for metric in ("fvd", "fid"):
         np.testing.assert_array_equal(first.features[metric][0], second.features[metric][0])
         assert not np.array_equal(first.features[metric][1], second.features[metric][1])
+
+
+def test_the_first_volumes_of_every_arm_are_measured_where_a_number_is_given(tmp_path, bench):
+    arms = [read_arm(write_generator(tmp_path / name, name, patients=3)) for name in ("a", "b")]
+    measured = measure_arms(arms, bench, volumes=2)
+    assert {name: [pair.patient for pair in arm.pairs] for name, arm in measured.items()} == {
+        "a": ["p000", "p001"],
+        "b": ["p000", "p001"],
+    }
 
 
 def test_a_generators_means_are_those_of_its_pairs(tmp_path, bench):

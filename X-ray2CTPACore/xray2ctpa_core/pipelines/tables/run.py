@@ -24,7 +24,7 @@ LEAST_POINTS = 5
 
 
 def measure_arms(
-    arms: Sequence[Arm], bench: VolumeBench, progress: Progress | None = None
+    arms: Sequence[Arm], bench: VolumeBench, progress: Progress | None = None, volumes: int = 0
 ) -> dict[str, MeasuredArm]:
     """Every arm's numbers, by name.
 
@@ -32,12 +32,14 @@ def measure_arms(
         arms: of ``find_arms``.
         bench: what volumes are measured with; its store keeps what is done.
         progress: called with ("volumes", done, of).
+        volumes: pairs of each arm, from the first; 0 for all.
     """
-    of = sum(len(arm.pairs) for arm in arms)
+    chosen = {arm.name: arm.pairs[: volumes or None] for arm in arms}
+    of = sum(len(pairs) for pairs in chosen.values())
     done, measured = 0, {}
     for arm in arms:
         pairs = []
-        for pair in arm.pairs:
+        for pair in chosen[arm.name]:
             pairs.append(measure_pair(pair, bench))
             done += 1
             if progress is not None:
