@@ -1,5 +1,6 @@
 """What the stages learn from: each term reaches the weights it is for, and no others."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from xray2ctpa_core.cohort.signs import SIGNS, sign_probability
 from xray2ctpa_core.constants import MAP_GRID
 from xray2ctpa_core.datasets.latents import EVIDENCE
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.explanation.gradcam import gradcam_map
 from xray2ctpa_core.networks.denoiser import SpatialDenoiser
 from xray2ctpa_core.networks.pe_classifier import PEClassifier
 from xray2ctpa_core.networks.xray_encoder import XrayEncoder
@@ -150,6 +152,11 @@ def test_the_classifier_finds_each_kind_of_evidence_where_it_is_shown() -> None:
         assert reading.maps[patient, kind].max() > 0
     for patient, kind in [(0, 2), (2, 0), (3, 0), (3, 2), (0, 5)]:
         assert reading.maps[patient, kind].max() < 0
+    with torch.no_grad():
+        classifier.readout.weight.fill_(1.0)
+    heat = gradcam_map(classifier, classifier.gradcam_layer, data["latents"][:1], (16, 16, 16))
+    assert np.unravel_index(heat.argmax(), heat.shape) in list(itertools.product((4, 5), repeat=3))
+    assert heat[8:].max() < 0.2, "heat lies on the evidence alone"
 
 
 def test_without_masks_the_classifier_learns_from_labels_alone() -> None:
