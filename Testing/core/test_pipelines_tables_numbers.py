@@ -170,6 +170,17 @@ def test_a_generators_means_are_those_of_its_pairs(tmp_path, bench):
     assert measured[0].features["fid"][0].shape == (3, 112)
 
 
+def test_of_volumes_of_few_slices_all_is_measured_but_the_3d_ssim(tmp_path, bench):
+    real, made = (tmp_path / f"{name}.nii.gz" for name in ("real", "made"))
+    thin = chest(0)[:8]
+    write_volume(Volume(thin, AFFINE), real, np.int16)
+    write_volume(Volume(thin + 40.0, AFFINE), made, np.int16)
+    pair = read_arm(write_generator(tmp_path / "g", "g", patients=1)).pairs[0]
+    values = measure_pair(dataclasses.replace(pair, real=real, generated=made), bench).values
+    assert set(values) == {"psnr", "slice_ssim", "mae", "perceptual"}
+    assert 0 < values["slice_ssim"] < 1
+
+
 def test_measured_pairs_are_not_measured_again_and_are_the_same(tmp_path, bench, monkeypatch):
     pair = read_arm(write_generator(tmp_path / "g", "g", patients=1)).pairs[0]
     first = measure_pair(pair, bench)

@@ -14,7 +14,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
 
 from ct_series import phantom, write_rows, write_series
 from io_films import write_dicom
-from PIL import Image
 
 COLUMNS = ("id", "patient", "volume", "radiograph", "label", "split")
 #: Of six phantoms: both labels are in every split.
@@ -26,7 +25,8 @@ DEALT = ("test", "train", "valid")
 def write_virtual_study(out: Path, patients: int) -> Path:
     """Virtual patients of a cohort whose seed gives six of twelve PE, dealt out over the splits by label;
     returns the table. Patients whose files are there are left as they are."""
-    from xray2ctpa_core.cohort.build import CTPA_FILE, FILM_FILE, build_cohort, patient_folders, read_record
+    from xray2ctpa_core.cohort.build import CTPA_FILE, build_cohort, patient_folders, read_record
+    from xray2ctpa_core.datasets.virtual_films import read_film
     from xray2ctpa_core.io.volumes import read_volume
 
     build_cohort(out / "cohort", patients, seed=7)
@@ -36,8 +36,8 @@ def write_virtual_study(out: Path, patients: int) -> Path:
         name = f"patient-{number}"
         if not (out / f"{name}.dcm").is_file():
             write_series(out / name, read_volume(folder / CTPA_FILE))
-            film = np.asarray(Image.open(folder / FILM_FILE).convert("L"), np.uint16)
-            write_dicom(out / f"{name}.dcm", film * 16)
+            pixels, _ = read_film(folder)
+            write_dicom(out / f"{name}.dcm", (pixels * 4095).round().astype(np.uint16))
         rows.append((name, name, name, f"{name}.dcm", label, DEALT[seen[label] % 3]))
         seen[label] += 1
     return write_rows(out / "studies.csv", COLUMNS, rows)

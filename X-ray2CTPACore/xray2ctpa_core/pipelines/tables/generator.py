@@ -13,7 +13,7 @@ from xray2ctpa_core.io.volumes import read_axial_volume
 from xray2ctpa_core.losses.perceptual import LPIPSDistance, PerceptualDistance
 from xray2ctpa_core.metrics.features import FeatureNetwork
 from xray2ctpa_core.metrics.frechet import frechet_interval
-from xray2ctpa_core.metrics.image import mae, psnr, slice_ssim, ssim
+from xray2ctpa_core.metrics.image import SSIM_RADIUS, mae, psnr, slice_ssim, ssim
 from xray2ctpa_core.metrics.intervals import bootstrap_mean, paired_bootstrap_difference
 from xray2ctpa_core.pipelines.evaluation.images import feature_rows, network_slices
 from xray2ctpa_core.pipelines.evaluation.store import Row, RowStore
@@ -146,10 +146,10 @@ def _measure(pair: Pair, bench: VolumeBench) -> Row:
 
 
 def _compare(real: np.ndarray, generated: np.ndarray, bench: VolumeBench, file: Path) -> Row:
-    values = {
-        name: float(metric(generated, real, bench.window))
-        for name, metric in (("psnr", psnr), ("ssim", ssim), ("slice_ssim", slice_ssim), ("mae", mae))
-    }
+    metrics = {"psnr": psnr, "slice_ssim": slice_ssim, "mae": mae}
+    if min(real.shape) > 2 * SSIM_RADIUS:  # a 3D window does not fit into fewer slices
+        metrics["ssim"] = ssim
+    values = {name: float(metric(generated, real, bench.window)) for name, metric in metrics.items()}
     distances = {"perceptual": bench.perceptual} | ({} if bench.lpips is None else {"lpips": bench.lpips})
     slices = [network_slices(hu, bench.window) for hu in (generated, real)]
     for name, distance in distances.items():
