@@ -38,7 +38,7 @@ from xray2ctpa_core.networks.hu import denormalise_hu
 from xray2ctpa_core.networks.tiny_decoder import TinyDecoder
 from xray2ctpa_core.pipelines.codecs import load_codec
 from xray2ctpa_core.pipelines.paper_run import PaperRun, load_paper_run
-from xray2ctpa_core.training.arms import PAIR_COLUMNS, PAIRS_FILE, units, write_arm, write_table
+from xray2ctpa_core.training.arms import units, write_arm, write_pairs
 from xray2ctpa_core.volume import Volume
 
 PRECISIONS = ("no", "bf16")
@@ -50,12 +50,12 @@ class Config:
     """denoiser: folder of train_paper_denoiser.py; latents, films: of the data set; autoencoder: that
     decodes; decoder: of train_tiny_decoder.py, which decodes in its place; nothing is decoded where both are
     empty; hu_window: that the latents' volumes were clipped to; scheduler, steps: the release takes ddpm with
-    1000; spacing: of few steps, "trailing" begins with noise alone, "leading" a
-    step after that, where a denoiser trained briefly says more; guidance_scale, label_scale: of
-    classifier-free guidance; batch_size: has no influence on the results; precision: of the denoiser, "no" or
-    "bf16"; seed: of the noise; split: of which cases pairs.csv lists pairs, "" for all; only: generates for
-    the cases of these splits alone, all where it is empty; studies: of each split, from the first, and
-    volumes: of each study; 0 for all; name, dataset: of the arm."""
+    1000; spacing: of few steps, "trailing" begins with noise alone, "leading" a step after that, where a
+    denoiser trained briefly says more; guidance_scale, label_scale: of classifier-free guidance; batch_size:
+    has no influence on the results; precision: of the denoiser, "no" or "bf16"; seed: of the noise; split: of
+    which cases pairs.csv lists pairs, "" for all; only: generates for the cases of these splits alone, all
+    where it is empty; studies: of each split, from the first, and volumes: of each study; 0 for all; name,
+    dataset: of the arm."""
 
     denoiser: str = "runs/paper/denoiser"
     latents: str = "runs/paper/latents"
@@ -117,7 +117,7 @@ def run(config: Config, out: Path, resume: bool) -> None:
     volumes = [case.volume for case in cases]
     if config.autoencoder or config.decoder:
         volumes = decoded(config, cases, parts, out / "volumes", device)
-        write_pairs(config, cases, volumes, out)
+        write_first_pairs(config, cases, volumes, out)
         write_arm(out, config.name or out.name, "generator", config.dataset)
     stacked = np.stack([np.load(part_file(parts, row)) for row in range(len(cases))])
     save_array(out / LATENTS_FILE, stacked.astype(np.float16))
@@ -198,14 +198,16 @@ def decoded(
     return files
 
 
-def write_pairs(config: Config, cases: Sequence[LatentCase], volumes: Sequence[Path], out: Path) -> None:
+def write_first_pairs(
+    config: Config, cases: Sequence[LatentCase], volumes: Sequence[Path], out: Path
+) -> None:
     """Writes pairs.csv: the first volume of each study, real and generated."""
     rows: dict[str, tuple[str, str, str]] = {}
     for unit, case, volume in zip(units(cases), cases, volumes, strict=True):
         if not config.split or case.split.lower().startswith(config.split):
             real = os.path.relpath(case.volume, out)
             rows.setdefault(unit, (unit, real, os.path.relpath(volume, out)))
-    write_table(out / PAIRS_FILE, PAIR_COLUMNS, list(rows.values()))
+    write_pairs(out, list(rows.values()))
 
 
 def part_file(parts: Path, row: int) -> Path:

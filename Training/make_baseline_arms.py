@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from torch.nn import functional
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
@@ -29,9 +28,9 @@ from xray2ctpa_core.datasets.latents import LATENTS_FILE
 from xray2ctpa_core.datasets.splits import TEST, TRAIN, by_split
 from xray2ctpa_core.io.volumes import read_volume, write_volume
 from xray2ctpa_core.networks.hu import denormalise_hu
-from xray2ctpa_core.networks.slices import from_autoencoder, slices_to_volumes, volumes_to_slices
+from xray2ctpa_core.pipelines.codecs import load_codec
 from xray2ctpa_core.pipelines.evaluation.baselines import INDEX_PIXELS
-from xray2ctpa_core.training.arms import PAIR_COLUMNS, PAIRS_FILE, units, write_arm, write_table
+from xray2ctpa_core.training.arms import units, write_arm, write_pairs
 
 #: The volume (D, H, W) HU that an arm shows for a case.
 Maker = Callable[[LatentCase], np.ndarray]
@@ -77,19 +76,18 @@ def write_volumes(
         write_volume(read_volume(case.volume).with_array(make(case)), file, np.int16)
         rows.append((unit, os.path.relpath(case.volume, out), file.name))
         progress(number, len(cases))
-    write_table(out / PAIRS_FILE, PAIR_COLUMNS, rows)
+    write_pairs(out, rows)
 
 
 def reconstruction(config: Config) -> Maker:
     """Decodes the case's own latents."""
-    autoencoder = AutoencoderKL.from_pretrained(config.autoencoder).eval()
+    codec = load_codec(config.autoencoder)
     latents = np.load(Path(config.latents) / LATENTS_FILE, mmap_mode="r")
 
     @torch.no_grad()
     def make(case: LatentCase) -> np.ndarray:
-        slices = volumes_to_slices(torch.from_numpy(latents[case.row].astype(np.float32))[None])
-        decoded = from_autoencoder(autoencoder.decode(slices).sample)
-        return denormalise_hu(slices_to_volumes(decoded, 1)[0, 0], config.hu_window).numpy()
+        decoded = codec.decode(torch.from_numpy(latents[case.row].astype(np.float32))[None])
+        return denormalise_hu(decoded[0, 0], config.hu_window).numpy()
 
     return make
 

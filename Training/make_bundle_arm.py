@@ -25,15 +25,7 @@ from xray2ctpa_core.io.volumes import read_axial_volume, read_volume, write_volu
 from xray2ctpa_core.pipelines.evaluation.patients import CohortPatient
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.preprocessing.grid import resample_onto, resized_affine
-from xray2ctpa_core.training.arms import (
-    PAIR_COLUMNS,
-    PAIRS_FILE,
-    PREDICTION_COLUMNS,
-    PREDICTIONS_FILE,
-    prediction_rows,
-    write_arm,
-    write_table,
-)
+from xray2ctpa_core.training.arms import prediction_rows, write_arm, write_pairs, write_predictions
 from xray2ctpa_core.volume import Volume
 
 
@@ -70,8 +62,8 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - made
                 pairs.append(written(volume, case, config.hu_window, out))
             bar(number, len(cases))
         predictions += prediction_rows(cases, np.array(scores), 0, split)
-    write_table(out / PREDICTIONS_FILE, PREDICTION_COLUMNS, predictions)
-    write_table(out / PAIRS_FILE, PAIR_COLUMNS, pairs)
+    write_predictions(out, predictions)
+    write_pairs(out, pairs)
     write_arm(out, config.name, "generator", config.dataset)
 
 

@@ -18,13 +18,7 @@ from xray2ctpa_core.cohort.build import read_record
 from xray2ctpa_core.datasets.cohort_studies import patient_folder
 from xray2ctpa_core.datasets.latent_cases import read_latent_cases
 from xray2ctpa_core.datasets.splits import TEST, VALIDATION, by_split
-from xray2ctpa_core.training.arms import (
-    PREDICTION_COLUMNS,
-    PREDICTIONS_FILE,
-    prediction_rows,
-    write_arm,
-    write_table,
-)
+from xray2ctpa_core.training.arms import prediction_rows, write_arm, write_predictions
 
 
 @dataclass(frozen=True)
@@ -45,7 +39,7 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - made
         records = [read_record(patient_folder(Path(config.cohort), case.patient)) for case in parts[split]]
         scores = logit(np.array([record["sign_probability"] for record in records]))
         rows += prediction_rows(parts[split], scores, 0, split)
-    write_table(out / PREDICTIONS_FILE, PREDICTION_COLUMNS, rows)
+    write_predictions(out, rows)
     write_arm(out, "signs", "classifier", config.dataset)
 
 

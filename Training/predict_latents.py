@@ -17,13 +17,7 @@ from xray2ctpa_core.datasets.latent_cases import LatentCases, read_latent_cases
 from xray2ctpa_core.datasets.splits import TEST, VALIDATION, by_split
 from xray2ctpa_core.diffusion.latent_scaling import load_scaling
 from xray2ctpa_core.networks.pe_classifier import PEClassifier
-from xray2ctpa_core.training.arms import (
-    PREDICTION_COLUMNS,
-    PREDICTIONS_FILE,
-    prediction_rows,
-    write_arm,
-    write_table,
-)
+from xray2ctpa_core.training.arms import prediction_rows, write_arm, write_predictions
 from xray2ctpa_core.training.labelled import predict
 
 
@@ -52,7 +46,7 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - made
             data = LatentCases(latents, parts[split], scaling)
             scores = predict(classifier, data, "latents", config.batch_size)
             rows += prediction_rows(data.cases, scores, 0, split)
-    write_table(out / PREDICTIONS_FILE, PREDICTION_COLUMNS, rows)
+    write_predictions(out, rows)
     write_arm(out, config.name or out.name, "classifier", config.dataset)
 
 

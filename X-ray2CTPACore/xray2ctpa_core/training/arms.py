@@ -51,6 +51,16 @@ def prediction_rows(
     return [(unit, fold, split, label[unit], float(np.mean(values))) for unit, values in of.items()]
 
 
+def write_predictions(folder: Path, rows: Sequence[Sequence[object]]) -> None:
+    """Writes predictions.csv of rows of `prediction_rows`."""
+    write_table(folder / PREDICTIONS_FILE, PREDICTION_COLUMNS, rows)
+
+
+def write_pairs(folder: Path, rows: Sequence[Sequence[object]]) -> None:
+    """Writes pairs.csv of rows of PAIR_COLUMNS, the files relative to ``folder``."""
+    write_table(folder / PAIRS_FILE, PAIR_COLUMNS, rows)
+
+
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Writes a CSV, whole or not at all."""
     write_text_atomically(path, csv_text(columns, ([str(cell) for cell in row] for row in rows)))

@@ -16,12 +16,11 @@ from xray2ctpa_core.datasets.splits import TEST, TRAIN, VALIDATION, by_fold, by_
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.losses.denoising import embolism_loss
 from xray2ctpa_core.training.arms import (
-    PREDICTION_COLUMNS,
     PREDICTIONS_FILE,
     prediction_rows,
     read_rows,
     write_arm,
-    write_table,
+    write_predictions,
 )
 from xray2ctpa_core.training.loop import LoopConfig, has_checkpoint, train
 
@@ -133,16 +132,14 @@ def train_and_predict(
                 held_out.cases, predict(module, held_out, key, config.batch_size), fold, split
             )
         if PartialState().is_main_process:
-            write_table(place / PREDICTIONS_FILE, PREDICTION_COLUMNS, rows)
+            write_predictions(place, rows)
     if not PartialState().is_main_process:
         return
     if config.folds:
         paths = sorted(
             out.glob(f"fold-*/{PREDICTIONS_FILE}"), key=lambda path: int(path.parent.name.split("-")[1])
         )
-        write_table(
-            out / PREDICTIONS_FILE, PREDICTION_COLUMNS, [row for path in paths for row in read_rows(path)]
-        )
+        write_predictions(out, [row for path in paths for row in read_rows(path)])
     write_arm(out, config.name or out.name, "classifier", config.dataset)
 
 
