@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from xray2ctpa_core.cli.demo import SAMPLE_CXR
 from xray2ctpa_core.cli.lean import LATE, UNUSED, leave_out, put_off
 
 
@@ -28,7 +29,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def test_a_module_that_is_put_off_is_imported_by_the_first_question(library: str, tmp_path: Path) -> None:
     name = f"{library}.heavy"
-    put_off([name])
+    put_off({name: {}})
     module = importlib.import_module(name)
     assert not hasattr(module, "__file__")  # torch asks all modules for it
     assert importlib.util.find_spec(name) is not None
@@ -41,9 +42,27 @@ def test_a_module_that_is_put_off_is_imported_by_the_first_question(library: str
         _ = module.OTHER
 
 
+def test_what_is_known_of_a_package_and_the_modules_inside_it_do_not_import_it(
+    library: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / library / "package"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("from .inner import NUMBER\nKNOWN = LIST = 'real'\n")
+    (folder / "inner.py").write_text("NUMBER = 7\n")
+    name = f"{library}.package"
+    put_off({name: {"KNOWN": "in advance"}})
+    inner = importlib.import_module(f"{name}.inner")
+    package = importlib.import_module(name)
+    assert inner.NUMBER == 7
+    assert package.KNOWN == "in advance"
+    assert package.LIST == "real"
+    assert sys.modules[name].KNOWN == "real"
+    assert sys.modules[f"{name}.inner"] is inner
+
+
 def test_a_module_that_is_imported_already_stays_as_it_is(library: str) -> None:
     module = importlib.import_module(f"{library}.heavy")
-    put_off([f"{library}.heavy"])
+    put_off({f"{library}.heavy": {}})
     leave_out([f"{library}.heavy"])
     assert sys.modules[f"{library}.heavy"] is module
 
@@ -55,13 +74,13 @@ def test_a_package_that_is_left_out_cannot_be_imported(library: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_pipeline_needs_nothing_of_what_is_left_out_or_put_off() -> None:
+def test_generating_needs_nothing_of_what_is_left_out_or_put_off(tmp_path: Path) -> None:
     code = (
         "import sys; from xray2ctpa_core.cli.lean import *; leave_out(); put_off();"
-        "from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline as P;"
-        "P.from_pretrained('virtual-thorax');"
+        "from xray2ctpa_core.cli.main import main;"
+        f"assert main(['generate', {str(SAMPLE_CXR)!r}, '--out', {str(tmp_path / 'result')!r}]) == 0;"
         f"assert not any(sys.modules[name] for name in {UNUSED});"
-        f"print([type(sys.modules[name]).__name__ for name in {LATE}])"
+        f"print([type(sys.modules[name]).__name__ for name in {tuple(LATE)}])"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == "['_Late']"
+    assert answer.stdout.splitlines()[-1] == str(["_Late"] * len(LATE))

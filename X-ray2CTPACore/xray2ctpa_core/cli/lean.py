@@ -1,10 +1,12 @@
 """A quick start: what libraries import when they are imported themselves, and generating never uses."""
 
 import importlib
+import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 #: diffusers imports peft and transformers where they are installed, MONAI bs4, ignite, jsonschema (with its
@@ -14,8 +16,38 @@ UNUSED = (
     "bs4", "ignite", "jsonschema", "matplotlib", "pandas", "peft", "scipy.signal", "sklearn", "tensorboard",
     "torchvision", "transformers", "triton",
 )  # fmt: skip
-#: diffusers' schedulers import it for noise levels by a beta distribution, which nothing here asks for.
-LATE = ("scipy.stats",)
+
+
+def _unchanged(function: Callable[..., Any] | None = None, *_: Any, **__: Any) -> Any:
+    """A decorator, or what makes one, that leaves functions and classes as they are."""
+    return _unchanged if function is None else function
+
+
+def _nothing(*_: Any, **__: Any) -> None:
+    """Does nothing."""
+
+
+class _Compiled:
+    """The class of compiled modules where nothing was compiled."""
+
+
+#: What is put off, and what of it is known without it. Of torch's compiler, which takes a third of the start,
+#: diffusers asks for decorators that keep code from it and whether a module was compiled; torch's optimisers
+#: tell it where to break a graph. Of diffusers' models the packages' lists alone are put off, which import
+#: all of their modules; whoever imports one gets that one. Its schedulers import scipy.stats for noise levels
+#: by a beta distribution.
+LATE: Mapping[str, Mapping[str, Any]] = {
+    "torch._dynamo": {
+        "allow_in_graph": _unchanged,
+        "disable": _unchanged,
+        "graph_break": _nothing,
+        "eval_frame": SimpleNamespace(OptimizedModule=_Compiled),
+    },
+    "diffusers.models.autoencoders": {},
+    "diffusers.models.transformers": {},
+    "diffusers.models.unets": {},
+    "scipy.stats": {},
+}
 
 
 def leave_out(packages: Sequence[str] = UNUSED) -> None:
@@ -24,25 +56,34 @@ def leave_out(packages: Sequence[str] = UNUSED) -> None:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None is how Python marks such a module
 
 
-def put_off(modules: Sequence[str] = LATE) -> None:
-    """Makes ``modules`` be imported when something of them is first asked for, but those already imported."""
-    for name in modules:
-        sys.modules.setdefault(name, _Late(name))
+def put_off(modules: Mapping[str, Mapping[str, Any]] = LATE) -> None:
+    """Makes ``modules`` be imported when something unknown of them is first asked for.
+
+    Those already imported stay as they are. Modules inside a package can be imported without it.
+    """
+    for name, known in modules.items():
+        sys.modules.setdefault(name, _Late(name, known))
 
 
 class _Late(ModuleType):
-    """Stands in for a module, and asks the real one, imported then, for whatever is asked of it.
+    """Stands in for a module, and asks the real one, imported then, for what it does not know.
 
     Not importlib's LazyLoader, which imports the module as soon as anything looks for its ``__file__``; torch
     does so of all modules.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, known: Mapping[str, Any]) -> None:
         super().__init__(name)
+        self.__dict__.update(known)
         self.__spec__ = ModuleSpec(name, None)  # who looks whether there is such a module finds it
+        library, *inner = name.split(".")
+        spec = importlib.util.find_spec(library)
+        folders = [Path(place, *inner) for place in spec.submodule_search_locations or ()] if spec else []
+        if found := [str(folder) for folder in folders if folder.is_dir()]:
+            self.__path__ = found
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name != "__path__":  # which the import of a submodule asks for
+        if name.startswith("__"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r} before it is imported")
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
