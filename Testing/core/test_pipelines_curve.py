@@ -26,20 +26,22 @@ from xray2ctpa_core.pipelines.evaluation.patients import cohort_patients
 
 
 class SteppingPipeline(ArithmeticPipeline):
-    """The true volume of the first patient under noise of 400 HU over the number of steps."""
+    """The true volume of the first patient under noise of 400 HU over the number of steps; the second sample
+    has the opposite noise."""
 
     def __init__(self, template: np.ndarray) -> None:
         super().__init__(template, bundle(sampling=bundle().sampling))
         self.scheduler = self.bundle.sampling.scheduler
-        self.calls: list[tuple[str, int]] = []
+        self.calls: list[tuple[str, int, int]] = []
 
     def set_scheduler(self, name: str) -> None:
         self.scheduler = name
 
-    def __call__(self, radiograph, *, frame, num_inference_steps, generator, output_samples):
-        self.calls.append((self.scheduler, num_inference_steps))
+    def __call__(self, radiograph, *, frame, num_samples, num_inference_steps, generator, output_samples):
+        self.calls.append((self.scheduler, num_inference_steps, num_samples))
         noise = np.random.default_rng(generator).normal(0, 400 / num_inference_steps, GRID)
-        return SimpleNamespace(samples=(self.template + noise)[None].astype(np.float32))
+        samples = np.stack([self.template + noise, self.template - noise])[:num_samples]
+        return SimpleNamespace(samples=samples.astype(np.float32))
 
 
 @pytest.fixture
@@ -54,22 +56,26 @@ def pipeline(cohort: Path) -> SteppingPipeline:
     return SteppingPipeline(cohort_patients(cohort, "test")[0].hu)
 
 
-def point(steps: int, psnr: float, correlation: float, ssim: float, perceptual: float) -> dict:
-    names = ("psnr", "film_correlation", "ssim", "perceptual")
-    values = zip(names, (psnr, correlation, ssim, perceptual), strict=True)
+def point(
+    steps: int, psnr: float, correlation: float, ssim: float, perceptual: float, spread: float = 30.0
+) -> dict:
+    names = ("psnr", "film_correlation", "ssim", "perceptual", "spread")
+    values = zip(names, (psnr, correlation, ssim, perceptual, spread), strict=True)
     return {"steps": steps} | {n: {"estimate": v, "lower": v - 0.1, "upper": v + 0.1} for n, v in values}
 
 
 def test_presets_are_the_fewest_steps_that_are_no_worse_than_the_reference() -> None:
     reference = point(1000, 20.0, 0.9, 0.6, 0.5)
     points = [
+        point(1, 21.0, 0.95, 0.7, 0.4, spread=0.1),  # the expectation: fine, but always the same
         point(2, 19.0, 0.9, 0.6, 0.5),  # PSNR below the interval
         point(4, 19.95, 0.85, 0.4, 0.9),  # in place, but with another texture
         point(10, 21.0, 0.95, 0.55, 0.55),
         point(50, 20.0, 0.9, 0.6, 0.5),
     ]
-    assert preset_steps([*points, reference]) == PresetSteps(4, 10, 50)
-    assert preset_steps([points[0], points[1], reference]) == PresetSteps(4, 4, 4)
+    assert preset_steps([*points, reference]) == PresetSteps(1, 10, 50)
+    assert preset_steps([*points[1:], reference]) == PresetSteps(4, 10, 50)
+    assert preset_steps([*points[1:3], reference]) == PresetSteps(4, 4, 4)
 
 
 def test_the_curve_has_a_point_a_number_of_steps_and_the_reference_last(
@@ -80,7 +86,7 @@ def test_the_curve_has_a_point_a_number_of_steps_and_the_reference_last(
     out = tmp_path / "out"
     curve = measure_curve(cohort, pipeline, config, out, lambda _what, number, _of: done.append(number))
     assert done == [1, 2, 3, 4, 5, 6]
-    assert pipeline.calls == [("ddpm", 2), ("ddpm", 8), ("ddpm", 40)] * 2
+    assert pipeline.calls == [("ddpm", 2, 2), ("ddpm", 8, 2), ("ddpm", 40, 1)] * 2
     assert [(p["scheduler"], p["steps"], p["n"]) for p in curve["points"]] == [
         ("ddpm", 2, 2), ("ddpm", 8, 2), ("ddpm", 40, 2),
     ]  # fmt: skip
@@ -89,6 +95,9 @@ def test_the_curve_has_a_point_a_number_of_steps_and_the_reference_last(
     assert psnr == pytest.approx([19.6, 31.6, 45.6], abs=2.0)
     assert curve["points"][0]["difference"]["psnr"]["estimate"] == pytest.approx(psnr[0] - psnr[2])
     assert curve["points"][2]["difference"]["psnr"]["estimate"] == 0
+    spread = [p["spread"]["estimate"] for p in curve["points"][:2]]
+    assert spread == pytest.approx([200, 50], rel=0.02)
+    assert "spread" not in curve["points"][2]
     assert curve["presets"] == {"preview": 8, "standard": 8, "reference": 8}
     again = measure_curve(cohort, pipeline, config, out)
     assert len(pipeline.calls) == 6  # every row was kept

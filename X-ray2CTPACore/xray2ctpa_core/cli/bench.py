@@ -15,7 +15,7 @@ from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
 from xray2ctpa_core.errors import InputError
 
-CURVE_STEPS = "2,4,6,10,15,25,50"
+CURVE_STEPS = "1,2,4,6,10,15,25"
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -29,14 +29,18 @@ from xray2ctpa_core.pipelines.markdown import table
 #: What the curve shows, of IMAGE_COLUMNS; the first two of them say whether anatomy is where it should be.
 COLUMNS = ("psnr", "film_correlation", "ssim", "perceptual")
 PLACE_COLUMNS = COLUMNS[:2]
+#: Column of the bundle's own sampler alone: too few steps give the expectation, and samples that are alike.
+SPREAD = "spread"
 REFERENCE_SCHEDULER = "ddpm"
 #: Part of every row's key; raised when a number's definition changes.
-MEASURES = "curve 1"
+MEASURES = "curve 2"
 NOTE = (
     "One sample a patient, mean [95 % interval by bootstrap over patients]; the same patients and seeds on"
-    " every line. In brackets after it: the paired difference from the reference sampler. Standard is the "
-    "fewest steps whose four means are no worse than the reference's interval, Preview the fewest of which"
-    " PSNR and correlation with the film are; where none is, the most steps that were measured."
+    " every line. In brackets after it: the paired difference from the reference sampler, which draws fresh "
+    "noise at every step. Spread: of two samples, the root mean square over the volume of their standard "
+    "deviation. Standard is the fewest steps whose four means are no worse than the reference's interval and"
+    " whose spread is no less than that of the most steps, Preview the fewest of which PSNR and correlation "
+    "with the film are; where none is, the most steps that were measured."
 )
 
 
@@ -76,7 +80,7 @@ def measure_curve(
     out: Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """One volume a patient and number of steps, by the bundle's own sampler, and by the reference's.
+    """Two samples a patient and number of steps by the bundle's own sampler, and one by the reference's.
 
     Args:
         cohort: folder of `xray2ctpa cohort`, of patients that no part of the bundle was trained on.
@@ -87,7 +91,7 @@ def measure_curve(
 
     Returns:
         JSON-ready: bundle, patients, ``points`` (scheduler, steps, an interval a column, ``difference`` from
-        the reference likewise; the reference comes last) and ``presets``.
+        the reference likewise; the reference comes last and has no ``spread``) and ``presets``.
 
     Raises:
         InputError: no cohort, or no patients of the split.
@@ -104,7 +108,8 @@ def measure_curve(
         for patient in patients:
             meter = ImageMeter(patient := CohortPatient(patient.folder), (lower, upper), perceptual)
             for sampler in samplers:
-                rows[sampler].append(_row(patient, pipeline, sampler, config.seed, meter, store))
+                samples = 1 if sampler == samplers[-1] else 2
+                rows[sampler].append(_row(patient, pipeline, sampler, samples, config.seed, meter, store))
                 done += 1
                 if progress is not None:
                     progress("volumes", done, len(patients) * len(samplers))
@@ -123,20 +128,28 @@ def measure_curve(
 def preset_steps(points: Sequence[dict[str, Any]]) -> PresetSteps:
     """The steps of the presets by NOTE's rule; ``points`` of ``measure_curve``, the reference last."""
     *own, reference = points
-    most = own[-1]["steps"]
+    most = own[-1]
 
-    def fewest(columns: Sequence[str]) -> int:
-        good = (p["steps"] for p in own if all(_no_worse(p, reference, column) for column in columns))
-        return next(good, most)
+    def fewest(candidates: Sequence[dict[str, Any]], columns: Sequence[str]) -> int:
+        good = (p["steps"] for p in candidates if all(_no_worse(p, reference, column) for column in columns))
+        return int(next(good, most["steps"]))
 
-    return PresetSteps(fewest(PLACE_COLUMNS), fewest(COLUMNS), most)
+    spread_out = [p for p in own if p[SPREAD]["estimate"] >= most[SPREAD]["lower"]]
+    preview = fewest(own, PLACE_COLUMNS)
+    return PresetSteps(preview, fewest(spread_out, COLUMNS), most["steps"])
 
 
 def markdown(curve: dict[str, Any]) -> str:
     """The curve as a table, and what follows from it."""
-    headings = ["sampler", "steps", "n", *(IMAGE_COLUMNS[column][0] for column in COLUMNS)]
+    headings = ["sampler", "steps", "n", *(IMAGE_COLUMNS[column][0] for column in COLUMNS), "spread, HU"]
     lines = (
-        [p["scheduler"], str(p["steps"]), str(p["n"]), *(_cell(p, column) for column in COLUMNS)]
+        [
+            p["scheduler"],
+            str(p["steps"]),
+            str(p["n"]),
+            *(_cell(p, column) for column in COLUMNS),
+            interval_text(p[SPREAD], 1) if SPREAD in p else "-",
+        ]
         for p in curve["points"]
     )
     presets = curve["presets"]
@@ -158,7 +171,9 @@ def store_curve(folder: Path, curve: dict[str, Any]) -> BundleInfo:
     """
     info = read_bundle_json(folder)
     means = {
-        f"{p['scheduler']} {p['steps']}": {column: round(p[column]["estimate"], 4) for column in COLUMNS}
+        f"{p['scheduler']} {p['steps']}": {
+            column: round(p[column]["estimate"], 4) for column in (*COLUMNS, SPREAD) if column in p
+        }
         for p in curve["points"]
     }
     kept = {"presets": curve["presets"], "patients": curve["points"][0]["n"], "points": means}
@@ -169,6 +184,7 @@ def _row(
     patient: CohortPatient,
     pipeline: CurvePipeline,
     sampler: tuple[str, int],
+    samples: int,
     seed: int,
     meter: ImageMeter,
     store: RowStore,
@@ -180,12 +196,17 @@ def _row(
         result = pipeline(
             patient.radiograph,
             frame=patient.frame,
+            num_samples=samples,
             num_inference_steps=steps,
             generator=patient.seed(seed),
             output_samples=True,
         )
-        measured = meter.measure(to_array(result.samples)[0])
-        return {column: measured[column] for column in COLUMNS}
+        volumes = to_array(result.samples)
+        measured = meter.measure(volumes[0])
+        row = {column: measured[column] for column in COLUMNS}
+        if samples > 1:
+            row[SPREAD] = float(np.sqrt(volumes.var(0).mean()))
+        return row
 
     weights = weights_id(pipeline.bundle)
     return store.get(f"{MEASURES}/{patient.identity}/{weights}/{scheduler} {steps}/seed {seed}", make)
@@ -197,6 +218,8 @@ def _point(sampler: tuple[str, int], rows: Sequence[Row], reference: Sequence[Ro
 
     point: dict[str, Any] = {"scheduler": sampler[0], "steps": sampler[1], "n": len(rows)}
     point |= {column: asdict(bootstrap_mean(column_of(rows, column))) for column in COLUMNS}
+    if SPREAD in rows[0]:
+        point[SPREAD] = asdict(bootstrap_mean(column_of(rows, SPREAD)))
     point["difference"] = {
         column: asdict(paired_bootstrap_difference(column_of(rows, column), column_of(reference, column)))
         for column in COLUMNS
