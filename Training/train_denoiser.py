@@ -16,7 +16,7 @@ from xray2ctpa_core.datasets.latents import LatentDataset, read_channel_weights
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.networks.denoiser import SpatialDenoiser
 from xray2ctpa_core.networks.xray_encoder import XrayEncoder
-from xray2ctpa_core.training.denoiser import DenoiserStage
+from xray2ctpa_core.training.denoiser import DenoiserStage, channel_weights
 from xray2ctpa_core.training.loop import LoopConfig, save_network, train
 
 
@@ -51,7 +51,6 @@ def run(config: Config, out: Path, resume: bool) -> None:
         clip_sample=False,
     )
     latent_channels = data[(0, 0)]["latents"].shape[0]
-    weights = read_channel_weights(Path(config.latents))
     if config.conditioning == "global":
         denoiser = SpatialDenoiser(
             latent_channels, 0, encoder.config["embedding_dim"], config.channels, config.condition_dim
@@ -67,10 +66,7 @@ def run(config: Config, out: Path, resume: bool) -> None:
             open_latents,
             open_map,
         )
-        weights = weights * torch.tensor(open_latents).reshape(weights.shape)
-        weights = weights / weights.mean()
-        if open_map is not None:
-            weights = torch.cat([weights, torch.full((1, 3, 1, 1, 1), config.map_weight)], 1)
+    weights = channel_weights(denoiser, read_channel_weights(Path(config.latents)), config.map_weight)
     stage = DenoiserStage(denoiser, encoder, scheduler, config.feature_noise, weights)
     train(stage, data, config, out, resume, Bar(f"denoiser ({config.conditioning})"))
     save_network(denoiser, out / "denoiser")

@@ -1,6 +1,7 @@
 """Quality against steps: measured beside the papers' sampler, kept in the bundle, followed by the presets."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -103,6 +104,20 @@ def test_the_curve_has_a_point_a_number_of_steps_and_the_reference_last(
     assert len(pipeline.calls) == 6  # every row was kept
     assert again == curve == json.loads(json.dumps(curve))
     assert "Preview 8 steps, Standard 8 steps, Reference 8 steps" in markdown(curve)
+
+
+def test_a_few_step_bundle_is_held_to_its_teacher(
+    cohort: Path, pipeline: SteppingPipeline, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    few = SteppingPipeline(pipeline.template)
+    few.bundle = replace(few.bundle, sampling=replace(few.bundle.sampling, scheduler="lcm"))
+    curve = measure_curve(cohort, few, CurveConfig((1, 2), 30, patients=1), reference=pipeline)
+    assert few.calls == [("lcm", 1, 2), ("lcm", 2, 2)]
+    assert pipeline.calls == [("ddpm", 30, 1)]
+    assert [(p["scheduler"], p["steps"]) for p in curve["points"]] == [("lcm", 1), ("lcm", 2), ("ddpm", 30)]
+    monkeypatch.setattr(bench, "load_pipelines", lambda names, device: [few])
+    assert main(["bench", "--curve", str(cohort), "--patients", "1"]) == 2
+    assert "--reference-bundle" in capsys.readouterr().err
 
 
 def test_the_curve_is_kept_in_the_bundle_and_read_by_the_presets(tmp_path: Path) -> None:

@@ -78,6 +78,23 @@ def test_what_cannot_be_sampled_is_refused(pipe: XRay2CTPAPipeline, film: Radiog
         pipe(film, frame=FRAME, num_inference_steps=0)
     with pytest.raises(InputError, match="scheduler"):
         pipe.set_scheduler("none")
+    with pytest.raises(InputError, match="at most 1000 steps"):
+        pipe(film, frame=FRAME, num_inference_steps=1001)
+
+
+def test_a_few_step_denoiser_and_its_sampler_go_with_nothing_else(
+    pipe: XRay2CTPAPipeline, film: Radiograph
+) -> None:
+    with pytest.raises(InputError, match="was trained for, got 'lcm'"):
+        pipe.set_scheduler("lcm")
+    sampling = dataclasses.replace(pipe.bundle.sampling, scheduler="lcm")
+    pipe.bundle = dataclasses.replace(pipe.bundle, sampling=sampling)
+    with pytest.raises(InputError, match=r"was trained for, got 'dpm\+\+'"):
+        pipe.set_scheduler("dpm++")
+    pipe.set_scheduler("lcm")
+    with pytest.raises(InputError, match="at most 25 steps"):
+        pipe(film, frame=FRAME, num_inference_steps=26)
+    assert pipe(film, frame=FRAME, num_inference_steps=1).ctpa.array.std() > 0
 
 
 def test_the_gate_refuses_unless_forced(pipe: XRay2CTPAPipeline) -> None:

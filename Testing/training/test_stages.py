@@ -1,5 +1,6 @@
 """What the stages learn from: each term reaches the weights it is for, and no others."""
 
+import copy
 import itertools
 from pathlib import Path
 
@@ -13,11 +14,14 @@ from sklearn.metrics import roc_auc_score
 from xray2ctpa_core.cohort.signs import SIGNS, sign_probability
 from xray2ctpa_core.constants import MAP_GRID
 from xray2ctpa_core.datasets.latents import EVIDENCE
+from xray2ctpa_core.diffusion.sampling import sample_latents
+from xray2ctpa_core.diffusion.schedulers import CONSISTENCY_LEVELS, FEW_STEP, make_scheduler
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.explanation.gradcam import gradcam_map
 from xray2ctpa_core.networks.denoiser import SpatialDenoiser
 from xray2ctpa_core.networks.pe_classifier import PEClassifier
 from xray2ctpa_core.networks.xray_encoder import XrayEncoder
+from xray2ctpa_core.training.consistency import ConsistencyStage
 from xray2ctpa_core.training.denoiser import DenoiserStage
 from xray2ctpa_core.training.pe_classifier import PEClassifierStage
 from xray2ctpa_core.training.readout import Evidence, fit_film_head, fit_readout, logits_of, read_evidence
@@ -116,6 +120,62 @@ def test_the_denoiser_gets_a_gradient_at_every_noise_level_and_the_encoder_none(
     assert all(g is not None and g.isfinite().all() for g in gradients)
     assert all(g.abs().max() > 0 for g in (denoiser.enter.weight.grad, denoiser.leave.weight.grad))
     assert all(p.grad is None for p in module.parameters())
+
+
+def consistency_stage(temperature: float) -> tuple[ConsistencyStage, XrayEncoder, DDPMScheduler]:
+    """A student of a teacher with random weights."""
+    module = encoder(atlas=False)
+    student = SpatialDenoiser(2, module.spatial_channels, 16, (32,), 16)
+    torch.nn.init.normal_(student.leave.weight, std=0.1)
+    scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
+    stage = ConsistencyStage(student, module, scheduler, 0.0, torch.ones(1, 2, 1, 1, 1), temperature)
+    return stage, module, scheduler
+
+
+def test_at_the_lowest_level_the_student_is_held_to_the_teacher_and_above_it_to_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage, module, _ = consistency_stage(0.3)
+    data, losses = batch(2, module), {}
+    for level in (1, 2, CONSISTENCY_LEVELS):
+        monkeypatch.setattr(torch, "randint", lambda *_, level=level, **__: torch.full((2,), level))
+        loss, terms = stage.loss(stage.module, data, torch.Generator().manual_seed(0))
+        losses[level] = float(loss.detach())
+        assert set(terms) == {"latents"}
+        loss.backward()
+        gradients = [p.grad for p in stage.module.parameters()]
+        assert all(g is not None and g.isfinite().all() for g in gradients)
+        assert all(p.grad is None for p in module.parameters())
+    assert losses[1] == 0
+    assert losses[2] > 0
+    assert losses[CONSISTENCY_LEVELS] > 0
+
+
+def test_the_student_learns_where_the_teachers_trajectories_end() -> None:
+    stage, module, scheduler = consistency_stage(1.0)
+    data = batch(2, module)
+    features = module(data["image"])
+    embedding, spatial = features.embedding, module.spatial_conditioning(features)
+    teacher = copy.deepcopy(stage.module)
+    noise = torch.randn(2, 2, *GRID, generator=torch.Generator().manual_seed(3))
+
+    def sampled(network: torch.nn.Module, name: str, steps: int) -> torch.Tensor:
+        def model(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+            return network(sample, timestep, embedding, spatial)
+
+        return sample_latents(model, make_scheduler(name, scheduler), noise, steps, torch.Generator())
+
+    end = sampled(teacher, "ddim", CONSISTENCY_LEVELS)
+    before = (sampled(stage.module, FEW_STEP, 1) - end).square().mean()
+    optimiser = torch.optim.Adam(stage.module.parameters(), 3e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        loss, _ = stage.loss(stage.module, data, generator)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    after = (sampled(stage.module, FEW_STEP, 1) - end).square().mean()
+    assert after < 0.7 * before, float(after / before)
 
 
 def evidence_case(seen: list[tuple[int, int, tuple[int, int, int]]]) -> dict[str, torch.Tensor]:

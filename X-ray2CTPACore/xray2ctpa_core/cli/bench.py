@@ -78,6 +78,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="N",
         help="of the ancestral DDPM sampler that the others are held to (default: %(default)s)",
     )
+    curve.add_argument(
+        "--reference-bundle",
+        metavar="NAME|DIR|HUB_ID",
+        help="whose 1000 steps they are (default: the bundle's own; a few-step bundle needs its teacher's)",
+    )
     curve.add_argument("--split", default="test", help="split that is measured on (default: %(default)s)")
     curve.add_argument(
         "--store", action="store_true", help="keep the curve in the bundle, a folder, whose presets follow it"
@@ -127,13 +132,27 @@ def run_speed(args: argparse.Namespace) -> int:
 
 def run_curve(args: argparse.Namespace) -> int:
     """Measures quality against steps."""
-    from xray2ctpa_core.pipelines.evaluation.curve import CurveConfig, measure_curve, store_curve
+    from xray2ctpa_core.diffusion.schedulers import FEW_STEP
+    from xray2ctpa_core.pipelines.evaluation.curve import (
+        REFERENCE_SCHEDULER,
+        CurveConfig,
+        measure_curve,
+        store_curve,
+    )
     from xray2ctpa_core.pipelines.evaluation.curve import markdown as curve_markdown
 
     config = CurveConfig(parsed_steps(args.steps), args.reference_steps, args.patients, args.seed, args.split)
-    pipeline = load_pipelines([args.bundle], "auto")[0]
+    names = [args.bundle, *([args.reference_bundle] if args.reference_bundle else [])]
+    pipeline, *others = load_pipelines(names, "auto")
+    reference = others[0] if others else pipeline
+    if reference.bundle.sampling.scheduler == FEW_STEP:
+        raise InputError(
+            f"Expected a reference that {REFERENCE_SCHEDULER} can sample, got the few-step denoiser of "
+            f"{reference.bundle.name}.",
+            "Name its teacher's bundle with --reference-bundle.",
+        )
     with Bars() as bars:
-        curve = measure_curve(args.curve, pipeline, config, args.out, bars.show)
+        curve = measure_curve(args.curve, pipeline, config, args.out, bars.show, reference)
     show(args.out, "curve", curve, curve_markdown(curve))
     if args.store:
         from xray2ctpa_core.pipelines.loading import resolve_bundle

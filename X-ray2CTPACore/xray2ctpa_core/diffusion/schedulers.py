@@ -7,11 +7,17 @@ from diffusers import (
     DDPMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
+    LCMScheduler,
     UniPCMultistepScheduler,
 )
 
 from xray2ctpa_core.errors import InputError
 
+#: Noise levels between which a few-step denoiser was taught to agree (training.consistency), and at some of
+#: which it samples.
+CONSISTENCY_LEVELS = 25
+#: The sampler of few-step denoisers, and of them alone (Luo et al., Latent Consistency Models, 2023).
+FEW_STEP = "lcm"
 #: DPM-Solver++ (Lu et al., 2022), DDIM (Song et al., ICLR 2021), DDPM (Ho et al., NeurIPS 2020), UniPC (Zhao
 #: et al., NeurIPS 2023) and Euler steps (Karras et al., NeurIPS 2022).
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -20,6 +26,7 @@ SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ddpm": (DDPMScheduler, {"timestep_spacing": "trailing"}),
     "unipc": (UniPCMultistepScheduler, {"timestep_spacing": "trailing"}),
     "euler": (EulerDiscreteScheduler, {"timestep_spacing": "trailing"}),
+    FEW_STEP: (LCMScheduler, {"original_inference_steps": CONSISTENCY_LEVELS}),
 }
 #: What every scheduler takes over from the noise schedule the denoiser was trained with.
 _SHARED = (
@@ -46,3 +53,9 @@ def make_scheduler(name: str, trained: Any) -> Any:
     scheduler_class, own = SCHEDULERS[name]
     shared = {key: trained.config[key] for key in _SHARED if key in trained.config}
     return scheduler_class.from_config({**shared, **own, **_UNCLIPPED})
+
+
+def most_steps(scheduler: Any) -> int:
+    """The largest number of steps that ``scheduler`` takes."""
+    config = scheduler.config
+    return int(config.get("original_inference_steps", config["num_train_timesteps"]))

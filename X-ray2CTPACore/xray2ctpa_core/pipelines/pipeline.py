@@ -14,7 +14,7 @@ from xray2ctpa_core import constants
 from xray2ctpa_core.diffusion.alignment import align_map
 from xray2ctpa_core.diffusion.residual import sampled_map, to_latents
 from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
-from xray2ctpa_core.diffusion.schedulers import make_scheduler
+from xray2ctpa_core.diffusion.schedulers import FEW_STEP, make_scheduler, most_steps
 from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError
 from xray2ctpa_core.explanation.gradcam import gradcam_map
 from xray2ctpa_core.networks.denoiser import SpatialDenoiser
@@ -165,7 +165,17 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         return pipeline
 
     def set_scheduler(self, name: str) -> None:
-        """Takes another sampler for the same noise schedule; raises InputError for an unknown name."""
+        """Takes another sampler for the same noise schedule.
+
+        Raises:
+            InputError: unknown name, or a few-step denoiser and another's sampler, or the other way round.
+        """
+        own = self.bundle.sampling.scheduler
+        if (name == FEW_STEP) != (own == FEW_STEP):
+            raise InputError(
+                f"Expected a sampler that the denoiser of {self.bundle.name} was trained for, got {name!r}.",
+                f"Few-step denoisers go with {FEW_STEP} alone, and it with them. Take the bundle's: {own}.",
+            )
         self.scheduler = make_scheduler(name, self.scheduler)
 
     @torch.no_grad()
@@ -198,12 +208,14 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
         Raises:
             NotFrontalCXRError: the gate refuses, unless ``force``.
-            InputError: num_samples or num_inference_steps below 1.
+            InputError: num_samples or num_inference_steps below 1, or more steps than the sampler takes.
         """
         if num_samples < 1 or (num_inference_steps is not None and num_inference_steps < 1):
             raise InputError(
                 f"Expected at least 1 sample and 1 step, got {num_samples} and {num_inference_steps}."
             )
+        if (num_inference_steps or 1) > (most := most_steps(self.scheduler)):
+            raise InputError(f"Expected at most {most} steps of this sampler, got {num_inference_steps}.")
         if generator is not None:
             seed = generator.initial_seed() if isinstance(generator, torch.Generator) else generator
         clock = _Clock()

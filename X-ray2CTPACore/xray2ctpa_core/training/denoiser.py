@@ -41,18 +41,31 @@ class DenoiserStage:
         self, module: nn.Module, batch: dict[str, torch.Tensor], generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See Stage."""
-        latents = batch["latents"]
+        latents, embedding, spatial = self._case(batch, generator)
         device, cases = latents.device, len(latents)
-        with torch.no_grad():
-            features = self._encoder.to(device)(batch["image"])
-            spatial = self._spatial_conditioning(features, generator)
-            latents = to_diffused(self._denoiser, self._encoder, features, latents, batch.get("template_map"))
         where = torch.sigmoid(torch.randn(cases, generator=generator, device=device) * 1.2)
         timesteps = (where * self._scheduler.config["num_train_timesteps"]).long()
         noise = torch.randn(latents.shape, generator=generator, device=device)
         noisy = self._scheduler.add_noise(latents, noise, timesteps)
         target = self._scheduler.get_velocity(latents, noise, timesteps)
-        predicted = module(noisy, timesteps, features.embedding.float(), spatial).float()
+        predicted = module(noisy, timesteps, embedding, spatial).float()
+        return self._error(predicted, target)
+
+    def _case(
+        self, batch: dict[str, torch.Tensor], generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """What is diffused of a batch, without noise, its embedding, and its spatial conditioning."""
+        latents = batch["latents"]
+        with torch.no_grad():
+            features = self._encoder.to(latents.device)(batch["image"])
+            spatial = self._spatial_conditioning(features, generator)
+            latents = to_diffused(self._denoiser, self._encoder, features, latents, batch.get("template_map"))
+        return latents, features.embedding.float(), spatial
+
+    def _error(
+        self, predicted: torch.Tensor, target: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The weighted squared error, and its terms."""
         error = self._channel_weights.to(target) * (predicted - target) ** 2
         split = self._denoiser.config["latent_channels"]
         terms = {"latents": error[:, :split].mean().detach()}
@@ -69,3 +82,20 @@ class DenoiserStage:
         spatial = self._encoder.spatial_conditioning(features).float()
         noise = torch.randn(spatial.shape, generator=generator, device=spatial.device)
         return spatial + self._feature_noise * noise
+
+
+def channel_weights(denoiser: SpatialDenoiser, weights: torch.Tensor, map_weight: float) -> torch.Tensor:
+    """Loss weights of what ``denoiser`` diffuses, (1, diffused_channels, 1, 1, 1).
+
+    Args:
+        denoiser: its configuration says what it diffuses.
+        weights: (1, C, 1, 1, 1) of the latents' channels, by how much each of them shows in voxels.
+        map_weight: of the map's channels, where the latents' have the mean 1.
+    """
+    residual, map_std = denoiser.config["residual_std"], denoiser.config["map_std"]
+    if residual is not None:
+        weights = weights * torch.tensor(residual).reshape(weights.shape)
+        weights = weights / weights.mean()
+    if map_std is not None:
+        weights = torch.cat([weights, torch.full((1, len(map_std), 1, 1, 1), map_weight)], 1)
+    return weights

@@ -79,15 +79,18 @@ def measure_curve(
     config: CurveConfig,
     out: Path | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    reference: CurvePipeline | None = None,
 ) -> dict[str, Any]:
     """Two samples a patient and number of steps by the bundle's own sampler, and one by the reference's.
 
     Args:
         cohort: folder of `xray2ctpa cohort`, of patients that no part of the bundle was trained on.
-        pipeline: of the bundle; has its own scheduler again in the end.
+        pipeline: of the bundle; has its own scheduler again in the end, as ``reference`` has.
         config: what is measured.
         out: folder that keeps curve-rows.jsonl; a later call goes on from it.
         progress: called with (what, done, of).
+        reference: whose volumes by REFERENCE_SCHEDULER the others are held to, ``pipeline`` where it is None:
+            a few-step denoiser is no model for that sampler, and is held to its teacher.
 
     Returns:
         JSON-ready: bundle, patients, ``points`` (scheduler, steps, an interval a column, ``difference`` from
@@ -97,6 +100,7 @@ def measure_curve(
         InputError: no cohort, or no patients of the split.
     """
     patients = cohort_patients(cohort, config.split)[: config.patients]
+    reference = reference or pipeline
     own = pipeline.bundle.sampling.scheduler
     samplers = [*((own, steps) for steps in config.steps), (REFERENCE_SCHEDULER, config.reference_steps)]
     store = RowStore(None if out is None else out / "curve-rows.jsonl")
@@ -108,15 +112,16 @@ def measure_curve(
         for patient in patients:
             meter = ImageMeter(patient := CohortPatient(patient.folder), (lower, upper), perceptual)
             for sampler in samplers:
-                samples = 1 if sampler == samplers[-1] else 2
-                rows[sampler].append(_row(patient, pipeline, sampler, samples, config.seed, meter, store))
+                teacher = sampler == samplers[-1]
+                source, samples = (reference, 1) if teacher else (pipeline, 2)
+                rows[sampler].append(_row(patient, source, sampler, samples, config.seed, meter, store))
                 done += 1
                 if progress is not None:
                     progress("volumes", done, len(patients) * len(samplers))
     finally:
-        pipeline.set_scheduler(own)
-    reference = rows[samplers[-1]]
-    points = [_point(sampler, rows[sampler], reference) for sampler in samplers]
+        for used in (pipeline, reference):
+            used.set_scheduler(used.bundle.sampling.scheduler)
+    points = [_point(sampler, rows[sampler], rows[samplers[-1]]) for sampler in samplers]
     return {
         "bundle": f"{pipeline.bundle.name} {pipeline.bundle.version} {weights_id(pipeline.bundle)}",
         "patients": group_identity(patients),
