@@ -164,7 +164,7 @@ def test_a_generators_means_are_those_of_its_pairs(tmp_path, bench):
         values.append(psnr(np.rint(chest(number) + noise), real, WINDOW))
     numbers = generator_numbers(measured)
     assert numbers["psnr"].estimate == pytest.approx(np.mean(values), abs=1e-4)
-    assert {"ssim", "slice_ssim", "mae", "perceptual", "fvd", "fid"} <= set(numbers)
+    assert {"ssim", "slice_ssim", "mae", "perceptual", "projection", "fvd", "fid"} <= set(numbers)
     assert "lpips" not in numbers
     assert numbers["fvd"].estimate > 0
     assert measured[0].features["fid"][0].shape == (3, 112)
@@ -177,7 +177,7 @@ def test_of_volumes_of_few_slices_all_is_measured_but_the_3d_ssim(tmp_path, benc
     write_volume(Volume(thin + 40.0, AFFINE), made, np.int16)
     pair = read_arm(write_generator(tmp_path / "g", "g", patients=1)).pairs[0]
     values = measure_pair(dataclasses.replace(pair, real=real, generated=made), bench).values
-    assert set(values) == {"psnr", "slice_ssim", "mae", "perceptual"}
+    assert set(values) == {"psnr", "slice_ssim", "mae", "perceptual", "projection"}
     assert 0 < values["slice_ssim"] < 1
 
 
@@ -202,7 +202,7 @@ def test_more_noise_is_worse_in_every_number_and_pairs_say_so(tmp_path, bench):
     near, far = (generator_numbers(arm) for arm in arms)
     for name in ("mae", "perceptual", "fvd", "fid"):
         assert near[name].estimate < far[name].estimate, name
-    for name in ("psnr", "ssim", "slice_ssim"):
+    for name in ("psnr", "ssim", "slice_ssim", "projection"):
         assert near[name].estimate > far[name].estimate, name
     difference = compare_pairs(arms[0], arms[1], "psnr")
     assert difference.n == 3

@@ -28,10 +28,14 @@ CLASSIFIER_COLUMNS = {
     "ece_raw": "calibration error, as given",
 }
 _VOLUMES = ("psnr", "ssim", "slice_ssim", "mae", "lpips", "perceptual")
-GENERATOR_COLUMNS = {name: IMAGE_COLUMNS[name][0] for name in _VOLUMES} | {"fvd": "FVD", "fid": "FID"}
+GENERATOR_COLUMNS = {name: IMAGE_COLUMNS[name][0] for name in _VOLUMES} | {
+    "projection": "frontal projection, correlation",
+    "fvd": "FVD",
+    "fid": "FID",
+}
 COLUMNS = CLASSIFIER_COLUMNS | GENERATOR_COLUMNS
 #: What two arms can be compared in.
-COMPARED = ("auroc", "accuracy", *_VOLUMES)
+COMPARED = ("auroc", "accuracy", *_VOLUMES, "projection")
 
 
 @dataclass(frozen=True)

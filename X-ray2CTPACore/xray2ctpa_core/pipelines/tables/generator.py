@@ -15,15 +15,16 @@ from xray2ctpa_core.metrics.features import FeatureNetwork
 from xray2ctpa_core.metrics.frechet import frechet_interval
 from xray2ctpa_core.metrics.image import SSIM_RADIUS, mae, psnr, slice_ssim, ssim
 from xray2ctpa_core.metrics.intervals import bootstrap_mean, paired_bootstrap_difference
+from xray2ctpa_core.metrics.projection import frontal_projection, normalised_cross_correlation
 from xray2ctpa_core.pipelines.evaluation.images import feature_rows, network_slices
 from xray2ctpa_core.pipelines.evaluation.store import Row, RowStore
 from xray2ctpa_core.pipelines.tables.arms import Pair
 from xray2ctpa_core.pipelines.tables.cells import Cell, Comparison
 
 #: Part of every row's key; raised when a number's definition changes, so that old rows are not reused.
-MEASURES = "1"
+MEASURES = "2"
 #: Numbers of one pair, each averaged over patients; the others compare the sets.
-PAIR_METRICS = ("psnr", "ssim", "slice_ssim", "mae", "lpips", "perceptual")
+PAIR_METRICS = ("psnr", "ssim", "slice_ssim", "mae", "lpips", "perceptual", "projection")
 SET_METRICS = ("fvd", "fid")
 
 
@@ -146,7 +147,7 @@ def _measure(pair: Pair, bench: VolumeBench) -> Row:
 
 
 def _compare(real: np.ndarray, generated: np.ndarray, bench: VolumeBench, file: Path) -> Row:
-    metrics = {"psnr": psnr, "slice_ssim": slice_ssim, "mae": mae}
+    metrics = {"psnr": psnr, "slice_ssim": slice_ssim, "mae": mae, "projection": _projection}
     if min(real.shape) > 2 * SSIM_RADIUS:  # a 3D window does not fit into fewer slices
         metrics["ssim"] = ssim
     values = {name: float(metric(generated, real, bench.window)) for name, metric in metrics.items()}
@@ -159,3 +160,9 @@ def _compare(real: np.ndarray, generated: np.ndarray, bench: VolumeBench, file: 
     for name in SET_METRICS:
         row[name] = {"real": bench.features(name, real, file), "generated": bench.features(name, generated)}
     return row
+
+
+def _projection(generated: np.ndarray, real: np.ndarray, window: tuple[float, float]) -> float:
+    """Correlation of the frontal projections of two volumes (D, H, W) in HU, both clipped to the window."""
+    one, other = (frontal_projection(np.clip(hu, *window)) for hu in (generated, real))
+    return normalised_cross_correlation(one, other)
