@@ -1,12 +1,10 @@
 """A cohort on disk: one folder a patient, written whole or not at all, resumable, any number of workers."""
 
-import concurrent.futures
-import itertools
+import functools
 import json
-import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from xray2ctpa_core.cohort.template import load_template
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.volumes import write_volume
+from xray2ctpa_core.workers import in_processes
 
 CTPA_FILE, ORGANS_FILE, CLOTS_FILE = "ctpa.nii.gz", "organs.nii.gz", "clots.nii.gz"
 SIGN_BITS_FILE = "signs.nii.gz"
@@ -103,12 +102,11 @@ def build_cohort(
     out = Path(out)
     _claim(out, seed)
     missing = [number for number in range(n) if not (_folder(out, number) / RECORD_FILE).is_file()]
-    written = itertools.accumulate(
-        (1 for _ in _written(out, seed, missing, workers)), initial=n - len(missing)
-    )
-    for done in written:
-        if progress is not None:
-            progress(done, n)
+    write = functools.partial(_write_patient, out, seed)
+    said = progress or (lambda *_: None)
+    said(n - len(missing), n)
+    for done, _ in enumerate(in_processes(write, missing, workers), n - len(missing) + 1):
+        said(done, n)
     summary = summarise([read_record(_folder(out, number)) for number in range(n)])
     description = {
         "seed": seed,
@@ -150,26 +148,7 @@ def _folder(out: Path, number: int) -> Path:
     return out / "patients" / f"{number:06d}"
 
 
-def _written(out: Path, seed: int, numbers: list[int], workers: int) -> Iterator[int]:
-    if workers == 1:
-        for number in numbers:
-            yield _write_patient(out, seed, number)
-        return
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=one_thread) as pool:
-        futures = [pool.submit(_write_patient, out, seed, number) for number in numbers]
-        for future in concurrent.futures.as_completed(futures):
-            yield future.result()
-
-
-def one_thread() -> None:
-    """Of a worker: the workers share the processors."""
-    import torch
-
-    torch.set_num_threads(1)
-
-
-def _write_patient(out: Path, seed: int, number: int) -> int:
+def _write_patient(out: Path, seed: int, number: int) -> None:
     patient = make_patient(load_template(), seed, number)
     folder = _folder(out, number)
     partial = folder.with_name(f".{folder.name}.partial")
@@ -178,7 +157,6 @@ def _write_patient(out: Path, seed: int, number: int) -> int:
     save_patient(patient, partial)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
-    return number
 
 
 def save_patient(patient: Patient, folder: Path) -> None:

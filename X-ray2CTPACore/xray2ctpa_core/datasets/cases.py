@@ -4,25 +4,20 @@
 its patient, label and split) and errors.jsonl (the cases of the last run that failed, and why).
 """
 
-import concurrent.futures
 import csv
 import functools
 import io
 import json
-import multiprocessing
 import os
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 
 from xray2ctpa_core import __version__
 from xray2ctpa_core.config import write_text_atomically
@@ -30,6 +25,7 @@ from xray2ctpa_core.datasets.studies.study import Study
 from xray2ctpa_core.errors import DeviceError, InputError, OutputError, XRay2CTPAError
 from xray2ctpa_core.io.provenance import package_versions
 from xray2ctpa_core.io.result_folder import writing
+from xray2ctpa_core.workers import in_processes
 
 CASE_FILE, SETTINGS_FILE = "case.json", "settings.json"
 TABLE_FILE, ERRORS_FILE = "cases.csv", "errors.jsonl"
@@ -93,7 +89,7 @@ def write_cases(
     former = len(studies) - len(missing)
     failures: dict[str, dict[str, Any]] = {}
     attempt = functools.partial(_attempt, out, write_case)
-    for done, (study, failure) in enumerate(_attempts(attempt, missing, workers), former + 1):
+    for done, (study, failure) in enumerate(in_processes(attempt, missing, workers), former + 1):
         if failure is not None:
             failures[study.id] = failure
         if progress is not None:
@@ -175,37 +171,6 @@ def _claim(out: Path, settings: Mapping[str, Any]) -> None:
         return
     with writing(out):
         write_text_atomically(path, text)
-
-
-def _attempts(
-    attempt: Callable[[Study], dict[str, Any] | None], studies: Sequence[Study], workers: int
-) -> Iterator[tuple[Study, dict[str, Any] | None]]:
-    """(study, None or why it failed) of each, as they come."""
-    if workers == 1:
-        for study in studies:
-            yield study, attempt(study)
-        return
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
-        futures = {pool.submit(attempt, study): study for study in studies}
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise DeviceError(
-                "A worker was killed, most likely for want of memory.",
-                "Take fewer workers; the same command goes on where it stopped.",
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _one_thread() -> None:
-    """Workers share the processors: each computes with one thread."""
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    if "torch" in sys.modules:  # then it has read the environment already
-        sys.modules["torch"].set_num_threads(1)
 
 
 def _attempt(out: Path, write_case: CaseWriter, study: Study) -> dict[str, Any] | None:

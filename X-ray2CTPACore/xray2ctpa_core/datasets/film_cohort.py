@@ -7,11 +7,9 @@ A volume costs more to make, to encode and to keep than the film of several pati
 seen a thousand films knows them by heart before it has learned where things lie.
 """
 
-import concurrent.futures
 import functools
 import json
-import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +18,6 @@ import torch
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from xray2ctpa_core.cohort.build import one_thread
 from xray2ctpa_core.cohort.patient import PREVALENCE, film_patient
 from xray2ctpa_core.cohort.signs import SIGNS, sign_probability
 from xray2ctpa_core.cohort.template import load_template
@@ -31,6 +28,7 @@ from xray2ctpa_core.datasets.virtual_films import FILMS_FILE, augment_film
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.volume import FrontalFrame
+from xray2ctpa_core.workers import in_processes
 
 #: (N, 3, *MAP_GRID) float16, the map of the patient's frame before it is jittered; (N, V, 3) float32, how
 #: each frame is: `Jitter`; (N, 2 + S) float32: whether the patient is made, PE, each sign.
@@ -127,7 +125,7 @@ def write_film_cohort(
     missing = np.flatnonzero(labels[:, 0] == 0)
     make = functools.partial(_make, seed=seed, variants=variants)
     for done, (number, made) in enumerate(
-        _made(make, missing.tolist(), workers), patients - len(missing) + 1
+        in_processes(make, missing.tolist(), workers), patients - len(missing) + 1
     ):
         films[number], maps[number], jitters[number], row = made
         labels[number] = row  # last: it says that the patient is made
@@ -135,18 +133,6 @@ def write_film_cohort(
     for array in (films, maps, jitters, labels):
         array.flush()
     write_text_atomically(out / DESCRIPTION_FILE, description)
-
-
-def _made(
-    make: Callable[[int], tuple[np.ndarray, ...]], numbers: list[int], workers: int
-) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
-    """(number, what was made) in order; a single worker is this process."""
-    if workers == 1:
-        yield from ((number, make(number)) for number in numbers)
-        return
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=one_thread) as pool:
-        yield from zip(numbers, pool.map(make, numbers, chunksize=4), strict=True)
 
 
 def _make(number: int, seed: int, variants: int) -> tuple[np.ndarray, ...]:

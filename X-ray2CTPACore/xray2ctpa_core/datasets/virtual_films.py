@@ -1,8 +1,6 @@
 """Virtual patients' films: read, augmented, and kept as the frames that networks read."""
 
-import concurrent.futures
 import functools
-import multiprocessing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from xray2ctpa_core.datasets.fields import smooth_field
 from xray2ctpa_core.datasets.film_appearance import furnish
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.volume import FrontalFrame
+from xray2ctpa_core.workers import in_processes
 
 #: (N, 1 + V, P, P) float16: of each patient the frame as it is, then V augmented ones.
 FILMS_FILE = "films.npy"
@@ -65,11 +64,10 @@ def write_frames(
     shape = (len(folders), 1 + variants, FRAME_PIXELS, FRAME_PIXELS)
     films = np.lib.format.open_memmap(out / FILMS_FILE, "w+", np.float16, shape)
     frames = functools.partial(_frames, variants=variants)
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context) as pool:
-        for case, made in enumerate(pool.map(frames, enumerate(folders), chunksize=8)):
-            films[case] = made
-            progress(case + 1, len(folders))
+    patients = list(enumerate(folders))
+    for done, ((case, _), made) in enumerate(in_processes(frames, patients, workers), 1):
+        films[case] = made
+        progress(done, len(folders))
     films.flush()
 
 

@@ -1,0 +1,40 @@
+"""Work for several processes: all of it comes back, and a killed worker is told, not waited for.
+
+The workers start anew, so what they make is made by functions of the standard library.
+"""
+
+import math
+import os
+import signal
+
+import pytest
+
+from xray2ctpa_core.errors import DeviceError
+from xray2ctpa_core.workers import in_processes
+
+
+def test_every_item_comes_with_what_was_made_of_it() -> None:
+    made = dict(in_processes(math.factorial, range(6), 2))
+    assert made == {0: 1, 1: 1, 2: 2, 3: 6, 4: 24, 5: 120}
+
+
+def test_workers_compute_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert list(in_processes(os.getenv, ["OMP_NUM_THREADS"], 2)) == [("OMP_NUM_THREADS", "1")]
+
+
+def test_a_single_worker_is_this_process_and_keeps_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    names = ["OMP_NUM_THREADS", "NOT_SET_BY_ANYBODY"]
+    assert list(in_processes(os.getenv, names, 1)) == [(names[0], "7"), (names[1], None)]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_a_killed_worker_ends_the_run() -> None:
+    with pytest.raises(DeviceError, match="killed"):
+        list(in_processes(signal.raise_signal, [0, 0, signal.SIGKILL, 0], 2))
+
+
+def test_what_a_worker_raises_comes_through() -> None:
+    with pytest.raises(ValueError, match=r"math domain|nonnegative"):
+        list(in_processes(math.sqrt, [4.0, -1.0, 9.0], 2))
