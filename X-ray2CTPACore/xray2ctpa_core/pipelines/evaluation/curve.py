@@ -31,6 +31,8 @@ COLUMNS = ("psnr", "film_correlation", "ssim", "perceptual")
 PLACE_COLUMNS = COLUMNS[:2]
 #: Column of the bundle's own sampler alone: too few steps give the expectation, and samples that are alike.
 SPREAD = "spread"
+#: Of the spread at the most steps: what Standard must reach.
+LEAST_SPREAD = 0.95
 REFERENCE_SCHEDULER = "ddpm"
 #: Part of every row's key; raised when a number's definition changes.
 MEASURES = "curve 2"
@@ -39,8 +41,8 @@ NOTE = (
     " every line. In brackets after it: the paired difference from the reference sampler, which draws fresh "
     "noise at every step. Spread: of two samples, the root mean square over the volume of their standard "
     "deviation. Standard is the fewest steps whose four means are no worse than the reference's interval and"
-    " whose spread is no less than that of the most steps, Preview the fewest of which PSNR and correlation "
-    "with the film are; where none is, the most steps that were measured."
+    f" whose spread is at least {LEAST_SPREAD:.0%} of the spread at the most, Preview the fewest of which PSNR"
+    " and correlation with the film are; where none is, the most steps that were measured."
 )
 
 
@@ -139,7 +141,7 @@ def preset_steps(points: Sequence[dict[str, Any]]) -> PresetSteps:
         good = (p["steps"] for p in candidates if all(_no_worse(p, reference, column) for column in columns))
         return int(next(good, most["steps"]))
 
-    spread_out = [p for p in own if p[SPREAD]["estimate"] >= most[SPREAD]["lower"]]
+    spread_out = [p for p in own if p[SPREAD]["estimate"] >= LEAST_SPREAD * most[SPREAD]["estimate"]]
     preview = fewest(own, PLACE_COLUMNS)
     return PresetSteps(preview, fewest(spread_out, COLUMNS), most["steps"])
 
