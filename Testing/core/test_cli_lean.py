@@ -73,6 +73,22 @@ def test_a_package_that_is_left_out_cannot_be_imported(library: str) -> None:
         importlib.import_module(f"{library}.heavy")
 
 
+def test_a_library_that_is_asked_for_more_is_imported_as_a_whole() -> None:
+    """Also where a part of it is known by a stand-in that another module has taken."""
+    code = (
+        "from xray2ctpa_core.cli.lean import *; leave_out(); put_off();"
+        "from monai.networks.nets.densenet import DenseNet;"
+        "from monai.visualize.class_activation_maps import default_normalizer;"
+        "import monai, torch, scipy.integrate, sys;"
+        "print(type(sys.modules['monai.data']).__name__, monai.__version__[0].isdigit());"
+        "print(float(default_normalizer(torch.tensor([[[[0.0, 4.0]]]])).max()));"
+        "print(type(sys.modules['monai.data']).__name__, monai.losses.DiceLoss.__name__);"
+        "print(round(scipy.integrate.quad(lambda x: x, 0, 2)[0], 6))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines() == ["_Late True", "1.0", "module DiceLoss", "2.0"]
+
+
 @pytest.mark.slow
 def test_generating_needs_nothing_of_what_is_left_out_or_put_off(tmp_path: Path) -> None:
     code = (

@@ -1,10 +1,10 @@
 """A quick start: what libraries import when they are imported themselves, and generating never uses."""
 
 import importlib
-import importlib.util
+import importlib.metadata
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -27,15 +27,20 @@ def _nothing(*_: Any, **__: Any) -> None:
     """Does nothing."""
 
 
+def _scale_intensity(*args: Any, **kwargs: Any) -> Any:
+    """MONAI's ScaleIntensity, imported when it is called: GradCAM's default for what it is not asked here."""
+    return _imported("monai.transforms").ScaleIntensity(*args, **kwargs)
+
+
 class _Compiled:
     """The class of compiled modules where nothing was compiled."""
 
 
 #: What is put off, and what of it is known without it. Of torch's compiler, which takes a third of the start,
 #: diffusers asks for decorators that keep code from it and whether a module was compiled; torch's optimisers
-#: tell it where to break a graph. Of diffusers' models the packages' lists alone are put off, which import
-#: all of their modules; whoever imports one gets that one. Its schedulers import scipy.stats for noise levels
-#: by a beta distribution.
+#: tell it where to break a graph. MONAI imports all of itself, and of diffusers' models the packages' lists
+#: import all of their modules; whoever imports a module inside gets that one. diffusers' schedulers import
+#: scipy's integration for one of them, and scipy.stats for noise levels by a beta distribution.
 LATE: Mapping[str, Mapping[str, Any]] = {
     "torch._dynamo": {
         "allow_in_graph": _unchanged,
@@ -46,6 +51,16 @@ LATE: Mapping[str, Mapping[str, Any]] = {
     "diffusers.models.autoencoders": {},
     "diffusers.models.transformers": {},
     "diffusers.models.unets": {},
+    "monai": {},
+    "monai.apps": {},
+    "monai.data": {},
+    "monai.networks": {},
+    "monai.networks.blocks": {},
+    "monai.networks.layers": {},
+    "monai.networks.nets": {},
+    "monai.transforms": {"ScaleIntensity": _scale_intensity},
+    "monai.visualize": {},
+    "scipy.integrate": {},
     "scipy.stats": {},
 }
 
@@ -77,14 +92,25 @@ class _Late(ModuleType):
         self.__dict__.update(known)
         self.__spec__ = ModuleSpec(name, None)  # who looks whether there is such a module finds it
         library, *inner = name.split(".")
-        spec = importlib.util.find_spec(library)
+        spec = PathFinder.find_spec(library)
         folders = [Path(place, *inner) for place in spec.submodule_search_locations or ()] if spec else []
         if found := [str(folder) for folder in folders if folder.is_dir()]:
             self.__path__ = found
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__version__":
+            return importlib.metadata.version(self.__name__)
         if name.startswith("__"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r} before it is imported")
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
-        return getattr(importlib.import_module(self.__name__), name)
+        return getattr(_imported(self.__name__), name)
+
+
+def _imported(name: str) -> ModuleType:
+    """The real module. With it nothing of its library is put off any longer: that imports its own parts in
+    an order of its own."""
+    if isinstance(sys.modules.get(name), _Late):
+        library = name.partition(".")[0]
+        for other in [n for n, module in sys.modules.items() if isinstance(module, _Late)]:
+            if other.partition(".")[0] == library:
+                del sys.modules[other]
+    return importlib.import_module(name)

@@ -9,7 +9,7 @@ import copy
 import numpy as np
 import torch
 import torch.nn.functional as F
-from monai.visualize import GradCAM
+from monai.visualize.class_activation_maps import GradCAM
 from torch import nn
 
 from xray2ctpa_core.constants import GRADCAM_LABEL_THRESHOLDS

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from monai.networks.nets import DenseNet
+from monai.networks.nets.densenet import DenseNet
 from torch import nn
 from torch.nn import functional
 

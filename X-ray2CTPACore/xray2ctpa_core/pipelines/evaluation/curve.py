@@ -41,8 +41,8 @@ NOTE = (
     " every line. In brackets after it: the paired difference from the reference sampler, which draws fresh "
     "noise at every step. Spread: of two samples, the root mean square over the volume of their standard "
     "deviation. Standard is the fewest steps whose four means are no worse than the reference's interval and"
-    f" whose spread is at least {LEAST_SPREAD:.0%} of the spread at the most, Preview the fewest of which PSNR"
-    " and correlation with the film are; where none is, the most steps that were measured."
+    f" whose spread is at least {LEAST_SPREAD:.0%} of that of the most steps, Preview the fewest of which "
+    "PSNR and correlation with the film are; where none is, the most steps that were measured."
 )
 
 
