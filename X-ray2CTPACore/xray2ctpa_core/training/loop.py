@@ -4,6 +4,7 @@ cosine schedule, an opponent where there is one (adversarial loss), logs, rotati
 
 import copy
 import json
+import math
 import os
 import shutil
 import time
@@ -152,6 +153,7 @@ def train(
 
     Raises:
         InputError: if ``out`` holds a run and resume is off, or holds none and it is on.
+        ConfigError: the loss is not finite where it is logged.
     """
     out = Path(out)
     start, checkpoint = _start(out, resume)
@@ -322,12 +324,21 @@ class _Log:
         return done % self._config.log_every == 0 or done == self._config.steps
 
     def step(self, done: int, seen: list[dict[str, torch.Tensor]]) -> None:
-        """Logs step number ``done``; every process must call it."""
+        """Logs step number ``done``; every process must call it.
+
+        Raises:
+            ConfigError: the loss or a term is not finite.
+        """
         config, accelerator = self._config, self._accelerator
         if not self._is_logged(done):
             return
         means = {name: torch.stack([terms[name].float() for terms in seen]).mean() for name in seen[0]}
         entry = {name: accelerator.reduce(mean, "mean").item() for name, mean in means.items()}
+        if not all(math.isfinite(value) for value in entry.values()):
+            raise ConfigError(
+                f"Expected finite terms of the loss, got {entry} at step {done} in {self._out}.",
+                "Lower learning_rate, or set precision=no; --resume goes on from the last checkpoint.",
+            )
         if not accelerator.is_main_process:
             return
         elapsed = time.monotonic() - self._began

@@ -20,7 +20,7 @@ def is_sharded(accelerator: Accelerator) -> bool:
     there, and here it does.
 
     Raises:
-        ConfigError: FSDP's first version, which cannot give shards names of their own.
+        ConfigError: FSDP of version 1, whose shards are of parameters laid end to end, not of each.
     """
     state = accelerator.state
     asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
