@@ -187,6 +187,15 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_its_next_checkpoint(tmp_
     assert len(losses(tmp_path)) == 6
 
 
+def test_fsdp_of_version_1_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ConfigError, match="version 2"):
+        train(LineStage(), Line(), config(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 class TwoPlayers(StillStage):
     """The module also wants the opponent to score what it says low; the opponent wants it to be high."""
 

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.errors import ConfigError, InputError
-from xray2ctpa_core.training.sharding import ShardedAverage, gather, is_sharded
+from xray2ctpa_core.training.sharding import ShardedAverage, check_launch, gather, is_sharded
 
 LOG_FILE, TENSORBOARD_FOLDER = "log.jsonl", "tensorboard"
 #: Holds one folder a checkpoint, named by its step.
@@ -153,9 +153,10 @@ def train(
 
     Raises:
         InputError: if ``out`` holds a run and resume is off, or holds none and it is on.
-        ConfigError: the loss is not finite where it is logged.
+        ConfigError: the loss is not finite where it is logged, or FSDP was asked for in version 1.
     """
     out = Path(out)
+    check_launch()
     start, checkpoint = _start(out, resume)
     accelerator = Accelerator(mixed_precision=config.precision, gradient_accumulation_steps=config.accumulate)
     sharded = is_sharded(accelerator)

@@ -13,25 +13,31 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from xray2ctpa_core.errors import ConfigError
 
 
+def check_launch() -> None:
+    """To be called before accelerate is set up.
+
+    Raises:
+        ConfigError: FSDP of version 1, whose shards are of parameters laid end to end, not of each.
+    """
+    if _is_asked_for() and os.environ.get("FSDP_VERSION", "1") != "2":
+        raise ConfigError("Expected FSDP of version 2, got 1.", "Pass --fsdp_version 2 to accelerate launch.")
+
+
 def is_sharded(accelerator: Accelerator) -> bool:
     """Whether the run was launched with --use_fsdp.
 
     accelerate shards on GPUs alone and would train CPU processes by DDP without a word; torch can shard
     there, and here it does.
-
-    Raises:
-        ConfigError: FSDP of version 1, whose shards are of parameters laid end to end, not of each.
     """
     state = accelerator.state
-    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    if asked and state.distributed_type == DistributedType.MULTI_CPU:
+    if _is_asked_for() and state.distributed_type == DistributedType.MULTI_CPU:
         state.fsdp_plugin = FullyShardedDataParallelPlugin()
         state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
-    if state.distributed_type != DistributedType.FSDP:
-        return False
-    if not accelerator.is_fsdp2:
-        raise ConfigError("Expected FSDP of version 2, got 1.", "Pass --fsdp_version 2 to accelerate launch.")
-    return True
+    return state.distributed_type == DistributedType.FSDP
+
+
+def _is_asked_for() -> bool:
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def gather(sharded: nn.Module, whole: nn.Module) -> None:
