@@ -25,7 +25,7 @@ from xray2ctpa_core.constants import DEFAULT_HU_WINDOW
 from xray2ctpa_core.datasets.cases import case_rows, read_case
 from xray2ctpa_core.datasets.latents import INDEX_FILE, LATENTS_FILE, STATISTICS_FILE
 from xray2ctpa_core.datasets.virtual_films import write_frames
-from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.networks.hu import normalise_hu
 from xray2ctpa_core.pipelines.codecs import load_codec
@@ -35,14 +35,16 @@ from xray2ctpa_core.pipelines.codecs import load_codec
 class Config:
     """layout: of the folder ``cohort`` to encode: "cohort" (virtual patients) or "preprocessed" (cases of
     preprocess_ctpa.py, every volume of each, without films); autoencoder: the codec, saved by stage
-    3 or by train_vqgan.py, or any AutoencoderKL; patients: 0 for all; film_variants: augmented films of each
-    virtual patient; workers: processes that augment, 0 for one a processor."""
+    3 or by train_vqgan.py, or any AutoencoderKL; patients: 0 for all; splits: of preprocessed cases those of
+    these alone, all where it is empty; film_variants: augmented films of each virtual patient; workers:
+    processes that augment, 0 for one a processor."""
 
     layout: str = "cohort"
     cohort: str = "runs/default/cohort/train"
     autoencoder: str = "runs/default/autoencoder/autoencoder"
     hu_window: tuple[float, ...] = DEFAULT_HU_WINDOW
     patients: int = 0
+    splits: tuple[str, ...] = ()
     film_variants: int = 4
     workers: int = 0
 
@@ -59,7 +61,7 @@ def run(config: Config, out: Path, resume: bool) -> None:
     codec = load_codec(config.autoencoder).to(device)
     index: list[Any]
     if config.layout == "preprocessed":
-        index = preprocessed_volumes(Path(config.cohort), config.patients, config.hu_window)
+        index = preprocessed_volumes(Path(config.cohort), config.patients, config.hu_window, config.splits)
         volumes = [Path(entry["volume"]) for entry in index]
     elif config.layout == "cohort":
         folders = patient_folders(Path(config.cohort))[: config.patients or None]
@@ -89,16 +91,25 @@ def run(config: Config, out: Path, resume: bool) -> None:
     )
 
 
-def preprocessed_volumes(cases: Path, patients: int, window: Sequence[float]) -> list[dict[str, str]]:
+def preprocessed_volumes(
+    cases: Path, patients: int, window: Sequence[float], splits: Sequence[str]
+) -> list[dict[str, str]]:
     """One entry a volume: "volume" (its path), "id", "patient", "label" and "split" ("" where unknown).
 
     Args:
         cases: what preprocess_ctpa.py wrote.
         patients: cases to take, from the first; 0 for all.
         window: HU window to normalise by; the cases must have been clipped to it.
+        splits: whose cases to take; all where it is empty.
+
+    Raises:
+        InputError: no case of these splits.
     """
+    rows = [row for row in case_rows(cases) if not splits or row["split"] in splits]
+    if not rows:
+        raise InputError(f"Expected cases of the splits {', '.join(splits)} in {cases}, got none.")
     entries = []
-    for row in case_rows(cases)[: patients or None]:
+    for row in rows[: patients or None]:
         folder = cases / row["folder"]
         record = read_case(folder)
         clipped = record["settings"]["window"]

@@ -26,6 +26,7 @@ from xray2ctpa_core.datasets.latent_cases import (
 )
 from xray2ctpa_core.datasets.latents import LATENTS_FILE
 from xray2ctpa_core.datasets.splits import TEST, TRAIN, by_split
+from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.io.volumes import read_volume, write_volume
 from xray2ctpa_core.networks.hu import denormalise_hu
 from xray2ctpa_core.pipelines.codecs import load_codec
@@ -39,7 +40,8 @@ Maker = Callable[[LatentCase], np.ndarray]
 @dataclass(frozen=True)
 class Config:
     """latents: folder of encode_latents.py; films: of preprocess_cxr.py; autoencoder: that made the latents;
-    hu_window: that the volumes were clipped to; studies: of the test, from the first, 0 for all; dataset: of
+    hu_window: that the volumes were clipped to; studies: of the test, from the first, 0 for all; only: of the
+    arms, all where it is empty; reconstruction: name of that arm, where two codecs are compared; dataset: of
     the arms."""
 
     latents: str = "runs/paper/latents"
@@ -47,21 +49,28 @@ class Config:
     autoencoder: str = "runs/paper/autoencoder/autoencoder"
     hu_window: tuple[float, ...] = PAPER_HU_WINDOW
     studies: int = 0
+    only: tuple[str, ...] = ()
+    reconstruction: str = "reconstruction"
     dataset: str = ""
 
 
 def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in minutes
     """Writes the arms reconstruction, mean-volume and nearest into ``out``, of the first volume of each test
     study."""
-    parts = by_split(read_latent_cases(Path(config.latents)), (TRAIN, TEST))
-    tested = first_volumes(parts[TEST])[: config.studies or None]
-    makers: dict[str, Maker] = {
-        "reconstruction": reconstruction(config),
-        "mean-volume": mean_volume(parts[TRAIN]),
-        "nearest": nearest(first_volumes(parts[TRAIN]), Path(config.films)),
+    makers: dict[str, Callable[[list[LatentCase]], Maker]] = {
+        "reconstruction": lambda training: reconstruction(config),  # noqa: ARG005 - learned from none
+        "mean-volume": mean_volume,
+        "nearest": lambda training: nearest(first_volumes(training), Path(config.films)),
     }
-    for name, make in makers.items():
-        write_volumes(tested, make, out / name, Bar(name))
+    chosen = config.only or tuple(makers)
+    if not set(chosen) <= set(makers):
+        raise ConfigError(f"Expected only= out of {', '.join(makers)}, got {', '.join(chosen)}.")
+    needed = (TEST,) if chosen == ("reconstruction",) else (TRAIN, TEST)
+    parts = by_split(read_latent_cases(Path(config.latents)), needed)
+    tested = first_volumes(parts[TEST])[: config.studies or None]
+    for arm in chosen:
+        name = config.reconstruction if arm == "reconstruction" else arm
+        write_volumes(tested, makers[arm](parts[TRAIN]), out / name, Bar(name))
         write_arm(out / name, name, "generator", config.dataset)
 
 

@@ -3,9 +3,11 @@ and 4.
 
 python Training/train_paper_ablations.py --preset virtual --out runs/virtual --name virtual --studies 60
 
-Every arm with losses of its own starts where the run's denoiser started and is trained as long, with the same
-seed. Guidance by the radiograph is a matter of sampling; a denoiser that is told the label is trained anew,
-and sampled with the true label: what the tables say of it is what a label adds, not what a radiograph gives.
+Every arm with losses of its own starts where the run's denoiser started and is trained as long, with the
+same seed. Guidance by the radiograph is a matter of sampling. A denoiser that is told the label is trained
+from the same start, by a preset of its own where there is one, and sampled with the true label: what the
+tables say of it is what a label adds, not what a radiograph gives. It is sampled three times: told with
+guidance, told without, and not told, with which the two others are to be compared.
 """
 
 import argparse
@@ -22,6 +24,8 @@ LOSSES = {
     "loss-l1-lpips": ("adversarial_weight=0", "classifier_weight=0"),
     "loss-l1-lpips-adversarial": ("classifier_weight=0",),
 }
+#: Preset of the denoiser that is told the label; of the others it is the radiographs' own.
+LABEL_PRESETS = {"virtual": "label-denoiser"}
 
 
 def stages(args: argparse.Namespace) -> Iterator[Stage]:
@@ -34,7 +38,7 @@ def stages(args: argparse.Namespace) -> Iterator[Stage]:
     autoencoder = f"autoencoder={args.autoencoder or out / 'autoencoder' / 'autoencoder'}"
     judge = f"classifier={out / 'classifier' / 'pe_classifier'}"
 
-    def denoiser(arm: str, *more: str) -> Stage:
+    def denoiser(arm: str, *more: str, preset: str = "cxr-denoiser") -> Stage:
         weights = args.encoder_weights or out / "cxr-classifier" / "film_encoder"
         sets = (*shared, f"encoder_weights={weights}", f"start={out / 'drr-denoiser'}", autoencoder, judge)
         if args.distance_weights:
@@ -42,7 +46,7 @@ def stages(args: argparse.Namespace) -> Iterator[Stage]:
         return Stage(
             "train_paper_denoiser.py",
             f"{arm}-denoiser",
-            "cxr-denoiser",
+            preset,
             (*sets, *more),
             "denoiser/config.json",
         )
@@ -57,8 +61,10 @@ def stages(args: argparse.Namespace) -> Iterator[Stage]:
         yield denoiser(arm, *left_out)
         yield from measured(arm, f"{arm}-denoiser")
     yield from measured("guidance-cxr", "denoiser", f"guidance_scale={args.guidance}")
-    yield denoiser("guidance-label", "labels=true", "label_dropout=0.1")
-    yield from measured("guidance-label", "guidance-label-denoiser", f"label_scale={args.guidance}")
+    preset = LABEL_PRESETS.get(args.preset, "cxr-denoiser")
+    yield denoiser("guidance-label", "labels=true", "label_dropout=0.1", preset=preset)
+    for arm, scale in (("guidance-label", args.guidance), ("label-told", 1), ("label-untold", 0)):
+        yield from measured(arm, "guidance-label-denoiser", f"label_scale={scale}")
 
 
 def main() -> int:

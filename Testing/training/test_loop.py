@@ -170,6 +170,32 @@ def test_tensorboard_shows_what_the_log_says(tmp_path: Path) -> None:
     assert [event.value for event in events.Scalars("loss")] == pytest.approx(losses(tmp_path))
 
 
+def test_a_loss_that_is_not_finite_stops_the_run_before_its_next_checkpoint(tmp_path: Path) -> None:
+    class Breaks(StillStage):
+        calls = 0
+
+        def loss(
+            self, module: nn.Module, batch: dict[str, torch.Tensor], generator: torch.Generator
+        ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            self.calls += 1
+            loss, terms = super().loss(module, batch, generator)
+            return loss * (float("inf") if self.calls == 7 else 1), terms
+
+    with pytest.raises(ConfigError, match="at step 7"):
+        train(Breaks(), Line(), config(checkpoint_every=1), tmp_path)
+    assert [path.name for path in (tmp_path / CHECKPOINT_FOLDER).iterdir()] == ["6"]
+    assert len(losses(tmp_path)) == 6
+
+
+def test_fsdp_of_version_1_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ConfigError, match="version 2"):
+        train(LineStage(), Line(), config(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 class TwoPlayers(StillStage):
     """The module also wants the opponent to score what it says low; the opponent wants it to be high."""
 

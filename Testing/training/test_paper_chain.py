@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("diffdrr", reason="computed radiographs come with the training extra")
 
 from latent_data import write_latents
 from virtual_study import write_phantom_study
+
+from xray2ctpa_core.pipelines.loading import load_denoiser
 
 #: One thread each: the processes of a test shall not fight for two cores.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -101,36 +104,65 @@ def test_the_chain_runs_on_the_vqgan_as_codec(repository: Path, tmp_path: Path) 
     assert len(results(out)["classifier-on-generated"]) > 1
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one_with_twice_the_batch(repository: Path, tmp_path: Path) -> None:
-    latents = write_latents(tmp_path / "latents")
+#: Settings of a denoiser in shards or whole, with an opponent.
+TWO_PLAYERS = [
+    "steps=6", "labels=true", "adversarial_weight=0.1", "discriminator_layers=2", "discriminator_width=8",
+    "tensorboard=false",
+]  # fmt: skip
+
+
+def denoise(repository: Path, out: Path, *arguments: str, launch: tuple[str, ...] = ()) -> None:
+    """Trains the smoke denoiser with two players on the CPU; in two processes where it is launched."""
     script = str(repository / "Training" / "train_paper_denoiser.py")
     config = str(repository / "Training" / "configs" / "smoke-unconditional-denoiser.json")
-    sets = [
-        f"latents={latents}",
-        "steps=6",
-        "labels=true",
-        "adversarial_weight=0.1",
-        "discriminator_layers=2",
-    ]
-    sets += ["discriminator_width=8", "tensorboard=false", "ema_decay=0"]
-    stage = [script, "--config", config, "--set", *sets]
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launch += ["--main_process_port", "0"]
-    environment = ENVIRONMENT | {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
-    runs = {"one": ([sys.executable, *stage], 4), "two": ([*launch, *stage], 2)}
-    curves = {}
-    for name, (command, cases) in runs.items():
-        words = [*command, f"batch_size={cases}", "--out", str(tmp_path / name)]
-        done = subprocess.run(
-            words, capture_output=True, text=True, env=environment, check=False, timeout=900
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
-        curves[name] = [
-            [json.loads(line)[k] for k in ("loss", "l1", "adversarial", "opponent")] for line in lines
-        ]
-    assert len(curves["one"]) == 6
-    assert np.allclose(curves["two"], curves["one"], rtol=1e-4)
-    assert not np.allclose(curves["one"][0], curves["one"][-1], rtol=1e-2)
+    words = [script, "--config", config, "--out", str(out), "--set", *TWO_PLAYERS, *arguments]
+    if launch:
+        words = [
+            "-m", "accelerate.commands.launch", *launch, "--num_processes", "2", "--num_machines", "1",
+            "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", *words,
+        ]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, *words],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT | {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""},
+        check=False,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def curves(out: Path) -> list[list[float]]:
+    """The losses of both players, a row a step."""
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [[line[key] for key in ("loss", "l1", "adversarial", "opponent")] for line in lines]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_twice_the_batch(repository: Path, tmp_path: Path) -> None:
+    sets = [f"latents={write_latents(tmp_path / 'latents')}", "ema_decay=0"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    denoise(repository, one, *sets, "batch_size=4")
+    denoise(repository, two, *sets, "batch_size=2", launch=("--multi_gpu",))
+    assert len(curves(one)) == 6
+    assert np.allclose(curves(two), curves(one), rtol=1e-4)
+    assert not np.allclose(curves(one)[0], curves(one)[-1], rtol=1e-2)
+
+
+@pytest.mark.slow
+def test_two_processes_with_half_the_denoiser_each_train_as_one(repository: Path, tmp_path: Path) -> None:
+    """FSDP: the same losses, the same averaged weights in one piece, and the same again from a checkpoint."""
+    sets = [f"latents={write_latents(tmp_path / 'latents')}", "ema_decay=0.5"]
+    one, shards = tmp_path / "one", tmp_path / "shards"
+    launch = ("--use_fsdp", "--fsdp_version", "2")
+    denoise(repository, one, *sets, "batch_size=4")
+    denoise(repository, shards, *sets, "batch_size=2", launch=launch)
+    assert np.allclose(curves(shards), curves(one), rtol=1e-4)
+    assert (shards / "checkpoint" / "3" / "pytorch_model_fsdp_0" / "__1_0.distcp").is_file()
+    whole, gathered = (load_denoiser(out / "denoiser").state_dict() for out in (one, shards))
+    for name, weight in whole.items():
+        assert torch.allclose(gathered[name], weight, atol=1e-5), name
+    denoise(repository, shards, *sets, "batch_size=2", "--resume", launch=launch)
+    assert curves(shards)[6:] == curves(shards)[3:6]
+    resumed = load_denoiser(shards / "denoiser").state_dict()
+    assert all(torch.equal(resumed[name], weight) for name, weight in gathered.items())

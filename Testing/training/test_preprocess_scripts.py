@@ -214,3 +214,10 @@ def test_preprocessed_volumes_become_latents(
         ("s1", "1", "test"),
         ("s1", "1", "test"),
     ]
+
+    sets += ["hu_window=[-100,900]"]
+    one = tmp_path / "one"
+    assert stage(repository, "encode_latents.py", one, "--set", *sets, 'splits=["test"]') == 0
+    assert np.array_equal(np.load(one / "latents.npy"), np.load(tmp_path / "latents" / "latents.npy")[2:])
+    assert stage(repository, "encode_latents.py", one, "--set", *sets, 'splits=["other"]') == 2
+    assert "splits other" in capsys.readouterr().err

@@ -152,7 +152,13 @@ class Counting(torch.nn.Module):
 
 @pytest.mark.parametrize(
     ("label", "scale", "label_scale", "calls"),
-    [(None, 2.0, 1.0, 2), (torch.tensor([1]), 1.0, 2.0, 2), (torch.tensor([1]), 2.0, 3.0, 3)],
+    [
+        (None, 2.0, 1.0, 2),
+        (torch.tensor([1]), 1.0, 2.0, 2),
+        (torch.tensor([1]), 2.0, 3.0, 3),
+        (torch.tensor([1]), 1.0, 0.0, 1),
+        (torch.tensor([1]), 2.0, 0.0, 2),
+    ],
 )
 def test_guidance_makes_no_prediction_that_it_does_not_need(
     label: torch.Tensor | None, scale: float, label_scale: float, calls: int
@@ -238,6 +244,11 @@ def test_baselines_are_the_mean_the_nearest_and_what_the_autoencoder_keeps(
     hu = (torch.pixel_shuffle(folded, 4)[:, 0].clamp(-1, 1) + 1) * 500 + PAPER_HU_WINDOW[0]
     assert np.abs(shown("reconstruction")[0] - hu.numpy()).max() <= 0.51
 
+    other = ['only=["reconstruction"]', "reconstruction=other-codec"]
+    assert stage(repository, "make_baseline_arms.py", tmp_path / "codec", *sets, *other) == 0
+    assert [path.name for path in (tmp_path / "codec").glob("*/")] == ["other-codec"]
+    assert stage(repository, "make_baseline_arms.py", tmp_path / "no", *sets, 'only=["median"]') == 2
+
 
 def test_a_bundles_volume_takes_the_place_of_the_patients_ctpa(repository: Path, tmp_path: Path) -> None:
     """The real volume has the tiny bundle's voxels and the extent of the patient's CTPA: nothing is moved."""
@@ -299,6 +310,10 @@ def test_the_virtual_preset_computes_no_radiographs_and_ablations_start_where_th
     trained = [line for line in ablations if "train_paper_denoiser.py" in line]
     assert len(trained) == 4
     assert all(f"start={tmp_path / 'run' / 'drr-denoiser'}" in line for line in trained)
+    told = [line for line in ablations if "guidance-label-denoiser" in line]
+    assert "virtual-label-denoiser.json" in told[0]
+    for scale, line in zip((2.0, 1, 0), told[1:], strict=True):
+        assert f"label_scale={scale} " in line
     weights = ("perceptual_weight=0", "adversarial_weight=0", "classifier_weight=0")
     assert [sum(weight in line for weight in weights) for line in trained] == [3, 2, 1, 0]
     for line in [*chain, *ablations]:

@@ -83,9 +83,12 @@ def guided(
 ) -> torch.Tensor:
     """Noise under classifier-free guidance by radiograph and label (Brooks et al., CVPR 2023, eq. 3).
 
-    At scale = label_scale = 1 this is the conditional prediction, and the model is called once. A prediction
-    that would cancel, or that is another one's, is not made.
+    At scale = label_scale = 1 this is the conditional prediction, and the model is called once; at
+    label_scale = 0 it is told no label. A prediction that would cancel, or that is another one's, is not
+    made.
     """
+    if label_scale == 0:
+        label, label_scale = None, 1.0
     full = model(sample, timestep, embedding, None, label)
     if scale == label_scale == 1 or (embedding is None and label is None):
         return full

@@ -1,8 +1,10 @@
-"""The one training loop: accelerate, mixed precision, gradient accumulation, EMA, cosine schedule, an
-opponent where there is one (adversarial loss), logs, rotating checkpoints, resume.
+"""The one training loop: accelerate (one process, DDP or FSDP), mixed precision, gradient accumulation, EMA,
+cosine schedule, an opponent where there is one (adversarial loss), logs, rotating checkpoints, resume.
 """
 
+import copy
 import json
+import math
 import os
 import shutil
 import time
@@ -21,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.training.sharding import ShardedAverage, check_launch, gather, is_sharded
 
 LOG_FILE, TENSORBOARD_FOLDER = "log.jsonl", "tensorboard"
 #: Holds one folder a checkpoint, named by its step.
@@ -150,12 +153,15 @@ def train(
 
     Raises:
         InputError: if ``out`` holds a run and resume is off, or holds none and it is on.
+        ConfigError: the loss is not finite where it is logged, or FSDP was asked for in version 1.
     """
     out = Path(out)
+    check_launch()
     start, checkpoint = _start(out, resume)
     accelerator = Accelerator(mixed_precision=config.precision, gradient_accumulation_steps=config.accumulate)
+    sharded = is_sharded(accelerator)
     set_seed(config.seed)
-    module = stage.module
+    module = copy.deepcopy(stage.module) if sharded else stage.module  # the stage's own stays in one piece
     optimizer = _optimizer(module, config)
     if config.schedule == "constant":
         schedule = get_constant_schedule_with_warmup(optimizer, config.warmup)
@@ -173,7 +179,8 @@ def train(
     module, optimizer, loader = accelerator.prepare(module, optimizer, loader)
     opponent = _Opponent(stage, config, accelerator) if isinstance(stage, TwoPlayerStage) else None
     accelerator.register_for_checkpointing(schedule)  # not prepared: accelerate would step it once a process
-    average = EMAModel(module.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
+    average_class = ShardedAverage if sharded else EMAModel
+    average = average_class(module.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     average.to(accelerator.device)
     accelerator.register_for_checkpointing(average)
     if checkpoint is not None:
@@ -187,8 +194,7 @@ def train(
         generator = torch.Generator(device=accelerator.device).manual_seed(
             config.seed * 15_485_863 + number * accelerator.num_processes + accelerator.process_index
         )
-        players = [module] if opponent is None else [module, opponent.module]
-        with accelerator.accumulate(*players):
+        with accelerator.accumulate(module, *(opponent.prepared if opponent else ())):
             with accelerator.autocast():
                 loss, terms = stage.loss(module, batch, generator)
             accelerator.backward(loss)
@@ -212,8 +218,10 @@ def train(
     log.close()
     module = accelerator.unwrap_model(module)
     average.copy_to(module.parameters())
+    if sharded:
+        gather(module, stage.module.to(accelerator.device))
     accelerator.free_memory()
-    return module.eval()
+    return stage.module.eval()
 
 
 def has_checkpoint(out: Path) -> bool:
@@ -222,7 +230,14 @@ def has_checkpoint(out: Path) -> bool:
 
 
 class _Opponent:
-    """The other player of a TwoPlayerStage, with its optimiser."""
+    """The other player of a TwoPlayerStage, with its optimiser.
+
+    accelerate shards one network: beside it this one is whole in each process, and its gradients are averaged
+    here.
+
+    Attributes:
+        prepared: the networks whose gradients accelerate averages.
+    """
 
     def __init__(self, stage: TwoPlayerStage, config: LoopConfig, accelerator: Accelerator) -> None:
         self._stage, self._accelerator, self._clip = stage, accelerator, config.gradient_clip
@@ -232,18 +247,32 @@ class _Opponent:
             weight_decay=config.weight_decay,
             betas=(0.5, 0.999),
         )
-        self.module, self._optimizer = accelerator.prepare(stage.opponent, optimizer)
-        self.module.train()
+        self._module, self._optimizer = stage.opponent, optimizer
+        if is_sharded(accelerator):
+            if accelerator.scaler is not None:
+                raise ConfigError(
+                    "FSDP with an adversarial term knows no fp16.", "Set precision to bf16 or no."
+                )
+            self.prepared: tuple[nn.Module, ...] = ()
+            self._module.to(accelerator.device)
+            accelerator.register_for_checkpointing(self._module, optimizer)
+        else:
+            self._module, self._optimizer = accelerator.prepare(stage.opponent, optimizer)
+            self.prepared = (self._module,)
+        self._module.train()
 
     def step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """One step of its own, and its loss."""
         with self._accelerator.autocast():
-            loss = self._stage.opponent_loss(self.module, batch)
+            loss = self._stage.opponent_loss(self._module, batch)
         self._accelerator.backward(loss)
         if self._accelerator.sync_gradients:
-            self._accelerator.clip_grad_norm_(self.module.parameters(), self._clip)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+            if not self.prepared:
+                for parameter in self._module.parameters():
+                    parameter.grad = self._accelerator.reduce(parameter.grad, "mean")
+            self._accelerator.clip_grad_norm_(self._module.parameters(), self._clip)
+            self._optimizer.step()
+            self._optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
 
@@ -296,12 +325,21 @@ class _Log:
         return done % self._config.log_every == 0 or done == self._config.steps
 
     def step(self, done: int, seen: list[dict[str, torch.Tensor]]) -> None:
-        """Logs step number ``done``; every process must call it."""
+        """Logs step number ``done``; every process must call it.
+
+        Raises:
+            ConfigError: the loss or a term is not finite.
+        """
         config, accelerator = self._config, self._accelerator
         if not self._is_logged(done):
             return
         means = {name: torch.stack([terms[name].float() for terms in seen]).mean() for name in seen[0]}
         entry = {name: accelerator.reduce(mean, "mean").item() for name, mean in means.items()}
+        if not all(math.isfinite(value) for value in entry.values()):
+            raise ConfigError(
+                f"Expected finite terms of the loss, got {entry} at step {done} in {self._out}.",
+                "Lower learning_rate, or set precision=no; --resume goes on from the last checkpoint.",
+            )
         if not accelerator.is_main_process:
             return
         elapsed = time.monotonic() - self._began
