@@ -49,6 +49,8 @@ def gather(sharded: nn.Module, whole: nn.Module) -> None:
 class ShardedAverage(EMAModel):
     """The running mean of sharded weights: each process has its shards, a checkpoint all of them."""
 
+    shadow_params: list[Any]  # of DTensor, whole only while a checkpoint is read
+
     def state_dict(self) -> dict[str, Any]:
         """See EMAModel; every process must call it."""
         shadows = [_whole(shadow) for shadow in self.shadow_params]
