@@ -89,6 +89,17 @@ def test_a_library_that_is_asked_for_more_is_imported_as_a_whole() -> None:
     assert answer.stdout.splitlines() == ["_Late True", "1.0", "module DiceLoss", "2.0"]
 
 
+def test_a_quick_end_loses_nothing_that_was_said_or_is_to_be_done_at_exit(tmp_path: Path) -> None:
+    code = (
+        "import atexit, pathlib, sys; from xray2ctpa_core.cli.lean import end;"
+        f"atexit.register(pathlib.Path({str(tmp_path / 'done')!r}).touch);"
+        "print('said'); print('also said', file=sys.stderr); end(4)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (4, "said\n", "also said\n")
+    assert (tmp_path / "done").exists()
+
+
 @pytest.mark.slow
 def test_generating_needs_nothing_of_what_is_left_out_or_put_off(tmp_path: Path) -> None:
     code = (

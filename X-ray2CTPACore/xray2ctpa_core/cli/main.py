@@ -27,7 +27,7 @@ from xray2ctpa_core.cli import (
 )
 from xray2ctpa_core.cli.events import reporter_for
 from xray2ctpa_core.cli.failures import quiet_libraries, termination_as_interrupt, user_error
-from xray2ctpa_core.cli.lean import leave_out, put_off
+from xray2ctpa_core.cli.lean import end, leave_out, put_off
 from xray2ctpa_core.constants import EXIT_CANCELLED
 from xray2ctpa_core.errors import InputError
 
@@ -66,10 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with termination_as_interrupt(), quiet_libraries(not debug):
             args = build_parser().parse_args(arguments)
-            if argv is None and args.run in LEAN:  # called by a program, the rest of it may need them
+            alone = argv is None and args.run in LEAN  # a program that calls this may need more, and goes on
+            if alone:
                 leave_out()
                 put_off()
-            return int(args.run(args))
+            code = int(args.run(args))
+            if alone:
+                end(code)
+            return code
     except BrokenPipeError:
         # Whoever read our output has gone; a second attempt to flush it would fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
