@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from scenes import film_node, node_ids, picture
 
 from xray2ctpa_core import mrml
+from xray2ctpa_core.wording import counted
 
 
 @pytest.fixture
@@ -97,20 +98,22 @@ def test_missing_packages_are_named_and_nothing_is_asked_of_the_core(panel, monk
 
 
 def test_presets_set_numbers_and_other_numbers_make_a_custom_one(panel):
-    own = panel.panel.model.current.info.sampling
+    info = panel.panel.model.current.info
+    own, measured = info.sampling, info.preset_steps
+    assert measured is not None, "the shipped bundle carries its curve of quality against steps"
     assert (panel.parameters.steps, panel.parameters.samples) == (own.steps, own.samples)
     panel.ui.presetSelector.setCurrentIndex(2)
-    steps, samples = 5 * own.steps, max(8, own.samples)
+    steps, samples = measured.reference, max(8, own.samples)
     assert (panel.ui.stepsSpinBox.value, panel.ui.samplesSpinBox.value) == (steps, samples)
     assert panel.ui.estimateLabel.text.startswith(f"{steps} steps, {samples} samples.")
     offered = [line.split(".")[0] for line in panel.ui.presetSelector.toolTip.splitlines()]
     assert offered[1:] == [
-        f"Standard: {own.steps} steps, 1 sample",
+        f"Standard: {measured.standard} steps, 1 sample",
         f"Reference: {steps} steps, {samples} samples",
     ]
-    assert offered[0].startswith("Preview: ")
+    assert offered[0] == f"Preview: {counted(measured.preview, 'step')}, 1 sample"
     panel.ui.presetSelector.setCurrentIndex(0)
-    assert (panel.parameters.steps, panel.parameters.samples) == (max(1, round(own.steps / 3)), 1)
+    assert (panel.parameters.steps, panel.parameters.samples) == (measured.preview, 1)
     panel.ui.stepsSpinBox.setValue(97)
     assert panel.ui.presetSelector.currentText == "Custom"
     assert panel.parameters.steps == 97

@@ -146,7 +146,8 @@ def _expectations(parameters: Any, bundle: Any) -> str:
 
 def _inWords(steps: int, samples: int, device: str, bundle: Any) -> str:
     sampleText = _("1 sample") if samples == 1 else _("{n} samples").format(n=samples)
-    numbers = _("{steps} steps, {samples}").format(steps=steps, samples=sampleText)
+    stepText = _("1 step") if steps == 1 else _("{n} steps").format(n=steps)
+    numbers = _("{steps}, {samples}").format(steps=stepText, samples=sampleText)
     expectation = None
     if bundle.info is not None:
         expectation = Estimates.expected(bundle.info.sha256, device, steps, samples)

@@ -15,3 +15,8 @@ def score_sentence(probability: float, threshold: float, calibrated: bool | None
     side = "at or above" if probability >= threshold else "below"
     kind = {None: "", True: " (calibrated)", False: " (not calibrated)"}[calibrated]
     return f"Model's PE score {probability:.2f}{kind}, {side} its operating point {threshold:.2f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 step", "2 steps"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

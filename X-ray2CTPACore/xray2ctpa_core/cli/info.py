@@ -8,6 +8,7 @@ from dataclasses import asdict
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
 from xray2ctpa_core.pipelines.bundle import BundleInfo, read_bundle_json
 from xray2ctpa_core.pipelines.loading import resolve_bundle
+from xray2ctpa_core.wording import counted
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -42,7 +43,8 @@ def described(info: BundleInfo) -> list[tuple[str, str]]:
         ("conditioning", info.conditioning),
         (
             "sampling",
-            f"{info.sampling.scheduler}, {info.sampling.steps} steps, {info.sampling.samples} sample(s)",
+            f"{info.sampling.scheduler}, {counted(info.sampling.steps, 'step')}, "
+            f"{counted(info.sampling.samples, 'sample')}",
         ),
         ("PE operating point", f"{info.pe.threshold:.3f} ({calibrated})"),
         ("files", str(len(info.files))),

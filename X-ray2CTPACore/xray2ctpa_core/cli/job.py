@@ -15,7 +15,7 @@ from xray2ctpa_core.io import result_files
 from xray2ctpa_core.io.result_folder import ResultFolder
 from xray2ctpa_core.pipelines.bundle import BundleInfo
 from xray2ctpa_core.volume import Radiograph
-from xray2ctpa_core.wording import score_sentence
+from xray2ctpa_core.wording import counted, score_sentence
 
 if TYPE_CHECKING:
     import torch
@@ -140,13 +140,14 @@ class Generator:
 def preview_lines(probability: float, info: BundleInfo, settings: Settings) -> list[str]:
     """The sentences of preview.png: the score, what it means, how it came to be."""
     calibrated = "calibrated" if info.pe.calibrated else "not calibrated"
-    samples = "1 sample" if settings.samples == 1 else f"mean of {settings.samples} samples"
+    samples = counted(settings.samples, "sample")
+    samples = samples if settings.samples == 1 else f"mean of {samples}"
     return [
         score_sentence(probability, info.pe.threshold),
         f"The score ({calibrated}) rates this generated volume, not the patient. A hypothesis, never a "
         "diagnosis; do not use it for patient care.",
         f"Bundle {info.name} {info.version}, trained on {info.trained_on}.",
-        f"{settings.scheduler}, {settings.steps} steps, {samples}, seed {settings.seed}.",
+        f"{settings.scheduler}, {counted(settings.steps, 'step')}, {samples}, seed {settings.seed}.",
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from xray2ctpa_core.constants import RESULT_SCHEMA_VERSION
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.wording import score_sentence
+from xray2ctpa_core.wording import counted, score_sentence
 
 #: Attribute of every node of a result <- where its value stands in result.json.
 ATTRIBUTES = {
@@ -62,7 +62,7 @@ def sentences(record: Mapping[str, Any]) -> list[str]:
     kind = " (a demonstration)" if bundle["is_demonstration"] else ""
     trained = f", trained on {bundle['trained_on']}" if "trained_on" in bundle else ""
     lines.append(f"Bundle {bundle['name']} {bundle['version']}{kind}{trained}.")
-    lines.append(f"{sampling['scheduler']}, {sampling['steps']} steps, seed {sampling['seed']}.")
+    lines.append(f"{sampling['scheduler']}, {counted(sampling['steps'], 'step')}, seed {sampling['seed']}.")
     return lines + list(record.get("gate", {}).get("warnings", []))
 
 

@@ -25,6 +25,7 @@ from xray2ctpa_core.pipelines.evaluation.report import DIGITS, interval_text
 from xray2ctpa_core.pipelines.evaluation.store import Row, RowStore
 from xray2ctpa_core.pipelines.evaluation.summary import IMAGE_COLUMNS
 from xray2ctpa_core.pipelines.markdown import table
+from xray2ctpa_core.wording import counted
 
 #: What the curve shows, of IMAGE_COLUMNS; the first two of them say whether anatomy is where it should be.
 COLUMNS = ("psnr", "film_correlation", "ssim", "perceptual")
@@ -160,7 +161,7 @@ def markdown(curve: dict[str, Any]) -> str:
         for p in curve["points"]
     )
     presets = curve["presets"]
-    chosen = ", ".join(f"{name.capitalize()} {steps} steps" for name, steps in presets.items())
+    chosen = ", ".join(f"{name.capitalize()} {counted(steps, 'step')}" for name, steps in presets.items())
     parts = [
         f"## Quality against steps: {curve['bundle']}",
         table(headings, lines),
