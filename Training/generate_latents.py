@@ -54,8 +54,8 @@ class Config:
     denoiser trained briefly says more; guidance_scale, label_scale: of classifier-free guidance; batch_size:
     has no influence on the results; precision: of the denoiser, "no" or "bf16"; seed: of the noise; split: of
     which cases pairs.csv lists pairs, "" for all; only: generates for the cases of these splits alone, all
-    where it is empty; studies: of each split, from the first, and volumes: of each study; 0 for all; name,
-    dataset: of the arm."""
+    where it is empty; studies: of each split, after the first skip, and volumes: of each study; 0 for all;
+    name, dataset: of the arm."""
 
     denoiser: str = "runs/paper/denoiser"
     latents: str = "runs/paper/latents"
@@ -75,6 +75,7 @@ class Config:
     split: str = "test"
     only: tuple[str, ...] = ()
     studies: int = 0
+    skip: int = 0
     volumes: int = 0
     name: str = ""
     dataset: str = ""
@@ -100,20 +101,8 @@ def run(config: Config, out: Path, resume: bool) -> None:
         shutil.rmtree(parts, ignore_errors=True)
     parts.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trained = load_paper_run(Path(config.denoiser), device)
     cases = chosen_cases(config, read_latent_cases(Path(config.latents)))
-    if trained.encoder is not None and not config.films:
-        raise ConfigError("A denoiser conditioned on films needs them, got none.", "Set films.")
-    films = Path(config.films) if trained.encoder is not None else None
-    data = LatentCases(Path(config.latents), cases, trained.scaling, films)
-    bar = Bar("latents")
-    missing = [row for row in range(len(cases)) if not part_file(parts, row).is_file()]
-    for start in range(0, len(missing), config.batch_size):
-        rows = missing[start : start + config.batch_size]
-        generated = sampled(config, trained, data, rows, device)
-        for row, latents in zip(rows, generated, strict=True):
-            save_array(part_file(parts, row), latents.cpu().numpy())
-        bar(len(cases) - len(missing) + start + len(rows), len(cases))
+    generate_parts(config, cases, parts, device)
     volumes = [case.volume for case in cases]
     if config.autoencoder or config.decoder:
         volumes = decoded(config, cases, parts, out / "volumes", device)
@@ -128,6 +117,24 @@ def run(config: Config, out: Path, resume: bool) -> None:
     shutil.rmtree(parts)
 
 
+def generate_parts(config: Config, cases: Sequence[LatentCase], parts: Path, device: torch.device) -> None:
+    """Writes the generated latents that are missing in ``parts``. The networks leave the device at its end:
+    the decoder comes after them, not beside them."""
+    trained = load_paper_run(Path(config.denoiser), device)
+    if trained.encoder is not None and not config.films:
+        raise ConfigError("A denoiser conditioned on films needs them, got none.", "Set films.")
+    films = Path(config.films) if trained.encoder is not None else None
+    data = LatentCases(Path(config.latents), cases, trained.scaling, films)
+    bar = Bar("latents")
+    missing = [row for row in range(len(cases)) if not part_file(parts, row).is_file()]
+    for start in range(0, len(missing), config.batch_size):
+        rows = missing[start : start + config.batch_size]
+        generated = sampled(config, trained, data, rows, device)
+        for row, latents in zip(rows, generated, strict=True):
+            save_array(part_file(parts, row), latents.cpu().numpy())
+        bar(len(cases) - len(missing) + start + len(rows), len(cases))
+
+
 def chosen_cases(config: Config, cases: Sequence[LatentCase]) -> list[LatentCase]:
     """Those to generate for, in order.
 
@@ -135,15 +142,14 @@ def chosen_cases(config: Config, cases: Sequence[LatentCase]) -> list[LatentCase
         InputError: none.
     """
     volumes: Counter[str] = Counter()
-    studies: dict[str, set[str]] = defaultdict(set)
+    studies: dict[str, dict[str, int]] = defaultdict(dict)
     chosen = []
     for case in cases:
-        seen = studies[case.split]
-        if (config.only and case.split not in config.only) or (
-            config.studies and len(seen) >= config.studies and case.id not in seen
-        ):
+        if config.only and case.split not in config.only:
             continue
-        seen.add(case.id)
+        number = studies[case.split].setdefault(case.id, len(studies[case.split])) - config.skip
+        if number < 0 or (config.studies and number >= config.studies):
+            continue
         volumes[case.id] += 1
         if not config.volumes or volumes[case.id] <= config.volumes:
             chosen.append(case)

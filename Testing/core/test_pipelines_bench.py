@@ -10,6 +10,7 @@ from torch import nn
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.networks.released_reference import random_weights
+from xray2ctpa_core.networks.slices import slices_at_once
 from xray2ctpa_core.pipelines.bench import paper_scale, report
 from xray2ctpa_core.pipelines.bench.child import measure, start_and_memory
 from xray2ctpa_core.pipelines.bench.decoding import (
@@ -21,6 +22,7 @@ from xray2ctpa_core.pipelines.bench.decoding import (
 )
 from xray2ctpa_core.pipelines.bench.end_to_end import measure_end_to_end
 from xray2ctpa_core.pipelines.bench.floor import Rates, counted_flops, floor, least_bytes, measured_rates
+from xray2ctpa_core.pipelines.bench.held import held_at_most
 from xray2ctpa_core.pipelines.bench.paper_scale import BenchConfig, measure_paper_scale
 from xray2ctpa_core.pipelines.bench.sides import (
     REFERENCE,
@@ -76,7 +78,7 @@ def test_the_reference_decodes_through_8_bit_grey_and_ours_does_not() -> None:
     """256 greys over 1000 HU: up to half a step of 3.9 HU away."""
     decoder = papers_decoder(SMALL, 0)
     slices = torch.randn(2, 4, 4, 4)
-    greys, ours = reference_decode(decoder, slices), our_decode(decoder, slices)
+    greys, ours = reference_decode(decoder, slices), our_decode(decoder, slices, SMALL.factor)
     assert greys.shape == ours.shape == (2, 32, 32)
     assert 1.0 < (greys - ours).abs().max() <= 1000 / 255 / 2 + 1e-3
     assert len(greys.unique()) <= 256 < len(ours.unique())
@@ -108,6 +110,13 @@ def test_a_small_bench_fills_the_table_and_the_json(monkeypatch: pytest.MonkeyPa
     assert half["tiny_volume_ratio"] == pytest.approx(half["tiny_volume_s"] / reference["volume_s"])
     assert reference["volume_ratio"] == 1
     assert found["tiny_decoder"]["width"] == 8
+    held, halved = ours["held"], half["held"]
+    assert held["together_mb"] == pytest.approx(
+        held["weights_mb"] + max(held["pass_mb"], held["decoding_mb"], held["explanation_mb"])
+    )
+    assert held["in_turn_mb"] < held["together_mb"]
+    assert halved["pass_mb"] < 0.6 * held["pass_mb"]
+    assert f"~{held['together_mb']:.0f}" in text
     row = next(line for line in text.splitlines() if line.startswith("| volume by the tiny decoder, s"))
     assert [cell.strip() for cell in row.split("|")[2:-1]] == [
         "-", f"~{ours['tiny_volume_s']:.1f}", f"~{half['tiny_volume_s']:.1f}"
@@ -138,7 +147,36 @@ def test_the_tiny_decoders_structure_is_that_of_the_decoder_that_is_timed() -> N
     found = structure(decoder, scale)
     assert found["slice_flops"] == 2 * 9 * 1024 * (4 * 8 + 3 * 64 + 4 * 64 + 4 * (3 * 64 + 8 * 16))
     assert found["parameters"] == sum(p.numel() for p in decoder.parameters())
-    assert our_decode(decoder, torch.randn(3, 4, 32, 32)).shape == (3, 256, 256)
+    assert our_decode(decoder, torch.randn(3, 4, 32, 32), scale.factor).shape == (3, 256, 256)
+
+
+def test_what_a_computation_holds_at_most_is_counted_by_hand() -> None:
+    """1000 numbers of 4 bytes: two sums and their product at once; what was there before is not counted."""
+    x, kept = torch.zeros(1000), []
+
+    def run() -> None:
+        (x + 1) * (x + 2)
+        x.add_(1)  # in place
+        x.view(10, 100).t()
+        kept.append(x + 1)
+
+    assert held_at_most(run, CPU) == 12000
+    assert held_at_most(lambda: x.add_(1), CPU) == 0
+
+
+def test_what_grad_cam_keeps_for_the_way_back_counts_too() -> None:
+    layers = nn.Sequential(*(nn.Sigmoid() for _ in range(8)))
+    x = torch.zeros(1000, requires_grad=True)
+    with torch.no_grad():
+        alone = held_at_most(lambda: layers(x), CPU)
+    assert alone == 2 * 4000
+    assert held_at_most(lambda: layers(x).sum().backward(), CPU) >= 8 * 4000
+
+
+def test_a_volume_at_the_papers_size_decodes_eight_slices_at_once() -> None:
+    assert slices_at_once(256, 256) == 8
+    assert slices_at_once(128, 128) == 32
+    assert slices_at_once(4096, 4096) == 1
 
 
 def test_the_child_says_how_it_starts_and_what_memory_it_takes() -> None:

@@ -118,6 +118,8 @@ def case(row: int, study: str, split: str) -> LatentCase:
         ({"only": ("test",)}, [2, 3, 4, 5]),
         ({"only": ("test",), "volumes": 1}, [2, 4]),
         ({"only": ("valid", "test"), "studies": 1}, [2, 3, 6]),
+        ({"only": ("test",), "skip": 1}, [4, 5]),
+        ({"studies": 1, "skip": 1}, [4, 5]),
     ],
 )
 def test_volumes_are_generated_for_the_chosen_studies_alone(

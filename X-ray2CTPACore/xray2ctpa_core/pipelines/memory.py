@@ -7,9 +7,6 @@ import torch
 
 from xray2ctpa_core.errors import is_out_of_memory
 
-#: Slices that an autoencoder takes at once, at most: bounds memory, hardly costs time.
-SLICES_AT_ONCE = 32
-
 
 def in_batches(
     function: Callable[[torch.Tensor], torch.Tensor],

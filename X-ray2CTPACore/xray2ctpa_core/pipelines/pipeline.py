@@ -23,6 +23,7 @@ from xray2ctpa_core.networks.lung_locator import LungLocator
 from xray2ctpa_core.networks.pe_classifier import PEClassifier
 from xray2ctpa_core.networks.slices import (
     from_autoencoder,
+    slices_at_once,
     slices_to_volumes,
     to_autoencoder,
     volumes_to_slices,
@@ -33,7 +34,7 @@ from xray2ctpa_core.pipelines.consistency import agreement
 from xray2ctpa_core.pipelines.film import read_film
 from xray2ctpa_core.pipelines.geometry import frame_side_mm, volume_affine
 from xray2ctpa_core.pipelines.loading import load_bundle
-from xray2ctpa_core.pipelines.memory import SLICES_AT_ONCE, in_batches
+from xray2ctpa_core.pipelines.memory import in_batches
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
 from xray2ctpa_core.preprocessing.gate import GateReport
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
@@ -92,7 +93,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     bundle: BundleInfo
     scheduler: Any
     #: Slices the autoencoder takes at once; halves where memory is short.
-    slices_at_once: int = SLICES_AT_ONCE
+    slices_at_once: int
 
     def __init__(
         self,
@@ -159,6 +160,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         }
         pipeline = cls(scheduler=DDPMScheduler.from_pretrained(folder / "scheduler"), **parts)
         pipeline.bundle = bundle
+        pipeline.slices_at_once = _most_slices(bundle)
         pipeline.set_scheduler(bundle.sampling.scheduler)
         for part in networks:
             getattr(pipeline, part).eval()
@@ -334,7 +336,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         self.slices_at_once = at_once
 
     def _memory_notes(self) -> tuple[str, ...]:
-        if self.slices_at_once == SLICES_AT_ONCE:
+        if self.slices_at_once == _most_slices(self.bundle):
             return ()
         return (
             f"Memory was short: slices were decoded {self.slices_at_once} at a time; the volume is the same.",
@@ -347,7 +349,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         slices = volumes_to_slices(normalise_hu(hu, self.bundle.hu_window)[:, None])
         folded = to_autoencoder(slices, self.autoencoder.config["in_channels"]).to(self.autoencoder.dtype)
         encoded = [
-            self.autoencoder.encode(part).latent_dist.mean.float() for part in folded.split(SLICES_AT_ONCE)
+            self.autoencoder.encode(part).latent_dist.mean.float()
+            for part in folded.split(self.slices_at_once)
         ]
         mean, std = self._statistics()
         return (slices_to_volumes(torch.cat(encoded), len(hu)) - mean) / std
@@ -372,6 +375,11 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             for v in (statistics.mean, statistics.std)
         )
         return mean, std
+
+
+def _most_slices(bundle: BundleInfo) -> int:
+    """That the autoencoder takes at once where memory is not short."""
+    return slices_at_once(*bundle.geometry.grid[1:])
 
 
 def _check_obeyed(bundle: BundleInfo) -> None:

@@ -10,13 +10,13 @@ from diffusers import AutoencoderKL
 
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
 from xray2ctpa_core.networks.hu import denormalise_hu
-from xray2ctpa_core.networks.slices import from_autoencoder
+from xray2ctpa_core.networks.slices import from_autoencoder, slices_at_once
 from xray2ctpa_core.networks.tiny_decoder import TinyDecoder
 from xray2ctpa_core.pipelines.bench.floor import counted_flops
 from xray2ctpa_core.pipelines.bench.sides import REFERENCE, Scale
 from xray2ctpa_core.pipelines.bench.timing import interleaved, spread
 from xray2ctpa_core.pipelines.device import DTYPES
-from xray2ctpa_core.pipelines.memory import SLICES_AT_ONCE, in_batches
+from xray2ctpa_core.pipelines.memory import in_batches
 
 Call = Callable[[], torch.Tensor]
 
@@ -47,13 +47,15 @@ def reference_decode(autoencoder: AutoencoderKL, slices: torch.Tensor) -> torch.
     return denormalise_hu(torch.stack(volume), PAPER_HU_WINDOW)
 
 
-def our_decode(decoder: AutoencoderKL | TinyDecoder, slices: torch.Tensor) -> torch.Tensor:
-    """(N, C, h, w) -> (N, H, W) HU, many at once and in floating point, as the pipeline does."""
+def our_decode(decoder: AutoencoderKL | TinyDecoder, slices: torch.Tensor, factor: int) -> torch.Tensor:
+    """(N, C, h, w) -> (N, H, W) HU, many at once and in floating point, as the pipeline does; H and W are
+    ``factor`` times h and w."""
+    height, width = (factor * n for n in slices.shape[2:])
     with torch.inference_mode():
         images = in_batches(
             lambda part: from_autoencoder(decoder.decode(part).sample.float()),
             slices.to(decoder.dtype),
-            SLICES_AT_ONCE,
+            slices_at_once(height, width),
         )
         return denormalise_hu(images[:, 0], PAPER_HU_WINDOW).cpu()
 
@@ -115,8 +117,8 @@ def measure_decoding(
         if precision != "fp32":
             own = papers_decoder(scale, seed).to(device, DTYPES[precision])
         small = tiny_decoder(scale, seed).to(device, DTYPES[precision])
-        calls[name] = lambda own=own: our_decode(own, slices)  # type: ignore[misc]
-        tiny[name] = lambda small=small: our_decode(small, latents)  # type: ignore[misc]
+        calls[name] = lambda own=own: our_decode(own, slices, scale.factor)  # type: ignore[misc]
+        tiny[name] = lambda small=small: our_decode(small, latents, scale.factor)  # type: ignore[misc]
     outputs = {name: call() for name, call in calls.items()}
     seconds = interleaved(calls, repeats, device, lambda done, of: progress("decoding", done, of))
     whole = interleaved(tiny, repeats, device, lambda done, of: progress("tiny decoder", done, of))

@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from xray2ctpa_core.explanation.gradcam import gradcam_map
 from xray2ctpa_core.networks import paper_denoiser
-from xray2ctpa_core.networks.pe_classifier import PEClassifier
 from xray2ctpa_core.pipelines.bench import sides
 from xray2ctpa_core.pipelines.bench.child import REFERENCE_SIDE, start_and_memory
 from xray2ctpa_core.pipelines.bench.decoding import measure_decoding, structure, tiny_decoder
 from xray2ctpa_core.pipelines.bench.floor import Rates, counted_flops, floor, least_bytes, measured_rates
+from xray2ctpa_core.pipelines.bench.held import held_by_a_volume
 from xray2ctpa_core.pipelines.bench.sides import REFERENCE, Given, Scale
 from xray2ctpa_core.pipelines.bench.timing import interleaved, ratios, spread
 
@@ -60,7 +59,8 @@ def measure_paper_scale(
         JSON-ready: device, threads, latents, ``tiny_decoder`` (its structure), what was extrapolated, and
         ``sides``, a dictionary each: ``pass_s`` and ``pass_ratio`` to the reference's round by round, as
         Spread; ``volume_s``, ``volume_ratio`` and ``passes_that_fit`` 1/TARGET, of ours also by the tiny
-        decoder (``tiny_...``); ``difference`` of the outputs; ``floor``.
+        decoder (``tiny_...``); ``difference`` of the outputs; ``floor``; of
+        ours ``held``, the memory of a volume.
     """
     ours = sides.precisions(["fp32", "bf16", *(["fp16"] if device.type == "cuda" else [])])
     inputs = sides.given(scale, config.seed, device)
@@ -73,7 +73,8 @@ def measure_paper_scale(
     )
     rounds = max(1, config.repeats // 2)
     decoded = measure_decoding(ours, rounds, config.decoded, config.seed, device, scale, progress)
-    explanation = _explanation(device, scale)
+    explain = sides.explanation(device, scale)
+    explanation = interleaved({"explanation": explain}, 1, device)["explanation"][0]
     rates = {dtype: measured_rates(device, dtype) for dtype in {n.dtype for n in networks.values()}}
     found: dict[str, dict[str, Any]] = {}
     for name in passes:
@@ -91,6 +92,8 @@ def measure_paper_scale(
         }
         found[name] |= _volumes(found[name], found[REFERENCE], explanation)
         found[name]["share_of_floor"] = found[name]["floor"]["seconds"] / found[name]["pass_s"]["median"]
+    for name, network in networks.items():
+        found[name]["held"] = held_by_a_volume(network, passes[name], explain, config.seed, device, scale)
     if config.children and device.type == "cpu":
         for number, (name, side) in enumerate({REFERENCE: REFERENCE_SIDE, **ours}.items()):
             found[name] |= start_and_memory(side, scale.latents, torch.get_num_threads())
@@ -120,21 +123,6 @@ def _volumes(side: dict[str, Any], reference: dict[str, Any], explanation: float
         found[f"{prefix}volume_ratio"] = found[f"{prefix}volume_s"] / whole
         found[f"{prefix}passes_that_fit"] = max(0, int((whole / TARGET - rest) / side["pass_s"]["median"]))
     return found
-
-
-def _explanation(device: torch.device, scale: Scale) -> float:
-    """Seconds of the papers' latent classifier with Grad-CAM: one code, the same for every side."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        classifier = PEClassifier(
-            scale.latents[0], 64, 32, scale.classifier_blocks, norm="batch", first_stride=(1, 2, 2)
-        )
-    classifier = classifier.eval().to(device)
-    latents = torch.randn(1, *scale.latents, device=device)
-    _, depth, height, width = scale.latents
-    grid = (depth, scale.factor * height, scale.factor * width)
-    action = {"explanation": lambda: gradcam_map(classifier, classifier.gradcam_layer, latents, grid)}
-    return interleaved(action, 1, device)["explanation"][0]
 
 
 def _difference(output: torch.Tensor, reference: torch.Tensor) -> dict[str, float]:

@@ -17,7 +17,9 @@ NOTES = (
     "weights and output over the rate of a copy, whichever takes longer, both rates measured in this run; "
     "its share is what of a pass it would take. Weights and input are the same on all sides; what decodes "
     "has random weights. Passes that fit: so many leave the volume at or below that part of the reference's, "
-    "decoding and classifier included."
+    "decoding and classifier included. Tensors held: weights of denoiser, autoencoder and classifier, and "
+    "what a pass, a batch of slices or Grad-CAM holds beside them, whichever is most; on a GPU the "
+    "libraries' own memory comes on top. In turn: one network at a time in that memory."
 )
 
 
@@ -53,6 +55,8 @@ def paper_scale(found: Mapping[str, Any]) -> str:
         (f"passes that fit 1/{TARGET} by the tiny decoder", _each(sides, "tiny_passes_that_fit", _passes)),
         ("start-up, s", [_optional(s.get("startup_s")) for s in sides.values()]),
         ("peak memory, MB", [_optional(s.get("peak_memory_mb"), 0) for s in sides.values()]),
+        ("tensors held at most, MB", _each(sides, "held", lambda held: f"~{held['together_mb']:.0f}")),
+        ("the same, networks in turn, MB", _each(sides, "held", lambda held: f"~{held['in_turn_mb']:.0f}")),
         ("greatest difference of a pass", [f"{s['difference']['greatest']:.2g}" for s in sides.values()]),
         ("relative RMS difference", [f"{s['difference']['relative_rms']:.2g}" for s in sides.values()]),
         ("greatest difference decoded, HU", [f"{s['decode_difference_hu']:.1f}" for s in sides.values()]),

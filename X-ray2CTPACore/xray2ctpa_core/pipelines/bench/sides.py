@@ -9,7 +9,9 @@ import torch
 from diffusers import DDPMScheduler
 
 from xray2ctpa_core.diffusion.schedulers import make_scheduler
+from xray2ctpa_core.explanation.gradcam import gradcam_map
 from xray2ctpa_core.networks.paper_denoiser import PaperDenoiser
+from xray2ctpa_core.networks.pe_classifier import PEClassifier
 from xray2ctpa_core.networks.released_reference import random_weights, released_unet
 from xray2ctpa_core.pipelines.device import DTYPES
 from xray2ctpa_core.pipelines.loading import load_denoiser
@@ -98,6 +100,24 @@ def our_network(weights: dict[str, torch.Tensor], precision: str, device: torch.
     network = PaperDenoiser()
     network.load_state_dict(weights)
     return network.eval().to(device, DTYPES[precision])
+
+
+def classifier(scale: Scale) -> PEClassifier:
+    """The papers' latent classifier, random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return PEClassifier(
+            scale.latents[0], 64, 32, scale.classifier_blocks, norm="batch", first_stride=(1, 2, 2)
+        ).eval()
+
+
+def explanation(device: torch.device, scale: Scale) -> Callable[[], object]:
+    """The latent classifier with Grad-CAM: one code, the same for every side."""
+    network = classifier(scale).to(device)
+    latents = torch.randn(1, *scale.latents, device=device)
+    _, depth, height, width = scale.latents
+    grid = (depth, scale.factor * height, scale.factor * width)
+    return lambda: gradcam_map(network, network.gradcam_layer, latents, grid)
 
 
 def our_pass(network: PaperDenoiser, inputs: Given) -> Callable[[], torch.Tensor]:
