@@ -12,6 +12,7 @@ import torch
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.cohort.build import MAP_FILE
+from xray2ctpa_core.cohort.signs import SIGNS
 from xray2ctpa_core.cohort.template import load_template, resampled_hu
 from xray2ctpa_core.constants import DEFAULT_GRID, DEFAULT_HU_WINDOW
 from xray2ctpa_core.datasets.film_cohort import FilmCohort
@@ -28,8 +29,8 @@ from xray2ctpa_core.training.xray_encoder import XrayEncoderStage
 class Config(LoopConfig):
     """latents: folder of stage 4; films: of make_films.py, empty for none; channels: the encoder's widths;
     atlas_shape: voxels of the deformable atlas, empty for none (then the cohort needs no maps); map_weight,
-    pe_weight, dense_every: as in XrayEncoderStage; start: folder of an encoder of the same configuration to
-    go on from, empty for none."""
+    pe_weight, sign_weight, dense_every: as in XrayEncoderStage, with a sign_weight of 0 no maps of signs;
+    start: folder of an encoder of the same configuration to go on from, empty for none."""
 
     latents: str = "runs/default/latents/train"
     films: str = "runs/default/films"
@@ -38,6 +39,7 @@ class Config(LoopConfig):
     atlas_shape: tuple[int, ...] = (100, 128, 144)
     map_weight: float = 4.0
     pe_weight: float = 0.3
+    sign_weight: float = 0.3
     dense_every: int = 8
     start: str = ""
     hu_window: tuple[float, ...] = DEFAULT_HU_WINDOW
@@ -58,13 +60,16 @@ def run(config: Config, out: Path, resume: bool) -> None:
         latent_channels=latents.shape[0],
         atlas_shape=config.atlas_shape or None,
         atlas_fold=DEFAULT_GRID[1] // latents.shape[2],
+        sign_maps=len(SIGNS) if config.sign_weight else 0,
     )
     if config.start:
         encoder = XrayEncoder.from_pretrained(config.start)
     elif encoder.atlas is not None:
         give_atlas(encoder.atlas, config, cases)
     weights = read_channel_weights(Path(config.latents))
-    stage = XrayEncoderStage(encoder, config.map_weight, config.pe_weight, weights, config.dense_every)
+    stage = XrayEncoderStage(
+        encoder, config.map_weight, config.pe_weight, weights, config.dense_every, config.sign_weight
+    )
     data = FilmCohort(Path(config.films), cases) if config.films else cases
     train(stage, data, config, out, resume, Bar("X-ray encoder"))
     save_network(encoder, out / "xray_encoder")

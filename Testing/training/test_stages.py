@@ -30,9 +30,10 @@ from xray2ctpa_core.training.xray_encoder import XrayEncoderStage
 GRID = (16, 8, 8)
 
 
-def encoder(atlas: bool) -> XrayEncoder:
+def encoder(atlas: bool, sign_maps: int = 0) -> XrayEncoder:
     torch.manual_seed(0)
-    module = XrayEncoder((8, 8, 16), GRID, 4, 16, 2, (16, 32, 32) if atlas else None, 3, 4, 8)
+    shape = (16, 32, 32) if atlas else None
+    module = XrayEncoder((8, 8, 16), GRID, 4, 16, 2, shape, 3, 4, 8, sign_maps)
     if module.atlas is not None:
         axes = [torch.linspace(-1, 1, n) for n in MAP_GRID]
         identity = torch.stack(torch.meshgrid(*axes, indexing="ij")).flip(0)
@@ -98,6 +99,33 @@ def test_films_without_volumes_teach_the_map_and_the_signs_beside_those_with() -
     expected = torch.nn.functional.binary_cross_entropy_with_logits(readings.signs, together["signs"])
     assert torch.isclose(terms["signs"], expected)
     assert torch.isclose(terms["mse"], (readings.expected - together["latents"]).square().mean())
+
+
+def test_films_with_shadows_of_signs_teach_where_each_can_be_seen() -> None:
+    """A bright patch stands for the second sign; patches elsewhere are not seen as it."""
+    module = encoder(atlas=False, sign_maps=len(SIGNS))
+    stage = XrayEncoderStage(module, 0.0, 0.0, torch.ones(1, 2, 1, 1, 1), 4, sign_weight=1.0)
+    beside = {f"latent_{name}": value for name, value in batch(4, module).items()}
+    films = {name: value for name, value in batch(4, module).items() if name != "latents"}
+    films["image"] = 0.1 * films["image"]
+    films["signs"], films["shadows"] = torch.zeros(4, len(SIGNS)), torch.zeros(4, len(SIGNS), 16, 8)
+    for case, (row, column) in enumerate([(2, 1), (10, 5)]):
+        films["image"][case, :, 4 * row : 4 * row + 16, 8 * column : 8 * column + 16] = 1.0
+        films["shadows"][case, 1, row : row + 4, column : column + 2] = 1
+        films["signs"][case, 1] = 1
+    optimiser = torch.optim.Adam(stage.module.parameters(), 3e-3)
+    for _ in range(80):
+        loss, terms = stage.loss(stage.module, films | beside, torch.Generator())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        features = module(films["image"])
+    shown, hidden = (features.signs[:, 1][films["shadows"][:, 1] == bit].sigmoid() for bit in (1, 0))
+    assert shown.mean() > hidden.mean() + 0.5
+    strongest = features.strongest_signs[:, 1, 0]
+    assert strongest[:2].min() > strongest[2:].max()
+    assert {"places", "shown"} <= set(terms)
 
 
 @pytest.mark.parametrize("timestep", [1, 500, 900, 999])

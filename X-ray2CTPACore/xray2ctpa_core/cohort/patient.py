@@ -78,12 +78,14 @@ class Patient:
 
 @dataclass(frozen=True)
 class FilmedPatient:
-    """A virtual patient of whom only the radiograph is made; the fields are those of Patient."""
+    """A virtual patient of whom only the radiograph is made; the fields are those of Patient, but for
+    template_bits: (D, H, W) uint8, the signs where the template shows them (cohort.sign_map)."""
 
     radiograph: Radiograph
     frame: FrontalFrame
     template_map: np.ndarray
     record: dict[str, Any]
+    template_bits: np.ndarray
 
 
 def make_patient(template: Template, seed: int, number: int) -> Patient:
@@ -123,6 +125,7 @@ def film_patient(template: Template, seed: int, number: int) -> FilmedPatient:
         frame=drawn.view.frame,
         template_map=drawn.view.template_map(drawn.deformation),
         record=drawn.record(),
+        template_bits=drawn.sign_bits(),
     )
 
 

@@ -1,10 +1,14 @@
 """Where each radiographic sign of a virtual patient can be seen: what a classifier may be shown."""
 
 import numpy as np
+import torch
+from torch.nn import functional
 
 from xray2ctpa_core.cohort.deformation import ORGAN_REACHES, organ_centres
+from xray2ctpa_core.cohort.film import magnification
 from xray2ctpa_core.cohort.signs import SIGNS
 from xray2ctpa_core.cohort.template import Template
+from xray2ctpa_core.constants import DEPTH_FRACTION, MEAN_FRAME_SIDE_MM, SHADOW_GRID
 
 #: Signs that are an organ's size: they are seen at the organ.
 _ORGAN_OF = {"cardiomegaly": "heart", "fleischner": "trunk", "hilum": "hila"}
@@ -27,8 +31,36 @@ def sign_bits(template: Template, signs: dict[str, bool], shown: dict[str, np.nd
     return bits
 
 
+def sign_shadows(bits: np.ndarray, template_map: torch.Tensor) -> np.ndarray:
+    """(*SHADOW_GRID,) uint8: the signs that can be seen along the rays through each cell of a film's frame.
+
+    Args:
+        bits: what `sign_bits` made.
+        template_map: (3, *MAP_GRID) of the frame (Patient.template_map), float32.
+    """
+    rows, columns = SHADOW_GRID
+    points = functional.interpolate(
+        template_map[None], size=(2 * rows, 64, 4 * columns), mode="trilinear", align_corners=True
+    )
+    seen = functional.grid_sample(
+        torch.from_numpy(bits.astype(np.float32))[None, None],
+        points.permute(0, 2, 3, 4, 1),
+        mode="nearest",
+        align_corners=True,
+    )[0, 0].to(torch.uint8)
+    where = torch.nonzero(seen)
+    # From the middle of the frame, in units of its side; rays part as networks.rays lifts them.
+    z, y, x = ((where[:, axis] + 0.5) / n - 0.5 for axis, n in enumerate(seen.shape))
+    m = magnification(y * DEPTH_FRACTION * MEAN_FRAME_SIDE_MM)
+    row = ((0.5 - m * z) * rows).long().clamp(0, rows - 1)
+    column = ((0.5 + m * x) * columns).long().clamp(0, columns - 1)
+    shadows = np.zeros(SHADOW_GRID, np.uint8)
+    np.bitwise_or.at(shadows, (row.numpy(), column.numpy()), seen[tuple(where.T)].numpy())
+    return shadows
+
+
 def sign_masks(bits: np.ndarray) -> np.ndarray:
-    """(len(SIGNS), *bits.shape) bool of a bit map as `sign_bits` makes it."""
+    """(len(SIGNS), *bits.shape) bool of a bit map as `sign_bits` or `sign_shadows` make it."""
     return np.stack([(bits >> number) & 1 for number in range(len(SIGNS))]).astype(bool)
 
 

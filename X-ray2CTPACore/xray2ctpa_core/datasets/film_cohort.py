@@ -19,10 +19,11 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from xray2ctpa_core.cohort.patient import PREVALENCE, film_patient
+from xray2ctpa_core.cohort.sign_map import sign_masks, sign_shadows
 from xray2ctpa_core.cohort.signs import SIGNS, sign_probability
 from xray2ctpa_core.cohort.template import load_template
 from xray2ctpa_core.config import write_text_atomically
-from xray2ctpa_core.constants import DEFAULT_GRID, FRAME_PIXELS, MAP_GRID
+from xray2ctpa_core.constants import DEFAULT_GRID, FRAME_PIXELS, MAP_GRID, SHADOW_GRID
 from xray2ctpa_core.datasets.latents import LatentDataset
 from xray2ctpa_core.datasets.virtual_films import FILMS_FILE, augment_film
 from xray2ctpa_core.errors import InputError
@@ -33,7 +34,9 @@ from xray2ctpa_core.workers import in_processes
 #: (N, 3, *MAP_GRID) float16, the map of the patient's frame before it is jittered; (N, V, 3) float32, how
 #: each frame is: `Jitter`; (N, 2 + S) float32: whether the patient is made, PE, each sign.
 MAPS_FILE, JITTERS_FILE, LABELS_FILE = "maps.npy", "jitters.npy", "labels.npy"
-#: Written when every patient is made: {"seed": ..., "patients": ..., "variants": ...}.
+#: (N, V, *SHADOW_GRID) uint8, the signs that each cell of a frame shows (cohort.sign_map.sign_shadows).
+SHADOWS_FILE = "shadows.npy"
+#: Written when every patient is made: {"seed": ..., "patients": ..., "variants": ..., "shadows": ...}.
 DESCRIPTION_FILE = "films.json"
 #: Largest shift of a frame over its side, and smallest and largest scale of it.
 _SHIFT, _SCALES = 0.03, (0.94, 1.07)
@@ -108,7 +111,8 @@ def write_film_cohort(
         InputError: for a folder that holds another film cohort.
     """
     out.mkdir(parents=True, exist_ok=True)
-    description = json.dumps({"seed": seed, "patients": patients, "variants": variants}) + "\n"
+    settings = {"seed": seed, "patients": patients, "variants": variants, "shadows": SHADOW_GRID}
+    description = json.dumps(settings) + "\n"
     begun = out / f".{DESCRIPTION_FILE}"
     if begun.is_file() and begun.read_text(encoding="utf-8") != description:
         raise InputError(
@@ -120,6 +124,7 @@ def write_film_cohort(
     films = opened(out / FILMS_FILE, dtype=np.float16, shape=(patients, variants, FRAME_PIXELS, FRAME_PIXELS))
     maps = opened(out / MAPS_FILE, dtype=np.float16, shape=(patients, 3, *MAP_GRID))
     jitters = opened(out / JITTERS_FILE, dtype=np.float32, shape=(patients, variants, 3))
+    shadows = opened(out / SHADOWS_FILE, dtype=np.uint8, shape=(patients, variants, *SHADOW_GRID))
     labels = opened(out / LABELS_FILE, dtype=np.float32, shape=(patients, 2 + len(SIGNS)))
     write_text_atomically(begun, description)
     missing = np.flatnonzero(labels[:, 0] == 0)
@@ -127,37 +132,42 @@ def write_film_cohort(
     for done, (number, made) in enumerate(
         in_processes(make, missing.tolist(), workers), patients - len(missing) + 1
     ):
-        films[number], maps[number], jitters[number], row = made
+        films[number], maps[number], jitters[number], shadows[number], row = made
         labels[number] = row  # last: it says that the patient is made
         progress(done, patients)
-    for array in (films, maps, jitters, labels):
+    for array in (films, maps, jitters, shadows, labels):
         array.flush()
     write_text_atomically(out / DESCRIPTION_FILE, description)
 
 
 def _make(number: int, seed: int, variants: int) -> tuple[np.ndarray, ...]:
-    """Frames (V, P, P) float16, map (3, *MAP_GRID) float16, jitters (V, 3), row of labels of one patient."""
+    """Frames (V, P, P) float16, map (3, *MAP_GRID) float16, jitters (V, 3), shadows (V, *SHADOW_GRID), row of
+    labels of one patient."""
     patient = film_patient(load_template(), seed, number)
-    frames, jitters = [], []
+    frames, jitters, shadows = [], [], []
+    template_map = torch.from_numpy(patient.template_map.astype(np.float32))
     for variant in range(variants):
         rng = np.random.default_rng([seed, number, variant])
         jitters.append(Jitter.drawn(rng))
         film = augment_film(patient.radiograph.pixels, rng)
         frames.append(frame_image(film, jitters[-1].frame(patient.frame)))
+        shadows.append(sign_shadows(patient.template_bits, jitters[-1].map(template_map)))
     record = patient.record
     row = [1.0, float(record["pe"]), *(float(record["signs"][sign.name]) for sign in SIGNS)]
     return (
         np.stack(frames).astype(np.float16),
         patient.template_map,
         np.array(jitters, np.float32),
+        np.stack(shadows),
         np.array(row, np.float32),
     )
 
 
 class FilmCohort(Dataset[dict[str, torch.Tensor]]):
-    """Items: "image" (1, P, P) in [0, 1], "template_map" (3, *MAP_GRID), "signs" (S,) and "label" (), the
-    probability of PE given the signs, for a film shows no more of it (cohort.signs); beside them, with
-    "latent_" before its name, everything of one of ``latents``' patients.
+    """Items: "image" (1, P, P) in [0, 1], "template_map" (3, *MAP_GRID), "signs" (S,), "shadows"
+    (S, *SHADOW_GRID), 1 where the frame shows a sign, and "label" (), the probability of PE given the signs,
+    for a film shows no more of it (cohort.signs); beside them, with "latent_" before its name, everything of
+    one of ``latents``' patients.
 
     Args:
         folder: what `write_film_cohort` wrote.
@@ -165,13 +175,15 @@ class FilmCohort(Dataset[dict[str, torch.Tensor]]):
     """
 
     def __init__(self, folder: Path, latents: LatentDataset) -> None:
-        if not (folder / DESCRIPTION_FILE).is_file():
+        if not ((folder / DESCRIPTION_FILE).is_file() and (folder / SHADOWS_FILE).is_file()):
             raise InputError(
-                f"Expected a film cohort in {folder}, found none.", "Run Training/make_films.py."
+                f"Expected a film cohort with {SHADOWS_FILE} in {folder}, found none.",
+                "Run Training/make_films.py.",
             )
         self._films = np.load(folder / FILMS_FILE, mmap_mode="r")
         self._maps = np.load(folder / MAPS_FILE, mmap_mode="r")
         self._jitters = np.load(folder / JITTERS_FILE)
+        self._shadows = np.load(folder / SHADOWS_FILE, mmap_mode="r")
         self._signs = np.load(folder / LABELS_FILE)[:, 2:]
         shown = ({sign.name: bool(v) for sign, v in zip(SIGNS, row, strict=True)} for row in self._signs)
         self._sign_probabilities = [sign_probability(signs, PREVALENCE) for signs in shown]
@@ -192,5 +204,6 @@ class FilmCohort(Dataset[dict[str, torch.Tensor]]):
             "template_map": Jitter(*self._jitters[case, variant].tolist()).map(template_map),
             "label": torch.tensor(self._sign_probabilities[case]),
             "signs": torch.from_numpy(self._signs[case]),
+            "shadows": torch.from_numpy(sign_masks(self._shadows[case, variant])).float(),
             **{f"latent_{name}": value for name, value in beside.items()},
         }

@@ -9,6 +9,8 @@ from monai.networks.nets.densenet import DenseNet
 from torch import nn
 from torch.nn import functional
 
+from xray2ctpa_core.networks.evidence import strongest_places
+
 #: Normalisations by name, as MONAI takes them; one group fits every width.
 NORMS: dict[str, Any] = {"batch": "batch", "group": ("group", {"num_groups": 1})}
 
@@ -123,9 +125,8 @@ class PEClassifier(ModelMixin, ConfigMixin):
         for more in coarser[1:]:
             maps = maps + functional.interpolate(more, maps.shape[2:], mode="trilinear", align_corners=False)
         # By way of the probabilities, which Grad-CAM reads: heat is where evidence for PE is seen.
-        places = torch.logit(self.seen(maps.float()), _LEAST_PROBABILITY).flatten(2)
-        places = places.topk(min(STRONGEST_PLACES[-1], places.shape[2]), 2).values
-        strongest = torch.stack([places[..., :count].mean(2) for count in STRONGEST_PLACES], 2)
+        sure = torch.logit(self.seen(maps.float()), _LEAST_PROBABILITY)
+        strongest = strongest_places(sure, STRONGEST_PLACES)
         return Reading(self.readout(strongest.sigmoid().flatten(1).to(maps.dtype)), maps, strongest)
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from xray2ctpa_core.constants import MAP_GRID
 from xray2ctpa_core.networks.atlas import DeformableAtlas, resized
+from xray2ctpa_core.networks.evidence import strongest_places
 from xray2ctpa_core.networks.rays import RayLift
 
 #: Change of a map, in units of half the atlas, that the map's head calls 1.
@@ -19,6 +20,8 @@ MAP_UNIT = 0.1
 _COARSE_MAP_CHANNELS, _COARSE_MAP_CELLS, _COARSE_MAP_WIDTH, _COARSE_MAP_POINTS = 24, 8, 128, 6
 #: The embedding: channels and cells it is read off. A mean over the whole film would not tell a wide heart.
 _EMBEDDING_CHANNELS, _EMBEDDING_CELLS = 8, 4
+#: Each map of a sign is summed up by the means of its so many strongest places, of 64 x 32.
+_STRONGEST_CELLS = (4, 32, 256)
 
 
 @dataclass(frozen=True)
@@ -27,21 +30,30 @@ class XrayFeatures:
 
     Attributes:
         embedding: (B, embedding_dim), for `global` conditioning.
-        lifted: (B, lifted_channels, D, H, W) on the latent grid.
+        lifted: (B, lifted_channels + sign_maps, D, H, W) on the latent grid.
         pe_logit: (B,), PE from the radiograph alone.
         template_map: (B, 3, *MAP_GRID) float32, the expected map into the atlas (networks.atlas); None
             without an atlas.
+        signs: (B, sign_maps, D, W) float32 logits of each radiographic sign at each place of the film, rows
+            from the top; None without such maps.
     """
 
     embedding: torch.Tensor
     lifted: torch.Tensor
     pe_logit: torch.Tensor
     template_map: torch.Tensor | None = None
+    signs: torch.Tensor | None = None
+
+    @property
+    def strongest_signs(self) -> torch.Tensor | None:
+        """(B, sign_maps, 3): the means of each map's strongest places; None without such maps."""
+        return None if self.signs is None else strongest_places(self.signs, _STRONGEST_CELLS)
 
     def first(self, cases: int) -> "XrayFeatures":
         """The features of the first ``cases`` of the batch."""
         where = None if self.template_map is None else self.template_map[:cases]
-        return XrayFeatures(self.embedding[:cases], self.lifted[:cases], self.pe_logit[:cases], where)
+        signs = None if self.signs is None else self.signs[:cases]
+        return XrayFeatures(self.embedding[:cases], self.lifted[:cases], self.pe_logit[:cases], where, signs)
 
 
 class _Residual(nn.Module):
@@ -78,6 +90,9 @@ class XrayEncoder(ModelMixin, ConfigMixin):
         atlas_features: learned channels of the atlas.
         atlas_fold: voxels of a slice along the edge of a latent cell.
         appearance_channels: width of the network from warped atlas and lifted features to latents.
+        sign_maps: radiographic signs that the encoder tells apart, place by place; 0 for none. What it has
+            seen goes into the embedding and, along the rays, into the lifted features: latents alone teach a
+            network of this size to follow outlines, not to show what is faint.
     """
 
     @register_to_config
@@ -92,6 +107,7 @@ class XrayEncoder(ModelMixin, ConfigMixin):
         atlas_features: int = 8,
         atlas_fold: int = 4,
         appearance_channels: int = 24,
+        sign_maps: int = 0,
     ) -> None:
         super().__init__()
         if any(c % 8 for c in channels) or len(channels) < 3:
@@ -114,6 +130,10 @@ class XrayEncoder(ModelMixin, ConfigMixin):
             nn.Flatten(),
             nn.Linear(_EMBEDDING_CHANNELS * _EMBEDDING_CELLS**2, embedding_dim),
         )
+        self.see_signs: nn.Conv2d | None = None
+        if sign_maps:
+            self.see_signs = nn.Conv2d(192, sign_maps, 1)
+            self.sign_embedding = nn.Linear(sign_maps * len(_STRONGEST_CELLS), embedding_dim, bias=False)
         self.pe_head = nn.Linear(embedding_dim, 1)
         self.atlas: DeformableAtlas | None = None
         if lifted_channels < latent_channels:
@@ -133,7 +153,7 @@ class XrayEncoder(ModelMixin, ConfigMixin):
             self.fine_map = nn.Conv2d(192, 3 * MAP_GRID[1], 1)
             width = appearance_channels
             self.appearance = nn.Sequential(
-                nn.Conv3d(self.atlas.channels + lifted_channels, width, 1),
+                nn.Conv3d(self.atlas.channels + lifted_channels + sign_maps, width, 1),
                 nn.SiLU(),
                 nn.Conv3d(width, width, 3, 1, 1),
                 nn.SiLU(),
@@ -144,11 +164,12 @@ class XrayEncoder(ModelMixin, ConfigMixin):
     @property
     def spatial_channels(self) -> int:
         """Channels of `spatial_conditioning`."""
-        return self.config["lifted_channels"] + (self.config["latent_channels"] if self.atlas else 0)
+        lifted = self.config["lifted_channels"] + self.config["sign_maps"]
+        return lifted + (self.config["latent_channels"] if self.atlas else 0)
 
     def forward(self, image: torch.Tensor) -> XrayFeatures:
         """Args: image: (B, 1, P, P) in [0, 1], from preprocessing.frame.frame_image."""
-        depth, _, width = self.config["latent_grid"]
+        depth, planes, width = self.config["latent_grid"]
         x = self.stem(2 * image - 1)
         skips = []
         for block in self.down:
@@ -162,11 +183,20 @@ class XrayEncoder(ModelMixin, ConfigMixin):
             x = block(torch.cat([skip, x], 1))
         x = functional.adaptive_avg_pool2d(self.to_depths(x), (depth, width))
         maps = self.depth_head(x).unflatten(1, (self.config["lifted_channels"], -1))
+        signs = None
+        if self.see_signs is not None:
+            signs = self.see_signs(x)
+            seen = strongest_places(signs, _STRONGEST_CELLS).sigmoid().flatten(1)
+            embedding = embedding + self.sign_embedding(seen)
+            # Detached: what the maps say is for their own task to teach.
+            shown = signs.detach().sigmoid()[:, :, None].expand(-1, -1, planes, -1, -1)
+            maps = torch.cat([maps, shown], 1)
         return XrayFeatures(
             embedding,
             self.lift(maps),
             self.pe_head(embedding).squeeze(1),
             None if self.atlas is None else self._template_map(self.atlas, deepest, x),
+            None if signs is None else signs.float(),
         )
 
     def _template_map(

@@ -25,6 +25,7 @@ class Readings(NamedTuple):
         expected: (b, C, D, H, W) latents, under the true map where there is one.
         coarse: (B, C, D/8, H/4, W/4) latents read off the embedding.
         signs: (B, S) logits read off the embedding.
+        shown: (B, S) logits read off the maps of the signs; None without such maps.
         body: (B, 1, *MAP_GRID), where the true map leads into the body; None without an atlas.
         coarse_map_error: mean squared error of a coarse map read off the embedding; None without an atlas.
     """
@@ -33,6 +34,7 @@ class Readings(NamedTuple):
     expected: torch.Tensor
     coarse: torch.Tensor
     signs: torch.Tensor
+    shown: torch.Tensor | None
     body: torch.Tensor | None
     coarse_map_error: torch.Tensor | None
 
@@ -50,6 +52,9 @@ class EncoderWithHeads(nn.Module):
         self.coarse = nn.Linear(width, self.shape[0] * grid[0] * grid[1] * grid[2])
         self.coarse_map = nn.Linear(width, 3 * _COARSE_MAP**3)
         self.signs = nn.Linear(width, len(SIGNS))
+        # A map's own strongest places alone say whether the film shows its sign.
+        self.weight = nn.Parameter(torch.full((len(SIGNS), 3), 0.3))
+        self.bias = nn.Parameter(torch.zeros(len(SIGNS)))
 
     def forward(self, image: torch.Tensor, template_map: torch.Tensor | None, dense: int) -> Readings:
         """Args: image: (B, 1, P, P); template_map: the true maps, where known; dense: b of Readings."""
@@ -62,7 +67,14 @@ class EncoderWithHeads(nn.Module):
             change = functional.adaptive_avg_pool3d((template_map - atlas.mean_map) / MAP_UNIT, _COARSE_MAP)
             error = (self.coarse_map(features.embedding).float() - change.flatten(1)).square().mean()
         coarse = self.coarse(features.embedding).unflatten(1, self.shape)
-        return Readings(features, expected, coarse, self.signs(features.embedding), body, error)
+        strongest = features.strongest_signs
+        shown = None if strongest is None else (strongest * self.weight).sum(2) + self.bias
+        return Readings(features, expected, coarse, self.signs(features.embedding), shown, body, error)
+
+
+#: Weight of a place that shows a sign over one that does not; of the places' cross-entropy, most of whose
+#: places are easy, over the patients'.
+_SHOWN_WEIGHT, _PLACES_SHARE = 4.0, 20.0
 
 
 class XrayEncoderStage:
@@ -81,6 +93,8 @@ class XrayEncoderStage:
         channel_weights: (1, C, 1, 1, 1) weight of each latent channel.
         dense_every: latents are learned on one case of so many in a batch: a volume teaches the small 3D
             network much and costs as much as several films do the 2D one.
+        sign_weight: weight of the sign maps' cross-entropies, where the encoder has such maps: place by
+            place, on films that come with "shadows", and whether the film shows the sign at all.
     """
 
     def __init__(
@@ -90,11 +104,12 @@ class XrayEncoderStage:
         pe_weight: float,
         channel_weights: torch.Tensor,
         dense_every: int = 1,
+        sign_weight: float = 0.0,
     ) -> None:
         self.module: nn.Module = EncoderWithHeads(encoder)
         self._dense_every = dense_every
         self._channel_weights = channel_weights
-        self._map_weight, self._pe_weight = map_weight, pe_weight
+        self._map_weight, self._pe_weight, self._sign_weight = map_weight, pe_weight, sign_weight
 
     def loss(
         self,
@@ -124,6 +139,14 @@ class XrayEncoderStage:
         if readings.coarse_map_error is not None:
             terms["coarse_map"] = readings.coarse_map_error
             loss = loss + terms["coarse_map"]
+        if readings.shown is not None and readings.features.signs is not None and "shadows" in batch:
+            films = len(batch["shadows"])
+            logits = readings.features.signs[-films:]
+            shadows = functional.adaptive_max_pool2d(batch["shadows"], logits.shape[2:])
+            weight = torch.tensor(_SHOWN_WEIGHT, device=logits.device)
+            terms["places"] = entropy(logits, shadows, pos_weight=weight)
+            terms["shown"] = entropy(readings.shown.float(), batch["signs"])
+            loss = loss + self._sign_weight * (_PLACES_SHARE * terms["places"] + terms["shown"])
         return loss, {name: term.detach() for name, term in terms.items()}
 
     def _one_batch(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -134,4 +157,5 @@ class XrayEncoderStage:
         prefix = "latent_"
         beside = {name.removeprefix(prefix): batch[name][:dense] for name in batch if name.startswith(prefix)}
         shared = {name: torch.cat([beside[name], batch[name]]) for name in beside if name in batch}
-        return beside | shared
+        films = {name: batch[name] for name in ("shadows",) if name in batch}
+        return beside | shared | films
