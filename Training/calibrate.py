@@ -9,7 +9,7 @@ python Training/calibrate.py --out runs/default/bundle
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from xray2ctpa_core.datasets.film_cohort import DESCRIPTION_FILE
 from xray2ctpa_core.datasets.latents import LatentDataset, read_statistics
 from xray2ctpa_core.datasets.virtual_films import read_film
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.explanation.gradcam import gradcam_peak
 from xray2ctpa_core.metrics.calibration import Calibration, fit_platt
 from xray2ctpa_core.metrics.classification import youden_threshold
 from xray2ctpa_core.networks.denoiser import SpatialDenoiser
@@ -36,6 +37,7 @@ from xray2ctpa_core.networks.pe_classifier import PEClassifier
 from xray2ctpa_core.networks.xray_encoder import XrayEncoder
 from xray2ctpa_core.pipelines.bundle import (
     BUNDLE_FILE,
+    FULL_HEAT,
     BundleInfo,
     CXRPreprocessing,
     GeometryRule,
@@ -64,10 +66,15 @@ INTENDED_USE = (
 )
 
 
+#: Of the strongest heats of calibration patients' volumes.
+FULL_HEAT_QUANTILE = 0.75
+
+
 @dataclass(frozen=True)
 class Config:
     """Folders of the stages before; name and version of the bundle; sampler and steps it proposes; patients:
-    that it is calibrated on."""
+    that it is calibrated on; heat_patients: the first so many of them say how hot a Grad-CAM must be to count
+    as hottest."""
 
     run: str = "runs/default"
     denoiser: str = "runs/default/denoiser"
@@ -80,6 +87,7 @@ class Config:
     map_spread: float = 0.75
     alignment: int = 25
     patients: int = 320
+    heat_patients: int = 100
     seed: int = 1
 
 
@@ -109,9 +117,13 @@ def calibrate(config: Config, out: Path) -> None:
     patients = calibration_patients(Path(config.run) / "cohort" / "calibration", config.patients)
     bar = Bar("calibration")
 
+    kept: list[torch.Tensor] = []
+
     def generated() -> Iterator[tuple[torch.Tensor, float, bool]]:
         for number, (image, record) in enumerate(patients, 1):
             latents = pipeline.sample_latents(image, 1, None, config.seed + number)
+            if number <= config.heat_patients:
+                kept.append(latents)
             yield latents, record["sign_probability"], record["pe"]
             bar(number, config.patients)
 
@@ -142,7 +154,26 @@ def calibrate(config: Config, out: Path) -> None:
         platt_b=float(fitted.intercept),
         calibrated=True,
     )
-    write_bundle_json(out, replace(pipeline.bundle, pe=point))
+    heat = full_heat(pipeline, kept)
+    print(f"Grad-CAM heat that counts as 1: {heat}")
+    metrics = pipeline.bundle.metrics | ({} if heat is None else {FULL_HEAT: heat})
+    write_bundle_json(out, replace(pipeline.bundle, pe=point, metrics=metrics))
+
+
+def full_heat(pipeline: XRay2CTPAPipeline, latents: Sequence[torch.Tensor]) -> float | None:
+    """The Grad-CAM heat that a quarter of generated latents (1, C, D, h, w) reach; None where none has any.
+
+    About so many patients show something that the classifier knows; in the others its strongest place is the
+    least unlike, ten times weaker and more.
+    """
+    classifier, grid = pipeline.pe_classifier, pipeline.bundle.geometry.grid
+    bar = Bar("heat")
+    peaks = []
+    for number, case in enumerate(latents, 1):
+        peaks.append(gradcam_peak(classifier, classifier.gradcam_layer, case, grid))
+        bar(number, len(latents))
+    heat = float(np.quantile(peaks, FULL_HEAT_QUANTILE)) if peaks else 0.0
+    return heat if heat > 0 else None
 
 
 def calibration_patients(cohort: Path, count: int) -> Iterator[tuple[torch.Tensor, dict[str, Any]]]:

@@ -65,7 +65,7 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows
         bundle = Path(config.bundles[0])
         info = read_bundle_json(bundle)
         write_card(bundle, info, report, command(config))
-        write_bundle_json(bundle, replace(info, metrics=headline_metrics(summary)))
+        write_bundle_json(bundle, replace(info, metrics=info.metrics | headline_metrics(summary)))
 
 
 def command(config: Config) -> str:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.explanation.gradcam import gradcam_map, label_map
+from xray2ctpa_core.explanation.gradcam import gradcam_map, gradcam_peak, label_map
 
 
 class MeanOfFirstChannel(nn.Module):
@@ -39,6 +39,19 @@ def test_the_map_peaks_where_the_logit_gets_its_evidence() -> None:
     k, j, i = (axis.mean() for axis in np.nonzero(cam == 1.0))
     assert (k, j, i) == (6.0, 2.5, 4.5)  # latent voxel (6, 1, 2) covers rows 2-3 and columns 4-5
     assert cam[1].max() == 0.0
+
+
+@pytest.mark.parametrize(("value", "strongest"), [(1.0, 0.25), (4.0, 1.0), (8.0, 1.0)])
+def test_weak_evidence_stays_weak_where_it_is_known_what_is_strong(value: float, strongest: float) -> None:
+    """Heat is the spot's value times the mean gradient: 4 makes four times the heat of 1."""
+    full = gradcam_peak(MeanOfFirstChannel(), "relu", latents_with_a_spot(4.0), (8, 8, 8))
+    spot = latents_with_a_spot(value)
+    cam = gradcam_map(MeanOfFirstChannel(), "relu", spot, (8, 8, 8), full)
+    assert cam.max() == pytest.approx(strongest)
+    own = gradcam_map(MeanOfFirstChannel(), "relu", spot, (8, 8, 8))
+    assert np.allclose(cam, strongest * own)
+    nothing = latents_with_a_spot(-4.0)
+    assert not gradcam_map(MeanOfFirstChannel(), "relu", nothing, (8, 8, 8), full).any()
 
 
 def test_no_evidence_for_pe_gives_a_map_of_zeros() -> None:

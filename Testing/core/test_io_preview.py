@@ -97,6 +97,25 @@ def test_every_generated_plane_says_synthetic() -> None:
     assert (drawn.count("A"), drawn.count("P")) == (3, 3)
 
 
+@pytest.mark.parametrize(("strongest", "says"), [(0.9, "in colour:"), (0.2, "too weak for a colour:")])
+def test_the_note_says_whether_any_evidence_is_strong(
+    strongest: float, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    original = preview.ImageDraw.ImageDraw.text
+
+    def noted(draw: object, place: object, text: str, *rest: object, **more: object) -> None:
+        written.append(text)
+        original(draw, place, text, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(preview.ImageDraw.ImageDraw, "text", noted)
+    film, frame = Radiograph(np.zeros((50, 40), np.float32)), FrontalFrame(5, 5, 30)
+    heat = np.zeros(SHAPE, np.float32)
+    heat[8, 10, 12] = strongest
+    preview.render_preview(film, frame, volume(np.zeros(SHAPE)), volume(heat), ["score"])
+    assert [text for text in written if text.endswith(says)]
+
+
 @pytest.mark.parametrize("shape", [(100, 50), (50, 100), (64, 64)])
 def test_the_whole_film_is_shown_with_its_frame(shape: tuple[int, int]) -> None:
     tile = np.asarray(

@@ -98,6 +98,8 @@ def test_files_that_could_hold_code_are_refused(bundle: Path, name: str) -> None
         ({"latents": {"mean": [0.0], "std": [1.0, 1.0]}}, "one number a channel"),
         ({"latents": {"mean": [0.0], "std": [0.0]}}, "std must be positive"),
         ({"metrics": []}, "metrics needs an object"),
+        ({"metrics": {"full heat": 0}}, "full heat needs a positive number"),
+        ({"metrics": {"full heat": "hot"}}, "full heat needs a positive number"),
         ({"metrics": {"quality against steps": 3}}, "needs presets"),
         ({"metrics": {"quality against steps": presets(4, 3, 9)}}, "preview <= standard"),
         ({"metrics": {"quality against steps": presets(0, 3, 9)}}, "1 <= preview"),

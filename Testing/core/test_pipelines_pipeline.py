@@ -11,8 +11,10 @@ import torch
 from diffusers import DDIMScheduler
 
 from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError
-from xray2ctpa_core.pipelines.bundle import read_bundle_json, write_bundle_json
+from xray2ctpa_core.explanation.gradcam import gradcam_peak
+from xray2ctpa_core.pipelines.bundle import FULL_HEAT, read_bundle_json, write_bundle_json
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
 FRAME = FrontalFrame(top=4.0, left=4.0, side=120.0)
@@ -80,6 +82,21 @@ def test_what_cannot_be_sampled_is_refused(pipe: XRay2CTPAPipeline, film: Radiog
         pipe.set_scheduler("none")
     with pytest.raises(InputError, match="at most 1000 steps"):
         pipe(film, frame=FRAME, num_inference_steps=1001)
+
+
+def test_grad_cam_is_measured_against_the_bundles_full_heat(
+    pipe: XRay2CTPAPipeline, film: Radiograph
+) -> None:
+    layer, grid = pipe.pe_classifier.gradcam_layer, pipe.bundle.geometry.grid
+    own = pipe(film, frame=FRAME).gradcam.array
+    image = torch.from_numpy(frame_image(film.pixels, FRAME, pipe.bundle.cxr.frame_pixels))
+    latents = pipe.sample_latents(image[None, None])
+    peak = gradcam_peak(pipe.pe_classifier, layer, latents, grid)  # type: ignore[arg-type]
+    assert own.max() == 1.0
+    pipe.bundle = dataclasses.replace(pipe.bundle, metrics={FULL_HEAT: 4 * peak})
+    assert np.allclose(pipe(film, frame=FRAME).gradcam.array, own / 4, atol=1e-3)
+    pipe.bundle = dataclasses.replace(pipe.bundle, metrics={FULL_HEAT: peak / 4})
+    assert np.array_equal(pipe(film, frame=FRAME).gradcam.array, own)
 
 
 def test_a_few_step_denoiser_and_its_sampler_go_with_nothing_else(

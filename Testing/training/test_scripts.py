@@ -89,6 +89,7 @@ def test_the_stages_run_in_order_and_end_with_a_bundle_that_verifies(
     done = run(repository, "evaluate.py", "--out", str(place / "evaluation"), "--set", *sets)
     assert done.returncode == 0, done.stderr
     measured = verify_bundle(place / "bundle").metrics
+    assert info.metrics.items() <= measured.items()  # of the calibration
     assert 0 < measured["one sample"]["psnr"] < measured["autoencoder reconstruction"]["psnr"]
     card = (place / "bundle" / "README.md").read_text(encoding="utf-8")
     assert "never a diagnosis" in card

@@ -3,6 +3,8 @@
 import copy
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from diffusers import DDPMScheduler
 from scipy.special import logit
 from sklearn.metrics import roc_auc_score
+from stage_scripts import module_of
 
 from xray2ctpa_core.cohort.signs import SIGNS, sign_probability
 from xray2ctpa_core.constants import MAP_GRID
@@ -291,6 +294,31 @@ def test_evidence_is_kept_and_read_again(tmp_path: Path) -> None:
         fit_readout(classifier, [again._replace(labels=np.ones(2, int))])
     with pytest.raises(ValueError, match="evidence maps"):
         read_evidence(PEClassifier(2, 8, 4, (2, 2), 0.0), volumes)
+
+
+def test_a_quarter_of_the_volumes_reach_full_heat(repository: Path) -> None:
+    """Heat rises with the one channel that the logit reads."""
+    module: Any = module_of(repository, "calibrate.py")
+
+    class Mean(torch.nn.Module):
+        gradcam_layer = "relu"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.relu = torch.nn.ReLU()
+
+        def forward(self, latents: torch.Tensor) -> torch.Tensor:
+            return self.relu(latents).mean((1, 2, 3, 4))[:, None]
+
+    pipeline = SimpleNamespace(
+        pe_classifier=Mean(), bundle=SimpleNamespace(geometry=SimpleNamespace(grid=(4, 4, 4)))
+    )
+    cases = [torch.full((1, 1, 4, 4, 4), float(value)) for value in range(1, 6)]
+    heats = [module.full_heat(pipeline, [case]) for case in cases]
+    assert heats == sorted(heats)
+    assert module.full_heat(pipeline, cases) == pytest.approx(heats[3])
+    assert module.full_heat(pipeline, [-cases[0]]) is None
+    assert module.full_heat(pipeline, []) is None
 
 
 def test_the_films_head_reads_the_signs_odds_off_the_embedding() -> None:

@@ -60,7 +60,7 @@ def render_gradcam_plate(ctpa: Volume, gradcam: Volume, title: str, slices: int 
         pen.text((left, 8), text, MUTED, text_font(14), stroke_width=2, stroke_fill=(0, 0, 0))
         place = (MARGIN + number % COLUMNS * (CELL + GAP), HEADER + number // COLUMNS * (CELL + GAP))
         picture.paste(tile, place)
-    note = "Superior first. Evidence for PE, relative to this patient's strongest:"
+    note = "Superior first. Evidence for PE by Grad-CAM:"
     foot = picture.height - MARGIN - 14
     draw.text((MARGIN, foot), note, MUTED, text_font(14))
     write_legend(draw, (MARGIN + round(draw.textlength(note, text_font(14))) + 10, foot))

@@ -88,7 +88,8 @@ def render_preview(
         for column, name in enumerate(("axial", "coronal", "sagittal")):
             tile = plane_tile(ctpa, name, index, window, overlay)
             picture.paste(tile, (grid_left + column * (CELL + GAP), top))
-    note = "Upper rows: through the middle. Lower row: through the strongest Grad-CAM evidence, in colour:"
+    coloured = "in colour:" if gradcam.array.max() >= HEAT_LEVELS[0] else "too weak for a colour:"
+    note = f"Upper rows: through the middle. Lower row: through the strongest Grad-CAM evidence, {coloured}"
     draw.text((grid_left, height - MARGIN - 14), note, MUTED, text_font(14))
     write_legend(draw, (grid_left + round(draw.textlength(note, text_font(14))) + 10, height - MARGIN - 14))
     return picture

@@ -18,6 +18,8 @@ BUNDLE_SCHEMA_VERSION = "1.0"
 BUNDLE_FILE = "bundle.json"
 #: Optional entry of a bundle's metrics: quality against steps, with the presets that follow from it.
 STEP_CURVE = "quality against steps"
+#: Name in a bundle's metrics of the Grad-CAM heat that counts as 1 (explanation.gradcam).
+FULL_HEAT = "full heat"
 CONDITIONINGS = ("spatial", "global")
 #: Nothing else is ever loaded from a bundle: no pickle, no code.
 ALLOWED_SUFFIXES = (".safetensors", ".json")
@@ -140,6 +142,11 @@ class BundleInfo:
         """Steps chosen by the measured curve of quality against steps; None where it was not measured."""
         curve = self.metrics.get(STEP_CURVE)
         return None if curve is None else PresetSteps(**curve["presets"])
+
+    @property
+    def full_heat(self) -> float | None:
+        """Grad-CAM heat that counts as 1, found on calibration patients; None where it was not measured."""
+        return self.metrics.get(FULL_HEAT)
 
     @property
     def sha256(self) -> str:
@@ -285,6 +292,10 @@ def _check_ranges(info: BundleInfo, source: str) -> None:
     rules[
         f"metrics: {STEP_CURVE} needs presets, whole numbers with 1 <= preview <= standard <= reference"
     ] = STEP_CURVE not in info.metrics or _is_step_curve(info.metrics[STEP_CURVE])
+    heat = info.full_heat
+    rules[f"metrics: {FULL_HEAT} needs a positive number"] = heat is None or (
+        type(heat) in (int, float) and 0 < heat < math.inf
+    )
     for rule, holds in rules.items():
         if not holds:
             raise BundleError(f"{source}: {rule}.", REINSTALL_HINT)

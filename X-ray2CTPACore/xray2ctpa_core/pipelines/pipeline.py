@@ -48,7 +48,8 @@ class XRay2CTPAResult:
 
     Attributes:
         ctpa: Volume, float32 HU: the first sample, the same whatever K.
-        gradcam: Volume, float32 in 0..1, same grid.
+        gradcam: Volume, float32 in 0..1, same grid; of the first sample. 1 stands for the bundle's full heat,
+            or for the volume's own strongest where the bundle has none.
         spread: Volume, float32 HU standard deviation over samples; None for one sample.
         pe_probability: mean of per_sample, calibrated as the bundle says.
         per_sample: probability of each sample.
@@ -239,7 +240,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         per_sample = self.probability(logits)
         clock.lap("classify")
         grid = self.bundle.geometry.grid
-        heat = gradcam_map(self.pe_classifier, self.pe_classifier.gradcam_layer, latents[:1], grid)  # type: ignore[arg-type]
+        layer, full = self.pe_classifier.gradcam_layer, self.bundle.full_heat
+        heat = gradcam_map(self.pe_classifier, layer, latents[:1], grid, full)  # type: ignore[arg-type]
         clock.lap("explain")
         side, source = frame_side_mm(radiograph, frame, self.bundle.geometry)
         affine = volume_affine(side, self.bundle.geometry)
