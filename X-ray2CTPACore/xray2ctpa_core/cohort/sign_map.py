@@ -40,7 +40,7 @@ def sign_shadows(bits: np.ndarray, template_map: torch.Tensor) -> np.ndarray:
     """
     rows, columns = SHADOW_GRID
     points = functional.interpolate(
-        template_map[None], size=(2 * rows, 64, 4 * columns), mode="trilinear", align_corners=True
+        template_map[None], size=(rows, 48, 2 * columns), mode="trilinear", align_corners=True
     )
     seen = functional.grid_sample(
         torch.from_numpy(bits.astype(np.float32))[None, None],
