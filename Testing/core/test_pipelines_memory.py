@@ -1,6 +1,8 @@
 """Where memory is short a batch halves, nothing is lost, and the result says so."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +49,52 @@ def test_a_single_item_that_does_not_fit_and_other_errors_are_raised() -> None:
 
     with pytest.raises(RuntimeError, match="shapes"):
         in_batches(wrong, torch.arange(3), 2)
+
+
+def noting(function: Callable[..., Any], name: str, calls: list[str]) -> Callable[..., Any]:
+    """``function``, each call of which adds ``name`` to ``calls``."""
+
+    def noted(*args: Any, **settings: Any) -> Any:
+        calls.append(name)
+        return function(*args, **settings)
+
+    return noted
+
+
+def test_networks_that_do_not_fit_together_take_turns(
+    pipeline_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no GPU here: accelerate's hooks move networks from the CPU to the CPU, and say so."""
+    pipeline = XRay2CTPAPipeline.from_pretrained(pipeline_bundle)
+    film = Radiograph(np.random.default_rng(0).random((128, 128), np.float32))
+    frame = FrontalFrame(0.0, 0.0, 128.0)
+    plain = pipeline(film, frame=frame, num_samples=2)
+    place, moves = pipeline.to, list[str]()
+
+    def short(device: str, **settings: object) -> XRay2CTPAPipeline:
+        if device == "cpu:0":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return place(device, **settings)
+
+    monkeypatch.setattr(pipeline, "to", short)
+    pipeline.place("cpu:0")
+    assert pipeline.takes_turns
+    for name in ("denoiser", "autoencoder"):
+        hook = getattr(pipeline, name)._hf_hook
+        monkeypatch.setattr(hook, "pre_forward", noting(hook.pre_forward, name, moves))
+    result = pipeline(film, frame=frame, num_samples=2)
+    assert list(dict.fromkeys(moves)) == ["denoiser", "autoencoder"]
+    assert moves == sorted(moves, reverse=True)  # all of the one, then all of the other
+    assert np.allclose(result.ctpa.array, plain.ctpa.array, atol=0.01)  # HU
+    assert np.allclose(result.per_sample, plain.per_sample)
+    assert "took turns" in result.notes[0]
+
+
+def test_another_error_while_networks_are_moved_is_raised(pipeline_bundle: Path) -> None:
+    pipeline = XRay2CTPAPipeline.from_pretrained(pipeline_bundle)
+    with pytest.raises(RuntimeError, match="nowhere"):
+        pipeline.place("nowhere")
+    assert not pipeline.takes_turns
 
 
 def test_a_pipeline_short_of_memory_gives_the_same_volume_and_says_so(

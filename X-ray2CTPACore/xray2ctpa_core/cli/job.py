@@ -92,7 +92,8 @@ class Generator:
             device, precision, dtype = choose_device(self.settings.device, self.settings.precision)
             self.settings = replace(self.settings, device=device, precision=precision)
             with _fitting(self.info):
-                pipeline = XRay2CTPAPipeline.from_folder(self.folder, dtype).to(device)
+                pipeline = XRay2CTPAPipeline.from_folder(self.folder, dtype)
+                pipeline.place(device)
             pipeline.set_scheduler(self.settings.scheduler)
             self._pipeline = pipeline
         return self._pipeline

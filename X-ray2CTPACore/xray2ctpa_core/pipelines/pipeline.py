@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline
+from diffusers.utils import is_accelerate_available
 
 from xray2ctpa_core import constants
 from xray2ctpa_core.diffusion.alignment import align_map
 from xray2ctpa_core.diffusion.residual import sampled_map, to_latents
 from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
 from xray2ctpa_core.diffusion.schedulers import FEW_STEP, make_scheduler, most_steps
-from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError
+from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError, is_out_of_memory
 from xray2ctpa_core.explanation.gradcam import gradcam_map
 from xray2ctpa_core.networks.denoiser import SpatialDenoiser
 from xray2ctpa_core.networks.hu import denormalise_hu, normalise_hu
@@ -91,10 +92,17 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             others were trained depends on it, so it must travel with them.
     """
 
+    #: The large networks, which take turns in a GPU's memory by `enable_model_cpu_offload`; the others are
+    #: small, and parts of them are called by themselves.
+    model_cpu_offload_seq = "denoiser->autoencoder"
+    _exclude_from_cpu_offload = ["lung_locator", "xray_encoder", "pe_classifier"]  # noqa: RUF012 - diffusers'
+
     bundle: BundleInfo
     scheduler: Any
     #: Slices the autoencoder takes at once; halves where memory is short.
     slices_at_once: int
+    #: Whether the large networks take turns in the device's memory, for they did not fit together.
+    takes_turns: bool = False
 
     def __init__(
         self,
@@ -166,6 +174,21 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         for part in networks:
             getattr(pipeline, part).eval()
         return pipeline
+
+    def place(self, device: str) -> None:
+        """Moves the networks to ``device``; those that do not fit there together take turns.
+
+        Raises:
+            RuntimeError: of torch's, where not even one fits, or accelerate is not installed.
+        """
+        try:
+            self.to(device)
+        except (RuntimeError, MemoryError) as error:
+            if device == "cpu" or not is_out_of_memory(error) or not is_accelerate_available():
+                raise
+            self.takes_turns = True
+        if self.takes_turns:  # outside the handler, whose traceback holds what was allocated
+            self.enable_model_cpu_offload(device=device)
 
     def set_scheduler(self, name: str) -> None:
         """Takes another sampler for the same noise schedule.
@@ -248,6 +271,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         correlation = agreement(samples[0], image.numpy(), side, self.bundle.geometry.depth_fraction)
         clock.lap("check")
         spread = samples.std(0) if num_samples > 1 else None
+        self.maybe_free_model_hooks()
         return XRay2CTPAResult(
             ctpa=Volume(samples[0], affine),
             gradcam=Volume(heat, affine),
@@ -267,7 +291,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     @torch.no_grad()
     def features(self, image: torch.Tensor) -> XrayFeatures:
         """(B, 1, P, P) frame images in [0, 1] -> the encoder's features."""
-        return self.xray_encoder(image.to(self.device, self.xray_encoder.dtype))
+        return self.xray_encoder(image.to(self._execution_device, self.xray_encoder.dtype))
 
     @torch.no_grad()
     def sample_latents(
@@ -298,7 +322,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
         kept = []
         for number in range(num_samples):
-            noise, generator = initial_noise(shape, seed, number, self.device)
+            noise, generator = initial_noise(shape, seed, number, self._execution_device)
             noise[:, :latent_channels] *= self.bundle.sampling.temperature
             diffused = sample_latents(model, self.scheduler, noise, steps, generator, on_step_end)
             aligned = self._aligned_map(features, diffused, image)
@@ -338,16 +362,17 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         self.slices_at_once = at_once
 
     def _memory_notes(self) -> tuple[str, ...]:
-        if self.slices_at_once == _most_slices(self.bundle):
-            return ()
-        return (
-            f"Memory was short: slices were decoded {self.slices_at_once} at a time; the volume is the same.",
-        )
+        done = []
+        if self.takes_turns:
+            done.append("denoiser and autoencoder took turns in it")
+        if self.slices_at_once != _most_slices(self.bundle):
+            done.append(f"slices were decoded {self.slices_at_once} at a time")
+        return tuple(f"Memory was short: {what}; the volume is the same." for what in done)
 
     @torch.no_grad()
     def encode(self, volume: Any) -> torch.Tensor:
         """(K, D, H, W) HU -> (K, C, D, h, w) standardised latents (the posterior's mean)."""
-        hu = torch.as_tensor(volume, dtype=torch.float32).to(self.device)
+        hu = torch.as_tensor(volume, dtype=torch.float32).to(self._execution_device)
         slices = volumes_to_slices(normalise_hu(hu, self.bundle.hu_window)[:, None])
         folded = to_autoencoder(slices, self.autoencoder.config["in_channels"]).to(self.autoencoder.dtype)
         encoded = [
@@ -373,7 +398,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     def _statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
         statistics = self.bundle.latents
         mean, std = (
-            torch.tensor(v, device=self.device).reshape(1, -1, 1, 1, 1)
+            torch.tensor(v, device=self._execution_device).reshape(1, -1, 1, 1, 1)
             for v in (statistics.mean, statistics.std)
         )
         return mean, std
