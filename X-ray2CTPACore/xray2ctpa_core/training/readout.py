@@ -17,8 +17,10 @@ from xray2ctpa_core.networks.xray_encoder import XrayEncoder
 EVIDENCE_FILE = "evidence.npz"
 #: Ridge penalties that leave-one-out chooses from: from almost none to almost no weight.
 _PENALTIES = np.logspace(-1, 5, 13)
-#: Evidence that hardly varies is not blown up.
-_LEAST_DEVIATION = 1e-3
+#: What hardly varies is not blown up: evidence, which is a probability, and channels of an embedding. Evidence
+#: that was given its tiny deviation got weights of -17, for nothing (cross-validated correlation with the
+#: log-odds 0.70 with 0.001, 0.71 with 0.1).
+_LEAST_EVIDENCE, _LEAST_EMBEDDING = 0.1, 1e-3
 
 
 class Evidence(NamedTuple):
@@ -95,7 +97,7 @@ def fit_readout(classifier: PEClassifier, groups: Sequence[Evidence]) -> list[fl
     signs = [group.evidence[:, 1:].reshape(len(group.labels), -1) for group in groups]
     centred = np.concatenate([of - of.mean(0) for of in signs])
     odds = np.concatenate([group.log_odds - group.log_odds.mean() for group in groups])
-    deviation = centred.std(0) + _LEAST_DEVIATION
+    deviation = centred.std(0) + _LEAST_EVIDENCE
     ridge = RidgeCV(_PENALTIES, fit_intercept=False).fit(centred / deviation, odds)
     weights = ridge.coef_ / deviation
     fitted = [of @ weights for of in signs]
@@ -127,7 +129,7 @@ def fit_film_head(encoder: XrayEncoder, films: Iterable[tuple[torch.Tensor, floa
         embeddings.append(embedding[0].float().cpu().numpy())
         odds.append(logit(probability))
     seen = np.stack(embeddings)
-    deviation = seen.std(0) + _LEAST_DEVIATION
+    deviation = seen.std(0) + _LEAST_EMBEDDING
     ridge = RidgeCV(_PENALTIES).fit((seen - seen.mean(0)) / deviation, odds)
     weights = ridge.coef_ / deviation
     encoder.pe_head.weight.copy_(torch.as_tensor(weights)[None])
