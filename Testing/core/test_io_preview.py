@@ -97,7 +97,7 @@ def test_every_generated_plane_says_synthetic() -> None:
     assert (drawn.count("A"), drawn.count("P")) == (3, 3)
 
 
-@pytest.mark.parametrize(("strongest", "says"), [(0.9, "in colour:"), (0.2, "too weak for a colour:")])
+@pytest.mark.parametrize(("strongest", "says"), [(0.9, "in colour:"), (0.2, "strong enough for a colour:")])
 def test_the_note_says_whether_any_evidence_is_strong(
     strongest: float, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,7 +101,7 @@ class ResultSection:
     def onHottest(self) -> None:
         nodes = self.current()
         if nodes is not None and not mrml.go_to_hottest(nodes):
-            slicer.util.infoDisplay(_("The Grad-CAM map of this result is empty: there is no hottest slice."))
+            slicer.util.infoDisplay(_("No Grad-CAM evidence reaches the lowest level: no slice is hottest."))
 
     def onRunAgain(self) -> None:
         node = self._ui.resultSelector.currentNode()

@@ -88,8 +88,9 @@ def render_preview(
         for column, name in enumerate(("axial", "coronal", "sagittal")):
             tile = plane_tile(ctpa, name, index, window, overlay)
             picture.paste(tile, (grid_left + column * (CELL + GAP), top))
-    coloured = "in colour:" if gradcam.array.max() >= HEAT_LEVELS[0] else "too weak for a colour:"
-    note = f"Upper rows: through the middle. Lower row: through the strongest Grad-CAM evidence, {coloured}"
+    note = "Upper rows: through the middle. Lower row: through the strongest Grad-CAM evidence, in colour:"
+    if gradcam.array.max() < HEAT_LEVELS[0]:
+        note = "All rows: through the middle. No Grad-CAM evidence is strong enough for a colour:"
     draw.text((grid_left, height - MARGIN - 14), note, MUTED, text_font(14))
     write_legend(draw, (grid_left + round(draw.textlength(note, text_font(14))) + 10, height - MARGIN - 14))
     return picture
@@ -177,8 +178,8 @@ def centre_index(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def strongest_index(gradcam: np.ndarray) -> tuple[int, int, int]:
-    """The voxel (k, j, i) of the strongest evidence; the middle where there is none."""
-    if not gradcam.any():
+    """The voxel (k, j, i) of the strongest evidence; the middle where none reaches the lowest level."""
+    if gradcam.max() < HEAT_LEVELS[0]:
         return centre_index(gradcam.shape)
     k, j, i = np.unravel_index(int(gradcam.argmax()), gradcam.shape)
     return int(k), int(j), int(i)

@@ -5,6 +5,7 @@ from typing import Any
 import slicer
 import vtk
 
+from xray2ctpa_core.constants import GRADCAM_LABEL_THRESHOLDS
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.mrml.display import show_rendering
 from xray2ctpa_core.mrml.nodes import FILM_REFERENCE, ResultNodes
@@ -108,13 +109,14 @@ def show_overlay(
 
 
 def hottest_position(nodes: ResultNodes) -> tuple[float, float, float] | None:
-    """RAS in mm (in the world) of the strongest Grad-CAM evidence; None where there is none."""
+    """RAS in mm (in the world) of the strongest Grad-CAM evidence; None where none reaches the label's first
+    level."""
     heat = slicer.util.arrayFromVolume(nodes.gradcam)
     flat = int(heat.argmax())
     _, rows, columns = heat.shape
     k, rest = divmod(flat, rows * columns)
     j, i = divmod(rest, columns)
-    if not heat[k, j, i] > 0:
+    if heat[k, j, i] < GRADCAM_LABEL_THRESHOLDS[0]:
         return None
     matrix, world = vtk.vtkMatrix4x4(), [0.0, 0.0, 0.0]
     nodes.gradcam.GetIJKToRASMatrix(matrix)

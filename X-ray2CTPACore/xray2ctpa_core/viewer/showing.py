@@ -61,7 +61,7 @@ class Showing:
             self._redraw(scene.show(changed(scene.display, how)))
         elif wish == "hottest":
             if not scene.go_to_hottest():
-                raise InputError("Expected evidence to go to, got an empty Grad-CAM: no slice is hottest.")
+                raise InputError("No Grad-CAM evidence reaches the lowest level: no slice is hottest.")
             self._redraw(set(scene.shown()))
         elif wish == "reset":
             self._redraw(scene.reset())
