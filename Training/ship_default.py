@@ -20,8 +20,8 @@ from xray2ctpa_core.pipelines.bundle import verify_bundle
 @dataclass(frozen=True)
 class Config:
     """bundle: what to ship; sample_seed, sample_number: a patient of a cohort that nothing is trained on,
-    neither volumes (make_cohort.py) nor films (make_films.py): the first with PE, fluid, which the classifier sees
-    best, and lungs as tall as the template's, 260 mm."""
+    neither volumes (make_cohort.py) nor films (make_films.py): the first with PE, fluid, which the classifier
+    sees best, and lungs as tall as the template's, 260 mm."""
 
     bundle: str = "runs/default/bundle"
     sample_seed: int = 5
