@@ -64,8 +64,6 @@ INTENDED_USE = (
     "Demonstration of the software and research on virtual patients. Not for patient care: a generated CTPA "
     "is a hypothesis, never a diagnosis."
 )
-
-
 #: Of the strongest heats of calibration patients' volumes.
 FULL_HEAT_QUANTILE = 0.75
 
@@ -163,8 +161,8 @@ def calibrate(config: Config, out: Path) -> None:
 def full_heat(pipeline: XRay2CTPAPipeline, latents: Sequence[torch.Tensor]) -> float | None:
     """The Grad-CAM heat that a quarter of generated latents (1, C, D, h, w) reach; None where none has any.
 
-    About so many patients show something that the classifier knows; in the others its strongest place is the
-    least unlike, ten times weaker and more.
+    Where a volume shows nothing that the classifier knows, its strongest heat is a tenth of that, of the place
+    that is the least unlike.
     """
     classifier, grid = pipeline.pe_classifier, pipeline.bundle.geometry.grid
     bar = Bar("heat")

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 #: Pixels that an autoencoder takes at once: 32 slices of the default's size, 8 of the papers'. Bounds memory,
-#: hardly costs time: at the papers' size a slice holds 180 MB while it is decoded (`xray2ctpa bench`).
+#: hardly costs time: at the papers' size a slice holds 200 MB while it is decoded (`xray2ctpa bench`).
 PIXELS_AT_ONCE = 32 * 128 * 128
 
 

@@ -59,8 +59,8 @@ def measure_paper_scale(
         JSON-ready: device, threads, latents, ``tiny_decoder`` (its structure), what was extrapolated, and
         ``sides``, a dictionary each: ``pass_s`` and ``pass_ratio`` to the reference's round by round, as
         Spread; ``volume_s``, ``volume_ratio`` and ``passes_that_fit`` 1/TARGET, of ours also by the tiny
-        decoder (``tiny_...``); ``difference`` of the outputs; ``floor``; of
-        ours ``held``, the memory of a volume.
+        decoder (``tiny_...``); ``difference`` of the outputs; ``floor``; of ours ``held``, the
+        memory of a volume.
     """
     ours = sides.precisions(["fp32", "bf16", *(["fp16"] if device.type == "cuda" else [])])
     inputs = sides.given(scale, config.seed, device)
