@@ -161,8 +161,8 @@ def calibrate(config: Config, out: Path) -> None:
 def full_heat(pipeline: XRay2CTPAPipeline, latents: Sequence[torch.Tensor]) -> float | None:
     """The Grad-CAM heat that a quarter of generated latents (1, C, D, h, w) reach; None where none has any.
 
-    Where a volume shows nothing that the classifier knows, its strongest heat is a tenth of that, of the place
-    that is the least unlike.
+    Where a volume shows nothing that the classifier knows, the least unlike of its places has about a tenth
+    of that.
     """
     classifier, grid = pipeline.pe_classifier, pipeline.bundle.geometry.grid
     bar = Bar("heat")
