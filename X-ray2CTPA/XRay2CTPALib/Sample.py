@@ -11,7 +11,7 @@ from .CorePath import CORE_PACKAGE, makeCoreImportable
 CATEGORY = "X-ray2CTPA"
 NAME = "X-ray2CTPA virtual patient"
 NODE_NAME = "VirtualPatientCXR"
-SHA256 = "8be2cc7ad7e2f1348e1157af76600d3f400c2c323dcc1074c70fb7bcb9ee8d7e"
+SHA256 = "09cb8e28f303847eaca076ada61311bae412d8a2317f81854851bc6fac0377e0"
 
 
 def sampleFile() -> Path:
