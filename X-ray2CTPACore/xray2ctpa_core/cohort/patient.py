@@ -1,6 +1,7 @@
 """One virtual patient: from a seed and a number to a CTPA, its label maps and the radiograph."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,18 +96,18 @@ def make_patient(template: Template, seed: int, number: int) -> Patient:
     hu = enhance(template, drawn.enhancement)
     hu = apply_embolism(apply_findings(template, hu, drawn.findings), embolism)
     points = drawn.deformation.template_points(*view.axes())
-    fine_hu = _sample(hu, points, AIR_HU)
+    clots = np.zeros(template.hu.shape, np.float32) if embolism is None else embolism.mask
+    fine_hu, fine_clots, native_hu = _sample((hu, clots, drawn.native_hu()), points, (AIR_HU, 0.0, AIR_HU))
     fine_hu = _with_noise(view.inside(fine_hu), drawn.generator)
-    clots = np.zeros(template.hu.shape, np.float32) if embolism is None else embolism.mask.astype(np.float32)
-    shares = _average(view.inside(_sample(clots, points, 0.0)))
-    organs, bits = (_nearest(values, points, view) for values in (template.organs, drawn.sign_bits()))
+    shares = _average(view.inside(fine_clots))
+    organs, bits = _nearest((template.organs, drawn.sign_bits()), points, view)
     volume = Volume(_average(fine_hu).round().astype(np.int16), view.affine())
     return Patient(
         ctpa=volume,
         organs=volume.with_array(organs),
         clots=volume.with_array((shares > 0.3).astype(np.uint8)),
         sign_bits=volume.with_array(bits),
-        radiograph=drawn.radiograph(points),
+        radiograph=drawn.radiograph(native_hu),
         frame=view.frame,
         template_map=view.template_map(drawn.deformation),
         record=drawn.record(),
@@ -120,8 +121,9 @@ def film_patient(template: Template, seed: int, number: int) -> FilmedPatient:
     """
     drawn = _Drawn(template, seed, number)
     points = drawn.deformation.template_points(*drawn.view.axes(_FILM_FINER))
+    (native_hu,) = _sample((drawn.native_hu(),), points, (AIR_HU,))
     return FilmedPatient(
-        radiograph=drawn.radiograph(points, _FILM_FINER),
+        radiograph=drawn.radiograph(native_hu, _FILM_FINER),
         frame=drawn.view.frame,
         template_map=drawn.view.template_map(drawn.deformation),
         record=drawn.record(),
@@ -148,13 +150,16 @@ class _Drawn:
         """See cohort.sign_map, on the template's grid."""
         return sign_bits(self._template, self._signs, self.findings.shown)
 
-    def radiograph(self, points: torch.Tensor, finer: tuple[float, float, float] = _FINER) -> Radiograph:
-        """The film, given the template points of the rendering grid that ``finer`` makes."""
+    def native_hu(self) -> np.ndarray:
+        """What a radiograph sees: HU without contrast medium, with the findings, on the template's grid."""
         native = shift_lungs(self._template, self._template.native_hu.copy(), self.enhancement)
-        native = apply_findings(self._template, native, self.findings)
+        return apply_findings(self._template, native, self.findings)
+
+    def radiograph(self, native_hu: torch.Tensor, finer: tuple[float, float, float] = _FINER) -> Radiograph:
+        """The film, given `native_hu` on the rendering grid that ``finer`` makes."""
         spacing = self.view.film_spacing_mm
         return Radiograph(
-            self.view.film(_sample(native, points, AIR_HU), self.generator, finer),
+            self.view.film(native_hu, self.generator, finer),
             spacing_mm=(spacing, spacing),
             spacing_source="ImagerPixelSpacing",
             name=f"virtual-patient-{self._seed}-{self._number:06d}.png",
@@ -189,9 +194,8 @@ class _View:
         self._ray = generator.normal(0.0, 15.0, 2)
         reach = np.array([190.0, 150.0, 190.0])
         axes = [np.arange(-r, r, _LUNG_STEP_MM) for r in reach]
-        lungs = (
-            _sample(template.lungs.astype(np.float32), deformation.template_points(*axes), 0.0).numpy() > 0.5
-        )
+        (shares,) = _sample((template.lungs,), deformation.template_points(*axes), (0.0,))
+        lungs = shares.numpy() > 0.5
         z, y, x = (axis[index] for axis, index in zip(axes, np.nonzero(lungs), strict=True))
         depth = (y.min() + y.max()) / 2 - _BODY_BEFORE_LUNGS_MM
         box = _visible_box(z, y - depth, x, self._ray)
@@ -281,26 +285,29 @@ def _visible_box(z: np.ndarray, y: np.ndarray, x: np.ndarray, ray: np.ndarray) -
     return np.array([[rows[k[0]], rows[k[-1] + 1]], [columns[i[0]], columns[i[-1] + 1]]])
 
 
-def _sample(values: np.ndarray, points: torch.Tensor, outside: float) -> torch.Tensor:
-    """(D, H, W) float32: trilinear samples of a template-grid array; ``outside`` beyond its grid."""
-    tensor = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))[None, None] - outside
-    sampled = torch.nn.functional.grid_sample(tensor, points, padding_mode="border", align_corners=True)
-    return sampled[0, 0] + outside
+def _sample(
+    arrays: Sequence[np.ndarray], points: torch.Tensor, outside: Sequence[float]
+) -> list[torch.Tensor]:
+    """(D, H, W) float32 each: trilinear samples of template-grid arrays, computed near their ``outside``."""
+    tensors = [torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)) for values in arrays]
+    stacked = torch.stack([tensor - value for tensor, value in zip(tensors, outside, strict=True)])[None]
+    sampled = torch.nn.functional.grid_sample(stacked, points, padding_mode="border", align_corners=True)
+    return [of + value for of, value in zip(sampled[0], outside, strict=True)]
 
 
 def _average(values: torch.Tensor) -> np.ndarray:
     return torch.nn.functional.avg_pool3d(values[None, None], _FINER)[0, 0].numpy()
 
 
-def _nearest(values: np.ndarray, points: torch.Tensor, view: _View) -> np.ndarray:
-    """(D, H, W) uint8 labels at the centres of DEFAULT_GRID's voxels."""
+def _nearest(labels: Sequence[np.ndarray], points: torch.Tensor, view: _View) -> list[np.ndarray]:
+    """(D, H, W) uint8 each: labels at the centres of DEFAULT_GRID's voxels."""
     inside = points[0].permute(3, 0, 1, 2)
     centres = torch.stack([torch.from_numpy(_average(view.inside(component))) for component in inside], -1)
-    tensor = torch.from_numpy(values.astype(np.float32))[None, None]
+    tensor = torch.from_numpy(np.stack(labels).astype(np.float32))[None]
     sampled = torch.nn.functional.grid_sample(
         tensor, centres[None], mode="nearest", padding_mode="border", align_corners=True
     )
-    return sampled[0, 0].numpy().astype(np.uint8)
+    return list(sampled[0].numpy().astype(np.uint8))
 
 
 def _with_noise(hu: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
