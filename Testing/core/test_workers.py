@@ -6,7 +6,10 @@ The workers start anew, so what they make is made by functions of the standard l
 import math
 import os
 import signal
+import subprocess
+import sys
 
+import psutil
 import pytest
 
 from xray2ctpa_core.errors import DeviceError
@@ -38,3 +41,19 @@ def test_a_killed_worker_ends_the_run() -> None:
 def test_what_a_worker_raises_comes_through() -> None:
     with pytest.raises(ValueError, match=r"math domain|nonnegative"):
         list(in_processes(math.sqrt, [4.0, -1.0, 9.0], 2))
+
+
+def test_no_worker_outlives_a_killed_parent() -> None:
+    program = (
+        "import time; from xray2ctpa_core.workers import in_processes\n"
+        "if __name__ == '__main__':\n"
+        "    for _ in in_processes(time.sleep, [0, 60, 60, 60], 2): print('begun', flush=True)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "begun\n"
+        workers = psutil.Process(parent.pid).children(recursive=True)
+        assert len(workers) >= 2
+        parent.kill()
+    _gone, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive

@@ -4,6 +4,7 @@ import concurrent.futures
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -33,7 +34,7 @@ def in_processes(
             yield item, make(item)
         return
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_begin) as pool:
         futures = {pool.submit(make, item): item for item in items}
         try:
             for future in concurrent.futures.as_completed(futures):
@@ -45,6 +46,21 @@ def in_processes(
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _begin() -> None:
+    """What each worker does first."""
+    _one_thread()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed tells its workers nothing, and each of them keeps the others' queue open: they
+    would wait for ever, with all that they have loaded."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _one_thread() -> None:
