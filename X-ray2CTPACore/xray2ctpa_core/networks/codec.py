@@ -10,6 +10,7 @@ from torch import nn
 
 from xray2ctpa_core.networks.slices import (
     from_autoencoder,
+    slices_at_once,
     slices_to_volumes,
     to_autoencoder,
     volumes_to_slices,
@@ -17,8 +18,8 @@ from xray2ctpa_core.networks.slices import (
 from xray2ctpa_core.networks.tiny_decoder import TinyDecoder
 from xray2ctpa_core.networks.vqgan import VQGAN
 
-#: That the 2D autoencoder decodes in one call.
-SLICES_AT_ONCE = 8
+#: That the 2D autoencoder decodes in one call, at the papers' size.
+SLICES_AT_ONCE = slices_at_once(256, 256)
 #: Latent slices that the VQGAN decodes for the sake of one slice: a slice depends on its neighbours.
 SLAB = 8
 
