@@ -11,8 +11,9 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from xray2ctpa_core.cli.bars import Bars
 from xray2ctpa_core.cli.evaluate import load_pipelines, write
-from xray2ctpa_core.cli.stage import named_bars, run_stage
+from xray2ctpa_core.cli.stage import run_stage
 from xray2ctpa_core.pipelines.bundle import read_bundle_json, write_bundle_json
 from xray2ctpa_core.pipelines.evaluation.report import markdown
 from xray2ctpa_core.pipelines.evaluation.run import EvaluationConfig, evaluate
@@ -55,9 +56,10 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows
     pipelines = load_pipelines(config.bundles, "auto")
     pairs = [Path(pair) for pair in config.pairs]
     films = [Path(folder) for folder in config.film_folders]
-    summary = evaluate(
-        Path(config.cohort), Path(config.train), pipelines, counts, pairs, out, named_bars(), films
-    )
+    with Bars() as bars:
+        summary = evaluate(
+            Path(config.cohort), Path(config.train), pipelines, counts, pairs, out, bars.show, films
+        )
     report = markdown(summary)
     write(out, summary, report)
     print(report)

@@ -12,7 +12,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from xray2ctpa_core.cli.stage import named_bars, run_stage
+from xray2ctpa_core.cli.bars import Bars
+from xray2ctpa_core.cli.stage import run_stage
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.losses.perceptual import ALEXNET_FILE, PerceptualDistance, lpips_if_available
@@ -65,7 +66,8 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows
         slices=slice_network(weights, perceptual),
         store=RowStore(out / "rows.jsonl"),
     )
-    measured = measure_arms(arms, bench, named_bars(), config.volumes)
+    with Bars() as bars:
+        measured = measure_arms(arms, bench, bars.show, config.volumes)
     titles = {"fvd": bench.clips.title, "fid": bench.slices.title}
     for table in write_tables(definitions, measured, titles, out, note(bench)):
         print(table.markdown())

@@ -5,6 +5,7 @@ from table_arms import write_arm, write_generator, write_table
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.pipelines.tables.arms import find_arms, read_arm, read_pairs, read_predictions
+from xray2ctpa_core.training import arms
 
 COLUMNS = ("patient", "fold", "split", "label", "score")
 
@@ -23,6 +24,12 @@ def test_one_name_twice_is_refused(tmp_path):
     with pytest.raises(InputError, match="each arm once, got latent"):
         find_arms([tmp_path])
     assert len(find_arms([tmp_path / "one", tmp_path / "one"])) == 1
+
+
+def test_a_stage_that_was_told_no_data_set_writes_an_arm_that_can_be_read(tmp_path):
+    arms.write_predictions(tmp_path, [("p", 0, "test", 1, 0.5)])
+    arms.write_arm(tmp_path, "latent", "classifier", "")
+    assert [arm.name for arm in find_arms([tmp_path])] == ["latent"]
 
 
 @pytest.mark.parametrize(

@@ -99,13 +99,3 @@ class Bar:
             self._bar.set_postfix({name: f"{value:.4f}" for name, value in terms.items()}, refresh=False)
         if done == of:
             self._bar.close()
-
-
-def named_bars() -> Callable[[str, int, int], None]:
-    """Takes progress as (what, done, of): a bar for each ``what``."""
-    bars: dict[str, Bar] = {}
-
-    def progress(what: str, done: int, of: int) -> None:
-        bars.setdefault(what, Bar(what))(done, of)
-
-    return progress

@@ -14,11 +14,13 @@ from xray2ctpa_core.datasets.studies.table import csv_text
 ARM_FILE, PREDICTIONS_FILE, PAIRS_FILE = "arm.json", "predictions.csv", "pairs.csv"
 PREDICTION_COLUMNS = ("patient", "fold", "split", "label", "score")
 PAIR_COLUMNS = ("patient", "real", "generated")
+#: Data set of arms that were given none: they count as of one.
+UNNAMED = "unnamed"
 
 
 def write_arm(out: Path, name: str, kind: str, dataset: str) -> None:
-    """Says what the folder ``out`` holds; ``kind`` is "classifier" or "generator"."""
-    text = json.dumps({"name": name, "kind": kind, "dataset": dataset}, indent=2) + "\n"
+    """Says what ``out`` holds; ``kind`` is "classifier" or "generator", ``dataset`` may be empty."""
+    text = json.dumps({"name": name, "kind": kind, "dataset": dataset or UNNAMED}, indent=2) + "\n"
     write_text_atomically(out / ARM_FILE, text)
 
 

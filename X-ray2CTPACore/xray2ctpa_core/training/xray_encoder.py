@@ -15,6 +15,10 @@ _COARSE = (8, 4, 4)
 _COARSE_MAP = 4
 #: Weight of the map's error in the air around the body.
 _AIR_WEIGHT = 0.05
+#: Weight of a place that shows a sign over one that does not.
+_SHOWN_WEIGHT = 4.0
+#: Weight of the places' cross-entropy, most of whose places are easy, over the patients'.
+_PLACES_SHARE = 20.0
 
 
 class Readings(NamedTuple):
@@ -70,11 +74,6 @@ class EncoderWithHeads(nn.Module):
         strongest = features.strongest_signs
         shown = None if strongest is None else (strongest * self.weight).sum(2) + self.bias
         return Readings(features, expected, coarse, self.signs(features.embedding), shown, body, error)
-
-
-#: Weight of a place that shows a sign over one that does not; of the places' cross-entropy, most of whose
-#: places are easy, over the patients'.
-_SHOWN_WEIGHT, _PLACES_SHARE = 4.0, 20.0
 
 
 class XrayEncoderStage:
@@ -157,5 +156,5 @@ class XrayEncoderStage:
         prefix = "latent_"
         beside = {name.removeprefix(prefix): batch[name][:dense] for name in batch if name.startswith(prefix)}
         shared = {name: torch.cat([beside[name], batch[name]]) for name in beside if name in batch}
-        films = {name: batch[name] for name in ("shadows",) if name in batch}
-        return beside | shared | films
+        shadows = {"shadows": batch["shadows"]} if "shadows" in batch else {}
+        return beside | shared | shadows
