@@ -11,6 +11,8 @@ import sys
 
 import psutil
 import pytest
+import torch
+from threadpoolctl import threadpool_info
 
 from xray2ctpa_core.errors import DeviceError
 from xray2ctpa_core.workers import in_processes
@@ -30,6 +32,21 @@ def test_a_single_worker_is_this_process_and_keeps_the_order(monkeypatch: pytest
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     names = ["OMP_NUM_THREADS", "NOT_SET_BY_ANYBODY"]
     assert list(in_processes(os.getenv, names, 1)) == [(names[0], "7"), (names[1], None)]
+
+
+def test_a_single_worker_has_one_thread_too_and_gives_the_others_back() -> None:
+    def threads(_item: int = 0) -> set[int]:
+        return {torch.get_num_threads(), *(pool["num_threads"] for pool in threadpool_info())}
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        outside = threads()
+        assert list(in_processes(threads, [0], 1)) == [(0, {1})]
+        assert threads() == outside
+        assert outside != {1}
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")

@@ -1,6 +1,7 @@
 """Work for several processes: one thread each, results as they come."""
 
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -8,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+import threadpoolctl
 
 from xray2ctpa_core.errors import DeviceError
 
@@ -23,7 +26,8 @@ def in_processes(
     Args:
         make: a function of a module, or a partial of one: the processes start anew and import it.
         items: all of them are handed out at once.
-        workers: processes; 1 is this one, in the items' order.
+        workers: processes; 1 is this one, in the items' order. Each of them computes with one thread: how
+            sums are added up depends on their number, and what is made shall not depend on ``workers``.
 
     Raises:
         DeviceError: a process was killed. Whatever ``make`` raises comes through; items not yet begun are
@@ -31,7 +35,9 @@ def in_processes(
     """
     if workers == 1:
         for item in items:
-            yield item, make(item)
+            with _on_one_thread():
+                made = make(item)
+            yield item, made
         return
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_begin) as pool:
@@ -46,6 +52,21 @@ def in_processes(
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _on_one_thread() -> Iterator[None]:
+    """What `_begin` sets in a worker, in this process and for a while."""
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else 1
+    with threadpoolctl.threadpool_limits(1):
+        if torch:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            if torch:
+                torch.set_num_threads(threads)
 
 
 def _begin() -> None:
@@ -66,6 +87,7 @@ def _end_with_parent() -> None:
 def _one_thread() -> None:
     """The workers share the processors: libraries that are not imported yet read the environment."""
     os.environ["OMP_NUM_THREADS"] = os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
+    threadpoolctl.threadpool_limits(1)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     if "SimpleITK" in sys.modules:
