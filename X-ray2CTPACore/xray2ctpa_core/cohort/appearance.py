@@ -1,12 +1,14 @@
 """Changes of attenuation on the template's grid: contrast timing, lung density, signs, clots."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 from scipy.special import expit
 
 from xray2ctpa_core.cohort import labels
+from xray2ctpa_core.cohort.boxes import box_around
 from xray2ctpa_core.cohort.embolism import Embolism
 from xray2ctpa_core.cohort.template import Template
 
@@ -14,6 +16,8 @@ _BLOOD_HU = 45.0
 _FLUID_HU = 12.0
 #: A layer of a finding is visible where it is stronger than this (a tenth changes lung by some 80 HU).
 _SEEN = 0.1
+#: How an oligaemic lobe ends, in voxels of the template.
+_LOBE_BLUR = (1.0, 2.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -92,42 +96,56 @@ def draw_findings(
     oligaemia = np.zeros(shape, np.float32)
     shown: dict[str, np.ndarray] = {}
 
-    def lay(sign: str, layer: np.ndarray, hu: float) -> None:
-        stronger = layer > dense
-        dense[stronger] = layer[stronger]
-        dense_hu[stronger] = hu
-        shown[sign] = shown.get(sign, False) | (layer > _SEEN) & template.lungs
+    def lay(sign: str, layer: _Layer, share: float, hu: float) -> None:
+        box, values = layer.box, layer.values * share
+        stronger = values > dense[box]
+        dense[box][stronger] = values[stronger]
+        dense_hu[box][stronger] = hu
+        shown.setdefault(sign, np.zeros(shape, bool))[box] |= (values > _SEEN) & template.lungs[box]
 
     preferred = embolism.lobes if embolism is not None and embolism.lobes else labels.LOBES
     if signs["opacity"]:
         for _ in range(int(generator.integers(1, 3))):
             lobe = int(generator.choice([labels.LEFT_LOWER_LOBE, labels.RIGHT_LOWER_LOBE, *labels.LOBES]))
             patch = _patch(template, lobe, generator, pleural=False)
-            lay("opacity", patch * generator.uniform(0.45, 0.9), 20.0)
+            lay("opacity", patch, generator.uniform(0.45, 0.9), 20.0)
     if signs["hampton"]:
         patch = _patch(template, int(generator.choice(preferred)), generator, pleural=True)
-        lay("hampton", patch * generator.uniform(0.7, 1.0), 30.0)
+        lay("hampton", patch, generator.uniform(0.7, 1.0), 30.0)
     if signs["oedema"]:
-        lay("oedema", _perihilar(template) * generator.uniform(0.12, 0.25), _FLUID_HU)
+        lay("oedema", _perihilar(template), generator.uniform(0.12, 0.25), _FLUID_HU)
     if signs["effusion"]:
         sides = [labels.RIGHT_LOBES, labels.LEFT_LOBES]
         both = generator.random() < 0.3
         for side in sides if both else [sides[int(generator.integers(2))]]:
-            lay("effusion", _effusion(template, side, generator), _FLUID_HU)
+            lay("effusion", _effusion(template, side, generator), 1.0, _FLUID_HU)
     if signs["westermark"]:
         lobe = int(generator.choice(preferred))
-        inside = ndimage.gaussian_filter((template.lobes == lobe).astype(np.float32), (1, 2, 2))
-        oligaemia = inside * template.lungs * np.float32(generator.uniform(0.5, 0.9))
+        lobes = template.lobes == lobe
+        box = box_around(lobes, _LOBE_BLUR)
+        inside = ndimage.gaussian_filter(lobes[box].astype(np.float32), _LOBE_BLUR)
+        oligaemia[box] = inside * template.lungs[box] * np.float32(generator.uniform(0.5, 0.9))
         shown["westermark"] = oligaemia > _SEEN
     return Findings(dense, dense_hu, oligaemia, shown)
 
 
 def apply_findings(template: Template, hu: np.ndarray, findings: Findings) -> np.ndarray:
     """(D, H, W) float32 HU with oligaemia, then opacities and fluid, laid over ``hu``."""
-    bloodless = np.where(hu > -700, hu * 0.45 - 0.55 * 860, hu - 45)
-    hu = hu + findings.oligaemia * (np.maximum(bloodless, -990) - hu)
-    towards = np.maximum(findings.dense_hu - hu, 0.0) * findings.dense * template.lungs
-    return (hu + towards).astype(np.float32)
+    result = hu.copy()
+    part = _levels(findings.oligaemia)
+    bled = result[part]
+    bloodless = np.where(bled > -700, bled * 0.45 - 0.55 * 860, bled - 45)
+    result[part] += findings.oligaemia[part] * (np.maximum(bloodless, -990) - bled)
+    part = _levels(findings.dense)
+    towards = np.maximum(findings.dense_hu[part] - result[part], 0.0)
+    result[part] += towards * findings.dense[part] * template.lungs[part]
+    return result
+
+
+def _levels(mask: np.ndarray) -> slice:
+    """The slices of a volume from the first to the last that the mask touches: all of it takes long."""
+    touched = np.flatnonzero(mask.any((1, 2)))
+    return slice(touched[0], touched[-1] + 1) if len(touched) else slice(0)
 
 
 def apply_embolism(hu: np.ndarray, embolism: Embolism | None) -> np.ndarray:
@@ -146,12 +164,19 @@ def _axes_mm(template: Template, centre: np.ndarray) -> list[np.ndarray]:
     ]
 
 
-def _patch(template: Template, lobe: int, generator: np.random.Generator, pleural: bool) -> np.ndarray:
+class _Layer(NamedTuple):
+    """A soft mask, ``values`` in 0..1, of a part of the template's grid; 0 elsewhere."""
+
+    box: tuple[slice, ...]
+    values: np.ndarray
+
+
+def _patch(template: Template, lobe: int, generator: np.random.Generator, pleural: bool) -> _Layer:
     """A mottled ellipsoid inside one lobe; ``pleural``: centred on the lobe's outer surface."""
     lobe_mask = template.organs == lobe
     where = lobe_mask & template.pleural_shell if pleural else lobe_mask
-    voxels = np.argwhere(where if where.any() else lobe_mask)
-    centre = voxels[generator.integers(len(voxels))]
+    voxels = np.flatnonzero(where if where.any() else lobe_mask)
+    centre = np.array(np.unravel_index(voxels[generator.integers(len(voxels))], lobe_mask.shape))
     low, high = (14.0, 26.0) if pleural else (18.0, 45.0)
     radii = generator.uniform(low, high, 3) * (0.7, 1.0, 1.0)
     reach = np.ceil(1.6 * radii / template.spacing).astype(int)
@@ -166,12 +191,11 @@ def _patch(template: Template, lobe: int, generator: np.random.Generator, pleura
     distance = (
         (z[:, None, None] / radii[0]) ** 2 + (y[:, None] / radii[1]) ** 2 + (x / radii[2]) ** 2 + texture
     )
-    patch = np.zeros(template.hu.shape, np.float32)
-    patch[box] = expit((1.0 - distance) * (6.0 if pleural else 3.0)) * lung
-    return patch
+    patch = expit((1.0 - distance) * (6.0 if pleural else 3.0)) * lung
+    return _Layer(box, patch.astype(np.float32))
 
 
-def _perihilar(template: Template) -> np.ndarray:
+def _perihilar(template: Template) -> _Layer:
     """1 near both hila, 0 in the lungs' mantle."""
     trunk = template.landmarks["trunk"] / template.spacing + template.centre
     z, y, x = _axes_mm(template, trunk)
@@ -180,10 +204,10 @@ def _perihilar(template: Template) -> np.ndarray:
         np.exp(-((y / 60.0) ** 2)),
         np.exp(-(((np.abs(x) - 40.0) / 45.0) ** 2)),
     )
-    return profiles[0][:, None, None] * profiles[1][:, None] * profiles[2]
+    return _Layer((slice(None),), profiles[0][:, None, None] * profiles[1][:, None] * profiles[2])
 
 
-def _effusion(template: Template, side: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
+def _effusion(template: Template, side: tuple[int, ...], generator: np.random.Generator) -> _Layer:
     """Fluid of one side: below a level that climbs along the chest wall (the meniscus)."""
     lung = np.isin(template.lobes, side) & template.lungs
     levels = np.flatnonzero(lung.any((1, 2)))
@@ -193,6 +217,5 @@ def _effusion(template: Template, side: tuple[int, ...], generator: np.random.Ge
     wet = (slice(base, min(highest, top) + 1),)  # there alone: the whole volume takes ten times as long
     z = ((np.arange(template.hu.shape[0], dtype=np.float32) - base) * template.spacing[0])[:, None, None][wet]
     level = height * (0.55 + 0.75 * np.exp(-template.wall_distance[wet] / 12.0))
-    fluid = np.zeros(template.hu.shape, np.float32)
-    fluid[wet] = np.clip((level - z) / 6.0, 0.0, 1.0) * lung[wet]
-    return fluid
+    fluid = np.clip((level - z) / 6.0, 0.0, 1.0) * lung[wet]
+    return _Layer(wet, fluid.astype(np.float32))

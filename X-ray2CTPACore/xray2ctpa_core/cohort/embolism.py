@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from xray2ctpa_core.cohort import labels
+from xray2ctpa_core.cohort.boxes import box_around
 from xray2ctpa_core.cohort.template import Template
 
 #: Attenuation of fresh clot, lower and upper bound in HU (facts: 30-60 HU in an artery of 250-550 HU).
@@ -14,6 +15,8 @@ CLOT_HU = (30.0, 60.0)
 _CENTRAL_SHARE = 0.6
 _CENTRAL_FROM_MM = 8.0
 _PERIPHERAL_FROM_MM = 25.0
+#: Size of the patches that a clot fills, in voxels of the template.
+_TEXTURE_BLUR = (1.5, 2.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,12 @@ def draw_embolism(template: Template, generator: np.random.Generator) -> Embolis
     central = generator.random() < _CENTRAL_SHARE
     start = _CENTRAL_FROM_MM if central else _PERIPHERAL_FROM_MM
     length = generator.uniform(25.0, 60.0)
-    depth = np.where(np.isin(template.lobes, chosen), template.artery_depth, np.inf)
-    along = (depth >= start) & (depth <= start + length)
-    arteries = np.isfinite(template.artery_depth)
-    widened = ndimage.binary_dilation(along, iterations=1) & arteries & (template.artery_depth > 0)
+    depth = template.artery_depth
+    along = (depth >= start) & (depth <= start + length) & np.isin(template.lobes, chosen)
+    widened = np.zeros_like(along)
+    box = box_around(along, (0.5, 0.5, 0.5))
+    inside = np.isfinite(depth[box]) & (depth[box] > 0)
+    widened[box] = ndimage.binary_dilation(along[box], iterations=1) & inside
     mask = _fill(widened, generator.uniform(0.65, 1.0), generator)
     bearing = tuple(lobe for lobe in chosen if (mask & (template.lobes == lobe)).any())
     return Embolism(mask, bearing, float(generator.uniform(*CLOT_HU)))
@@ -49,7 +54,11 @@ def draw_embolism(template: Template, generator: np.random.Generator) -> Embolis
 
 def _fill(arteries: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
     """Keeps about ``share`` of the voxels, in patches of some millimetres: clots occlude unevenly."""
-    texture = ndimage.gaussian_filter(generator.normal(size=arteries.shape).astype(np.float32), (1.5, 2, 2))
+    noise = generator.normal(size=arteries.shape)
     if not arteries.any():
         return arteries
-    return arteries & (texture >= np.quantile(texture[arteries], 1.0 - share))
+    box = box_around(arteries, _TEXTURE_BLUR)
+    texture = ndimage.gaussian_filter(noise[box].astype(np.float32), _TEXTURE_BLUR)
+    filled = np.zeros_like(arteries)
+    filled[box] = arteries[box] & (texture >= np.quantile(texture[arteries[box]], 1.0 - share))
+    return filled

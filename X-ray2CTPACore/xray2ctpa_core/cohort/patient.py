@@ -289,8 +289,9 @@ def _sample(
     arrays: Sequence[np.ndarray], points: torch.Tensor, outside: Sequence[float]
 ) -> list[torch.Tensor]:
     """(D, H, W) float32 each: trilinear samples of template-grid arrays, computed near their ``outside``."""
-    tensors = [torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)) for values in arrays]
-    stacked = torch.stack([tensor - value for tensor, value in zip(tensors, outside, strict=True)])[None]
+    stacked = torch.empty((1, len(arrays), *arrays[0].shape))
+    for into, values, value in zip(stacked[0], arrays, outside, strict=True):
+        torch.sub(torch.from_numpy(values).float(), value, out=into)
     sampled = torch.nn.functional.grid_sample(stacked, points, padding_mode="border", align_corners=True)
     return [of + value for of, value in zip(sampled[0], outside, strict=True)]
 
