@@ -1,4 +1,4 @@
-"""Parts of a volume: what is small is filtered where it lies, for the whole volume takes ten times as long."""
+"""Parts of a volume: what is small is filtered where it lies; the whole volume takes ten times as long."""
 
 import numpy as np
 
@@ -7,8 +7,9 @@ _TRUNCATE = 4.0
 
 
 def box_around(mask: np.ndarray, sigma: tuple[float, ...]) -> tuple[slice, ...]:
-    """The box of a mask and of all voxels that a Gaussian filter of ``sigma`` (in voxels) brings together with
-    its own. A volume filtered in it has the whole volume's values in the mask, and the mask all of its own.
+    """The box of a mask and of all voxels that a Gaussian filter of ``sigma`` (in voxels) mixes with its own.
+
+    A volume filtered in the box has the whole volume's values in the mask, and the mask has all of its own.
 
     An empty mask has an empty box.
     """

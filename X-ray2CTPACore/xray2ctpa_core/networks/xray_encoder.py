@@ -30,7 +30,7 @@ class XrayFeatures:
 
     Attributes:
         embedding: (B, embedding_dim), for `global` conditioning.
-        lifted: (B, lifted_channels + sign_maps, D, H, W) on the latent grid.
+        lifted: (B, lifted_channels + sign_maps, D, H, W) on the latent grid, or of the batch's first alone.
         pe_logit: (B,), PE from the radiograph alone.
         template_map: (B, 3, *MAP_GRID) float32, the expected map into the atlas (networks.atlas); None
             without an atlas.
@@ -167,8 +167,13 @@ class XrayEncoder(ModelMixin, ConfigMixin):
         lifted = self.config["lifted_channels"] + self.config["sign_maps"]
         return lifted + (self.config["latent_channels"] if self.atlas else 0)
 
-    def forward(self, image: torch.Tensor) -> XrayFeatures:
-        """Args: image: (B, 1, P, P) in [0, 1], from preprocessing.frame.frame_image."""
+    def forward(self, image: torch.Tensor, lifted: int | None = None) -> XrayFeatures:
+        """The features of a batch of frames.
+
+        Args:
+            image: (B, 1, P, P) in [0, 1], from preprocessing.frame.frame_image.
+            lifted: how many of the batch, from the first, get lifted features, which take long; None: all.
+        """
         depth, planes, width = self.config["latent_grid"]
         x = self.stem(2 * image - 1)
         skips = []
@@ -182,14 +187,14 @@ class XrayEncoder(ModelMixin, ConfigMixin):
             x = functional.interpolate(x, size=skip.shape[-2:], mode="nearest")
             x = block(torch.cat([skip, x], 1))
         x = functional.adaptive_avg_pool2d(self.to_depths(x), (depth, width))
-        maps = self.depth_head(x).unflatten(1, (self.config["lifted_channels"], -1))
+        maps = self.depth_head(x[:lifted]).unflatten(1, (self.config["lifted_channels"], -1))
         signs = None
         if self.see_signs is not None:
             signs = self.see_signs(x)
             seen = strongest_places(signs, _STRONGEST_CELLS).sigmoid().flatten(1)
             embedding = embedding + self.sign_embedding(seen)
             # Detached: what the maps say is for their own task to teach.
-            shown = signs.detach().sigmoid()[:, :, None].expand(-1, -1, planes, -1, -1)
+            shown = signs[:lifted].detach().sigmoid()[:, :, None].expand(-1, -1, planes, -1, -1)
             maps = torch.cat([maps, shown], 1)
         return XrayFeatures(
             embedding,

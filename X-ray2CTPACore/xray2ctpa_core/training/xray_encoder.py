@@ -62,7 +62,7 @@ class EncoderWithHeads(nn.Module):
 
     def forward(self, image: torch.Tensor, template_map: torch.Tensor | None, dense: int) -> Readings:
         """Args: image: (B, 1, P, P); template_map: the true maps, where known; dense: b of Readings."""
-        features = self.encoder(image)
+        features = self.encoder(image, dense)
         where = None if template_map is None else template_map[:dense]
         expected = self.encoder.expected_latents(features.first(dense), where)
         atlas, body, error = self.encoder.atlas, None, None
