@@ -14,8 +14,8 @@ FILES = sorted(CORE.rglob("*.py"))
 
 #: Imports go from a later row to the same or an earlier one, never back.
 LAYERS = (
-    ("constants", "errors", "volume", "config", "wording", "workers"),
-    ("io", "preprocessing", "networks", "losses", "diffusion", "explanation", "metrics", "cohort"),
+    ("constants", "errors", "volume", "config", "wording"),
+    ("workers", "io", "preprocessing", "networks", "losses", "diffusion", "explanation", "metrics", "cohort"),
     ("datasets", "training", "pipelines"),
     ("cli", "viewer"),
 )
