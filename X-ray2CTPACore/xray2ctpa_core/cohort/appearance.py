@@ -132,20 +132,14 @@ def draw_findings(
 def apply_findings(template: Template, hu: np.ndarray, findings: Findings) -> np.ndarray:
     """(D, H, W) float32 HU with oligaemia, then opacities and fluid, laid over ``hu``."""
     result = hu.copy()
-    part = _levels(findings.oligaemia)
+    part = box_around(findings.oligaemia)
     bled = result[part]
     bloodless = np.where(bled > -700, bled * 0.45 - 0.55 * 860, bled - 45)
     result[part] += findings.oligaemia[part] * (np.maximum(bloodless, -990) - bled)
-    part = _levels(findings.dense)
+    part = box_around(findings.dense)
     towards = np.maximum(findings.dense_hu[part] - result[part], 0.0)
     result[part] += towards * findings.dense[part] * template.lungs[part]
     return result
-
-
-def _levels(mask: np.ndarray) -> slice:
-    """The slices of a volume from the first to the last that the mask touches: all of it takes long."""
-    touched = np.flatnonzero(mask.any((1, 2)))
-    return slice(touched[0], touched[-1] + 1) if len(touched) else slice(0)
 
 
 def apply_embolism(hu: np.ndarray, embolism: Embolism | None) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 _TRUNCATE = 4.0
 
 
-def box_around(mask: np.ndarray, sigma: tuple[float, ...]) -> tuple[slice, ...]:
+def box_around(mask: np.ndarray, sigma: tuple[float, ...] = (0.0, 0.0, 0.0)) -> tuple[slice, ...]:
     """The box of a mask and of all voxels that a Gaussian filter of ``sigma`` (in voxels) mixes with its own.
 
     A volume filtered in the box has the whole volume's values in the mask, and the mask has all of its own.

@@ -44,7 +44,7 @@ def draw_embolism(template: Template, generator: np.random.Generator) -> Embolis
     depth = template.artery_depth
     along = (depth >= start) & (depth <= start + length) & np.isin(template.lobes, chosen)
     widened = np.zeros_like(along)
-    box = box_around(along, (0.5, 0.5, 0.5))
+    box = box_around(along, (0.5, 0.5, 0.5))  # the dilation's one voxel, and one more
     inside = np.isfinite(depth[box]) & (depth[box] > 0)
     widened[box] = ndimage.binary_dilation(along[box], iterations=1) & inside
     mask = _fill(widened, generator.uniform(0.65, 1.0), generator)

@@ -115,7 +115,7 @@ def make_patient(template: Template, seed: int, number: int) -> Patient:
 
 
 def film_patient(template: Template, seed: int, number: int) -> FilmedPatient:
-    """The radiograph of patient ``number`` of cohort ``seed``, about three times as fast as with the CTPA.
+    """The radiograph of patient ``number`` of cohort ``seed``, in a fraction of the time the CTPA takes.
 
     The patient is make_patient's; the film has half the planes along the rays, and its own exposure.
     """
