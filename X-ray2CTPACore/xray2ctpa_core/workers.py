@@ -56,7 +56,7 @@ def in_processes(
 
 @contextlib.contextmanager
 def _on_one_thread() -> Iterator[None]:
-    """What `_begin` sets in a worker, in this process and for a while."""
+    """What `_one_thread` does to a worker, in this process and for a while; the environment stays."""
     torch = sys.modules.get("torch")
     threads = torch.get_num_threads() if torch else 1
     with threadpoolctl.threadpool_limits(1):
