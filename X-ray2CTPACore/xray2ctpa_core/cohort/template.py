@@ -29,6 +29,9 @@ _ATRIUM_TO_SLICE = 72
 _VESSEL_HU_IN_LUNG = -450.0
 _VESSEL_HU_IN_HILUM = 130.0
 _SLOW = 1e-3
+#: The CT ends at the shoulders. Above, they slope to a neck over so many slices: each shows the last one about the
+#: body's middle, smaller by 1 + height / _NECK_SLOPE_MM.
+NECK_SLICES, _NECK_SLOPE_MM = 28, 45.0
 #: The pulmonary veins' mouths lie nearer to the lower hila than the trunk does: head start of the arteries.
 _ARTERY_HEAD_START_MM = 14.0
 
@@ -113,6 +116,7 @@ def load_template() -> Template:
     raw, structures, spacing = _read(folder / "cxr.nii.gz", folder / "mask.nii.gz")
     lungs = np.isin(structures, tuple(labels.TEMPLATE_LOBES))
     hu = _without_nodule(_without_table(raw), lungs)
+    hu, structures, lungs = (_with_neck(values, hu, spacing[0]) for values in (hu, structures, lungs))
     arteries, veins, depth = _arteries_and_veins(hu, structures, lungs, spacing)
     organs = _organ_map(hu, structures, arteries, veins)
     box = np.argwhere(lungs)
@@ -154,6 +158,29 @@ def _without_table(hu: np.ndarray) -> np.ndarray:
         body = ndimage.binary_dilation(ndimage.binary_fill_holes(largest), iterations=3)
         result[k][body] = plane[body]
     return result
+
+
+def _with_neck(values: np.ndarray, hu: np.ndarray, slice_mm: float) -> np.ndarray:
+    """``values`` (HU, structures or a mask) with NECK_SLICES slices more above, where the CT ``hu`` ends.
+
+    A patient with short lungs is framed beyond the template's end, which would go on for ever as it ends: as
+    shoulders without a neck, in streaks.
+    """
+    middle = np.argwhere(hu[-1] > -300).mean(0)
+    last, smooth = values[-1], values.dtype == hu.dtype
+    slices = []
+    for number in range(1, NECK_SLICES + 1):
+        smaller = 1 + number * slice_mm / _NECK_SLOPE_MM
+        slices.append(
+            ndimage.affine_transform(
+                last.astype(np.float32),
+                [smaller, smaller],
+                middle - smaller * middle,
+                order=1 if smooth else 0,
+                cval=AIR_HU if smooth else 0.0,
+            ).astype(values.dtype)
+        )
+    return np.concatenate([values, np.stack(slices)])
 
 
 def _without_nodule(hu: np.ndarray, lungs: np.ndarray) -> np.ndarray:
