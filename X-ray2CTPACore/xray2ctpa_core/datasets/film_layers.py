@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from xray2ctpa_core.cohort import labels
-from xray2ctpa_core.cohort.template import Template
+from xray2ctpa_core.cohort.template import NECK_SLICES, Template
 
 #: Edge length in mm of a layer's pixels and of the voxels that are summed along the rays.
 LAYER_MM = 2.8
@@ -58,17 +58,22 @@ def seen_lungs(layers: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def coarse_materials(template: Template) -> np.ndarray:
-    """(7, D, H, W) float32 on a LAYER_MM grid: what each of LAYERS sums along a ray, per mm."""
-    right = np.isin(template.organs, labels.RIGHT_LOBES)
-    left = np.isin(template.organs, labels.LEFT_LOBES)
-    inside = template.lungs
+    """(7, D, H, W) float32 on a LAYER_MM grid: what each of LAYERS sums along a ray, per mm.
+
+    Without the template's neck: films get shoulders and necks of their own (datasets.film_anatomy).
+    """
+    native_hu, organs, inside = (
+        values[:-NECK_SLICES] for values in (template.native_hu, template.organs, template.lungs)
+    )
+    right = np.isin(organs, labels.RIGHT_LOBES)
+    left = np.isin(organs, labels.LEFT_LOBES)
     middle = template.centre[2]
     columns = np.arange(right.shape[2])
     right |= inside & ~left & (columns < middle)
     left |= inside & ~right
-    water = np.clip(1 + template.native_hu / 1000, 0, 3).astype(np.float32)
-    bone = np.clip(template.native_hu - _BONE_FROM_HU, 0, 1500) / 1000 * (template.organs == labels.BONES)
-    heart = np.isin(template.organs, (labels.HEART,))
+    water = np.clip(1 + native_hu / 1000, 0, 3).astype(np.float32)
+    bone = np.clip(native_hu - _BONE_FROM_HU, 0, 1500) / 1000 * (organs == labels.BONES)
+    heart = np.isin(organs, (labels.HEART,))
     parts = (
         water * ~(right | left) - bone, bone, water * right, water * left, right, left, heart
     )  # fmt: skip
