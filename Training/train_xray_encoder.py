@@ -43,7 +43,7 @@ class Config(LoopConfig):
     dense_every: int = 8
     start: str = ""
     hu_window: tuple[float, ...] = DEFAULT_HU_WINDOW
-    steps: int = 1800
+    steps: int = 2800
     learning_rate: float = 2e-3
     warmup: int = 100
     weight_decay: float = 3e-2
