@@ -25,7 +25,7 @@ from xray2ctpa_core.cohort.build import patient_folders, read_record
 from xray2ctpa_core.cohort.patient import film_patient
 from xray2ctpa_core.cohort.template import load_template
 from xray2ctpa_core.datasets.film_cohort import DESCRIPTION_FILE
-from xray2ctpa_core.datasets.latents import LatentDataset, read_statistics
+from xray2ctpa_core.datasets.latents import read_statistics
 from xray2ctpa_core.datasets.virtual_films import read_film
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.explanation.gradcam import gradcam_peak
@@ -105,9 +105,9 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part
 
 
 def calibrate(config: Config, out: Path) -> None:
-    """Assembles ``out``, then fits what its networks make of what they see for PE: the classifier's readout,
-    probability and threshold on generated latents of unseen patients, the radiograph's on the training films.
-    """
+    """Assembles ``out``, then fits what its networks make of what they see for PE in patients that none of
+    them was trained on: the classifier's readout, probability and threshold on generated latents, the X-ray
+    encoder's head on the radiographs."""
     assemble(config, out)
     pipeline = XRay2CTPAPipeline.from_folder(out)
     if torch.cuda.is_available():
@@ -116,12 +116,14 @@ def calibrate(config: Config, out: Path) -> None:
     bar = Bar("calibration")
 
     kept: list[torch.Tensor] = []
+    films: list[tuple[torch.Tensor, float]] = []
 
     def generated() -> Iterator[tuple[torch.Tensor, float, bool]]:
         for number, (image, record) in enumerate(patients, 1):
             latents = pipeline.sample_latents(image, 1, None, config.seed + number)
             if number <= config.heat_patients:
                 kept.append(latents)
+            films.append((image, record["sign_probability"]))
             yield latents, record["sign_probability"], record["pe"]
             bar(number, config.patients)
 
@@ -134,11 +136,6 @@ def calibrate(config: Config, out: Path) -> None:
         "{:.2f} in the patients' own volumes, {:.2f} in generated ones".format(*agreement)
     )
     classifier.half().save_pretrained(out / "pe_classifier")
-    latents = Path(config.run) / "latents" / "train"
-    data = LatentDataset(latents, latents, augmented=False)
-    films = (
-        (p["image"][None], float(p["sign_probability"])) for p in (data[(n, 0)] for n in range(len(data)))
-    )
     fit_film_head(pipeline.xray_encoder, films)
     pipeline.xray_encoder.half().save_pretrained(out / "xray_encoder")
     logits = logits_of(classifier.float(), evidence)

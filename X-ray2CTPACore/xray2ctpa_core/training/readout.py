@@ -119,7 +119,8 @@ def fit_film_head(encoder: XrayEncoder, films: Iterable[tuple[torch.Tensor, floa
 
     Args:
         encoder: trained.
-        films: frames (1, 1, P, P) in [0, 1], each with P(PE | signs).
+        films: frames (1, 1, P, P) in [0, 1], each with P(PE | signs), that the encoder was not trained on: of
+            those it knows the signs by heart.
     """
     encoder.eval()
     embeddings, odds = [], []
