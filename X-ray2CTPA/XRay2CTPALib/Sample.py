@@ -11,7 +11,7 @@ from .CorePath import CORE_PACKAGE, makeCoreImportable
 CATEGORY = "X-ray2CTPA"
 NAME = "X-ray2CTPA virtual patient"
 NODE_NAME = "VirtualPatientCXR"
-SHA256 = "09cb8e28f303847eaca076ada61311bae412d8a2317f81854851bc6fac0377e0"
+SHA256 = "bd77360e23a8872fbf700984b96aa1140f7a71dc8fc30aff037658566e9c62a7"
 
 
 def sampleFile() -> Path:
