@@ -29,8 +29,8 @@ _ATRIUM_TO_SLICE = 72
 _VESSEL_HU_IN_LUNG = -450.0
 _VESSEL_HU_IN_HILUM = 130.0
 _SLOW = 1e-3
-#: The CT ends at the shoulders. Above, they slope to a neck over so many slices: each shows the last one about the
-#: body's middle, smaller by 1 + height / _NECK_SLOPE_MM.
+#: The CT ends at the shoulders. Above, they slope to a neck over so many slices: each shows the last one
+#: about the body's middle, smaller by 1 + height / _NECK_SLOPE_MM.
 NECK_SLICES, _NECK_SLOPE_MM = 28, 45.0
 #: The pulmonary veins' mouths lie nearer to the lower hila than the trunk does: head start of the arteries.
 _ARTERY_HEAD_START_MM = 14.0
