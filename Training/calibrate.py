@@ -23,6 +23,7 @@ from xray2ctpa_core import constants
 from xray2ctpa_core.cli.stage import CONFIG_FILE, Bar, run_stage
 from xray2ctpa_core.cohort.build import patient_folders, read_record
 from xray2ctpa_core.cohort.patient import film_patient
+from xray2ctpa_core.cohort.signs import SIGNS
 from xray2ctpa_core.cohort.template import load_template
 from xray2ctpa_core.datasets.film_cohort import DESCRIPTION_FILE
 from xray2ctpa_core.datasets.latents import read_statistics
@@ -118,13 +119,14 @@ def calibrate(config: Config, out: Path) -> None:
     kept: list[torch.Tensor] = []
     films: list[tuple[torch.Tensor, float]] = []
 
-    def generated() -> Iterator[tuple[torch.Tensor, float, bool]]:
+    def generated() -> Iterator[tuple[torch.Tensor, float, list[bool]]]:
         for number, (image, record) in enumerate(patients, 1):
             latents = pipeline.sample_latents(image, 1, None, config.seed + number)
             if number <= config.heat_patients:
                 kept.append(latents)
             films.append((image, record["sign_probability"]))
-            yield latents, record["sign_probability"], record["pe"]
+            has = [record["pe"], *(record["signs"][sign.name] for sign in SIGNS)]
+            yield latents, record["sign_probability"], has
             bar(number, config.patients)
 
     classifier = pipeline.pe_classifier

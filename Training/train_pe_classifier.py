@@ -13,7 +13,7 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.networks.pe_classifier import PEClassifier
 from xray2ctpa_core.training.loop import LoopConfig, save_network, train
 from xray2ctpa_core.training.pe_classifier import PEClassifierStage
-from xray2ctpa_core.training.readout import EVIDENCE_FILE, fit_readout, read_evidence
+from xray2ctpa_core.training.readout import EVIDENCE_FILE, fit_readout, fit_shown, read_evidence
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,18 @@ def run(config: Config, out: Path, resume: bool) -> None:
     train(PEClassifierStage(classifier, config.noise), taught, config, out, resume, Bar("PE classifier"))
     if kept:
         unseen = (everyone[(case, 0)] for case in range(len(taught), len(everyone)))
-        volumes = ((p["latents"][None], float(p["sign_probability"]), bool(p["label"])) for p in unseen)
+        volumes = (
+            (
+                p["latents"][None],
+                float(p["sign_probability"]),
+                [bool(p["label"]), *p["signs"].bool().tolist()],
+            )
+            for p in unseen
+        )
         evidence = read_evidence(classifier, volumes)
+        gains = fit_shown(classifier, evidence)
+        told = [kind for kind, gain in zip(EVIDENCE, gains, strict=True) if gain]
+        print(f"Kinds of evidence that it tells patients by: {', '.join(told) or 'none'}")
         (agreement,) = fit_readout(classifier, [evidence])
         print(f"Log-odds of PE by the signs, read off the evidence: correlation {agreement:.2f}")
         evidence.save(out / EVIDENCE_FILE)

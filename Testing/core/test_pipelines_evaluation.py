@@ -208,6 +208,14 @@ def test_other_weights_are_measured_anew_but_the_cards_numbers_do_not_matter(coh
     assert len(other.calls) == 5
 
 
+def test_with_another_pe_classifier_the_volumes_stay_what_they_are(cohorts, pipeline, tmp_path):
+    evaluate(*cohorts, [pipeline], CONFIG, out=tmp_path)
+    files = pipeline.bundle.files | {"pe_classifier/model.safetensors": "1" * 64}
+    other = ArithmeticPipeline(pipeline.template, bundle(files=files))
+    evaluate(*cohorts, [other], CONFIG, out=tmp_path)
+    assert other.calls == [1, 1], "Grad-CAM of the two patients with clots"
+
+
 def test_two_bundles_are_compared_with_each_other(cohorts, pipeline):
     other = ArithmeticPipeline(pipeline.template + 100, bundle("worse"))
     summary = evaluate(*cohorts, [pipeline, other], CONFIG)

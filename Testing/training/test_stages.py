@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDPMScheduler
-from scipy.special import logit
+from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 from stage_scripts import module_of
 
@@ -27,7 +27,15 @@ from xray2ctpa_core.networks.xray_encoder import XrayEncoder
 from xray2ctpa_core.training.consistency import ConsistencyStage
 from xray2ctpa_core.training.denoiser import DenoiserStage
 from xray2ctpa_core.training.pe_classifier import PEClassifierStage
-from xray2ctpa_core.training.readout import Evidence, fit_film_head, fit_readout, logits_of, read_evidence
+from xray2ctpa_core.training.readout import (
+    Evidence,
+    counted,
+    fit_film_head,
+    fit_readout,
+    fit_shown,
+    logits_of,
+    read_evidence,
+)
 from xray2ctpa_core.training.xray_encoder import XrayEncoderStage
 
 GRID = (16, 8, 8)
@@ -245,6 +253,7 @@ def test_the_classifier_finds_each_kind_of_evidence_where_it_is_shown() -> None:
         assert reading.maps[patient, kind].max() < 0
     with torch.no_grad():
         classifier.readout.weight.fill_(1.0)
+        classifier.shown.weight[:, 0, 0] = 2.0
     heat = gradcam_map(classifier, classifier.gradcam_layer, data["latents"][:1], (16, 16, 16))
     assert np.unravel_index(heat.argmax(), heat.shape) in list(itertools.product((4, 5), repeat=3))
     assert heat[8:].max() < 0.2, "heat lies on the evidence alone"
@@ -259,29 +268,59 @@ def test_without_masks_the_classifier_learns_from_labels_alone() -> None:
     assert torch.equal(loss.detach(), terms["pe"])
 
 
+def shown_by(present: np.ndarray, faint: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (N, M, 3) of the strongest places, and their probability, of what patients have (N, M)."""
+    noise = 0.5 * rng.standard_normal((*present.shape, 1))
+    logits = (faint * (6.0 * present[..., None] - 3.0) + noise - np.array([0.0, 1.0, 2.0])).astype(np.float32)
+    return logits, expit(logits[..., 0])
+
+
 def test_the_readout_weighs_signs_by_their_odds_and_clots_by_the_labels() -> None:
     """In generated volumes signs are fainter and clots are missing: both groups are read by one readout."""
     rng = np.random.default_rng(0)
     n, names = 400, [sign.name for sign in SIGNS]
-    labels = rng.random(n) < 0.5
-    shown = np.array([[rng.random() < sign.rate(pe) for sign in SIGNS] for pe in labels])
-    odds = np.array([logit(sign_probability(dict(zip(names, row, strict=True)))) for row in shown])
-    own = rng.uniform(0.0, 0.1, (n, len(EVIDENCE), 3)).astype(np.float32)
-    own[:, 1:] += 0.8 * shown[..., None]
-    own[:, 0] += 0.8 * labels[:, None]
-    generated = rng.uniform(0.1, 0.2, (n, len(EVIDENCE), 3)).astype(np.float32)
-    generated[:, 1:] += 0.5 * shown[..., None]
+    pe = rng.random(n) < 0.5
+    signs = np.array([[rng.random() < sign.rate(patient) for sign in SIGNS] for patient in pe])
+    odds = np.array([logit(sign_probability(dict(zip(names, row, strict=True)))) for row in signs])
+    present = np.concatenate([pe[:, None], signs], 1)
+    own = Evidence(*shown_by(present, 1.0, rng), present, odds)
+    without_clots = np.concatenate([np.zeros((n, 1)), signs], 1)
+    generated = Evidence(*shown_by(without_clots, 0.5, rng), present, odds)
     classifier = PEClassifier(2, 8, 4, (2, 2), 0.0, evidence_maps=len(EVIDENCE))
-    groups = [Evidence(own, odds, labels.astype(int)), Evidence(generated, odds, labels.astype(int))]
-    assert min(fit_readout(classifier, groups)) > 0.95
-    assert roc_auc_score(labels, logits_of(classifier, groups[0])) > 0.99, "the clots tell"
-    ceiling = roc_auc_score(labels, odds)
-    assert roc_auc_score(labels, logits_of(classifier, groups[1])) == pytest.approx(ceiling, abs=0.03)
+    gains = fit_shown(classifier, own)
+    assert min(gains) > 10
+    assert min(fit_readout(classifier, [own, generated])) > 0.95
+    assert roc_auc_score(pe, logits_of(classifier, own)) > 0.99, "the clots tell"
+    ceiling = roc_auc_score(pe, odds)
+    assert roc_auc_score(pe, logits_of(classifier, generated)) == pytest.approx(ceiling, abs=0.03)
+
+
+def test_what_every_volume_shows_alike_is_no_evidence() -> None:
+    """Strong places in everybody, which say a little of who has the sign, count a little; else not at all."""
+    rng = np.random.default_rng(1)
+    present = rng.random((300, len(EVIDENCE))) < 0.4
+    logits, places = shown_by(present, 1.0, rng)
+    everybody = 4.0 + 0.5 * present[:, 8] + 0.5 * rng.standard_normal(300)
+    logits[:, 8], places[:, 8] = everybody[:, None], expit(everybody)
+    by_chance = 4.0 + rng.standard_normal(300)
+    logits[:, 3], places[:, 3] = by_chance[:, None], expit(by_chance)
+    logits[:, 5] *= -1  # strong places in those who do not have it
+    evidence = Evidence(logits, places, present, np.zeros(300))
+    classifier = PEClassifier(2, 8, 4, (2, 2), 0.0, evidence_maps=len(EVIDENCE))
+    gains = fit_shown(classifier, evidence)
+    assert [kind for kind, gain in enumerate(gains) if not gain] == [3, 5]
+    told = counted(classifier, evidence)
+    assert told[:, [3, 5]].max() < 1e-6
+    assert 0.2 < told[~present[:, 8], 8].mean() < 0.4 < told[present[:, 8], 8].mean() < 0.6
+    assert told[~present[:, 1], 1].mean() < 0.1 < 0.8 < told[present[:, 1], 1].mean()
 
 
 def test_evidence_is_kept_and_read_again(tmp_path: Path) -> None:
+    torch.manual_seed(0)
     classifier = PEClassifier(2, 8, 4, (2, 2), 0.0, evidence_maps=len(EVIDENCE))
-    volumes = [(torch.randn(1, 2, 16, 16, 16), 0.3, True), (torch.randn(1, 2, 16, 16, 16), 0.6, False)]
+    torch.nn.init.normal_(classifier.shown.weight)
+    has = [[True] + 8 * [False], [False, True] + 7 * [False]]
+    volumes = [(torch.randn(1, 2, 16, 16, 16), 0.3, has[0]), (torch.randn(1, 2, 16, 16, 16), 0.6, has[1])]
     evidence = read_evidence(classifier, volumes)
     with torch.no_grad():
         logits = [float(classifier(latents)) for latents, _, _ in volumes]
@@ -290,8 +329,9 @@ def test_evidence_is_kept_and_read_again(tmp_path: Path) -> None:
     assert logits_of(classifier, again) == pytest.approx(logits, abs=1e-5)
     assert again.log_odds == pytest.approx([logit(0.3), logit(0.6)])
     assert again.labels.tolist() == [1, 0]
+    assert again.present.tolist() == has
     with pytest.raises(InputError, match="with and without PE"):
-        fit_readout(classifier, [again._replace(labels=np.ones(2, int))])
+        fit_readout(classifier, [again._replace(present=np.ones((2, 9), bool))])
     with pytest.raises(ValueError, match="evidence maps"):
         read_evidence(PEClassifier(2, 8, 4, (2, 2), 0.0), volumes)
 

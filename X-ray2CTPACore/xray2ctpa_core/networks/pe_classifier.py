@@ -17,8 +17,6 @@ NORMS: dict[str, Any] = {"batch": "batch", "group": ("group", {"num_groups": 1})
 #: Each evidence map is summed up by the means of its so many strongest places: a small filling defect covers
 #: a few of them, a lobe without blood some hundred.
 STRONGEST_PLACES = (8, 64, 512)
-#: Of evidence at a place, and its distance from 1: what float32 still tells apart.
-_LEAST_PROBABILITY = 1e-6
 
 
 class Reading(NamedTuple):
@@ -28,17 +26,13 @@ class Reading(NamedTuple):
         logit: (B, 1), of PE.
         maps: (B, M, d, h, w) logits of M kinds of evidence at each place; None without evidence maps.
         strongest: (B, M, len(STRONGEST_PLACES)), means of the maps' strongest places; likewise.
+        evidence: (B, M) in 0..1, what ``logit`` is linear in; likewise.
     """
 
     logit: torch.Tensor
-    maps: torch.Tensor | None
-    strongest: torch.Tensor | None
-
-    @property
-    def evidence(self) -> torch.Tensor | None:
-        """(B, M, len(STRONGEST_PLACES)) in 0..1, what ``logit`` is linear in: what is not seen at all, clots
-        in a generated volume, say, is 0 and adds no noise."""
-        return None if self.strongest is None else self.strongest.sigmoid()
+    maps: torch.Tensor | None = None
+    strongest: torch.Tensor | None = None
+    evidence: torch.Tensor | None = None
 
 
 class PEClassifier(ModelMixin, ConfigMixin):
@@ -54,8 +48,10 @@ class PEClassifier(ModelMixin, ConfigMixin):
             latents keep more places for clots, and for Grad-CAM, without it.
         evidence_maps: M; the papers' classifier has none and reads one mean of its last features. Some
             hundred patients teach no network from labels alone what a small filling defect or a little fluid
-            is; masks of them do. The maps are read off all dense blocks, the deeper ones enlarged, and the
-            logit is linear in how sure the maps' strongest places are.
+            is; masks of them do. The maps are read off all dense blocks, the deeper ones enlarged. A place
+            counts as far as the volume shows that kind of evidence at all, which its strongest places say:
+            every heart looks like one that may be large. The logit is linear in the strongest places'
+            mean, so counted.
     """
 
     @register_to_config
@@ -94,13 +90,16 @@ class PEClassifier(ModelMixin, ConfigMixin):
                 nn.Conv3d(channels, evidence_maps, 1)
                 for channels in _block_channels(init_features, growth_rate, block_config)
             )
-            self.seen = nn.Sigmoid()
-            self.readout = nn.Linear(evidence_maps * len(STRONGEST_PLACES), 1)
+            self.shown = nn.Conv1d(evidence_maps, evidence_maps, len(STRONGEST_PLACES), groups=evidence_maps)
+            nn.init.zeros_(self.shown.weight)  # it is `training.readout`'s, like the readout
+            nn.init.zeros_(self.shown.bias)
+            self.seen = nn.Identity()
+            self.readout = nn.Linear(evidence_maps, 1)
 
     @property
     def gradcam_layer(self) -> str:
-        """Module whose activation Grad-CAM reads: how sure the evidence maps are of each place (32 x 32 x 32
-        of them in the default), else features deep enough to know PE."""
+        """Module whose activation Grad-CAM reads: how far each place counts as evidence of each kind (32 x 32
+        x 32 places in the default), else features deep enough to know PE."""
         return "network.features.denseblock2" if self.maps is None else "seen"
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
@@ -114,7 +113,7 @@ class PEClassifier(ModelMixin, ConfigMixin):
     def read(self, latents: torch.Tensor) -> Reading:
         """The logit, and what it is read off."""
         if self.maps is None:
-            return Reading(self.network(latents), None, None)
+            return Reading(self.network(latents))
         x, blocks = latents, []
         for name, layer in self.network.features.named_children():
             x = layer(x)
@@ -124,10 +123,11 @@ class PEClassifier(ModelMixin, ConfigMixin):
         maps = coarser[0]
         for more in coarser[1:]:
             maps = maps + functional.interpolate(more, maps.shape[2:], mode="trilinear", align_corners=False)
-        # By way of the probabilities, which Grad-CAM reads: heat is where evidence for PE is seen.
-        sure = torch.logit(self.seen(maps.float()), _LEAST_PROBABILITY)
-        strongest = strongest_places(sure, STRONGEST_PLACES)
-        return Reading(self.readout(strongest.sigmoid().flatten(1).to(maps.dtype)), maps, strongest)
+        strongest = strongest_places(maps.float(), STRONGEST_PLACES)
+        shown = self.shown(strongest.to(maps.dtype)).sigmoid()
+        seen = self.seen(maps.sigmoid() * shown[..., None, None])
+        evidence = strongest_places(seen, STRONGEST_PLACES[:1]).squeeze(2)
+        return Reading(self.readout(evidence), maps, strongest, evidence)
 
 
 def _block_channels(first: int, growth: int, blocks: tuple[int, ...]) -> list[int]:

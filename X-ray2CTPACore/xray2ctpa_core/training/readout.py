@@ -7,9 +7,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.special import logit
+from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression, RidgeCV
 
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.metrics.calibration import Calibration, fit_platt
+from xray2ctpa_core.networks.evidence import strongest_places
 from xray2ctpa_core.networks.pe_classifier import STRONGEST_PLACES, PEClassifier
 from xray2ctpa_core.networks.xray_encoder import XrayEncoder
 
@@ -17,23 +20,32 @@ from xray2ctpa_core.networks.xray_encoder import XrayEncoder
 EVIDENCE_FILE = "evidence.npz"
 #: Ridge penalties that leave-one-out chooses from: from almost none to almost no weight.
 _PENALTIES = np.logspace(-1, 5, 13)
-#: What hardly varies is not blown up: evidence, which is a probability, and channels of an embedding. With
-#: 0.001 for evidence, too, cardiomegaly got a weight of -17, for nothing.
-_LEAST_EVIDENCE, _LEAST_EMBEDDING = 0.1, 1e-3
+#: What hardly varies in an embedding is not blown up.
+_LEAST_EMBEDDING = 1e-3
+#: Twice the log-likelihood that a map's certainty has to gain by chance in one of a hundred: chi-square with
+#: one degree of freedom. A map that gains less is silenced, by an offset that leaves nothing of it.
+_LEAST_GAIN, _SILENT = float(chi2.isf(0.01, 1)), -20.0
 
 
 class Evidence(NamedTuple):
     """The evidence in N volumes, with what is known of their patients.
 
     Attributes:
-        evidence: (N, M, len(STRONGEST_PLACES)) in 0..1, of which the first map is the clots'.
+        strongest: (N, M, len(STRONGEST_PLACES)) logits of each map's strongest places, the clots' map first.
+        places: (N, M) mean probability of the STRONGEST_PLACES[0] strongest of them.
+        present: (N, M) bool, whether the patient has it: PE, then each sign.
         log_odds: (N,) of PE given the patient's signs.
-        labels: (N,) of 0 and 1.
     """
 
-    evidence: np.ndarray
+    strongest: np.ndarray
+    places: np.ndarray
+    present: np.ndarray
     log_odds: np.ndarray
-    labels: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) of 0 and 1: PE."""
+        return self.present[:, 0].astype(int)
 
     def save(self, path: Path) -> None:
         """Writes an npz file."""
@@ -47,25 +59,81 @@ class Evidence(NamedTuple):
 
 
 @torch.no_grad()
-def read_evidence(classifier: PEClassifier, volumes: Iterable[tuple[torch.Tensor, float, bool]]) -> Evidence:
-    """The evidence in standardised latents (1, C, D, H, W), each with P(PE | signs) and label."""
+def read_evidence(
+    classifier: PEClassifier, volumes: Iterable[tuple[torch.Tensor, float, Sequence[bool]]]
+) -> Evidence:
+    """The evidence in standardised latents (1, C, D, H, W), each with P(PE | signs), and whether the patient
+    has PE and each of the signs."""
     classifier.eval()
-    kept, log_odds, labels = [], [], []
-    for latents, probability, label in volumes:
-        evidence = classifier.read(latents.to(classifier.device, classifier.dtype)).evidence
-        if evidence is None:
+    strongest, places, present, log_odds = [], [], [], []
+    for latents, probability, has in volumes:
+        reading = classifier.read(latents.to(classifier.device, classifier.dtype))
+        if reading.maps is None or reading.strongest is None:
             raise ValueError("Expected a classifier with evidence maps.")
-        kept.append(evidence[0].float().cpu().numpy())
+        strongest.append(reading.strongest[0].float().cpu().numpy())
+        surest = strongest_places(reading.maps.float().sigmoid(), STRONGEST_PLACES[:1])
+        places.append(surest[0, :, 0].cpu().numpy())
+        present.append(np.asarray(has, dtype=bool))
         log_odds.append(float(logit(probability)))
-        labels.append(int(label))
-    return Evidence(np.stack(kept), np.array(log_odds), np.array(labels))
+    return Evidence(np.stack(strongest), np.stack(places), np.stack(present), np.array(log_odds))
+
+
+@torch.no_grad()
+def counted(classifier: PEClassifier, evidence: Evidence) -> np.ndarray:
+    """(N, M) in 0..1, the evidence as the classifier's readout takes it."""
+    strongest = torch.from_numpy(evidence.strongest).to(classifier.device, classifier.dtype)
+    return classifier.shown(strongest).sigmoid().squeeze(2).float().cpu().numpy() * evidence.places
 
 
 @torch.no_grad()
 def logits_of(classifier: PEClassifier, evidence: Evidence) -> np.ndarray:
     """(N,) logits of PE that the classifier's readout gives."""
-    rows = torch.from_numpy(evidence.evidence).flatten(1)
+    rows = torch.from_numpy(counted(classifier, evidence))
     return classifier.readout(rows.to(classifier.device, classifier.dtype)).squeeze(1).float().cpu().numpy()
+
+
+@torch.no_grad()
+def fit_shown(classifier: PEClassifier, evidence: Evidence) -> list[float]:
+    """Teaches the classifier who shows each kind of evidence at all: Platt scaling of the mean of so many
+    strongest places as tell it best.
+
+    A kind of which they do not tell more than chance is silenced. So are clots in radiographs, and signs too
+    faint for latents.
+
+    Args:
+        classifier: trained; how far its maps count is set.
+        evidence: in the own volumes of patients that it was not trained on.
+
+    Returns:
+        Of each kind the log-likelihood gained, twice; 0 for the silenced.
+    """
+    strongest, present = evidence.strongest, evidence.present
+    classifier.shown.weight.zero_()
+    gains = []
+    for kind in range(strongest.shape[1]):
+        fits = [_who_shows(strongest[:, kind, size], present[:, kind]) for size in range(strongest.shape[2])]
+        size = int(np.argmax([gain for gain, _ in fits]))
+        gain, fit = fits[size]
+        if gain < _LEAST_GAIN:
+            gain, fit = 0.0, Calibration(0.0, _SILENT)
+        classifier.shown.weight[kind, 0, size] = fit.slope
+        classifier.shown.bias[kind] = fit.intercept
+        gains.append(gain)
+    return gains
+
+
+def _who_shows(strongest: np.ndarray, present: np.ndarray) -> tuple[float, Calibration]:
+    """Twice the log-likelihood gained over the mere rate, and Platt scaling; nothing where strong places
+    speak against it, or all patients are alike."""
+    rate = present.mean()
+    if rate in (0, 1):
+        return 0.0, Calibration()
+    fit = fit_platt(strongest, present)
+    if fit.slope <= 0:
+        return 0.0, Calibration()
+    chances = np.where(present, fit.probability(strongest), 1 - fit.probability(strongest))
+    gain = 2 * (np.log(chances).sum() - np.log(np.where(present, rate, 1 - rate)).sum())
+    return float(gain), fit
 
 
 @torch.no_grad()
@@ -78,7 +146,7 @@ def fit_readout(classifier: PEClassifier, groups: Sequence[Evidence]) -> list[fl
     by group: generated volumes show everything more faintly than the patients' own.
 
     Args:
-        classifier: trained; its readout is set.
+        classifier: trained, and taught who shows what (`fit_shown`); its readout is set.
         groups: of patients that it was not trained on, whose evidence it would know by heart: of their own
             volumes first, then of generated ones.
 
@@ -88,27 +156,23 @@ def fit_readout(classifier: PEClassifier, groups: Sequence[Evidence]) -> list[fl
     Raises:
         InputError: the first group's patients all have PE, or none has.
     """
-    if len(set(groups[0].labels.tolist())) < 2:
+    first = groups[0]
+    if len(set(first.labels.tolist())) < 2:
         raise InputError(
             "Expected patients with and without PE to weigh the classifier's evidence on, got one kind.",
             "Take more patients: readout_patients of Training/train_pe_classifier.py.",
         )
-    signs = [group.evidence[:, 1:].reshape(len(group.labels), -1) for group in groups]
-    centred = np.concatenate([of - of.mean(0) for of in signs])
+    evidence = [counted(classifier, group) for group in groups]
+    centred = np.concatenate([of[:, 1:] - of[:, 1:].mean(0) for of in evidence])
     odds = np.concatenate([group.log_odds - group.log_odds.mean() for group in groups])
-    deviation = centred.std(0) + _LEAST_EVIDENCE
-    ridge = RidgeCV(_PENALTIES, fit_intercept=False).fit(centred / deviation, odds)
-    weights = ridge.coef_ / deviation
-    fitted = [of @ weights for of in signs]
-    first = groups[0]
-    clots = first.evidence[:, 0].mean(1, keepdims=True)
+    weights = RidgeCV(_PENALTIES, fit_intercept=False).fit(centred, odds).coef_
+    fitted = [of[:, 1:] @ weights for of in evidence]
+    clots = evidence[0][:, :1]
     weigher = LogisticRegression(C=1.0).fit(np.concatenate([fitted[0][:, None], clots], 1), first.labels)
     from_clots = float(weigher.coef_[0, 1])
-    bias = float(first.log_odds.mean() - fitted[0].mean() - from_clots * clots.mean())
-    of_clots = np.full(len(STRONGEST_PLACES), from_clots / len(STRONGEST_PLACES))
-    row = torch.as_tensor(np.concatenate([of_clots, weights]))
+    row = torch.as_tensor(np.concatenate([[from_clots], weights]))
     classifier.readout.weight.copy_(row[None])
-    classifier.readout.bias.fill_(bias)
+    classifier.readout.bias.fill_(float(first.log_odds.mean() - fitted[0].mean() - from_clots * clots.mean()))
     return [float(np.corrcoef(of, group.log_odds)[0, 1]) for of, group in zip(fitted, groups, strict=True)]
 
 

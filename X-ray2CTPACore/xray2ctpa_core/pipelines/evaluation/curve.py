@@ -20,7 +20,7 @@ from xray2ctpa_core.pipelines.bundle import (
 )
 from xray2ctpa_core.pipelines.evaluation.images import ImageMeter
 from xray2ctpa_core.pipelines.evaluation.patients import CohortPatient, cohort_patients, group_identity
-from xray2ctpa_core.pipelines.evaluation.protocol import EvaluatedPipeline, to_array, weights_id
+from xray2ctpa_core.pipelines.evaluation.protocol import EvaluatedPipeline, to_array, volumes_id, weights_id
 from xray2ctpa_core.pipelines.evaluation.report import DIGITS, interval_text
 from xray2ctpa_core.pipelines.evaluation.store import Row, RowStore
 from xray2ctpa_core.pipelines.evaluation.summary import IMAGE_COLUMNS
@@ -216,7 +216,7 @@ def _row(
             row[SPREAD] = float(np.sqrt(volumes.var(0).mean()))
         return row
 
-    weights = weights_id(pipeline.bundle)
+    weights = volumes_id(pipeline.bundle)
     return store.get(f"{MEASURES}/{patient.identity}/{weights}/{scheduler} {steps}/seed {seed}", make)
 
 

@@ -79,6 +79,16 @@ def to_number(value: Any) -> float:
 
 def weights_id(bundle: BundleInfo) -> str:
     """12 hex digits that change with the weights and how they are used, not with the model card's numbers."""
-    weights = [f"{name} {digest}" for name, digest in sorted(bundle.files.items()) if name != "README.md"]
+    return _digits(bundle, "README.md")
+
+
+def volumes_id(bundle: BundleInfo) -> str:
+    """As `weights_id`, of what volumes depend on: all but the PE classifier."""
+    return _digits(bundle, "README.md", "pe_classifier/")
+
+
+def _digits(bundle: BundleInfo, *left_out: str) -> str:
+    files = sorted(bundle.files.items())
+    weights = [f"{name} {digest}" for name, digest in files if not name.startswith(left_out)]
     text = "\n".join([bundle.name, repr(bundle.hu_window), repr(bundle.sampling), *weights])
     return hashlib.sha256(text.encode()).hexdigest()[:12]

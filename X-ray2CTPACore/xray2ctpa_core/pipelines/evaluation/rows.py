@@ -15,11 +15,17 @@ from xray2ctpa_core.pipelines.evaluation.baselines import INDEX_PIXELS, Baseline
 from xray2ctpa_core.pipelines.evaluation.images import ImageMeter
 from xray2ctpa_core.pipelines.evaluation.lobes import clot_lobe_share
 from xray2ctpa_core.pipelines.evaluation.patients import CohortPatient
-from xray2ctpa_core.pipelines.evaluation.protocol import EvaluatedPipeline, to_array, to_number, weights_id
+from xray2ctpa_core.pipelines.evaluation.protocol import (
+    EvaluatedPipeline,
+    to_array,
+    to_number,
+    volumes_id,
+    weights_id,
+)
 from xray2ctpa_core.pipelines.evaluation.store import Row, RowStore
 
 #: Part of every row's key; raised when a number's definition changes, so that old rows are not reused.
-MEASURES = "1"
+MEASURES = "2"
 MEAN_VOLUME, NEAREST = "mean training volume", "nearest training radiograph"
 BASELINES = (MEAN_VOLUME, NEAREST)
 TRUTH, RECONSTRUCTION, ONE_SAMPLE = "the patient's own CTPA", "autoencoder reconstruction", "one sample"
@@ -67,6 +73,7 @@ class PatientRows:
     def __init__(self, patient: CohortPatient, bench: Bench) -> None:
         self._patient, self._bench = patient, bench
         self._meters: dict[tuple[float, float], ImageMeter] = {}
+        self._once: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def images(self, name: str, pipeline: EvaluatedPipeline, several: bool) -> list[Row]:
         """One row a volume: both baselines, the truth's own correlation, reconstruction, samples.
@@ -77,7 +84,8 @@ class PatientRows:
             several: whether to measure the mean of several samples, too.
         """
         window = _window(pipeline)
-        by_window, by_weights = f"{self._bench.train}{window}", self._sampling(pipeline)
+        by_window = f"{self._bench.train}{window}"
+        by_weights = self._sampling(volumes_id(pipeline.bundle))
         makers = {
             MEAN_VOLUME: (by_window, partial(self._mean_volume, window)),
             NEAREST: (by_window, partial(self._nearest, window)),
@@ -96,11 +104,22 @@ class PatientRows:
     def classification(self, name: str, pipeline: EvaluatedPipeline) -> Row:
         """PE, its probability by the signs, and logits: real latents, generated latents, radiograph alone."""
         row = self._bench.store.get(
-            self._key("pe", "logits", self._sampling(pipeline)), partial(self._logits, pipeline)
+            self._key("pe", "logits", self._sampling(weights_id(pipeline.bundle))),
+            partial(self._logits, pipeline),
         )
         record = self._patient.record
         known = {"pe": self._patient.pe, "sign_probability": float(record["sign_probability"])}
         return {"kind": "pe", "bundle": name, "patient": self._patient.name} | known | row
+
+    def heat(self, name: str, pipeline: EvaluatedPipeline) -> list[Row]:
+        """Where one sample's Grad-CAM lies: a row, or none for patients without clots."""
+        if not self._patient.clot_lobes:
+            return []
+        row = self._bench.store.get(
+            self._key("gradcam", ONE_SAMPLE, self._sampling(weights_id(pipeline.bundle))),
+            partial(self._heat_share, pipeline),
+        )
+        return [{"kind": "gradcam", "bundle": name, "patient": self._patient.name} | row]
 
     def _mean_volume(self, window: tuple[float, float]) -> Row:
         return self._measure(window, self._bench.baselines.mean)
@@ -119,12 +138,13 @@ class PatientRows:
         return self._measure(_window(pipeline), to_array(decoded)[0])
 
     def _one_sample(self, pipeline: EvaluatedPipeline) -> Row:
-        samples, gradcam = self._generate(pipeline, 1)
-        row = self._measure(_window(pipeline), samples[0])
-        if self._patient.clot_lobes:
-            share = clot_lobe_share(gradcam, self._patient.organs, self._patient.clot_lobes)
-            row |= {} if share is None else {f"gradcam_{key}": value for key, value in asdict(share).items()}
-        return row
+        samples, _ = self._sample_once(pipeline)
+        return self._measure(_window(pipeline), samples[0])
+
+    def _heat_share(self, pipeline: EvaluatedPipeline) -> Row:
+        _, gradcam = self._sample_once(pipeline)
+        share = clot_lobe_share(gradcam, self._patient.organs, self._patient.clot_lobes)
+        return {} if share is None else {f"gradcam_{key}": value for key, value in asdict(share).items()}
 
     def _mean_of_samples(self, pipeline: EvaluatedPipeline) -> Row:
         samples, _ = self._generate(pipeline, self._bench.samples)
@@ -147,6 +167,13 @@ class PatientRows:
     def _encoded(self, pipeline: EvaluatedPipeline) -> torch.Tensor:
         """(1, C, D, h, w) latents of the patient's own CTPA."""
         return pipeline.encode(torch.from_numpy(self._patient.hu)[None].to(pipeline.device))
+
+    def _sample_once(self, pipeline: EvaluatedPipeline) -> tuple[np.ndarray, np.ndarray]:
+        """One sample and its Grad-CAM, made once for both."""
+        key = weights_id(pipeline.bundle)
+        if key not in self._once:
+            self._once[key] = self._generate(pipeline, 1)
+        return self._once[key]
 
     def _generate(self, pipeline: EvaluatedPipeline, count: int) -> tuple[np.ndarray, np.ndarray]:
         """(K, D, H, W) HU samples and the (D, H, W) Grad-CAM map."""
@@ -177,8 +204,8 @@ class PatientRows:
     def _seed(self) -> int:
         return self._patient.seed(self._bench.seed)
 
-    def _sampling(self, pipeline: EvaluatedPipeline) -> str:
-        return f"{weights_id(pipeline.bundle)}/steps {self._bench.steps}/seed {self._bench.seed}"
+    def _sampling(self, weights: str) -> str:
+        return f"{weights}/steps {self._bench.steps}/seed {self._bench.seed}"
 
     def _key(self, kind: str, method: str, rest: str) -> str:
         measures = MEASURES if self._bench.lpips is None else f"{MEASURES}+lpips"

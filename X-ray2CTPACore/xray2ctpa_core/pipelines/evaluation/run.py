@@ -134,6 +134,7 @@ def evaluate(
         for name, pipeline in named:
             if number < config.images:
                 rows += measured.images(name, pipeline, several=number < config.multi)
+                rows += measured.heat(name, pipeline)
             if number < config.auroc:
                 rows.append(measured.classification(name, pipeline))
         report("unseen patients", number + 1, len(chosen))

@@ -39,7 +39,8 @@ def summarise(rows: Sequence[Row], bundles: Mapping[str, PEOperatingPoint], samp
     """The numbers of the report.
 
     Args:
-        rows: of kind "image" (method, bundle, patient, numbers) and "pe" (bundle, patient, pe, logits).
+        rows: of kind "image" (method, bundle, patient, numbers), "pe" (bundle, patient, pe, logits) and
+            "gradcam" (bundle, patient, shares of the heat).
         bundles: name -> how its logits become probability and decision, in the order reported.
         samples: of the averaged method.
 
@@ -57,7 +58,8 @@ def summarise(rows: Sequence[Row], bundles: Mapping[str, PEOperatingPoint], samp
         classification += _classification([row for row in pe if row["bundle"] == bundle], bundle)
         comparisons += _comparisons([row for row in pe if row["bundle"] == bundle], bundle)
         decisions += _decisions([row for row in pe if row["bundle"] == bundle], bundle, point)
-        gradcam += _gradcam([row for row in own if GRADCAM[0] in row], bundle)
+        heats = [row for row in rows if row["kind"] == "gradcam" and row["bundle"] == bundle]
+        gradcam += _gradcam([row for row in heats if GRADCAM[0] in row], bundle)
     return {
         "images": [entry for bundle in bundles for entry in _images(images, bundle)],
         "frechet": [entry for bundle in bundles for entry in _frechet(images, bundle)],
