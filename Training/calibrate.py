@@ -79,7 +79,7 @@ class Config:
     denoiser: str = "runs/default/denoiser"
     lung_locator: str = "runs/default/lung-locator/lung_locator"
     name: str = constants.DEFAULT_BUNDLE
-    version: str = "0.6.0"
+    version: str = "0.6.1"
     scheduler: str = "dpm++"
     steps: int = 10
     temperature: float = 0.3
