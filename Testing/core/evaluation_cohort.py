@@ -50,6 +50,7 @@ def write_patient(cohort: Path, number: int, *, pe: bool, heart: int, split: str
         "pe": pe,
         "clot_lobes": [2] if pe else [],
         "sign_probability": 0.4 + 0.1 * pe + 0.01 * number,
+        "signs": {"effusion": pe, "opacity": False},
         "frame": {"top": 0.0, "left": 0.0, "side": 64.0},
     }
     if split is not None:
@@ -106,8 +107,7 @@ class ArithmeticPipeline:
         assert frame is None or frame.side == 64.0
         self.calls.append(num_samples)
         noise = [np.random.default_rng([generator, k]).normal(0, 40, GRID) for k in range(num_samples)]
-        cam = np.zeros(GRID, np.float32)
-        cam[2:8, 5:27, 19:29] = 1.0  # the left lower lobe
+        cam = self.explain(None)
         affine = axial_affine(GRID, (300.0, 240.0, 300.0))
         return SimpleNamespace(
             samples=(self.template + np.stack(noise)).astype(np.float32),
@@ -128,6 +128,11 @@ class ArithmeticPipeline:
 
     def classify(self, latents):
         return latents.mean(dim=(1, 2, 3, 4))
+
+    def explain(self, latents):
+        cam = np.zeros(GRID, np.float32)
+        cam[2:8, 5:27, 19:29] = 0.75  # the left lower lobe
+        return cam
 
     def classify_radiograph(self, image):
         return image.mean().view(1) if self.reads_films else None

@@ -127,7 +127,7 @@ def test_what_a_score_knows_of_the_signs_stands_beside_its_auroc():
             "pe": n % 2,
             "sign_probability": 1 / (1 + np.exp(-o)),
         }
-        | {"real": 2 * o + 1, "generated": -o, "radiograph": None}
+        | {"real": 2 * o + 1, "generated": -o, "radiograph": None, "signs": o > 0, "heat": 0.5}
         for n, o in enumerate(odds)
     ]
     summary = summarise(rows, {"b": PEOperatingPoint(0.5, 1.0, 0.0, True)}, 2)
@@ -164,6 +164,25 @@ def test_gradcam_on_the_clots_lobe_hits_wholly_and_chance_is_its_volume(cohorts,
     assert cam["gradcam_in_target"]["estimate"] > 0.85  # tissue next to the lobe counts to it, too
     assert 0.2 < cam["gradcam_chance"]["estimate"] < 0.3
     assert cam["above_chance"]["estimate"] > 0.6
+
+
+def test_heat_of_patients_with_and_without_signs_stands_side_by_side():
+    heats = {"a": (True, 0.9), "b": (True, 0.7), "c": (False, 0.1), "d": (False, 0.2), "e": (False, 0.3)}
+    logits = {"real": 0.0, "generated": 0.0, "radiograph": None, "sign_probability": 0.5}
+    rows = [
+        {"kind": "pe", "bundle": "b", "patient": name, "pe": n % 2, "signs": signs, "heat": heat} | logits
+        for n, (name, (signs, heat)) in enumerate(heats.items())
+    ]
+    summary = summarise(rows, {"b": PEOperatingPoint(0.5, 1.0, 0.0, True)}, 2)
+    (hottest,) = summary["hottest"]
+    assert (hottest["signs"]["estimate"], hottest["signs"]["n"]) == (pytest.approx(0.8), 2)
+    assert (hottest["no_sign"]["estimate"], hottest["no_sign"]["n"]) == (pytest.approx(0.2), 3)
+    assert hottest["no_sign"]["lower"] < 0.2 < hottest["no_sign"]["upper"]
+
+
+def test_the_report_says_how_hot_the_maps_get(cohorts, pipeline):
+    text = markdown(evaluate(*cohorts, [pipeline], CONFIG))
+    assert text.count("| 0.75 [0.75, 0.75], n = 2 ") == 2
 
 
 def test_heat_in_an_artery_counts_to_the_lobe_around_it(cohorts):

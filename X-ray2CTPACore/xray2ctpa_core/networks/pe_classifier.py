@@ -91,8 +91,8 @@ class PEClassifier(ModelMixin, ConfigMixin):
                 for channels in _block_channels(init_features, growth_rate, block_config)
             )
             self.shown = nn.Conv1d(evidence_maps, evidence_maps, len(STRONGEST_PLACES), groups=evidence_maps)
-            nn.init.zeros_(self.shown.weight)  # it is `training.readout`'s, like the readout
-            nn.init.zeros_(self.shown.bias)
+            for parameter in self.shown.parameters():  # it is `training.readout`'s, like the readout
+                nn.init.zeros_(parameter)
             self.seen = nn.Identity()
             self.readout = nn.Linear(evidence_maps, 1)
 

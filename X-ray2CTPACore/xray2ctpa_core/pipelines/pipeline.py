@@ -262,9 +262,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         logits = self.classify(latents).cpu().double().numpy()
         per_sample = self.probability(logits)
         clock.lap("classify")
-        grid = self.bundle.geometry.grid
-        layer, full = self.pe_classifier.gradcam_layer, self.bundle.full_heat
-        heat = gradcam_map(self.pe_classifier, layer, latents[:1], grid, full)  # type: ignore[arg-type]
+        heat = self.explain(latents[:1])
         clock.lap("explain")
         side, source = frame_side_mm(radiograph, frame, self.bundle.geometry)
         affine = volume_affine(side, self.bundle.geometry)
@@ -386,6 +384,13 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     def classify(self, latents: torch.Tensor) -> torch.Tensor:
         """(K, C, D, h, w) standardised latents -> (K,) uncalibrated logits of PE, one case at a time."""
         return torch.cat([self.pe_classifier(case[None].float()).squeeze(1) for case in latents])
+
+    def explain(self, latents: torch.Tensor) -> np.ndarray:
+        """(1, C, D, h, w) latents -> (D, H, W) float32 in 0..1, what in them speaks for PE, by Grad-CAM; 1 is
+        the bundle's full heat."""
+        layer, full = self.pe_classifier.gradcam_layer, self.bundle.full_heat
+        grid = self.bundle.geometry.grid
+        return gradcam_map(self.pe_classifier, layer, latents, grid, full)  # type: ignore[arg-type]
 
     def classify_radiograph(self, image: torch.Tensor) -> torch.Tensor:
         """(1, 1, P, P) frame image -> (1,) logit of PE from the radiograph alone."""

@@ -108,7 +108,8 @@ def fit_shown(classifier: PEClassifier, evidence: Evidence) -> list[float]:
         Of each kind the log-likelihood gained, twice; 0 for the silenced.
     """
     strongest, present = evidence.strongest, evidence.present
-    classifier.shown.weight.zero_()
+    weight, bias = classifier.shown.parameters()
+    weight.zero_()
     gains = []
     for kind in range(strongest.shape[1]):
         fits = [_who_shows(strongest[:, kind, size], present[:, kind]) for size in range(strongest.shape[2])]
@@ -116,8 +117,8 @@ def fit_shown(classifier: PEClassifier, evidence: Evidence) -> list[float]:
         gain, fit = fits[size]
         if gain < _LEAST_GAIN:
             gain, fit = 0.0, Calibration(0.0, _SILENT)
-        classifier.shown.weight[kind, 0, size] = fit.slope
-        classifier.shown.bias[kind] = fit.intercept
+        weight[kind, 0, size] = fit.slope
+        bias[kind] = fit.intercept
         gains.append(gain)
     return gains
 

@@ -61,6 +61,9 @@ class EvaluatedPipeline(Protocol):
     def classify(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents -> (K,) logits of PE."""
 
+    def explain(self, latents: torch.Tensor) -> np.ndarray:
+        """(1, C, D, h, w) -> (D, H, W) in 0..1: Grad-CAM on the volume's grid."""
+
     def classify_radiograph(self, image: torch.Tensor) -> Any:
         """(1, 1, F, F) -> logit of PE from the radiograph alone, or None without such a head."""
 

@@ -39,6 +39,8 @@ def markdown(summary: dict[str, Any]) -> str:
         parts += [_decisions(summary["decisions"])]
     if summary["gradcam"]:
         parts += ["## Grad-CAM", _gradcam(summary["gradcam"])]
+    if summary["hottest"]:
+        parts += ["Greatest value of a sample's Grad-CAM, 0 to 1:", _hottest(summary["hottest"])]
     for films in summary.get("films", []):
         parts += [f"## Real radiographs: {films['folder']}", _films(films)]
     for pair in summary.get("pairs", []):
@@ -136,6 +138,15 @@ def _gradcam(entries: Sequence[dict[str, Any]]) -> str:
     )
     headings = ["bundle", "patients with PE", "share in clot-bearing lobes", "chance", "above chance"]
     return table([*headings, "share of all heat in the lungs"], lines)
+
+
+def _hottest(entries: Sequence[dict[str, Any]]) -> str:
+    groups = [[e.get(column) for column in ("no_sign", "signs")] for e in entries]
+    lines = (
+        [e["bundle"], *("-" if g is None else f"{interval_text(g, 2)}, n = {int(g['n'])}" for g in group)]
+        for e, group in zip(entries, groups, strict=True)
+    )
+    return table(["bundle", "patients without any radiographic sign", "with signs"], lines)
 
 
 def _films(films: dict[str, Any]) -> str:

@@ -102,13 +102,18 @@ class PatientRows:
         ]
 
     def classification(self, name: str, pipeline: EvaluatedPipeline) -> Row:
-        """PE, its probability by the signs, and logits: real latents, generated latents, radiograph alone."""
+        """PE, its probability by the signs, whether there are any; logits of real latents, generated latents
+        and radiograph alone, and the greatest value of the generated latents' Grad-CAM."""
         row = self._bench.store.get(
-            self._key("pe", "logits", self._sampling(weights_id(pipeline.bundle))),
+            self._key("pe", "logits and heat", self._sampling(weights_id(pipeline.bundle))),
             partial(self._logits, pipeline),
         )
         record = self._patient.record
-        known = {"pe": self._patient.pe, "sign_probability": float(record["sign_probability"])}
+        known = {
+            "pe": self._patient.pe,
+            "sign_probability": float(record["sign_probability"]),
+            "signs": any(record["signs"].values()),
+        }
         return {"kind": "pe", "bundle": name, "patient": self._patient.name} | known | row
 
     def heat(self, name: str, pipeline: EvaluatedPipeline) -> list[Row]:
@@ -162,6 +167,7 @@ class PatientRows:
             "real": to_number(real),
             "generated": to_number(generated),
             "radiograph": None if film is None else to_number(film),
+            "heat": float(pipeline.explain(latents).max()),
         }
 
     def _encoded(self, pipeline: EvaluatedPipeline) -> torch.Tensor:

@@ -39,25 +39,26 @@ def summarise(rows: Sequence[Row], bundles: Mapping[str, PEOperatingPoint], samp
     """The numbers of the report.
 
     Args:
-        rows: of kind "image" (method, bundle, patient, numbers), "pe" (bundle, patient, pe, logits) and
-            "gradcam" (bundle, patient, shares of the heat).
+        rows: of kind "image" (method, bundle, patient, numbers), "pe" (bundle, patient, pe, signs, logits,
+            heat) and "gradcam" (bundle, patient, shares of the heat).
         bundles: name -> how its logits become probability and decision, in the order reported.
         samples: of the averaged method.
 
     Returns:
         JSON-ready: ``images``, ``differences``, ``classification``, ``comparisons``, ``decisions``,
-        ``gradcam``, ``frechet`` (lists).
+        ``gradcam``, ``hottest``, ``frechet`` (lists).
     """
     images = [row for row in rows if row["kind"] == "image"]
     pe = [row for row in rows if row["kind"] == "pe"]
     generated = (ONE_SAMPLE, mean_of(samples))
-    differences, classification, comparisons, decisions, gradcam = [], [], [], [], []
+    differences, classification, comparisons, decisions, gradcam, hottest = [], [], [], [], [], []
     for bundle, point in bundles.items():
         own = [row for row in images if row["bundle"] == bundle]
         differences += _differences(own, bundle, generated)
         classification += _classification([row for row in pe if row["bundle"] == bundle], bundle)
         comparisons += _comparisons([row for row in pe if row["bundle"] == bundle], bundle)
         decisions += _decisions([row for row in pe if row["bundle"] == bundle], bundle, point)
+        hottest += _hottest([row for row in pe if row["bundle"] == bundle], bundle)
         heats = [row for row in rows if row["kind"] == "gradcam" and row["bundle"] == bundle]
         gradcam += _gradcam([row for row in heats if GRADCAM[0] in row], bundle)
     return {
@@ -68,6 +69,7 @@ def summarise(rows: Sequence[Row], bundles: Mapping[str, PEOperatingPoint], samp
         "comparisons": comparisons,
         "decisions": decisions,
         "gradcam": gradcam,
+        "hottest": hottest,
     }
 
 
@@ -217,6 +219,16 @@ def _gradcam(rows: Sequence[Row], bundle: str) -> list[dict[str, Any]]:
     entry = {name: _interval(bootstrap_mean(values), len(kept)) for name, values in columns.items()}
     gain = paired_bootstrap_difference(columns[GRADCAM[0]], columns[GRADCAM[1]])
     return [{"bundle": bundle} | entry | {"above_chance": _interval(gain, len(kept))}]
+
+
+def _hottest(rows: Sequence[Row], bundle: str) -> list[dict[str, Any]]:
+    """The maps' greatest values, of patients with and without radiographic signs."""
+    entry: dict[str, Any] = {}
+    for column, signs in (("no_sign", False), ("signs", True)):
+        values = np.array([row["heat"] for row in rows if row["signs"] == signs])
+        if len(values):
+            entry[column] = _interval(bootstrap_mean(values), len(values))
+    return [{"bundle": bundle} | entry] if entry else []
 
 
 def _interval(interval: Interval, count: int) -> dict[str, float]:
