@@ -54,11 +54,12 @@ def summarise(rows: Sequence[Row], bundles: Mapping[str, PEOperatingPoint], samp
     differences, classification, comparisons, decisions, gradcam, hottest = [], [], [], [], [], []
     for bundle, point in bundles.items():
         own = [row for row in images if row["bundle"] == bundle]
+        logits = [row for row in pe if row["bundle"] == bundle]
         differences += _differences(own, bundle, generated)
-        classification += _classification([row for row in pe if row["bundle"] == bundle], bundle)
-        comparisons += _comparisons([row for row in pe if row["bundle"] == bundle], bundle)
-        decisions += _decisions([row for row in pe if row["bundle"] == bundle], bundle, point)
-        hottest += _hottest([row for row in pe if row["bundle"] == bundle], bundle)
+        classification += _classification(logits, bundle)
+        comparisons += _comparisons(logits, bundle)
+        decisions += _decisions(logits, bundle, point)
+        hottest += _hottest(logits, bundle)
         heats = [row for row in rows if row["kind"] == "gradcam" and row["bundle"] == bundle]
         gradcam += _gradcam([row for row in heats if GRADCAM[0] in row], bundle)
     return {
