@@ -1,4 +1,4 @@
-"""Stage 9: assembles the bundle, lets its classifier see generated latents, too, and calibrates PE.
+"""Stage 10: assembles the bundle, lets its classifier see generated latents, too, and calibrates PE.
 
 The patients are those of the calibration cohort and, of the same cohort, more of whom only the radiograph is
 made: neither was seen by any stage before.
@@ -45,6 +45,7 @@ from xray2ctpa_core.pipelines.bundle import (
     LatentStatistics,
     PEOperatingPoint,
     SamplingDefaults,
+    TaughtFilms,
     write_bundle_json,
 )
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
@@ -58,9 +59,8 @@ from xray2ctpa_core.training.readout import (
     read_evidence,
 )
 
-TRAINED_ON = (
-    "{patients} virtual patients{films} (deformations of one template CT), no real patient but the template"
-)
+TRAINED_ON = "{patients} virtual patients{films} (deformations of one template CT); {real}"
+NO_REAL_FILMS = "no real patient but the template"
 INTENDED_USE = (
     "Demonstration of the software and research on virtual patients. Not for patient care: a generated CTPA "
     "is a hypothesis, never a diagnosis."
@@ -71,15 +71,16 @@ FULL_HEAT_QUANTILE = 0.75
 
 @dataclass(frozen=True)
 class Config:
-    """Folders of the stages before; name and version of the bundle; sampler and steps it proposes; patients:
-    that it is calibrated on; heat_patients: the first so many of them say how hot a Grad-CAM must be to count
-    as hottest."""
+    """Folders of the stages before (xray_encoder: stage 6, or 9 where there were real films); name and
+    version of the bundle; sampler and steps it proposes; patients: that it is calibrated on; heat_patients:
+    the first so many of them say how hot a Grad-CAM must be to count as hottest."""
 
     run: str = "runs/default"
     denoiser: str = "runs/default/denoiser"
+    xray_encoder: str = "runs/default/xray-encoder"
     lung_locator: str = "runs/default/lung-locator/lung_locator"
     name: str = constants.DEFAULT_BUNDLE
-    version: str = "0.6.1"
+    version: str = "0.7.0"
     scheduler: str = "dpm++"
     steps: int = 10
     temperature: float = 0.3
@@ -193,13 +194,15 @@ def assemble(config: Config, out: Path) -> None:
     parts = {
         "autoencoder": (AutoencoderKL, stages / "autoencoder" / "autoencoder"),
         "denoiser": (SpatialDenoiser, Path(config.denoiser) / "denoiser"),
-        "xray_encoder": (XrayEncoder, stages / "xray-encoder" / "xray_encoder"),
+        "xray_encoder": (XrayEncoder, Path(config.xray_encoder) / "xray_encoder"),
         "pe_classifier": (PEClassifier, stages / "pe-classifier" / "pe_classifier"),
         "lung_locator": (LungLocator, Path(config.lung_locator)),
     }
     loaded = {part: network.from_pretrained(folder).half() for part, (network, folder) in parts.items()}
     scheduler = DDPMScheduler.from_pretrained(Path(config.denoiser) / "scheduler")
     XRay2CTPAPipeline(scheduler=scheduler, **loaded).save_pretrained(out)
+    if (taught := TaughtFilms.load(Path(config.xray_encoder))) is not None:
+        taught.save(out)
     write_bundle_json(out, describe(config, stages, bool(loaded["denoiser"].config["spatial_channels"])))
 
 
@@ -209,11 +212,17 @@ def describe(config: Config, stages: Path, spatial: bool) -> BundleInfo:
     sides = [read_record(folder)["frame_side_mm"] for folder in training]
     window = json.loads((stages / "autoencoder" / "config.json").read_text(encoding="utf-8"))["hu_window"]
     mean, std = read_statistics(stages / "latents" / "train")
+    real = TaughtFilms.load(Path(config.xray_encoder))
+    trained_on = TRAINED_ON.format(
+        patients=len(training),
+        films=_films(Path(config.xray_encoder)),
+        real=NO_REAL_FILMS if real is None else f"the X-ray encoder also on {real}",
+    )
     return BundleInfo(
         name=config.name,
         version=config.version,
         licence="Apache-2.0",
-        trained_on=TRAINED_ON.format(patients=len(training), films=_films(stages)),
+        trained_on=trained_on,
         intended_use=INTENDED_USE,
         is_demonstration=True,
         hu_window=tuple(window),
@@ -239,9 +248,9 @@ def describe(config: Config, stages: Path, spatial: bool) -> BundleInfo:
     )
 
 
-def _films(stages: Path) -> str:
-    """The patients beside those of the cohort of whom the X-ray encoder saw the radiograph alone."""
-    used = json.loads((stages / "xray-encoder" / CONFIG_FILE).read_text(encoding="utf-8"))["films"]
+def _films(encoder: Path) -> str:
+    """The virtual patients beside those of the cohort of whom the X-ray encoder saw the radiograph alone."""
+    used = json.loads((encoder / CONFIG_FILE).read_text(encoding="utf-8"))["films"]
     if not used:
         return ""
     description = json.loads((Path(used) / DESCRIPTION_FILE).read_text(encoding="utf-8"))

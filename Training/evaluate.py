@@ -1,4 +1,4 @@
-"""Stage 10: measures the bundle on the unseen test cohort, and writes its model card.
+"""Stage 11: measures the bundle on the unseen test cohort, and writes its model card.
 
 python Training/evaluate.py --out runs/default/evaluation
 python Training/evaluate.py --out runs/evaluation --config Training/configs/both-conditionings.json

@@ -1,4 +1,4 @@
-"""Stage 11: puts the measured bundle into the package, with the virtual patient that `make demo` shows.
+"""Stage 12: puts the measured bundle into the package, with the virtual patient that `make demo` shows.
 
 python Training/ship_default.py --out X-ray2CTPACore/xray2ctpa_core
 """

@@ -2,6 +2,7 @@
 
     python Training/train_default.py
     python Training/train_default.py --dry-run     (says what it would run)
+    python Training/train_default.py --real-films FOLDER   (the X-ray encoder also learns from these)
 
 The log.jsonl of each stage says how fast it ran, runs/default/times.jsonl how long each took; the sum is said
 in the end.
@@ -19,6 +20,8 @@ HERE = Path(__file__).resolve().parent
 PLACE = Path("runs/default")
 #: A line for each time that a stage ran: script, seconds, exit code.
 TIMES = PLACE / "times.jsonl"
+#: The X-ray encoder that has seen real films as well; the stage is left out where there are none.
+REAL_FILM_ENCODER = PLACE / "real-film-encoder"
 PACKAGE = HERE.parent / "X-ray2CTPACore" / "xray2ctpa_core"
 #: Script, folder, and the file whose presence there says that the stage is finished; a script without such
 #: a file sees for itself what is there.
@@ -31,17 +34,32 @@ STAGES: tuple[tuple[str, Path, str | None], ...] = (
     ("train_xray_encoder.py", PLACE / "xray-encoder", "xray_encoder/config.json"),
     ("train_pe_classifier.py", PLACE / "pe-classifier", "pe_classifier/config.json"),
     ("train_denoiser.py", PLACE / "denoiser", "denoiser/config.json"),
+    ("train_xray_encoder.py", REAL_FILM_ENCODER, "xray_encoder/config.json"),
     ("calibrate.py", PLACE / "bundle", "bundle.json"),
     ("evaluate.py", PLACE / "evaluation", "evaluation.json"),
     ("ship_default.py", PACKAGE, None),
 )
 
 
-def command(script: str, folder: Path) -> list[str]:
-    """The command of one stage, with --resume where a checkpoint of it lies."""
+def command(script: str, folder: Path, real_films: Path | None = None) -> list[str]:
+    """The command of one stage, with --resume where a checkpoint of it lies.
+
+    Args:
+        script, folder: of STAGES.
+        real_films: folder of radiographs that REAL_FILM_ENCODER learns from, and the evaluation looks at.
+    """
     there = any(folder.glob("checkpoint/*/progress.json")) or (folder / "checkpoint.pt").exists()
     resume = ["--resume"] if there else []
-    return [sys.executable, str(HERE / script), "--out", str(folder), *resume]
+    words = [sys.executable, str(HERE / script), "--out", str(folder), *resume]
+    if real_films is None:
+        return words
+    if folder == REAL_FILM_ENCODER:
+        words += ["--config", str(HERE / "configs" / "real-films.json"), "--set", f"real_films={real_films}"]
+    elif script == "calibrate.py":
+        words += ["--set", f"xray_encoder={REAL_FILM_ENCODER}"]
+    elif script == "evaluate.py":
+        words += ["--set", f"film_folders={json.dumps([str(real_films)])}"]
+    return words
 
 
 def main() -> int:
@@ -50,12 +68,15 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
+    parser.add_argument("--real-films", type=Path, help="folder of frontal chest radiographs, unlabelled")
     args = parser.parse_args()
     for script, folder, finished in STAGES:
+        if folder == REAL_FILM_ENCODER and args.real_films is None:
+            continue
         if finished and (folder / finished).exists():
             print(f"finished: {folder}")
             continue
-        words = command(script, folder)
+        words = command(script, folder, args.real_films)
         print(shlex.join(words), flush=True)
         if not args.dry_run:
             code = timed(script, words)

@@ -1,6 +1,10 @@
 """Stage 6: trains the X-ray encoder: the map into the atlas, how it looks there, an embedding, PE.
 
 python Training/train_xray_encoder.py --out runs/default/xray-encoder
+
+Where there are real films, without labels, it then goes on with them beside the virtual ones (stage 9):
+python Training/train_xray_encoder.py --out runs/default/real-film-encoder \
+    --config Training/configs/real-films.json --set real_films=FOLDER
 """
 
 import sys
@@ -17,9 +21,11 @@ from xray2ctpa_core.cohort.template import load_template, resampled_hu
 from xray2ctpa_core.constants import DEFAULT_GRID, DEFAULT_HU_WINDOW
 from xray2ctpa_core.datasets.film_cohort import FilmCohort
 from xray2ctpa_core.datasets.latents import LatentDataset, read_channel_weights
-from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.datasets.real_films import WithRealFilms, films_to_learn_from
+from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.networks.atlas import DeformableAtlas
 from xray2ctpa_core.networks.hu import normalise_hu
+from xray2ctpa_core.networks.lung_locator import LungLocator
 from xray2ctpa_core.networks.xray_encoder import XrayEncoder
 from xray2ctpa_core.training.loop import LoopConfig, save_network, train
 from xray2ctpa_core.training.xray_encoder import XrayEncoderStage
@@ -30,7 +36,9 @@ class Config(LoopConfig):
     """latents: folder of stage 4; films: of make_films.py, empty for none; channels: the encoder's widths;
     atlas_shape: voxels of the deformable atlas, empty for none (then the cohort needs no maps); map_weight,
     pe_weight, sign_weight, dense_every: as in XrayEncoderStage, with a sign_weight of 0 no maps of signs;
-    start: folder of an encoder of the same configuration to go on from, empty for none."""
+    start: folder of an encoder of the same configuration to go on from, empty for none; real_films: folder of
+    real films, empty for none, with real_source, how their terms want them named, real_weight, as in
+    XrayEncoderStage, and lung_locator, which finds their frames."""
 
     latents: str = "runs/default/latents/train"
     films: str = "runs/default/films"
@@ -42,6 +50,10 @@ class Config(LoopConfig):
     sign_weight: float = 0.3
     dense_every: int = 8
     start: str = ""
+    real_films: str = ""
+    real_source: str = ""
+    real_weight: float = 0.3
+    lung_locator: str = "runs/default/lung-locator/lung_locator"
     hu_window: tuple[float, ...] = DEFAULT_HU_WINDOW
     steps: int = 2800
     learning_rate: float = 2e-3
@@ -50,7 +62,9 @@ class Config(LoopConfig):
 
 
 def run(config: Config, out: Path, resume: bool) -> None:
-    """Trains and saves ``out``/xray_encoder."""
+    """Trains and saves ``out``/xray_encoder and, of real films that taught it, ``out``/real_films.json."""
+    if config.real_films and not config.sign_weight:
+        raise ConfigError("Real films teach the maps of signs: sign_weight must be above 0.")
     cases = LatentDataset(Path(config.latents), Path(config.latents), augmented=True)
     latents = cases[(0, 0)]["latents"]
     encoder = XrayEncoder(
@@ -68,9 +82,22 @@ def run(config: Config, out: Path, resume: bool) -> None:
         give_atlas(encoder.atlas, config, cases)
     weights = read_channel_weights(Path(config.latents))
     stage = XrayEncoderStage(
-        encoder, config.map_weight, config.pe_weight, weights, config.dense_every, config.sign_weight
+        encoder,
+        config.map_weight,
+        config.pe_weight,
+        weights,
+        config.dense_every,
+        config.sign_weight,
+        config.real_weight,
     )
     data = FilmCohort(Path(config.films), cases) if config.films else cases
+    if config.real_films:
+        locator = LungLocator.from_pretrained(config.lung_locator, torch_dtype=torch.float32).eval()
+        films, taught = films_to_learn_from(
+            Path(config.real_films), locator, config.real_source, Bar("real films")
+        )
+        data = WithRealFilms(data, films)
+        taught.save(out)
     train(stage, data, config, out, resume, Bar("X-ray encoder"))
     save_network(encoder, out / "xray_encoder")
 

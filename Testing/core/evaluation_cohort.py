@@ -18,6 +18,7 @@ from xray2ctpa_core.pipelines.bundle import (
     LatentStatistics,
     PEOperatingPoint,
     SamplingDefaults,
+    TaughtFilms,
 )
 from xray2ctpa_core.volume import Volume, axial_affine
 
@@ -86,6 +87,7 @@ class ArithmeticPipeline:
 
     def __init__(self, template: np.ndarray, info: BundleInfo | None = None) -> None:
         self.bundle = bundle() if info is None else info
+        self.taught_films: TaughtFilms | None = None
         self.template, self.reads_films = template, True
         self.calls: list[int] = []
 
@@ -111,6 +113,7 @@ class ArithmeticPipeline:
         affine = axial_affine(GRID, (300.0, 240.0, 300.0))
         return SimpleNamespace(
             samples=(self.template + np.stack(noise)).astype(np.float32),
+            pe_probability=float(radiograph.pixels.mean()),
             gradcam=Volume(cam, affine),
             consistency={"frontal_correlation": float(radiograph.pixels.mean())},
         )

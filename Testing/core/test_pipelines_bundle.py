@@ -13,6 +13,7 @@ from xray2ctpa_core.pipelines import loading
 from xray2ctpa_core.pipelines.bundle import (
     BundleInfo,
     PresetSteps,
+    TaughtFilms,
     parse_bundle,
     read_bundle_json,
     verify_bundle,
@@ -58,6 +59,27 @@ def test_the_bundles_digest_changes_with_any_file_and_any_field(bundle: Path) ->
     third = write_bundle_json(bundle, dataclasses.replace(second, version="0.2"))
     assert len({first.sha256, second.sha256, third.sha256}) == 3
     assert write_bundle_json(bundle, third).sha256 == third.sha256
+
+
+def test_a_bundle_names_the_real_films_that_taught_it_and_cannot_lose_them(bundle: Path) -> None:
+    assert TaughtFilms.load(bundle) is None
+    films = TaughtFilms("a hospital", {"1_000.png": "ab12", "2_000.png": "cd34"})
+    films.save(bundle)
+    write_bundle_json(bundle, read_bundle_json(bundle))
+    assert TaughtFilms.load(bundle) == films
+    assert str(films) == "2 real radiographs without labels (a hospital)"
+    (bundle / "real_films.json").unlink()
+    with pytest.raises(BundleError, match=r"missing: real_films\.json"):
+        verify_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"source": "x"}', '{"source": "x", "sha256": ["a"]}', '{"source": 3, "sha256": {}}']
+)
+def test_a_damaged_list_of_real_films_is_refused(bundle: Path, text: str) -> None:
+    (bundle / "real_films.json").write_text(text, encoding="utf-8")
+    with pytest.raises(BundleError, match=r"real_films\.json"):
+        TaughtFilms.load(bundle)
 
 
 def test_changed_missing_and_extra_files_are_named(bundle: Path) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,7 +8,8 @@ from evaluation_cohort import GRID, ArithmeticPipeline, bundle, write_patient
 from PIL import Image
 
 from xray2ctpa_core.errors import ConfigError, InputError
-from xray2ctpa_core.pipelines.bundle import PEOperatingPoint
+from xray2ctpa_core.io.provenance import file_sha256
+from xray2ctpa_core.pipelines.bundle import PEOperatingPoint, TaughtFilms
 from xray2ctpa_core.pipelines.evaluation.baselines import INDEX_PIXELS, Baselines
 from xray2ctpa_core.pipelines.evaluation.films import evaluate_films
 from xray2ctpa_core.pipelines.evaluation.lobes import clot_lobe_share
@@ -361,6 +363,31 @@ def test_real_films_give_a_correlation_and_the_refused_ones_are_counted(films, p
     means = [1 / (2 + number) for number in range(5)]  # of a ramp to that power
     assert area["estimate"] == pytest.approx(np.mean(means), abs=0.02)
     assert area["lower"] < area["estimate"] < area["upper"]
+
+
+def test_films_that_taught_a_bundle_are_left_out_whatever_their_name(films, pipeline):
+    known = films / "a" / "0.png"
+    pipeline.taught_films = TaughtFilms("a hospital", {"another-name.png": file_sha256(known)})
+    found = evaluate_films(films, [("one", pipeline)], count=20)
+    assert (found["films"], found["left_out"], found["bundles"][0]["accepted"]) == (5, 1, 4)
+    for file in sorted(films.rglob("*.png")):
+        pipeline.taught_films.sha256[file.name] = file_sha256(file)
+    with pytest.raises(InputError, match="found 6 that did"):
+        evaluate_films(films, [("one", pipeline)], count=20)
+
+
+def test_real_films_at_or_above_the_threshold_are_counted(films, pipeline):
+    """Each film's probability is its mean grey: 1/2, 1/3, ... (here the threshold is a half)."""
+    entry = evaluate_films(films, [("one", pipeline)], count=20)["bundles"][0]
+    above = sum(mean >= 0.3 for mean in (1 / 2, 1 / 3, 1 / 4, 1 / 5, 1 / 6))
+    pipeline.bundle = dataclasses.replace(
+        pipeline.bundle, pe=dataclasses.replace(pipeline.bundle.pe, threshold=0.3)
+    )
+    lower = evaluate_films(films, [("one", pipeline)], count=20)["bundles"][0]
+    assert lower["positive"]["estimate"] == pytest.approx(above / 5)
+    assert lower["positive"]["estimate"] > entry["positive"]["estimate"]
+    assert lower["positive"]["lower"] < above / 5 < lower["positive"]["upper"]
+    assert lower["hottest"] == [0.75] * 3
 
 
 def test_fewer_films_are_taken_evenly(films, pipeline):

@@ -1,6 +1,8 @@
 """Every script of the default runs on three virtual patients, and the bundle it ends with verifies."""
 
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -72,18 +74,25 @@ def test_the_stages_run_in_order_and_end_with_a_bundle_that_verifies(
         done = run(repository, script, "--out", str(place / folder), "--set", *sets)
         assert done.returncode == 0, done.stderr
         assert json.loads((place / folder / "config.json").read_text())
-    from xray2ctpa_core.networks.lung_locator import LungLocator
-
-    LungLocator((4, 8, 8), 32).save_pretrained(place / "lung-locator" / "lung_locator")
+    locator = repository / "X-ray2CTPACore" / "xray2ctpa_core" / "bundles" / "virtual-thorax" / "lung_locator"
+    shutil.copytree(locator, place / "lung-locator" / "lung_locator")
+    taught = learn_from_real_films(repository, place, tmp_path / "real")
     where = [f"run={place}", f"denoiser={place}/denoiser", "steps=1", "patients=8"]
+    where.append(f"xray_encoder={place}/real-film-encoder")
     where.append(f"lung_locator={place}/lung-locator/lung_locator")
     done = run(repository, "calibrate.py", "--out", str(place / "bundle"), "--set", *where)
     assert done.returncode == 0, done.stderr
-    from xray2ctpa_core.pipelines.bundle import verify_bundle
+    from xray2ctpa_core.pipelines.bundle import TaughtFilms, verify_bundle
 
     info = verify_bundle(place / "bundle")
     assert info.pe.calibrated
     assert info.trained_on.startswith("3 virtual patients and the radiographs of 2 more")
+    assert info.trained_on.endswith(
+        f"; the X-ray encoder also on {len(taught)} real radiographs without labels"
+    )
+    films = TaughtFilms.load(place / "bundle")
+    assert films is not None
+    assert sorted(films.sha256) == taught
     sets = [f"cohort={place}/cohort/calibration", f"train={place}/cohort/train", "auroc=0"]
     sets += [f'bundles=["{place}/bundle"]', "images=2", "multi=1", "samples=2"]
     done = run(repository, "evaluate.py", "--out", str(place / "evaluation"), "--set", *sets)
@@ -93,7 +102,32 @@ def test_the_stages_run_in_order_and_end_with_a_bundle_that_verifies(
     assert 0 < measured["one sample"]["psnr"] < measured["autoencoder reconstruction"]["psnr"]
     card = (place / "bundle" / "README.md").read_text(encoding="utf-8")
     assert "never a diagnosis" in card
+    assert "never which: no reader's label was used" in " ".join(card.split())
     assert f"xray2ctpa evaluate {place}/cohort/calibration" in card
+
+
+def learn_from_real_films(repository: Path, place: Path, films: Path) -> list[str]:
+    """The X-ray encoder goes on with films, all alike; returns the names of those that were not held back."""
+    films.mkdir()
+    sample = repository / "X-ray2CTPACore" / "xray2ctpa_core" / "samples" / "demo-patient-cxr.png"
+    for number in range(4):
+        shutil.copyfile(sample, films / f"{number}_000.png")
+    start = place / "xray-encoder" / "xray_encoder"
+    sets = [f"start={start}", f"latents={place}/latents/train", f"films={place}/films", "batch_size=2"]
+    sets += ["steps=2", f"real_films={films}", f"lung_locator={place}/lung-locator/lung_locator"]
+    config = repository / "Training" / "configs" / "real-films.json"
+    out = place / "real-film-encoder"
+    done = run(
+        repository, "train_xray_encoder.py", "--config", str(config), "--out", str(out), "--set", *sets
+    )
+    assert done.returncode == 0, done.stderr
+    before, after = (
+        folder / "diffusion_pytorch_model.safetensors" for folder in (start, out / "xray_encoder")
+    )
+    assert before.read_bytes() != after.read_bytes()
+    from xray2ctpa_core.datasets.real_films import is_held_back
+
+    return sorted(file.name for file in films.iterdir() if not is_held_back(file))
 
 
 def test_an_unknown_setting_is_refused_by_name(repository: Path, tmp_path: Path) -> None:
@@ -111,6 +145,22 @@ def test_the_driver_says_which_stages_it_would_run(repository: Path, tmp_path: P
     assert Path(scripts[0]).name == "make_cohort.py"
     assert len(scripts) == 11
     assert all(Path(script).is_file() for script in scripts)
+
+
+def test_with_real_films_the_encoder_learns_twice_and_the_bundle_takes_the_second(
+    repository: Path, tmp_path: Path
+) -> None:
+    done = run(repository, "train_default.py", "--dry-run", "--real-films", "films of mine", cwd=tmp_path)
+    assert done.returncode == 0
+    lines = [shlex.split(line) for line in done.stdout.splitlines()]
+    assert len(lines) == 12
+    second, calibration, evaluation = lines[8:11]
+    assert [Path(words[1]).name for words in (lines[5], second)] == ["train_xray_encoder.py"] * 2
+    assert "real_films=films of mine" in second
+    settings = json.loads(Path(second[second.index("--config") + 1]).read_text())
+    assert settings["start"] == f"{lines[5][lines[5].index('--out') + 1]}/xray_encoder"
+    assert f"xray_encoder={second[second.index('--out') + 1]}" in calibration
+    assert 'film_folders=["films of mine"]' in evaluation
 
 
 def test_the_driver_notes_how_long_each_stage_took(

@@ -28,7 +28,12 @@ def read_film(folder: Path) -> tuple[np.ndarray, FrontalFrame]:
 
 
 def augment_film(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Changes a film's look, never its geometry: local contrast, blur, shading, noise, devices, letters.
+    """Changes a film's look, never its geometry: as `exposed_otherwise` does, devices, letters."""
+    return furnish(exposed_otherwise(pixels, rng), rng)
+
+
+def exposed_otherwise(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The film (H, W) with other local contrast, blur, shading and noise, float32 from 0 to 1.
 
     Grey curves need no augmentation: `frame_image` keeps ranks alone.
     """
@@ -42,7 +47,7 @@ def augment_film(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     film = film + rng.exponential(0.05) * smooth_field(film.shape, 3, rng)
     film = film + rng.exponential(0.01) * rng.normal(size=film.shape)
     low, high = film.min(), film.max()
-    return furnish(((film - low) / max(high - low, 1e-6)).astype(np.float32), rng)
+    return ((film - low) / max(high - low, 1e-6)).astype(np.float32)
 
 
 def write_frames(

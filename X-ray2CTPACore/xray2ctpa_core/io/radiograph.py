@@ -50,6 +50,18 @@ def read_radiograph(path: Path) -> Radiograph:
         return _to_radiograph(film, path.name, digest)
 
 
+def radiographs_below(folder: Path) -> list[Path]:
+    """The files below ``folder``, in order: each is taken for a radiograph; hidden ones are left out.
+
+    Raises:
+        InputError: there is none.
+    """
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file() and path.name[0] != ".")
+    if not files:
+        raise InputError(f"Expected radiographs below {folder}, found none.", "Name another folder.")
+    return files
+
+
 def _is_folder(path: Path) -> bool:
     mode = path.stat().st_mode
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):

@@ -5,9 +5,14 @@ from typing import Any
 
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.constants import NOTICE
-from xray2ctpa_core.pipelines.bundle import BundleInfo
+from xray2ctpa_core.pipelines.bundle import BundleInfo, TaughtFilms
 
 CARD_FILE = "README.md"
+NO_REAL_FILMS_LIMIT = """It has never seen a real film. Real ones differ from its virtual ones at the lungs'
+  bases and flanks, where it may see fluid or opacities that are not there: score and Grad-CAM say little of
+  them."""
+REAL_FILMS_LIMIT = """Of real films the X-ray encoder learned how many of them show fluid or an opacity, never
+  which: no reader's label was used. Whether it shows them in the right patients is not measured."""
 
 
 def write_card(folder: Path, info: BundleInfo, report: str, command: str) -> None:
@@ -19,10 +24,11 @@ def write_card(folder: Path, info: BundleInfo, report: str, command: str) -> Non
         report: the evaluation in Markdown, headings from the second level on.
         command: prints that report again.
     """
-    write_text_atomically(Path(folder) / CARD_FILE, card(info, report, command))
+    has_seen_real_films = TaughtFilms.load(Path(folder)) is not None
+    write_text_atomically(Path(folder) / CARD_FILE, card(info, report, command, has_seen_real_films))
 
 
-def card(info: BundleInfo, report: str, command: str) -> str:
+def card(info: BundleInfo, report: str, command: str, has_seen_real_films: bool = False) -> str:
     """The card's text."""
     depth, height, width = info.geometry.grid
     sampling = info.sampling
@@ -58,6 +64,7 @@ score for pulmonary embolism (PE) and a Grad-CAM map of what the score rests on.
 * What the training patients never had is not reproduced: a lung that is white from top to bottom on the film
   comes out aerated.
 * The depth of a structure is not in a frontal film; it is a guess from the training anatomy.
+* {REAL_FILMS_LIMIT if has_seen_real_films else NO_REAL_FILMS_LIMIT}
 
 ## Measured
 

@@ -30,7 +30,7 @@ from xray2ctpa_core.networks.slices import (
     volumes_to_slices,
 )
 from xray2ctpa_core.networks.xray_encoder import XrayEncoder, XrayFeatures
-from xray2ctpa_core.pipelines.bundle import BundleInfo, read_bundle_json
+from xray2ctpa_core.pipelines.bundle import BundleInfo, TaughtFilms, read_bundle_json
 from xray2ctpa_core.pipelines.consistency import agreement
 from xray2ctpa_core.pipelines.film import read_film
 from xray2ctpa_core.pipelines.geometry import frame_side_mm, volume_affine
@@ -98,6 +98,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     _exclude_from_cpu_offload = ["lung_locator", "xray_encoder", "pe_classifier"]  # noqa: RUF012 - diffusers'
 
     bundle: BundleInfo
+    #: None where the bundle learned from virtual films alone.
+    taught_films: TaughtFilms | None = None
     scheduler: Any
     #: Slices the autoencoder takes at once; halves where memory is short.
     slices_at_once: int
@@ -169,6 +171,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         }
         pipeline = cls(scheduler=DDPMScheduler.from_pretrained(folder / "scheduler"), **parts)
         pipeline.bundle = bundle
+        pipeline.taught_films = TaughtFilms.load(folder)
         pipeline.slices_at_once = _most_slices(bundle)
         pipeline.set_scheduler(bundle.sampling.scheduler)
         for part in networks:

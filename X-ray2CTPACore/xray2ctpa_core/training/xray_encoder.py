@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from xray2ctpa_core.cohort.signs import SIGNS
+from xray2ctpa_core.datasets.real_films import SIGN_RATES
 from xray2ctpa_core.networks.xray_encoder import MAP_UNIT, XrayEncoder, XrayFeatures
 
 #: Latents are averaged over cells of this size (D, H, W) for the embedding's own task.
@@ -19,6 +20,10 @@ _AIR_WEIGHT = 0.05
 _SHOWN_WEIGHT = 4.0
 #: Weight of the places' cross-entropy, most of whose places are easy, over the patients'.
 _PLACES_SHARE = 20.0
+#: Share of a batch's real films in the running mean of how many show a sign, and what it starts from.
+_NEWEST_SHARE, _FIRST_MEAN = 0.3, 0.5
+#: The mean is taken for at least this far from 0 and 1, where the pull towards a rate has no bound.
+_LEAST_MEAN = 0.005
 
 
 class Readings(NamedTuple):
@@ -32,6 +37,7 @@ class Readings(NamedTuple):
         shown: (B, S) logits read off the maps of the signs; None without such maps.
         body: (B, 1, *MAP_GRID), where the true map leads into the body; None without an atlas.
         coarse_map_error: mean squared error of a coarse map read off the embedding; None without an atlas.
+        real_error: of `EncoderWithHeads.rate_error`; None without real films.
     """
 
     features: XrayFeatures
@@ -41,6 +47,7 @@ class Readings(NamedTuple):
     shown: torch.Tensor | None
     body: torch.Tensor | None
     coarse_map_error: torch.Tensor | None
+    real_error: torch.Tensor | None
 
 
 class EncoderWithHeads(nn.Module):
@@ -59,10 +66,23 @@ class EncoderWithHeads(nn.Module):
         # A map's own strongest places alone say whether the film shows its sign.
         self.weight = nn.Parameter(torch.full((len(SIGNS), 3), 0.3))
         self.bias = nn.Parameter(torch.zeros(len(SIGNS)))
+        # Kept with the weights, so that a resumed run goes on from it.
+        self.register_buffer("real_mean", torch.full((len(SIGNS),), _FIRST_MEAN))
 
-    def forward(self, image: torch.Tensor, template_map: torch.Tensor | None, dense: int) -> Readings:
-        """Args: image: (B, 1, P, P); template_map: the true maps, where known; dense: b of Readings."""
-        features = self.encoder(image, dense)
+    def forward(
+        self,
+        image: torch.Tensor,
+        template_map: torch.Tensor | None,
+        dense: int,
+        real: torch.Tensor | None = None,
+    ) -> Readings:
+        """Args: image: (B, 1, P, P); template_map: the true maps, where known; dense: b of Readings; real:
+        (R, 1, P, P), of which nothing is known."""
+        features = self.encoder(image if real is None else torch.cat([image, real]), dense)
+        strongest, real_error = features.strongest_signs, None
+        if real is not None and strongest is not None:
+            real_error = self.rate_error(strongest[len(image) :, :, 0].float().sigmoid())
+        features = features.first(len(image))
         where = None if template_map is None else template_map[:dense]
         expected = self.encoder.expected_latents(features.first(dense), where)
         atlas, body, error = self.encoder.atlas, None, None
@@ -73,7 +93,31 @@ class EncoderWithHeads(nn.Module):
         coarse = self.coarse(features.embedding).unflatten(1, self.shape)
         strongest = features.strongest_signs
         shown = None if strongest is None else (strongest * self.weight).sum(2) + self.bias
-        return Readings(features, expected, coarse, self.signs(features.embedding), shown, body, error)
+        return Readings(
+            features, expected, coarse, self.signs(features.embedding), shown, body, error, real_error
+        )
+
+    def rate_error(self, shown: torch.Tensor) -> torch.Tensor:
+        """Pulls the share of real films that show a sign towards its published rate.
+
+        Expectation regularisation (Mann & McCallum, ICML 2007): the cross-entropy between rate and mean. Of a
+        few films the mean says little, and a few films would each be pulled to the rate itself; so its slope
+        is taken at the mean of the films before: it says of the newest only whether they are too many, and
+        moves those most that are in doubt.
+
+        Args:
+            shown: (R, S) how surely each film shows each sign, 0 to 1.
+
+        Returns:
+            What has that gradient.
+        """
+        newest, error = shown.mean(0), shown.new_zeros(())
+        for number, sign in enumerate(SIGNS):
+            if sign.name in SIGN_RATES:
+                mean = float(self.real_mean[number].clamp(_LEAST_MEAN, 1 - _LEAST_MEAN))
+                error = error + (mean - SIGN_RATES[sign.name]) / (mean * (1 - mean)) * newest[number]
+        self.real_mean.lerp_(newest.detach(), _NEWEST_SHARE)
+        return error
 
 
 class XrayEncoderStage:
@@ -83,7 +127,8 @@ class XrayEncoderStage:
     where they lie. The embedding learns coarse averages of latents and map, PE and its signs.
 
     A batch holds films with latents (datasets.latents), or films without beside ones with
-    (datasets.film_cohort); map, PE and signs are learned on every film.
+    (datasets.film_cohort); map, PE and signs are learned on every film. Real films beside them
+    (datasets.real_films) teach how often a film shows a sign.
 
     Args:
         encoder: the module.
@@ -94,6 +139,7 @@ class XrayEncoderStage:
             network much and costs as much as several films do the 2D one.
         sign_weight: weight of the sign maps' cross-entropies, where the encoder has such maps: place by
             place, on films that come with "shadows", and whether the film shows the sign at all.
+        real_weight: weight of how often real films show a sign (`EncoderWithHeads.rate_error`).
     """
 
     def __init__(
@@ -104,8 +150,10 @@ class XrayEncoderStage:
         channel_weights: torch.Tensor,
         dense_every: int = 1,
         sign_weight: float = 0.0,
+        real_weight: float = 0.0,
     ) -> None:
         self.module: nn.Module = EncoderWithHeads(encoder)
+        self._real_weight = real_weight
         self._dense_every = dense_every
         self._channel_weights = channel_weights
         self._map_weight, self._pe_weight, self._sign_weight = map_weight, pe_weight, sign_weight
@@ -119,7 +167,7 @@ class XrayEncoderStage:
         """See Stage."""
         batch = self._one_batch(batch)
         latents, true_map = batch["latents"], batch.get("template_map")
-        readings = module(batch["image"], true_map, len(latents))
+        readings = module(batch["image"], true_map, len(latents), batch.get("real_image"))
         weights = self._channel_weights.to(latents)
         entropy = functional.binary_cross_entropy_with_logits
         coarse = functional.avg_pool3d(latents, _COARSE)
@@ -146,6 +194,9 @@ class XrayEncoderStage:
             terms["places"] = entropy(logits, shadows, pos_weight=weight)
             terms["shown"] = entropy(readings.shown.float(), batch["signs"])
             loss = loss + self._sign_weight * (_PLACES_SHARE * terms["places"] + terms["shown"])
+        if readings.real_error is not None:
+            terms["real"] = readings.real_error
+            loss = loss + self._real_weight * terms["real"]
         return loss, {name: term.detach() for name, term in terms.items()}
 
     def _one_batch(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -156,5 +207,5 @@ class XrayEncoderStage:
         prefix = "latent_"
         beside = {name.removeprefix(prefix): batch[name][:dense] for name in batch if name.startswith(prefix)}
         shared = {name: torch.cat([beside[name], batch[name]]) for name in beside if name in batch}
-        shadows = {"shadows": batch["shadows"]} if "shadows" in batch else {}
-        return beside | shared | shadows
+        whole = {name: batch[name] for name in ("shadows", "real_image") if name in batch}
+        return beside | shared | whole

@@ -1,6 +1,7 @@
-"""Real radiographs without a CTPA: does the projection of the generated volume agree with the film?"""
+"""Real radiographs without a CTPA: does the projection of the generated volume agree with the film, and how
+many count as positive?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from xray2ctpa_core.errors import InputError, NotFrontalCXRError
-from xray2ctpa_core.io.radiograph import read_radiograph
-from xray2ctpa_core.metrics.intervals import bootstrap_mean
+from xray2ctpa_core.io.provenance import file_sha256
+from xray2ctpa_core.io.radiograph import radiographs_below, read_radiograph
+from xray2ctpa_core.metrics.intervals import bootstrap_mean, wilson
 from xray2ctpa_core.pipelines.evaluation.protocol import EvaluatedPipeline
 
 
@@ -21,7 +23,8 @@ def evaluate_films(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """One volume of each of ``count`` radiographs, taken evenly from all files below ``folder``.
+    """One volume of each of ``count`` radiographs, taken evenly from the files below ``folder`` that taught
+    none of the bundles.
 
     Args:
         folder: radiographs in any readable form, in folders of any depth.
@@ -32,17 +35,25 @@ def evaluate_films(
         progress: called with (done, of) after each radiograph.
 
     Returns:
-        JSON-ready: folder (its name), films, and per bundle: bundle, accepted, film_correlation (an interval
-        over the accepted films; None where none was).
+        JSON-ready: folder (its name), films, left_out (how many taught a bundle), and per bundle: bundle,
+        accepted, and of the accepted films, None where none was: film_correlation (an interval), positive
+        (share at or above the bundle's threshold, an interval), hottest (least, median and greatest of the
+        volumes' greatest values of Grad-CAM).
 
     Raises:
-        InputError: no file below ``folder``, or one that is no readable radiograph.
+        InputError: no file below ``folder`` that taught no bundle, or one that is no readable radiograph.
     """
-    files = sorted(path for path in Path(folder).rglob("*") if path.is_file() and path.name[0] != ".")
+    files = radiographs_below(folder)
+    taught = {sha for _, pipeline in pipelines for sha in _taught_by(pipeline)}
+    unseen = [file for file in files if not taught or file_sha256(file) not in taught]
+    left_out, files = len(files) - len(unseen), unseen
     if not files:
-        raise InputError(f"Expected radiographs below {folder}, found none.")
+        raise InputError(
+            f"Expected radiographs below {folder} that taught no bundle, found {left_out} that did.",
+            "Name a folder of other films.",
+        )
     chosen = [files[i] for i in sorted({round(i) for i in np.linspace(0, len(files) - 1, count)})]
-    found: dict[str, list[float]] = {name: [] for name, _ in pipelines}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name, _ in pipelines}
     for number, file in enumerate(chosen, 1):
         radiograph = read_radiograph(file)
         for name, pipeline in pipelines:
@@ -50,15 +61,29 @@ def evaluate_films(
                 result = pipeline(radiograph, num_inference_steps=steps or None, generator=seed)
             except NotFrontalCXRError:
                 continue
-            found[name].append(result.consistency["frontal_correlation"])
+            positive = result.pe_probability >= pipeline.bundle.pe.threshold
+            hottest = float(result.gradcam.array.max())
+            found[name].append((result.consistency["frontal_correlation"], float(positive), hottest))
         if progress is not None:
             progress(number, len(chosen))
     entries = [
-        {
-            "bundle": name,
-            "accepted": len(values),
-            "film_correlation": asdict(bootstrap_mean(np.array(values))) if values else None,
-        }
-        for name, values in found.items()
+        {"bundle": name, "accepted": len(values)} | _summed_up(values) for name, values in found.items()
     ]
-    return {"folder": Path(folder).resolve().name, "films": len(chosen), "bundles": entries}
+    name = Path(folder).resolve().name
+    return {"folder": name, "films": len(chosen), "left_out": left_out, "bundles": entries}
+
+
+def _taught_by(pipeline: EvaluatedPipeline) -> Collection[str]:
+    return () if pipeline.taught_films is None else pipeline.taught_films.sha256.values()
+
+
+def _summed_up(values: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
+    """Of (correlation, whether positive, hottest) of each film."""
+    if not values:
+        return {"film_correlation": None, "positive": None, "hottest": None}
+    correlation, positive, hottest = np.array(values).T
+    return {
+        "film_correlation": asdict(bootstrap_mean(correlation)),
+        "positive": asdict(wilson(int(positive.sum()), len(positive))),
+        "hottest": [float(value) for value in np.quantile(hottest, (0, 0.5, 1))],
+    }

@@ -6,12 +6,16 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from xray2ctpa_core.pipelines.bundle import BundleInfo
+from xray2ctpa_core.pipelines.bundle import BundleInfo, TaughtFilms
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
 
 
 class GeneratedResult(Protocol):
     """What one call of the pipeline gives back, as far as evaluation reads it."""
+
+    @property
+    def pe_probability(self) -> float:
+        """Calibrated, the mean over the samples."""
 
     @property
     def gradcam(self) -> Volume:
@@ -30,6 +34,7 @@ class EvaluatedPipeline(Protocol):
     """The part of XRay2CTPAPipeline that evaluation uses."""
 
     bundle: BundleInfo
+    taught_films: TaughtFilms | None
 
     @property
     def device(self) -> torch.device:

@@ -155,10 +155,17 @@ def _films(films: dict[str, Any]) -> str:
             e["bundle"],
             f"{e['accepted']} of {films['films']}",
             interval_text(e["film_correlation"]),
+            interval_text(e["positive"], 2),
+            "-" if e["hottest"] is None else ", ".join(f"{value:.2f}" for value in e["hottest"]),
         ]
         for e in films["bundles"]
     )
-    return table(["bundle", "accepted by the gate", "correlation of one sample with the film"], lines)
+    headings = ["bundle", "accepted by the gate", "correlation of one sample with the film"]
+    headings += ["scored at or above the threshold", "hottest of Grad-CAM: least, median, greatest"]
+    rows = table(headings, lines)
+    if not films["left_out"]:
+        return rows
+    return f"{rows}\n\n{films['left_out']} films of the folder taught the X-ray encoder and were left out."
 
 
 def _pair(pair: dict[str, Any]) -> str:

@@ -1,0 +1,167 @@
+"""Real films without labels: how many show a sign is taught, which of them is left to what is seen."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_stages import batch, encoder
+from torch.utils.data import Dataset
+
+from xray2ctpa_core.cohort.signs import SIGNS
+from xray2ctpa_core.constants import FRAME_PIXELS
+from xray2ctpa_core.datasets.real_films import (
+    SIGN_RATES,
+    RealFilms,
+    WithRealFilms,
+    films_to_learn_from,
+    is_held_back,
+)
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.provenance import file_sha256
+from xray2ctpa_core.networks.lung_locator import LungLocator
+from xray2ctpa_core.training.xray_encoder import XrayEncoderStage
+from xray2ctpa_core.volume import FrontalFrame
+
+CORE = Path(__file__).resolve().parents[2] / "X-ray2CTPACore" / "xray2ctpa_core"
+EFFUSION = [sign.name for sign in SIGNS].index("effusion")
+#: Real films of which one in eight has what is effusion in virtual films.
+REAL = 16
+
+
+@pytest.fixture(scope="module")
+def locator() -> LungLocator:
+    folder = CORE / "bundles" / "virtual-thorax" / "lung_locator"
+    return LungLocator.from_pretrained(folder, torch_dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same film of thirty patients, the first of whom has two."""
+    folder = tmp_path_factory.mktemp("films")
+    for name in ["0_000", *(f"{patient}_001" for patient in range(30))]:
+        shutil.copyfile(CORE / "samples" / "demo-patient-cxr.png", folder / f"{name}.png")
+    return folder
+
+
+def quiet(done: int, of: int) -> None:
+    assert 0 < done <= of
+
+
+def virtual_films() -> dict[str, torch.Tensor]:
+    """Four virtual films, beside four with latents: in two a bright patch stands for an effusion."""
+    module = encoder(atlas=False, sign_maps=len(SIGNS))
+    beside = {f"latent_{name}": value for name, value in batch(4, module).items()}
+    films = {name: value for name, value in batch(4, module).items() if name != "latents"}
+    films["image"] = 0.1 * films["image"]
+    films["signs"], films["shadows"] = torch.zeros(4, len(SIGNS)), torch.zeros(4, len(SIGNS), 16, 8)
+    for case, (row, column) in enumerate([(2, 1), (10, 5)]):
+        films["image"][case, :, 4 * row : 4 * row + 16, 8 * column : 8 * column + 16] = 1.0
+        films["shadows"][case, EFFUSION, row : row + 4, column : column + 2] = 1
+        films["signs"][case, EFFUSION] = 1
+    return films | beside
+
+
+def real_films() -> torch.Tensor:
+    """Each has a patch that no virtual film has, nearly as bright as fluid; in every eighth it is fluid."""
+    torch.manual_seed(2)
+    images = 0.1 * torch.rand(REAL, 1, 64, 64)
+    images[:, :, 40:56, 8:24] = 0.7
+    images[::8, :, 40:56, 8:24] = 1.0
+    return images
+
+
+def shown_after(real_weight: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """How surely real and virtual films show an effusion, after training with and without real films."""
+    module, data, real = encoder(atlas=False, sign_maps=len(SIGNS)), virtual_films(), real_films()
+    stage = XrayEncoderStage(module, 0.0, 0.0, torch.ones(1, 2, 1, 1, 1), 4, 1.0, real_weight)
+    optimiser = torch.optim.Adam(stage.module.parameters(), 3e-3)
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(160):
+        drawn = real[torch.randperm(REAL, generator=generator)[:4]]
+        with_real = {"real_image": drawn} if real_weight else {}
+        loss, _ = stage.loss(stage.module, data | with_real, torch.Generator())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        return tuple(  # type: ignore[return-value]
+            module(images).strongest_signs[:, EFFUSION, 0].sigmoid() for images in (real, data["image"])
+        )
+
+
+def test_real_films_learn_how_many_show_a_sign_and_those_that_show_it_most_keep_it() -> None:
+    taken_for_one, _ = shown_after(0.0)
+    assert taken_for_one.mean() > 0.5
+    real, virtual = shown_after(0.3)
+    assert abs(real.mean() - SIGN_RATES["effusion"]) < 0.15
+    others = torch.ones(REAL, dtype=torch.bool)
+    others[::8] = False
+    assert real[::8].min() > real[others].max()
+    assert virtual[:2].min() > 0.5 > virtual[2:].max()
+
+
+def test_the_pull_ends_where_the_films_before_show_a_sign_at_its_rate() -> None:
+    stage = XrayEncoderStage(encoder(False, len(SIGNS)), 0.0, 0.0, torch.ones(1, 2, 1, 1, 1), 4, 1.0, 1.0)
+    slopes = {}
+    for mean in (0.9, SIGN_RATES["effusion"], 0.01):
+        stage.module.real_mean.fill_(SIGN_RATES["opacity"])
+        stage.module.real_mean[EFFUSION] = mean
+        shown = torch.full((4, len(SIGNS)), 0.5, requires_grad=True)
+        stage.module.rate_error(shown).backward()
+        slopes[mean] = shown.grad.clone()
+        assert stage.module.real_mean[EFFUSION] == pytest.approx(0.7 * mean + 0.3 * 0.5)
+    assert (slopes[0.9][:, EFFUSION] > 1).all()
+    assert torch.allclose(slopes[SIGN_RATES["effusion"]], torch.zeros(4, len(SIGNS)), atol=1e-6)
+    assert (slopes[0.01][:, EFFUSION] < -1).all()
+    for gradient in slopes.values():
+        assert (gradient.count_nonzero(0) > 0).sum() <= 1, "no other sign is pulled"
+
+
+def test_all_films_of_a_patient_are_held_back_or_none() -> None:
+    held = [is_held_back(Path(f"{patient:08}_000.jpg")) for patient in range(900)]
+    again = [is_held_back(Path(f"elsewhere/{patient:08}_017.png")) for patient in range(900)]
+    assert held == again
+    assert 250 < sum(held) < 350
+
+
+def test_films_that_are_held_back_or_refused_teach_nothing(
+    films: Path, locator: LungLocator, tmp_path: Path
+) -> None:
+    learned, taught = films_to_learn_from(films, locator, "a hospital", quiet)
+    names = sorted(path.name for path in films.iterdir() if not is_held_back(path))
+    assert sorted(taught.sha256) == names
+    assert len(learned) == len(names) < 31
+    assert set(taught.sha256.values()) == {file_sha256(films / names[0])}
+    refused = tmp_path / names[0]
+    shutil.copyfile(films / names[0], refused)
+    from PIL import Image
+
+    with Image.open(refused) as image:
+        image.transpose(Image.Transpose.ROTATE_180).save(refused)
+    with pytest.raises(InputError, match="found none to learn from"):
+        films_to_learn_from(tmp_path, locator, "", quiet)
+
+
+def test_a_film_is_drawn_by_the_items_seed_and_each_time_a_little_otherwise() -> None:
+    class Virtual(Dataset[dict[str, torch.Tensor]]):
+        def __len__(self) -> int:
+            return 7
+
+        def __getitem__(self, item: Any) -> dict[str, torch.Tensor]:
+            return {"label": torch.tensor(float(item[0]))}
+
+    rng = np.random.default_rng(0)
+    pixels = np.cumsum(rng.random((64, 64), dtype=np.float32), 0) / 64
+    data = WithRealFilms(Virtual(), RealFilms([(pixels, FrontalFrame(top=4.0, left=4.0, side=56.0))]))
+    assert len(data) == 7
+    first, again, other = (data[3, seed]["real_image"] for seed in (5, 5, 6))
+    assert first.shape == (1, FRAME_PIXELS, FRAME_PIXELS)
+    assert first.min() >= 0
+    assert first.max() <= 1
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert np.corrcoef(first.ravel(), other.ravel())[0, 1] > 0.8, "the same film"
+    assert float(data[3, 5]["label"]) == 3
