@@ -366,7 +366,7 @@ def test_real_films_give_a_correlation_and_the_refused_ones_are_counted(films, p
 
 
 def test_films_that_taught_a_bundle_are_left_out_whatever_their_name(films, pipeline):
-    known = films / "a" / "0.png"
+    known = films / "a" / "1.png"
     pipeline.taught_films = TaughtFilms("a hospital", {"another-name.png": file_sha256(known)})
     found = evaluate_films(films, [("one", pipeline)], count=20)
     assert (found["films"], found["left_out"], found["bundles"][0]["accepted"]) == (5, 1, 4)

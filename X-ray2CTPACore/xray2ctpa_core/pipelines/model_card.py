@@ -12,7 +12,8 @@ NO_REAL_FILMS_LIMIT = """It has never seen a real film. Real ones differ from it
   bases and flanks, where it may see fluid or opacities that are not there: score and Grad-CAM say little of
   them."""
 REAL_FILMS_LIMIT = """Of real films the X-ray encoder learned how many of them show fluid or an opacity, never
-  which: no reader's label was used. Whether it shows them in the right patients is not measured."""
+  which: no reader's label was used. It may well show them in the wrong patients, so score and Grad-CAM of a
+  real film are not to be relied on."""
 
 
 def write_card(folder: Path, info: BundleInfo, report: str, command: str) -> None:
