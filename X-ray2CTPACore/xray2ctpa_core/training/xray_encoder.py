@@ -54,6 +54,8 @@ class EncoderWithHeads(nn.Module):
     """The encoder, with readings of coarse latents, of a coarse map and of signs off its embedding, for
     training alone."""
 
+    real_mean: torch.Tensor
+
     def __init__(self, encoder: XrayEncoder) -> None:
         super().__init__()
         self.encoder = encoder
