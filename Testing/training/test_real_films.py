@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_stages import batch, encoder
+from test_stages import encoder, films_of_the_second_sign
 from torch.utils.data import Dataset
 
 from xray2ctpa_core.cohort.signs import SIGNS
@@ -51,20 +51,6 @@ def quiet(done: int, of: int) -> None:
     assert 0 < done <= of
 
 
-def virtual_films() -> dict[str, torch.Tensor]:
-    """Four virtual films, beside four with latents: in two a bright patch stands for an effusion."""
-    module = encoder(atlas=False, sign_maps=len(SIGNS))
-    beside = {f"latent_{name}": value for name, value in batch(4, module).items()}
-    films = {name: value for name, value in batch(4, module).items() if name != "latents"}
-    films["image"] = 0.1 * films["image"]
-    films["signs"], films["shadows"] = torch.zeros(4, len(SIGNS)), torch.zeros(4, len(SIGNS), 16, 8)
-    for case, (row, column) in enumerate([(2, 1), (10, 5)]):
-        films["image"][case, :, 4 * row : 4 * row + 16, 8 * column : 8 * column + 16] = 1.0
-        films["shadows"][case, EFFUSION, row : row + 4, column : column + 2] = 1
-        films["signs"][case, EFFUSION] = 1
-    return films | beside
-
-
 def real_films() -> torch.Tensor:
     """Each has a faint patch that no virtual film has; in every eighth it is as bright as fluid."""
     torch.manual_seed(2)
@@ -76,7 +62,7 @@ def real_films() -> torch.Tensor:
 
 def learn(module: XrayEncoder, steps: int, learning_rate: float, real: torch.Tensor | None) -> None:
     """Some steps on virtual films, with real ones beside them."""
-    data, real_weight = virtual_films(), 0.0 if real is None else 0.3
+    data, real_weight = films_of_the_second_sign(), 0.0 if real is None else 0.3
     stage = XrayEncoderStage(module, 0.0, 0.0, torch.ones(1, 2, 1, 1, 1), 4, 1.0, real_weight)
     optimiser = torch.optim.Adam(stage.module.parameters(), learning_rate)
     generator = torch.Generator().manual_seed(3)
@@ -89,7 +75,11 @@ def learn(module: XrayEncoder, steps: int, learning_rate: float, real: torch.Ten
 
 
 def test_real_films_learn_how_many_show_a_sign_and_those_that_do_keep_it() -> None:
-    module, virtual, real = encoder(atlas=False, sign_maps=len(SIGNS)), virtual_films()["image"], real_films()
+    module, virtual, real = (
+        encoder(atlas=False, sign_maps=len(SIGNS)),
+        films_of_the_second_sign()["image"],
+        real_films(),
+    )
 
     def shown(images: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():

@@ -112,10 +112,9 @@ def test_films_without_volumes_teach_the_map_and_the_signs_beside_those_with() -
     assert torch.isclose(terms["mse"], (readings.expected - together["latents"]).square().mean())
 
 
-def test_films_with_shadows_of_signs_teach_where_each_can_be_seen() -> None:
-    """A bright patch stands for the second sign; patches elsewhere are not seen as it."""
+def films_of_the_second_sign() -> dict[str, torch.Tensor]:
+    """Four films beside four with latents: in the first two a bright patch stands for the second sign."""
     module = encoder(atlas=False, sign_maps=len(SIGNS))
-    stage = XrayEncoderStage(module, 0.0, 0.0, torch.ones(1, 2, 1, 1, 1), 4, sign_weight=1.0)
     beside = {f"latent_{name}": value for name, value in batch(4, module).items()}
     films = {name: value for name, value in batch(4, module).items() if name != "latents"}
     films["image"] = 0.1 * films["image"]
@@ -124,9 +123,15 @@ def test_films_with_shadows_of_signs_teach_where_each_can_be_seen() -> None:
         films["image"][case, :, 4 * row : 4 * row + 16, 8 * column : 8 * column + 16] = 1.0
         films["shadows"][case, 1, row : row + 4, column : column + 2] = 1
         films["signs"][case, 1] = 1
+    return films | beside
+
+
+def test_films_with_shadows_of_signs_teach_where_each_can_be_seen() -> None:
+    module, films = encoder(atlas=False, sign_maps=len(SIGNS)), films_of_the_second_sign()
+    stage = XrayEncoderStage(module, 0.0, 0.0, torch.ones(1, 2, 1, 1, 1), 4, sign_weight=1.0)
     optimiser = torch.optim.Adam(stage.module.parameters(), 3e-3)
     for _ in range(80):
-        loss, terms = stage.loss(stage.module, films | beside, torch.Generator())
+        loss, terms = stage.loss(stage.module, films, torch.Generator())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
