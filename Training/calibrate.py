@@ -21,21 +21,18 @@ from diffusers import AutoencoderKL, DDPMScheduler
 from xray2ctpa_core import config as configuration
 from xray2ctpa_core import constants
 from xray2ctpa_core.cli.stage import CONFIG_FILE, Bar, run_stage
-from xray2ctpa_core.cohort.build import patient_folders, read_record
-from xray2ctpa_core.cohort.patient import film_patient
-from xray2ctpa_core.cohort.signs import SIGNS
-from xray2ctpa_core.cohort.template import load_template
-from xray2ctpa_core.datasets.film_cohort import DESCRIPTION_FILE
-from xray2ctpa_core.datasets.latents import read_statistics
-from xray2ctpa_core.datasets.virtual_films import read_film
+from xray2ctpa_core.data.latents import read_statistics
+from xray2ctpa_core.data.radiograph_cohort import DESCRIPTION_FILE
+from xray2ctpa_core.data.taught_radiographs import TaughtFilms
+from xray2ctpa_core.data.virtual_radiographs import read_film
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.explanation.gradcam import gradcam_peak
 from xray2ctpa_core.metrics.calibration import Calibration, fit_platt
 from xray2ctpa_core.metrics.classification import youden_threshold
-from xray2ctpa_core.networks.denoiser import SpatialDenoiser
-from xray2ctpa_core.networks.lung_locator import LungLocator
-from xray2ctpa_core.networks.pe_classifier import PEClassifier
-from xray2ctpa_core.networks.xray_encoder import XrayEncoder
+from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
+from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
+from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
+from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.pipelines.bundle import (
     BUNDLE_FILE,
     FULL_HEAT,
@@ -45,11 +42,14 @@ from xray2ctpa_core.pipelines.bundle import (
     LatentStatistics,
     PEOperatingPoint,
     SamplingDefaults,
-    TaughtFilms,
     write_bundle_json,
 )
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
+from xray2ctpa_core.simulation.build import patient_folders, read_record
+from xray2ctpa_core.simulation.patient import film_patient
+from xray2ctpa_core.simulation.signs import SIGNS
+from xray2ctpa_core.simulation.template import load_template
 from xray2ctpa_core.training.readout import (
     EVIDENCE_FILE,
     Evidence,

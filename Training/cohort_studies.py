@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xray2ctpa_core.cli.stage import run_stage
-from xray2ctpa_core.cohort.build import CTPA_FILE, FILM_FILE, patient_folders, read_record
-from xray2ctpa_core.datasets.cohort_studies import COHORT_SPLITS, study_name
+from xray2ctpa_core.data.cohort_studies import COHORT_SPLITS, study_name
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.simulation.build import CTPA_FILE, FILM_FILE, patient_folders, read_record
 from xray2ctpa_core.training.arms import write_table
 
 TABLE_FILE = "studies.csv"

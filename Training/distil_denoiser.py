@@ -12,13 +12,13 @@ import torch
 from diffusers import DDPMScheduler
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
-from xray2ctpa_core.datasets.latents import LatentDataset, read_channel_weights
+from xray2ctpa_core.data.latents import LatentDataset, read_channel_weights
 from xray2ctpa_core.errors import ConfigError
-from xray2ctpa_core.networks.denoiser import SpatialDenoiser
-from xray2ctpa_core.networks.xray_encoder import XrayEncoder
-from xray2ctpa_core.training.consistency import ConsistencyStage
-from xray2ctpa_core.training.denoiser import channel_weights
+from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
+from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 from xray2ctpa_core.training.loop import LoopConfig, save_network, train
+from xray2ctpa_core.training.stages.consistency import ConsistencyStage
+from xray2ctpa_core.training.stages.denoiser import channel_weights
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,16 @@ import numpy as np
 import torch
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
-from xray2ctpa_core.cohort.build import CTPA_FILE, patient_folders
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW
-from xray2ctpa_core.datasets.cases import case_rows, read_case
-from xray2ctpa_core.datasets.latents import INDEX_FILE, LATENTS_FILE, STATISTICS_FILE
-from xray2ctpa_core.datasets.virtual_films import write_frames
+from xray2ctpa_core.data.cases import case_rows, read_case
+from xray2ctpa_core.data.latents import INDEX_FILE, LATENTS_FILE, STATISTICS_FILE
+from xray2ctpa_core.data.virtual_radiographs import write_frames
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.io.volumes import read_volume
-from xray2ctpa_core.networks.hu import normalise_hu
+from xray2ctpa_core.models.hu import normalise_hu
 from xray2ctpa_core.pipelines.codecs import load_codec
+from xray2ctpa_core.simulation.build import CTPA_FILE, patient_folders
 
 
 @dataclass(frozen=True)

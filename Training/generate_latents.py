@@ -26,16 +26,16 @@ import torch
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
-from xray2ctpa_core.datasets.latent_cases import LatentCase, LatentCases, read_latent_cases
-from xray2ctpa_core.datasets.latents import INDEX_FILE, LATENTS_FILE, STATISTICS_FILE
+from xray2ctpa_core.data.latent_cases import LatentCase, LatentCases, read_latent_cases
+from xray2ctpa_core.data.latents import INDEX_FILE, LATENTS_FILE, STATISTICS_FILE
 from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
 from xray2ctpa_core.diffusion.schedulers import make_scheduler
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.io.volumes import read_volume, write_volume
-from xray2ctpa_core.networks.codec import decode_by_slices
-from xray2ctpa_core.networks.conditioned_denoiser import NO_LABEL
-from xray2ctpa_core.networks.hu import denormalise_hu
-from xray2ctpa_core.networks.tiny_decoder import TinyDecoder
+from xray2ctpa_core.models.codecs.codec import decode_by_slices
+from xray2ctpa_core.models.codecs.tiny_decoder import TinyDecoder
+from xray2ctpa_core.models.denoisers.conditioned import NO_LABEL
+from xray2ctpa_core.models.hu import denormalise_hu
 from xray2ctpa_core.pipelines.codecs import load_codec
 from xray2ctpa_core.pipelines.paper_run import PaperRun, load_paper_run
 from xray2ctpa_core.training.arms import units, write_arm, write_pairs

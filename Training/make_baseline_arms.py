@@ -17,20 +17,20 @@ from torch.nn import functional
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
-from xray2ctpa_core.datasets.latent_cases import (
+from xray2ctpa_core.data.latent_cases import (
     LatentCase,
     film_files,
     first_volumes,
     read_film,
     read_latent_cases,
 )
-from xray2ctpa_core.datasets.latents import LATENTS_FILE
-from xray2ctpa_core.datasets.splits import TEST, TRAIN, by_split
+from xray2ctpa_core.data.latents import LATENTS_FILE
+from xray2ctpa_core.data.splits import TEST, TRAIN, by_split
 from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.evaluation.baselines import INDEX_PIXELS
 from xray2ctpa_core.io.volumes import read_volume, write_volume
-from xray2ctpa_core.networks.hu import denormalise_hu
+from xray2ctpa_core.models.hu import denormalise_hu
 from xray2ctpa_core.pipelines.codecs import load_codec
-from xray2ctpa_core.pipelines.evaluation.baselines import INDEX_PIXELS
 from xray2ctpa_core.training.arms import units, write_arm, write_pairs
 
 #: The volume (D, H, W) HU that an arm shows for a case.

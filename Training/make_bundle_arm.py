@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
-from xray2ctpa_core.cohort.build import CTPA_FILE
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, PAPER_HU_WINDOW
-from xray2ctpa_core.datasets.cohort_studies import patient_folder
-from xray2ctpa_core.datasets.latent_cases import LatentCase, first_volumes, read_latent_cases
-from xray2ctpa_core.datasets.splits import TEST, VALIDATION, by_split
+from xray2ctpa_core.data.cohort_studies import patient_folder
+from xray2ctpa_core.data.latent_cases import LatentCase, first_volumes, read_latent_cases
+from xray2ctpa_core.data.splits import TEST, VALIDATION, by_split
+from xray2ctpa_core.evaluation.patients import CohortPatient
 from xray2ctpa_core.io.volumes import read_axial_volume, read_volume, write_volume
-from xray2ctpa_core.pipelines.evaluation.patients import CohortPatient
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.preprocessing.grid import resample_onto, resized_affine
+from xray2ctpa_core.simulation.build import CTPA_FILE
 from xray2ctpa_core.training.arms import prediction_rows, write_arm, write_pairs, write_predictions
 from xray2ctpa_core.volume import Volume
 

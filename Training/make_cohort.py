@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
-from xray2ctpa_core.cohort.build import build_cohort
+from xray2ctpa_core.simulation.build import build_cohort
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.config import part, write_text_atomically
-from xray2ctpa_core.datasets.cases import case_rows, write_cases
-from xray2ctpa_core.datasets.drr import DrrSettings
-from xray2ctpa_core.datasets.drr_cases import DRR_FILE, write_drr
-from xray2ctpa_core.datasets.studies import folder
-from xray2ctpa_core.datasets.studies.source import StudySource, read_studies
+from xray2ctpa_core.data.cases import case_rows, write_cases
+from xray2ctpa_core.data.drr_cases import DRR_FILE, write_drr
+from xray2ctpa_core.data.sources import folder
+from xray2ctpa_core.data.sources.source import StudySource, read_studies
+from xray2ctpa_core.simulation.drr import DrrSettings
 
 FILMS_TABLE = "films.csv"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
-from xray2ctpa_core.datasets.film_cohort import write_film_cohort
+from xray2ctpa_core.data.radiograph_cohort import write_film_cohort
 
 
 @dataclass(frozen=True)

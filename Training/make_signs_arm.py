@@ -3,7 +3,7 @@ what a radiograph says of PE in this cohort.
 
 python Training/make_signs_arm.py --out runs/virtual/signs --set latents=runs/virtual/latents dataset=virtual
 
-Signs are drawn independently at published rates (cohort/signs.py), so their log-odds are the best score.
+Signs are drawn independently at published rates (simulation/signs.py), so their log-odds are the best score.
 """
 
 import sys
@@ -14,10 +14,10 @@ import numpy as np
 from scipy.special import logit
 
 from xray2ctpa_core.cli.stage import run_stage
-from xray2ctpa_core.cohort.build import read_record
-from xray2ctpa_core.datasets.cohort_studies import patient_folder
-from xray2ctpa_core.datasets.latent_cases import read_latent_cases
-from xray2ctpa_core.datasets.splits import TEST, VALIDATION, by_split
+from xray2ctpa_core.data.cohort_studies import patient_folder
+from xray2ctpa_core.data.latent_cases import read_latent_cases
+from xray2ctpa_core.data.splits import TEST, VALIDATION, by_split
+from xray2ctpa_core.simulation.build import read_record
 from xray2ctpa_core.training.arms import prediction_rows, write_arm, write_predictions
 
 

@@ -16,18 +16,18 @@ from xray2ctpa_core.cli.bars import Bars
 from xray2ctpa_core.cli.stage import run_stage
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
 from xray2ctpa_core.errors import ConfigError
-from xray2ctpa_core.losses.perceptual import ALEXNET_FILE, PerceptualDistance, lpips_if_available
-from xray2ctpa_core.metrics.features import clip_network, slice_network
-from xray2ctpa_core.pipelines.evaluation.store import RowStore
-from xray2ctpa_core.pipelines.tables.arms import find_arms
-from xray2ctpa_core.pipelines.tables.definition import read_definitions
-from xray2ctpa_core.pipelines.tables.generator import VolumeBench
-from xray2ctpa_core.pipelines.tables.run import (
+from xray2ctpa_core.evaluation.store import RowStore
+from xray2ctpa_core.evaluation.tables.arms import find_arms
+from xray2ctpa_core.evaluation.tables.definition import read_definitions
+from xray2ctpa_core.evaluation.tables.generator import VolumeBench
+from xray2ctpa_core.evaluation.tables.run import (
     measure_arms,
     write_embeddings,
     write_plates,
     write_tables,
 )
+from xray2ctpa_core.metrics.features import clip_network, slice_network
+from xray2ctpa_core.metrics.perceptual import ALEXNET_FILE, PerceptualDistance, lpips_if_available
 
 PAPER_TABLES = Path(__file__).resolve().parent / "configs" / "paper-tables.json"
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 
 from xray2ctpa_core.cli.stage import run_stage
-from xray2ctpa_core.datasets.latent_cases import LatentCases, read_latent_cases
-from xray2ctpa_core.datasets.splits import TEST, VALIDATION, by_split
+from xray2ctpa_core.data.latent_cases import LatentCases, read_latent_cases
+from xray2ctpa_core.data.splits import TEST, VALIDATION, by_split
 from xray2ctpa_core.diffusion.latent_scaling import load_scaling
-from xray2ctpa_core.networks.pe_classifier import PEClassifier
+from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
 from xray2ctpa_core.training.arms import prediction_rows, write_arm, write_predictions
-from xray2ctpa_core.training.labelled import predict
+from xray2ctpa_core.training.stages.labelled import predict
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.config import part
-from xray2ctpa_core.datasets.cases import write_cases
-from xray2ctpa_core.datasets.ctpa_cases import write_ctpa
-from xray2ctpa_core.datasets.studies.source import StudySource, read_studies
+from xray2ctpa_core.data.cases import write_cases
+from xray2ctpa_core.data.ctpa_cases import write_ctpa
+from xray2ctpa_core.data.sources.source import StudySource, read_studies
 from xray2ctpa_core.preprocessing.ctpa import CtpaSettings
 
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.config import part
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, FRAME_PIXELS
-from xray2ctpa_core.datasets.cases import CaseWriter, write_cases
-from xray2ctpa_core.datasets.cxr_cases import FrameSettings, write_film_input, write_frame_input
-from xray2ctpa_core.datasets.studies.source import StudySource, read_studies
+from xray2ctpa_core.data.cases import CaseWriter, write_cases
+from xray2ctpa_core.data.cxr_cases import FrameSettings, write_film_input, write_frame_input
+from xray2ctpa_core.data.sources.source import StudySource, read_studies
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.pipelines.loading import resolve_bundle
 from xray2ctpa_core.preprocessing.cxr import CxrSettings

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from xray2ctpa_core.cli.demo import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
 from xray2ctpa_core.cli.stage import CONFIG_FILE, run_stage
-from xray2ctpa_core.cohort.build import CTPA_FILE, FILM_FILE, RECORD_FILE, save_patient
-from xray2ctpa_core.cohort.patient import make_patient
-from xray2ctpa_core.cohort.template import load_template
 from xray2ctpa_core.pipelines.bundle import verify_bundle
+from xray2ctpa_core.simulation.build import CTPA_FILE, FILM_FILE, RECORD_FILE, save_patient
+from xray2ctpa_core.simulation.patient import make_patient
+from xray2ctpa_core.simulation.template import load_template
 
 
 @dataclass(frozen=True)

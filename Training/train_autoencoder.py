@@ -15,15 +15,15 @@ import torch
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW
-from xray2ctpa_core.datasets.volumes import SliceDataset, training_volumes
-from xray2ctpa_core.networks.slices import to_autoencoder
-from xray2ctpa_core.training.autoencoder import (
+from xray2ctpa_core.data.volumes import SliceDataset, training_volumes
+from xray2ctpa_core.models.codecs.slices import to_autoencoder
+from xray2ctpa_core.training.loop import LoopConfig, save_network, train
+from xray2ctpa_core.training.stages.autoencoder import (
     AutoencoderConfig,
     AutoencoderStage,
     build_autoencoder,
 )
-from xray2ctpa_core.training.linear_start import start_linearly
-from xray2ctpa_core.training.loop import LoopConfig, save_network, train
+from xray2ctpa_core.training.stages.linear_start import start_linearly
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,13 @@ from pathlib import Path
 from torch import nn
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
-from xray2ctpa_core.datasets.latent_cases import LatentCase, read_latent_cases
-from xray2ctpa_core.datasets.volume_cases import FilmCases
-from xray2ctpa_core.networks.film_classifier import FilmClassifier
-from xray2ctpa_core.networks.weights import load_tensors, save_tensors
-from xray2ctpa_core.pipelines.film_encoders import EncoderConfig, make_encoder
-from xray2ctpa_core.training.labelled import LabelledConfig, train_and_predict
+from xray2ctpa_core.data.latent_cases import LatentCase, read_latent_cases
+from xray2ctpa_core.data.volume_cases import FilmCases
+from xray2ctpa_core.models.classifiers.radiograph_classifier import FilmClassifier
+from xray2ctpa_core.models.weights import load_tensors, save_tensors
+from xray2ctpa_core.pipelines.encoders import EncoderConfig, make_encoder
 from xray2ctpa_core.training.loop import save_network
+from xray2ctpa_core.training.stages.labelled import LabelledConfig, train_and_predict
 
 WEIGHTS_FILE = "cxr_classifier.safetensors"
 

@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from xray2ctpa_core import config as configuration
-from xray2ctpa_core.cohort.template import load_template
-from xray2ctpa_core.datasets.film_layers import frontal_and_other_views
-from xray2ctpa_core.datasets.films import FRONTAL, UNDECIDED, LocatorFilms
-from xray2ctpa_core.networks.lung_locator import LungLocator
+from xray2ctpa_core.models.framing.lung_locator import LungLocator
+from xray2ctpa_core.simulation.locator_radiographs import FRONTAL, UNDECIDED, LocatorFilms
+from xray2ctpa_core.simulation.radiograph_layers import frontal_and_other_views
+from xray2ctpa_core.simulation.template import load_template
 
 
 @dataclass(frozen=True)

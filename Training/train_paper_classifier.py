@@ -16,7 +16,7 @@ from pathlib import Path
 from torch import nn
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
-from xray2ctpa_core.datasets.latent_cases import (
+from xray2ctpa_core.data.latent_cases import (
     LatentCase,
     LatentCases,
     ScalingConfig,
@@ -24,9 +24,9 @@ from xray2ctpa_core.datasets.latent_cases import (
     read_latent_cases,
 )
 from xray2ctpa_core.diffusion.latent_scaling import load_scaling, save_scaling
-from xray2ctpa_core.networks.pe_classifier import PEClassifier
-from xray2ctpa_core.training.labelled import LabelledConfig, train_and_predict
+from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
 from xray2ctpa_core.training.loop import save_network
+from xray2ctpa_core.training.stages.labelled import LabelledConfig, train_and_predict
 
 
 @dataclass(frozen=True)

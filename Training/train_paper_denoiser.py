@@ -20,27 +20,27 @@ from torch import nn
 from xray2ctpa_core import config as configuration
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.config import part
-from xray2ctpa_core.datasets.latent_cases import (
+from xray2ctpa_core.data.latent_cases import (
     LatentCases,
     ScalingConfig,
     latent_scaling,
     read_latent_cases,
 )
-from xray2ctpa_core.datasets.splits import training_cases
+from xray2ctpa_core.data.splits import training_cases
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling, load_scaling, save_scaling
 from xray2ctpa_core.errors import ConfigError
-from xray2ctpa_core.losses.denoising import ObjectiveWeights, build_discriminator
-from xray2ctpa_core.losses.perceptual import perceptual_distance
-from xray2ctpa_core.networks.conditioned_denoiser import ConditionedDenoiser, LabelEmbedding
-from xray2ctpa_core.networks.lora import merged, with_lora
-from xray2ctpa_core.networks.paper_denoiser import PaperDenoiser
-from xray2ctpa_core.networks.pe_classifier import PEClassifier
+from xray2ctpa_core.metrics.perceptual import perceptual_distance
+from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
+from xray2ctpa_core.models.denoisers.conditioned import ConditionedDenoiser, LabelEmbedding
+from xray2ctpa_core.models.denoisers.lora import merged, with_lora
+from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
 from xray2ctpa_core.pipelines.codecs import load_codec
-from xray2ctpa_core.pipelines.film_encoders import load_film_encoder
+from xray2ctpa_core.pipelines.encoders import load_film_encoder
 from xray2ctpa_core.pipelines.paper_run import CONDITIONS_FILE, Conditions, start_denoiser
-from xray2ctpa_core.training.labelled import balance
 from xray2ctpa_core.training.loop import LoopConfig, save_network, train
-from xray2ctpa_core.training.paper_denoiser import (
+from xray2ctpa_core.training.losses.denoising import ObjectiveWeights, build_discriminator
+from xray2ctpa_core.training.stages.labelled import balance
+from xray2ctpa_core.training.stages.paper_denoiser import (
     AdversarialDenoiserStage,
     GuidanceDropout,
     Judges,

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
-from xray2ctpa_core.datasets.latents import EVIDENCE, LatentDataset
+from xray2ctpa_core.data.latents import EVIDENCE, LatentDataset
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.networks.pe_classifier import PEClassifier
+from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
 from xray2ctpa_core.training.loop import LoopConfig, save_network, train
-from xray2ctpa_core.training.pe_classifier import PEClassifierStage
 from xray2ctpa_core.training.readout import EVIDENCE_FILE, fit_readout, fit_shown, read_evidence
+from xray2ctpa_core.training.stages.pe_classifier import PEClassifierStage
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from torch import nn
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
-from xray2ctpa_core.datasets.latent_cases import LatentCase, read_latent_cases
-from xray2ctpa_core.datasets.volume_cases import VolumeCases
-from xray2ctpa_core.networks.slice_classifier import SliceClassifier
-from xray2ctpa_core.networks.weights import load_tensors, save_tensors
-from xray2ctpa_core.pipelines.film_encoders import EncoderConfig, make_encoder
-from xray2ctpa_core.training.labelled import LabelledConfig, train_and_predict
+from xray2ctpa_core.data.latent_cases import LatentCase, read_latent_cases
+from xray2ctpa_core.data.volume_cases import VolumeCases
+from xray2ctpa_core.models.classifiers.slice_classifier import SliceClassifier
+from xray2ctpa_core.models.weights import load_tensors, save_tensors
+from xray2ctpa_core.pipelines.encoders import EncoderConfig, make_encoder
+from xray2ctpa_core.training.stages.labelled import LabelledConfig, train_and_predict
 
 WEIGHTS_FILE = "slice_classifier.safetensors"
 

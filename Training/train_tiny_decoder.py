@@ -15,15 +15,15 @@ from diffusers import AutoencoderKL
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
-from xray2ctpa_core.datasets.latent_cases import read_latent_cases
-from xray2ctpa_core.datasets.latent_slices import LatentSlices
-from xray2ctpa_core.datasets.latents import read_statistics
-from xray2ctpa_core.datasets.splits import training_cases
+from xray2ctpa_core.data.latent_cases import read_latent_cases
+from xray2ctpa_core.data.latent_slices import LatentSlices
+from xray2ctpa_core.data.latents import read_statistics
+from xray2ctpa_core.data.splits import training_cases
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.losses.perceptual import perceptual_distance
-from xray2ctpa_core.networks.tiny_decoder import TinyDecoder
+from xray2ctpa_core.metrics.perceptual import perceptual_distance
+from xray2ctpa_core.models.codecs.tiny_decoder import TinyDecoder
 from xray2ctpa_core.training.loop import LoopConfig, save_network, train
-from xray2ctpa_core.training.tiny_decoder import TinyDecoderConfig, TinyDecoderStage
+from xray2ctpa_core.training.stages.tiny_decoder import TinyDecoderConfig, TinyDecoderStage
 
 
 @dataclass(frozen=True)

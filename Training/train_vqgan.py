@@ -12,13 +12,13 @@ from pathlib import Path
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
-from xray2ctpa_core.datasets.volumes import CropDataset, training_volumes
+from xray2ctpa_core.data.volumes import CropDataset, training_volumes
 from xray2ctpa_core.errors import ConfigError
-from xray2ctpa_core.losses.denoising import build_discriminator
-from xray2ctpa_core.losses.perceptual import perceptual_distance
-from xray2ctpa_core.networks.vqgan import VQGAN
+from xray2ctpa_core.metrics.perceptual import perceptual_distance
+from xray2ctpa_core.models.codecs.vqgan import VQGAN
 from xray2ctpa_core.training.loop import LoopConfig, save_network, train
-from xray2ctpa_core.training.vqgan import AdversarialVQGANStage, VQGANConfig, VQGANStage, build_vqgan
+from xray2ctpa_core.training.losses.denoising import build_discriminator
+from xray2ctpa_core.training.stages.vqgan import AdversarialVQGANStage, VQGANConfig, VQGANStage, build_vqgan
 
 
 @dataclass(frozen=True)

@@ -15,20 +15,20 @@ import numpy as np
 import torch
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
-from xray2ctpa_core.cohort.build import MAP_FILE
-from xray2ctpa_core.cohort.signs import SIGNS
-from xray2ctpa_core.cohort.template import load_template, resampled_hu
 from xray2ctpa_core.constants import DEFAULT_GRID, DEFAULT_HU_WINDOW
-from xray2ctpa_core.datasets.film_cohort import FilmCohort
-from xray2ctpa_core.datasets.latents import LatentDataset, read_channel_weights
-from xray2ctpa_core.datasets.real_films import WithRealFilms, films_to_learn_from
+from xray2ctpa_core.data.latents import LatentDataset, read_channel_weights
+from xray2ctpa_core.data.radiograph_cohort import FilmCohort
+from xray2ctpa_core.data.real_radiographs import WithRealFilms, films_to_learn_from
 from xray2ctpa_core.errors import ConfigError, InputError
-from xray2ctpa_core.networks.atlas import DeformableAtlas
-from xray2ctpa_core.networks.hu import normalise_hu
-from xray2ctpa_core.networks.lung_locator import LungLocator
-from xray2ctpa_core.networks.xray_encoder import XrayEncoder
+from xray2ctpa_core.models.encoders.atlas import DeformableAtlas
+from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
+from xray2ctpa_core.models.framing.lung_locator import LungLocator
+from xray2ctpa_core.models.hu import normalise_hu
+from xray2ctpa_core.simulation.build import MAP_FILE
+from xray2ctpa_core.simulation.signs import SIGNS
+from xray2ctpa_core.simulation.template import load_template, resampled_hu
 from xray2ctpa_core.training.loop import LoopConfig, save_network, train
-from xray2ctpa_core.training.xray_encoder import XrayEncoderStage
+from xray2ctpa_core.training.stages.xray_encoder import XrayEncoderStage
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from xray2ctpa_core.data.taught_radiographs import TaughtFilms
 from xray2ctpa_core.errors import NotFrontalCXRError
 from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.pipelines.bundle import (
@@ -18,7 +19,6 @@ from xray2ctpa_core.pipelines.bundle import (
     LatentStatistics,
     PEOperatingPoint,
     SamplingDefaults,
-    TaughtFilms,
 )
 from xray2ctpa_core.volume import Volume, axial_affine
 

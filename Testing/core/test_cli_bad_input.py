@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import io_films as films
+import io_radiographs as films
 import numpy as np
 import pytest
 import SimpleITK as sitk

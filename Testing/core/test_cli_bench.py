@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from xray2ctpa_core.cli.demo import SAMPLE_CXR
+from xray2ctpa_core.benchmark import end_to_end, paper_scale
 from xray2ctpa_core.cli.main import main
-from xray2ctpa_core.pipelines.bench import end_to_end, paper_scale
+from xray2ctpa_core.generation.samples import SAMPLE_CXR
 
 SPREAD = {"median": 2.0, "least": 1.5, "greatest": 3.0, "n": 1}
 FOUND = {

@@ -14,15 +14,15 @@ import torch
 from cli_runs import assert_refused, names
 from safetensors.torch import load_file, save_file
 
-from xray2ctpa_core.cli.main import main
-from xray2ctpa_core.errors import BundleError
-from xray2ctpa_core.networks.pe_classifier import PEClassifier
-from xray2ctpa_core.networks.released_reference import (
+from xray2ctpa_core.benchmark.released_reference import (
     BLOCKS,
     DEPTH_ATTENTIONS,
     random_weights,
     released_unet,
 )
+from xray2ctpa_core.cli.main import main
+from xray2ctpa_core.errors import BundleError
+from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
 from xray2ctpa_core.pipelines.loading import load_denoiser
 
 Tensors = dict[str, torch.Tensor]

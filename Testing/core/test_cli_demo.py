@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-import io_films as films
+import io_radiographs as films
 import numpy as np
 import pytest
 from PIL import Image

@@ -6,7 +6,7 @@ from evaluation_cohort import ArithmeticPipeline, write_patient
 from xray2ctpa_core.cli import evaluate
 from xray2ctpa_core.cli.main import main
 from xray2ctpa_core.constants import EXIT_DONE, EXIT_UNUSABLE_INPUT
-from xray2ctpa_core.pipelines.evaluation.patients import cohort_patients
+from xray2ctpa_core.evaluation.patients import cohort_patients
 
 pytest.importorskip("efficientnet_lite_pytorch", reason="the training extra is not installed")
 

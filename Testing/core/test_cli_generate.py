@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import io_films as films
+import io_radiographs as films
 import numpy as np
 import pytest
 from cli_runs import COMMAND, ENVIRONMENT, assert_refused, names, xray2ctpa

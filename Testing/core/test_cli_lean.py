@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from xray2ctpa_core.cli.demo import SAMPLE_CXR
 from xray2ctpa_core.cli.lean import LATE, UNUSED, leave_out, put_off
+from xray2ctpa_core.generation.samples import SAMPLE_CXR
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from xray2ctpa_core.cli.events import EventReporter
-from xray2ctpa_core.cli.failures import termination_as_interrupt, user_error
 from xray2ctpa_core.cli.generate import result_folders
 from xray2ctpa_core.cli.main import main
-from xray2ctpa_core.cli.result_json import to_json
 from xray2ctpa_core.errors import BundleError
+from xray2ctpa_core.generation.events import EventReporter
+from xray2ctpa_core.generation.failures import termination_as_interrupt, user_error
+from xray2ctpa_core.generation.result_json import to_json
 
 
 def test_one_input_gets_the_folder_named_or_one_after_itself() -> None:

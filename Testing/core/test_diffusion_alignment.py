@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, MAP_GRID
 from xray2ctpa_core.diffusion import alignment
-from xray2ctpa_core.networks.atlas import DeformableAtlas
+from xray2ctpa_core.models.encoders.atlas import DeformableAtlas
 
 
 def identity_map() -> torch.Tensor:

@@ -10,7 +10,7 @@ import pytest
 from cli_runs import xray2ctpa
 from scipy import ndimage
 
-from xray2ctpa_core.cli.demo import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
+from xray2ctpa_core.generation.samples import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
 from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.metrics.projection import blood_pool_mask, lung_mask
 from xray2ctpa_core.pipelines.bundle import verify_bundle
@@ -154,10 +154,10 @@ def test_fluid_on_the_patients_left_ends_on_the_left_in_slicers_scene(tmp_path: 
     from PIL import Image
     from vtk.util.numpy_support import vtk_to_numpy
 
-    from xray2ctpa_core.cohort import labels
-    from xray2ctpa_core.cohort.patient import make_patient
-    from xray2ctpa_core.cohort.template import load_template
     from xray2ctpa_core.mrml import load_result
+    from xray2ctpa_core.simulation import labels
+    from xray2ctpa_core.simulation.patient import make_patient
+    from xray2ctpa_core.simulation.template import load_template
 
     patient = make_patient(_with_fluid_on_the_left(load_template(), labels), 11, 2)
     film = tmp_path / "left-fluid.png"

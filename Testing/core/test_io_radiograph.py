@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import io_films as films
+import io_radiographs as films
 import nibabel as nib
 import numpy as np
 import pydicom

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.losses.perceptual import PerceptualDistance
 from xray2ctpa_core.metrics.features import (
     I3D_FILE,
     INCEPTION_FILE,
@@ -16,6 +15,7 @@ from xray2ctpa_core.metrics.features import (
     slice_network,
 )
 from xray2ctpa_core.metrics.frechet import frechet_distance
+from xray2ctpa_core.metrics.perceptual import PerceptualDistance
 
 pytest.importorskip("efficientnet_lite_pytorch", reason="the training extra is not installed")
 

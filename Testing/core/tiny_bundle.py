@@ -51,10 +51,10 @@ def write_tiny_pipeline(folder: Path) -> Path:
     import torch
     from diffusers import AutoencoderKL, DDPMScheduler
 
-    from xray2ctpa_core.networks.denoiser import SpatialDenoiser
-    from xray2ctpa_core.networks.lung_locator import LungLocator
-    from xray2ctpa_core.networks.pe_classifier import PEClassifier
-    from xray2ctpa_core.networks.xray_encoder import XrayEncoder
+    from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
+    from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
+    from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
+    from xray2ctpa_core.models.framing.lung_locator import LungLocator
     from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 
     torch.manual_seed(0)

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 
-import io_films as films
+import io_radiographs as films
 import numpy as np
 import psutil
 import pytest

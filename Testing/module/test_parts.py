@@ -9,7 +9,7 @@ import time
 import types
 from pathlib import Path
 
-import io_films as films
+import io_radiographs as films
 import numpy as np
 import psutil
 import pytest

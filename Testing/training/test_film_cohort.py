@@ -7,11 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from xray2ctpa_core.cohort.patient import film_patient, make_patient
-from xray2ctpa_core.cohort.sign_map import sign_masks
-from xray2ctpa_core.cohort.template import load_template
 from xray2ctpa_core.constants import DEFAULT_GRID, FRAME_PIXELS, MAP_GRID
-from xray2ctpa_core.datasets.film_cohort import (
+from xray2ctpa_core.data.radiograph_cohort import (
     DESCRIPTION_FILE,
     JITTERS_FILE,
     LABELS_FILE,
@@ -20,8 +17,11 @@ from xray2ctpa_core.datasets.film_cohort import (
     Jitter,
     write_film_cohort,
 )
-from xray2ctpa_core.datasets.virtual_films import FILMS_FILE
+from xray2ctpa_core.data.virtual_radiographs import FILMS_FILE
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.simulation.patient import film_patient, make_patient
+from xray2ctpa_core.simulation.sign_map import sign_masks
+from xray2ctpa_core.simulation.template import load_template
 from xray2ctpa_core.volume import FrontalFrame
 
 FILES = (FILMS_FILE, MAPS_FILE, JITTERS_FILE, SHADOWS_FILE, LABELS_FILE)

@@ -8,15 +8,15 @@ import pytest
 import torch
 from latent_data import write_films, write_latents
 
-from xray2ctpa_core.datasets.latent_cases import (
+from xray2ctpa_core.data.latent_cases import (
     LatentCases,
     ScalingConfig,
     film_files,
     latent_scaling,
     read_latent_cases,
 )
-from xray2ctpa_core.datasets.splits import by_fold, by_split
-from xray2ctpa_core.datasets.volume_cases import FilmCases, VolumeCases
+from xray2ctpa_core.data.splits import by_fold, by_split
+from xray2ctpa_core.data.volume_cases import FilmCases, VolumeCases
 from xray2ctpa_core.errors import ConfigError, InputError
 
 

@@ -18,26 +18,26 @@ from latent_data import write_films, write_latents
 from stage_scripts import module_of, stage
 
 from xray2ctpa_core import config as configuration
-from xray2ctpa_core.datasets.latent_cases import LatentCase
+from xray2ctpa_core.data.latent_cases import LatentCase
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.io.volumes import read_volume, write_volume
-from xray2ctpa_core.losses.denoising import ObjectiveWeights, build_discriminator
-from xray2ctpa_core.losses.perceptual import perceptual_distance
-from xray2ctpa_core.networks.codec import Codec, SliceCodec, VolumeCodec
-from xray2ctpa_core.networks.conditioned_denoiser import (
+from xray2ctpa_core.metrics.perceptual import perceptual_distance
+from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
+from xray2ctpa_core.models.codecs.codec import Codec, SliceCodec, VolumeCodec
+from xray2ctpa_core.models.codecs.vqgan import VQGAN
+from xray2ctpa_core.models.denoisers.conditioned import (
     ConditionedDenoiser,
     LabelEmbedding,
     guided,
 )
-from xray2ctpa_core.networks.film_encoder import FilmEncoder
-from xray2ctpa_core.networks.lora import merged, with_lora
-from xray2ctpa_core.networks.paper_denoiser import PaperDenoiser
-from xray2ctpa_core.networks.pe_classifier import PEClassifier
-from xray2ctpa_core.networks.vqgan import VQGAN
+from xray2ctpa_core.models.denoisers.lora import merged, with_lora
+from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
+from xray2ctpa_core.models.encoders.published import FilmEncoder
 from xray2ctpa_core.training.arms import prediction_rows
 from xray2ctpa_core.training.draws import CaseDraws
 from xray2ctpa_core.training.loop import TwoPlayerStage
-from xray2ctpa_core.training.paper_denoiser import (
+from xray2ctpa_core.training.losses.denoising import ObjectiveWeights, build_discriminator
+from xray2ctpa_core.training.stages.paper_denoiser import (
     AdversarialDenoiserStage,
     GuidanceDropout,
     Judges,

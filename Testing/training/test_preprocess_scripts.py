@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from ct_series import phantom, write_rows, write_series
-from io_films import picture, write_dicom, write_raster
+from io_radiographs import picture, write_dicom, write_raster
 from stage_scripts import module_of, stage
 
 from xray2ctpa_core import config as configuration

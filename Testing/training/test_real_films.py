@@ -10,9 +10,8 @@ import torch
 from test_stages import encoder, films_of_the_second_sign
 from torch.utils.data import Dataset
 
-from xray2ctpa_core.cohort.signs import SIGNS
 from xray2ctpa_core.constants import FRAME_PIXELS
-from xray2ctpa_core.datasets.real_films import (
+from xray2ctpa_core.data.real_radiographs import (
     SIGN_RATES,
     RealFilms,
     WithRealFilms,
@@ -21,9 +20,10 @@ from xray2ctpa_core.datasets.real_films import (
 )
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.provenance import file_sha256
-from xray2ctpa_core.networks.lung_locator import LungLocator
-from xray2ctpa_core.networks.xray_encoder import XrayEncoder
-from xray2ctpa_core.training.xray_encoder import XrayEncoderStage
+from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
+from xray2ctpa_core.models.framing.lung_locator import LungLocator
+from xray2ctpa_core.simulation.signs import SIGNS
+from xray2ctpa_core.training.stages.xray_encoder import XrayEncoderStage
 from xray2ctpa_core.volume import FrontalFrame
 
 CORE = Path(__file__).resolve().parents[2] / "X-ray2CTPACore" / "xray2ctpa_core"

@@ -82,7 +82,8 @@ def test_the_stages_run_in_order_and_end_with_a_bundle_that_verifies(
     where.append(f"lung_locator={place}/lung-locator/lung_locator")
     done = run(repository, "calibrate.py", "--out", str(place / "bundle"), "--set", *where)
     assert done.returncode == 0, done.stderr
-    from xray2ctpa_core.pipelines.bundle import TaughtFilms, verify_bundle
+    from xray2ctpa_core.data.taught_radiographs import TaughtFilms
+    from xray2ctpa_core.pipelines.bundle import verify_bundle
 
     info = verify_bundle(place / "bundle")
     assert info.pe.calibrated
@@ -125,7 +126,7 @@ def learn_from_real_films(repository: Path, place: Path, films: Path) -> list[st
         folder / "diffusion_pytorch_model.safetensors" for folder in (start, out / "xray_encoder")
     )
     assert before.read_bytes() != after.read_bytes()
-    from xray2ctpa_core.datasets.real_films import is_held_back
+    from xray2ctpa_core.data.real_radiographs import is_held_back
 
     return sorted(file.name for file in films.iterdir() if not is_held_back(file))
 

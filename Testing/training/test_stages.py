@@ -14,19 +14,16 @@ from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 from stage_scripts import module_of
 
-from xray2ctpa_core.cohort.signs import SIGNS, sign_probability
 from xray2ctpa_core.constants import MAP_GRID
-from xray2ctpa_core.datasets.latents import EVIDENCE
+from xray2ctpa_core.data.latents import EVIDENCE
 from xray2ctpa_core.diffusion.sampling import sample_latents
 from xray2ctpa_core.diffusion.schedulers import CONSISTENCY_LEVELS, FEW_STEP, make_scheduler
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.explanation.gradcam import gradcam_map
-from xray2ctpa_core.networks.denoiser import SpatialDenoiser
-from xray2ctpa_core.networks.pe_classifier import PEClassifier
-from xray2ctpa_core.networks.xray_encoder import XrayEncoder
-from xray2ctpa_core.training.consistency import ConsistencyStage
-from xray2ctpa_core.training.denoiser import DenoiserStage
-from xray2ctpa_core.training.pe_classifier import PEClassifierStage
+from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
+from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
+from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
+from xray2ctpa_core.simulation.signs import SIGNS, sign_probability
 from xray2ctpa_core.training.readout import (
     Evidence,
     counted,
@@ -36,7 +33,10 @@ from xray2ctpa_core.training.readout import (
     logits_of,
     read_evidence,
 )
-from xray2ctpa_core.training.xray_encoder import XrayEncoderStage
+from xray2ctpa_core.training.stages.consistency import ConsistencyStage
+from xray2ctpa_core.training.stages.denoiser import DenoiserStage
+from xray2ctpa_core.training.stages.pe_classifier import PEClassifierStage
+from xray2ctpa_core.training.stages.xray_encoder import XrayEncoderStage
 
 GRID = (16, 8, 8)
 

@@ -14,13 +14,13 @@ from latent_data import write_latents
 from stage_scripts import module_of, stage
 from torch import nn
 
-from xray2ctpa_core.datasets.latent_cases import read_latent_cases
-from xray2ctpa_core.datasets.latent_slices import LatentSlices
+from xray2ctpa_core.data.latent_cases import read_latent_cases
+from xray2ctpa_core.data.latent_slices import LatentSlices
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.io.volumes import read_volume, write_volume
-from xray2ctpa_core.networks.slices import from_autoencoder
-from xray2ctpa_core.networks.tiny_decoder import TinyDecoder
-from xray2ctpa_core.training.tiny_decoder import TinyDecoderConfig, TinyDecoderStage
+from xray2ctpa_core.models.codecs.slices import from_autoencoder
+from xray2ctpa_core.models.codecs.tiny_decoder import TinyDecoder
+from xray2ctpa_core.training.stages.tiny_decoder import TinyDecoderConfig, TinyDecoderStage
 from xray2ctpa_core.volume import Volume, axial_affine
 
 CONFIGS = Path(__file__).resolve().parents[2] / "Training" / "configs"

@@ -23,7 +23,7 @@ def dry_run(repository, tmp_path_factory):
 
 
 def test_a_dry_run_prints_its_configuration_and_saves_a_loadable_locator(dry_run):
-    from xray2ctpa_core.networks.lung_locator import LungLocator
+    from xray2ctpa_core.models.framing.lung_locator import LungLocator
 
     out, done = dry_run
     assert done.returncode == 0, done.stderr

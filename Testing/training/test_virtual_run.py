@@ -23,16 +23,16 @@ from stage_scripts import module_of, stage
 from tiny_bundle import write_tiny_pipeline
 
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
-from xray2ctpa_core.datasets.cohort_studies import patient_folder, study_name
-from xray2ctpa_core.datasets.latent_cases import LatentCase, first_volumes, read_latent_cases
-from xray2ctpa_core.datasets.studies.folder import read_folder
+from xray2ctpa_core.data.cohort_studies import patient_folder, study_name
+from xray2ctpa_core.data.latent_cases import LatentCase, first_volumes, read_latent_cases
+from xray2ctpa_core.data.sources.folder import read_folder
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling, save_scaling
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.evaluation.patients import CohortPatient
 from xray2ctpa_core.io.volumes import read_volume, write_volume
-from xray2ctpa_core.networks.conditioned_denoiser import ConditionedDenoiser, LabelEmbedding, guided
-from xray2ctpa_core.networks.paper_denoiser import PaperDenoiser
-from xray2ctpa_core.networks.pe_classifier import PEClassifier
-from xray2ctpa_core.pipelines.evaluation.patients import CohortPatient
+from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
+from xray2ctpa_core.models.denoisers.conditioned import ConditionedDenoiser, LabelEmbedding, guided
+from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.volume import Volume, axial_affine
 

@@ -14,15 +14,15 @@ import torch
 from stage_scripts import module_of, stage
 
 from xray2ctpa_core import config as configuration
-from xray2ctpa_core.datasets.volumes import CropDataset, training_volumes
+from xray2ctpa_core.data.volumes import CropDataset, training_volumes
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.io.volumes import read_volume, write_volume
-from xray2ctpa_core.losses.denoising import build_discriminator
-from xray2ctpa_core.losses.perceptual import perceptual_distance
-from xray2ctpa_core.networks.hu import normalise_hu
-from xray2ctpa_core.networks.vqgan import VQGAN
+from xray2ctpa_core.metrics.perceptual import perceptual_distance
+from xray2ctpa_core.models.codecs.vqgan import VQGAN
+from xray2ctpa_core.models.hu import normalise_hu
 from xray2ctpa_core.training.loop import LOG_FILE, LoopConfig, TwoPlayerStage, train
-from xray2ctpa_core.training.vqgan import AdversarialVQGANStage, VQGANConfig, VQGANStage, build_vqgan
+from xray2ctpa_core.training.losses.denoising import build_discriminator
+from xray2ctpa_core.training.stages.vqgan import AdversarialVQGANStage, VQGANConfig, VQGANStage, build_vqgan
 from xray2ctpa_core.volume import Volume, axial_affine
 
 CONFIGS = Path(__file__).resolve().parents[2] / "Training" / "configs"

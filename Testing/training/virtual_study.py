@@ -13,7 +13,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
 
 from ct_series import phantom, write_rows, write_series
-from io_films import write_dicom
+from io_radiographs import write_dicom
 
 COLUMNS = ("id", "patient", "volume", "radiograph", "label", "split")
 #: Of six phantoms: both labels are in every split.
@@ -25,9 +25,9 @@ DEALT = ("test", "train", "valid")
 def write_virtual_study(out: Path, patients: int) -> Path:
     """Virtual patients of a cohort whose seed gives six of twelve PE, dealt out over the splits by label;
     returns the table. Patients whose files are there are left as they are."""
-    from xray2ctpa_core.cohort.build import CTPA_FILE, build_cohort, patient_folders, read_record
-    from xray2ctpa_core.datasets.virtual_films import read_film
+    from xray2ctpa_core.data.virtual_radiographs import read_film
     from xray2ctpa_core.io.volumes import read_volume
+    from xray2ctpa_core.simulation.build import CTPA_FILE, build_cohort, patient_folders, read_record
 
     build_cohort(out / "cohort", patients, seed=7)
     rows, seen = [], {0: 0, 1: 0}

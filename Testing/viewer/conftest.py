@@ -12,8 +12,8 @@ from cli_runs import xray2ctpa
 from scenes import write_result
 from tiny_bundle import write_tiny_pipeline
 
-from xray2ctpa_core.cli.demo import SAMPLE_CXR
 from xray2ctpa_core.cli.view import VIEWER_PACKAGES
+from xray2ctpa_core.generation.samples import SAMPLE_CXR
 
 # Mesa's software renderer and Triton (a part of torch) each bring LLVM; a process crashes that loads Triton's
 # after Mesa's. The page's own process never loads torch; that of the tests does, so Triton comes first.

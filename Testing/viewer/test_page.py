@@ -15,8 +15,8 @@ pytest.importorskip("aiohttp")
 from scenes import EXTENT_MM, SHAPE
 from visitors import PATIENCE, Page, served
 
-from xray2ctpa_core.cli.demo import SAMPLE_CXR
 from xray2ctpa_core.constants import AIR_HU
+from xray2ctpa_core.generation.samples import SAMPLE_CXR
 from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.volume import Volume, axial_affine
 

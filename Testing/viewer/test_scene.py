@@ -16,9 +16,9 @@ import slicer
 import vtk
 
 from xray2ctpa_core import mrml
-from xray2ctpa_core.cli.demo import SAMPLE_CXR
 from xray2ctpa_core.constants import AIR_HU
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.generation.samples import SAMPLE_CXR
 from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.mrml.record import read_record
 from xray2ctpa_core.viewer import case

@@ -15,11 +15,11 @@ from PIL import Image
 pytest.importorskip("aiohttp")
 
 import aiohttp
-from io_films import quantised
+from io_radiographs import quantised
 from scenes import HOT_RAS
 from visitors import decoded, entered, is_gone, newcomer, plain, served, visiting, wait_for
 
-from xray2ctpa_core.cli.demo import SAMPLE_CXR
+from xray2ctpa_core.generation.samples import SAMPLE_CXR
 from xray2ctpa_core.viewer.server import MAX_SESSIONS
 
 

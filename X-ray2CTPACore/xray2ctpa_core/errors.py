@@ -5,6 +5,9 @@ from xray2ctpa_core import constants
 #: How torch says on a CPU, a GPU and Apple's GPU that memory is used up; the CPU raises a bare RuntimeError.
 OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "out of memory")
 
+#: What to do about a bundle that is damaged.
+REINSTALL_HINT = "Fetch or install the bundle again; do not use these weights."
+
 
 class XRay2CTPAError(Exception):
     """Base of every error that the command line reports without a traceback.

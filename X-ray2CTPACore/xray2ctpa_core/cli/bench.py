@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from xray2ctpa_core.cli.bars import Bars
-from xray2ctpa_core.cli.demo import SAMPLE_CXR
+from xray2ctpa_core.generation.samples import SAMPLE_CXR
 from xray2ctpa_core.cli.evaluate import load_pipelines
 from xray2ctpa_core.cli.generate import positive, seed
-from xray2ctpa_core.cli.result_json import software_versions
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.generation.result_json import software_versions
 
 CURVE_STEPS = "1,2,4,6,10,15,25"
 
@@ -101,10 +101,10 @@ def run_speed(args: argparse.Namespace) -> int:
         raise InputError("Expected --store beside --curve COHORT, got it alone.", "Name a cohort.")
     import torch
 
-    from xray2ctpa_core.pipelines.bench import report
-    from xray2ctpa_core.pipelines.bench.end_to_end import measure_end_to_end
-    from xray2ctpa_core.pipelines.bench.paper_scale import BenchConfig, measure_paper_scale
-    from xray2ctpa_core.pipelines.bench.sides import Scale, paper_weights
+    from xray2ctpa_core.benchmark import report
+    from xray2ctpa_core.benchmark.end_to_end import measure_end_to_end
+    from xray2ctpa_core.benchmark.paper_scale import BenchConfig, measure_paper_scale
+    from xray2ctpa_core.benchmark.sides import Scale, paper_weights
     from xray2ctpa_core.pipelines.loading import load_bundle
 
     load_bundle(args.bundle)  # says at once what is wrong with it
@@ -133,13 +133,13 @@ def run_speed(args: argparse.Namespace) -> int:
 def run_curve(args: argparse.Namespace) -> int:
     """Measures quality against steps."""
     from xray2ctpa_core.diffusion.schedulers import FEW_STEP
-    from xray2ctpa_core.pipelines.evaluation.curve import (
+    from xray2ctpa_core.evaluation.curve import (
         REFERENCE_SCHEDULER,
         CurveConfig,
         measure_curve,
         store_curve,
     )
-    from xray2ctpa_core.pipelines.evaluation.curve import markdown as curve_markdown
+    from xray2ctpa_core.evaluation.curve import markdown as curve_markdown
 
     config = CurveConfig(parsed_steps(args.steps), args.reference_steps, args.patients, args.seed, args.split)
     names = [args.bundle, *([args.reference_bundle] if args.reference_bundle else [])]

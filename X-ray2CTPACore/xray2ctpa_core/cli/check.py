@@ -5,8 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-from xray2ctpa_core.cli.result_json import gate_content, input_content
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE, EXIT_NOT_FRONTAL_CXR
+from xray2ctpa_core.generation.result_json import gate_content, input_content
 from xray2ctpa_core.pipelines.loading import load_bundle
 
 
@@ -29,8 +29,8 @@ def run(args: argparse.Namespace) -> int:
 
     radiograph = read_radiograph(args.input)
     folder, _ = load_bundle(args.bundle)
-    from xray2ctpa_core.networks.lung_locator import LungLocator
-    from xray2ctpa_core.pipelines.film import read_film
+    from xray2ctpa_core.models.framing.lung_locator import LungLocator
+    from xray2ctpa_core.models.framing.radiograph_reading import read_film
 
     locator = LungLocator.from_pretrained(folder / "lung_locator", use_safetensors=True).eval()
     reading = read_film(locator, radiograph)

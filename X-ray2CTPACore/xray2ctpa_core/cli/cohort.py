@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         )
     from tqdm import tqdm
 
-    from xray2ctpa_core.cohort.build import build_cohort
+    from xray2ctpa_core.simulation.build import build_cohort
 
     with tqdm(total=args.n, unit="patient", disable=None, file=sys.stderr) as bar:
 

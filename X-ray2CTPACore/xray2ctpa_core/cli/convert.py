@@ -37,7 +37,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand; a checkpoint that does not fit is raised as BundleError (exit code 3)."""
     with ResultFolder(args.out, _NEEDED_BYTES) as folder:
-        from xray2ctpa_core.pipelines import upstream
+        from xray2ctpa_core.pipelines import convert as upstream
 
         convert = upstream.convert_denoiser if args.kind == KINDS[0] else upstream.convert_classifier
         network, conversion = convert(args.checkpoint, args.weights)

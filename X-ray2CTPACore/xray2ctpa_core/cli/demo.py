@@ -9,18 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from xray2ctpa_core.cli.events import only_events_on_stdout
 from xray2ctpa_core.cli.generate import HYPOTHESIS, add_sampling_arguments, generator_for, stem
 from xray2ctpa_core.cli.view import has_screen, require_viewer
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, EXIT_DONE
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.generation.events import only_events_on_stdout
+from xray2ctpa_core.generation.samples import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
 from xray2ctpa_core.io import result_files
 from xray2ctpa_core.wording import score_sentence
 
-SAMPLES = Path(__file__).resolve().parents[1] / "samples"
-SAMPLE_CXR = SAMPLES / "demo-patient-cxr.png"
-SAMPLE_CTPA = SAMPLES / "demo-patient-ctpa.nii.gz"
-SAMPLE_FACTS = SAMPLES / "demo-patient.json"
 RESULTS = Path("demo-result")
 
 

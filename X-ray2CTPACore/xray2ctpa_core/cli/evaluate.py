@@ -102,8 +102,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
-    from xray2ctpa_core.pipelines.evaluation.report import markdown
-    from xray2ctpa_core.pipelines.evaluation.run import EvaluationConfig, evaluate
+    from xray2ctpa_core.evaluation.report import markdown
+    from xray2ctpa_core.evaluation.run import EvaluationConfig, evaluate
 
     config = EvaluationConfig(
         images=args.images,

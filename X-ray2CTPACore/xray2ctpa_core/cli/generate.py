@@ -3,11 +3,11 @@
 import argparse
 from pathlib import Path
 
-from xray2ctpa_core.cli.events import Reporter, only_events_on_stdout
-from xray2ctpa_core.cli.failures import user_error
-from xray2ctpa_core.cli.job import Generator, Settings
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES, EXIT_DONE
 from xray2ctpa_core.errors import BundleError, Cancelled
+from xray2ctpa_core.generation.events import Reporter, only_events_on_stdout
+from xray2ctpa_core.generation.failures import user_error
+from xray2ctpa_core.generation.job import Generator, Settings
 from xray2ctpa_core.pipelines.loading import load_bundle
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")

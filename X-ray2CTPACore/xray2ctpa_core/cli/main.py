@@ -25,11 +25,11 @@ from xray2ctpa_core.cli import (
     verify,
     view,
 )
-from xray2ctpa_core.cli.events import reporter_for
-from xray2ctpa_core.cli.failures import quiet_libraries, termination_as_interrupt, user_error
 from xray2ctpa_core.cli.lean import end, leave_out, put_off
 from xray2ctpa_core.constants import EXIT_CANCELLED
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.generation.events import reporter_for
+from xray2ctpa_core.generation.failures import quiet_libraries, termination_as_interrupt, user_error
 
 COMMANDS = (generate, check, demo, info, verify, system, cohort, evaluate, bench, convert, view)
 #: Run by themselves, these start without the packages that training alone needs.

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from xray2ctpa_core.cli.result_json import software_versions
 from xray2ctpa_core.constants import EXIT_DONE
+from xray2ctpa_core.generation.result_json import software_versions
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
-from xray2ctpa_core.cohort.film import FILM_DENSEST_HU, attenuation, project
 from xray2ctpa_core.constants import DEPTH_FRACTION, MAP_GRID, MEAN_FRAME_SIDE_MM
-from xray2ctpa_core.networks.atlas import DeformableAtlas, resized, warp
+from xray2ctpa_core.models.encoders.atlas import DeformableAtlas, resized, warp
+from xray2ctpa_core.simulation.projection import FILM_DENSEST_HU, attenuation, project
 
 #: (D, H, W) of the warped atlas that is projected.
 _GRID = (64, 48, 64)

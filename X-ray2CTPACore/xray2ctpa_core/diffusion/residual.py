@@ -8,9 +8,9 @@ as sharp as the atlas, wherever its noise puts the vessels.
 
 import torch
 
-from xray2ctpa_core.networks.atlas import resized, to_map_grid
-from xray2ctpa_core.networks.denoiser import SpatialDenoiser
-from xray2ctpa_core.networks.xray_encoder import XrayEncoder, XrayFeatures
+from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
+from xray2ctpa_core.models.encoders.atlas import resized, to_map_grid
+from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder, XrayFeatures
 
 
 def to_diffused(

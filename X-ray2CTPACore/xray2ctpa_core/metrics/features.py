@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.failures import reading
 from xray2ctpa_core.io.provenance import file_sha256
-from xray2ctpa_core.losses.perceptual import PerceptualDistance
+from xray2ctpa_core.metrics.perceptual import PerceptualDistance
 
 #: Kinetics-400 I3D as TorchScript, the file of StyleGAN-V's and most published FVD code; (N, 400) features.
 I3D_FILE = "i3d_torchscript.pt"

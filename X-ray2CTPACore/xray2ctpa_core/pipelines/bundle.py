@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 from xray2ctpa_core import config
-from xray2ctpa_core.errors import BundleError, ConfigError
+from xray2ctpa_core.errors import REINSTALL_HINT, BundleError, ConfigError
 from xray2ctpa_core.io.provenance import file_sha256
 
 T = TypeVar("T")
@@ -18,15 +18,12 @@ BUNDLE_SCHEMA_VERSION = "1.0"
 BUNDLE_FILE = "bundle.json"
 #: Optional entry of a bundle's metrics: quality against steps, with the presets that follow from it.
 STEP_CURVE = "quality against steps"
-#: Optional file of a bundle: `TaughtFilms`.
-REAL_FILMS_FILE = "real_films.json"
 #: Name in a bundle's metrics of the Grad-CAM heat that counts as 1 (explanation.gradcam).
 FULL_HEAT = "full heat"
 CONDITIONINGS = ("spatial", "global")
 #: Nothing else is ever loaded from a bundle: no pickle, no code.
 ALLOWED_SUFFIXES = (".safetensors", ".json")
 ALLOWED_NAMES = ("README.md",)
-REINSTALL_HINT = "Fetch or install the bundle again; do not use these weights."
 
 
 @dataclass(frozen=True)
@@ -155,46 +152,6 @@ class BundleInfo:
         """Digest of the whole bundle: of every field, and through ``files`` of every file."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class TaughtFilms:
-    """The real films that taught a bundle's X-ray encoder how often a film shows a sign.
-
-    Attributes:
-        source: where they come from, as their terms of use ask to be named.
-        sha256: of each film's file, by its name.
-    """
-
-    source: str
-    sha256: dict[str, str]
-
-    def __str__(self) -> str:
-        return f"{len(self.sha256)} real radiographs without labels{self.source and f' ({self.source})'}"
-
-    def save(self, folder: Path) -> None:
-        """Writes ``folder``/real_films.json."""
-        config.write_text_atomically(folder / REAL_FILMS_FILE, json.dumps(asdict(self), indent=1) + "\n")
-
-    @classmethod
-    def load(cls, folder: Path) -> "TaughtFilms | None":
-        """Of a bundle or of the stage that learned from them; None where there were none.
-
-        Raises:
-            BundleError: the file holds something else.
-        """
-        path = folder / REAL_FILMS_FILE
-        if not path.is_file():
-            return None
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            films = cls(**values)
-            is_one = isinstance(films.source, str) and all(map(str.isalnum, films.sha256.values()))
-        except (OSError, AttributeError, TypeError, ValueError) as error:
-            raise BundleError(f"Cannot read {path}: {error}.", REINSTALL_HINT) from error
-        if not is_one:
-            raise BundleError(f"{path} must name films by their SHA-256, got something else.", REINSTALL_HINT)
-        return films
 
 
 def read_bundle_json(folder: Path) -> BundleInfo:

@@ -8,8 +8,8 @@ from diffusers import AutoencoderKL
 from diffusers.utils import CONFIG_NAME
 
 from xray2ctpa_core.errors import ConfigError
-from xray2ctpa_core.networks.codec import Codec, SliceCodec, VolumeCodec
-from xray2ctpa_core.networks.vqgan import VQGAN
+from xray2ctpa_core.models.codecs.codec import Codec, SliceCodec, VolumeCodec
+from xray2ctpa_core.models.codecs.vqgan import VQGAN
 
 
 def load_codec(name: str | os.PathLike[str]) -> Codec:

@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from xray2ctpa_core.cohort.film import FILM_DENSEST_HU, attenuation, project
 from xray2ctpa_core.constants import DEPTH_FRACTION
 from xray2ctpa_core.metrics.projection import normalised_cross_correlation
 from xray2ctpa_core.preprocessing.frame import equalise
+from xray2ctpa_core.simulation.projection import FILM_DENSEST_HU, attenuation, project
 
 
 def frontal_film(hu: np.ndarray, frame_side_mm: float, depth_fraction: float = DEPTH_FRACTION) -> np.ndarray:

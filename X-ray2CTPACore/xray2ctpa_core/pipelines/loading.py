@@ -13,7 +13,7 @@ from xray2ctpa_core.errors import BundleError
 from xray2ctpa_core.pipelines.bundle import BundleInfo, verify_bundle
 
 if TYPE_CHECKING:
-    from xray2ctpa_core.networks.paper_denoiser import PaperDenoiser
+    from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
 
 #: Folder, or several separated as in PATH, in which bundles lie that were fetched beforehand, as
 #: NAME, OWNER/NAME or OWNER/NAME@REVISION. Searched before the Hub, for places without a network.
@@ -103,8 +103,8 @@ def load_denoiser(folder: str | os.PathLike[str]) -> "PaperDenoiser":
     from diffusers.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
     from safetensors.torch import load_file
 
-    from xray2ctpa_core.networks.paper_denoiser import PaperDenoiser
-    from xray2ctpa_core.networks.weights import load_exactly
+    from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
+    from xray2ctpa_core.models.weights import load_exactly
 
     place = Path(folder)
     missing = [name for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME) if not (place / name).is_file()]

@@ -13,9 +13,9 @@ from xray2ctpa_core import config as configuration
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling, load_scaling
 from xray2ctpa_core.diffusion.sampling import clipped_epsilon
 from xray2ctpa_core.errors import ConfigError, InputError
-from xray2ctpa_core.networks.conditioned_denoiser import ConditionedDenoiser, LabelEmbedding, guided
-from xray2ctpa_core.networks.paper_denoiser import PaperDenoiser
-from xray2ctpa_core.pipelines.film_encoders import load_film_encoder
+from xray2ctpa_core.models.denoisers.conditioned import ConditionedDenoiser, LabelEmbedding, guided
+from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
+from xray2ctpa_core.pipelines.encoders import load_film_encoder
 from xray2ctpa_core.pipelines.loading import load_denoiser
 
 CONDITIONS_FILE = "conditions.json"

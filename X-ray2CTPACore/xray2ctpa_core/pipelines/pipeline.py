@@ -12,27 +12,28 @@ from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline
 from diffusers.utils import is_accelerate_available
 
 from xray2ctpa_core import constants
+from xray2ctpa_core.data.taught_radiographs import TaughtFilms
 from xray2ctpa_core.diffusion.alignment import align_map
 from xray2ctpa_core.diffusion.residual import sampled_map, to_latents
 from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
 from xray2ctpa_core.diffusion.schedulers import FEW_STEP, make_scheduler, most_steps
 from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError, is_out_of_memory
 from xray2ctpa_core.explanation.gradcam import gradcam_map
-from xray2ctpa_core.networks.denoiser import SpatialDenoiser
-from xray2ctpa_core.networks.hu import denormalise_hu, normalise_hu
-from xray2ctpa_core.networks.lung_locator import LungLocator
-from xray2ctpa_core.networks.pe_classifier import PEClassifier
-from xray2ctpa_core.networks.slices import (
+from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
+from xray2ctpa_core.models.codecs.slices import (
     from_autoencoder,
     slices_at_once,
     slices_to_volumes,
     to_autoencoder,
     volumes_to_slices,
 )
-from xray2ctpa_core.networks.xray_encoder import XrayEncoder, XrayFeatures
-from xray2ctpa_core.pipelines.bundle import BundleInfo, TaughtFilms, read_bundle_json
+from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
+from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder, XrayFeatures
+from xray2ctpa_core.models.framing.lung_locator import LungLocator
+from xray2ctpa_core.models.framing.radiograph_reading import read_film
+from xray2ctpa_core.models.hu import denormalise_hu, normalise_hu
+from xray2ctpa_core.pipelines.bundle import BundleInfo, read_bundle_json
 from xray2ctpa_core.pipelines.consistency import agreement
-from xray2ctpa_core.pipelines.film import read_film
 from xray2ctpa_core.pipelines.geometry import frame_side_mm, volume_affine
 from xray2ctpa_core.pipelines.loading import load_bundle
 from xray2ctpa_core.pipelines.memory import in_batches

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from xray2ctpa_core.config import write_text_atomically
-from xray2ctpa_core.datasets.latent_cases import LatentCase
-from xray2ctpa_core.datasets.studies.table import csv_text
+from xray2ctpa_core.data.latent_cases import LatentCase
+from xray2ctpa_core.data.sources.table import csv_text
 
 ARM_FILE, PREDICTIONS_FILE, PAIRS_FILE = "arm.json", "predictions.csv", "pairs.csv"
 PREDICTION_COLUMNS = ("patient", "fold", "split", "label", "score")

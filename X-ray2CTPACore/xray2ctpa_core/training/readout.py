@@ -12,9 +12,9 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.metrics.calibration import Calibration, fit_platt
-from xray2ctpa_core.networks.evidence import strongest_places
-from xray2ctpa_core.networks.pe_classifier import STRONGEST_PLACES, PEClassifier
-from xray2ctpa_core.networks.xray_encoder import XrayEncoder
+from xray2ctpa_core.models.classifiers.evidence import strongest_places
+from xray2ctpa_core.models.classifiers.pe_classifier import STRONGEST_PLACES, PEClassifier
+from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 
 #: What Training/train_pe_classifier.py saves beside the classifier.
 EVIDENCE_FILE = "evidence.npz"

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from xray2ctpa_core.cli.demo import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
 from xray2ctpa_core.constants import AIR_HU
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.generation.samples import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
 from xray2ctpa_core.io import preview, result_files
 from xray2ctpa_core.io.provenance import file_sha256
 from xray2ctpa_core.io.radiograph import read_radiograph

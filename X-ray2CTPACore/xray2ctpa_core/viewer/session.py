@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from xray2ctpa_core.cli.failures import user_error
 from xray2ctpa_core.constants import DEFAULT_BUNDLE
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
+from xray2ctpa_core.generation.failures import user_error
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.mrml import sentences
 from xray2ctpa_core.mrml.record import read_record, record_rows

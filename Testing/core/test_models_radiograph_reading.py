@@ -1,0 +1,101 @@
+"""Reading films with the embedded locator: simulated and real ones pass, everything else is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xray2ctpa_core.io.radiograph import read_radiograph
+from xray2ctpa_core.models.framing.lung_location import LungLocation
+from xray2ctpa_core.models.framing.lung_locator import LungLocator
+from xray2ctpa_core.models.framing.radiograph_reading import FilmReading, read_film
+from xray2ctpa_core.pipelines.loading import EMBEDDED
+from xray2ctpa_core.volume import Radiograph
+
+LOCATOR = EMBEDDED / "virtual-thorax" / "lung_locator"
+
+
+@pytest.fixture(scope="module")
+def locator() -> LungLocator:
+    if not LOCATOR.is_dir():
+        pytest.skip("the embedded bundle has no lung locator yet")
+    return LungLocator.from_pretrained(LOCATOR).float().eval()
+
+
+@pytest.fixture(scope="module")
+def real_films(real_data: Path) -> list[Radiograph]:
+    """Every real film of the data folder: NIH, DICOM, the pair's screenshot."""
+    files = sorted((real_data / "cxr").rglob("*.*")) + sorted((real_data / "pairs").rglob("cxr.png"))
+    return [read_radiograph(path) for path in files]
+
+
+@pytest.fixture(scope="module")
+def readings(locator: LungLocator, real_films: list[Radiograph]) -> list[FilmReading]:
+    return [read_film(locator, film) for film in real_films]
+
+
+def test_at_least_95_percent_of_real_films_are_accepted(readings):
+    accepted = [reading.gate.accepted for reading in readings]
+    assert len(accepted) >= 180
+    assert np.mean(accepted) >= 0.95
+
+
+def test_real_films_are_framed_as_chests_lie(readings):
+    for reading in (r for r in readings if r.gate.accepted):
+        height, width = reading.radiograph.pixels.shape
+        centre = np.array([reading.frame.top, reading.frame.left]) + reading.frame.side / 2
+        assert (np.abs(centre / (height, width) - 0.5) < 0.3).all(), reading.radiograph.name
+        assert 0.35 < reading.frame.side / max(height, width) < 1.4, reading.radiograph.name
+
+
+def test_real_pictures_that_are_no_chest_film_are_refused(locator, real_data):
+    files = sorted((real_data / "not_a_cxr").iterdir())
+    assert len(files) >= 2
+    for path in files:
+        assert not read_film(locator, read_radiograph(path)).gate.accepted, path.name
+
+
+def test_turned_real_films_are_refused_and_most_are_told_how_they_are_turned(locator, real_films):
+    told = []
+    for film in real_films[::12]:
+        turned = read_film(locator, Radiograph(np.ascontiguousarray(np.rot90(film.pixels))))
+        assert not turned.gate.accepted
+        # rot90 turns against the clock: the film then lies 270 degrees clockwise of upright.
+        told.append(any("turned by 270 degrees clockwise" in w for w in turned.gate.warnings))
+    assert np.mean(told) > 0.7
+
+
+def test_inverted_real_films_are_turned_back_with_a_note(locator, real_films):
+    corrected = []
+    for film in real_films[::12]:
+        reading = read_film(locator, Radiograph(1 - film.pixels))
+        corrected.append(reading.gate.accepted and "inverted" in reading.gate.warnings[0])
+        if corrected[-1]:
+            np.testing.assert_allclose(reading.radiograph.pixels, film.pixels, atol=1e-6)
+    assert np.mean(corrected) > 0.7
+
+
+def test_noise_gradients_and_checks_are_refused(locator):
+    rng = np.random.default_rng(0)
+    ramp = np.broadcast_to(np.linspace(0, 1, 200, dtype=np.float32), (200, 200))
+    checks = (np.indices((240, 240)) // 30).sum(0) % 2
+    for pixels in (rng.random((256, 256)), ramp, ramp.T.copy(), checks):
+        assert not read_film(locator, Radiograph(pixels.astype(np.float32))).gate.accepted
+
+
+def test_a_refused_film_still_has_a_frame(locator):
+    noise = np.random.default_rng(1).random((300, 200)).astype(np.float32)
+    frame = read_film(locator, Radiograph(noise)).frame
+    assert frame.side > 0
+
+
+def test_reading_leaves_the_given_pixels_alone(locator):
+    pixels = np.random.default_rng(2).random((2000, 2000)).astype(np.float32)
+    before = pixels.copy()
+    reading = read_film(locator, Radiograph(pixels))
+    np.testing.assert_array_equal(pixels, before)
+    assert isinstance(reading.lungs, LungLocation)
+
+
+def test_the_shipped_locator_is_under_a_megabyte(locator):
+    assert sum(f.stat().st_size for f in LOCATOR.iterdir()) < 1_000_000

@@ -1,0 +1,89 @@
+"""A bundle as a user meets it: the command from start to finished folder, in a process of its own."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from xray2ctpa_core.benchmark.sides import child_environment
+from xray2ctpa_core.benchmark.timing import spread
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io import result_files
+
+#: Stages of result.json that are start-up, beside what passes before the first and after the last.
+STARTING = ("read", "load")
+#: Steps of the sampler that the papers use.
+REFERENCE_STEPS = 1000
+
+
+def measure_end_to_end(
+    film: Path,
+    bundle: str,
+    repeats: int,
+    threads: int,
+    device: str,
+    progress: Callable[[str, int, int], None],
+) -> dict[str, Any]:
+    """`xray2ctpa generate film` by a bundle, ``repeats`` times.
+
+    Args:
+        film: a frontal chest X-ray.
+        bundle: name, folder or Hub id.
+        repeats: runs, at least 1; none to warm up, as a user has none.
+        threads: that the child computes with on a CPU.
+        device: as for `generate`.
+        progress: called with (what, done, of).
+
+    Returns:
+        JSON-ready: steps, device, seconds of each ``stages``, ``total_s`` and ``startup_s`` (all but the
+        stages that work: imports, verifying, reading, loading, and the end of the process), each as Spread;
+        peak_memory_mb; reference_denoise_s, extrapolated to REFERENCE_STEPS steps.
+
+    Raises:
+        InputError: the command failed; says why.
+    """
+    totals, records = [], []
+    for number in range(repeats):
+        seconds, record = _run(film, bundle, threads, device)
+        totals.append(seconds)
+        records.append(record)
+        progress("whole command", number + 1, repeats)
+    stages = [record["seconds"] for record in records]
+    working = [sum(s for name, s in each.items() if name not in STARTING) for each in stages]
+    per_step = spread([each["denoise"] / records[0]["steps"] for each in stages]).median
+    return {
+        "bundle": bundle,
+        "device": records[0]["device"],
+        "steps": records[0]["steps"],
+        "total_s": asdict(spread(totals)),
+        "startup_s": asdict(spread([total - work for total, work in zip(totals, working, strict=True)])),
+        "stages": {name: asdict(spread([each[name] for each in stages])) for name in stages[0]},
+        "peak_memory_mb": records[-1]["peak_memory_mb"],
+        "reference_denoise_s": per_step * REFERENCE_STEPS,
+    }
+
+
+def _run(film: Path, bundle: str, threads: int, device: str) -> tuple[float, dict[str, Any]]:
+    """Seconds from start to end of one run, and what its record says of the sampling."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "result"
+        command = [sys.executable, "-m", "xray2ctpa_core", "generate", str(film), "--out", str(out)]
+        began = time.perf_counter()
+        done = subprocess.run(
+            [*command, "--bundle", bundle, "--device", device],
+            env=child_environment(threads),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        seconds = time.perf_counter() - began
+        if done.returncode:
+            lines = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+            reason = lines[0].removeprefix("Error: ") if lines else f"exit code {done.returncode}"
+            raise InputError(f"The command to be measured failed: {reason}")
+        return seconds, json.loads((out / result_files.RECORD).read_text(encoding="utf-8"))["sampling"]

@@ -1,0 +1,147 @@
+"""The two sides of the comparison: the papers' network in the release's way and in ours, same weights."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import DDPMScheduler
+
+from xray2ctpa_core.benchmark.released_reference import random_weights, released_unet
+from xray2ctpa_core.diffusion.schedulers import make_scheduler
+from xray2ctpa_core.explanation.gradcam import gradcam_map
+from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
+from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
+from xray2ctpa_core.pipelines.device import DTYPES
+from xray2ctpa_core.pipelines.loading import load_denoiser
+
+#: (C, D, H, W) of the papers' latents, and the length of the X-ray's embedding.
+LATENTS, EMBEDDING = (4, 64, 32, 32), 512
+#: Levels of the papers' autoencoder (sd-vae-ft-mse, KL-f8): 32 x 32 latents make 256 x 256 pixels.
+DECODER_CHANNELS = (128, 256, 512, 512)
+REFERENCE = "reference fp32"
+
+Given = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large everything is; the defaults are the papers'. Smaller ones try the code.
+
+    Attributes:
+        latents: (C, D, H, W), H and W multiples of 8.
+        decoder_channels: of the autoencoder's levels, each but the last of which halves the slice.
+        classifier_blocks: layers of the latent classifier's dense blocks.
+        steps: passes of the reference, DDPM.
+        our_steps: passes of ours, DPM-Solver++.
+        tiny_width, tiny_blocks: of the tiny decoder (networks.tiny_decoder).
+    """
+
+    latents: tuple[int, int, int, int] = LATENTS
+    decoder_channels: tuple[int, ...] = DECODER_CHANNELS
+    classifier_blocks: tuple[int, ...] = (6, 12, 24, 16)
+    steps: int = 1000
+    our_steps: int = 25
+    tiny_width: int = 64
+    tiny_blocks: tuple[int, ...] = (3, 3)
+
+    @property
+    def factor(self) -> int:
+        """Pixels of a slice along a cell of its latents."""
+        return 2 ** (len(self.decoder_channels) - 1)
+
+
+def paper_weights(folder: Path | None, seed: int) -> dict[str, torch.Tensor]:
+    """The denoiser's tensors: of a folder that `xray2ctpa convert` wrote, or at random.
+
+    Raises:
+        BundleError: ``folder`` holds no such network.
+    """
+    return random_weights(seed) if folder is None else load_denoiser(folder).state_dict()
+
+
+def given(scale: Scale, seed: int, device: torch.device) -> Given:
+    """(latents (1, C, D, H, W), timestep (1,), embedding (1, EMBEDDING)) of both sides."""
+    generator = torch.Generator().manual_seed(seed)
+    sample = torch.randn(1, *scale.latents, generator=generator)
+    embedding = torch.nn.functional.normalize(torch.randn(1, EMBEDDING, generator=generator))
+    return sample.to(device), torch.tensor([500], device=device), embedding.to(device)
+
+
+def noise_schedule() -> DDPMScheduler:
+    """The release's: cosine, epsilon, the clean estimate clipped to [-1, 1], posterior variance."""
+    return DDPMScheduler(
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="epsilon",
+        clip_sample=True,
+        variance_type="fixed_small",
+    )
+
+
+def reference_pass(weights: dict[str, torch.Tensor], inputs: Given) -> Callable[[], torch.Tensor]:
+    """One pass of the release's structure, eager and in single precision, and one ancestral step."""
+    device = inputs[0].device
+    placed = {name: tensor.float().to(device) for name, tensor in weights.items()}
+    scheduler = noise_schedule()
+    generator = torch.Generator(device).manual_seed(0)
+
+    def run() -> torch.Tensor:
+        with torch.no_grad():
+            noise = released_unet(placed, *inputs)
+            scheduler.step(noise, int(inputs[1][0]), inputs[0], generator=generator)
+        return noise
+
+    return run
+
+
+def our_network(weights: dict[str, torch.Tensor], precision: str, device: torch.device) -> PaperDenoiser:
+    """Our network with these tensors, in evaluation mode."""
+    network = PaperDenoiser()
+    network.load_state_dict(weights)
+    return network.eval().to(device, DTYPES[precision])
+
+
+def classifier(scale: Scale) -> PEClassifier:
+    """The papers' latent classifier, random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return PEClassifier(
+            scale.latents[0], 64, 32, scale.classifier_blocks, norm="batch", first_stride=(1, 2, 2)
+        ).eval()
+
+
+def explanation(device: torch.device, scale: Scale) -> Callable[[], object]:
+    """The latent classifier with Grad-CAM: one code, the same for every side."""
+    network = classifier(scale).to(device)
+    latents = torch.randn(1, *scale.latents, device=device)
+    _, depth, height, width = scale.latents
+    grid = (depth, scale.factor * height, scale.factor * width)
+    return lambda: gradcam_map(network, network.gradcam_layer, latents, grid)
+
+
+def our_pass(network: PaperDenoiser, inputs: Given) -> Callable[[], torch.Tensor]:
+    """One pass of ours, and one step of DPM-Solver++: the next of a volume's."""
+    sample, timestep, embedding = inputs
+    dtype = network.dtype
+    scheduler, steps = make_scheduler("dpm++", noise_schedule()), Scale().our_steps
+
+    def run() -> torch.Tensor:
+        with torch.inference_mode():
+            noise = network(sample.to(dtype), timestep, embedding.to(dtype)).float()
+            if scheduler.step_index in (None, steps):
+                scheduler.set_timesteps(steps, device=sample.device)
+            scheduler.step(noise, scheduler.timesteps[scheduler.step_index or 0], sample)
+        return noise
+
+    return run
+
+
+def child_environment(threads: int) -> dict[str, str]:
+    """This process's environment for a child that computes with so many threads."""
+    return os.environ | {"OMP_NUM_THREADS": str(threads)}
+
+
+def precisions(names: Sequence[str]) -> dict[str, str]:
+    """Name of each of our sides -> its precision."""
+    return {f"ours {name}": name for name in names}

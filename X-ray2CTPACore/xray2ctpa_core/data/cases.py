@@ -1,0 +1,233 @@
+"""Cases on disk: a folder a study, written whole or not at all, resumable, any number of workers.
+
+``out`` holds cases/<id>/ with case.json (written last), settings.json, cases.csv (every complete case with
+its patient, label and split) and errors.jsonl (the cases of the last run that failed, and why).
+"""
+
+import csv
+import functools
+import io
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xray2ctpa_core import __version__
+from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.data.sources.study import Study
+from xray2ctpa_core.errors import DeviceError, InputError, OutputError, XRay2CTPAError
+from xray2ctpa_core.io.provenance import package_versions
+from xray2ctpa_core.io.result_folder import writing
+from xray2ctpa_core.workers import in_processes
+
+CASE_FILE, SETTINGS_FILE = "case.json", "settings.json"
+TABLE_FILE, ERRORS_FILE = "cases.csv", "errors.jsonl"
+CASES_FOLDER = "cases"
+COLUMNS = ("id", "patient", "label", "split", "folder")
+_PACKAGES = ("numpy", "scipy", "SimpleITK", "nibabel", "pydicom", "torch", "diffdrr", "lungmask")
+
+#: Writes a study's files into an existing, empty folder and returns what case.json shall say of them.
+CaseWriter = Callable[[Study, Path], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class CasesSummary:
+    """What a run did.
+
+    Attributes:
+        complete: cases that are there now; ``former``: those of them that were there before.
+        failed: why each of the others is not, in order: id, table and row, what is wrong.
+    """
+
+    complete: int
+    former: int
+    failed: tuple[str, ...]
+
+    def summary_lines(self) -> list[str]:
+        """The summary as lines of text."""
+        of = self.complete + len(self.failed)
+        lines = [f"{self.complete} of {of} cases are complete, {self.former} of them from before."]
+        if self.failed:
+            lines.append(f"{len(self.failed)} failed; {ERRORS_FILE} says why. The first: {self.failed[0]}")
+        return lines
+
+
+def write_cases(
+    out: Path,
+    studies: Sequence[Study],
+    write_case: CaseWriter,
+    settings: Mapping[str, Any],
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> CasesSummary:
+    """Writes each study's case into ``out``, skipping those that are there; a bad one is logged and skipped.
+
+    Args:
+        out: folder; cases of other settings there are refused.
+        studies: with unique ids.
+        write_case: picklable; must not depend on anything but the study.
+        settings: JSON-ready, all that changes the files' content.
+        workers: processes.
+        progress: called with (done, of) after each case.
+
+    Raises:
+        InputError: two ids with one folder name, cases of other settings, or not a single complete case.
+        OutputError: the place cannot be written or is full; complete cases stay.
+        DeviceError: a worker was killed.
+    """
+    out = Path(out)
+    folders = _folders(out, studies)
+    _claim(out, settings)
+    missing = [study for study in studies if not (folders[study.id] / CASE_FILE).is_file()]
+    former = len(studies) - len(missing)
+    failures: dict[str, dict[str, Any]] = {}
+    attempt = functools.partial(_attempt, out, write_case)
+    for done, (study, failure) in enumerate(in_processes(attempt, missing, workers), former + 1):
+        if failure is not None:
+            failures[study.id] = failure
+        if progress is not None:
+            progress(done, len(studies))
+    failed = [failures[study.id] for study in missing if study.id in failures]
+    complete = [study for study in studies if study.id not in failures]
+    with writing(out):
+        lines = "".join(json.dumps(failure) + "\n" for failure in failed)
+        write_text_atomically(out / ERRORS_FILE, lines)
+        write_text_atomically(out / TABLE_FILE, _table(complete, folders, out))
+    if not complete:
+        raise InputError(
+            f"Expected at least one case to succeed, all {len(failed)} failed. The first: {_said(failed[0])}",
+            f"All reasons are in {out / ERRORS_FILE}.",
+        )
+    return CasesSummary(len(complete), former, tuple(_said(failure) for failure in failed))
+
+
+def case_folders(out: Path) -> list[Path]:
+    """The folders of the complete cases in ``out``, in the order of its table.
+
+    Raises:
+        InputError: there are none.
+    """
+    return [Path(out) / row["folder"] for row in case_rows(out)]
+
+
+def case_rows(out: Path) -> list[dict[str, str]]:
+    """The rows of cases.csv (COLUMNS; an unknown label or split is ""); InputError where there are none."""
+    path = Path(out) / TABLE_FILE
+    rows = []
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    if not rows:
+        raise InputError(
+            f"Expected preprocessed cases in {out}, found none.", "Run Training/preprocess_ctpa.py first."
+        )
+    return rows
+
+
+def read_case(folder: Path) -> dict[str, Any]:
+    """A case's record: what was made of which files, and how."""
+    return json.loads((folder / CASE_FILE).read_text(encoding="utf-8"))
+
+
+def _folders(out: Path, studies: Sequence[Study]) -> dict[str, Path]:
+    """Folder of each study by id: what is no letter, digit, dot, dash or underscore is replaced."""
+    folders: dict[str, Path] = {}
+    owner: dict[Path, str] = {}
+    for study in studies:
+        folder = out / CASES_FOLDER / re.sub(r"[^A-Za-z0-9._-]", "_", study.id).lstrip(".")
+        other = owner.setdefault(folder, study.id)
+        if other != study.id or folder == out / CASES_FOLDER:
+            raise InputError(
+                f"Expected ids that make different folder names, got {other!r} and {study.id!r}.",
+                "Rename one of them in the table.",
+            )
+        folders[study.id] = folder
+    return folders
+
+
+def _said(failure: Mapping[str, Any]) -> str:
+    where = f" ({failure['where']})" if failure["where"] else ""
+    return f"{failure['id']}{where}: {failure['message']}"
+
+
+def _claim(out: Path, settings: Mapping[str, Any]) -> None:
+    """Refuses a folder with cases of other settings; otherwise records them."""
+    path, text = out / SETTINGS_FILE, json.dumps(dict(settings), indent=2) + "\n"
+    if path.is_file():
+        found, new = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+        changed = sorted(key for key in found | new if found.get(key) != new.get(key))
+        if changed:
+            raise InputError(
+                f"Expected {out} to hold cases of these settings, they differ in {', '.join(changed)}.",
+                "Choose another --out, or the settings in its settings.json.",
+            )
+        return
+    with writing(out):
+        write_text_atomically(path, text)
+
+
+def _attempt(out: Path, write_case: CaseWriter, study: Study) -> dict[str, Any] | None:
+    """Writes one case; returns None, or what errors.jsonl shall say."""
+    folder = _folders(out, [study])[study.id]
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        with writing(out):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        with _any_error():
+            record = write_case(study, partial)
+        content = {"id": study.id, **record, "versions": software()}
+        with writing(out):
+            (partial / CASE_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(partial, folder)
+    except OutputError:
+        raise
+    except XRay2CTPAError as error:
+        return {"id": study.id, "where": study.where, "message": error.message, "hint": error.hint}
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return None
+
+
+@contextmanager
+def _any_error() -> Iterator[None]:
+    """Within, what third-party code raises on a bad case becomes an InputError: the others go on."""
+    try:
+        yield
+    except XRay2CTPAError:
+        raise
+    except MemoryError as error:
+        raise DeviceError("Expected the case to fit in memory, got no room for it.") from error
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        raise InputError(f"Unexpected {type(error).__name__}: {text}", "Is the case damaged?") from error
+
+
+def software() -> dict[str, str | None]:
+    """Versions of what makes the files; None for a package that is not installed."""
+    return {"xray2ctpa_core": __version__} | package_versions(_PACKAGES)
+
+
+def _table(studies: Sequence[Study], folders: Mapping[str, Path], out: Path) -> str:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    for study in studies:
+        folder = folders[study.id].relative_to(out).as_posix()
+        label = "" if study.label is None else study.label
+        rows.writerow([study.id, study.patient, label, study.split or "", folder])
+    return text.getvalue()
+
+
+def save_array(array: np.ndarray, path: Path) -> None:
+    """Writes ``array`` as .npy; raises OutputError where the disk is full or read-only."""
+    with writing(path):
+        np.save(path, array)

@@ -1,0 +1,63 @@
+"""The CTPA of one study on the networks' grid, with provenance; and how a study's CT is read."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xray2ctpa_core.data.sources.study import Study
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.ct import CtScan, read_ct
+from xray2ctpa_core.io.volumes import write_volume
+from xray2ctpa_core.preprocessing.ctpa import CtpaSettings, preprocess_ctpa
+
+
+def ctpa_files(interleave: int) -> tuple[str, ...]:
+    """Names of the volumes of one scan: ctpa-0.nii.gz holds its slices 0, n, 2n, ..., ctpa-1.nii.gz 1, ..."""
+    return tuple(f"ctpa-{n}.nii.gz" for n in range(interleave))
+
+
+def write_ctpa(settings: CtpaSettings, study: Study, folder: Path) -> dict[str, Any]:
+    """Writes `ctpa_files` (int16 HU) and returns the record.
+
+    Raises:
+        InputError: the study has no CT, or it cannot be read or used.
+    """
+    scan = ct_of(study)
+    made = preprocess_ctpa(scan.volume, settings)
+    names = ctpa_files(settings.interleave)
+    for name, volume in zip(names, made.volumes, strict=True):
+        write_volume(volume, folder / name, np.int16)
+    return {
+        "source": ct_source(study, scan),
+        "settings": asdict(settings),
+        "lungs": made.lungs,
+        "isotropic_grid": list(made.grid),
+        "crop_box": [list(edges) for edges in made.box],
+        "volumes": {
+            name: {"shape": list(volume.array.shape), "affine_lps": volume.affine.tolist()}
+            for name, volume in zip(names, made.volumes, strict=True)
+        },
+    }
+
+
+def ct_of(study: Study) -> CtScan:
+    """The study's CT; raises InputError where it has none or it cannot be read."""
+    if study.volume is None:
+        raise InputError(f"Expected a CT of study {study.id}, got none in its table.")
+    return read_ct(study.volume, study.correction)
+
+
+def ct_source(study: Study, scan: CtScan) -> dict[str, Any]:
+    """Where a CT came from, and its grid as read."""
+    return {
+        "where": study.where,
+        "path": str(scan.path),
+        "files": scan.files,
+        "sha256": scan.sha256,
+        "shape": list(scan.volume.array.shape),
+        "spacing_mm": list(scan.volume.spacing),
+        "affine_lps": scan.volume.affine.tolist(),
+        "notes": list(scan.notes),
+    }

@@ -1,0 +1,209 @@
+"""Virtual patients of whom only the radiograph is made: many, for what a radiograph alone teaches.
+
+Every augmented frame is also shifted and scaled on the film, as a lung locator's errors do, and the map with
+it.
+
+A volume costs more to make, to encode and to keep than the film of several patients, and an encoder that has
+seen a thousand films knows them by heart before it has learned where things lie.
+"""
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.constants import DEFAULT_GRID, FRAME_PIXELS, MAP_GRID, SHADOW_GRID
+from xray2ctpa_core.data.latents import LatentDataset
+from xray2ctpa_core.data.virtual_radiographs import FILMS_FILE, augment_film
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.preprocessing.frame import frame_image
+from xray2ctpa_core.simulation.patient import PREVALENCE, film_patient
+from xray2ctpa_core.simulation.sign_map import sign_masks, sign_shadows
+from xray2ctpa_core.simulation.signs import SIGNS, sign_probability
+from xray2ctpa_core.simulation.template import load_template
+from xray2ctpa_core.volume import FrontalFrame
+from xray2ctpa_core.workers import in_processes
+
+#: (N, 3, *MAP_GRID) float16, the map of the patient's frame before it is jittered; (N, V, 3) float32, how
+#: each frame is: `Jitter`; (N, 2 + S) float32: whether the patient is made, PE, each sign.
+MAPS_FILE, JITTERS_FILE, LABELS_FILE = "maps.npy", "jitters.npy", "labels.npy"
+#: (N, V, *SHADOW_GRID) uint8, the signs that each cell of a frame shows (cohort.sign_map.sign_shadows).
+SHADOWS_FILE = "shadows.npy"
+#: Written when every patient is made: {"seed": ..., "patients": ..., "variants": ..., "shadows": ...}.
+DESCRIPTION_FILE = "films.json"
+#: Largest shift of a frame over its side, and smallest and largest scale of it.
+_SHIFT, _SCALES = 0.03, (0.94, 1.07)
+#: Points of a map by which the largest of both may leave it.
+_ADDED = 3
+
+
+class Jitter(NamedTuple):
+    """What is done to a frame: its middle moves by shares of its side, then its side grows by ``scale``."""
+
+    right: float
+    down: float
+    scale: float
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator) -> "Jitter":
+        """A random one."""
+        return cls(rng.uniform(-_SHIFT, _SHIFT), rng.uniform(-_SHIFT, _SHIFT), rng.uniform(*_SCALES))
+
+    def frame(self, frame: FrontalFrame) -> FrontalFrame:
+        """The frame, shifted and scaled."""
+        side = frame.side * self.scale
+        edge = (frame.side - side) / 2
+        return FrontalFrame(
+            top=frame.top + edge + self.down * frame.side,
+            left=frame.left + edge + self.right * frame.side,
+            side=side,
+        )
+
+    def map(self, template_map: torch.Tensor) -> torch.Tensor:
+        """The map (3, *MAP_GRID) of the frame -> that of the shifted and scaled frame.
+
+        Depth scales with the side, as a volume's does; past its edges the map goes on as it ends.
+        """
+        padded = _extrapolated(_extrapolated(_extrapolated(template_map, 1), 2), 3)
+        shifts = (-self.down, 0.0, self.right)
+        axes = []
+        for padded_points, points, voxels, shift in zip(
+            padded.shape[1:], MAP_GRID, DEFAULT_GRID, shifts, strict=True
+        ):
+            # The map's corners are centres of the volume's corner voxels, half a voxel inside the frame.
+            where = torch.linspace(-1, 1, points) * self.scale + 2 * shift * voxels / (voxels - 1)
+            axes.append(where * (points - 1) / (padded_points - 1))
+        z, y, x = torch.meshgrid(*axes, indexing="ij")
+        return functional.grid_sample(
+            padded[None], torch.stack([x, y, z], -1)[None], padding_mode="border", align_corners=True
+        )[0]
+
+
+def _extrapolated(values: torch.Tensor, axis: int) -> torch.Tensor:
+    """``values`` with _ADDED points more at each end of an axis, in a straight line."""
+    first, second = values.narrow(axis, 0, 1), values.narrow(axis, 1, 1)
+    last, before = values.narrow(axis, -1, 1), values.narrow(axis, -2, 1)
+    beyond = range(1, _ADDED + 1)
+    start = [first + k * (first - second) for k in reversed(beyond)]
+    return torch.cat([*start, values, *(last + k * (last - before) for k in beyond)], axis)
+
+
+def write_film_cohort(
+    out: Path, patients: int, variants: int, seed: int, workers: int, progress: Callable[[int, int], None]
+) -> None:
+    """Writes the augmented frames, maps and labels of a cohort, going on with what is in ``out``.
+
+    Args:
+        out: folder; a film cohort of other size or seed there is refused.
+        patients, variants: films, and augmented frames of each.
+        seed: of the cohort; with a patient's number it fixes everything, whatever the workers.
+        workers: processes.
+        progress: called with (done, of).
+
+    Raises:
+        InputError: for a folder that holds another film cohort.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    settings = {"seed": seed, "patients": patients, "variants": variants, "shadows": SHADOW_GRID}
+    description = json.dumps(settings) + "\n"
+    begun = out / f".{DESCRIPTION_FILE}"
+    if begun.is_file() and begun.read_text(encoding="utf-8") != description:
+        raise InputError(
+            f"Expected {out} to hold the films {description.strip()}, it holds {begun.read_text().strip()}.",
+            "Choose another --out or the same settings.",
+        )
+    mode = "r+" if begun.is_file() else "w+"
+    opened = functools.partial(np.lib.format.open_memmap, mode=mode)
+    films = opened(out / FILMS_FILE, dtype=np.float16, shape=(patients, variants, FRAME_PIXELS, FRAME_PIXELS))
+    maps = opened(out / MAPS_FILE, dtype=np.float16, shape=(patients, 3, *MAP_GRID))
+    jitters = opened(out / JITTERS_FILE, dtype=np.float32, shape=(patients, variants, 3))
+    shadows = opened(out / SHADOWS_FILE, dtype=np.uint8, shape=(patients, variants, *SHADOW_GRID))
+    labels = opened(out / LABELS_FILE, dtype=np.float32, shape=(patients, 2 + len(SIGNS)))
+    write_text_atomically(begun, description)
+    missing = np.flatnonzero(labels[:, 0] == 0)
+    make = functools.partial(_make, seed=seed, variants=variants)
+    for done, (number, made) in enumerate(
+        in_processes(make, missing.tolist(), workers), patients - len(missing) + 1
+    ):
+        films[number], maps[number], jitters[number], shadows[number], row = made
+        labels[number] = row  # last: it says that the patient is made
+        progress(done, patients)
+    for array in (films, maps, jitters, shadows, labels):
+        array.flush()
+    write_text_atomically(out / DESCRIPTION_FILE, description)
+
+
+def _make(number: int, seed: int, variants: int) -> tuple[np.ndarray, ...]:
+    """Frames (V, P, P) float16, map (3, *MAP_GRID) float16, jitters (V, 3), shadows (V, *SHADOW_GRID), row of
+    labels of one patient."""
+    patient = film_patient(load_template(), seed, number)
+    frames, jitters, shadows = [], [], []
+    template_map = torch.from_numpy(patient.template_map.astype(np.float32))
+    for variant in range(variants):
+        rng = np.random.default_rng([seed, number, variant])
+        jitters.append(Jitter.drawn(rng))
+        film = augment_film(patient.radiograph.pixels, rng)
+        frames.append(frame_image(film, jitters[-1].frame(patient.frame)))
+        shadows.append(sign_shadows(patient.template_bits, jitters[-1].map(template_map)))
+    record = patient.record
+    row = [1.0, float(record["pe"]), *(float(record["signs"][sign.name]) for sign in SIGNS)]
+    return (
+        np.stack(frames).astype(np.float16),
+        patient.template_map,
+        np.array(jitters, np.float32),
+        np.stack(shadows),
+        np.array(row, np.float32),
+    )
+
+
+class FilmCohort(Dataset[dict[str, torch.Tensor]]):
+    """Items: "image" (1, P, P) in [0, 1], "template_map" (3, *MAP_GRID), "signs" (S,), "shadows"
+    (S, *SHADOW_GRID), 1 where the frame shows a sign, and "label" (), the probability of PE given the signs,
+    for a film shows no more of it (cohort.signs); beside them, with "latent_" before its name, everything of
+    one of ``latents``' patients.
+
+    Args:
+        folder: what `write_film_cohort` wrote.
+        latents: patients with volumes, one beside each film.
+    """
+
+    def __init__(self, folder: Path, latents: LatentDataset) -> None:
+        if not ((folder / DESCRIPTION_FILE).is_file() and (folder / SHADOWS_FILE).is_file()):
+            raise InputError(
+                f"Expected a film cohort with {SHADOWS_FILE} in {folder}, found none.",
+                "Run Training/make_films.py.",
+            )
+        self._films = np.load(folder / FILMS_FILE, mmap_mode="r")
+        self._maps = np.load(folder / MAPS_FILE, mmap_mode="r")
+        self._jitters = np.load(folder / JITTERS_FILE)
+        self._shadows = np.load(folder / SHADOWS_FILE, mmap_mode="r")
+        self._signs = np.load(folder / LABELS_FILE)[:, 2:]
+        shown = ({sign.name: bool(v) for sign, v in zip(SIGNS, row, strict=True)} for row in self._signs)
+        self._sign_probabilities = [sign_probability(signs, PREVALENCE) for signs in shown]
+        self._latents = latents
+
+    def __len__(self) -> int:
+        return len(self._films)
+
+    def __getitem__(self, item: tuple[int, int]) -> dict[str, torch.Tensor]:
+        case, seed = item
+        variant = seed % self._films.shape[1]
+        template_map = torch.from_numpy(np.array(self._maps[case], dtype=np.float32))
+        # Drawn, for a batch takes the case beside its first film alone: those seeds have a common step.
+        rng = np.random.default_rng(seed)
+        beside = self._latents[int(rng.integers(len(self._latents))), int(rng.integers(1 << 31))]
+        return {
+            "image": torch.from_numpy(np.array(self._films[case, variant], dtype=np.float32))[None],
+            "template_map": Jitter(*self._jitters[case, variant].tolist()).map(template_map),
+            "label": torch.tensor(self._sign_probabilities[case]),
+            "signs": torch.from_numpy(self._signs[case]),
+            "shadows": torch.from_numpy(sign_masks(self._shadows[case, variant])).float(),
+            **{f"latent_{name}": value for name, value in beside.items()},
+        }

@@ -1,0 +1,83 @@
+"""Which data set a training script reads, and the one function that reads any of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xray2ctpa_core.data.sources.ct_rate import read_ct_rate
+from xray2ctpa_core.data.sources.folder import read_folder
+from xray2ctpa_core.data.sources.inspect_ctpa import read_inspect
+from xray2ctpa_core.data.sources.lidc import read_lidc
+from xray2ctpa_core.data.sources.papers import read_papers
+from xray2ctpa_core.data.sources.rspect import read_rspect
+from xray2ctpa_core.data.sources.study import Study
+from xray2ctpa_core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class StudySource:
+    """A data set on disk.
+
+    Attributes:
+        dataset: "rspect", "lidc", "inspect", "ct-rate", "papers" or "folder".
+        root: its folder.
+        table: its table, where it needs one or where yours says more.
+        radiographs: folder of the radiographs where that is not ``root`` (papers, folder).
+        metadata: CT-RATE's table of slopes and spacings, for its first release.
+        label: column of the label (inspect, ct-rate).
+        indeterminate_as_pe: RSPECT's indeterminate examinations count as PE, as in the papers.
+        check_files: all files must be there at the start; otherwise missing ones are logged and skipped.
+        studies: how many to read, from the first; 0 for all.
+    """
+
+    dataset: str = "folder"
+    root: str = "data"
+    table: str = ""
+    radiographs: str = ""
+    metadata: str = ""
+    label: str = ""
+    indeterminate_as_pe: bool = False
+    check_files: bool = True
+    studies: int = 0
+
+
+#: Reader of each data set; the settings beside root and check_files that it reads, needed ones first.
+_READERS: dict[str, tuple[Callable[..., list[Study]], tuple[str, ...], tuple[str, ...]]] = {
+    "rspect": (read_rspect, ("table",), ("indeterminate_as_pe",)),
+    "lidc": (read_lidc, ("table",), ()),
+    "inspect": (read_inspect, (), ("table", "label")),
+    "ct-rate": (read_ct_rate, ("table",), ("metadata", "label")),
+    "papers": (read_papers, ("table",), ("radiographs",)),
+    "folder": (read_folder, (), ("table", "radiographs")),
+}
+_PATHS = ("table", "radiographs", "metadata")
+
+
+def read_studies(source: StudySource) -> list[Study]:
+    """The studies that ``source`` describes, checked, in order.
+
+    Raises:
+        ConfigError: an unknown data set, a setting that it needs and lacks, or one that it does not read.
+        InputError: as the data set's reader says.
+    """
+    if source.dataset not in _READERS:
+        raise ConfigError(f"Expected a dataset out of {', '.join(_READERS)}, got {source.dataset!r}.")
+    reader, needed, optional = _READERS[source.dataset]
+    given: dict[str, Any] = {
+        name: getattr(source, name)
+        for name in (*_PATHS, "label", "indeterminate_as_pe")
+        if getattr(source, name)
+    }
+    missing = [name for name in needed if name not in given]
+    unread = [name for name in given if name not in needed + optional]
+    if missing or unread or source.studies < 0:
+        raise ConfigError(
+            f"The data set {source.dataset} needs {', '.join(needed) or 'no table'} and may have "
+            f"{', '.join(optional) or 'nothing else'}; got {', '.join(given) or 'none'}, and studies="
+            f"{source.studies}.",
+            "Set what is missing, leave out what is not read.",
+        )
+    arguments = {name: Path(value) if name in _PATHS else value for name, value in given.items()}
+    studies = reader(Path(source.root), **arguments, check_files=source.check_files)
+    return studies[: source.studies or None]

@@ -1,0 +1,51 @@
+"""The real radiographs that taught a bundle: which they were, so that no evaluation uses them."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from xray2ctpa_core import config
+from xray2ctpa_core.errors import REINSTALL_HINT, BundleError
+
+#: Optional file of a bundle: `TaughtFilms`.
+REAL_FILMS_FILE = "real_films.json"
+
+
+@dataclass(frozen=True)
+class TaughtFilms:
+    """The real films that taught a bundle's X-ray encoder how often a film shows a sign.
+
+    Attributes:
+        source: where they come from, as their terms of use ask to be named.
+        sha256: of each film's file, by its name.
+    """
+
+    source: str
+    sha256: dict[str, str]
+
+    def __str__(self) -> str:
+        return f"{len(self.sha256)} real radiographs without labels{self.source and f' ({self.source})'}"
+
+    def save(self, folder: Path) -> None:
+        """Writes ``folder``/real_films.json."""
+        config.write_text_atomically(folder / REAL_FILMS_FILE, json.dumps(asdict(self), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "TaughtFilms | None":
+        """Of a bundle or of the stage that learned from them; None where there were none.
+
+        Raises:
+            BundleError: the file holds something else.
+        """
+        path = folder / REAL_FILMS_FILE
+        if not path.is_file():
+            return None
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            films = cls(**values)
+            is_one = isinstance(films.source, str) and all(map(str.isalnum, films.sha256.values()))
+        except (OSError, AttributeError, TypeError, ValueError) as error:
+            raise BundleError(f"Cannot read {path}: {error}.", REINSTALL_HINT) from error
+        if not is_one:
+            raise BundleError(f"{path} must name films by their SHA-256, got something else.", REINSTALL_HINT)
+        return films

@@ -1,0 +1,128 @@
+"""The patients of a cohort folder, read when needed and once."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.radiograph import read_radiograph
+from xray2ctpa_core.io.volumes import read_axial_volume
+from xray2ctpa_core.preprocessing.frame import frame_image
+from xray2ctpa_core.simulation.build import (
+    CTPA_FILE,
+    FILM_FILE,
+    ORGANS_FILE,
+    RECORD_FILE,
+    patient_folders,
+    read_record,
+)
+from xray2ctpa_core.volume import FrontalFrame, Radiograph
+
+
+class CohortPatient:
+    """One patient folder of a cohort; files are read on first use and kept while the object lives.
+
+    Args:
+        folder: ``patients/000123`` as ``cohort.build`` writes it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = folder.name
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """patient.json: pe, signs, sign_probability, frame and all parameters."""
+        return read_record(self.folder)
+
+    @cached_property
+    def identity(self) -> str:
+        """12 hex digits of patient.json: another patient, or one made otherwise, has others."""
+        return hashlib.sha256((self.folder / RECORD_FILE).read_bytes()).hexdigest()[:12]
+
+    @property
+    def pe(self) -> bool:
+        """Whether the patient has pulmonary embolism."""
+        return bool(self.record["pe"])
+
+    @property
+    def clot_lobes(self) -> list[int]:
+        """Labels of the lobes whose arteries hold clots; empty without PE."""
+        return [int(lobe) for lobe in self.record["clot_lobes"]]
+
+    @cached_property
+    def hu(self) -> np.ndarray:
+        """(D, H, W) float32 HU."""
+        return read_axial_volume(self.folder / CTPA_FILE).array.astype(np.float32)
+
+    @cached_property
+    def organs(self) -> np.ndarray:
+        """(D, H, W) uint8, values of cohort.labels."""
+        return read_axial_volume(self.folder / ORGANS_FILE).array.astype(np.uint8)
+
+    @cached_property
+    def radiograph(self) -> Radiograph:
+        """The film."""
+        return read_radiograph(self.folder / FILM_FILE)
+
+    @cached_property
+    def frame(self) -> FrontalFrame:
+        """The film's square that corresponds to the volume."""
+        values = self.record["frame"]
+        return FrontalFrame(*(float(values[key]) for key in ("top", "left", "side")))
+
+    def frame_image(self, size: int) -> np.ndarray:
+        """(size, size) float32 in [0, 1]: the film's frame as the networks read it."""
+        return frame_image(self.radiograph.pixels, self.frame, size)
+
+    def seed(self, seed: int) -> int:
+        """The patient's own seed, whatever else is evaluated."""
+        return int(np.random.SeedSequence([seed, int(self.identity, 16)]).generate_state(1)[0])
+
+
+def cohort_patients(cohort: Path, split: str) -> list[CohortPatient]:
+    """The patients of one split, in the order of their folders' names.
+
+    Args:
+        cohort: folder that `xray2ctpa cohort` made.
+        split: value of ``split`` in patient.json; patients without one belong to every split.
+
+    Raises:
+        InputError: no cohort there, or no patient of that split.
+    """
+    patients = [CohortPatient(folder) for folder in patient_folders(cohort)]
+    chosen = [patient for patient in patients if patient.record.get("split", split) == split]
+    if not chosen:
+        splits = sorted({str(patient.record.get("split")) for patient in patients})
+        raise InputError(f"Expected patients of split {split!r} in {cohort}, got {', '.join(splits)}.")
+    return chosen
+
+
+def check_apart(patients: Sequence[CohortPatient], training: Sequence[CohortPatient]) -> None:
+    """Raises InputError where a patient to be measured is one of the training patients."""
+    known = {patient.identity for patient in training}
+    shared = [patient.name for patient in patients if patient.identity in known]
+    if shared:
+        raise InputError(
+            f"Expected unseen patients, got {len(shared)} that were trained on ({shared[0]}).",
+            "Name the cohort of the training by --train, made with another seed.",
+        )
+
+
+def check_both_classes(patients: Sequence[CohortPatient]) -> None:
+    """Raises InputError unless two patients with and two without PE are there, as DeLong needs."""
+    positives = sum(patient.pe for patient in patients)
+    if min(positives, len(patients) - positives) < 2:
+        raise InputError(
+            f"An AUROC needs 2 patients with and 2 without PE, got {positives} of {len(patients)} with.",
+            "Measure more patients, or none by --auroc 0.",
+        )
+
+
+def group_identity(patients: Sequence[CohortPatient]) -> str:
+    """12 hex digits of all patients' records."""
+    return hashlib.sha256("".join(patient.identity for patient in patients).encode()).hexdigest()[:12]

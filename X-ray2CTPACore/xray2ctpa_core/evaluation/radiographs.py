@@ -1,0 +1,89 @@
+"""Real radiographs without a CTPA: does the projection of the generated volume agree with the film, and how
+many count as positive?"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xray2ctpa_core.errors import InputError, NotFrontalCXRError
+from xray2ctpa_core.evaluation.protocol import EvaluatedPipeline
+from xray2ctpa_core.io.provenance import file_sha256
+from xray2ctpa_core.io.radiograph import radiographs_below, read_radiograph
+from xray2ctpa_core.metrics.intervals import bootstrap_mean, wilson
+
+
+def evaluate_films(
+    folder: Path,
+    pipelines: Sequence[tuple[str, EvaluatedPipeline]],
+    count: int,
+    steps: int = 0,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """One volume of each of ``count`` radiographs, taken evenly from the files below ``folder`` that taught
+    none of the bundles.
+
+    Args:
+        folder: radiographs in any readable form, in folders of any depth.
+        pipelines: (label, pipeline).
+        count: radiographs wanted; all where there are fewer.
+        steps: sampling steps, 0 for the bundle's.
+        seed: of the sampling.
+        progress: called with (done, of) after each radiograph.
+
+    Returns:
+        JSON-ready: folder (its name), films, left_out (how many taught a bundle), and per bundle: bundle,
+        accepted, and of the accepted films, None where none was: film_correlation (an interval), positive
+        (share at or above the bundle's threshold, an interval), hottest (least, median and greatest of the
+        volumes' greatest values of Grad-CAM).
+
+    Raises:
+        InputError: no file below ``folder`` that taught no bundle, or one that is no readable radiograph.
+    """
+    files = radiographs_below(folder)
+    taught = {sha for _, pipeline in pipelines for sha in _taught_by(pipeline)}
+    unseen = [file for file in files if not taught or file_sha256(file) not in taught]
+    left_out, files = len(files) - len(unseen), unseen
+    if not files:
+        raise InputError(
+            f"Expected radiographs below {folder} that taught no bundle, found {left_out} that did.",
+            "Name a folder of other films.",
+        )
+    chosen = [files[i] for i in sorted({round(i) for i in np.linspace(0, len(files) - 1, count)})]
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name, _ in pipelines}
+    for number, file in enumerate(chosen, 1):
+        radiograph = read_radiograph(file)
+        for name, pipeline in pipelines:
+            try:
+                result = pipeline(radiograph, num_inference_steps=steps or None, generator=seed)
+            except NotFrontalCXRError:
+                continue
+            positive = result.pe_probability >= pipeline.bundle.pe.threshold
+            hottest = float(result.gradcam.array.max())
+            found[name].append((result.consistency["frontal_correlation"], float(positive), hottest))
+        if progress is not None:
+            progress(number, len(chosen))
+    entries = [
+        {"bundle": name, "accepted": len(values)} | _summed_up(values) for name, values in found.items()
+    ]
+    name = Path(folder).resolve().name
+    return {"folder": name, "films": len(chosen), "left_out": left_out, "bundles": entries}
+
+
+def _taught_by(pipeline: EvaluatedPipeline) -> Collection[str]:
+    return () if pipeline.taught_films is None else pipeline.taught_films.sha256.values()
+
+
+def _summed_up(values: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
+    """Of (correlation, whether positive, hottest) of each film."""
+    if not values:
+        return {"film_correlation": None, "positive": None, "hottest": None}
+    correlation, positive, hottest = np.array(values).T
+    return {
+        "film_correlation": asdict(bootstrap_mean(correlation)),
+        "positive": asdict(wilson(int(positive.sum()), len(positive))),
+        "hottest": [float(value) for value in np.quantile(hottest, (0, 0.5, 1))],
+    }

@@ -1,0 +1,197 @@
+"""One radiograph through the whole way: read, gate, generate, write, publish."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xray2ctpa_core.errors import BundleError, DeviceError
+from xray2ctpa_core.generation.events import Reporter
+from xray2ctpa_core.generation.failures import user_error
+from xray2ctpa_core.generation.result_json import former_result, result_content, to_json
+from xray2ctpa_core.io import result_files
+from xray2ctpa_core.io.result_folder import ResultFolder
+from xray2ctpa_core.pipelines.bundle import BundleInfo
+from xray2ctpa_core.volume import Radiograph
+from xray2ctpa_core.wording import counted, score_sentence
+
+if TYPE_CHECKING:
+    import torch
+
+    from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline, XRay2CTPAResult
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to generate.
+
+    Attributes:
+        device, precision: "auto" or by name.
+        force: go on where the input is no frontal chest radiograph.
+    """
+
+    scheduler: str
+    steps: int
+    samples: int
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    force: bool = False
+
+
+class Generator:
+    """Generates results from one verified bundle, whose pipeline is loaded when first needed."""
+
+    def __init__(self, folder: Path, info: BundleInfo, settings: Settings, reporter: Reporter) -> None:
+        self.folder, self.info, self.settings = folder, info, settings
+        self._reporter = reporter
+        self._pipeline: XRay2CTPAPipeline | None = None
+
+    def generate(self, source: Path, target: Path) -> dict[str, Any]:
+        """Generates from ``source`` into ``target``, unless ``target`` already holds this very result.
+
+        Returns:
+            The content of result.json.
+
+        Raises:
+            InputError, NotFrontalCXRError, OutputError, DeviceError: nothing is left at ``target``.
+        """
+        spent = _Stopwatch()
+        self._reporter.stage("read", f"Reading {source}")
+        with spent.on("read"):
+            radiograph = _read(source)
+        former = former_result(target, radiograph, self.info, self.settings)
+        if former is not None:
+            self._reporter.result(target, former, skipped=True)
+            return former
+        with ResultFolder(target, result_files.needed_bytes(self.info.geometry.grid)) as folder:
+            self._warn(radiograph, radiograph.notes)
+            with spent.on("load"):
+                pipeline = self._loaded()
+            generated = self._sampled(pipeline, radiograph, folder.work)
+            self._warn(radiograph, (*generated.gate.warnings, *generated.notes))
+            self._reporter.stage("write", f"Writing {target}")
+            with spent.on("write"):
+                self._write(folder.path, generated)
+            seconds = spent.seconds | generated.stage_seconds
+            content = result_content(radiograph, generated, self.info, self.settings, seconds)
+            result_files.write_record(folder.path, to_json(content))
+            folder.publish()
+        self._reporter.result(target, content, skipped=False)
+        return content
+
+    def _loaded(self) -> "XRay2CTPAPipeline":
+        """The pipeline on its device, loaded by the first input that needs it."""
+        if self._pipeline is None:
+            self._reporter.stage("load", f"Loading bundle {self.info.name} {self.info.version}")
+            from xray2ctpa_core.pipelines.device import choose_device
+            from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+
+            device, precision, dtype = choose_device(self.settings.device, self.settings.precision)
+            self.settings = replace(self.settings, device=device, precision=precision)
+            with _fitting(self.info):
+                pipeline = XRay2CTPAPipeline.from_folder(self.folder, dtype)
+                pipeline.place(device)
+            pipeline.set_scheduler(self.settings.scheduler)
+            self._pipeline = pipeline
+        return self._pipeline
+
+    def _sampled(
+        self, pipeline: "XRay2CTPAPipeline", radiograph: Radiograph, work: Path
+    ) -> "XRay2CTPAResult":
+        """Runs the pipeline, telling how far it is; pictures on the way go to ``work``."""
+        self._reporter.stage("generate", f"Generating from {radiograph.name}")
+        of, done = self.settings.steps * self.settings.samples, 0
+
+        def on_step_end(pipeline: Any, _step: int, _timestep: Any, state: dict[str, Any]) -> dict[str, Any]:
+            nonlocal done
+            done += 1
+            self._reporter.progress("generate", done, of)
+            if self._reporter.wants_previews:
+                self._reporter.preview(_step_picture(pipeline, state["estimate"], work, done))
+            return state
+
+        return pipeline(
+            radiograph,
+            num_inference_steps=self.settings.steps,
+            num_samples=self.settings.samples,
+            seed=self.settings.seed,
+            callback_on_step_end=on_step_end,
+            force=self.settings.force,
+        )
+
+    def _write(self, folder: Path, generated: "XRay2CTPAResult") -> None:
+        from xray2ctpa_core.explanation.gradcam import label_map
+        from xray2ctpa_core.io.preview import render_preview
+
+        labels = label_map(generated.gradcam.array)
+        result_files.write_volumes(folder, generated.ctpa, generated.gradcam, labels, generated.spread)
+        lines = preview_lines(generated.pe_probability, self.info, self.settings)
+        film, frame = generated.radiograph, generated.frame
+        picture = render_preview(film, frame, generated.ctpa, generated.gradcam, lines)
+        result_files.write_picture(folder / result_files.PREVIEW, picture)
+
+    def _warn(self, radiograph: Radiograph, warnings: Sequence[str]) -> None:
+        for warning in warnings:
+            self._reporter.warning(f"{radiograph.name}: {warning}")
+
+
+def preview_lines(probability: float, info: BundleInfo, settings: Settings) -> list[str]:
+    """The sentences of preview.png: the score, what it means, how it came to be."""
+    calibrated = "calibrated" if info.pe.calibrated else "not calibrated"
+    samples = counted(settings.samples, "sample")
+    samples = samples if settings.samples == 1 else f"mean of {samples}"
+    return [
+        score_sentence(probability, info.pe.threshold),
+        f"The score ({calibrated}) rates this generated volume, not the patient. A hypothesis, never a "
+        "diagnosis; do not use it for patient care.",
+        f"Bundle {info.name} {info.version}, trained on {info.trained_on}.",
+        f"{settings.scheduler}, {counted(settings.steps, 'step')}, {samples}, seed {settings.seed}.",
+    ]
+
+
+def _step_picture(pipeline: "XRay2CTPAPipeline", estimate: "torch.Tensor", work: Path, number: int) -> Path:
+    """Decodes three axial slices of the latents (1, C, D, h, w) estimated so far: a few milliseconds each."""
+    from xray2ctpa_core.io.preview import render_step
+
+    depth = estimate.shape[2]
+    slices = pipeline.decode(estimate[:, :, [depth // 4, depth // 2, depth * 3 // 4]])[0]
+    path = work / f"step-{number:04d}.png"
+    result_files.write_picture(path, render_step(slices))
+    return path
+
+
+@contextmanager
+def _fitting(info: BundleInfo) -> Iterator[None]:
+    """Loads an intact bundle; if its parts are not those of this program, that is a BundleError."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        if isinstance(user_error(error), DeviceError):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(
+            f"Bundle {info.name} {info.version} is intact but does not fit this program: {reason}",
+            "Use a bundle and a program of the same generation.",
+        ) from error
+
+
+def _read(source: Path) -> Radiograph:
+    from xray2ctpa_core.io.radiograph import read_radiograph
+
+    return read_radiograph(source)
+
+
+class _Stopwatch:
+    """Seconds by stage, in the order of the stages."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def on(self, stage: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.seconds[stage] = time.monotonic() - began

@@ -1,0 +1,140 @@
+"""The latent PE classifier: MONAI's 3D DenseNet on latents (X-ray2CTPA, section 3.4), shown the evidence."""
+
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from monai.networks.nets.densenet import DenseNet
+from torch import nn
+from torch.nn import functional
+
+from xray2ctpa_core.models.classifiers.evidence import strongest_places
+
+#: Normalisations by name, as MONAI takes them; one group fits every width.
+NORMS: dict[str, Any] = {"batch": "batch", "group": ("group", {"num_groups": 1})}
+
+#: Each evidence map is summed up by the means of its so many strongest places: a small filling defect covers
+#: a few of them, a lobe without blood some hundred.
+STRONGEST_PLACES = (8, 64, 512)
+
+
+class Reading(NamedTuple):
+    """What the classifier says of latents (B, C, D, H, W).
+
+    Attributes:
+        logit: (B, 1), of PE.
+        maps: (B, M, d, h, w) logits of M kinds of evidence at each place; None without evidence maps.
+        strongest: (B, M, len(STRONGEST_PLACES)), means of the maps' strongest places; likewise.
+        evidence: (B, M) in 0..1, what ``logit`` is linear in; likewise.
+    """
+
+    logit: torch.Tensor
+    maps: torch.Tensor | None = None
+    strongest: torch.Tensor | None = None
+    evidence: torch.Tensor | None = None
+
+
+class PEClassifier(ModelMixin, ConfigMixin):
+    """3D DenseNet (Huang et al., CVPR 2017) with one logit.
+
+    Args:
+        latent_channels: C of the latents.
+        init_features, growth_rate, block_config, dropout: as in monai.networks.nets.DenseNet; the papers'
+            DenseNet-121 is (64, 32, (6, 12, 24, 16), 0.2).
+        norm: "batch" as in the papers, or "group": the same in training and use, and with averaged weights.
+        first_stride: of the first convolution, (D, H, W); the papers' is (1, 2, 2).
+        pool: whether the first convolution is followed by DenseNet's pooling, as in the papers. Small
+            latents keep more places for clots, and for Grad-CAM, without it.
+        evidence_maps: M; the papers' classifier has none and reads one mean of its last features. Some
+            hundred patients teach no network from labels alone what a small filling defect or a little fluid
+            is; masks of them do. The maps are read off all dense blocks, the deeper ones enlarged. A place
+            counts as far as the volume shows that kind of evidence at all, which its strongest places say:
+            every heart looks like one that may be large. The logit is linear in the strongest places'
+            mean, so counted.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 4,
+        init_features: int = 24,
+        growth_rate: int = 12,
+        block_config: tuple[int, ...] = (4, 4, 4, 4),
+        dropout: float = 0.2,
+        norm: str = "group",
+        first_stride: tuple[int, ...] = (2, 2, 2),
+        pool: bool = False,
+        evidence_maps: int = 0,
+    ) -> None:
+        super().__init__()
+        if norm not in NORMS:
+            raise ValueError(f"norm must be one of {', '.join(NORMS)}, got {norm!r}.")
+        self.network = DenseNet(
+            spatial_dims=3,
+            in_channels=latent_channels,
+            out_channels=1,
+            init_features=init_features,
+            growth_rate=growth_rate,
+            block_config=tuple(block_config),
+            dropout_prob=dropout,
+            norm=NORMS[norm],
+        )
+        self.network.features.conv0.stride = tuple(first_stride)
+        if not pool:
+            self.network.features.pool0 = nn.Identity()
+        self.maps: nn.ModuleList | None = None
+        if evidence_maps:
+            self.network.class_layers = nn.Identity()
+            self.maps = nn.ModuleList(
+                nn.Conv3d(channels, evidence_maps, 1)
+                for channels in _block_channels(init_features, growth_rate, block_config)
+            )
+            self.shown = nn.Conv1d(evidence_maps, evidence_maps, len(STRONGEST_PLACES), groups=evidence_maps)
+            for parameter in self.shown.parameters():  # it is `training.readout`'s, like the readout
+                nn.init.zeros_(parameter)
+            self.seen = nn.Identity()
+            self.readout = nn.Linear(evidence_maps, 1)
+
+    @property
+    def gradcam_layer(self) -> str:
+        """Module whose activation Grad-CAM reads: how far each place counts as evidence of each kind (32 x 32
+        x 32 places in the default), else features deep enough to know PE."""
+        return "network.features.denseblock2" if self.maps is None else "seen"
+
+    def forward(self, latents: torch.Tensor) -> torch.Tensor:
+        """Args: latents: (B, C, D, H, W), standardised.
+
+        Returns:
+            (B, 1) logits of PE.
+        """
+        return self.read(latents).logit
+
+    def read(self, latents: torch.Tensor) -> Reading:
+        """The logit, and what it is read off."""
+        if self.maps is None:
+            return Reading(self.network(latents))
+        x, blocks = latents, []
+        for name, layer in self.network.features.named_children():
+            x = layer(x)
+            if name.startswith("denseblock"):
+                blocks.append(x)
+        coarser = [read(block) for read, block in zip(self.maps, blocks, strict=True)]
+        maps = coarser[0]
+        for more in coarser[1:]:
+            maps = maps + functional.interpolate(more, maps.shape[2:], mode="trilinear", align_corners=False)
+        strongest = strongest_places(maps.float(), STRONGEST_PLACES)
+        shown = self.shown(strongest.to(maps.dtype)).sigmoid()
+        seen = self.seen(maps.sigmoid() * shown[..., None, None])
+        evidence = strongest_places(seen, STRONGEST_PLACES[:1]).squeeze(2)
+        return Reading(self.readout(evidence), maps, strongest, evidence)
+
+
+def _block_channels(first: int, growth: int, blocks: tuple[int, ...]) -> list[int]:
+    """Channels after each dense block; a transition halves them between two."""
+    channels = []
+    for layers in blocks:
+        first += growth * layers
+        channels.append(first)
+        first //= 2
+    return channels

@@ -1,0 +1,67 @@
+"""Runs the lung locator on pictures: numpy in, masks, box and class probabilities out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from xray2ctpa_core.models.framing.lung_locator import LungLocator
+from xray2ctpa_core.preprocessing.film import anatomy_edges, content_box
+from xray2ctpa_core.preprocessing.letterbox import letterbox
+from xray2ctpa_core.preprocessing.lung_box import LungShape, lung_shape
+from xray2ctpa_core.volume import FrontalFrame
+
+
+@dataclass(frozen=True)
+class LungLocation:
+    """Where the lungs of a film are.
+
+    Attributes:
+        mask: (2, size, size) bool on the letterboxed film; lung on the image's left, on its right.
+        square: the letterbox: the square in film pixels that ``mask`` covers.
+        shape: box and features in pixels of ``mask``.
+        box: (top, left, bottom, right) of the lungs in film pixels, or None where none was found.
+        class_probabilities: (3,) float64, order preprocessing.lung_box.CLASS_NAMES, sum 1.
+        mirrored: probability that left and right are exchanged, 0..1.
+    """
+
+    mask: np.ndarray
+    square: FrontalFrame
+    shape: LungShape
+    box: tuple[float, float, float, float] | None
+    class_probabilities: np.ndarray
+    mirrored: float
+
+
+def locate_lungs_in(locator: LungLocator, pictures: list[np.ndarray]) -> list[LungLocation]:
+    """Lungs and class of each picture (H, W), bright = attenuating, in one pass of the network."""
+    size = int(locator.config["size"])
+    boxed = [letterbox(p, size) for p in pictures]
+    images = torch.from_numpy(np.stack([image for image, _ in boxed]))[:, None]
+    images = images.to(device=locator.device, dtype=locator.dtype)
+    with torch.inference_mode():
+        output = locator(images)
+    masks = (output.mask_logits > 0).cpu().numpy()
+    probabilities = output.class_logits.cpu().double().softmax(dim=1).numpy()
+    mirrored = output.mirrored_logits.cpu().double().sigmoid().tolist()
+    return [
+        _location(m, square, anatomy_edges(picture, content_box(picture)), p, r)
+        for m, (_, square), p, r, picture in zip(masks, boxed, probabilities, mirrored, pictures, strict=True)
+    ]
+
+
+def _location(
+    mask: np.ndarray,
+    square: FrontalFrame,
+    edges: tuple[float, float, float, float],
+    probabilities: np.ndarray,
+    mirrored: float,
+) -> LungLocation:
+    step = square.side / mask.shape[-1]
+    corner = np.array([square.top, square.left] * 2)
+    top, left, bottom, right = (np.array(edges) - corner) / step
+    shape = lung_shape(mask, (top, left, bottom, right))
+    box = None
+    if shape.box is not None:
+        box = tuple(float(v) for v in np.array(shape.box) * step + corner)
+    return LungLocation(mask, square, shape, box, probabilities, mirrored)  # type: ignore[arg-type]

@@ -1,0 +1,67 @@
+"""From a radiograph to the frame the networks read: locate the lungs, gate, correct an inverted film."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from xray2ctpa_core.models.framing.lung_location import LungLocation, locate_lungs_in
+from xray2ctpa_core.models.framing.lung_locator import LungLocator
+from xray2ctpa_core.preprocessing.frame import frame_from_lung_box
+from xray2ctpa_core.preprocessing.gate import GateReport, judge
+from xray2ctpa_core.volume import FrontalFrame, Radiograph
+from xray2ctpa_core.wording import INVERTED_FILM
+
+#: An inverted reading replaces the film's own only where it is this sure and the film's own is refused.
+INVERTED_FROM = 0.8
+
+
+@dataclass(frozen=True)
+class FilmReading:
+    """A radiograph, judged and framed.
+
+    Attributes:
+        radiograph: as given, or with its greys turned back where it was inverted.
+        frame: the lungs' square; the whole film's square where no lungs were found.
+        gate: the judgement.
+        lungs: masks, box and class.
+    """
+
+    radiograph: Radiograph
+    frame: FrontalFrame
+    gate: GateReport
+    lungs: LungLocation
+
+
+def read_film(locator: LungLocator, radiograph: Radiograph) -> FilmReading:
+    """Finds the frame and judges the film; a clearly inverted film is turned back with a note.
+
+    A refused film is also looked at inverted and turned, so that the report can say what is wrong.
+    """
+    pixels = radiograph.pixels
+    lungs = locate_lungs_in(locator, [pixels])[0]
+    gate = _judge(lungs, radiograph)
+    if not gate.accepted:
+        inverted = replace(radiograph, pixels=pixels.max() + pixels.min() - pixels)
+        turned = [np.ascontiguousarray(np.rot90(pixels, k)) for k in (1, 2, 3)]
+        others = locate_lungs_in(locator, [inverted.pixels, *turned])
+        reports = [_judge(o, inverted) for o in others]
+        best = int(np.argmax([r.is_frontal_cxr for r in reports]))
+        if best == 0 and reports[0].is_frontal_cxr >= INVERTED_FROM:
+            radiograph, lungs, gate = inverted, others[0], _judge(others[0], inverted, (INVERTED_FILM,))
+        elif best > 0 and reports[best].accepted:
+            degrees = (0, 90, 180, 270)[best]
+            gate = _judge(
+                lungs, radiograph, (f"The film seems to be turned by {degrees} degrees clockwise.",)
+            )
+    return FilmReading(radiograph, _frame(lungs), gate, lungs)
+
+
+def _judge(lungs: LungLocation, radiograph: Radiograph, doubts: tuple[str, ...] = ()) -> GateReport:
+    height, width = radiograph.pixels.shape
+    return judge(
+        lungs.class_probabilities, lungs.shape, (height, width), radiograph.view, lungs.mirrored, doubts
+    )
+
+
+def _frame(lungs: LungLocation) -> FrontalFrame:
+    return lungs.square if lungs.box is None else frame_from_lung_box(*lungs.box)

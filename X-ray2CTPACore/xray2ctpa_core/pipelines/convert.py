@@ -1,0 +1,231 @@
+"""Checkpoints in the format of the published X-ray2CTPA code -> our networks.
+
+The release's trainer saves {"step", "model", "ema", "scaler"}; "model" and "ema" are state dicts of all it
+holds, the networks among them told by a prefix. A bare state dict of one network is read too.
+"""
+
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xray2ctpa_core import __version__
+from xray2ctpa_core.errors import BundleError, InputError
+from xray2ctpa_core.io.provenance import file_sha256
+from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
+from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
+from xray2ctpa_core.models.weights import load_exactly, refuse
+
+#: Sets of weights that a trainer's file may hold, in the order of preference.
+WEIGHTS = ("ema", "model")
+#: What precedes the names of the trainer's networks.
+DENOISER_PREFIX = "denoise_fn."
+CLASSIFIER_PREFIX = "classifier."
+PREFIXES = (
+    DENOISER_PREFIX, CLASSIFIER_PREFIX, "xray_encoder.", "vae.", "netD.", "perceptual_model.",
+    "text_encoder.",
+)  # fmt: skip
+#: Buffers of the trainer's noise schedule.
+SCHEDULE_BUFFERS = {
+    "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",
+    "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod",
+    "posterior_variance", "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2",
+}  # fmt: skip
+#: What the release multiplies a LoRA update by.
+LORA_SCALE = 1.0
+_LORA_PART = re.compile(r"(.+)\.(?:linear\.weight|linear\.bias|lora_up\.weight|lora_down\.weight)")
+_CHECKPOINT_HINT = "Convert a checkpoint as the published code saves it, of the configuration of the paper."
+_SAFE_HINT = 'Save its tensors alone: torch.save({"model": model.state_dict()}, FILE).'
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Where a converted network comes from.
+
+    Attributes:
+        source, sha256: name of the checkpoint's file, and its digest.
+        weights: which of the WEIGHTS it is; "state_dict" where the file is one.
+        keys: tensors of the checkpoint that went into the network.
+        merged_lora: layers whose low-rank update was added to their weight.
+        software: version of this package.
+    """
+
+    source: str
+    sha256: str
+    weights: str
+    keys: tuple[str, ...]
+    merged_lora: tuple[str, ...]
+    software: str = __version__
+
+
+def convert_denoiser(checkpoint: Path, weights: str | None = None) -> tuple[PaperDenoiser, Conversion]:
+    """The released denoiser in ``checkpoint``, with LoRA updates (Hu et al. 2022) merged.
+
+    Args:
+        checkpoint: a .pt file.
+        weights: of WEIGHTS; None takes the first that the file has.
+
+    Raises:
+        InputError: no such file.
+        BundleError: damaged, unsafe to read, or not exactly this network: names what differs.
+    """
+    which, tensors = _read_weights(checkpoint, weights)
+    prefix, taken = _of_network(tensors, DENOISER_PREFIX, checkpoint.name)
+    merged, layers = merge_lora(taken, checkpoint.name)
+    network = PaperDenoiser()
+    load_exactly(network, merged, checkpoint.name, _CHECKPOINT_HINT, lambda name: prefix + name)
+    return network.eval(), _conversion(checkpoint, which, taken, layers)
+
+
+def convert_classifier(checkpoint: Path, weights: str | None = None) -> tuple[PEClassifier, Conversion]:
+    """The released latent classifier (DenseNet-121) in ``checkpoint``, or in a denoiser's that carries it.
+
+    Arguments and errors are as in ``convert_denoiser``.
+    """
+    which, tensors = _read_weights(checkpoint, weights)
+    prefix, taken = _of_network(tensors, CLASSIFIER_PREFIX, checkpoint.name)
+    network = PEClassifier(
+        init_features=64,
+        growth_rate=32,
+        block_config=(6, 12, 24, 16),
+        norm="batch",
+        first_stride=(1, 2, 2),
+        pool=True,
+    )
+    name_in_source = _released_classifier_name(prefix)
+    load_exactly(network, taken, checkpoint.name, _CHECKPOINT_HINT, name_in_source)
+    return network.eval(), _conversion(checkpoint, which, taken, ())
+
+
+def merge_lora(
+    tensors: Mapping[str, torch.Tensor], source: str
+) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """Plain layers for those that carry a low-rank update, W + scale * up @ down; others stay as they are.
+
+    Args:
+        tensors: X.linear.weight (out, in), X.linear.bias, X.lora_up.weight (out, r) and X.lora_down.weight
+            (r, in) for each layer X with an update.
+        source: for errors.
+
+    Returns:
+        X.weight and X.bias instead of these, and the layers X.
+
+    Raises:
+        BundleError: names a part that is missing, there twice, or of another shape.
+    """
+    merged = dict(tensors)
+    matches = filter(None, map(_LORA_PART.fullmatch, tensors))
+    layers = tuple(sorted({match[1] for match in matches}))
+    parts = ("linear.weight", "lora_up.weight", "lora_down.weight")
+    needed = [f"{layer}.{part}" for layer in layers for part in parts]
+    refuse(
+        f"{source} holds incomplete LoRA layers",
+        _CHECKPOINT_HINT,
+        {
+            "missing": [name for name in needed if name not in tensors],
+            "unexpected beside them": [
+                n for x in layers for n in (f"{x}.weight", f"{x}.bias") if n in tensors
+            ],
+        },
+    )
+    for layer in layers:
+        weight, up, down = (merged.pop(f"{layer}.{part}").float() for part in parts)
+        ranks_agree = up.ndim == down.ndim == 2 and up.shape[1] == down.shape[0]
+        if not ranks_agree or weight.shape != (up.shape[0], down.shape[1]):
+            shapes = f"{tuple(weight.shape)}, {tuple(up.shape)} and {tuple(down.shape)}"
+            raise BundleError(
+                f"{source}: the weight and LoRA parts up and down of {layer} need the shapes (out, in), "
+                f"(out, r) and (r, in), got {shapes}.",
+                _CHECKPOINT_HINT,
+            )
+        merged[f"{layer}.weight"] = weight + LORA_SCALE * up @ down
+        if f"{layer}.linear.bias" in merged:
+            merged[f"{layer}.bias"] = merged.pop(f"{layer}.linear.bias")
+    return merged, layers
+
+
+def _read_weights(checkpoint: Path, wanted: str | None) -> tuple[str, Mapping[str, Any]]:
+    """The set of weights ``wanted`` of a file, and which it is; nothing but tensors is ever unpickled."""
+    content = _read(checkpoint)
+    if not isinstance(content, Mapping):
+        raise BundleError(
+            f"{checkpoint.name} must hold a dictionary of tensors, got {type(content).__name__}.",
+            _CHECKPOINT_HINT,
+        )
+    held = [name for name in WEIGHTS if isinstance(content.get(name), Mapping)]
+    if not held and wanted is None:
+        return "state_dict", content
+    which = wanted or held[0]
+    if which not in held:
+        raise BundleError(
+            f"Expected the weights {which!r} in {checkpoint.name}, got {' '.join(held) or 'a state dict'}.",
+            "Choose others by --weights, or leave it out.",
+        )
+    return which, content[which]
+
+
+def _read(checkpoint: Path) -> Any:
+    if not checkpoint.is_file():
+        raise InputError(f"Expected a checkpoint file, got {checkpoint}, which is none.", "Check the path.")
+    zipped = zipfile.is_zipfile(checkpoint)
+    with checkpoint.open("rb") as file:
+        torn = file.read(4) == b"PK\x03\x04" and not zipped
+    damaged = f"{checkpoint.name} is no PyTorch checkpoint, or is truncated or damaged"
+    if torn:
+        raise BundleError(f"{damaged}.", "Fetch the file again.")
+    try:
+        # Mapped where the format allows: the encoders beside the network are thrice its size.
+        return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        raise BundleError(
+            f"{checkpoint.name} holds other objects than tensors, or is no checkpoint; what it holds could "
+            "run code and was not loaded.",
+            _SAFE_HINT,
+        ) from error
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # torch reports damaged bytes by many types; each means the same here
+        raise BundleError(f"{damaged} ({type(error).__name__}).", "Fetch the file again.") from error
+
+
+def _of_network(tensors: Mapping[str, Any], prefix: str, source: str) -> tuple[str, dict[str, torch.Tensor]]:
+    """The tensors under ``prefix``, and it; of a bare state dict all of them, and no prefix."""
+    refuse(
+        f"{source} holds what is no tensor",
+        _SAFE_HINT,
+        {
+            "names": [
+                str(k) for k, v in tensors.items() if not isinstance(v, torch.Tensor) or type(k) is not str
+            ]
+        },
+    )
+    if not any(name.startswith(prefix) for name in tensors):
+        return "", dict(tensors)
+    known = {name for name in tensors if name.startswith(PREFIXES) or name in SCHEDULE_BUFFERS}
+    refuse(
+        f"{source} holds tensors that the published trainer does not",
+        _CHECKPOINT_HINT,
+        {"unexpected": sorted(tensors.keys() - known)},
+    )
+    return prefix, {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _released_classifier_name(prefix: str) -> Callable[[str], str]:
+    """From the names of our classifier's tensors to the release's."""
+
+    def released(name: str) -> str:
+        name = name.replace("network.class_layers.out.", "base_model.classifier.")
+        return prefix + name.replace("network.", "base_model.").replace(".layers.", ".")
+
+    return released
+
+
+def _conversion(
+    checkpoint: Path, which: str, taken: Mapping[str, torch.Tensor], layers: tuple[str, ...]
+) -> Conversion:
+    return Conversion(checkpoint.name, file_sha256(checkpoint), which, tuple(sorted(taken)), layers)

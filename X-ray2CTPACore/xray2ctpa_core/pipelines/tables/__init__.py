@@ -1,1 +1,0 @@
-"""The papers' tables from evaluated arms: reading, measuring, filling, drawing."""

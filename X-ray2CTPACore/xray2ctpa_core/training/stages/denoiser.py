@@ -1,0 +1,101 @@
+"""Stage: the denoiser, v-prediction on latents (Salimans and Ho, ICLR 2022, appendix D)."""
+
+import torch
+from diffusers import DDPMScheduler
+from torch import nn
+
+from xray2ctpa_core.diffusion.residual import to_diffused
+from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
+from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder, XrayFeatures
+
+
+class DenoiserStage:
+    """Squared error of v at timesteps drawn with a preference for the middle (logit-normal; Esser et al.,
+    ICML 2024, section 3.1). The encoder is frozen.
+
+    Args:
+        denoiser: the module.
+        encoder: gives the embedding and the lifted features.
+        scheduler: noise schedule.
+        feature_noise: standard deviation of the noise added to the spatial conditioning, so that the
+            denoiser does not trust it more than unseen radiographs deserve.
+        channel_weights: (1, diffused_channels, 1, 1, 1) weight of each diffused channel.
+    """
+
+    def __init__(
+        self,
+        denoiser: SpatialDenoiser,
+        encoder: XrayEncoder,
+        scheduler: DDPMScheduler,
+        feature_noise: float,
+        channel_weights: torch.Tensor,
+    ) -> None:
+        self.module: nn.Module = denoiser
+        self._denoiser = denoiser
+        self._encoder = encoder.eval().requires_grad_(False)
+        self._scheduler = scheduler
+        self._feature_noise = feature_noise
+        self._channel_weights = channel_weights
+
+    def loss(
+        self, module: nn.Module, batch: dict[str, torch.Tensor], generator: torch.Generator
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """See Stage."""
+        latents, embedding, spatial = self._case(batch, generator)
+        device, cases = latents.device, len(latents)
+        where = torch.sigmoid(torch.randn(cases, generator=generator, device=device) * 1.2)
+        timesteps = (where * self._scheduler.config["num_train_timesteps"]).long()
+        noise = torch.randn(latents.shape, generator=generator, device=device)
+        noisy = self._scheduler.add_noise(latents, noise, timesteps)
+        target = self._scheduler.get_velocity(latents, noise, timesteps)
+        predicted = module(noisy, timesteps, embedding, spatial).float()
+        return self._error(predicted, target)
+
+    def _case(
+        self, batch: dict[str, torch.Tensor], generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """What is diffused of a batch, without noise, its embedding, and its spatial conditioning."""
+        latents = batch["latents"]
+        with torch.no_grad():
+            features = self._encoder.to(latents.device)(batch["image"])
+            spatial = self._spatial_conditioning(features, generator)
+            latents = to_diffused(self._denoiser, self._encoder, features, latents, batch.get("template_map"))
+        return latents, features.embedding.float(), spatial
+
+    def _error(
+        self, predicted: torch.Tensor, target: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The weighted squared error, and its terms."""
+        error = self._channel_weights.to(target) * (predicted - target) ** 2
+        split = self._denoiser.config["latent_channels"]
+        terms = {"latents": error[:, :split].mean().detach()}
+        if error.shape[1] > split:
+            terms["map"] = error[:, split:].mean().detach()
+        return error.mean(), terms
+
+    def _spatial_conditioning(
+        self, features: XrayFeatures, generator: torch.Generator
+    ) -> torch.Tensor | None:
+        """With noise added; None for a `global` denoiser."""
+        if not self._denoiser.config["spatial_channels"]:
+            return None
+        spatial = self._encoder.spatial_conditioning(features).float()
+        noise = torch.randn(spatial.shape, generator=generator, device=spatial.device)
+        return spatial + self._feature_noise * noise
+
+
+def channel_weights(denoiser: SpatialDenoiser, weights: torch.Tensor, map_weight: float) -> torch.Tensor:
+    """Loss weights of what ``denoiser`` diffuses, (1, diffused_channels, 1, 1, 1).
+
+    Args:
+        denoiser: its configuration says what it diffuses.
+        weights: (1, C, 1, 1, 1) of the latents' channels, by how much each of them shows in voxels.
+        map_weight: of the map's channels, where the latents' have the mean 1.
+    """
+    residual, map_std = denoiser.config["residual_std"], denoiser.config["map_std"]
+    if residual is not None:
+        weights = weights * torch.tensor(residual).reshape(weights.shape)
+        weights = weights / weights.mean()
+    if map_std is not None:
+        weights = torch.cat([weights, torch.full((1, len(map_std), 1, 1, 1), map_weight)], 1)
+    return weights

@@ -1,0 +1,173 @@
+"""Stage: any classifier taught PE by labels, over one split or all folds, and what it says of held-out
+cases."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from torch import nn
+
+from xray2ctpa_core.data.latent_cases import LatentCase
+from xray2ctpa_core.data.splits import TEST, TRAIN, VALIDATION, by_fold, by_split
+from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.training.arms import (
+    PREDICTIONS_FILE,
+    prediction_rows,
+    read_rows,
+    write_arm,
+    write_predictions,
+)
+from xray2ctpa_core.training.loop import LoopConfig, has_checkpoint, train
+from xray2ctpa_core.training.losses.denoising import embolism_loss
+
+
+@dataclass(frozen=True)
+class LabelledConfig(LoopConfig):
+    """What classifiers share beside the loop's settings.
+
+    Attributes:
+        name, dataset: of the arm that the predictions make.
+        folds: of stratified cross-validation over patients; 0 takes the data's own split.
+        fold: trains that one alone; -1 all of them, one after another.
+        fold_seed: of the folds.
+        pos_weight: of the cases with PE; 0 takes the training cases without over those with.
+    """
+
+    name: str = ""
+    dataset: str = ""
+    folds: int = 0
+    fold: int = -1
+    fold_seed: int = 1
+    pos_weight: float = 0.0
+    learning_rate: float = 1e-4
+
+
+class CaseData(Protocol):
+    """A torch Dataset that knows its cases; items hold the network's input and "label"."""
+
+    cases: list[LatentCase]
+
+    def __getitem__(self, item: tuple[int, int]) -> dict[str, torch.Tensor]: ...
+    def __len__(self) -> int: ...
+
+
+class LabelStage:
+    """Binary cross-entropy with a weight of the positive class.
+
+    Args:
+        classifier: (B, ...) -> (B, 1) logits.
+        key: of its input in a batch.
+        pos_weight: weight of cases with PE.
+    """
+
+    def __init__(self, classifier: nn.Module, key: str, pos_weight: float) -> None:
+        self.module: nn.Module = classifier
+        self._key, self._pos_weight = key, pos_weight
+
+    def loss(
+        self,
+        module: nn.Module,
+        batch: dict[str, torch.Tensor],
+        generator: torch.Generator,  # noqa: ARG002 - part of Stage
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """See Stage."""
+        logits = module(batch[self._key])
+        loss = embolism_loss(logits, batch["label"], self._pos_weight).mean()
+        right = ((logits.detach().squeeze(1) > 0) == (batch["label"] > 0.5)).float().mean()
+        return loss, {"accuracy": right}
+
+
+def train_and_predict(
+    config: LabelledConfig,
+    cases: Sequence[LatentCase],
+    build: Callable[[], nn.Module],
+    data_of: Callable[[Sequence[LatentCase], bool], CaseData],
+    key: str,
+    save: Callable[[nn.Module, Path], None],
+    out: Path,
+    resume: bool,
+    progress: Callable[[int, int, dict[str, float]], None] | None = None,
+) -> None:
+    """Trains a classifier a fold (or the one of the data's split) and writes what it says of validation and
+    test.
+
+    A fold that is finished is not trained again. ``out`` becomes an arm: arm.json and predictions.csv.
+
+    Args:
+        config: settings.
+        cases: all, with labels.
+        build: makes the untrained classifier.
+        data_of: data of some cases; augmented where the flag says so.
+        key: of the classifier's input in an item.
+        save: writes a trained classifier into a folder.
+        out: folder of the run; folds lie in fold-0, fold-1, ...
+        resume: go on with what is there.
+        progress: as ``train`` calls it.
+    """
+    chosen = _chosen_folds(config)
+    for fold in chosen:
+        place = out / f"fold-{fold}" if config.folds else out
+        if resume and (place / PREDICTIONS_FILE).is_file():
+            continue
+        parts = (
+            by_fold(cases, config.folds, fold, config.fold_seed)
+            if config.folds
+            else by_split(cases, (TRAIN, VALIDATION, TEST))
+        )
+        torch.manual_seed(config.seed)
+        stage = LabelStage(build(), key, config.pos_weight or balance(parts[TRAIN]))
+        data: torch.utils.data.Dataset[dict[str, torch.Tensor]] = data_of(parts[TRAIN], True)  # type: ignore[assignment]
+        # A run that was stopped before its first checkpoint, or between two folds, starts this fold anew.
+        module = train(stage, data, config, place, resume and has_checkpoint(place), progress)
+        if PartialState().is_main_process:
+            save(module, place)
+        rows = []
+        for split in (VALIDATION, TEST):
+            held_out = data_of(parts[split], False)
+            rows += prediction_rows(
+                held_out.cases, predict(module, held_out, key, config.batch_size), fold, split
+            )
+        if PartialState().is_main_process:
+            write_predictions(place, rows)
+    if not PartialState().is_main_process:
+        return
+    if config.folds:
+        paths = sorted(
+            out.glob(f"fold-*/{PREDICTIONS_FILE}"), key=lambda path: int(path.parent.name.split("-")[1])
+        )
+        write_predictions(out, [row for path in paths for row in read_rows(path)])
+    write_arm(out, config.name or out.name, "classifier", config.dataset)
+
+
+def _chosen_folds(config: LabelledConfig) -> list[int]:
+    if config.folds == 0 and config.fold <= 0:
+        return [0]
+    if config.folds < 3 or not -1 <= config.fold < config.folds:
+        raise ConfigError(
+            f"Expected folds=0, or at least 3 and a fold below (-1 for all), got {config.folds} and "
+            f"{config.fold}."
+        )
+    return list(range(config.folds)) if config.fold < 0 else [config.fold]
+
+
+def balance(cases: Sequence[LatentCase]) -> float:
+    """Cases without PE over those with, 1 where there are none of either."""
+    positive = sum(bool(case.label) for case in cases)
+    negative = sum(case.label == 0 for case in cases)
+    return negative / positive if positive and negative else 1.0
+
+
+@torch.no_grad()
+def predict(classifier: nn.Module, data: CaseData, key: str, batch_size: int) -> np.ndarray:
+    """(N,) float64 probabilities of PE of all cases in order, in fp32, on the classifier's device."""
+    device = next(classifier.parameters()).device
+    scores: list[float] = []
+    for start in range(0, len(data), batch_size):
+        places = range(start, min(start + batch_size, len(data)))
+        batch = torch.stack([data[(place, 0)][key] for place in places]).to(device)
+        scores += classifier(batch).float().squeeze(1).sigmoid().tolist()
+    return np.array(scores)

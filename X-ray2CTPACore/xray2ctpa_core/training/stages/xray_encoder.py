@@ -1,0 +1,213 @@
+"""Stage: the X-ray encoder, taught map and latents given a radiograph, PE and its signs."""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from xray2ctpa_core.data.real_radiographs import SIGN_RATES
+from xray2ctpa_core.models.encoders.xray_encoder import MAP_UNIT, XrayEncoder, XrayFeatures
+from xray2ctpa_core.simulation.signs import SIGNS
+
+#: Latents are averaged over cells of this size (D, H, W) for the embedding's own task.
+_COARSE = (8, 4, 4)
+#: Cells along an edge of the map that the embedding learns.
+_COARSE_MAP = 4
+#: Weight of the map's error in the air around the body.
+_AIR_WEIGHT = 0.05
+#: Weight of a place that shows a sign over one that does not.
+_SHOWN_WEIGHT = 4.0
+#: Weight of the places' cross-entropy, most of whose places are easy, over the patients'.
+_PLACES_SHARE = 20.0
+#: Share of a batch's real films in the running mean of how many show a sign, and what it starts from.
+_NEWEST_SHARE, _FIRST_MEAN = 0.3, 0.5
+#: The mean is taken for at least this far from 0 and 1, where the pull towards a rate has no bound.
+_LEAST_MEAN = 0.005
+
+
+class Readings(NamedTuple):
+    """What the encoder and its heads say of a batch of B films, of which the first b have latents.
+
+    Attributes:
+        features: the encoder's.
+        expected: (b, C, D, H, W) latents, under the true map where there is one.
+        coarse: (B, C, D/8, H/4, W/4) latents read off the embedding.
+        signs: (B, S) logits read off the embedding.
+        shown: (B, S) logits read off the maps of the signs; None without such maps.
+        body: (B, 1, *MAP_GRID), where the true map leads into the body; None without an atlas.
+        coarse_map_error: mean squared error of a coarse map read off the embedding; None without an atlas.
+        real_error: of `EncoderWithHeads.rate_error`; None without real films.
+    """
+
+    features: XrayFeatures
+    expected: torch.Tensor
+    coarse: torch.Tensor
+    signs: torch.Tensor
+    shown: torch.Tensor | None
+    body: torch.Tensor | None
+    coarse_map_error: torch.Tensor | None
+    real_error: torch.Tensor | None
+
+
+class EncoderWithHeads(nn.Module):
+    """The encoder, with readings of coarse latents, of a coarse map and of signs off its embedding, for
+    training alone."""
+
+    real_mean: torch.Tensor
+
+    def __init__(self, encoder: XrayEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        grid = [n // c for n, c in zip(encoder.config["latent_grid"], _COARSE, strict=True)]
+        self.shape = (encoder.config["latent_channels"], *grid)
+        width = encoder.config["embedding_dim"]
+        self.coarse = nn.Linear(width, self.shape[0] * grid[0] * grid[1] * grid[2])
+        self.coarse_map = nn.Linear(width, 3 * _COARSE_MAP**3)
+        self.signs = nn.Linear(width, len(SIGNS))
+        # A map's own strongest places alone say whether the film shows its sign.
+        self.weight = nn.Parameter(torch.full((len(SIGNS), 3), 0.3))
+        self.bias = nn.Parameter(torch.zeros(len(SIGNS)))
+        # Kept with the weights, so that a resumed run goes on from it.
+        self.register_buffer("real_mean", torch.full((len(SIGNS),), _FIRST_MEAN))
+
+    def forward(
+        self,
+        image: torch.Tensor,
+        template_map: torch.Tensor | None,
+        dense: int,
+        real: torch.Tensor | None = None,
+    ) -> Readings:
+        """Args: image: (B, 1, P, P); template_map: the true maps, where known; dense: b of Readings; real:
+        (R, 1, P, P), of which nothing is known."""
+        features = self.encoder(image if real is None else torch.cat([image, real]), dense)
+        strongest, real_error = features.strongest_signs, None
+        if real is not None and strongest is not None:
+            real_error = self.rate_error(strongest[len(image) :, :, 0].float().sigmoid())
+        features = features.first(len(image))
+        where = None if template_map is None else template_map[:dense]
+        expected = self.encoder.expected_latents(features.first(dense), where)
+        atlas, body, error = self.encoder.atlas, None, None
+        if atlas is not None and template_map is not None:
+            body = atlas.body(template_map)
+            change = functional.adaptive_avg_pool3d((template_map - atlas.mean_map) / MAP_UNIT, _COARSE_MAP)
+            error = (self.coarse_map(features.embedding).float() - change.flatten(1)).square().mean()
+        coarse = self.coarse(features.embedding).unflatten(1, self.shape)
+        strongest = features.strongest_signs
+        shown = None if strongest is None else (strongest * self.weight).sum(2) + self.bias
+        return Readings(
+            features, expected, coarse, self.signs(features.embedding), shown, body, error, real_error
+        )
+
+    def rate_error(self, shown: torch.Tensor) -> torch.Tensor:
+        """Pulls the share of real films that show a sign towards its published rate.
+
+        Expectation regularisation (Mann & McCallum, ICML 2007): the cross-entropy between rate and mean. Of a
+        few films the mean says little, and a few films would each be pulled to the rate itself; so its slope
+        is taken at the mean of the films before: it says of the newest only whether they are too many, and
+        moves those most that are in doubt.
+
+        Args:
+            shown: (R, S) how surely each film shows each sign, 0 to 1.
+
+        Returns:
+            What has that gradient.
+        """
+        newest, error = shown.mean(0), shown.new_zeros(())
+        for number, sign in enumerate(SIGNS):
+            if sign.name in SIGN_RATES:
+                mean = float(self.real_mean[number].clamp(_LEAST_MEAN, 1 - _LEAST_MEAN))
+                error = error + (mean - SIGN_RATES[sign.name]) / (mean * (1 - mean)) * newest[number]
+        self.real_mean.lerp_(newest.detach(), _NEWEST_SHARE)
+        return error
+
+
+class XrayEncoderStage:
+    """Squared errors, whose minimum is the expectation given the radiograph, and cross-entropies.
+
+    The map is learned from the true maps, the latents under the true map: how things look is told apart from
+    where they lie. The embedding learns coarse averages of latents and map, PE and its signs.
+
+    A batch holds films with latents (datasets.latents), or films without beside ones with
+    (datasets.film_cohort); map, PE and signs are learned on every film. Real films beside them
+    (datasets.real_films) teach how often a film shows a sign.
+
+    Args:
+        encoder: the module.
+        map_weight: weight of the map's squared error, in units of networks.xray_encoder.MAP_UNIT.
+        pe_weight: weight of the cross-entropies of PE and of its signs.
+        channel_weights: (1, C, 1, 1, 1) weight of each latent channel.
+        dense_every: latents are learned on one case of so many in a batch: a volume teaches the small 3D
+            network much and costs as much as several films do the 2D one.
+        sign_weight: weight of the sign maps' cross-entropies, where the encoder has such maps: place by
+            place, on films that come with "shadows", and whether the film shows the sign at all.
+        real_weight: weight of how often real films show a sign (`EncoderWithHeads.rate_error`).
+    """
+
+    def __init__(
+        self,
+        encoder: XrayEncoder,
+        map_weight: float,
+        pe_weight: float,
+        channel_weights: torch.Tensor,
+        dense_every: int = 1,
+        sign_weight: float = 0.0,
+        real_weight: float = 0.0,
+    ) -> None:
+        self.module: nn.Module = EncoderWithHeads(encoder)
+        self._real_weight = real_weight
+        self._dense_every = dense_every
+        self._channel_weights = channel_weights
+        self._map_weight, self._pe_weight, self._sign_weight = map_weight, pe_weight, sign_weight
+
+    def loss(
+        self,
+        module: nn.Module,
+        batch: dict[str, torch.Tensor],
+        generator: torch.Generator,  # noqa: ARG002 - part of Stage
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """See Stage."""
+        batch = self._one_batch(batch)
+        latents, true_map = batch["latents"], batch.get("template_map")
+        readings = module(batch["image"], true_map, len(latents), batch.get("real_image"))
+        weights = self._channel_weights.to(latents)
+        entropy = functional.binary_cross_entropy_with_logits
+        coarse = functional.avg_pool3d(latents, _COARSE)
+        terms = {
+            "mse": (weights * (readings.expected.float() - latents) ** 2).mean(),
+            "coarse_mse": (weights * (readings.coarse[: len(latents)].float() - coarse) ** 2).mean(),
+            "pe": entropy(readings.features.pe_logit.float(), batch["label"]),
+            "signs": entropy(readings.signs.float(), batch["signs"]),
+        }
+        loss = terms["mse"] + terms["coarse_mse"] + self._pe_weight * (terms["pe"] + terms["signs"])
+        predicted = readings.features.template_map
+        if predicted is not None and true_map is not None and readings.body is not None:
+            weight = _AIR_WEIGHT + (1 - _AIR_WEIGHT) * readings.body
+            terms["map"] = (weight * ((predicted - true_map) / MAP_UNIT) ** 2).mean() / weight.mean()
+            loss = loss + self._map_weight * terms["map"]
+        if readings.coarse_map_error is not None:
+            terms["coarse_map"] = readings.coarse_map_error
+            loss = loss + terms["coarse_map"]
+        if readings.shown is not None and readings.features.signs is not None and "shadows" in batch:
+            films = len(batch["shadows"])
+            logits = readings.features.signs[-films:]
+            shadows = functional.adaptive_max_pool2d(batch["shadows"], logits.shape[2:])
+            weight = torch.tensor(_SHOWN_WEIGHT, device=logits.device)
+            terms["places"] = entropy(logits, shadows, pos_weight=weight)
+            terms["shown"] = entropy(readings.shown.float(), batch["signs"])
+            loss = loss + self._sign_weight * (_PLACES_SHARE * terms["places"] + terms["shown"])
+        if readings.real_error is not None:
+            terms["real"] = readings.real_error
+            loss = loss + self._real_weight * terms["real"]
+        return loss, {name: term.detach() for name, term in terms.items()}
+
+    def _one_batch(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Cases with latents first, one of ``dense_every``; then, from a film cohort, the films without."""
+        dense = -(-len(batch["image"]) // self._dense_every)
+        if "latent_image" not in batch:
+            return batch | {"latents": batch["latents"][:dense]}
+        prefix = "latent_"
+        beside = {name.removeprefix(prefix): batch[name][:dense] for name in batch if name.startswith(prefix)}
+        shared = {name: torch.cat([beside[name], batch[name]]) for name in beside if name in batch}
+        whole = {name: batch[name] for name in ("shadows", "real_image") if name in batch}
+        return beside | shared | whole
