@@ -3,15 +3,20 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from xray2ctpa_core import config
 from xray2ctpa_core.constants import EXIT_DONE
+from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.result_folder import ResultFolder
 
-KINDS = ("upstream-denoiser", "upstream-classifier")
+NETWORKS = ("upstream-denoiser", "upstream-classifier")
+KINDS = ("x-ray2ctpa", *NETWORKS)
 PROVENANCE_FILE = "conversion.json"
 #: Either network: some 12 million parameters of 4 bytes, and what is said of them.
 _NEEDED_BYTES = 50 << 20
+#: BiomedCLIP's image tower.
+_ENCODER_BYTES = 350 << 20
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -31,15 +36,78 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         choices=("ema", "model"),
         help="averaged weights or the last ones (default: ema where the file has them)",
     )
+    bundle = parser.add_argument_group("x-ray2ctpa", "the whole system as a bundle that generate runs")
+    bundle.add_argument("--codec", type=Path, metavar="DIR", help="folder of the AutoencoderKL")
+    bundle.add_argument(
+        "--encoder", metavar="DIR|NAME", help="folder of the radiograph encoder, or its name: biomedclip"
+    )
+    bundle.add_argument("--classifier", type=Path, metavar="CHECKPOINT", help="where it lies in another file")
+    bundle.add_argument(
+        "--hu-window", type=float, nargs=2, metavar=("LOWER", "UPPER"), help="HU of the codec (-100 900)"
+    )
+    bundle.add_argument(
+        "--latent-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="range of the latents, scaled by 0.18215 (-12.911299 9.596558)",
+    )
+    bundle.add_argument(
+        "--latent-grid", type=int, nargs=3, metavar=("D", "H", "W"), help="of the latents (64 32 32)"
+    )
+    bundle.add_argument(
+        "--extent-mm", type=float, nargs=3, metavar=("Z", "Y", "X"), help="of every volume (260 210 290)"
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand; a checkpoint that does not fit is raised as BundleError (exit code 3)."""
+    return _convert_bundle(args) if args.kind == "x-ray2ctpa" else _convert_network(args)
+
+
+def _convert_bundle(args: argparse.Namespace) -> int:
+    if args.codec is None or args.encoder is None:
+        raise InputError(
+            f"{args.kind} needs --codec and --encoder, got not both.",
+            "--codec names the folder of the AutoencoderKL, --encoder that of the encoder, or biomedclip.",
+        )
+    given = {
+        "hu_window": args.hu_window,
+        "latent_grid": args.latent_grid,
+        "extent_mm": args.extent_mm,
+        "latent_low": args.latent_range and args.latent_range[0],
+        "latent_high": args.latent_range and args.latent_range[1],
+    }
+    needed = sum(file.stat().st_size for file in args.codec.rglob("*") if file.is_file())
+    with ResultFolder(args.out, needed + _ENCODER_BYTES + 2 * _NEEDED_BYTES) as folder:
+        from xray2ctpa_core.pipelines.convert_bundle import PublishedSettings, convert_x_ray2ctpa
+
+        values: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in given.items() if v is not None
+        }
+        settings = PublishedSettings(**values)
+        pipeline, conversion = convert_x_ray2ctpa(
+            args.checkpoint,
+            args.codec,
+            args.encoder,
+            settings,
+            args.weights,
+            args.classifier,
+            args.out.resolve().name,
+        )
+        config.save(conversion, folder.path / PROVENANCE_FILE)
+        pipeline.save_pretrained(folder.path)
+        folder.publish()
+    sys.stdout.write(f"{args.out}: a bundle; xray2ctpa generate RADIOGRAPH --bundle {args.out}\n")
+    return EXIT_DONE
+
+
+def _convert_network(args: argparse.Namespace) -> int:
     with ResultFolder(args.out, _NEEDED_BYTES) as folder:
         from xray2ctpa_core.pipelines import convert as upstream
 
-        convert = upstream.convert_denoiser if args.kind == KINDS[0] else upstream.convert_classifier
+        convert = upstream.convert_denoiser if args.kind == NETWORKS[0] else upstream.convert_classifier
         network, conversion = convert(args.checkpoint, args.weights)
         network.save_pretrained(folder.path, safe_serialization=True)
         config.save(conversion, folder.path / PROVENANCE_FILE)

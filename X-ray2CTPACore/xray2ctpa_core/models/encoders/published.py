@@ -186,6 +186,14 @@ def published_encoder(name: str, folder: Path) -> FilmEncoder:
     return read(folder).eval()
 
 
+def encoder_name(folder: Path) -> str | None:
+    """The name, of ENCODERS, of the encoder that one of our stages saved in ``folder``; None for others."""
+    if not (folder / "config.json").is_file():
+        return None
+    config = _read_json(folder / "config.json")
+    return config.get("name") if config.get("_class_name") == FilmEncoder.__name__ else None
+
+
 def _read_resnet(folder: Path) -> FilmEncoder:
     trunk = radimagenet_resnet50(folder / RADIMAGENET_FILE if folder.is_dir() else folder)
     encoder = FilmEncoder("radimagenet-resnet50", None, 2048, 3, 224)
