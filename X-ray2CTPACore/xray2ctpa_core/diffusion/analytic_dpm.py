@@ -155,7 +155,7 @@ class AnalyticDPMScheduler(DDPMScheduler):
         model_output: torch.Tensor,
         timestep: int | torch.Tensor,
         sample: torch.Tensor,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
         return_dict: bool = True,
     ) -> DDPMSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
         """x_r -> x_s: the mean of DDIM (Song et al., ICLR 2021, eq. 12, with lambda) and the analytic

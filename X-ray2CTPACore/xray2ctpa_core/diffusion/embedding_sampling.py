@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
+from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
 from xray2ctpa_core.diffusion.sampling import Model, sample_latents
@@ -58,7 +59,7 @@ def sample_embeddings(
     prior: nn.Module,
     scheduler: Any,
     conditioning: torch.Tensor,
-    generator: torch.Generator,
+    generator: torch.Generator | list[torch.Generator],
     steps: int | None = None,
     draws: int = 1,
     guidance_scale: float = 1.0,
@@ -69,16 +70,16 @@ def sample_embeddings(
         prior: of `guided`, in evaluation mode.
         scheduler: any of diffusers' with prediction_type "sample", or an AnalyticDPMScheduler.
         conditioning: (B, E), the radiographs' embeddings.
-        generator: of the noise, on the CPU or on their device.
+        generator: of the noise; or one for each draw of each radiograph, (B * draws).
         steps: None takes every noise level.
         draws: independent samples of each.
         guidance_scale: of `guided`.
     """
     repeated = conditioning.repeat_interleave(draws, 0)
-    noise = torch.randn(repeated.shape, generator=generator, device=generator.device, dtype=repeated.dtype)
+    noise = randn_tensor(repeated.shape, generator, repeated.device, repeated.dtype)
     model = guided(prior, repeated, guidance_scale)
     steps = steps or int(scheduler.config["num_train_timesteps"])
-    drawn = sample_latents(model, scheduler, noise.to(repeated.device), steps, generator)
+    drawn = sample_latents(model, scheduler, noise, steps, generator)
     return drawn.unflatten(0, (len(conditioning), draws))
 
 

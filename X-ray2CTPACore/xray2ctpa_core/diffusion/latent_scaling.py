@@ -59,6 +59,14 @@ def min_max_scaling(low: float, high: float, factor: float, channels: int) -> La
     return LatentScaling((middle,) * channels, (half,) * channels, clip=True)
 
 
+def standardised(embeddings: torch.Tensor) -> LatentScaling:
+    """Mean 0 and deviation 1 in each dimension of embeddings (N, E); a dimension that does not vary keeps its
+    scale."""
+    deviation = embeddings.double().std(0)
+    scale = torch.where(deviation > 0, deviation, 1.0)
+    return LatentScaling(tuple(embeddings.double().mean(0).tolist()), tuple(scale.tolist()))
+
+
 def _channels(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:
     return torch.tensor(values).to(like).reshape(1, -1, *(1,) * (like.ndim - 2))
 
