@@ -1,6 +1,7 @@
 """`xray2ctpa convert KIND CHECKPOINT OUT`: a published checkpoint as a folder of safetensors and JSON."""
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,16 @@ from xray2ctpa_core.constants import EXIT_DONE
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.result_folder import ResultFolder
 
-NETWORKS = ("upstream-denoiser", "upstream-classifier")
+#: Module of xray2ctpa_core.pipelines and function in it that convert each kind of network.
+NETWORKS = {
+    "upstream-denoiser": ("convert", "convert_denoiser"),
+    "upstream-classifier": ("convert", "convert_classifier"),
+    "cmkd-prior": ("convert_cmkd", "convert_prior"),
+}
 KINDS = ("x-ray2ctpa", *NETWORKS)
 PROVENANCE_FILE = "conversion.json"
-#: Either network: some 12 million parameters of 4 bytes, and what is said of them.
-_NEEDED_BYTES = 50 << 20
+#: The largest network: CMKD's prior, 49 million parameters of 4 bytes, and what is said of them.
+_NEEDED_BYTES = 200 << 20
 #: BiomedCLIP's image tower.
 _ENCODER_BYTES = 350 << 20
 
@@ -24,9 +30,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "convert",
         help="read a checkpoint of the published code",
-        description="Converts a checkpoint in the format of the published X-ray2CTPA code into a folder of "
-        f"safetensors and JSON. Where it comes from is kept in {PROVENANCE_FILE}. LoRA updates are merged. A "
-        "checkpoint that holds anything but tensors is not read.",
+        description="Converts a checkpoint in the format of the published X-ray2CTPA or CMKD code into a "
+        f"folder of safetensors and JSON. Where it comes from is kept in {PROVENANCE_FILE}. LoRA updates are "
+        "merged. A checkpoint that holds anything but tensors is not read; of cmkd-prior, one that holds "
+        "anything but what its trainer saves.",
     )
     parser.add_argument("kind", choices=KINDS, metavar="KIND", help=" or ".join(KINDS))
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .pt file")
@@ -105,10 +112,17 @@ def _convert_bundle(args: argparse.Namespace) -> int:
 
 def _convert_network(args: argparse.Namespace) -> int:
     with ResultFolder(args.out, _NEEDED_BYTES) as folder:
-        from xray2ctpa_core.pipelines import convert as upstream
+        module, function = NETWORKS[args.kind]
+        convert = getattr(importlib.import_module(f"xray2ctpa_core.pipelines.{module}"), function)
+        found = convert(args.checkpoint, args.weights)
+        if args.kind == "cmkd-prior":
+            from xray2ctpa_core.diffusion.latent_scaling import save_scaling
 
-        convert = upstream.convert_denoiser if args.kind == NETWORKS[0] else upstream.convert_classifier
-        network, conversion = convert(args.checkpoint, args.weights)
+            found.scheduler.save_pretrained(folder.path)
+            save_scaling(found.scaling, folder.path)
+            network, conversion = found.network, found.conversion
+        else:
+            network, conversion = found
         network.save_pretrained(folder.path, safe_serialization=True)
         config.save(conversion, folder.path / PROVENANCE_FILE)
         folder.publish()
