@@ -440,6 +440,10 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
             _ResnetBlock(2 * width, width, groups), _PointConv3d(width, latent_channels, 1)
         )
 
+    def null_conditioning(self, batch: int) -> Conditioning:
+        """What stands for no radiograph, for ``batch`` samples: the learned null embedding."""
+        return Conditioning(self.null_cond_emb.expand(batch, -1))
+
     def forward(
         self, sample: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning | torch.Tensor
     ) -> torch.Tensor:
