@@ -16,6 +16,9 @@ NETWORKS = {
     "upstream-denoiser": ("convert", "convert_denoiser"),
     "upstream-classifier": ("convert", "convert_classifier"),
     "cmkd-prior": ("convert_cmkd", "convert_prior"),
+    "xctdiff-vqgan": ("convert_xctdiff", "convert_vqgan"),
+    "xctdiff-encoder": ("convert_xctdiff", "convert_encoder"),
+    "xctdiff-denoiser": ("convert_xctdiff", "convert_denoiser"),
 }
 KINDS = ("x-ray2ctpa", *NETWORKS)
 PROVENANCE_FILE = "conversion.json"
@@ -30,18 +33,25 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "convert",
         help="read a checkpoint of the published code",
-        description="Converts a checkpoint in the format of the published X-ray2CTPA or CMKD code into a "
-        f"folder of safetensors and JSON. Where it comes from is kept in {PROVENANCE_FILE}. LoRA updates are "
-        "merged. A checkpoint that holds anything but tensors is not read; of cmkd-prior, one that holds "
-        "anything but what its trainer saves.",
+        description="Converts a checkpoint in the format of the published X-ray2CTPA, CMKD or XctDiff code "
+        f"into a folder of safetensors and JSON. Where it comes from is kept in {PROVENANCE_FILE}. LoRA "
+        "updates are merged. A checkpoint that holds anything but tensors is not read; of cmkd-prior, one "
+        "that holds anything but what its trainer saves.",
     )
     parser.add_argument("kind", choices=KINDS, metavar="KIND", help=" or ".join(KINDS))
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .pt file")
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .pt or .ckpt file")
     parser.add_argument("out", type=Path, metavar="OUT", help="new folder")
     parser.add_argument(
         "--weights",
         choices=("ema", "model"),
         help="averaged weights or the last ones (default: ema where the file has them)",
+    )
+    parser.add_argument(
+        "--groups",
+        type=int,
+        metavar="N",
+        help="of an XctDiff network: groups of its normalisations, which no tensor shows (default: those of "
+        "the published configuration)",
     )
     bundle = parser.add_argument_group("x-ray2ctpa", "the whole system as a bundle that generate runs")
     bundle.add_argument("--codec", type=Path, metavar="DIR", help="folder of the AutoencoderKL")
@@ -111,10 +121,13 @@ def _convert_bundle(args: argparse.Namespace) -> int:
 
 
 def _convert_network(args: argparse.Namespace) -> int:
+    if args.groups is not None and not args.kind.startswith("xctdiff"):
+        raise InputError(f"Expected --groups for an XctDiff network alone, got it for {args.kind}.")
     with ResultFolder(args.out, _NEEDED_BYTES) as folder:
         module, function = NETWORKS[args.kind]
         convert = getattr(importlib.import_module(f"xray2ctpa_core.pipelines.{module}"), function)
-        found = convert(args.checkpoint, args.weights)
+        settings = {} if args.groups is None else {"groups": args.groups}
+        found = convert(args.checkpoint, args.weights, **settings)
         if args.kind == "cmkd-prior":
             from xray2ctpa_core.diffusion.latent_scaling import save_scaling
 

@@ -213,7 +213,7 @@ def encoder_tensors(
 
 def _read_weights(checkpoint: Path, wanted: str | None) -> tuple[str, Mapping[str, Any]]:
     """The set of weights ``wanted`` of a file, and which it is; nothing but tensors is ever unpickled."""
-    content = _read(checkpoint)
+    content = read_checkpoint(checkpoint)
     if not isinstance(content, Mapping):
         raise BundleError(
             f"{checkpoint.name} must hold a dictionary of tensors, got {type(content).__name__}.",
@@ -231,7 +231,13 @@ def _read_weights(checkpoint: Path, wanted: str | None) -> tuple[str, Mapping[st
     return which, content[which]
 
 
-def _read(checkpoint: Path) -> Any:
+def read_checkpoint(checkpoint: Path) -> Any:
+    """What a .pt or .ckpt file holds, with nothing but tensors and plain values unpickled.
+
+    Raises:
+        InputError: no such file.
+        BundleError: damaged, or it holds other objects.
+    """
     if not checkpoint.is_file():
         raise InputError(f"Expected a checkpoint file, got {checkpoint}, which is none.", "Check the path.")
     zipped = zipfile.is_zipfile(checkpoint)

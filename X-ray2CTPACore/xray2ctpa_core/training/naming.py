@@ -47,7 +47,8 @@ class NamedData(Dataset[tuple[int, Item]]):
 
 @contextmanager
 def naming(studies: Callable[[], str]) -> Iterator[None]:
-    """Within, an unforeseen error becomes an InputError, or of memory a DeviceError, that names ``studies``."""
+    """Within, an unforeseen error becomes an InputError, or of memory a DeviceError, that names
+    ``studies``."""
     try:
         yield
     except XRay2CTPAError as error:
