@@ -4,6 +4,7 @@ The release's trainer saves {"step", "model", "ema", "scaler"}; "model" and "ema
 holds, the networks among them told by a prefix. A bare state dict of one network is read too.
 """
 
+import itertools
 import pickle
 import re
 import zipfile
@@ -112,8 +113,8 @@ def denoiser_configuration(tensors: Mapping[str, torch.Tensor], source: str) -> 
         return found
 
     width, channels, *_ = shape("init_conv.weight", 5)
-    levels = len({name.split(".")[1] for name in tensors if name.startswith("downs.")})
-    outs = [shape(f"downs.{level}.0.block1.proj.weight", 5)[0] for level in range(levels)]
+    first_of_level = map("downs.{}.0.block1.proj.weight".format, itertools.count())
+    outs = [shape(name, 5)[0] for name in itertools.takewhile(tensors.__contains__, first_of_level)]
     if not outs or any(out % width for out in outs):
         raise BundleError(
             f"{source}: expected levels of whole multiples of {width} channels, got {outs}.", _CHECKPOINT_HINT
