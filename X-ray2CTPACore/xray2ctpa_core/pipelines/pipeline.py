@@ -55,7 +55,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         scheduler: noise schedule the denoiser was trained with, in whose place the bundle's sampler is put;
             or a sampler, which is kept.
         xray_encoder: radiograph -> conditioning (models.protocols.RadiographEncoder).
-        pe_classifier: scaled latents -> PE logit (models.protocols.Classifier).
+        pe_classifier: scaled latents -> PE logit (models.protocols.Classifier); None: no score, no Grad-CAM.
         lung_locator: judges radiographs, and frames them where the bundle's framing is "lungs".
         bundle: everything else that a call needs: scaling, geometry, sampling, operating point.
         taught_films: the real radiographs that taught the encoder; None where there were none.
@@ -106,7 +106,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         if is_training_schedule(scheduler):
             self.set_scheduler(bundle.sampling.scheduler)
         for part in NETWORKS:
-            getattr(self, part).eval()
+            if getattr(self, part) is not None:
+                getattr(self, part).eval()
         self.set_progress_bar_config(disable=True)
 
     @classmethod
@@ -283,7 +284,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             ctpa=Volume(samples[0], affine),
             gradcam=Volume(heat, affine),
             spread=None if spread is None else Volume(spread, affine),
-            pe_probability=float(per_sample.mean()),
+            pe_probability=float(per_sample.mean()) if len(per_sample) else None,
             per_sample=tuple(float(p) for p in per_sample),
             consistency={"frontal_correlation": correlation},
             gate=framed.gate,
@@ -406,12 +407,17 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def classify(self, latents: torch.Tensor) -> torch.Tensor:
-        """(K, C, d, h, w) scaled latents -> (K,) uncalibrated logits of PE, one case at a time."""
+        """(K, C, d, h, w) scaled latents -> (K,) uncalibrated logits of PE, one case at a time; (0,) without
+        classifier."""
+        if self.pe_classifier is None:
+            return torch.zeros(0)
         return torch.cat([self.pe_classifier(case[None].float()).squeeze(1) for case in latents])
 
     def explain(self, latents: torch.Tensor) -> np.ndarray:
         """(1, C, d, h, w) latents -> (D, H, W) float32 in 0..1, what in them speaks for PE, by Grad-CAM; 1 is
-        the bundle's full heat."""
+        the bundle's full heat. All 0 without classifier."""
+        if self.pe_classifier is None:
+            return np.zeros(self.bundle.geometry.grid, np.float32)
         layer, full = self.pe_classifier.gradcam_layer, self.bundle.full_heat
         grid = self.bundle.geometry.grid
         return gradcam_map(self.pe_classifier, layer, latents, grid, full)  # type: ignore[arg-type]
