@@ -4,12 +4,16 @@ import argparse
 import importlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xray2ctpa_core import config
 from xray2ctpa_core.constants import EXIT_DONE
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.result_folder import ResultFolder
+
+if TYPE_CHECKING:
+    from xray2ctpa_core.pipelines.convert import Conversion
+    from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 
 #: Module of xray2ctpa_core.pipelines and function in it that convert each kind of network.
 NETWORKS = {
@@ -20,12 +24,13 @@ NETWORKS = {
     "xctdiff-encoder": ("convert_xctdiff", "convert_encoder"),
     "xctdiff-denoiser": ("convert_xctdiff", "convert_denoiser"),
 }
-KINDS = ("x-ray2ctpa", *NETWORKS)
+BUNDLES = ("x-ray2ctpa", "xctdiff")
+KINDS = (*BUNDLES, *NETWORKS)
 PROVENANCE_FILE = "conversion.json"
 #: The largest network: CMKD's prior, 49 million parameters of 4 bytes, and what is said of them.
 _NEEDED_BYTES = 200 << 20
-#: BiomedCLIP's image tower.
-_ENCODER_BYTES = 350 << 20
+#: An AutoencoderKL of the SD kind, BiomedCLIP's image tower, and the smaller networks beside them.
+_BUNDLE_BYTES = 800 << 20
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -53,42 +58,78 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="of an XctDiff network: groups of its normalisations, which no tensor shows (default: those of "
         "the published configuration)",
     )
-    bundle = parser.add_argument_group("x-ray2ctpa", "the whole system as a bundle that generate runs")
-    bundle.add_argument("--codec", type=Path, metavar="DIR", help="folder of the AutoencoderKL")
+    bundle = parser.add_argument_group(" and ".join(BUNDLES), "a whole system as a bundle that generate runs")
     bundle.add_argument(
-        "--encoder", metavar="DIR|NAME", help="folder of the radiograph encoder, or its name: biomedclip"
+        "--codec",
+        type=Path,
+        metavar="PATH",
+        help="x-ray2ctpa: folder of the AutoencoderKL; xctdiff: the VQGAN's checkpoint, where the denoiser's "
+        "does not hold it",
     )
-    bundle.add_argument("--classifier", type=Path, metavar="CHECKPOINT", help="where it lies in another file")
     bundle.add_argument(
-        "--hu-window", type=float, nargs=2, metavar=("LOWER", "UPPER"), help="HU of the codec (-100 900)"
+        "--encoder",
+        metavar="PATH|NAME",
+        help="x-ray2ctpa: folder of the radiograph encoder, or its name, biomedclip; xctdiff: the "
+        "progressive encoder's checkpoint, where the denoiser's does not hold it",
+    )
+    bundle.add_argument(
+        "--classifier", type=Path, metavar="CHECKPOINT", help="x-ray2ctpa: where it lies in another file"
+    )
+    bundle.add_argument(
+        "--hu-window",
+        type=float,
+        nargs=2,
+        metavar=("LOWER", "UPPER"),
+        help="HU of the codec (x-ray2ctpa -100 900, xctdiff -1000 1500)",
     )
     bundle.add_argument(
         "--latent-range",
         type=float,
         nargs=2,
         metavar=("LOW", "HIGH"),
-        help="range of the latents, scaled by 0.18215 (-12.911299 9.596558)",
+        help="x-ray2ctpa: range of the latents, scaled by 0.18215 (-12.911299 9.596558)",
     )
     bundle.add_argument(
-        "--latent-grid", type=int, nargs=3, metavar=("D", "H", "W"), help="of the latents (64 32 32)"
+        "--latent-grid",
+        type=int,
+        nargs=3,
+        metavar=("D", "H", "W"),
+        help="x-ray2ctpa: of the latents (64 32 32)",
     )
     bundle.add_argument(
-        "--extent-mm", type=float, nargs=3, metavar=("Z", "Y", "X"), help="of every volume (260 210 290)"
+        "--extent-mm",
+        type=float,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="of every volume (x-ray2ctpa 260 210 290, xctdiff 320 320 320)",
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand; a checkpoint that does not fit is raised as BundleError (exit code 3)."""
-    return _convert_bundle(args) if args.kind == "x-ray2ctpa" else _convert_network(args)
+    return _convert_bundle(args) if args.kind in BUNDLES else _convert_network(args)
 
 
 def _convert_bundle(args: argparse.Namespace) -> int:
+    convert = _x_ray2ctpa if args.kind == "x-ray2ctpa" else _xctdiff
+    with ResultFolder(args.out, _BUNDLE_BYTES) as folder:
+        pipeline, conversion = convert(args, args.out.resolve().name)
+        config.save(conversion, folder.path / PROVENANCE_FILE)
+        pipeline.save_pretrained(folder.path)
+        folder.publish()
+    sys.stdout.write(f"{args.out}: a bundle; xray2ctpa generate RADIOGRAPH --bundle {args.out}\n")
+    return EXIT_DONE
+
+
+def _x_ray2ctpa(args: argparse.Namespace, name: str) -> tuple["XRay2CTPAPipeline", "Conversion"]:
     if args.codec is None or args.encoder is None:
         raise InputError(
             f"{args.kind} needs --codec and --encoder, got not both.",
             "--codec names the folder of the AutoencoderKL, --encoder that of the encoder, or biomedclip.",
         )
+    from xray2ctpa_core.pipelines.convert_bundle import PublishedSettings, convert_x_ray2ctpa
+
     given = {
         "hu_window": args.hu_window,
         "latent_grid": args.latent_grid,
@@ -96,28 +137,27 @@ def _convert_bundle(args: argparse.Namespace) -> int:
         "latent_low": args.latent_range and args.latent_range[0],
         "latent_high": args.latent_range and args.latent_range[1],
     }
-    needed = sum(file.stat().st_size for file in args.codec.rglob("*") if file.is_file())
-    with ResultFolder(args.out, needed + _ENCODER_BYTES + 2 * _NEEDED_BYTES) as folder:
-        from xray2ctpa_core.pipelines.convert_bundle import PublishedSettings, convert_x_ray2ctpa
+    settings = PublishedSettings(**_told(given))
+    return convert_x_ray2ctpa(
+        args.checkpoint, args.codec, args.encoder, settings, args.weights, args.classifier, name
+    )
 
-        values: dict[str, Any] = {
-            key: tuple(v) if isinstance(v, list) else v for key, v in given.items() if v is not None
-        }
-        settings = PublishedSettings(**values)
-        pipeline, conversion = convert_x_ray2ctpa(
-            args.checkpoint,
-            args.codec,
-            args.encoder,
-            settings,
-            args.weights,
-            args.classifier,
-            args.out.resolve().name,
-        )
-        config.save(conversion, folder.path / PROVENANCE_FILE)
-        pipeline.save_pretrained(folder.path)
-        folder.publish()
-    sys.stdout.write(f"{args.out}: a bundle; xray2ctpa generate RADIOGRAPH --bundle {args.out}\n")
-    return EXIT_DONE
+
+def _xctdiff(args: argparse.Namespace, name: str) -> tuple["XRay2CTPAPipeline", "Conversion"]:
+    from xray2ctpa_core.pipelines.convert_xctdiff_bundle import PublishedSettings, convert_xctdiff_bundle
+
+    settings = PublishedSettings(**_told({"hu_window": args.hu_window, "extent_mm": args.extent_mm}))
+    encoder = None if args.encoder is None else Path(args.encoder)
+    return convert_xctdiff_bundle(args.checkpoint, settings, args.codec, encoder, args.weights, name)
+
+
+def _told(given: dict[str, Any]) -> dict[str, Any]:
+    """What was given, lists as tuples."""
+    return {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in given.items()
+        if value is not None
+    }
 
 
 def _convert_network(args: argparse.Namespace) -> int:

@@ -55,6 +55,12 @@ def make_scheduler(name: str, trained: Any) -> Any:
     return scheduler_class.from_config({**shared, **own, **_UNCLIPPED})
 
 
+def is_sampler(scheduler: Any, name: str) -> bool:
+    """Whether ``scheduler`` is of the class that ``name`` stands for, with whatever settings; the noise
+    schedule of training, which is of no sampler's settings, is not."""
+    return type(scheduler) is SCHEDULERS[name][0] if name in SCHEDULERS and name != "ddpm" else False
+
+
 def most_steps(scheduler: Any) -> int:
     """The largest number of steps that ``scheduler`` takes."""
     config = scheduler.config

@@ -112,17 +112,22 @@ def convert_x_ray2ctpa(
         )
     slices = load_codec(codec)
     grid = tuple(n * f for n, f in zip(settings.latent_grid, slices.factors, strict=True))
-    gate, _ = load_bundle(GATE_BUNDLE)
     pipeline = XRay2CTPAPipeline(
         autoencoder=slices.autoencoder,  # type: ignore[attr-defined]
         denoiser=denoiser,
         scheduler=papers_schedule(),
         xray_encoder=radiograph_encoder,
         pe_classifier=network,
-        lung_locator=LungLocator.from_pretrained(gate / "lung_locator", use_safetensors=True),
+        lung_locator=gate_locator(),
         bundle=_bundle(name, settings, grid, denoiser.config["latent_channels"]),
     )
     return pipeline, conversion
+
+
+def gate_locator() -> LungLocator:
+    """The lung locator of GATE_BUNDLE."""
+    folder, _ = load_bundle(GATE_BUNDLE)
+    return LungLocator.from_pretrained(folder / "lung_locator", use_safetensors=True)
 
 
 def encoder_of(encoder: str) -> FilmEncoder:

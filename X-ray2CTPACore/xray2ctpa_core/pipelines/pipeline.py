@@ -16,7 +16,7 @@ from xray2ctpa_core.diffusion.alignment import aligned_map
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling
 from xray2ctpa_core.diffusion.residual import to_latents
 from xray2ctpa_core.diffusion.sampling import Model, clipped_epsilon, initial_noise, sample_latents
-from xray2ctpa_core.diffusion.schedulers import FEW_STEP, make_scheduler, most_steps
+from xray2ctpa_core.diffusion.schedulers import FEW_STEP, is_sampler, make_scheduler, most_steps
 from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError, is_out_of_memory
 from xray2ctpa_core.explanation.gradcam import gradcam_map
 from xray2ctpa_core.models.codecs.codec import SliceCodec, as_codec
@@ -103,6 +103,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         self._took_fewer_samples = False
         #: Whether the large networks take turns in the device's memory, for they did not fit together.
         self.takes_turns = False
+        #: What came with the networks: the schedule of training, or a sampler.
+        self._sampler = scheduler
         if is_training_schedule(scheduler):
             self.set_scheduler(bundle.sampling.scheduler)
         for part in NETWORKS:
@@ -175,7 +177,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             self.enable_model_cpu_offload(device=device)
 
     def set_scheduler(self, name: str) -> None:
-        """Takes another sampler for the same noise schedule.
+        """Takes another sampler for the same noise schedule; by the bundle's own name, the one that came with
+        it.
 
         Raises:
             InputError: unknown name, or a few-step denoiser and another's sampler, or the other way round.
@@ -186,7 +189,10 @@ class XRay2CTPAPipeline(DiffusionPipeline):
                 f"Expected a sampler that the denoiser of {self.bundle.name} was trained for, got {name!r}.",
                 f"Few-step denoisers go with {FEW_STEP} alone, and it with them. Take the bundle's: {own}.",
             )
-        self.scheduler = make_scheduler(name, self.scheduler)
+        if name == own and is_sampler(self._sampler, name):
+            self.scheduler = self._sampler
+        else:
+            self.scheduler = make_scheduler(name, self.scheduler)
 
     @property
     def framing(self) -> Framing:
