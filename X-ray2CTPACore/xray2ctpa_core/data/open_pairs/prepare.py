@@ -115,7 +115,7 @@ def _accepted(folder: Path, series: Sequence[Series], locator: LungLocator) -> P
         try:
             gate = read_film(locator, read_radiograph(place)).gate
         except XRay2CTPAError as error:
-            reasons.append(error.message)
+            reasons.append(error.message.rstrip("."))
             continue
         if gate.accepted:
             return place
