@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xray2ctpa_core import config as configuration
-from xray2ctpa_core.cli.stage import CONFIG_FILE, put_off_monai, run_step, said
+from xray2ctpa_core.cli.stage import CONFIG_FILE, run_step, said, start_lean
 from xray2ctpa_core.data.settings import check_paths
 from xray2ctpa_core.errors import ConfigError, XRay2CTPAError
 from xray2ctpa_core.training.recipe import Recipe, Step, describe, read_recipe, recipe_about
@@ -148,7 +148,7 @@ class Runner:
         settings = step.settings
         if settings is not None:
             check_paths(settings)
-        put_off_monai()
+        start_lean()
         if str(self._scripts) not in sys.path:
             sys.path.insert(0, str(self._scripts))
         module = importlib.import_module(kind.module)

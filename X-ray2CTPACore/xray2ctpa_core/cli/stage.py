@@ -21,13 +21,13 @@ T = TypeVar("T")
 CONFIG_FILE = "config.json"
 #: A step's work: (configuration, folder, whether to go on with what is there).
 Run = Callable[[T, Path, bool], None]
-#: MONAI imports all of itself with any part of it, for ten seconds: its parts are imported when asked for.
-_LATE = {name: known for name, known in lean.LATE.items() if name.startswith("monai")}
+#: What MONAI imports where it is installed, for its bundles, and no step uses.
+_UNUSED = ("bs4", "ignite", "jsonschema")
 
 
-def put_off_monai() -> None:
+def start_lean() -> None:
     """To be called before a step's module is imported."""
-    lean.put_off(_LATE)
+    lean.leave_out(_UNUSED)
 
 
 def run_step(run: Run[T], config: T, out: Path, resume: bool) -> int:
@@ -100,10 +100,9 @@ def run_stage(
 
 
 def _seed(seed: int) -> None:
-    """Seeds what a step draws before its loop: initial weights."""
-    import torch
-
-    torch.manual_seed(seed)
+    """Seeds what a step draws before its loop: initial weights, of a step that imported torch."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
 
 
 class Bar:
