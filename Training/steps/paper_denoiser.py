@@ -16,6 +16,7 @@ from xray2ctpa_core.data.latents import latent_scaling
 from xray2ctpa_core.data.splits import training_cases
 from xray2ctpa_core.data.study_data import StudyData
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling, load_scaling, save_scaling
+from xray2ctpa_core.diffusion.schedulers import papers_schedule
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.metrics.perceptual import perceptual_distance
 from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
@@ -38,7 +39,6 @@ from xray2ctpa_core.training.stages.paper_denoiser import (
     AdversarialDenoiserStage,
     Judges,
     PaperDenoiserStage,
-    papers_schedule,
 )
 
 

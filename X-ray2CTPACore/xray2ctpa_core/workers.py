@@ -93,9 +93,7 @@ def _until_killed(
                     refused = []
                 if not under_way:
                     return []
-                done, _ = concurrent.futures.wait(
-                    under_way, return_when=concurrent.futures.FIRST_COMPLETED
-                )
+                done, _ = concurrent.futures.wait(under_way, return_when=concurrent.futures.FIRST_COMPLETED)
                 for future in done:
                     made = future.result()
                     yield under_way.pop(future), made

@@ -20,11 +20,7 @@ from xray2ctpa_core.models.codecs.slices import (
     volumes_to_slices,
 )
 from xray2ctpa_core.models.codecs.tiny_decoder import TinyDecoder
-from xray2ctpa_core.models.codecs.vqgan import VQGAN
 from xray2ctpa_core.models.memory import in_batches
-
-#: Latent slices that the VQGAN decodes for the sake of one slice: a slice depends on its neighbours.
-SLAB = 8
 
 
 class Codec(nn.Module, ABC):
@@ -94,7 +90,7 @@ class SliceCodec(Codec):
     def channel_gains(self, latents: torch.Tensor, std: torch.Tensor) -> list[float]:
         """See Codec."""
         slices = latents.transpose(0, 1)[::4]
-        return _gains(lambda some: self.autoencoder.decode(some).sample, slices, std)
+        return gains(lambda some: self.autoencoder.decode(some).sample, slices, std)
 
     @property
     def factors(self) -> tuple[int, int, int]:
@@ -113,43 +109,6 @@ class SliceCodec(Codec):
 
     def _take_fewer(self, at_once: int) -> None:
         self.at_once = at_once
-
-
-class VolumeCodec(Codec):
-    """The 3D VQGAN; a slice is taken out of the slab of `SLAB` latent slices that is decoded for it."""
-
-    def __init__(self, vqgan: VQGAN) -> None:
-        super().__init__()
-        self.vqgan = vqgan
-
-    @property
-    def factors(self) -> tuple[int, int, int]:
-        """See Codec."""
-        return self.vqgan.factors
-
-    def encode(self, volumes: torch.Tensor) -> torch.Tensor:
-        """See Codec; before they are quantised."""
-        return self.vqgan.encode(volumes)
-
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """See Codec; quantises."""
-        return self.vqgan.decode(latents).float()
-
-    def decode_slices(self, latents: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-        """See Codec. Latents of at most `SLAB` slices are decoded whole; of others the slice differs a little
-        from that of `decode`, for GroupNorm sees the slab alone."""
-        depth, factor = latents.shape[2], self.vqgan.factors[0]
-        thickness = min(SLAB, depth)
-        chosen = (where * depth * factor).long()
-        start = (chosen // factor - thickness // 2).clamp(0, depth - thickness)
-        cases = torch.arange(len(latents), device=latents.device)
-        places = start[:, None] + torch.arange(thickness, device=latents.device)
-        slabs = latents[cases[:, None], :, places].transpose(1, 2)
-        return self.decode(slabs)[cases, :, chosen - start * factor]
-
-    def channel_gains(self, latents: torch.Tensor, std: torch.Tensor) -> list[float]:
-        """See Codec."""
-        return _gains(self.vqgan.decode, latents[None], std)
 
 
 class IdentityCodec(ModelMixin, ConfigMixin, Codec):
@@ -185,7 +144,7 @@ class IdentityCodec(ModelMixin, ConfigMixin, Codec):
 
     def channel_gains(self, latents: torch.Tensor, std: torch.Tensor) -> list[float]:
         """See Codec."""
-        return _gains(self.decode, latents[None], std)
+        return gains(self.decode, latents[None], std)
 
 
 def as_codec(network: Any) -> Codec:
@@ -198,6 +157,10 @@ def as_codec(network: Any) -> Codec:
         return network
     if isinstance(network, AutoencoderKL | TinyDecoder):
         return SliceCodec(network)
+    # Imported here: it brings MONAI, which most bundles start faster without.
+    from xray2ctpa_core.models.codecs.volume_codec import VolumeCodec
+    from xray2ctpa_core.models.codecs.vqgan import VQGAN
+
     if isinstance(network, VQGAN):
         return VolumeCodec(network)
     raise ConfigError(
@@ -206,15 +169,15 @@ def as_codec(network: Any) -> Codec:
 
 
 @torch.no_grad()
-def _gains(
+def gains(
     decode: Callable[[torch.Tensor], torch.Tensor], latents: torch.Tensor, std: torch.Tensor
 ) -> list[float]:
     """`Codec.channel_gains` of latents (N, C, ...) as ``decode`` reads them."""
     decoded = decode(latents)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(latents)
-    gains = []
+    changes = []
     for channel in range(latents.shape[1]):
         moved = latents.clone()
         moved[:, channel] += std[channel] * noise[:, channel]
-        gains.append(float((decode(moved) - decoded).square().mean().sqrt()))
-    return gains
+        changes.append(float((decode(moved) - decoded).square().mean().sqrt()))
+    return changes

@@ -29,17 +29,6 @@ _NOISE_STREAM = 1 << 40
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def papers_schedule() -> DDPMScheduler:
-    """Cosine schedule, T = 1000, s = 0.008 (Nichol and Dhariwal, ICML 2021); diffusers ends its betas at
-    0.999, the release at 0.9999, which changes the last step alone."""
-    return DDPMScheduler(
-        num_train_timesteps=1000,
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type="epsilon",
-        clip_sample=False,
-    )
-
-
 class Judges(NamedTuple):
     """The frozen networks, and the opponent, that the terms need; None where a term's weight is 0.
 
