@@ -71,6 +71,8 @@ KINDS = {
     "calibrate": Kind("calibrate", finished="bundle.json"),
     "ship": Kind("ship_default"),
     "evaluate": Kind("evaluate", finished="evaluation.json"),
+    "slice-features": Kind("encode_slices", finished="features.csv"),
+    "cmkd": Kind("train_cmkd", finished="arm.json"),
     "tables": Kind("make_tables"),
     "baseline-arms": Kind("make_baseline_arms"),
     "bundle-arm": Kind("make_bundle_arm", finished="arm.json"),

@@ -125,6 +125,16 @@ def first_volumes(cases: Sequence[LatentCase]) -> list[LatentCase]:
     return list(first.values())
 
 
+def checked_cases(cases: Sequence[LatentCase]) -> list[LatentCase]:
+    """The cases as a list; raises InputError where there are none, or one has no label."""
+    if not cases:
+        raise InputError("Expected at least one case, got none.", "Is its split empty?")
+    for case in cases:
+        if case.label is None:
+            raise InputError(f"Expected a label of 0 or 1, got none in {case.where}.")
+    return list(cases)
+
+
 def film_files(folder: Path | None, cases: Sequence[LatentCase]) -> list[Path]:
     """The radiograph of each case: of the index, or among those that the step radiographs wrote into
     ``folder`` that of the study of the same id, else the patient's only one.

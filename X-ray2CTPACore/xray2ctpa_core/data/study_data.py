@@ -11,7 +11,13 @@ from torch.utils.data import Dataset
 
 from xray2ctpa_core.constants import MAP_GRID
 from xray2ctpa_core.data.findings import EVIDENCE, read_evidence, signs_of
-from xray2ctpa_core.data.latent_cases import LatentCase, film_files, read_film, read_latents
+from xray2ctpa_core.data.latent_cases import (
+    LatentCase,
+    checked_cases,
+    film_files,
+    read_film,
+    read_latents,
+)
 from xray2ctpa_core.data.naming import naming
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling
 from xray2ctpa_core.errors import ConfigError, InputError
@@ -61,8 +67,8 @@ class StudyData(Dataset[dict[str, torch.Tensor]]):
         augmented: bool = False,
         labelled: bool = False,
     ) -> None:
-        if not cases:
-            raise InputError("Expected at least one case, got none.", "Is its split empty?")
+        if labelled or not cases:
+            checked_cases(cases)
         if not set(holds) <= set(PARTS):
             raise ConfigError(f"Expected parts out of {', '.join(PARTS)}, got {', '.join(holds)}.")
         if ("latents" in holds and scaling is None) or ("volume" in holds and window is None):
@@ -74,8 +80,6 @@ class StudyData(Dataset[dict[str, torch.Tensor]]):
         self._films = film_files(films, self.cases) if "image" in holds else []
         self._packed: dict[int, np.ndarray] = {}
         for case in self.cases:
-            if labelled and case.label is None:
-                raise InputError(f"Expected a label of 0 or 1, got none in {case.where}.")
             if "volume" in holds and not case.volume.is_file():
                 raise InputError(f"Expected the volume {case.volume} of {case.where}, got no such file.")
             if "evidence" in holds and case.findings is None:
