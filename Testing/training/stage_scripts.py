@@ -7,6 +7,7 @@ from types import ModuleType
 
 from xray2ctpa_core.cli.recipe import Runner
 from xray2ctpa_core.cli.stage import run_stage
+from xray2ctpa_core.training.recipe import Recipe, read_recipe
 
 
 def module_of(repository: Path, script: str) -> ModuleType:
@@ -38,6 +39,14 @@ def runner(repository: Path) -> Runner:
     with_steps(repository)
     kinds = importlib.import_module("kinds").KINDS
     return Runner(repository / "Training", kinds)
+
+
+def read(repository: Path, name: str, out: Path, *changes: str) -> Recipe:
+    """A recipe, read and checked but for its paths."""
+    with_steps(repository)
+    settings = {kind: value.settings for kind, value in importlib.import_module("kinds").KINDS.items()}
+    path = repository / "Training" / "recipes" / f"{name}.toml"
+    return read_recipe(path, {"out": str(out)}, changes, settings)
 
 
 def recipe(repository: Path, name: str, out: Path, *arguments: str) -> int:

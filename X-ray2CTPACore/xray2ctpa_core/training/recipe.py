@@ -11,7 +11,8 @@
     kind = "ctpa"                    # what the step does; without it, its name
     like = "ctpa"                    # takes that step's settings first
 
-A step writes into the folder of its name in {out}.
+A step writes into the folder of its name in {out}. Tables that ``steps`` does not list are steps that run only
+when they are asked for by name (--only).
 """
 
 import json
@@ -61,12 +62,14 @@ class Recipe:
         out: folder of the run.
         run: its values.
         steps: in order.
+        others: steps that run only when they are named.
     """
 
     about: str
     out: Path
     run: Table
     steps: tuple[Step, ...]
+    others: tuple[Step, ...] = ()
 
     def chosen(self, names: Sequence[str]) -> tuple[Step, ...]:
         """The steps of these names, in the recipe's order; all where there are none.
@@ -74,10 +77,11 @@ class Recipe:
         Raises:
             ConfigError: no step of that name.
         """
-        there = [step.name for step in self.steps]
+        everything = (*self.steps, *self.others)
+        there = [step.name for step in everything]
         if unknown := [name for name in names if name not in there]:
             raise ConfigError(f"Expected steps out of {', '.join(there)}, got {', '.join(unknown)}.")
-        return tuple(step for step in self.steps if not names or step.name in names)
+        return tuple(step for step in everything if step.name in names) if names else self.steps
 
     def check(self, steps: Sequence[Step]) -> None:
         """Refuses a path that one of ``steps`` reads, that does not exist and that no step makes."""
@@ -113,8 +117,9 @@ def read_recipe(
     if not values[OUT]:
         raise ConfigError(f"Expected a folder of the run {path}, got none.", "Pass --out DIR.")
     out = Path(values[OUT])
-    steps = [_step(table, name, out, values, kinds) for name in names]
-    return Recipe(str(table.get("about", "")), out, values, tuple(steps))
+    unlisted = [name for name in table if name not in (*_RESERVED, *names)]
+    steps, others = (tuple(_step(table, n, out, values, kinds) for n in some) for some in (names, unlisted))
+    return Recipe(str(table.get("about", "")), out, values, steps, others)
 
 
 def recipe_about(path: Path) -> str:
