@@ -90,6 +90,7 @@ class ArithmeticPipeline:
         self.taught_films: TaughtFilms | None = None
         self.template, self.reads_films = template, True
         self.calls: list[int] = []
+        self.alignments: list[int] = []
 
     def __call__(
         self,
@@ -98,7 +99,7 @@ class ArithmeticPipeline:
         frame=None,
         num_inference_steps=None,
         num_samples=1,
-        generator=None,
+        seed=0,
         output_samples=False,
     ):
         assert output_samples or frame is None
@@ -106,10 +107,12 @@ class ArithmeticPipeline:
             raise NotFrontalCXRError("Expected a frontal film.")
         assert num_inference_steps is None  # the bundle's own
         assert radiograph.pixels.max() <= 1
-        assert frame is None or frame.side == 64.0
+        assert frame is None or frame.side in (64.0, 256.0)
         self.calls.append(num_samples)
-        noise = [np.random.default_rng([generator, k]).normal(0, 40, GRID) for k in range(num_samples)]
-        cam = self.explain(None)
+        self.alignments.append(self.bundle.sampling.alignment)
+        noise = [np.random.default_rng([seed, k]).normal(0, 40, GRID) for k in range(num_samples)]
+        cam = np.zeros(GRID, np.float32)
+        cam[2:8, 5:27, 19:29] = 0.75  # the left lower lobe
         affine = axial_affine(GRID, (300.0, 240.0, 300.0))
         return SimpleNamespace(
             samples=(self.template + np.stack(noise)).astype(np.float32),
@@ -117,11 +120,6 @@ class ArithmeticPipeline:
             gradcam=Volume(cam, affine),
             consistency={"frontal_correlation": float(radiograph.pixels.mean())},
         )
-
-    def sample_latents(self, image, num_samples, num_inference_steps, seed):
-        assert num_inference_steps is None
-        assert seed >= 0
-        return image.mean() + torch.zeros(num_samples, 1, 16, 8, 8)
 
     def encode(self, volume):
         return torch.nn.functional.avg_pool3d(volume[None], (1, 4, 4))
@@ -131,11 +129,6 @@ class ArithmeticPipeline:
 
     def classify(self, latents):
         return latents.mean(dim=(1, 2, 3, 4))
-
-    def explain(self, latents):
-        cam = np.zeros(GRID, np.float32)
-        cam[2:8, 5:27, 19:29] = 0.75  # the left lower lobe
-        return cam
 
     def classify_radiograph(self, image):
         return image.mean().view(1) if self.reads_films else None

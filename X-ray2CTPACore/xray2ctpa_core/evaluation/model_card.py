@@ -70,8 +70,8 @@ score for pulmonary embolism (PE) and a Grad-CAM map of what the score rests on.
 
 ## Measured
 
-On virtual patients that were in no training, except the real pair where it is named. The command that prints
-this again:
+On people and virtual patients that were in no training, except real radiographs and pairs where they are
+named. The command that prints this again:
 
 ```
 {command}
@@ -84,18 +84,23 @@ def headline_metrics(summary: dict[str, Any]) -> dict[str, Any]:
     """What bundle.json keeps of an evaluation: the first bundle's means and AUROCs, by short names.
 
     Args:
-        summary: of pipelines.evaluation.run.evaluate.
+        summary: of evaluation.run.evaluate.
+
+    Returns:
+        Means by method, those on unseen people under "unseen people: METHOD", and AUROCs with their intervals.
     """
     bundle = next(iter(summary["bundles"]))
     metrics: dict[str, Any] = {}
-    for row in summary["images"]:
-        if row["bundle"] == bundle:
-            means = {k: round(v["estimate"], 4) for k, v in row.items() if isinstance(v, dict)}
-            metrics[row["method"]] = means
+    people = summary.get("people") or {"images": []}
+    for prefix, rows in (("unseen people: ", people["images"]), ("", summary["images"])):
+        for row in rows:
+            if row["bundle"] == bundle:
+                means = {k: round(v["estimate"], 4) for k, v in row.items() if isinstance(v, dict)}
+                metrics[prefix + row["method"]] = means
     for row in summary["classification"]:
         if row["bundle"] == bundle:
-            interval = row["auroc"]
+            ends = {key: row["auroc"][key] for key in ("estimate", "lower", "upper")}
             metrics[f"AUROC, {row['score']}"] = {
-                key: round(interval[key], 3) for key in ("estimate", "lower", "upper")
+                key: None if value is None else round(value, 3) for key, value in ends.items()
             }
     return metrics

@@ -1,9 +1,11 @@
-"""The evaluation of bundles on a cohort: every row measured once, then summed up."""
+"""The evaluation of bundles on people, virtual patients and real images: every row once, then summed up."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.evaluation.baselines import Baselines
@@ -15,23 +17,19 @@ from xray2ctpa_core.evaluation.patients import (
     cohort_patients,
     group_identity,
 )
-from xray2ctpa_core.evaluation.protocol import EvaluatedPipeline, weights_id
+from xray2ctpa_core.evaluation.people import Person, name_of, people_below
+from xray2ctpa_core.evaluation.protocol import EvaluatedPipeline, taught_people, weights_id
 from xray2ctpa_core.evaluation.radiographs import evaluate_films
-from xray2ctpa_core.evaluation.rows import Bench, PatientRows
+from xray2ctpa_core.evaluation.rows import Bench, PatientRows, SubjectRows
 from xray2ctpa_core.evaluation.store import Row, RowStore
-from xray2ctpa_core.evaluation.summary import summarise
-from xray2ctpa_core.metrics.features import FeatureNetwork, clip_network, slice_network
-from xray2ctpa_core.metrics.perceptual import (
-    ALEXNET_FILE,
-    LPIPSDistance,
-    PerceptualDistance,
-    lpips_if_available,
-)
+from xray2ctpa_core.evaluation.summary import summarise, summarise_volumes
+from xray2ctpa_core.evaluation.volumes import METRICS, make_instruments
 
-#: What is measured on demand: it needs weights that are not embedded, or a named substitute of them.
-METRICS = ("fvd", "fid", "lpips")
 #: Called with (what, done, of).
 Progress = Callable[[str, int, int], None]
+Named = list[tuple[str, EvaluatedPipeline]]
+#: People of whom something can be said: one is measured, another makes the baselines.
+LEAST_PEOPLE = 2
 
 
 @dataclass(frozen=True)
@@ -39,15 +37,15 @@ class EvaluationConfig:
     """What is measured.
 
     Attributes:
-        images: unseen patients whose volumes are compared.
-        multi: how many of them are sampled several times.
+        images: unseen patients, and people, whose volumes are compared.
+        multi: how many of the patients are sampled several times; people are all.
         samples: volumes averaged for those.
         auroc: unseen patients of the PE classification.
         films: real radiographs taken of each folder of them.
         steps: sampling steps; 0 for the bundle's own.
         seed: each patient's seed comes from it and the patient's name.
         split, train_split: names of the splits measured on and taken for the baselines.
-        metrics: of METRICS, what is measured beside the rest.
+        metrics: of METRICS, what is measured beside the rest; "planes" of people always.
         weights: folder of I3D_FILE, INCEPTION_FILE and ALEXNET_FILE; "" for none, or torch.hub's AlexNet.
     """
 
@@ -72,83 +70,46 @@ class EvaluationConfig:
 
 
 def evaluate(
-    cohort: Path,
-    train: Path,
+    cohort: Path | None,
+    train: Path | None,
     pipelines: Sequence[EvaluatedPipeline],
     config: EvaluationConfig,
     pairs: Sequence[Path] = (),
     out: Path | None = None,
     progress: Progress | None = None,
     films: Sequence[Path] = (),
+    people: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Measures every pipeline on unseen patients, beside the baselines.
+    """Measures every pipeline on whom it has not seen, beside the baselines.
 
     Args:
-        cohort: folder whose patients of ``config.split`` are measured on.
-        train: folder whose patients of ``config.train_split`` make the baselines.
+        cohort: folder whose virtual patients of ``config.split`` are measured on; None for none.
+        train: folder whose patients of ``config.train_split`` make the baselines; None for ``cohort``.
         pipelines: one a bundle.
         config: how much is measured.
         pairs: folders of real pairs, each measured by ``evaluate_pair``.
         out: folder that keeps rows.jsonl and baselines.npz; a later call goes on from them.
         progress: called with (what, done, of).
         films: folders of real radiographs, each measured by ``evaluate_films``.
+        people: folders of real people's CTs, measured by ``evaluate_people``.
 
     Returns:
-        ``settings``, ``bundles``, ``features`` (that fvd and fid were taken in), ``pairs``, ``films`` and the
-        lists of ``summarise``; JSON-ready.
+        ``settings``, ``bundles``, ``features`` (that set distances were taken in), ``people`` (None without),
+        ``pairs``, ``films`` and the lists of ``summarise``; JSON-ready.
 
     Raises:
         InputError: no cohort, no patients of a split, patients seen in training, or one class alone.
     """
     if not pipelines:
         raise InputError("Expected at least one bundle to evaluate, got none.")
-    patients = cohort_patients(cohort, config.split)
-    training = cohort_patients(train, config.train_split)
-    chosen = patients[: max(config.images, config.auroc)]
-    check_apart(chosen, training)
-    if config.auroc:
-        check_both_classes(patients[: config.auroc])
     report = progress or (lambda _what, _done, _of: None)
-    baselines = Baselines(
-        training,
-        None if out is None else out / "baselines.npz",
-        lambda done, of: report("training patients", done, of),
-    )
-    perceptual = PerceptualDistance()
-    lpips, networks = _on_demand(config, perceptual)
-    bench = Bench(
-        train=group_identity(training),
-        baselines=baselines,
-        store=RowStore(None if out is None else out / "rows.jsonl"),
-        perceptual=perceptual,
-        lpips=lpips,
-        networks=networks,
-        samples=config.samples,
-        steps=config.steps or None,
-        seed=config.seed,
-    )
-    named = list(zip(labels(pipelines), pipelines, strict=True))
-    rows: list[Row] = []
-    for number, patient in enumerate(chosen):
-        measured = PatientRows(CohortPatient(patient.folder), bench)  # its voxels are forgotten with it
-        for name, pipeline in named:
-            if number < config.images:
-                rows += measured.images(name, pipeline, several=number < config.multi)
-                rows += measured.heat(name, pipeline)
-            if number < config.auroc:
-                rows.append(measured.classification(name, pipeline))
-        report("unseen patients", number + 1, len(chosen))
+    named: Named = list(zip(labels(pipelines), pipelines, strict=True))
+    store = RowStore(None if out is None else out / "rows.jsonl")
     settings = {name: value for name, value in asdict(config).items() if name != "weights"}
-    summary = {
-        "settings": settings
-        | {"metrics": list(config.metrics)}
-        | {"patients": group_identity(chosen), "training": bench.train},
-        "bundles": {name: f"{p.bundle.version} {weights_id(p.bundle)}" for name, p in named},
-        "features": {metric: network.title for metric, network in networks.items()},
-    }
+    settings |= {"metrics": list(config.metrics)}
+    virtual, mean, identities, titles = _on_cohort(cohort, train, named, config, store, out, report)
     measured_pairs = [
-        evaluate_pair(pair, named, baselines.mean, config.steps, config.samples, config.seed)
-        for pair in pairs
+        evaluate_pair(pair, named, mean, config.steps, config.samples, config.seed) for pair in pairs
     ]
     measured_films = [
         evaluate_films(
@@ -161,21 +122,122 @@ def evaluate(
         )
         for folder in films
     ]
-    real = {"pairs": measured_pairs, "films": measured_films}
+    return {
+        "settings": settings | identities,
+        "bundles": {name: f"{p.bundle.version} {weights_id(p.bundle)}" for name, p in named},
+        "features": titles,
+        "people": evaluate_people(people, named, config, store, report) if people else None,
+        **virtual,
+        "pairs": measured_pairs,
+        "films": measured_films,
+    }
+
+
+def _on_cohort(
+    cohort: Path | None,
+    train: Path | None,
+    named: Named,
+    config: EvaluationConfig,
+    store: RowStore,
+    out: Path | None,
+    report: Progress,
+) -> tuple[dict[str, Any], Any, dict[str, str], dict[str, str]]:
+    """The lists of ``summarise``, the mean training volume, identities of the patients, features' titles."""
     points = {name: pipeline.bundle.pe for name, pipeline in named}
-    return summary | summarise(rows, points, config.samples) | real
+    if cohort is None:
+        return summarise([], points, config.samples), None, {}, {}
+    patients = cohort_patients(cohort, config.split)
+    training = cohort_patients(train or cohort, config.train_split)
+    chosen = patients[: max(config.images, config.auroc)]
+    check_apart(chosen, training)
+    if config.auroc:
+        check_both_classes(patients[: config.auroc])
+    instruments = make_instruments(config.metrics, Path(config.weights) if config.weights else None)
+    others = group_identity(training)
+    cache = None if out is None else out / "baselines.npz"
+    baselines = Baselines(training, others, cache, lambda done, of: report("training patients", done, of))
+    bench = Bench(others, baselines, store, instruments, config.samples, config.steps or None, config.seed)
+    rows: list[Row] = []
+    for number, patient in enumerate(chosen):
+        measured = PatientRows(CohortPatient(patient.folder), bench)  # its voxels are forgotten with it
+        for name, pipeline in named:
+            if number < config.images:
+                rows += measured.images(name, pipeline, several=number < config.multi)
+                rows += measured.heat(name, pipeline)
+            if number < config.auroc:
+                rows.append(measured.classification(name, pipeline))
+        report("unseen patients", number + 1, len(chosen))
+    identities = {"patients": group_identity(chosen), "training": others}
+    return summarise(rows, points, config.samples), baselines.mean, identities, instruments.titles
 
 
-def _on_demand(
-    config: EvaluationConfig, perceptual: PerceptualDistance
-) -> tuple[LPIPSDistance | None, dict[str, FeatureNetwork]]:
-    """LPIPS, and the networks of fvd and fid as asked for; raises InputError where LPIPS cannot be had."""
-    weights = Path(config.weights) if config.weights else None
-    makers = {"fvd": clip_network, "fid": slice_network}
-    networks = {name: make(weights, perceptual) for name, make in makers.items() if name in config.metrics}
-    if "lpips" not in config.metrics:
-        return lpips_if_available(weights), networks
-    return LPIPSDistance(None if weights is None else weights / ALEXNET_FILE), networks
+def evaluate_people(
+    folders: Sequence[Path],
+    named: Named,
+    config: EvaluationConfig,
+    store: RowStore,
+    report: Progress,
+) -> dict[str, Any]:
+    """Every pipeline on people who taught it nothing, beside the mean volume and the nearest radiograph of
+    the other people.
+
+    Args:
+        folders: CTs of people, a file each, in folders of any depth.
+        named: (label, pipeline); the people who taught a bundle (``taught_people``) are neither measured nor
+            in its baselines.
+        config: ``images`` people are measured, taken evenly by name; all of the others make the baselines.
+        store: of rows.
+        report: progress.
+
+    Returns:
+        JSON-ready: ``people`` (measured, by bundle), ``left_out`` (who taught it, by bundle), ``enhanced``
+        (names), ``features``, and the lists of ``summarise_volumes``.
+
+    Raises:
+        InputError: fewer than LEAST_PEOPLE who taught a bundle nothing, or a CT that cannot be read.
+    """
+    metrics = tuple(dict.fromkeys((*config.metrics, "planes")))
+    instruments = make_instruments(metrics, Path(config.weights) if config.weights else None)
+    files = people_below(folders)
+    rows: list[Row] = []
+    measured: dict[str, list[str]] = {}
+    left_out: dict[str, list[str]] = {}
+    enhanced: set[str] = set()
+    made: dict[tuple[Path, str], Person] = {}
+    for name, pipeline in named:
+        taught, geometry = taught_people(pipeline), pipeline.bundle.geometry
+        left_out[name] = [n for file in files if (n := name_of(file)) in taught]
+        people = [
+            made.setdefault((file, f"{geometry.grid} {geometry.depth_fraction}"), Person(file, geometry))
+            for file in files
+            if name_of(file) not in taught
+        ]
+        if len(people) < LEAST_PEOPLE:
+            raise InputError(
+                f"Expected {LEAST_PEOPLE} people or more who taught {name} nothing, got {len(people)} of "
+                f"{len(files)}.",
+                "Add CTs of other people to the folder.",
+            )
+        places = sorted({round(n) for n in np.linspace(0, len(people) - 1, config.images)})
+        chosen = [people[place] for place in places]
+        measured[name] = [person.name for person in chosen]
+        for number, person in enumerate(chosen, 1):
+            others = [other for other in people if other is not person]
+            identity = group_identity(others)
+            baselines = Baselines(others, identity)
+            bench = Bench(
+                identity, baselines, store, instruments, config.samples, config.steps or None, config.seed
+            )
+            rows += SubjectRows(person, bench).images(name, pipeline, several=True)
+            enhanced |= {person.name} if person.enhanced else set()
+            report("people", number, len(chosen))
+    return {
+        "people": measured,
+        "left_out": left_out,
+        "enhanced": sorted(enhanced),
+        "features": instruments.titles,
+        **summarise_volumes(rows, list(measured), config.samples),
+    }
 
 
 def labels(pipelines: Sequence[EvaluatedPipeline]) -> list[str]:
