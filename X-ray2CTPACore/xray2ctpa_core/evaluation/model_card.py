@@ -87,7 +87,7 @@ def headline_metrics(summary: dict[str, Any]) -> dict[str, Any]:
         summary: of evaluation.run.evaluate.
 
     Returns:
-        Means by method, those on unseen people under "unseen people: METHOD", and AUROCs with their intervals.
+        Means by method, on unseen people under "unseen people: METHOD"; AUROCs with their intervals.
     """
     bundle = next(iter(summary["bundles"]))
     metrics: dict[str, Any] = {}
