@@ -38,7 +38,7 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows
     """Writes evaluation.json and evaluation.md into ``out``, and the card and metrics of the first bundle."""
     counts = EvaluationConfig(**{f.name: getattr(config, f.name) for f in fields(EvaluationConfig)})
     pipelines = load_pipelines(config.bundles, "auto")
-    pairs, films, people = (
+    pairs, radiographs, people = (
         [Path(folder) for folder in folders] for folders in (config.pairs, config.film_folders, config.people)
     )
     with Bars() as bars:
@@ -50,7 +50,7 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows
             pairs,
             out,
             bars.show,
-            films,
+            radiographs,
             people,
         )
     report = markdown(summary)
@@ -70,7 +70,7 @@ def command(config: Config) -> str:
     words += ["--people PEOPLE"] * len(config.people)
     words += [word for bundle in config.bundles for word in ("--bundle", bundle)]
     words += ["--pair PAIR"] * len(config.pairs)
-    words += ["--films FILMS"] * len(config.film_folders)
+    words += ["--radiographs RADIOGRAPHS"] * len(config.film_folders)
     for name in ("images", "multi", "samples", "auroc", "seed"):
         words += [f"--{name}", str(getattr(config, name))]
     if config.metrics:

@@ -63,11 +63,11 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - made
     if "reconstruction" in chosen:
         makers["reconstruction"] = reconstruction(config)
     if learned:
-        films = Path(config.films)
-        baselines = Baselines([StudyCase(case, films) for case in parts[TRAIN]])
+        radiographs = Path(config.films)
+        baselines = Baselines([StudyCase(case, radiographs) for case in parts[TRAIN]])
         makers["mean-volume"] = lambda _: baselines.mean
         makers["nearest"] = lambda case: (
-            baselines.nearest(StudyCase(case, films).frame_image(INDEX_PIXELS)).fresh().hu
+            baselines.nearest(StudyCase(case, radiographs).frame_image(INDEX_PIXELS)).fresh().hu
         )
     tested = first_volumes(parts[TEST])[: config.studies or None]
     for arm in chosen:
@@ -92,8 +92,8 @@ def reconstruction(config: Config) -> Maker:
 class StudyCase:
     """A case as the baselines know it: its volume, and its radiograph as preprocess_cxr.py wrote it."""
 
-    def __init__(self, case: LatentCase, films: Path) -> None:
-        self._case, self._films = case, films
+    def __init__(self, case: LatentCase, radiographs: Path) -> None:
+        self._case, self._radiographs = case, radiographs
 
     @cached_property
     def hu(self) -> np.ndarray:
@@ -102,13 +102,13 @@ class StudyCase:
 
     def frame_image(self, size: int) -> np.ndarray:
         """(size, size) float32: the radiograph made smaller without aliasing."""
-        (file,) = film_files(self._films, [self._case])
+        (file,) = film_files(self._radiographs, [self._case])
         image = read_film(file, str(file))[None]
         return functional.interpolate(image, (size, size), mode="bilinear", antialias=True)[0, 0].numpy()
 
     def fresh(self) -> "StudyCase":
         """The same, with no voxels read yet."""
-        return StudyCase(self._case, self._films)
+        return StudyCase(self._case, self._radiographs)
 
 
 if __name__ == "__main__":

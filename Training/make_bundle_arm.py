@@ -3,9 +3,9 @@
 python Training/make_bundle_arm.py --out runs/virtual/spatial --set bundle=virtual-thorax name=spatial \\
     latents=runs/virtual/latents dataset=virtual
 
-A film of a virtual patient has no size in mm. As in the evaluation of bundles, the frame is the patient's own
-and the volume takes the place of the patient's CTPA; from there it is resampled to the grid of the real
-volume that the latents were made from.
+A radiograph of a virtual patient has no size in mm. As in the evaluation of bundles, the frame is the
+patient's own and the volume takes the place of the patient's CTPA; from there it is resampled to the grid of
+the real volume that the latents were made from.
 """
 
 import sys

@@ -37,14 +37,14 @@ def write_patient(cohort: Path, number: int, *, pe: bool, heart: int, split: str
     organs[8:14, 5:27, 19:29], organs[2:8, 5:27, 19:29] = 1, 2
     organs[2:14, 5:27, 3:13] = 5
     organs[4:6, 12:14, 22:26] = 8  # an artery inside the left lower lobe
-    film = np.clip(hu.astype(float) + 1000, 0, None).mean(axis=1)[::-1]
-    film = np.kron(film, np.ones((4, 2))) / film.max() * 60000  # (64, 64)
+    radiograph = np.clip(hu.astype(float) + 1000, 0, None).mean(axis=1)[::-1]
+    radiograph = np.kron(radiograph, np.ones((4, 2))) / radiograph.max() * 60000  # (64, 64)
     folder = cohort / "patients" / f"{number:06d}"
     folder.mkdir(parents=True)
     affine = axial_affine(GRID, (300.0, 240.0, 300.0))
     write_volume(Volume(hu, affine), folder / "ctpa.nii.gz", np.int16)
     write_volume(Volume(organs, affine), folder / "organs.nii.gz", np.uint8)
-    Image.fromarray(film.astype(np.uint16)).save(folder / "cxr.png")
+    Image.fromarray(radiograph.astype(np.uint16)).save(folder / "cxr.png")
     record = {
         "number": number,
         "cohort": cohort.name,
@@ -88,7 +88,7 @@ class ArithmeticPipeline:
     def __init__(self, template: np.ndarray, info: BundleInfo | None = None) -> None:
         self.bundle = bundle() if info is None else info
         self.taught_films: TaughtFilms | None = None
-        self.template, self.reads_films = template, True
+        self.template, self.reads_radiographs = template, True
         self.calls: list[int] = []
         self.alignments: list[int] = []
 
@@ -104,7 +104,7 @@ class ArithmeticPipeline:
     ):
         assert output_samples or frame is None
         if radiograph.name.startswith("lateral"):
-            raise NotFrontalCXRError("Expected a frontal film.")
+            raise NotFrontalCXRError("Expected a frontal radiograph.")
         assert num_inference_steps is None  # the bundle's own
         assert radiograph.pixels.max() <= 1
         assert frame is None or frame.side in (64.0, 256.0)
@@ -131,4 +131,4 @@ class ArithmeticPipeline:
         return latents.mean(dim=(1, 2, 3, 4))
 
     def classify_radiograph(self, image):
-        return image.mean().view(1) if self.reads_films else None
+        return image.mean().view(1) if self.reads_radiographs else None

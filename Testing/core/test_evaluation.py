@@ -14,7 +14,7 @@ from xray2ctpa_core.evaluation.lobes import clot_lobe_share
 from xray2ctpa_core.evaluation.pair import evaluate_pair
 from xray2ctpa_core.evaluation.patients import CohortPatient, cohort_patients, seed_of
 from xray2ctpa_core.evaluation.protocol import weights_id
-from xray2ctpa_core.evaluation.radiographs import evaluate_films
+from xray2ctpa_core.evaluation.radiographs import evaluate_radiographs
 from xray2ctpa_core.evaluation.report import markdown
 from xray2ctpa_core.evaluation.run import EvaluationConfig, evaluate, labels
 from xray2ctpa_core.evaluation.store import RowStore
@@ -157,8 +157,8 @@ def test_what_a_result_says_is_counted_at_the_bundles_threshold(cohorts):
     assert "Brier score" in markdown(summary)
 
 
-def test_a_bundle_without_a_film_classifier_has_no_such_row(cohorts, pipeline):
-    pipeline.reads_films = False
+def test_a_bundle_without_a_radiograph_classifier_has_no_such_row(cohorts, pipeline):
+    pipeline.reads_radiographs = False
     scores = [e["score"] for e in evaluate(*cohorts, [pipeline], CONFIG)["classification"]]
     assert scores == ["real latents", "generated latents", "signs alone (ceiling)"]
 
@@ -324,8 +324,8 @@ def test_a_pair_made_of_the_pipelines_own_volume_is_matched_but_for_the_noise(co
     hu = pipeline.template
     grey = (np.clip((hu + 200) / 700, 0, 1) * 255).astype(np.uint8)[::-1]
     np.savez(tmp_path / "ct.npz", ground_truth=grey, published_generated=grey)
-    film = cohort_patients(cohorts[0], "test")[0].folder / "cxr.png"
-    (tmp_path / "cxr.png").write_bytes(film.read_bytes())
+    radiograph = cohort_patients(cohorts[0], "test")[0].folder / "cxr.png"
+    (tmp_path / "cxr.png").write_bytes(radiograph.read_bytes())
     pair = evaluate_pair(tmp_path, [("ours", pipeline)], hu, samples=4)
     of = {(e["volume"], e["placed"], e["grey"]): e for e in pair["volumes"]}
     exact = of["mean training volume", "as is", "-200..500 HU"]
@@ -341,8 +341,8 @@ def test_a_smaller_chest_is_brought_onto_the_published_lungs(cohorts, pipeline, 
     smaller[:2], smaller[-2:] = smaller[2], smaller[-3]
     grey = (np.clip((hu + 200) / 700, 0, 1) * 255).astype(np.uint8)[::-1]
     np.savez(tmp_path / "ct.npz", ground_truth=grey, published_generated=grey)
-    film = cohort_patients(cohorts[0], "test")[0].folder / "cxr.png"
-    (tmp_path / "cxr.png").write_bytes(film.read_bytes())
+    radiograph = cohort_patients(cohorts[0], "test")[0].folder / "cxr.png"
+    (tmp_path / "cxr.png").write_bytes(radiograph.read_bytes())
     pair = evaluate_pair(tmp_path, [], smaller)
     ours = [e for e in pair["volumes"] if e["volume"] == "mean training volume"]
     of = {(e["placed"], e["grey"]): e["psnr"] for e in ours}
@@ -363,20 +363,20 @@ def test_the_published_volume_of_the_real_pair_has_its_stated_numbers(real_data)
 
 
 @pytest.fixture
-def films(tmp_path) -> Path:
-    """Five frontal films in two folders, darker and darker, and a lateral one."""
+def radiographs(tmp_path) -> Path:
+    """Five frontal radiographs in two folders, darker and darker, and a lateral one."""
     ramp = np.tile(np.linspace(0, 255, 64), (64, 1))
     for number in range(5):
-        folder = tmp_path / "films" / ("a" if number < 3 else "b")
+        folder = tmp_path / "radiographs" / ("a" if number < 3 else "b")
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray((255 * (ramp / 255) ** (1 + number)).astype(np.uint8)).save(folder / f"{number}.png")
-    Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / "films" / "b" / "lateral.png")
-    return tmp_path / "films"
+    Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / "radiographs" / "b" / "lateral.png")
+    return tmp_path / "radiographs"
 
 
-def test_real_films_give_a_correlation_and_the_refused_ones_are_counted(films, pipeline):
-    found = evaluate_films(films, [("one", pipeline), ("two", pipeline)], count=20)
-    assert (found["folder"], found["films"]) == ("films", 6)
+def test_real_radiographs_give_a_correlation_and_the_refused_ones_are_counted(radiographs, pipeline):
+    found = evaluate_radiographs(radiographs, [("one", pipeline), ("two", pipeline)], count=20)
+    assert (found["folder"], found["radiographs"]) == ("radiographs", 6)
     assert [e["accepted"] for e in found["bundles"]] == [5, 5]
     area = found["bundles"][0]["perspective_correlation"]
     means = [1 / (2 + number) for number in range(5)]  # of a ramp to that power
@@ -384,42 +384,42 @@ def test_real_films_give_a_correlation_and_the_refused_ones_are_counted(films, p
     assert area["lower"] < area["estimate"] < area["upper"]
 
 
-def test_films_that_taught_a_bundle_are_left_out_whatever_their_name(films, pipeline):
-    known = films / "a" / "1.png"
+def test_radiographs_that_taught_a_bundle_are_left_out_whatever_their_name(radiographs, pipeline):
+    known = radiographs / "a" / "1.png"
     pipeline.taught_films = TaughtFilms("a hospital", {"another-name.png": file_sha256(known)})
-    found = evaluate_films(films, [("one", pipeline)], count=20)
-    assert (found["films"], found["left_out"], found["bundles"][0]["accepted"]) == (5, 1, 4)
-    for file in sorted(films.rglob("*.png")):
+    found = evaluate_radiographs(radiographs, [("one", pipeline)], count=20)
+    assert (found["radiographs"], found["left_out"], found["bundles"][0]["accepted"]) == (5, 1, 4)
+    for file in sorted(radiographs.rglob("*.png")):
         pipeline.taught_films.sha256[file.name] = file_sha256(file)
     with pytest.raises(InputError, match="found 6 that did"):
-        evaluate_films(films, [("one", pipeline)], count=20)
+        evaluate_radiographs(radiographs, [("one", pipeline)], count=20)
 
 
-def test_real_films_at_or_above_the_threshold_are_counted(films, pipeline):
-    """Each film's probability is its mean grey: 1/2, 1/3, ... (here the threshold is a half)."""
-    entry = evaluate_films(films, [("one", pipeline)], count=20)["bundles"][0]
+def test_real_radiographs_at_or_above_the_threshold_are_counted(radiographs, pipeline):
+    """Each radiograph's probability is its mean grey: 1/2, 1/3, ... (here the threshold is a half)."""
+    entry = evaluate_radiographs(radiographs, [("one", pipeline)], count=20)["bundles"][0]
     above = sum(mean >= 0.3 for mean in (1 / 2, 1 / 3, 1 / 4, 1 / 5, 1 / 6))
     pipeline.bundle = dataclasses.replace(
         pipeline.bundle, pe=dataclasses.replace(pipeline.bundle.pe, threshold=0.3)
     )
-    lower = evaluate_films(films, [("one", pipeline)], count=20)["bundles"][0]
+    lower = evaluate_radiographs(radiographs, [("one", pipeline)], count=20)["bundles"][0]
     assert lower["positive"]["estimate"] == pytest.approx(above / 5)
     assert lower["positive"]["estimate"] > entry["positive"]["estimate"]
     assert lower["positive"]["lower"] < above / 5 < lower["positive"]["upper"]
     assert lower["hottest"] == [0.75] * 3
 
 
-def test_fewer_films_are_taken_evenly(films, pipeline):
-    evaluate_films(films, [("one", pipeline)], count=3)
+def test_fewer_radiographs_are_taken_evenly(radiographs, pipeline):
+    evaluate_radiographs(radiographs, [("one", pipeline)], count=3)
     assert len(pipeline.calls) == 2, "first, middle and the last, which is lateral"
 
 
-def test_the_report_names_the_real_films(cohorts, films, pipeline):
-    summary = evaluate(*cohorts, [pipeline], CONFIG, films=[films])
-    assert "## Real radiographs: films" in markdown(summary)
+def test_the_report_names_the_real_radiographs(cohorts, radiographs, pipeline):
+    summary = evaluate(*cohorts, [pipeline], CONFIG, radiographs=[radiographs])
+    assert "## Real radiographs: radiographs" in markdown(summary)
     assert "5 of 6" in markdown(summary)
 
 
-def test_a_folder_without_films_is_refused(tmp_path, pipeline):
+def test_a_folder_without_radiographs_is_refused(tmp_path, pipeline):
     with pytest.raises(InputError, match="found none"):
-        evaluate_films(tmp_path, [("one", pipeline)], count=3)
+        evaluate_radiographs(tmp_path, [("one", pipeline)], count=3)

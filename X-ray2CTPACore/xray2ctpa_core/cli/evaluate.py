@@ -59,11 +59,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "multi": (20, count, "how many patients are sampled several times; people all are"),
         "samples": (8, positive, "volumes averaged for those"),
         "auroc": (200, count, "patients of the PE classification"),
-        "film-count": (20, positive, "radiographs taken evenly from each --films"),
+        "radiograph-count": (20, positive, "radiographs taken evenly from each --radiographs"),
     }
     for name, (default, kind, text) in counts.items():
+        old = ["--film-count"] if name == "radiograph-count" else []
         parser.add_argument(
-            f"--{name}", type=kind, default=default, metavar="N", help=f"{text} (default: %(default)s)"
+            f"--{name}", *old, type=kind, default=default, metavar="N", help=f"{text} (default: %(default)s)"
         )
     parser.add_argument(
         "--pair",
@@ -75,13 +76,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="a real pair: cxr.png, and ct.npz with ground_truth and published_generated",
     )
     parser.add_argument(
+        "--radiographs",
         "--films",
-        dest="film_folders",
+        dest="radiograph_folders",
         type=Path,
         action="append",
         default=[],
         metavar="DIR",
-        help="real radiographs: does the volume's projection agree with them? (see --film-count)",
+        help="real radiographs: does the volume's projection agree with them? (see --radiograph-count)",
     )
     parser.add_argument(
         "--metrics",
@@ -118,14 +120,14 @@ def run(args: argparse.Namespace) -> int:
     from xray2ctpa_core.evaluation.report import markdown
     from xray2ctpa_core.evaluation.run import EvaluationConfig, evaluate
 
-    if args.cohort is None and not (args.people or args.pairs or args.film_folders):
+    if args.cohort is None and not (args.people or args.pairs or args.radiograph_folders):
         raise InputError("Expected a cohort or --people to measure on, got neither.", "See --help.")
     config = EvaluationConfig(
         images=args.images,
         multi=min(args.multi, args.images),
         samples=args.samples,
         auroc=args.auroc,
-        films=args.film_count,
+        radiographs=args.radiograph_count,
         steps=args.steps or 0,
         seed=args.seed,
         split=args.split,
@@ -143,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
             args.pairs,
             args.out,
             bars.show,
-            args.film_folders,
+            args.radiograph_folders,
             args.people,
         )
     report = markdown(summary)

@@ -122,17 +122,17 @@ class CohortPatient:
 
     @cached_property
     def radiograph(self) -> Radiograph:
-        """The film."""
+        """The radiograph."""
         return read_radiograph(self.folder / FILM_FILE)
 
     @cached_property
     def frame(self) -> FrontalFrame:
-        """The film's square that corresponds to the volume."""
+        """The radiograph's square that corresponds to the volume."""
         values = self.record["frame"]
         return FrontalFrame(*(float(values[key]) for key in ("top", "left", "side")))
 
     def frame_image(self, size: int) -> np.ndarray:
-        """(size, size) float32 in [0, 1]: the film's frame as the networks read it."""
+        """(size, size) float32 in [0, 1]: the radiograph's frame as the networks read it."""
         return frame_image(self.radiograph.pixels, self.frame, size)
 
 

@@ -24,7 +24,7 @@ class GeneratedResult(Protocol):
 
     @property
     def consistency(self) -> dict[str, float]:
-        """{"frontal_correlation": -1..1} of the first sample's projection with the film."""
+        """{"frontal_correlation": -1..1} of the first sample's projection with the radiograph."""
 
     @property
     def samples(self) -> np.ndarray | None:
@@ -78,10 +78,10 @@ def to_number(value: Any) -> float:
     return float(to_array(value).reshape(-1)[0])
 
 
-def taught_people(pipeline: EvaluatedPipeline) -> frozenset[str]:
+def taught_people(bundle: BundleInfo) -> frozenset[str]:
     """Names of the people whose CTs taught the bundle, as bundle.json says under training.people; none where
     it says nothing."""
-    training = getattr(pipeline.bundle, "training", None) or {}
+    training = getattr(bundle, "training", None) or {}
     return frozenset(map(str, training.get("people", ())))
 
 

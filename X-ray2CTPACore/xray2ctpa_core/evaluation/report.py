@@ -59,8 +59,8 @@ def markdown(summary: dict[str, Any]) -> str:
         parts += ["## Grad-CAM", _gradcam(summary["gradcam"])]
     if summary["hottest"]:
         parts += ["Greatest value of a sample's Grad-CAM, 0 to 1:", _hottest(summary["hottest"])]
-    for films in summary.get("films", []):
-        parts += [f"## Real radiographs: {films['folder']}", _films(films)]
+    for radiographs in summary.get("radiographs", []):
+        parts += [f"## Real radiographs: {radiographs['folder']}", _radiographs(radiographs)]
     for pair in summary.get("pairs", []):
         parts += [f"## Real pair {pair['pair']}", _pair(pair), pair["note"]]
     return "\n\n".join([*parts, NOTES, CORRELATION_NOTE]) + "\n"
@@ -175,16 +175,16 @@ def _hottest(entries: Sequence[dict[str, Any]]) -> str:
     return table(["bundle", "patients without any radiographic sign", "with signs"], lines)
 
 
-def _films(films: dict[str, Any]) -> str:
+def _radiographs(radiographs: dict[str, Any]) -> str:
     lines = (
         [
             e["bundle"],
-            f"{e['accepted']} of {films['films']}",
+            f"{e['accepted']} of {radiographs['radiographs']}",
             interval_text(e["perspective_correlation"]),
             interval_text(e["positive"], 2),
             "-" if e["hottest"] is None else ", ".join(f"{value:.2f}" for value in e["hottest"]),
         ]
-        for e in films["bundles"]
+        for e in radiographs["bundles"]
     )
     headings = [
         "bundle",
@@ -193,9 +193,10 @@ def _films(films: dict[str, Any]) -> str:
     ]
     headings += ["scored at or above the threshold", "hottest of Grad-CAM: least, median, greatest"]
     rows = table(headings, lines)
-    if not films["left_out"]:
+    if not radiographs["left_out"]:
         return rows
-    return f"{rows}\n\n{films['left_out']} films of the folder taught the X-ray encoder and were left out."
+    left = f"{radiographs['left_out']} radiographs of the folder taught the encoder and were left out."
+    return f"{rows}\n\n{left}"
 
 
 def _pair(pair: dict[str, Any]) -> str:

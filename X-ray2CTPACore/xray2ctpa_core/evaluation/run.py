@@ -19,7 +19,7 @@ from xray2ctpa_core.evaluation.patients import (
 )
 from xray2ctpa_core.evaluation.people import Person, name_of, people_below
 from xray2ctpa_core.evaluation.protocol import EvaluatedPipeline, taught_people, weights_id
-from xray2ctpa_core.evaluation.radiographs import evaluate_films
+from xray2ctpa_core.evaluation.radiographs import evaluate_radiographs
 from xray2ctpa_core.evaluation.rows import Bench, PatientRows, SubjectRows
 from xray2ctpa_core.evaluation.store import Row, RowStore
 from xray2ctpa_core.evaluation.summary import summarise, summarise_volumes
@@ -41,7 +41,7 @@ class EvaluationConfig:
         multi: how many of the patients are sampled several times; people are all.
         samples: volumes averaged for those.
         auroc: unseen patients of the PE classification.
-        films: real radiographs taken of each folder of them.
+        radiographs: real radiographs taken of each folder of them.
         steps: sampling steps; 0 for the bundle's own.
         seed: each patient's seed comes from it and the patient's name.
         split, train_split: names of the splits measured on and taken for the baselines.
@@ -53,7 +53,7 @@ class EvaluationConfig:
     multi: int = 20
     samples: int = 8
     auroc: int = 200
-    films: int = 20
+    radiographs: int = 20
     steps: int = 0
     seed: int = 0
     split: str = "test"
@@ -62,7 +62,7 @@ class EvaluationConfig:
     weights: str = ""
 
     def __post_init__(self) -> None:
-        counts = (self.images, self.multi, self.auroc, self.films, self.steps, self.seed)
+        counts = (self.images, self.multi, self.auroc, self.radiographs, self.steps, self.seed)
         if min(counts) < 0 or self.samples < 2 or self.multi > self.images:
             raise ConfigError(f"Expected counts of at least 0, samples >= 2 and multi <= images, got {self}.")
         if not set(self.metrics) <= set(METRICS):
@@ -77,7 +77,7 @@ def evaluate(
     pairs: Sequence[Path] = (),
     out: Path | None = None,
     progress: Progress | None = None,
-    films: Sequence[Path] = (),
+    radiographs: Sequence[Path] = (),
     people: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Measures every pipeline on whom it has not seen, beside the baselines.
@@ -90,12 +90,12 @@ def evaluate(
         pairs: folders of real pairs, each measured by ``evaluate_pair``.
         out: folder that keeps rows.jsonl and baselines.npz; a later call goes on from them.
         progress: called with (what, done, of).
-        films: folders of real radiographs, each measured by ``evaluate_films``.
+        radiographs: folders of real radiographs, each measured by ``evaluate_radiographs``.
         people: folders of real people's CTs, measured by ``evaluate_people``.
 
     Returns:
         ``settings``, ``bundles``, ``features`` (that set distances were taken in), ``people`` (None without),
-        ``pairs``, ``films`` and the lists of ``summarise``; JSON-ready.
+        ``pairs``, ``radiographs`` and the lists of ``summarise``; JSON-ready.
 
     Raises:
         InputError: no cohort, no patients of a split, patients seen in training, or one class alone.
@@ -111,16 +111,16 @@ def evaluate(
     measured_pairs = [
         evaluate_pair(pair, named, mean, config.steps, config.samples, config.seed) for pair in pairs
     ]
-    measured_films = [
-        evaluate_films(
+    measured_radiographs = [
+        evaluate_radiographs(
             folder,
             named,
-            config.films,
+            config.radiographs,
             config.steps,
             config.seed,
             lambda done, of: report("real radiographs", done, of),
         )
-        for folder in films
+        for folder in radiographs
     ]
     return {
         "settings": settings | identities,
@@ -129,7 +129,7 @@ def evaluate(
         "people": evaluate_people(people, named, config, store, report) if people else None,
         **virtual,
         "pairs": measured_pairs,
-        "films": measured_films,
+        "radiographs": measured_radiographs,
     }
 
 
@@ -205,7 +205,7 @@ def evaluate_people(
     enhanced: set[str] = set()
     made: dict[tuple[Path, str], Person] = {}
     for name, pipeline in named:
-        taught, geometry = taught_people(pipeline), pipeline.bundle.geometry
+        taught, geometry = taught_people(pipeline.bundle), pipeline.bundle.geometry
         left_out[name] = [n for file in files if (n := name_of(file)) in taught]
         people = [
             made.setdefault((file, f"{geometry.grid} {geometry.depth_fraction}"), Person(file, geometry))
