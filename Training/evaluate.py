@@ -14,9 +14,10 @@ from pathlib import Path
 from xray2ctpa_core.cli.bars import Bars
 from xray2ctpa_core.cli.evaluate import load_pipelines, write
 from xray2ctpa_core.cli.stage import run_stage
+from xray2ctpa_core.evaluation.config import EvaluationConfig
 from xray2ctpa_core.evaluation.model_card import headline_metrics, write_card
 from xray2ctpa_core.evaluation.report import markdown
-from xray2ctpa_core.evaluation.run import EvaluationConfig, evaluate
+from xray2ctpa_core.evaluation.run import evaluate
 from xray2ctpa_core.pipelines.bundle import read_bundle_json, write_bundle_json
 
 

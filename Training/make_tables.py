@@ -17,6 +17,7 @@ from xray2ctpa_core.cli.stage import run_stage
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.evaluation.columns import PLANES
+from xray2ctpa_core.evaluation.instruments import make_instruments
 from xray2ctpa_core.evaluation.store import RowStore
 from xray2ctpa_core.evaluation.tables.arms import find_arms
 from xray2ctpa_core.evaluation.tables.definition import read_definitions
@@ -27,7 +28,6 @@ from xray2ctpa_core.evaluation.tables.run import (
     write_plates,
     write_tables,
 )
-from xray2ctpa_core.evaluation.volumes import make_instruments
 from xray2ctpa_core.metrics.perceptual import ALEXNET_FILE
 
 PAPER_TABLES = Path(__file__).resolve().parent / "configs" / "paper-tables.json"

@@ -10,13 +10,14 @@ from PIL import Image
 from xray2ctpa_core.data.taught_radiographs import TaughtFilms
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.evaluation.baselines import INDEX_PIXELS, Baselines
+from xray2ctpa_core.evaluation.config import EvaluationConfig
 from xray2ctpa_core.evaluation.lobes import clot_lobe_share
 from xray2ctpa_core.evaluation.pair import evaluate_pair
 from xray2ctpa_core.evaluation.patients import CohortPatient, cohort_patients, seed_of
 from xray2ctpa_core.evaluation.protocol import weights_id
 from xray2ctpa_core.evaluation.radiographs import evaluate_radiographs
 from xray2ctpa_core.evaluation.report import markdown
-from xray2ctpa_core.evaluation.run import EvaluationConfig, evaluate, labels
+from xray2ctpa_core.evaluation.run import evaluate, labels
 from xray2ctpa_core.evaluation.store import RowStore
 from xray2ctpa_core.evaluation.summary import summarise
 from xray2ctpa_core.io.provenance import file_sha256

@@ -11,9 +11,10 @@ pytest.importorskip("efficientnet_lite_pytorch", reason="the training extra is n
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation import people as people_module
+from xray2ctpa_core.evaluation.config import EvaluationConfig
 from xray2ctpa_core.evaluation.people import Person, name_of, people_below, unenhanced
 from xray2ctpa_core.evaluation.report import markdown
-from xray2ctpa_core.evaluation.run import EvaluationConfig, evaluate
+from xray2ctpa_core.evaluation.run import evaluate
 from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.metrics import features
 from xray2ctpa_core.pipelines.consistency import agreement

@@ -11,6 +11,7 @@ from table_arms import AFFINE, GRID, chest, write_arm, write_generator, write_ta
 
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.evaluation.columns import VOLUME_COLUMNS
+from xray2ctpa_core.evaluation.instruments import Instruments
 from xray2ctpa_core.evaluation.store import RowStore
 from xray2ctpa_core.evaluation.tables.arms import Prediction, read_arm
 from xray2ctpa_core.evaluation.tables.cells import cell_text, cell_values
@@ -29,7 +30,6 @@ from xray2ctpa_core.evaluation.tables.generator import (
     measure_pair,
 )
 from xray2ctpa_core.evaluation.tables.run import measure_arms
-from xray2ctpa_core.evaluation.volumes import Instruments
 from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.metrics.classification import auroc, youden_threshold
 from xray2ctpa_core.metrics.features import clip_network, slice_network

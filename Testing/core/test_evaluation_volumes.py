@@ -8,8 +8,9 @@ from table_arms import AFFINE, GRID, chest
 pytest.importorskip("efficientnet_lite_pytorch", reason="the training extra is not installed")
 
 from xray2ctpa_core.evaluation.columns import PATIENT_COLUMNS, PEOPLE_COLUMNS, SET_FEATURES, VOLUME_COLUMNS
+from xray2ctpa_core.evaluation.instruments import make_instruments
 from xray2ctpa_core.evaluation.numbers import entry, mean_of, paired_difference_of, set_distance
-from xray2ctpa_core.evaluation.volumes import VolumeMeter, make_instruments
+from xray2ctpa_core.evaluation.volumes import VolumeMeter
 from xray2ctpa_core.metrics.features import PlaneSlices
 from xray2ctpa_core.metrics.perceptual import PerceptualDistance
 from xray2ctpa_core.volume import Volume

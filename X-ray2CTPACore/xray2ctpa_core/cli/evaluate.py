@@ -117,8 +117,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
     from xray2ctpa_core.errors import InputError
+    from xray2ctpa_core.evaluation.config import EvaluationConfig
     from xray2ctpa_core.evaluation.report import markdown
-    from xray2ctpa_core.evaluation.run import EvaluationConfig, evaluate
+    from xray2ctpa_core.evaluation.run import evaluate
 
     if args.cohort is None and not (args.people or args.pairs or args.radiograph_folders):
         raise InputError("Expected a cohort or --people to measure on, got neither.", "See --help.")

@@ -10,13 +10,14 @@ import numpy as np
 
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.evaluation.columns import VOLUME_COLUMNS
+from xray2ctpa_core.evaluation.instruments import make_instruments
 from xray2ctpa_core.evaluation.markdown import table
 from xray2ctpa_core.evaluation.numbers import by_patient, entries, mean_of, paired_difference_of
 from xray2ctpa_core.evaluation.patients import CohortPatient, cohort_patients, group_identity, seed_of
 from xray2ctpa_core.evaluation.protocol import EvaluatedPipeline, to_array, volumes_id, weights_id
 from xray2ctpa_core.evaluation.report import interval_text
 from xray2ctpa_core.evaluation.store import Row, RowStore
-from xray2ctpa_core.evaluation.volumes import VolumeMeter, make_instruments
+from xray2ctpa_core.evaluation.volumes import VolumeMeter
 from xray2ctpa_core.pipelines.bundle import (
     STEP_CURVE,
     BundleInfo,

@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from xray2ctpa_core.constants import AIR_HU, FRAME_MARGIN, FRAME_PIXELS
+from xray2ctpa_core.constants import (
+    AIR_HU,
+    DETECTOR_TO_CENTRE_MM,
+    FRAME_MARGIN,
+    FRAME_PIXELS,
+    SOURCE_TO_DETECTOR_MM,
+)
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.provenance import file_sha256
 from xray2ctpa_core.io.volumes import read_volume
@@ -121,7 +127,13 @@ class Person:
         generator = np.random.default_rng(int(self.identity, 16))
         wide = (RADIOGRAPH_MARGIN * side, extent[1], RADIOGRAPH_MARGIN * side)
         pixels = _radiograph(native, wide, centre, ray, generator)
-        return _Prepared(volume, Radiograph(pixels, name=f"{self.name}, computed", view="PA"), enhanced)
+        spacing = (
+            side / FRAME_PIXELS * SOURCE_TO_DETECTOR_MM / (SOURCE_TO_DETECTOR_MM - DETECTOR_TO_CENTRE_MM)
+        )
+        radiograph = Radiograph(
+            pixels, (spacing, spacing), "ImagerPixelSpacing", f"{self.name}, computed", view="PA"
+        )
+        return _Prepared(volume, radiograph, enhanced)
 
 
 def name_of(file: Path) -> str:

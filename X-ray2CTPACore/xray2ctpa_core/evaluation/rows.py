@@ -11,6 +11,7 @@ import torch
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.baselines import INDEX_PIXELS, Baselines
+from xray2ctpa_core.evaluation.instruments import Instruments
 from xray2ctpa_core.evaluation.lobes import clot_lobe_share
 from xray2ctpa_core.evaluation.patients import CohortPatient, Subject, seed_of
 from xray2ctpa_core.evaluation.protocol import (
@@ -21,7 +22,7 @@ from xray2ctpa_core.evaluation.protocol import (
     weights_id,
 )
 from xray2ctpa_core.evaluation.store import Row, RowStore
-from xray2ctpa_core.evaluation.volumes import Instruments, VolumeMeter
+from xray2ctpa_core.evaluation.volumes import VolumeMeter
 
 #: Part of every row's key; raised when a number's definition changes, so that old rows are not reused.
 MEASURES = "3"

@@ -1,14 +1,13 @@
 """The evaluation of bundles on people, virtual patients and real images: every row once, then summed up."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.baselines import Baselines
+from xray2ctpa_core.evaluation.config import EvaluationConfig
 from xray2ctpa_core.evaluation.pair import evaluate_pair
 from xray2ctpa_core.evaluation.patients import (
     CohortPatient,
@@ -17,56 +16,16 @@ from xray2ctpa_core.evaluation.patients import (
     cohort_patients,
     group_identity,
 )
-from xray2ctpa_core.evaluation.people import Person, name_of, people_below
-from xray2ctpa_core.evaluation.protocol import EvaluatedPipeline, taught_people, weights_id
+from xray2ctpa_core.evaluation.people_run import evaluate_people
+from xray2ctpa_core.evaluation.protocol import EvaluatedPipeline, weights_id
 from xray2ctpa_core.evaluation.radiographs import evaluate_radiographs
-from xray2ctpa_core.evaluation.rows import Bench, PatientRows, SubjectRows
+from xray2ctpa_core.evaluation.rows import Bench, PatientRows
 from xray2ctpa_core.evaluation.store import Row, RowStore
-from xray2ctpa_core.evaluation.summary import summarise, summarise_volumes
-from xray2ctpa_core.evaluation.volumes import METRICS, make_instruments
+from xray2ctpa_core.evaluation.summary import summarise
 
 #: Called with (what, done, of).
 Progress = Callable[[str, int, int], None]
 Named = list[tuple[str, EvaluatedPipeline]]
-#: People of whom something can be said: one is measured, another makes the baselines.
-LEAST_PEOPLE = 2
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """What is measured.
-
-    Attributes:
-        images: unseen patients, and people, whose volumes are compared.
-        multi: how many of the patients are sampled several times; people are all.
-        samples: volumes averaged for those.
-        auroc: unseen patients of the PE classification.
-        radiographs: real radiographs taken of each folder of them.
-        steps: sampling steps; 0 for the bundle's own.
-        seed: each patient's seed comes from it and the patient's name.
-        split, train_split: names of the splits measured on and taken for the baselines.
-        metrics: of METRICS, what is measured beside the rest; "planes" of people always.
-        weights: folder of I3D_FILE, INCEPTION_FILE and ALEXNET_FILE; "" for none, or torch.hub's AlexNet.
-    """
-
-    images: int = 60
-    multi: int = 20
-    samples: int = 8
-    auroc: int = 200
-    radiographs: int = 20
-    steps: int = 0
-    seed: int = 0
-    split: str = "test"
-    train_split: str = "train"
-    metrics: tuple[str, ...] = ()
-    weights: str = ""
-
-    def __post_init__(self) -> None:
-        counts = (self.images, self.multi, self.auroc, self.radiographs, self.steps, self.seed)
-        if min(counts) < 0 or self.samples < 2 or self.multi > self.images:
-            raise ConfigError(f"Expected counts of at least 0, samples >= 2 and multi <= images, got {self}.")
-        if not set(self.metrics) <= set(METRICS):
-            raise ConfigError(f"Expected metrics of {', '.join(METRICS)}, got {', '.join(self.metrics)}.")
 
 
 def evaluate(
@@ -152,7 +111,7 @@ def _on_cohort(
     check_apart(chosen, training)
     if config.auroc:
         check_both_classes(patients[: config.auroc])
-    instruments = make_instruments(config.metrics, Path(config.weights) if config.weights else None)
+    instruments = config.instruments()
     others = group_identity(training)
     cache = None if out is None else out / "baselines.npz"
     baselines = Baselines(training, others, cache, lambda done, of: report("training patients", done, of))
@@ -169,75 +128,6 @@ def _on_cohort(
         report("unseen patients", number + 1, len(chosen))
     identities = {"patients": group_identity(chosen), "training": others}
     return summarise(rows, points, config.samples), baselines.mean, identities, instruments.titles
-
-
-def evaluate_people(
-    folders: Sequence[Path],
-    named: Named,
-    config: EvaluationConfig,
-    store: RowStore,
-    report: Progress,
-) -> dict[str, Any]:
-    """Every pipeline on people who taught it nothing, beside the mean volume and the nearest radiograph of
-    the other people.
-
-    Args:
-        folders: CTs of people, a file each, in folders of any depth.
-        named: (label, pipeline); the people who taught a bundle (``taught_people``) are neither measured nor
-            in its baselines.
-        config: ``images`` people are measured, taken evenly by name; all of the others make the baselines.
-        store: of rows.
-        report: progress.
-
-    Returns:
-        JSON-ready: ``people`` (measured, by bundle), ``left_out`` (who taught it, by bundle), ``enhanced``
-        (names), ``features``, and the lists of ``summarise_volumes``.
-
-    Raises:
-        InputError: fewer than LEAST_PEOPLE who taught a bundle nothing, or a CT that cannot be read.
-    """
-    metrics = tuple(dict.fromkeys((*config.metrics, "planes")))
-    instruments = make_instruments(metrics, Path(config.weights) if config.weights else None)
-    files = people_below(folders)
-    rows: list[Row] = []
-    measured: dict[str, list[str]] = {}
-    left_out: dict[str, list[str]] = {}
-    enhanced: set[str] = set()
-    made: dict[tuple[Path, str], Person] = {}
-    for name, pipeline in named:
-        taught, geometry = taught_people(pipeline.bundle), pipeline.bundle.geometry
-        left_out[name] = [n for file in files if (n := name_of(file)) in taught]
-        people = [
-            made.setdefault((file, f"{geometry.grid} {geometry.depth_fraction}"), Person(file, geometry))
-            for file in files
-            if name_of(file) not in taught
-        ]
-        if len(people) < LEAST_PEOPLE:
-            raise InputError(
-                f"Expected {LEAST_PEOPLE} people or more who taught {name} nothing, got {len(people)} of "
-                f"{len(files)}.",
-                "Add CTs of other people to the folder.",
-            )
-        places = sorted({round(n) for n in np.linspace(0, len(people) - 1, config.images)})
-        chosen = [people[place] for place in places]
-        measured[name] = [person.name for person in chosen]
-        for number, person in enumerate(chosen, 1):
-            others = [other for other in people if other is not person]
-            identity = group_identity(others)
-            baselines = Baselines(others, identity)
-            bench = Bench(
-                identity, baselines, store, instruments, config.samples, config.steps or None, config.seed
-            )
-            rows += SubjectRows(person, bench).images(name, pipeline, several=True)
-            enhanced |= {person.name} if person.enhanced else set()
-            report("people", number, len(chosen))
-    return {
-        "people": measured,
-        "left_out": left_out,
-        "enhanced": sorted(enhanced),
-        "features": instruments.titles,
-        **summarise_volumes(rows, list(measured), config.samples),
-    }
 
 
 def labels(pipelines: Sequence[EvaluatedPipeline]) -> list[str]:

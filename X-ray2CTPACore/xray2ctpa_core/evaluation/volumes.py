@@ -1,7 +1,6 @@
 """One volume beside the patient's own: every number of VOLUME_COLUMNS is measured here and nowhere else."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -10,24 +9,11 @@ import torch
 from scipy import ndimage
 
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
-from xray2ctpa_core.errors import ConfigError, InputError
-from xray2ctpa_core.evaluation.columns import PLANES
+from xray2ctpa_core.evaluation.instruments import Instruments
 from xray2ctpa_core.evaluation.store import Row
 from xray2ctpa_core.metrics.dice import dice
-from xray2ctpa_core.metrics.features import (
-    SLICE_STEP,
-    FeatureNetwork,
-    PlaneSlices,
-    clip_network,
-    slice_network,
-)
+from xray2ctpa_core.metrics.features import SLICE_STEP
 from xray2ctpa_core.metrics.image import SSIM_RADIUS, mae, psnr, slice_ssim, ssim, to_unit
-from xray2ctpa_core.metrics.perceptual import (
-    ALEXNET_FILE,
-    LPIPSDistance,
-    PerceptualDistance,
-    lpips_if_available,
-)
 from xray2ctpa_core.metrics.projection import (
     blood_pool_mask,
     frontal_mask,
@@ -39,84 +25,10 @@ from xray2ctpa_core.pipelines.consistency import agreement
 from xray2ctpa_core.preprocessing.frame import equalise
 from xray2ctpa_core.volume import Volume
 
-#: What is measured on demand: it needs weights that are not embedded, or takes a while.
-METRICS = ("fvd", "fid", "lpips", "planes")
 #: A blood pool of less than this is no enhanced heart (calcium, bone), in millilitres.
 LEAST_BLOOD_ML = 50.0
 #: The heart's and vessels' walls are taken off before HU are read, in voxels.
 WALL_VOXELS = 1
-
-
-@dataclass(frozen=True)
-class Instruments:
-    """What every volume is measured with.
-
-    Attributes:
-        perceptual, lpips: distances of axial slices; LPIPS where its weights are.
-        networks: whose features sets of volumes are compared in, by metric.
-        seen: features of files that several arms share.
-    """
-
-    perceptual: PerceptualDistance
-    lpips: LPIPSDistance | None
-    networks: Mapping[str, FeatureNetwork]
-    seen: dict[tuple[str, str, str], list[list[float]]] = field(default_factory=dict)
-
-    @property
-    def identity(self) -> str:
-        """Part of a row's key: other instruments measure other numbers."""
-        parts = ["lpips"] if self.lpips else []
-        return "+".join([*parts, *(network.title for network in self.networks.values())])
-
-    @property
-    def titles(self) -> dict[str, str]:
-        """Heading of each set distance: which features it was taken in."""
-        titles = {name: network.title for name, network in self.networks.items()}
-        if set(PLANES) <= set(titles):
-            titles["planes"] = "Fréchet distance of slices, the three directions together"
-        return titles
-
-    def features(
-        self, hu: np.ndarray, window: tuple[float, float], file: Path | None = None
-    ) -> dict[str, list[list[float]]]:
-        """What each network sees in (D, H, W) HU, by the row's key; of a ``file`` it is computed once."""
-        found = {}
-        for name, network in self.networks.items():
-            key = (name, str(window), "" if file is None else str(file.resolve()))
-            if file is None or key not in self.seen:
-                rows = feature_rows(network, hu, window)
-                if file is not None:
-                    self.seen[key] = rows
-            found[f"features_{name}"] = rows if file is None else self.seen[key]
-        return found
-
-
-def make_instruments(metrics: Sequence[str] = (), weights: Path | None = None) -> Instruments:
-    """The instruments for what is asked for.
-
-    Args:
-        metrics: of METRICS.
-        weights: folder that may hold I3D_FILE, INCEPTION_FILE and ALEXNET_FILE.
-
-    Raises:
-        ConfigError: an unknown metric.
-        InputError: "lpips" asked for without its weights, or a folder that is none.
-    """
-    if not set(metrics) <= set(METRICS):
-        raise ConfigError(f"Expected metrics of {', '.join(METRICS)}, got {', '.join(metrics)}.")
-    perceptual = PerceptualDistance()
-    networks: dict[str, FeatureNetwork] = {}
-    if "fvd" in metrics:
-        networks["fvd"] = clip_network(weights, perceptual)
-    if "fid" in metrics:
-        networks["fid"] = slice_network(weights, perceptual)
-    if "planes" in metrics:
-        networks |= {plane: PlaneSlices(perceptual, plane) for plane in PLANES}
-    if "lpips" in metrics:
-        return Instruments(
-            perceptual, LPIPSDistance(None if weights is None else weights / ALEXNET_FILE), networks
-        )
-    return Instruments(perceptual, lpips_if_available(weights), networks)
 
 
 class VolumeMeter:
@@ -258,14 +170,6 @@ def network_slices(hu: np.ndarray, window: tuple[float, float]) -> torch.Tensor:
     """Every SLICE_STEP-th slice of (D, H, W) HU as perceptual distances read it: (N, 1, H, W) in [-1, 1]."""
     unit = to_unit(hu[SLICE_STEP // 2 :: SLICE_STEP], window)
     return torch.from_numpy(unit * 2 - 1)[:, None]
-
-
-def feature_rows(network: FeatureNetwork, hu: np.ndarray, window: tuple[float, float]) -> list[list[float]]:
-    """Features of (D, H, W) HU, to the six digits that a store's text should hold of a float32."""
-    if not np.isfinite(hu).all():
-        raise InputError("Expected finite voxels, got NaN or infinity.")
-    features = network(torch.from_numpy(to_unit(hu, network.window or window) * 2 - 1))
-    return [[float(f"{value:.6g}") for value in row] for row in features.tolist()]
 
 
 def frontal_image(hu: np.ndarray) -> np.ndarray:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-from scipy.optimize import brentq
-from scipy.special import expit, logit
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.metrics.intervals import (
@@ -19,6 +17,12 @@ from xray2ctpa_core.metrics.intervals import (
     tails,
     wilson,
     without_interval,
+)
+from xray2ctpa_core.metrics.placements import (
+    area_interval,
+    areas_of_rows,
+    checked,
+    influence_of,
 )
 
 #: Exchanges of the two scores that the permutation test draws.
@@ -33,8 +37,8 @@ def auroc(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None = Non
         scores: (N,) finite, higher = more likely positive; any scale.
         folds: (N,) whose model gave each score: pairs are of one fold. None for one model.
     """
-    labels, scores = _checked(labels, scores)
-    return sum(part.share * part.area for part in _parts(labels, scores, folds))
+    labels, scores = checked(labels, scores)
+    return sum(part.share * part.area for part in ranked_parts(labels, scores, folds))
 
 
 def delong_interval(
@@ -53,14 +57,14 @@ def delong_interval(
     Raises:
         InputError: as ``auroc``; at least 2 patients of each class are needed in each fold.
     """
-    labels, scores = _checked(labels, scores)
-    return _interval(_parts(labels, scores, folds), level)
+    labels, scores = checked(labels, scores)
+    return area_interval(ranked_parts(labels, scores, folds), level)
 
 
 def mean_auroc(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray, level: float = 0.95) -> Interval:
     """Mean over folds of the AUROC, as cross-validation reports it: ``delong_interval``, each fold alike."""
-    labels, scores = _checked(labels, scores)
-    return _interval(_parts(labels, scores, folds, by_pairs=False), level)
+    labels, scores = checked(labels, scores)
+    return area_interval(ranked_parts(labels, scores, folds, by_pairs=False), level)
 
 
 def delong_test(
@@ -84,11 +88,11 @@ def delong_test(
         then 1 for equal areas, else from exchanging the two ranks of each patient at random (Venkatraman and
         Begg, Biometrika 83, 1996, 835).
     """
-    labels, first = _checked(labels, first)
-    _, second = _checked(labels, second)
-    a, b = _parts(labels, first, first_folds), _parts(labels, second, second_folds)
+    labels, first = checked(labels, first)
+    _, second = checked(labels, second)
+    a, b = ranked_parts(labels, first, first_folds), ranked_parts(labels, second, second_folds)
     difference = float(sum(p.share * p.area for p in a) - sum(p.share * p.area for p in b))
-    error = float(np.sqrt(np.square(_influence(a, len(labels)) - _influence(b, len(labels))).sum()))
+    error = float(np.sqrt(np.square(influence_of(a, len(labels)) - influence_of(b, len(labels))).sum()))
     z = normal_quantile(level)
     if error < 1e-12:
         same = abs(difference) < 1e-12
@@ -113,9 +117,9 @@ def roc_band(
     Returns:
         (false positive rates (101,), sensitivity, its lower and its upper end), each (101,) in [0, 1].
     """
-    labels, scores = _checked(labels, scores)
+    labels, scores = checked(labels, scores)
     grid = np.linspace(0, 1, 101)
-    parts = _parts(labels, scores, folds)
+    parts = ranked_parts(labels, scores, folds)
     sets = [(p.share, scores[p.members & labels], scores[p.members & ~labels]) for p in parts]
     rng = np.random.default_rng(seed)
 
@@ -143,7 +147,7 @@ def youden_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
     Returns:
         One of the scores; with ties the highest, which calls the fewest positive.
     """
-    labels, scores = _checked(labels, scores)
+    labels, scores = checked(labels, scores)
     candidates = np.unique(scores)
     called = scores[None] >= candidates[:, None]
     index = called[:, labels].mean(axis=1) - called[:, ~labels].mean(axis=1)
@@ -166,7 +170,7 @@ def operating_point(
     labels: np.ndarray, scores: np.ndarray, threshold: float, level: float = 0.95
 ) -> OperatingPoint:
     """Sensitivity, specificity, predictive values and accuracy of ``score >= threshold``."""
-    labels, scores = _checked(labels, scores)
+    labels, scores = checked(labels, scores)
     if np.isnan(threshold):
         raise InputError("Expected a threshold, got NaN.")
     called = scores >= threshold
@@ -182,101 +186,6 @@ def operating_point(
     return OperatingPoint(threshold=threshold, **rates)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """The patients of one fold and their ranking.
-
-    Attributes:
-        members: (N,) bool.
-        share: of this fold in the mean.
-        area: of the fold.
-        influence: (N,) how each patient moves the area, 0 outside; the squares sum to DeLong's variance.
-        counts: with and without.
-    """
-
-    members: np.ndarray
-    share: float
-    area: float
-    influence: np.ndarray
-    counts: tuple[int, int]
-
-
-def _parts(
-    labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None, by_pairs: bool = True
-) -> list[_Part]:
-    """The folds that hold both classes; the others have no pair to rank."""
-    of = np.zeros(len(labels), dtype=int) if folds is None else np.asarray(folds)
-    if of.shape != labels.shape:
-        raise InputError(f"Expected one fold a patient, got shapes {of.shape} and {labels.shape}.")
-    members = [of == fold for fold in np.unique(of)]
-    counts = [(int((labels & m).sum()), int((~labels & m).sum())) for m in members]
-    weights = [float(p * n if by_pairs else min(p, n) > 0) for p, n in counts]
-    if not sum(weights):
-        raise InputError("Expected a fold with patients of both classes, got none.")
-    return [
-        _Part(m, weight / sum(weights), *_placements(labels, scores, m), count)
-        for m, weight, count in zip(members, weights, counts, strict=True)
-        if weight
-    ]
-
-
-def _placements(labels: np.ndarray, scores: np.ndarray, members: np.ndarray) -> tuple[float, np.ndarray]:
-    """Area and influences of one fold, of DeLong's components by mid-ranks (Sun and Xu 2014)."""
-    area, influence = 0.0, np.zeros(len(labels))
-    sides = (members & labels, members & ~labels)
-    ranks = np.zeros(len(labels))
-    ranks[members] = stats.rankdata(scores[members])
-    for positive, (own, other) in ((True, sides), (False, sides[::-1])):
-        count = int(np.count_nonzero(own))
-        below = (ranks[own] - stats.rankdata(scores[own])) / np.count_nonzero(other)
-        component = below if positive else 1 - below
-        area = float(component.mean())
-        influence[own] = (component - area) / np.sqrt(count * max(count - 1, 1))
-    return area, influence
-
-
-def _influence(parts: list[_Part], count: int) -> np.ndarray:
-    """(N,) how each patient moves the mean over the folds; its squares sum to the mean's variance."""
-    for part in parts:
-        if min(part.counts) < 2:
-            raise InputError(
-                f"DeLong needs at least 2 patients of each class, got {part.counts[0]} and {part.counts[1]}"
-                + (" in a fold." if len(parts) > 1 else ".")
-            )
-    return sum((part.share * part.influence for part in parts), np.zeros(count))
-
-
-def _interval(parts: list[_Part], level: float) -> Interval:
-    """DeLong's interval on the logit scale, Newcombe's where the variance is 0."""
-    z = normal_quantile(level)
-    area = float(sum(part.share * part.area for part in parts))
-    error = float(np.sqrt(np.square(_influence(parts, len(parts[0].members))).sum()))
-    if error < 1e-12:
-        return _newcombe(parts, area, z)
-    reach = z * error / (area * (1 - area))
-    return Interval(area, float(expit(logit(area) - reach)), float(expit(logit(area) + reach)))
-
-
-def _newcombe(parts: list[_Part], area: float, z: float) -> Interval:
-    """The areas whose distance from ``area`` is at most z standard deviations of their own."""
-
-    def excess(theta: float) -> float:
-        variance = sum(part.share**2 * _variance_at(theta, *part.counts) for part in parts)
-        return abs(theta - area) - z * float(np.sqrt(variance))
-
-    least = 1e-9
-    lower = 0.0 if area < least else brentq(excess, least, max(area - least, 2 * least))
-    upper = 1.0 if area > 1 - least else brentq(excess, min(area + least, 1 - 2 * least), 1 - least)
-    return Interval(area, float(lower), float(upper))
-
-
-def _variance_at(theta: float, positives: int, negatives: int) -> float:
-    """Of an area of ``theta``, by Hanley and McNeil 1982 with Newcombe's equal counts in the numerator."""
-    half = (positives + negatives) / 2 - 1
-    inner = 1 + half * (1 - theta) / (2 - theta) + half * theta / (1 + theta)
-    return theta * (1 - theta) * inner / (positives * negatives)
-
-
 def _exchanged(
     labels: np.ndarray,
     scores: tuple[np.ndarray, np.ndarray],
@@ -287,33 +196,11 @@ def _exchanged(
     ranks = []
     for values, of in zip(scores, folds, strict=True):
         place = np.zeros(len(labels))
-        for part in _parts(labels, values, of):
+        for part in ranked_parts(labels, values, of):
             place[part.members] = stats.rankdata(values[part.members]) / part.members.sum()
         ranks.append(place)
     swapped = np.random.default_rng(0).random((PERMUTATIONS, len(labels))) < 0.5
     one, other = np.where(swapped, ranks[1], ranks[0]), np.where(swapped, ranks[0], ranks[1])
-    gaps = _areas(labels, one, folds[0]) - _areas(labels, other, folds[1])
+    gaps = areas_of_rows(labels, one, folds[0]) - areas_of_rows(labels, other, folds[1])
     beyond = int(np.count_nonzero(np.abs(gaps) >= abs(difference) - 1e-12))
     return (beyond + 1) / (PERMUTATIONS + 1)
-
-
-def _areas(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None) -> np.ndarray:
-    """(K,) ``auroc`` of each row of scores (K, N), by the positives' ranks (Mann and Whitney 1947)."""
-    areas = np.zeros(len(scores))
-    for part in _parts(labels, scores[0], folds):
-        positives, negatives = part.counts
-        ranks = stats.rankdata(scores[:, part.members], axis=1)[:, labels[part.members]]
-        above = ranks.sum(axis=1) - positives * (positives + 1) / 2
-        areas += part.share * above / (positives * negatives)
-    return areas
-
-
-def _checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
-    if labels.ndim != 1 or labels.shape != scores.shape:
-        raise InputError(f"Expected one label a score, got shapes {labels.shape} and {scores.shape}.")
-    if not np.isfinite(scores).all():
-        raise InputError("Scores must be finite, got NaN or infinity.")
-    if set(np.unique(labels).tolist()) != {0, 1}:
-        raise InputError(f"Labels must be 0 and 1, both present, got {np.unique(labels).tolist()[:5]}.")
-    return labels.astype(bool), scores

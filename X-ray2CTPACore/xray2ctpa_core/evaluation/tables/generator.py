@@ -7,6 +7,7 @@ import numpy as np
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.columns import SET_FEATURES, VOLUME_COLUMNS
+from xray2ctpa_core.evaluation.instruments import Instruments
 from xray2ctpa_core.evaluation.numbers import (
     Counted,
     by_patient,
@@ -18,7 +19,7 @@ from xray2ctpa_core.evaluation.rows import MEASURES
 from xray2ctpa_core.evaluation.store import Row, RowStore
 from xray2ctpa_core.evaluation.tables.arms import Pair
 from xray2ctpa_core.evaluation.tables.cells import Cell, Comparison, Partial
-from xray2ctpa_core.evaluation.volumes import Instruments, VolumeMeter
+from xray2ctpa_core.evaluation.volumes import VolumeMeter
 from xray2ctpa_core.io.provenance import file_sha256
 from xray2ctpa_core.io.volumes import read_axial_volume
 from xray2ctpa_core.volume import Volume
