@@ -29,7 +29,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "score",
         help="score radiographs for PE without generating a volume",
         description="Scores radiographs for PE from the radiograph alone, without a volume: a line a file, "
-        "probability, threshold, positive or negative, calibrated or not, and the file. A bundle with a prior "
+        "probability, threshold, positive or negative, calibrated or not, the file. A bundle with a prior "
         "scores by it, another by its radiograph encoder. A score is a hypothesis, never a diagnosis: "
         "not for patient care.",
         epilog="Exit codes are those of generate; with several files the code of the first that failed, and "
