@@ -19,11 +19,13 @@ from stage_scripts import module_of, stage
 
 from xray2ctpa_core import config as configuration
 from xray2ctpa_core.data.latent_cases import LatentCase
+from xray2ctpa_core.diffusion.schedulers import papers_schedule
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.io.volumes import read_volume, write_volume
 from xray2ctpa_core.metrics.perceptual import perceptual_distance
 from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
-from xray2ctpa_core.models.codecs.codec import Codec, SliceCodec, VolumeCodec
+from xray2ctpa_core.models.codecs.codec import Codec, SliceCodec
+from xray2ctpa_core.models.codecs.volume_codec import VolumeCodec
 from xray2ctpa_core.models.codecs.vqgan import VQGAN
 from xray2ctpa_core.models.denoisers.conditioned import (
     ConditionedDenoiser,
@@ -42,7 +44,6 @@ from xray2ctpa_core.training.stages.paper_denoiser import (
     GuidanceDropout,
     Judges,
     PaperDenoiserStage,
-    papers_schedule,
 )
 from xray2ctpa_core.volume import Volume, axial_affine
 

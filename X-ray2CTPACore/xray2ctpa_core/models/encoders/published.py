@@ -25,6 +25,7 @@ from xray2ctpa_core.models.encoders.radimagenet import (
     resnet50,
 )
 from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
+from xray2ctpa_core.models.protocols import Conditioning
 from xray2ctpa_core.models.weights import load_exactly, refuse
 
 #: Files of the published encoders: open_clip's, transformers'.
@@ -75,6 +76,10 @@ class FilmEncoder(ModelMixin, ConfigMixin):
     def train(self, mode: bool = True) -> "FilmEncoder":
         """A frozen encoder stays in evaluation mode, whatever it is part of."""
         return super().train(mode and any(p.requires_grad for p in self.parameters()))
+
+    def condition(self, image: torch.Tensor) -> Conditioning:
+        """(B, 1, P, P), normalised -> `global` conditioning of the denoiser."""
+        return Conditioning(self(image.to(self.device, self.dtype)))
 
     def forward(self, film: torch.Tensor) -> torch.Tensor:
         """(B, 1, P, P), normalised -> (B, embedding_dim)."""
@@ -203,6 +208,14 @@ def published_encoder(name: str, folder: Path) -> FilmEncoder:
         "own": _read_own,
     }[name]
     return read(folder).eval()
+
+
+def encoder_name(folder: Path) -> str | None:
+    """The name, of ENCODERS, of the encoder that one of our stages saved in ``folder``; None for others."""
+    if not (folder / "config.json").is_file():
+        return None
+    config = _read_json(folder / "config.json")
+    return config.get("name") if config.get("_class_name") == FilmEncoder.__name__ else None
 
 
 def _read_resnet(folder: Path) -> FilmEncoder:

@@ -2,7 +2,6 @@
 cases."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -21,29 +20,10 @@ from xray2ctpa_core.training.arms import (
     write_arm,
     write_predictions,
 )
-from xray2ctpa_core.training.loop import LoopConfig, Stage, has_checkpoint, train
+from xray2ctpa_core.training.checkpoints import has_checkpoint
+from xray2ctpa_core.training.loop import Stage, train
 from xray2ctpa_core.training.losses.denoising import embolism_loss
-
-
-@dataclass(frozen=True)
-class LabelledConfig(LoopConfig):
-    """What classifiers share beside the loop's settings.
-
-    Attributes:
-        name, dataset: of the arm that the predictions make.
-        folds: of stratified cross-validation over patients; 0 takes the data's own split.
-        fold: trains that one alone; -1 all of them, one after another.
-        fold_seed: of the folds.
-        pos_weight: of the cases with PE; 0 takes the training cases without over those with.
-    """
-
-    name: str = ""
-    dataset: str = ""
-    folds: int = 0
-    fold: int = -1
-    fold_seed: int = 1
-    pos_weight: float = 0.0
-    learning_rate: float = 1e-4
+from xray2ctpa_core.training.settings.classifiers import LabelledConfig
 
 
 class CaseData(Protocol):
