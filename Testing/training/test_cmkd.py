@@ -14,12 +14,12 @@ pytest.importorskip("accelerate", reason="training needs the training extra")
 from latent_data import write_films
 from stage_scripts import stage
 
-from xray2ctpa_core.pipelines.second_opinion import load_opinion
+from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion
 
 SHORT = [
     "steps=2", "batch_size=4", "precision=no", "tensorboard=false", "folds=3", "fold=0", "width=16",
-    "depth=1", "heads=2", "embedding_dim=24", "small_dim=24", "small_features=8", "small_growth=4", "small_blocks=[2,2]",
-    "dataset=tiny",
+    "depth=1", "heads=2", "embedding_dim=24", "small_dim=24", "small_features=8", "small_growth=4",
+    "small_blocks=[2,2]", "dataset=tiny",
 ]  # fmt: skip
 
 
@@ -106,12 +106,14 @@ def test_a_prior_trains_and_is_kept_as_a_second_opinion(
     sets = ["--set", *SHORT, *data, *PRIOR, *where, *settings]
     assert stage(repository, "train_cmkd.py", tmp_path / "run", *sets) == 0
     rows = rows_of(tmp_path / "run")
-    reader = load_opinion(tmp_path / "run" / "fold-0" / "second_opinion")
+    reader = load_prior_opinion(tmp_path / "run" / "fold-0" / "second_opinion")
     row = next(row for row in rows if row["split"] == "test")
-    number = int(row["patient"][1:])
-    opinion = reader.score(torch.full((1, 1, 32, 32), float(number)))
-    assert opinion.probability == pytest.approx(float(row["score"]), abs=1e-5)
-    assert (opinion.calibrated, "prior" in opinion.rests_on) == (False, True)
+    image = torch.full((1, 1, 32, 32), float(row["patient"][1:]))
+    assert float(reader.logits(image).sigmoid()) == pytest.approx(float(row["score"]), abs=1e-5)
+    opinion = reader.score(image)
+    assert opinion.calibrated
+    assert "prior" in opinion.rests_on
+    assert reader.settings.pixels == 32
 
 
 def test_a_run_starts_from_one_on_computed_radiographs(

@@ -199,7 +199,8 @@ class XrayEncoder(ModelMixin, ConfigMixin):
 
         Args:
             image: (B, 1, P, P) in [0, 1], from preprocessing.frame.frame_image.
-            lifted: how many of the batch, from the first, get lifted features, which take long; None: all.
+            lifted: how many of the batch, from the first, get lifted features, which take long; None: all. 0
+                leaves out the map into the atlas, too: embedding, PE and signs need neither.
         """
         depth, planes, width = self.config["latent_grid"]
         x = self.stem(2 * image - 1)
@@ -227,7 +228,7 @@ class XrayEncoder(ModelMixin, ConfigMixin):
             embedding,
             self.lift(maps),
             self.pe_head(embedding).squeeze(1),
-            None if self.atlas is None else self._template_map(self.atlas, deepest, x),
+            None if self.atlas is None or lifted == 0 else self._template_map(self.atlas, deepest, x),
             None if signs is None else signs.float(),
         )
 
