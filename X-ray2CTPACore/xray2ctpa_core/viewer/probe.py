@@ -1,5 +1,6 @@
 """The values under the cursor: HU, Grad-CAM, spread and difference of the voxels that a plane shows there."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,11 @@ from xray2ctpa_core import mrml
 from xray2ctpa_core.viewer.display import Display
 
 _REDUCTIONS: dict[str, Callable[[np.ndarray], Any]] = {"maximum": np.max, "mean": np.mean, "minimum": np.min}
+
+
+def slices_beside(slab_mm: float, spacing_mm: float) -> int:
+    """Slices that a plane of ``slab_mm`` takes in on each side of its own, rounded."""
+    return max(0, math.floor((slab_mm / spacing_mm - 1) / 2 + 0.5))
 
 
 class Probe:
@@ -57,8 +63,8 @@ class Probe:
         return k, j, i
 
     def _in_slab(self, array: Any, voxel: tuple[int, int, int], axis: int, display: Display) -> float:
-        half = display.slab_mm / 2 / self._nodes.ctpa.GetSpacing()[axis]
+        beside = slices_beside(display.slab_mm, self._nodes.ctpa.GetSpacing()[axis])
         across: list[Any] = list(voxel)
         middle = voxel[2 - axis]
-        across[2 - axis] = slice(max(0, round(middle - half)), round(middle + half) + 1)
+        across[2 - axis] = slice(max(0, middle - beside), middle + beside + 1)
         return float(_REDUCTIONS[display.slab](array[tuple(across)]))

@@ -27,7 +27,7 @@ _BAR_STEPS = 24
 
 
 def cast_on_processor(nodes: mrml.ResultNodes) -> None:
-    """Has the rendering cast its rays on the processor: without a GPU, OpenGL takes some six times as long."""
+    """Has the rendering cast its rays on the processor, for want of a GPU: OpenGL takes six times as long."""
     former = rendering_display(nodes)
     if former is None:
         return

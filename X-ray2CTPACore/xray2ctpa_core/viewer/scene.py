@@ -14,7 +14,7 @@ from xray2ctpa_core.mrml.display import show_between
 from xray2ctpa_core.viewer import renderings, stage
 from xray2ctpa_core.viewer.case import Film
 from xray2ctpa_core.viewer.display import Display
-from xray2ctpa_core.viewer.probe import Probe
+from xray2ctpa_core.viewer.probe import Probe, slices_beside
 from xray2ctpa_core.viewer.sight import Sight, extent, look
 from xray2ctpa_core.viewer.stage import RENDERING
 
@@ -349,8 +349,12 @@ class ResultScene:
         for name in self._slices():
             node = self._node(name)
             node.SetSlabReconstructionType(_SLAB_TYPES[self.display.slab])
-            node.SetSlabReconstructionThickness(max(self.display.slab_mm, 1e-3))
-            node.SetSlabReconstructionEnabled(self.display.slab_mm > 0)
+            spacing = self.nodes.ctpa.GetSpacing()[self._axis(name)]
+            beside = slices_beside(self.display.slab_mm, spacing)
+            # Slicer takes whole slices, thickness over spacing of them, if it is not to sample between them.
+            node.SetSlabReconstructionOversamplingFactor(1)
+            node.SetSlabReconstructionThickness((2 * beside + 1.01) * spacing)
+            node.SetSlabReconstructionEnabled(beside > 0)
 
     def _slices(self, with_film: bool = False) -> list[str]:
         """Names of the slice views that show this result."""

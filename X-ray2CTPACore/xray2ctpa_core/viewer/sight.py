@@ -30,8 +30,8 @@ class Sight:
         kept = 1 - self.zoom / zoom  # of the way from the middle to the pointer
         return Sight(
             zoom,
-            self.right + kept * (x - 0.5) * view.width_mm,
-            self.up + kept * (0.5 - y) * view.height_mm,
+            self.right + kept * (view.left + x * view.width_mm - self.right),
+            self.up + kept * (view.top - y * view.height_mm - self.up),
         )
 
 
@@ -54,11 +54,15 @@ def extent(node: Any) -> Extent:
     """What the view of a vtkMRMLSliceNode shows."""
     width, height, _ = node.GetFieldOfView()
     right, up, _ = node.GetXYZOrigin()
-    return Extent(right - width / 2, up + height / 2, width, height)
+    columns, rows, _ = node.GetDimensions()
+    # Slicer puts the centre, not the edge, of the first pixel half a view from the middle.
+    left, top = right - width / 2 - width / columns / 2, up + height / 2 - height / rows / 2
+    return Extent(left, top, width, height)
 
 
 def look(node: Any, sight: Sight) -> None:
     """Zooms and pans a vtkMRMLSliceNode that has just been fitted."""
-    width, height, depth = node.GetFieldOfView()
-    node.SetFieldOfView(width / sight.zoom, height / sight.zoom, depth)
+    width, height, _ = node.GetFieldOfView()
+    # Slicer multiplies the step between the slices of a slab (in mm) by the depth of the view: 1 keeps it.
+    node.SetFieldOfView(width / sight.zoom, height / sight.zoom, 1.0)
     node.SetXYZOrigin(sight.right, sight.up, 0.0)
