@@ -10,7 +10,6 @@ What it writes is read as latents of encode_latents.py are: by train_paper_class
 something decodes them, by train_slice_classifier.py.
 """
 
-import functools
 import json
 import os
 import shutil
@@ -32,7 +31,7 @@ from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
 from xray2ctpa_core.diffusion.schedulers import make_scheduler
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.io.volumes import read_volume, write_volume
-from xray2ctpa_core.models.codecs.codec import decode_by_slices
+from xray2ctpa_core.models.codecs.codec import as_codec
 from xray2ctpa_core.models.codecs.tiny_decoder import TinyDecoder
 from xray2ctpa_core.models.denoisers.conditioned import NO_LABEL
 from xray2ctpa_core.models.hu import denormalise_hu
@@ -187,7 +186,7 @@ def decoded(
     """The decoded volumes' files, on the grids of the real ones."""
     if config.decoder:
         tiny = TinyDecoder.from_pretrained(config.decoder, use_safetensors=True).to(device).eval()
-        decode = functools.partial(decode_by_slices, tiny)
+        decode = as_codec(tiny).decode
     else:
         decode = load_codec(config.autoencoder).to(device).decode
     folder.mkdir(exist_ok=True)

@@ -327,7 +327,7 @@ def test_a_folder_that_is_no_whole_converted_denoiser_is_refused(
     for text in ("{", "[]", *(described.replace(old, new) for old, new in changes.items())):
         assert text != described
         settings.write_text(text)
-        with pytest.raises(BundleError, match="describes no denoiser"):
+        with pytest.raises(BundleError, match="describes no network"):
             load_denoiser(folder)
     settings.write_text(described.replace('"width": 32', '"width": 16'))
     with pytest.raises(BundleError, match=r"block1.norm.bias needs \(16,\), got \(32,\)"):

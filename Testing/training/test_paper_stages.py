@@ -23,7 +23,8 @@ from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.io.volumes import read_volume, write_volume
 from xray2ctpa_core.metrics.perceptual import perceptual_distance
 from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
-from xray2ctpa_core.models.codecs.codec import Codec, SliceCodec, VolumeCodec
+from xray2ctpa_core.models.codecs.codec import Codec, SliceCodec
+from xray2ctpa_core.models.codecs.volume_codec import VolumeCodec
 from xray2ctpa_core.models.codecs.vqgan import VQGAN
 from xray2ctpa_core.models.denoisers.conditioned import (
     ConditionedDenoiser,

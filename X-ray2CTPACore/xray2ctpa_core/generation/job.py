@@ -1,6 +1,5 @@
 """One radiograph through the whole way: read, gate, generate, write, publish."""
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,13 +13,15 @@ from xray2ctpa_core.generation.result_json import former_result, result_content,
 from xray2ctpa_core.io import result_files
 from xray2ctpa_core.io.result_folder import ResultFolder
 from xray2ctpa_core.pipelines.bundle import BundleInfo
+from xray2ctpa_core.pipelines.stopwatch import Stopwatch
 from xray2ctpa_core.volume import Radiograph
 from xray2ctpa_core.wording import counted, score_sentence
 
 if TYPE_CHECKING:
     import torch
 
-    from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline, XRay2CTPAResult
+    from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+from xray2ctpa_core.pipelines.result import XRay2CTPAResult
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Generator:
         Raises:
             InputError, NotFrontalCXRError, OutputError, DeviceError: nothing is left at ``target``.
         """
-        spent = _Stopwatch()
+        spent = Stopwatch()
         self._reporter.stage("read", f"Reading {source}")
         with spent.on("read"):
             radiograph = _read(source)
@@ -107,11 +108,11 @@ class Generator:
 
         def on_step_end(pipeline: Any, _step: int, _timestep: Any, state: dict[str, Any]) -> dict[str, Any]:
             nonlocal done
-            done += 1
+            done += len(state["latents"])
             self._reporter.progress("generate", done, of)
-            if self._reporter.wants_previews:
-                self._reporter.preview(_step_picture(pipeline, state["estimate"], work, done))
-            return state
+            if "estimate" in state:
+                self._reporter.preview(_step_picture(pipeline, state["estimate"][:1], work, done))
+            return {}
 
         return pipeline(
             radiograph,
@@ -119,6 +120,9 @@ class Generator:
             num_samples=self.settings.samples,
             seed=self.settings.seed,
             callback_on_step_end=on_step_end,
+            callback_on_step_end_tensor_inputs=("latents", "estimate")
+            if self._reporter.wants_previews
+            else ("latents",),
             force=self.settings.force,
         )
 
@@ -156,8 +160,7 @@ def _step_picture(pipeline: "XRay2CTPAPipeline", estimate: "torch.Tensor", work:
     """Decodes three axial slices of the latents (1, C, D, h, w) estimated so far: a few milliseconds each."""
     from xray2ctpa_core.io.preview import render_step
 
-    depth = estimate.shape[2]
-    slices = pipeline.decode(estimate[:, :, [depth // 4, depth // 2, depth * 3 // 4]])[0]
+    slices = pipeline.decode_slices(estimate, (0.25, 0.5, 0.75))
     path = work / f"step-{number:04d}.png"
     result_files.write_picture(path, render_step(slices))
     return path
@@ -182,16 +185,3 @@ def _read(source: Path) -> Radiograph:
     from xray2ctpa_core.io.radiograph import read_radiograph
 
     return read_radiograph(source)
-
-
-class _Stopwatch:
-    """Seconds by stage, in the order of the stages."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def on(self, stage: str) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        self.seconds[stage] = time.monotonic() - began

@@ -16,7 +16,7 @@ from xray2ctpa_core.volume import Radiograph, Volume
 
 if TYPE_CHECKING:
     from xray2ctpa_core.generation.job import Settings
-    from xray2ctpa_core.pipelines.pipeline import XRay2CTPAResult
+    from xray2ctpa_core.pipelines.result import XRay2CTPAResult
     from xray2ctpa_core.preprocessing.gate import GateReport
 
 PACKAGES = ("torch", "diffusers", "monai", "numpy", "SimpleITK", "nibabel")

@@ -26,8 +26,9 @@ WEIGHTS = ("ema", "model")
 #: What precedes the names of the trainer's networks.
 DENOISER_PREFIX = "denoise_fn."
 CLASSIFIER_PREFIX = "classifier."
+ENCODER_PREFIX = "xray_encoder."
 PREFIXES = (
-    DENOISER_PREFIX, CLASSIFIER_PREFIX, "xray_encoder.", "vae.", "netD.", "perceptual_model.",
+    DENOISER_PREFIX, CLASSIFIER_PREFIX, ENCODER_PREFIX, "vae.", "netD.", "perceptual_model.",
     "text_encoder.",
 )  # fmt: skip
 #: Buffers of the trainer's noise schedule.
@@ -39,7 +40,7 @@ SCHEDULE_BUFFERS = {
 #: What the release multiplies a LoRA update by.
 LORA_SCALE = 1.0
 _LORA_PART = re.compile(r"(.+)\.(?:linear\.weight|linear\.bias|lora_up\.weight|lora_down\.weight)")
-_CHECKPOINT_HINT = "Convert a checkpoint as the published code saves it, of the configuration of the paper."
+_CHECKPOINT_HINT = "Convert a checkpoint as the published code saves it."
 _SAFE_HINT = 'Save its tensors alone: torch.save({"model": model.state_dict()}, FILE).'
 
 
@@ -77,9 +78,47 @@ def convert_denoiser(checkpoint: Path, weights: str | None = None) -> tuple[Pape
     which, tensors = _read_weights(checkpoint, weights)
     prefix, taken = _of_network(tensors, DENOISER_PREFIX, checkpoint.name)
     merged, layers = merge_lora(taken, checkpoint.name)
-    network = PaperDenoiser()
+    network = PaperDenoiser(**denoiser_configuration(merged, checkpoint.name))
     load_exactly(network, merged, checkpoint.name, _CHECKPOINT_HINT, lambda name: prefix + name)
     return network.eval(), _conversion(checkpoint, which, taken, layers)
+
+
+def denoiser_configuration(tensors: Mapping[str, torch.Tensor], source: str) -> dict[str, Any]:
+    """What the published constructor was given (dim, dim_mults, channels, attn_heads, cond_dim), read off the
+    tensors' shapes, by the names of PaperDenoiser's.
+
+    Args:
+        tensors: of the denoiser, by their released names.
+        source: for errors.
+
+    Raises:
+        BundleError: names the tensor that says it and is missing or of another shape.
+    """
+
+    def shape(name: str, axes: int) -> tuple[int, ...]:
+        found = tuple(tensors[name].shape) if name in tensors else ()
+        if len(found) != axes:
+            raise BundleError(
+                f"{source} is no denoiser: expected the tensor {name} with {axes} axes, got "
+                f"{f'the shape {found}' if name in tensors else 'none of this name'}.",
+                _CHECKPOINT_HINT,
+            )
+        return found
+
+    width, channels, *_ = shape("init_conv.weight", 5)
+    levels = len({name.split(".")[1] for name in tensors if name.startswith("downs.")})
+    outs = [shape(f"downs.{level}.0.block1.proj.weight", 5)[0] for level in range(levels)]
+    if not outs or any(out % width for out in outs):
+        raise BundleError(
+            f"{source}: expected levels of whole multiples of {width} channels, got {outs}.", _CHECKPOINT_HINT
+        )
+    return {
+        "latent_channels": channels,
+        "embedding_dim": shape("null_cond_emb", 2)[1],
+        "width": width,
+        "multipliers": tuple(out // width for out in outs),
+        "heads": shape("time_rel_pos_bias.relative_attention_bias.weight", 2)[1],
+    }
 
 
 def convert_classifier(checkpoint: Path, weights: str | None = None) -> tuple[PEClassifier, Conversion]:
@@ -147,6 +186,30 @@ def merge_lora(
         if f"{layer}.linear.bias" in merged:
             merged[f"{layer}.bias"] = merged.pop(f"{layer}.linear.bias")
     return merged, layers
+
+
+def encoder_tensors(
+    checkpoint: Path, weights: str | None, wanted: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor] | None:
+    """The trained radiograph encoder of a trainer's file, under the names of ``wanted``; None where the file has
+    none of this architecture. The release trains the encoder that its paper calls frozen.
+
+    Args:
+        checkpoint, weights: as in `convert_denoiser`.
+        wanted: the state dict of the encoder's network.
+    """
+    _, tensors = _read_weights(checkpoint, weights)
+    first = next(iter(wanted))
+    for name in tensors:
+        if not (name.startswith(ENCODER_PREFIX) and name.endswith(first)):
+            continue
+        prefix = name.removesuffix(first)
+        found = {key: tensors.get(prefix + key) for key in wanted}
+        if all(
+            isinstance(t, torch.Tensor) and t.shape == wanted[key].shape for key, t in found.items()
+        ):
+            return {key: t for key, t in found.items() if t is not None}
+    return None
 
 
 def _read_weights(checkpoint: Path, wanted: str | None) -> tuple[str, Mapping[str, Any]]:

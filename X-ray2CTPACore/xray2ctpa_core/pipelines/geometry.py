@@ -16,6 +16,8 @@ def frame_side_mm(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRul
     The film's spacing is that at the detector; the thorax's middle is smaller by the magnification of
     source to detector over source to middle. Without a believable spacing it is the cohort's mean.
     """
+    if rule.extent_mm:
+        return rule.extent_mm[0], "mean extent of the training volumes"
     mean = rule.mean_frame_side_mm, "cohort mean"
     if radiograph.spacing_mm is None:
         return mean
@@ -27,9 +29,11 @@ def frame_side_mm(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRul
 
 
 def volume_affine(side_mm: float, rule: GeometryRule) -> np.ndarray:
-    """LPS affine of the bundle's grid for a frame of ``side_mm``, its middle at the origin."""
+    """LPS affine of the bundle's grid for a frame of ``side_mm``, its middle at the origin; of the bundle's
+    own extent where it has one."""
     depth, height, width = rule.grid
-    return axial_affine((depth, height, width), (side_mm, rule.depth_fraction * side_mm, side_mm))
+    extent = rule.extent_mm or (side_mm, rule.depth_fraction * side_mm, side_mm)
+    return axial_affine((depth, height, width), extent)  # type: ignore[arg-type]
 
 
 def on_frame(hu: np.ndarray, frame: FrontalFrame, target: FrontalFrame) -> np.ndarray:

@@ -20,6 +20,8 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn import functional
 
+from xray2ctpa_core.models.protocols import Conditioning, embedding_of
+
 #: Features of an attention head; the release never sets another number.
 HEAD_DIM = 32
 #: Tokens that attention takes at once per CPU thread; their queries, keys and values fit a core's cache.
@@ -397,13 +399,17 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
             _ResnetBlock(2 * width, width, groups), _PointConv3d(width, latent_channels, 1)
         )
 
+    def null_conditioning(self, batch: int) -> Conditioning:
+        """What stands for no radiograph, for ``batch`` samples: the learned null embedding."""
+        return Conditioning(self.null_cond_emb.expand(batch, -1))
+
     def forward(
-        self, sample: torch.Tensor, timestep: torch.Tensor, conditioning: torch.Tensor
+        self, sample: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning | torch.Tensor
     ) -> torch.Tensor:
         """Args:
             sample: (B, C, D, H, W), noisy; H and W multiples of 2 to the number of levels less one.
             timestep: (B,) in [0, num_train_timesteps).
-            conditioning: (B, embedding_dim).
+            conditioning: its embedding (B, embedding_dim), or that alone.
 
         Returns:
             As ``sample``: the noise in it.
@@ -414,8 +420,9 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
         step = 2 ** (len(self.downs) - 1)
         if any(size % step for size in sample.shape[3:]):
             raise ValueError(f"H and W must be multiples of {step}, got {tuple(sample.shape)}.")
-        time = self.time_mlp[1:](self.time_mlp[0](timestep).to(conditioning.dtype))
-        condition = torch.cat([time, conditioning], -1)
+        embedding = embedding_of(conditioning)
+        time = self.time_mlp[1:](self.time_mlp[0](timestep).to(embedding.dtype))
+        condition = torch.cat([time, embedding], -1)
         depth = sample.shape[2]
         positions = Positions(self.init_temporal_attn.rotation(depth), self.time_rel_pos_bias(depth))
         entered = self.init_conv(sample.permute(0, 2, 3, 4, 1))

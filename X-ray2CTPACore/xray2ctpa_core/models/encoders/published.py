@@ -24,6 +24,7 @@ from xray2ctpa_core.models.encoders.radimagenet import (
     read_tensors,
     resnet50,
 )
+from xray2ctpa_core.models.protocols import Conditioning
 from xray2ctpa_core.models.weights import load_exactly, refuse
 
 #: Files of the published encoders: open_clip's, transformers'.
@@ -74,6 +75,10 @@ class FilmEncoder(ModelMixin, ConfigMixin):
     def train(self, mode: bool = True) -> "FilmEncoder":
         """A frozen encoder stays in evaluation mode, whatever it is part of."""
         return super().train(mode and any(p.requires_grad for p in self.parameters()))
+
+    def condition(self, image: torch.Tensor) -> Conditioning:
+        """(B, 1, P, P), normalised -> `global` conditioning of the denoiser."""
+        return Conditioning(self(image.to(self.device, self.dtype)))
 
     def forward(self, film: torch.Tensor) -> torch.Tensor:
         """(B, 1, P, P), normalised -> (B, embedding_dim)."""

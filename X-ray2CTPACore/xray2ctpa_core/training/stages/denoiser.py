@@ -6,7 +6,8 @@ from torch import nn
 
 from xray2ctpa_core.diffusion.residual import to_diffused
 from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
-from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder, XrayFeatures
+from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
+from xray2ctpa_core.models.protocols import Conditioning, embedding_of
 
 
 class DenoiserStage:
@@ -41,26 +42,26 @@ class DenoiserStage:
         self, module: nn.Module, batch: dict[str, torch.Tensor], generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See Stage."""
-        latents, embedding, spatial = self._case(batch, generator)
+        latents, conditioning = self._case(batch, generator)
         device, cases = latents.device, len(latents)
         where = torch.sigmoid(torch.randn(cases, generator=generator, device=device) * 1.2)
         timesteps = (where * self._scheduler.config["num_train_timesteps"]).long()
         noise = torch.randn(latents.shape, generator=generator, device=device)
         noisy = self._scheduler.add_noise(latents, noise, timesteps)
         target = self._scheduler.get_velocity(latents, noise, timesteps)
-        predicted = module(noisy, timesteps, embedding, spatial).float()
+        predicted = module(noisy, timesteps, conditioning).float()
         return self._error(predicted, target)
 
     def _case(
         self, batch: dict[str, torch.Tensor], generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """What is diffused of a batch, without noise, its embedding, and its spatial conditioning."""
+    ) -> tuple[torch.Tensor, Conditioning]:
+        """What is diffused of a batch, without noise, and the conditioning that the denoiser is given."""
         latents = batch["latents"]
         with torch.no_grad():
-            features = self._encoder.to(latents.device)(batch["image"])
-            spatial = self._spatial_conditioning(features, generator)
-            latents = to_diffused(self._denoiser, self._encoder, features, latents, batch.get("template_map"))
-        return latents, features.embedding.float(), spatial
+            conditioning = self._encoder.to(latents.device).condition(batch["image"])
+            spatial = self._noisy_spatial(conditioning, generator)
+            latents = to_diffused(self._denoiser, conditioning, latents, batch.get("template_map"))
+        return latents, Conditioning(embedding_of(conditioning).float(), spatial)
 
     def _error(
         self, predicted: torch.Tensor, target: torch.Tensor
@@ -73,13 +74,11 @@ class DenoiserStage:
             terms["map"] = error[:, split:].mean().detach()
         return error.mean(), terms
 
-    def _spatial_conditioning(
-        self, features: XrayFeatures, generator: torch.Generator
-    ) -> torch.Tensor | None:
-        """With noise added; None for a `global` denoiser."""
-        if not self._denoiser.config["spatial_channels"]:
+    def _noisy_spatial(self, conditioning: Conditioning, generator: torch.Generator) -> torch.Tensor | None:
+        """Spatial features with noise added; None for a `global` denoiser."""
+        if not self._denoiser.config["spatial_channels"] or conditioning.spatial is None:
             return None
-        spatial = self._encoder.spatial_conditioning(features).float()
+        spatial = conditioning.spatial.float()
         noise = torch.randn(spatial.shape, generator=generator, device=spatial.device)
         return spatial + self._feature_noise * noise
 

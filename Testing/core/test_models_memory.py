@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from xray2ctpa_core.pipelines.memory import in_batches
+from xray2ctpa_core.models.memory import in_batches
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
 

@@ -1,0 +1,44 @@
+"""What one radiograph gives."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xray2ctpa_core.preprocessing.gate import GateReport
+from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
+
+
+@dataclass(frozen=True)
+class XRay2CTPAResult:
+    """Everything that a call of the pipeline computes.
+
+    Attributes:
+        ctpa: Volume, float32 HU: the first sample, the same whatever K.
+        gradcam: Volume, float32 in 0..1, same grid; of the first sample. 1 stands for the bundle's full heat,
+            or for the volume's own strongest where the bundle has none.
+        spread: Volume, float32 HU standard deviation over samples; None for one sample.
+        pe_probability: mean of per_sample, calibrated as the bundle says.
+        per_sample: probability of each sample.
+        consistency: {"frontal_correlation": -1..1} of the volume's projection with the radiograph.
+        gate: the judgement of the radiograph; full marks where the caller gave the frame.
+        radiograph: as it was read: given greys, or turned back where they were inverted.
+        frame: the radiograph's square that the volume corresponds to.
+        geometry_source: where the volume's size in mm comes from.
+        stage_seconds: seconds by stage.
+        samples: (K, D, H, W) float32 HU, on request.
+        notes: what was done otherwise than asked, as sentences: for lack of memory.
+    """
+
+    ctpa: Volume
+    gradcam: Volume
+    spread: Volume | None
+    pe_probability: float
+    per_sample: tuple[float, ...]
+    consistency: dict[str, float]
+    gate: GateReport
+    radiograph: Radiograph
+    frame: FrontalFrame
+    geometry_source: str
+    stage_seconds: dict[str, float]
+    samples: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
