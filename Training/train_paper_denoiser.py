@@ -28,6 +28,7 @@ from xray2ctpa_core.data.latent_cases import (
 )
 from xray2ctpa_core.data.splits import training_cases
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling, load_scaling, save_scaling
+from xray2ctpa_core.diffusion.schedulers import papers_schedule
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.metrics.perceptual import perceptual_distance
 from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
@@ -45,7 +46,6 @@ from xray2ctpa_core.training.stages.paper_denoiser import (
     GuidanceDropout,
     Judges,
     PaperDenoiserStage,
-    papers_schedule,
 )
 
 

@@ -19,6 +19,7 @@ from stage_scripts import module_of, stage
 
 from xray2ctpa_core import config as configuration
 from xray2ctpa_core.data.latent_cases import LatentCase
+from xray2ctpa_core.diffusion.schedulers import papers_schedule
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.io.volumes import read_volume, write_volume
 from xray2ctpa_core.metrics.perceptual import perceptual_distance
@@ -43,7 +44,6 @@ from xray2ctpa_core.training.stages.paper_denoiser import (
     GuidanceDropout,
     Judges,
     PaperDenoiserStage,
-    papers_schedule,
 )
 from xray2ctpa_core.volume import Volume, axial_affine
 

@@ -1,17 +1,31 @@
 """`xray2ctpa convert KIND CHECKPOINT OUT`: a published checkpoint as a folder of safetensors and JSON."""
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
+from typing import Any
 
 from xray2ctpa_core import config
 from xray2ctpa_core.constants import EXIT_DONE
+from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.result_folder import ResultFolder
 
-KINDS = ("upstream-denoiser", "upstream-classifier")
+#: Module of xray2ctpa_core.pipelines and function in it that convert each kind of network.
+NETWORKS = {
+    "upstream-denoiser": ("convert", "convert_denoiser"),
+    "upstream-classifier": ("convert", "convert_classifier"),
+    "cmkd-prior": ("convert_cmkd", "convert_prior"),
+    "xctdiff-vqgan": ("convert_xctdiff", "convert_vqgan"),
+    "xctdiff-encoder": ("convert_xctdiff", "convert_encoder"),
+    "xctdiff-denoiser": ("convert_xctdiff", "convert_denoiser"),
+}
+KINDS = ("x-ray2ctpa", *NETWORKS)
 PROVENANCE_FILE = "conversion.json"
-#: Either network: some 12 million parameters of 4 bytes, and what is said of them.
-_NEEDED_BYTES = 50 << 20
+#: The largest network: CMKD's prior, 49 million parameters of 4 bytes, and what is said of them.
+_NEEDED_BYTES = 200 << 20
+#: BiomedCLIP's image tower.
+_ENCODER_BYTES = 350 << 20
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -19,28 +33,109 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "convert",
         help="read a checkpoint of the published code",
-        description="Converts a checkpoint in the format of the published X-ray2CTPA code into a folder of "
-        f"safetensors and JSON. Where it comes from is kept in {PROVENANCE_FILE}. LoRA updates are merged. A "
-        "checkpoint that holds anything but tensors is not read.",
+        description="Converts a checkpoint in the format of the published X-ray2CTPA, CMKD or XctDiff code "
+        f"into a folder of safetensors and JSON. Where it comes from is kept in {PROVENANCE_FILE}. LoRA "
+        "updates are merged. A checkpoint that holds anything but tensors is not read; of cmkd-prior, one "
+        "that holds anything but what its trainer saves.",
     )
     parser.add_argument("kind", choices=KINDS, metavar="KIND", help=" or ".join(KINDS))
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .pt file")
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .pt or .ckpt file")
     parser.add_argument("out", type=Path, metavar="OUT", help="new folder")
     parser.add_argument(
         "--weights",
         choices=("ema", "model"),
         help="averaged weights or the last ones (default: ema where the file has them)",
     )
+    parser.add_argument(
+        "--groups",
+        type=int,
+        metavar="N",
+        help="of an XctDiff network: groups of its normalisations, which no tensor shows (default: those of "
+        "the published configuration)",
+    )
+    bundle = parser.add_argument_group("x-ray2ctpa", "the whole system as a bundle that generate runs")
+    bundle.add_argument("--codec", type=Path, metavar="DIR", help="folder of the AutoencoderKL")
+    bundle.add_argument(
+        "--encoder", metavar="DIR|NAME", help="folder of the radiograph encoder, or its name: biomedclip"
+    )
+    bundle.add_argument("--classifier", type=Path, metavar="CHECKPOINT", help="where it lies in another file")
+    bundle.add_argument(
+        "--hu-window", type=float, nargs=2, metavar=("LOWER", "UPPER"), help="HU of the codec (-100 900)"
+    )
+    bundle.add_argument(
+        "--latent-range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="range of the latents, scaled by 0.18215 (-12.911299 9.596558)",
+    )
+    bundle.add_argument(
+        "--latent-grid", type=int, nargs=3, metavar=("D", "H", "W"), help="of the latents (64 32 32)"
+    )
+    bundle.add_argument(
+        "--extent-mm", type=float, nargs=3, metavar=("Z", "Y", "X"), help="of every volume (260 210 290)"
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand; a checkpoint that does not fit is raised as BundleError (exit code 3)."""
-    with ResultFolder(args.out, _NEEDED_BYTES) as folder:
-        from xray2ctpa_core.pipelines import convert as upstream
+    return _convert_bundle(args) if args.kind == "x-ray2ctpa" else _convert_network(args)
 
-        convert = upstream.convert_denoiser if args.kind == KINDS[0] else upstream.convert_classifier
-        network, conversion = convert(args.checkpoint, args.weights)
+
+def _convert_bundle(args: argparse.Namespace) -> int:
+    if args.codec is None or args.encoder is None:
+        raise InputError(
+            f"{args.kind} needs --codec and --encoder, got not both.",
+            "--codec names the folder of the AutoencoderKL, --encoder that of the encoder, or biomedclip.",
+        )
+    given = {
+        "hu_window": args.hu_window,
+        "latent_grid": args.latent_grid,
+        "extent_mm": args.extent_mm,
+        "latent_low": args.latent_range and args.latent_range[0],
+        "latent_high": args.latent_range and args.latent_range[1],
+    }
+    needed = sum(file.stat().st_size for file in args.codec.rglob("*") if file.is_file())
+    with ResultFolder(args.out, needed + _ENCODER_BYTES + 2 * _NEEDED_BYTES) as folder:
+        from xray2ctpa_core.pipelines.convert_bundle import PublishedSettings, convert_x_ray2ctpa
+
+        values: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in given.items() if v is not None
+        }
+        settings = PublishedSettings(**values)
+        pipeline, conversion = convert_x_ray2ctpa(
+            args.checkpoint,
+            args.codec,
+            args.encoder,
+            settings,
+            args.weights,
+            args.classifier,
+            args.out.resolve().name,
+        )
+        config.save(conversion, folder.path / PROVENANCE_FILE)
+        pipeline.save_pretrained(folder.path)
+        folder.publish()
+    sys.stdout.write(f"{args.out}: a bundle; xray2ctpa generate RADIOGRAPH --bundle {args.out}\n")
+    return EXIT_DONE
+
+
+def _convert_network(args: argparse.Namespace) -> int:
+    if args.groups is not None and not args.kind.startswith("xctdiff"):
+        raise InputError(f"Expected --groups for an XctDiff network alone, got it for {args.kind}.")
+    with ResultFolder(args.out, _NEEDED_BYTES) as folder:
+        module, function = NETWORKS[args.kind]
+        convert = getattr(importlib.import_module(f"xray2ctpa_core.pipelines.{module}"), function)
+        settings = {} if args.groups is None else {"groups": args.groups}
+        found = convert(args.checkpoint, args.weights, **settings)
+        if args.kind == "cmkd-prior":
+            from xray2ctpa_core.diffusion.latent_scaling import save_scaling
+
+            found.scheduler.save_pretrained(folder.path)
+            save_scaling(found.scaling, folder.path)
+            network, conversion = found.network, found.conversion
+        else:
+            network, conversion = found
         network.save_pretrained(folder.path, safe_serialization=True)
         config.save(conversion, folder.path / PROVENANCE_FILE)
         folder.publish()

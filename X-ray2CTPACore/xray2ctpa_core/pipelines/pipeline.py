@@ -100,6 +100,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         self._codec = as_codec(autoencoder)
         #: Samples drawn at once; None: as many as the device gains by.
         self.samples_at_once: int | None = None
+        self._took_fewer_samples = False
         #: Whether the large networks take turns in the device's memory, for they did not fit together.
         self.takes_turns = False
         if is_training_schedule(scheduler):
@@ -336,7 +337,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             return self._to_latents(conditioning, diffused, image)
 
         def take_fewer(at_once: int) -> None:
-            self.samples_at_once = at_once
+            self.samples_at_once, self._took_fewer_samples = at_once, True
 
         at_once = self.samples_at_once or (1 if self._execution_device.type == "cpu" else SAMPLES_AT_ONCE)
         return in_batches(some_samples, torch.arange(num_samples), at_once, take_fewer)
@@ -444,7 +445,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         done = []
         if self.takes_turns:
             done.append("denoiser and autoencoder took turns in it")
-        if self.samples_at_once is not None:
+        if self._took_fewer_samples:
             done.append(f"samples were drawn {self.samples_at_once} at a time")
         if isinstance(self._codec, SliceCodec) and self._codec.at_once is not None:
             done.append(f"slices were decoded {self._codec.at_once} at a time")

@@ -1,8 +1,6 @@
 """Stage: the 3D VQGAN on crops of volumes (Esser et al., CVPR 2021, section 3.1; XctDiff, arXiv
 2406.04679)."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
@@ -11,48 +9,7 @@ from xray2ctpa_core.models.codecs.codebook import Quantised, codebook_usage
 from xray2ctpa_core.models.codecs.slices import volumes_to_slices
 from xray2ctpa_core.models.codecs.vqgan import VQGAN
 from xray2ctpa_core.training.losses.denoising import discriminator_loss, realism
-
-
-@dataclass(frozen=True)
-class VQGANConfig:
-    """Architecture and loss weights.
-
-    The papers' objective is L1 + LPIPS + codebook + adversarial (Esser et al., eq. 4 to 6). Ours: the weights
-    of the perceptual and the adversarial term, the latter constant where the papers' follows the gradients
-    (eq. 7), from the first step on; least squares and one 3D discriminator where XctDiff has a hinge, in 2D
-    and 3D.
-
-    Attributes:
-        channels, depth_strides, blocks, latent_channels, codes, groups: of networks.vqgan.VQGAN.
-        codebook_weight, commitment_weight: of the two parts of the codebook's loss, alike in XctDiff.
-        perceptual_weight: of the perceptual distance of axial slices; 0 leaves it, and its network, out.
-        perceptual_slices: so many a crop, drawn at random from all slices of the batch.
-        adversarial_weight: 0 leaves it, and the discriminator, out.
-    """
-
-    channels: tuple[int, ...] = (32, 64, 128)
-    depth_strides: tuple[int, ...] = (2, 2)
-    blocks: int = 2
-    latent_channels: int = 8
-    codes: int = 8192
-    groups: int = 8
-    codebook_weight: float = 1.0
-    commitment_weight: float = 1.0
-    perceptual_weight: float = 1.0
-    perceptual_slices: int = 4
-    adversarial_weight: float = 0.1
-
-    def __post_init__(self) -> None:
-        weights = (
-            self.codebook_weight,
-            self.commitment_weight,
-            self.perceptual_weight,
-            self.adversarial_weight,
-        )
-        if min(weights) < 0 or self.perceptual_slices < 1:
-            raise ConfigError(
-                f"Weights of loss terms must be at least 0, perceptual_slices at least 1, got {self}."
-            )
+from xray2ctpa_core.training.settings.codecs import VQGANConfig
 
 
 def build_vqgan(config: VQGANConfig) -> VQGAN:
