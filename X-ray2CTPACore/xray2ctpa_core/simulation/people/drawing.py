@@ -10,9 +10,9 @@ from torch.nn import functional
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, DEPTH_FRACTION, FRAME_MARGIN, MAP_GRID
 from xray2ctpa_core.simulation.people.findings import Findings, draw_findings, with_findings
 from xray2ctpa_core.simulation.people.maps import Maps, draw_maps, own_maps
-from xray2ctpa_core.simulation.people.population import CHANNELS, Population
+from xray2ctpa_core.simulation.people.population import CHANNELS, GRID_HALF_MM, Population
 from xray2ctpa_core.simulation.people.radiographs import project_batch, radiographs
-from xray2ctpa_core.simulation.people.space import HALF_MM, displaced
+from xray2ctpa_core.simulation.people.space import displaced
 from xray2ctpa_core.simulation.projection import attenuation
 
 #: The radiograph is computed from this much more than the frame, in each direction.
@@ -47,7 +47,7 @@ class Batch:
         volume: (B, 1, D, H, W) in [-1, 1], the window DEFAULT_HU_WINDOW.
         image: (B, 1, P, P) in [0, 1], the frame of the radiograph.
         template_map: (B, 3, *MAP_GRID), for each point of the frame the point of the reference's space,
-            (x, y, z) in HALF_MM; corners are the corner voxels' centres.
+            (x, y, z) in GRID_HALF_MM; corners are the corner voxels' centres.
         person: (B,) whose tissue it is.
         pe: (B,) 1 with clots; signs: (B, S) what the radiograph shows (findings.SHOWN).
         lungs: (B, 1, D, H, W) share of lung; heart: the same of the heart.
@@ -139,9 +139,10 @@ def _rendered(
     volume = ((hu - lower) / (upper - lower) * 2 - 1).clamp(-1, 1)
     corners = frame.points(MAP_GRID, _corner_share(shape.grid))
     where = maps(corners)
-    template_map = (where / HALF_MM).flip(1)
     if to_person is None:  # the person's own space: on to the reference's
-        template_map = (displaced(where, population.to_reference[person]) / HALF_MM).flip(1)
+        where = displaced(where, population.to_reference[person])
+    half = torch.tensor(GRID_HALF_MM, device=where.device).view(1, 3, 1, 1, 1)
+    template_map = (where / half).flip(1)
     return Batch(
         volume,
         image,
