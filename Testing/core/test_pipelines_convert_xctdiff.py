@@ -1,19 +1,23 @@
 """`xray2ctpa convert xctdiff-...`: published checkpoints in, networks that compute the same out."""
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from cli_runs import assert_refused
+from PIL import Image
 from released_xctdiff import Seeded, encoder_condition, encoder_regression, vqgan_decode, vqgan_encode
 
 from xray2ctpa_core.benchmark.released_reference import random_weights, released_unet
 from xray2ctpa_core.cli.main import main
 from xray2ctpa_core.models.protocols import Conditioning
 from xray2ctpa_core.pipelines.loading import load_part
+from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 
 Tensors = dict[str, torch.Tensor]
 Convert = Callable[..., subprocess.CompletedProcess[str]]
@@ -134,6 +138,46 @@ def test_averaged_weights_are_taken_unless_the_last_ones_are_asked_for(
     (tmp_path / "out").rename(tmp_path / "ema")
     assert convert(state, "xctdiff-denoiser", "--weights", "model").returncode == 0
     assert torch.equal(load_part(tmp_path / "out").init_conv.bias, weights["init_conv.bias"])
+
+
+@pytest.fixture
+def diffusion_stage() -> Tensors:
+    """The state dict of the diffusion stage, with the networks of the first two stages."""
+    weights, _, _ = vqgan(torch.rand(1, 1, 8, 8, 8))
+    encoder = Seeded(2)
+    condition = encoder_condition(encoder, torch.rand(1, 1, 32, 32), 64, (1, 4), depth=16)
+    encoder_regression(encoder, condition, 64, CODES)
+    state = {f"first_stage_model.{n}": t for n, t in weights.items()}
+    state |= {f"cond_stage_model.{n}": t for n, t in encoder.items()}
+    return state | {f"model.diffusion_model.{n}": t for n, t in unet_weights().items()}
+
+
+def test_the_three_networks_become_a_bundle_that_generates(
+    convert: Convert, tmp_path: Path, diffusion_stage: Tensors
+) -> None:
+    done = convert(diffusion_stage, "xctdiff")
+    assert done.returncode == 0, done.stderr
+    pixels = np.random.default_rng(0).integers(0, 255, (90, 70), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    words = ["generate", str(tmp_path / "noise.png"), "--bundle", str(tmp_path / "out"), "--force"]
+    assert main([*words, "--steps", "3", "--out", str(tmp_path / "result")]) == 0
+    record = json.loads((tmp_path / "result" / "result.json").read_text())
+    assert record["geometry"]["shape"] == [64, 64, 64]
+    assert record["geometry"]["spacing_mm"] == pytest.approx([5, 5, 5])  # a cube of 320 mm
+    assert record["pe"]["probability"] is None
+    assert record["pe"]["positive"] is None
+
+
+def test_the_bundle_samples_by_the_releases_ddim_and_again_after_a_swap(
+    convert: Convert, tmp_path: Path, diffusion_stage: Tensors
+) -> None:
+    assert convert(diffusion_stage, "xctdiff").returncode == 0
+    pipe = XRay2CTPAPipeline.from_pretrained(tmp_path / "out")
+    pipe.set_scheduler("dpm++")
+    pipe.set_scheduler("ddim")
+    pipe.scheduler.set_timesteps(50)
+    assert pipe.scheduler.timesteps[[0, 1, -1]].tolist() == [981, 961, 1]
+    assert float(pipe.scheduler.alphas_cumprod[-1]) == pytest.approx(0.0022, abs=1e-4)
 
 
 def test_the_file_of_the_diffusion_stage_holds_all_three_networks(convert: Convert, tmp_path: Path) -> None:

@@ -4,14 +4,20 @@
 INVERTED_FILM = "The film was inverted (bright air); it was turned back."
 
 
-def score_sentence(probability: float, threshold: float, calibrated: bool | None = None) -> str:
+#: Said in the place of a score by a bundle without a classifier.
+NO_SCORE = "No PE score: this model has no PE classifier"
+
+
+def score_sentence(probability: float | None, threshold: float, calibrated: bool | None = None) -> str:
     """The PE score beside its operating point, without a full stop, so that a place can go on from it.
 
     Args:
-        probability: the classifier's score, 0..1.
+        probability: the classifier's score, 0..1; None where there is no classifier.
         threshold: its operating point, 0..1; a score that equals it is at it.
         calibrated: said in brackets after the score; None says nothing about it.
     """
+    if probability is None:
+        return NO_SCORE
     side = "at or above" if probability >= threshold else "below"
     kind = {None: "", True: " (calibrated)", False: " (not calibrated)"}[calibrated]
     return f"Model's PE score {probability:.2f}{kind}, {side} its operating point {threshold:.2f}"

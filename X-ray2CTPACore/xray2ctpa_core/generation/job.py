@@ -142,7 +142,7 @@ class Generator:
             self._reporter.warning(f"{radiograph.name}: {warning}")
 
 
-def preview_lines(probability: float, info: BundleInfo, settings: Settings) -> list[str]:
+def preview_lines(probability: float | None, info: BundleInfo, settings: Settings) -> list[str]:
     """The sentences of preview.png: the score, what it means, how it came to be."""
     calibrated = "calibrated" if info.pe.calibrated else "not calibrated"
     samples = counted(settings.samples, "sample")

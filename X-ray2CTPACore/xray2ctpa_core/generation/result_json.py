@@ -95,12 +95,14 @@ def bundle_content(info: BundleInfo) -> dict[str, Any]:
 
 
 def pe_content(generated: "XRay2CTPAResult", info: BundleInfo) -> dict[str, Any]:
-    """The classifier's score on the generated volume; never a diagnosis."""
+    """The classifier's score on the generated volume, never a diagnosis; null of a bundle without
+    classifier."""
+    probability = generated.pe_probability
     return {
-        "probability": generated.pe_probability,
+        "probability": probability,
         "per_sample": list(generated.per_sample),
         "threshold": info.pe.threshold,
-        "positive": bool(generated.pe_probability >= info.pe.threshold),
+        "positive": None if probability is None else bool(probability >= info.pe.threshold),
         "calibrated": info.pe.calibrated,
     }
 

@@ -72,7 +72,7 @@ class ResultFolder:
         """Waits until every file is on the disk, then lets the result appear at ``target``."""
         with writing(self.target):
             shutil.rmtree(self.work)
-            for file in sorted(self.path.iterdir()):
+            for file in sorted(path for path in self.path.rglob("*") if path.is_file()):
                 _flush_to_disk(file)
             if self.target.exists():
                 self.target.rmdir()

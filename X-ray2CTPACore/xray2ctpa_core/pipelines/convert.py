@@ -4,6 +4,7 @@ The release's trainer saves {"step", "model", "ema", "scaler"}; "model" and "ema
 holds, the networks among them told by a prefix. A bare state dict of one network is read too.
 """
 
+import itertools
 import pickle
 import re
 import zipfile
@@ -36,6 +37,11 @@ SCHEDULE_BUFFERS = {
     "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod",
     "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod",
     "posterior_variance", "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2",
+}  # fmt: skip
+#: The released latent classifier, as PEClassifier is told it: DenseNet-121.
+RELEASED_CLASSIFIER: dict[str, Any] = {
+    "init_features": 64, "growth_rate": 32, "block_config": (6, 12, 24, 16), "norm": "batch",
+    "first_stride": (1, 2, 2), "pool": True,
 }  # fmt: skip
 #: What the release multiplies a LoRA update by.
 LORA_SCALE = 1.0
@@ -78,7 +84,8 @@ def convert_denoiser(checkpoint: Path, weights: str | None = None) -> tuple[Pape
     which, tensors = _read_weights(checkpoint, weights)
     prefix, taken = _of_network(tensors, DENOISER_PREFIX, checkpoint.name)
     merged, layers = merge_lora(taken, checkpoint.name)
-    network = PaperDenoiser(**denoiser_configuration(merged, checkpoint.name))
+    released = {key.removeprefix(prefix): tensor for key, tensor in merged.items()}
+    network = PaperDenoiser(**denoiser_configuration(released, checkpoint.name))
     load_exactly(network, merged, checkpoint.name, _CHECKPOINT_HINT, lambda name: prefix + name)
     return network.eval(), _conversion(checkpoint, which, taken, layers)
 
@@ -106,8 +113,8 @@ def denoiser_configuration(tensors: Mapping[str, torch.Tensor], source: str) -> 
         return found
 
     width, channels, *_ = shape("init_conv.weight", 5)
-    levels = len({name.split(".")[1] for name in tensors if name.startswith("downs.")})
-    outs = [shape(f"downs.{level}.0.block1.proj.weight", 5)[0] for level in range(levels)]
+    first_of_level = map("downs.{}.0.block1.proj.weight".format, itertools.count())
+    outs = [shape(name, 5)[0] for name in itertools.takewhile(tensors.__contains__, first_of_level)]
     if not outs or any(out % width for out in outs):
         raise BundleError(
             f"{source}: expected levels of whole multiples of {width} channels, got {outs}.", _CHECKPOINT_HINT
@@ -128,15 +135,10 @@ def convert_classifier(checkpoint: Path, weights: str | None = None) -> tuple[PE
     """
     which, tensors = _read_weights(checkpoint, weights)
     prefix, taken = _of_network(tensors, CLASSIFIER_PREFIX, checkpoint.name)
-    network = PEClassifier(
-        init_features=64,
-        growth_rate=32,
-        block_config=(6, 12, 24, 16),
-        norm="batch",
-        first_stride=(1, 2, 2),
-        pool=True,
-    )
-    name_in_source = _released_classifier_name(prefix)
+    name_in_source = released_classifier_name(prefix)
+    first = taken.get(name_in_source("network.features.conv0.weight"))
+    channels = first.shape[1] if first is not None and first.ndim == 5 else 4
+    network = PEClassifier(latent_channels=channels, **RELEASED_CLASSIFIER)
     load_exactly(network, taken, checkpoint.name, _CHECKPOINT_HINT, name_in_source)
     return network.eval(), _conversion(checkpoint, which, taken, ())
 
@@ -191,8 +193,8 @@ def merge_lora(
 def encoder_tensors(
     checkpoint: Path, weights: str | None, wanted: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor] | None:
-    """The trained radiograph encoder of a trainer's file, under the names of ``wanted``; None where the file has
-    none of this architecture. The release trains the encoder that its paper calls frozen.
+    """The trained radiograph encoder of a trainer's file, under the names of ``wanted``; None where the file
+    has none of this architecture. The release trains the encoder that its paper calls frozen.
 
     Args:
         checkpoint, weights: as in `convert_denoiser`.
@@ -205,9 +207,7 @@ def encoder_tensors(
             continue
         prefix = name.removesuffix(first)
         found = {key: tensors.get(prefix + key) for key in wanted}
-        if all(
-            isinstance(t, torch.Tensor) and t.shape == wanted[key].shape for key, t in found.items()
-        ):
+        if all(isinstance(t, torch.Tensor) and t.shape == wanted[key].shape for key, t in found.items()):
             return {key: t for key, t in found.items() if t is not None}
     return None
 
@@ -284,7 +284,7 @@ def _of_network(tensors: Mapping[str, Any], prefix: str, source: str) -> tuple[s
     return prefix, {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _released_classifier_name(prefix: str) -> Callable[[str], str]:
+def released_classifier_name(prefix: str) -> Callable[[str], str]:
     """From the names of our classifier's tensors to the release's."""
 
     def released(name: str) -> str:

@@ -3,15 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from diffusers import DDPMScheduler
-
-from xray2ctpa_core import config
 from xray2ctpa_core.constants import DETECTOR_TO_CENTRE_MM, SOURCE_TO_DETECTOR_MM
 from xray2ctpa_core.diffusion.latent_scaling import min_max_scaling
-from xray2ctpa_core.diffusion.schedulers import cosine_betas
+from xray2ctpa_core.diffusion.schedulers import papers_schedule
 from xray2ctpa_core.errors import BundleError, InputError
-from xray2ctpa_core.models.encoders.published import FilmEncoder
+from xray2ctpa_core.models.encoders.published import FilmEncoder, encoder_name
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.pipelines.bundle import (
     BundleInfo,
@@ -45,10 +41,11 @@ class PublishedSettings:
         latent_grid: (d, h, w) of the latents.
         hu_window: (lower, upper) HU of the codec's -1 and 1; the paper's. The released scripts have others
             (-200..500, LIDC -1200..600).
-        latent_low, latent_high, latent_factor: of the latents' range (diffusion.latent_scaling.min_max_scaling);
-            the release's for CTPA, and of AutoencoderKL's scaling.
-        extent_mm: (z, y, x) that a volume is given: the release resizes every lung box to one grid and keeps no
-            millimetres. The default is about that of an adult's lungs.
+        latent_low, latent_high, latent_factor: of the latents' range
+            (diffusion.latent_scaling.min_max_scaling); the release's for CTPA, and of AutoencoderKL's
+            scaling.
+        extent_mm: (z, y, x) that a volume is given: the release resizes every lung box to one grid and keeps
+            no millimetres. The default is about that of an adult's lungs.
         steps: of ancestral sampling, evenly spaced among the 1000.
         pixels, mean, std: of the encoder's input: the whole radiograph, squashed to a square.
     """
@@ -115,17 +112,22 @@ def convert_x_ray2ctpa(
         )
     slices = load_codec(codec)
     grid = tuple(n * f for n, f in zip(settings.latent_grid, slices.factors, strict=True))
-    gate, _ = load_bundle(GATE_BUNDLE)
     pipeline = XRay2CTPAPipeline(
         autoencoder=slices.autoencoder,  # type: ignore[attr-defined]
         denoiser=denoiser,
-        scheduler=DDPMScheduler(trained_betas=cosine_betas(), prediction_type="epsilon", clip_sample=False),
+        scheduler=papers_schedule(),
         xray_encoder=radiograph_encoder,
         pe_classifier=network,
-        lung_locator=LungLocator.from_pretrained(gate / "lung_locator", use_safetensors=True),
+        lung_locator=gate_locator(),
         bundle=_bundle(name, settings, grid, denoiser.config["latent_channels"]),
     )
     return pipeline, conversion
+
+
+def gate_locator() -> LungLocator:
+    """The lung locator of GATE_BUNDLE."""
+    folder, _ = load_bundle(GATE_BUNDLE)
+    return LungLocator.from_pretrained(folder / "lung_locator", use_safetensors=True)
 
 
 def encoder_of(encoder: str) -> FilmEncoder:
@@ -133,10 +135,8 @@ def encoder_of(encoder: str) -> FilmEncoder:
     if not Path(encoder).is_dir():
         return load_film_encoder(encoder)
     folder = Path(encoder)
-    if (folder / "config.json").is_file():
-        kind = config.read_json(folder / "config.json").get("name")
-        if kind in PUBLISHED:
-            return load_film_encoder(str(kind), encoder)
+    if (kind := encoder_name(folder)) is not None:
+        return load_film_encoder(kind, encoder)
     files = {name: kind for kind, (_, names) in PUBLISHED.items() for name in names[:1]}
     kinds = [kind for name, kind in files.items() if (folder / name).is_file()]
     if not kinds:

@@ -16,12 +16,14 @@ SCHEDULER = "scheduler"
 #: Parts of a pipeline that are networks: codec, denoiser, radiograph encoder, classifier, and the locator
 #: that frames and judges radiographs.
 NETWORKS = ("autoencoder", "denoiser", "xray_encoder", "pe_classifier", "lung_locator")
+#: Those that a bundle may lack: without a classifier a result has no PE score and no Grad-CAM.
+OPTIONAL = ("pe_classifier",)
 #: Small, and their decisions hang on thresholds: in single precision always.
 _SINGLE = ("pe_classifier", "lung_locator")
 
 
 def load_parts(folder: Path, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
-    """The parts in ``folder``, networks in evaluation mode.
+    """The parts in ``folder``; None for an optional one that it has not.
 
     Args:
         folder: of a bundle.
@@ -32,14 +34,13 @@ def load_parts(folder: Path, dtype: torch.dtype = torch.float32) -> dict[str, An
             package.
     """
     classes = part_classes(folder)
-    parts = {
-        name: classes[name]
-        .from_pretrained(
-            folder / name, torch_dtype=torch.float32 if name in _SINGLE else dtype, use_safetensors=True
-        )
-        .eval()
-        for name in NETWORKS
-    }
+    parts: dict[str, Any] = dict.fromkeys(OPTIONAL)
+    for name in NETWORKS:
+        if name in classes:
+            precision = torch.float32 if name in _SINGLE else dtype
+            parts[name] = classes[name].from_pretrained(
+                folder / name, torch_dtype=precision, use_safetensors=True
+            )
     return parts | {SCHEDULER: classes[SCHEDULER].from_pretrained(folder / SCHEDULER)}
 
 
@@ -48,10 +49,11 @@ def part_classes(folder: Path) -> dict[str, type[Any]]:
     path = folder / INDEX_FILE
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
-        named = {name: index[name] for name in (*NETWORKS, SCHEDULER)}
+        absent = [name for name in OPTIONAL if index.get(name) in (None, [None, None])]
+        named = {name: index[name] for name in (*NETWORKS, SCHEDULER) if name not in absent}
     except (OSError, ValueError) as error:
         raise BundleError(f"Cannot read {path}: {error}.", REINSTALL_HINT) from error
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise BundleError(f"{path} names no {error}.", REINSTALL_HINT) from error
     return {name: _class(path, name, entry) for name, entry in named.items()}
 

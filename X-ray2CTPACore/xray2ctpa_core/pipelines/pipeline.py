@@ -16,7 +16,7 @@ from xray2ctpa_core.diffusion.alignment import aligned_map
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling
 from xray2ctpa_core.diffusion.residual import to_latents
 from xray2ctpa_core.diffusion.sampling import Model, clipped_epsilon, initial_noise, sample_latents
-from xray2ctpa_core.diffusion.schedulers import FEW_STEP, make_scheduler, most_steps
+from xray2ctpa_core.diffusion.schedulers import FEW_STEP, is_sampler, make_scheduler, most_steps
 from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError, is_out_of_memory
 from xray2ctpa_core.explanation.gradcam import gradcam_map
 from xray2ctpa_core.models.codecs.codec import SliceCodec, as_codec
@@ -55,7 +55,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         scheduler: noise schedule the denoiser was trained with, in whose place the bundle's sampler is put;
             or a sampler, which is kept.
         xray_encoder: radiograph -> conditioning (models.protocols.RadiographEncoder).
-        pe_classifier: scaled latents -> PE logit (models.protocols.Classifier).
+        pe_classifier: scaled latents -> PE logit (models.protocols.Classifier); None: no score, no Grad-CAM.
         lung_locator: judges radiographs, and frames them where the bundle's framing is "lungs".
         bundle: everything else that a call needs: scaling, geometry, sampling, operating point.
         taught_films: the real radiographs that taught the encoder; None where there were none.
@@ -100,12 +100,16 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         self._codec = as_codec(autoencoder)
         #: Samples drawn at once; None: as many as the device gains by.
         self.samples_at_once: int | None = None
+        self._took_fewer_samples = False
         #: Whether the large networks take turns in the device's memory, for they did not fit together.
         self.takes_turns = False
+        #: What came with the networks: the schedule of training, or a sampler.
+        self._sampler = scheduler
         if is_training_schedule(scheduler):
             self.set_scheduler(bundle.sampling.scheduler)
         for part in NETWORKS:
-            getattr(self, part).eval()
+            if getattr(self, part) is not None:
+                getattr(self, part).eval()
         self.set_progress_bar_config(disable=True)
 
     @classmethod
@@ -173,7 +177,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             self.enable_model_cpu_offload(device=device)
 
     def set_scheduler(self, name: str) -> None:
-        """Takes another sampler for the same noise schedule.
+        """Takes another sampler for the same noise schedule; by the bundle's own name, the one that came with
+        it.
 
         Raises:
             InputError: unknown name, or a few-step denoiser and another's sampler, or the other way round.
@@ -184,7 +189,10 @@ class XRay2CTPAPipeline(DiffusionPipeline):
                 f"Expected a sampler that the denoiser of {self.bundle.name} was trained for, got {name!r}.",
                 f"Few-step denoisers go with {FEW_STEP} alone, and it with them. Take the bundle's: {own}.",
             )
-        self.scheduler = make_scheduler(name, self.scheduler)
+        if name == own and is_sampler(self._sampler, name):
+            self.scheduler = self._sampler
+        else:
+            self.scheduler = make_scheduler(name, self.scheduler)
 
     @property
     def framing(self) -> Framing:
@@ -282,7 +290,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             ctpa=Volume(samples[0], affine),
             gradcam=Volume(heat, affine),
             spread=None if spread is None else Volume(spread, affine),
-            pe_probability=float(per_sample.mean()),
+            pe_probability=float(per_sample.mean()) if len(per_sample) else None,
             per_sample=tuple(float(p) for p in per_sample),
             consistency={"frontal_correlation": correlation},
             gate=framed.gate,
@@ -336,7 +344,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             return self._to_latents(conditioning, diffused, image)
 
         def take_fewer(at_once: int) -> None:
-            self.samples_at_once = at_once
+            self.samples_at_once, self._took_fewer_samples = at_once, True
 
         at_once = self.samples_at_once or (1 if self._execution_device.type == "cpu" else SAMPLES_AT_ONCE)
         return in_batches(some_samples, torch.arange(num_samples), at_once, take_fewer)
@@ -405,12 +413,17 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def classify(self, latents: torch.Tensor) -> torch.Tensor:
-        """(K, C, d, h, w) scaled latents -> (K,) uncalibrated logits of PE, one case at a time."""
+        """(K, C, d, h, w) scaled latents -> (K,) uncalibrated logits of PE, one case at a time; (0,) without
+        classifier."""
+        if self.pe_classifier is None:
+            return torch.zeros(0)
         return torch.cat([self.pe_classifier(case[None].float()).squeeze(1) for case in latents])
 
     def explain(self, latents: torch.Tensor) -> np.ndarray:
         """(1, C, d, h, w) latents -> (D, H, W) float32 in 0..1, what in them speaks for PE, by Grad-CAM; 1 is
-        the bundle's full heat."""
+        the bundle's full heat. All 0 without classifier."""
+        if self.pe_classifier is None:
+            return np.zeros(self.bundle.geometry.grid, np.float32)
         layer, full = self.pe_classifier.gradcam_layer, self.bundle.full_heat
         grid = self.bundle.geometry.grid
         return gradcam_map(self.pe_classifier, layer, latents, grid, full)  # type: ignore[arg-type]
@@ -444,7 +457,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         done = []
         if self.takes_turns:
             done.append("denoiser and autoencoder took turns in it")
-        if self.samples_at_once is not None:
+        if self._took_fewer_samples:
             done.append(f"samples were drawn {self.samples_at_once} at a time")
         if isinstance(self._codec, SliceCodec) and self._codec.at_once is not None:
             done.append(f"slices were decoded {self._codec.at_once} at a time")

@@ -15,10 +15,11 @@ class XRay2CTPAResult:
     Attributes:
         ctpa: Volume, float32 HU: the first sample, the same whatever K.
         gradcam: Volume, float32 in 0..1, same grid; of the first sample. 1 stands for the bundle's full heat,
-            or for the volume's own strongest where the bundle has none.
+            or for the volume's own strongest where the bundle has none. All 0 without classifier.
         spread: Volume, float32 HU standard deviation over samples; None for one sample.
-        pe_probability: mean of per_sample, calibrated as the bundle says.
-        per_sample: probability of each sample.
+        pe_probability: mean of per_sample, calibrated as the bundle says; None for a bundle without
+            classifier.
+        per_sample: probability of each sample; empty without classifier.
         consistency: {"frontal_correlation": -1..1} of the volume's projection with the radiograph.
         gate: the judgement of the radiograph; full marks where the caller gave the frame.
         radiograph: as it was read: given greys, or turned back where they were inverted.
@@ -32,7 +33,7 @@ class XRay2CTPAResult:
     ctpa: Volume
     gradcam: Volume
     spread: Volume | None
-    pe_probability: float
+    pe_probability: float | None
     per_sample: tuple[float, ...]
     consistency: dict[str, float]
     gate: GateReport

@@ -75,7 +75,8 @@ class ProgressiveEncoder(ModelMixin, ConfigMixin):
             )
         if not set(attention) <= set(range(len(multipliers))):
             raise ConfigError(f"Expected attention at levels below {len(multipliers)}, got {attention}.")
-        self._pixels = depth * 2 ** (len(multipliers) - 1)
+        #: Along a side of the radiograph.
+        self.pixels = depth * 2 ** (len(multipliers) - 1)
         self._quantised, self._released_axes = quantised, released_axes
         channels = tuple(width * multiplier for multiplier in multipliers)
         self.encoder = _Encoder(
@@ -115,9 +116,9 @@ class ProgressiveEncoder(ModelMixin, ConfigMixin):
         return exchange(decoded, self._released_axes), quantised
 
     def _features(self, image: torch.Tensor) -> torch.Tensor:
-        if tuple(image.shape[1:]) != (1, self._pixels, self._pixels):
+        if tuple(image.shape[1:]) != (1, self.pixels, self.pixels):
             raise InputError(
-                f"Expected radiographs (B, 1, {self._pixels}, {self._pixels}), got {tuple(image.shape)}.",
+                f"Expected radiographs (B, 1, {self.pixels}, {self.pixels}), got {tuple(image.shape)}.",
                 "Set the framing's pixels to this number.",
             )
         return self.quant_conv(self.encoder(upward(image, self._released_axes))).float()

@@ -1,44 +1,13 @@
 """Stage: XctDiff's prior-guided denoiser on the codec's latents (arXiv 2406.04679)."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from diffusers import DDIMScheduler
 from torch import nn
 
-from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
-from xray2ctpa_core.models.protocols import RadiographEncoder
-
-ERRORS = ("l1", "l2")
-
-
-@dataclass(frozen=True)
-class PriorDenoiserConfig:
-    """Architecture (models.denoisers.x_ray2ctpa.PaperDenoiser) and objective.
-
-    Attributes:
-        width, multipliers, heads, groups, cross_attention: of the denoiser; planes are axial, as the paper
-            has them (the release's are sagittal by the order of its axes).
-        error: of the noise: "l1" (release) or "l2" (paper).
-        latent_factor: what latents are multiplied by before noise is added; the condition is not.
-    """
-
-    width: int = 64
-    multipliers: tuple[int, ...] = (1, 2, 4, 8)
-    heads: int = 8
-    groups: int = 8
-    cross_attention: bool = True
-    error: str = "l2"
-    latent_factor: float = 0.6
-
-    def __post_init__(self) -> None:
-        if self.error not in ERRORS or self.latent_factor <= 0:
-            raise ConfigError(
-                f"Expected an error out of {', '.join(ERRORS)} and latent_factor > 0, got {self.error!r} and "
-                f"{self.latent_factor}."
-            )
+from xray2ctpa_core.training.settings.xctdiff import PriorDenoiserConfig
 
 
 def xctdiff_schedule() -> DDIMScheduler:
@@ -79,7 +48,7 @@ class PriorDenoiserStage:
 
     Args:
         denoiser: trained.
-        encoder: of the condition.
+        encoder: of the condition (models.protocols.RadiographEncoder).
         scheduler: noise schedule.
         config: the error.
     """
@@ -87,13 +56,12 @@ class PriorDenoiserStage:
     def __init__(
         self,
         denoiser: nn.Module,
-        encoder: RadiographEncoder,
+        encoder: nn.Module,
         scheduler: Any,
         config: PriorDenoiserConfig,
     ) -> None:
         self.module: nn.Module = denoiser
-        self._encoder: Any = encoder
-        self._encoder.eval().requires_grad_(False)
+        self._encoder = encoder.eval().requires_grad_(False)
         self._scheduler, self._config = scheduler, config
 
     def loss(
@@ -102,7 +70,8 @@ class PriorDenoiserStage:
         """See Stage."""
         latents = batch["latents"]
         with torch.no_grad():
-            conditioning = self._encoder.to(latents.device).condition(batch["image"])
+            encoder: Any = self._encoder.to(latents.device)
+            conditioning = encoder.condition(batch["image"])
         steps = self._scheduler.config["num_train_timesteps"]
         timesteps = torch.randint(steps, (len(latents),), generator=generator, device=generator.device)
         noise = torch.randn(latents.shape, generator=generator, device=generator.device)

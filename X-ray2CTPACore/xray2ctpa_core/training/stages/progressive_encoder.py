@@ -1,43 +1,12 @@
 """Stage: XctDiff's progressive encoder, trained on its own (arXiv 2406.04679)."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 from torch.nn import functional
 
-from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.models.codecs.codebook import Quantised, codebook_usage
 from xray2ctpa_core.models.encoders.progressive import ProgressiveEncoder
-
-
-@dataclass(frozen=True)
-class ProgressiveEncoderConfig:
-    """Architecture (models.encoders.progressive.ProgressiveEncoder) and loss weights.
-
-    Attributes:
-        width, multipliers, blocks, depth, lifted_channels, inner_channels, latent_channels, codes, groups,
-            homogeneous, quantised: of the encoder.
-        codebook_weight, commitment_weight: of the two parts of the codebook's loss.
-    """
-
-    width: int = 128
-    multipliers: tuple[int, ...] = (1, 2, 4)
-    blocks: int = 2
-    depth: int = 32
-    lifted_channels: int = 16
-    inner_channels: int = 16
-    latent_channels: int = 8
-    codes: int = 8192
-    groups: int = 32
-    homogeneous: bool = True
-    quantised: bool = True
-    codebook_weight: float = 1.0
-    commitment_weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if min(self.codebook_weight, self.commitment_weight) < 0:
-            raise ConfigError(f"Weights of loss terms must be at least 0, got {self}.")
+from xray2ctpa_core.training.settings.xctdiff import ProgressiveEncoderConfig
 
 
 def build_progressive_encoder(config: ProgressiveEncoderConfig) -> ProgressiveEncoder:

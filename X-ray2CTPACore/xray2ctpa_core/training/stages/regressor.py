@@ -1,50 +1,15 @@
 """Stage: a regressor of the volume from the radiograph: X2CT-CNN, X2CT-GAN (Ying et al., CVPR 2019), ReconNet
 (Shen et al., Nature Biomedical Engineering 2019)."""
 
-from dataclasses import dataclass
-
 import torch
 from monai.networks.nets import PatchDiscriminator
 from torch import nn
 
-from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.models.denoisers.recon_net import ReconNet
 from xray2ctpa_core.models.denoisers.x2ct import WEIGHT_STD, X2CT
 from xray2ctpa_core.models.encoders.radiograph_itself import RadiographItself, radiograph_of
 from xray2ctpa_core.training.losses.denoising import discriminator_loss, realism
-
-NETWORKS = ("x2ct", "recon-net")
-
-
-@dataclass(frozen=True)
-class RegressorConfig:
-    """Network and weights of the terms; the defaults are X2CT-GAN's.
-
-    Attributes:
-        network: of NETWORKS.
-        pixels: P of the radiograph; the volume is (P, P, P).
-        width: of the network's first level: 64 of X2CT, 256 of ReconNet.
-        blocks: layers of X2CT's dense blocks.
-        decoder: X2CT's decoder, from the coarsest resolution; one more than blocks.
-        voxel_weight: of the squared error of voxels in [0, 1].
-        projection_weight: of the absolute error of the mean along each axis; 0 in X2CT-CNN and ReconNet.
-        adversarial_weight: 0 leaves it, and the discriminator, out: X2CT-CNN.
-    """
-
-    network: str = "x2ct"
-    pixels: int = 128
-    width: int = 64
-    blocks: tuple[int, ...] = (6, 12, 24, 16, 6)
-    decoder: tuple[int, ...] = (256, 128, 64, 32, 16, 16)
-    voxel_weight: float = 10.0
-    projection_weight: float = 10.0
-    adversarial_weight: float = 0.1
-
-    def __post_init__(self) -> None:
-        if self.network not in NETWORKS:
-            raise ConfigError(f"Expected a network out of {', '.join(NETWORKS)}, got {self.network!r}.")
-        if min(self.voxel_weight, self.projection_weight, self.adversarial_weight) < 0:
-            raise ConfigError(f"Weights of loss terms must be at least 0, got {self}.")
+from xray2ctpa_core.training.settings.xctdiff import RegressorConfig
 
 
 def build_regressor(config: RegressorConfig) -> X2CT | ReconNet:
@@ -100,7 +65,7 @@ class RegressorStage:
 
     def _judged(
         self,
-        output: torch.Tensor,
+        output: torch.Tensor,  # noqa: ARG002
         radiograph: torch.Tensor,  # noqa: ARG002
     ) -> dict[str, tuple[float, torch.Tensor]]:
         """Further terms of the output, by name, each with its weight."""

@@ -2,7 +2,7 @@
 2406.04679)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,60 +12,7 @@ from xray2ctpa_core.models.codecs.codebook import Quantised, codebook_usage
 from xray2ctpa_core.models.codecs.slices import volumes_to_slices
 from xray2ctpa_core.models.codecs.vqgan import VQGAN
 from xray2ctpa_core.training.losses.adversarial import Critics, adaptive_weight, hinge_loss, hinge_realism
-
-
-@dataclass(frozen=True)
-class VQGANConfig:
-    """Architecture and loss weights.
-
-    The papers' objective is L1 + LPIPS + codebook + adversarial (Esser et al., eq. 4 to 7), with XctDiff's
-    hinge in 3D and 2D. Its weights lambda and alpha, beta are not published; the release has 1 for all.
-    Slices are axial; the release's are sagittal, by the order of its axes.
-
-    Attributes:
-        channels, depth_strides, blocks, latent_channels, codes, groups, inner_channels, homogeneous,
-            super_resolution: of models.codecs.vqgan.VQGAN.
-        codebook_weight, commitment_weight: of the two parts of the codebook's loss, alike in XctDiff's paper;
-            its release has 0.25 and 1.
-        perceptual_weight: of the perceptual distance of axial slices; 0 leaves it, and its network, out.
-        perceptual_slices: so many a crop, drawn at random from all slices of the batch; the 2D critic judges
-            the same.
-        adversarial_weight: 0 leaves it, and the critics, out.
-        adaptive: whether it is multiplied by `adaptive_weight`.
-        adversarial_start: batches after which the term counts; the critics learn from the first on. (The
-            release's start, 100,000, lies beyond its 80,000 steps.)
-    """
-
-    channels: tuple[int, ...] = (32, 64, 128)
-    depth_strides: tuple[int, ...] = (2, 2)
-    blocks: int = 2
-    latent_channels: int = 8
-    codes: int = 8192
-    groups: int = 8
-    inner_channels: int = 4
-    homogeneous: bool = True
-    super_resolution: bool = True
-    codebook_weight: float = 1.0
-    commitment_weight: float = 1.0
-    perceptual_weight: float = 1.0
-    perceptual_slices: int = 4
-    adversarial_weight: float = 1.0
-    adaptive: bool = True
-    adversarial_start: int = 10_000
-
-    def __post_init__(self) -> None:
-        weights = (
-            self.codebook_weight,
-            self.commitment_weight,
-            self.perceptual_weight,
-            self.adversarial_weight,
-            self.adversarial_start,
-        )
-        if min(weights) < 0 or self.perceptual_slices < 1:
-            raise ConfigError(
-                f"Weights of loss terms and adversarial_start must be at least 0, perceptual_slices at least "
-                f"1, got {self}."
-            )
+from xray2ctpa_core.training.settings.codecs import VQGANConfig
 
 
 def build_vqgan(config: VQGANConfig) -> VQGAN:
@@ -188,8 +135,8 @@ class AdversarialVQGANStage(VQGANStage):
         if int(self._critics.steps) >= self._config.adversarial_start:
             scale = scale + self._config.adversarial_weight
             if self._config.adaptive:
-                last_layer = getattr(module, "module", module).last_layer
-                scale = scale * adaptive_weight(reconstruction, term, last_layer)
+                unwrapped: Any = getattr(module, "module", module)
+                scale = scale * adaptive_weight(reconstruction, term, unwrapped.last_layer)
         return scale * term, {"adversarial": term, "adversarial_scale": scale}
 
     def opponent_loss(self, opponent: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
