@@ -27,6 +27,11 @@ from xray2ctpa_core.training.settings.simulation import (
     RadiographCohortSettings,
     StudiesSettings,
 )
+from xray2ctpa_core.training.settings.xctdiff import (
+    PriorDenoiserSettings,
+    ProgressiveEncoderSettings,
+    RegressorSettings,
+)
 
 KINDS = {
     "cohort": Kind("steps.simulate", "cohort", CohortSettings),
@@ -43,6 +48,13 @@ KINDS = {
         "steps.autoencoder", settings=AutoencoderSettings, finished="autoencoder/config.json"
     ),
     "vqgan": Kind("steps.vqgan", settings=VQGANSettings, finished="vqgan/config.json"),
+    "progressive-encoder": Kind(
+        "steps.progressive_encoder", settings=ProgressiveEncoderSettings, finished="encoder/config.json"
+    ),
+    "prior-denoiser": Kind(
+        "steps.prior_denoiser", settings=PriorDenoiserSettings, finished="denoiser/config.json"
+    ),
+    "regressor": Kind("steps.regressor", settings=RegressorSettings, finished="denoiser/config.json"),
     "tiny-decoder": Kind("steps.tiny_decoder", settings=TinyDecoderSettings, finished="decoder/config.json"),
     "xray-encoder": Kind(
         "steps.xray_encoder", settings=XrayEncoderSettings, finished="xray_encoder/config.json"
