@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.io.dicom import is_dicom
+from xray2ctpa_core.io.dicom_file import is_dicom
 from xray2ctpa_core.io.dicom_series import read_dicom_series
 from xray2ctpa_core.io.failures import reading
 from xray2ctpa_core.io.provenance import file_sha256, files_sha256

@@ -1,10 +1,11 @@
-"""What a DICOM header says about a radiograph's view, orientation and size, however carelessly filled."""
+"""What a DICOM header says about a radiograph's view and orientation, however carelessly filled."""
 
 import math
 import re
 from typing import TypeVar
 
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRBigEndian
 
 Default = TypeVar("Default", int, None)
 
@@ -33,9 +34,35 @@ def integer(dataset: Dataset, keyword: str, default: Default) -> int | Default:
     """Value of ``keyword`` as a whole number, ``default`` where it is absent or malformed."""
     try:
         value = dataset.get(keyword)
+        if isinstance(value, bytes):  # UN, for want of a dictionary where the file was made
+            return int.from_bytes(value[:2], "little" if is_little_endian(dataset) else "big")
         return default if value is None else int(value)
     except _NOT_GIVEN:
         return default
+
+
+def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+    """The finite numbers of ``keyword``; none where it is absent, malformed or holds anything else."""
+    try:
+        value = dataset.get(keyword)
+        if value is None or value == "":
+            return ()
+        values = tuple(float(v) for v in ([value] if isinstance(value, str | int | float) else value))
+    except _NOT_GIVEN:
+        return ()
+    return values if all(math.isfinite(v) for v in values) else ()
+
+
+def number(dataset: Dataset, keyword: str) -> float | None:
+    """The first number of ``keyword``, None where it is absent or malformed."""
+    values = numbers(dataset, keyword)
+    return values[0] if values else None
+
+
+def is_little_endian(dataset: Dataset) -> bool:
+    """Whether words stand in the file with their lower byte first."""
+    meta = getattr(dataset, "file_meta", None) or Dataset()
+    return str(meta.get("TransferSyntaxUID", "")) != ExplicitVRBigEndian
 
 
 def is_projection(dataset: Dataset) -> bool:
@@ -77,40 +104,6 @@ def patient_orientation(dataset: Dataset) -> tuple[str, str] | None:
     frontal = {frozenset("LR"), frozenset("HF")}
     axes = [next((axis for axis in frontal if d in axis), None) for d in (along_columns, along_rows)]
     return (along_columns, along_rows) if None not in axes and axes[0] != axes[1] else None
-
-
-def film_spacing(dataset: Dataset, notes: list[str]) -> tuple[tuple[float, float] | None, str]:
-    """(row, column) mm and its source: PixelSpacing, else ImagerPixelSpacing, else the scanner's ("header").
-
-    A malformed value is passed over with a sentence in ``notes``.
-    """
-    for keyword, source in (
-        ("PixelSpacing", "PixelSpacing"),
-        ("ImagerPixelSpacing", "ImagerPixelSpacing"),
-        ("NominalScannedPixelSpacing", "header"),
-    ):
-        if not text(dataset, keyword):
-            continue
-        pair = _pair(dataset, keyword)
-        if pair is not None:
-            return pair, source
-        notes.append(f"{keyword} is not two positive numbers; it was ignored.")
-    return None, "unknown"
-
-
-def pixel_aspect(dataset: Dataset) -> float:
-    """Height of a pixel over its width from PixelAspectRatio, 1.0 where absent or malformed."""
-    pair = _pair(dataset, "PixelAspectRatio")
-    return 1.0 if pair is None else pair[0] / pair[1]
-
-
-def _pair(dataset: Dataset, keyword: str) -> tuple[float, float] | None:
-    try:
-        first, second = (float(value) for value in dataset.get(keyword))
-    except _NOT_GIVEN:
-        return None
-    usable = all(math.isfinite(value) and value > 0 for value in (first, second))
-    return (first, second) if usable else None
 
 
 def _directions(dataset: Dataset) -> list[str]:

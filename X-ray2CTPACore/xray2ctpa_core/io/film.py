@@ -11,6 +11,10 @@ from xray2ctpa_core.io.greys import luminance
 MIN_SIDE = 64
 #: Most pixels that are decoded; the largest detectors have about 20 million.
 MAX_PIXELS = 50_000_000
+#: A radiograph's longer side in mm; a spacing that makes it shorter or longer is a placeholder.
+PLAUSIBLE_LONGER_SIDE_MM = (80.0, 800.0)
+#: Pixels further from square than this are a broken header, not a detector.
+MAX_ASPECT = 4.0
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,10 @@ class Film:
         padding: (H, W) bool, True where the file says that no film is (padding, transparency), or None.
         spacing_mm: (row, column) as the file states it, pixels not necessarily square, or None.
         spacing_source: "PixelSpacing", "ImagerPixelSpacing", "header" or "unknown".
+        magnification, magnification_source: as in Radiograph.
         aspect: height of a pixel over its width.
         modality, photometric, view: as in Radiograph.
+        steps: how the greys were found, in the order of what was done to the stored values.
         notes: what reading changed or doubted, in sentences.
     """
 
@@ -32,11 +38,26 @@ class Film:
     padding: np.ndarray | None = None
     spacing_mm: tuple[float, float] | None = None
     spacing_source: str = "unknown"
+    magnification: float | None = None
+    magnification_source: str = ""
     aspect: float = 1.0
     modality: str = "unknown"
     photometric: str = "unknown"
     view: str = "unknown"
+    steps: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def size_doubt(shape: tuple[int, int], spacing_mm: tuple[float, float], source: str) -> str:
+    """Why pixels of (row, column) mm cannot be those of a radiograph of ``shape``, "" where they can."""
+    longer = max(n * mm for n, mm in zip(shape, spacing_mm, strict=True))
+    low, high = PLAUSIBLE_LONGER_SIDE_MM
+    if low <= longer <= high and 1 / MAX_ASPECT <= spacing_mm[0] / spacing_mm[1] <= MAX_ASPECT:
+        return ""
+    return (
+        f"The {source} of {spacing_mm[0]:g} x {spacing_mm[1]:g} mm would make the film {longer:.0f} mm long; "
+        "it was ignored."
+    )
 
 
 def check_film_size(rows: int, columns: int, name: str) -> None:

@@ -13,14 +13,16 @@ PLAUSIBLE_SIDE_MM = (180.0, 480.0)
 def frame_side_mm(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRule) -> tuple[float, str]:
     """Side of the frame in the plane through the thorax's middle, and the source of that number.
 
-    The film's spacing is that at the detector; the thorax's middle is smaller by the magnification of
-    source to detector over source to middle. Without a believable spacing it is the cohort's mean.
+    The spacing is that at the detector; the thorax's middle is smaller by the magnification, which the file
+    states (1 where its spacing is that in the patient) or else is that of source to detector over source to
+    middle by ``rule``. Without a believable spacing it is the cohort's mean.
     """
     mean = rule.mean_frame_side_mm, "cohort mean"
     if radiograph.spacing_mm is None:
         return mean
     to_middle = rule.source_to_detector_mm - rule.detector_to_centre_mm
-    side = frame.side * radiograph.spacing_mm[0] * to_middle / rule.source_to_detector_mm
+    magnification = radiograph.magnification or rule.source_to_detector_mm / to_middle
+    side = frame.side * radiograph.spacing_mm[0] / magnification
     if not PLAUSIBLE_SIDE_MM[0] <= side <= PLAUSIBLE_SIDE_MM[1]:
         return mean
     return side, radiograph.spacing_source
