@@ -20,11 +20,15 @@ _LONG_VRS = b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
 #: Groups with which a data set can begin (file meta, identifying), and how many elements must follow.
 _FIRST_GROUPS, _CHAINED = (0x0002, 0x0008), 4
 #: Functional groups about other images than this one.
-_OTHERS = ("DerivationImageSequence", "ReferencedImageSequence", "UnassignedPerFrameConvertedAttributesSequence")
+_OTHERS = (
+    "DerivationImageSequence",
+    "ReferencedImageSequence",
+    "UnassignedPerFrameConvertedAttributesSequence",
+)
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the bytes say DICOM, with a preamble or (PACS and CD exports) without one, or the suffix does."""
+    """Whether the bytes say DICOM, with a preamble or without (PACS and CD exports), or the suffix does."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     marked = head[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == b"DICM"

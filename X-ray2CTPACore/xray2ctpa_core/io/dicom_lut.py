@@ -175,4 +175,3 @@ def _items(dataset: Dataset, keyword: str, notes: list[str]) -> list[Dataset]:
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:100] or type(error).__name__
-

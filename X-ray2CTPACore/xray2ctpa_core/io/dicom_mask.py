@@ -53,7 +53,10 @@ def shutter_mask(dataset: Dataset, shape: tuple[int, int], notes: list[str]) -> 
         )
         hidden |= (column < left) | (column > right) | (row < top) | (row > bottom)
     if "CIRCULAR" in shapes:
-        centre, radius = numbers(dataset, "CenterOfCircularShutter"), integer(dataset, "RadiusOfCircularShutter", 0)
+        centre, radius = (
+            numbers(dataset, "CenterOfCircularShutter"),
+            integer(dataset, "RadiusOfCircularShutter", 0),
+        )
         if len(centre) == 2 and radius > 0:
             hidden |= (row - centre[0]) ** 2 + (column - centre[1]) ** 2 > radius**2
     if "POLYGONAL" in shapes:

@@ -131,7 +131,7 @@ def _meant(
 
 
 def _cut_out(container: np.ndarray, stored: int, shift: int) -> np.ndarray:
-    """Bits ``shift`` to ``shift`` + ``stored`` of every pixel, with their sign where ``container`` has one."""
+    """Bits ``shift`` to ``shift`` + ``stored`` of every pixel, with their sign if ``container`` has one."""
     bits = container.dtype.itemsize * 8
     up = bits - stored - shift
     unsigned = container.view(container.dtype.str.replace("i", "u"))
@@ -166,7 +166,8 @@ def _by_gdcm(image: Dataset) -> np.ndarray:
         scratch = tempfile.TemporaryDirectory()
     except OSError as error:
         raise OutputError(
-            f"Expected a folder for temporary files, got none that can be written ({error.strerror or error}).",
+            f"Expected a folder for temporary files, got none that can be written: "
+            f"{error.strerror or error}.",
             "Name one that can be written: set TMPDIR (on Windows TEMP) to it.",
         ) from error
     with scratch as folder:

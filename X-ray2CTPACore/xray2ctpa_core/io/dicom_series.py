@@ -236,7 +236,8 @@ def _volume(slices: Sequence[_Slice], step: np.ndarray) -> tuple[Volume, int, tu
     """The voxels in HU with their affine, how many of them were padding, and the doubts, each once."""
     first = slices[0]
     array = np.empty((len(slices), *first.size), dtype=np.float32)
-    padded, doubts = 0, []
+    padded = 0
+    doubts: list[str] = []
     for k, s in enumerate(slices):
         with reading(s.path, "DICOM"):
             array[k], padding = _hounsfield(s, doubts)

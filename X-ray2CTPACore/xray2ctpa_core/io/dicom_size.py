@@ -17,7 +17,7 @@ PLACEHOLDERS_MM = (1.0, 25.4 / 72, 25.4 / 96)
 #: Radiographs of a chest magnify its middle by no less and no more; 1 stands for an unknown factor.
 MAGNIFICATIONS = (1.005, 2.0)
 #: Distances from source to detector that are given alone, in mm; a tenth of them is taken for centimetres.
-SOURCE_TO_DETECTOR_MM = (700.0, 4500.0)
+DETECTOR_DISTANCES_MM = (700.0, 4500.0)
 #: Spacings that differ by less (relative) are the same.
 SAME_SPACING = 1e-3
 _IN_PATIENT = ("GEOMETRY", "FIDUCIAL")
@@ -96,7 +96,8 @@ def _magnification(dataset: Dataset, notes: list[str]) -> tuple[float | None, st
         if MAGNIFICATIONS[0] <= factor <= MAGNIFICATIONS[1]:
             return factor, "EstimatedRadiographicMagnificationFactor"
         notes.append(
-            f"An EstimatedRadiographicMagnificationFactor of {factor:g} is not that of a patient; it was ignored."
+            f"An EstimatedRadiographicMagnificationFactor of {factor:g} is not that of a patient; it was "
+            "ignored."
         )
     to_detector = number(dataset, "DistanceSourceToDetector") or 0.0
     to_patient = number(dataset, "DistanceSourceToPatient") or 0.0
@@ -108,7 +109,7 @@ def _magnification(dataset: Dataset, notes: list[str]) -> tuple[float | None, st
             f"Source distances of {to_detector:g} to the detector and {to_patient:g} to the patient are not "
             "credible together."
         )
-    low, high = SOURCE_TO_DETECTOR_MM
+    low, high = DETECTOR_DISTANCES_MM
     if low / 10 <= to_detector <= high / 10:  # centimetres
         to_detector *= 10
     if low <= to_detector <= high:

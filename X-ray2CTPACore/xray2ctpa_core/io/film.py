@@ -77,26 +77,35 @@ def check_film_size(rows: int, columns: int, name: str) -> None:
         )
 
 
-def film_of_channels(channels: np.ndarray, full_scale: float) -> Film:
+def film_of_channels(channels: np.ndarray, full_scale: float, premultiplied: bool = False) -> Film:
     """The film in a colour picture; what is transparent is black and counts as no film.
 
     Args:
         channels: (H, W, C) with C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
         full_scale: value of the brightest, and of an opaque, channel (255 or 65535).
+        premultiplied: whether the greys have been multiplied by alpha already.
     """
     colour, alpha = (
         (channels, None) if channels.shape[2] in (1, 3) else (channels[..., :-1], channels[..., -1])
     )
     notes: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+    values: np.ndarray
     if colour.shape[2] == 1:
-        values = colour[..., 0].astype(np.float32)
+        exact = np.float32 if colour.dtype.itemsize <= 2 or colour.dtype == np.float32 else np.float64
+        values = colour[..., 0].astype(exact)
     else:
         values, notes = luminance(colour, full_scale)
+        steps = ("luminance",)
     if alpha is None or (alpha == full_scale).all():
-        return Film(values, notes=notes)
+        return Film(values, steps=steps, notes=notes)
     if not alpha.any():
         return Film(
-            values, notes=(*notes, "Every pixel is marked transparent; the alpha channel was ignored.")
+            values,
+            steps=steps,
+            notes=(*notes, "Every pixel is marked transparent; the alpha channel was ignored."),
         )
     notes = (*notes, "Transparent pixels were taken as unexposed film.")
-    return Film(values * (alpha.astype(np.float32) / full_scale), padding=alpha == 0, notes=notes)
+    if not premultiplied:
+        values = values * (alpha.astype(np.float32) / full_scale)
+    return Film(values, padding=alpha == 0, steps=(*steps, "transparency left out"), notes=notes)

@@ -65,6 +65,11 @@ def read_volume(path: Path) -> Volume:
     Raises:
         InputError: missing, damaged, of another form, not three-dimensional, or in colour.
     """
+    return read_volume_with_notes(path)[0]
+
+
+def read_volume_with_notes(path: Path) -> tuple[Volume, tuple[str, ...]]:
+    """As ``read_volume``, with what its header leaves in doubt, in sentences."""
     path = Path(path)
     with reading(path, "NIfTI, NRRD or MetaImage"):
         path.stat()
@@ -80,7 +85,8 @@ def read_volume(path: Path) -> Volume:
             )
         array = read_grid_array(path).reshape(header.size[:3])
         native = array.dtype.newbyteorder("=")
-        return Volume(np.ascontiguousarray(array.transpose(2, 1, 0), dtype=native), header.affine)
+        volume = Volume(np.ascontiguousarray(array.transpose(2, 1, 0), dtype=native), header.affine)
+        return volume, header.notes
 
 
 def read_axial_volume(path: Path) -> Volume:
