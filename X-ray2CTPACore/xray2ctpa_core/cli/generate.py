@@ -1,6 +1,7 @@
 """`xray2ctpa generate`: radiographs in, a result folder each."""
 
 import argparse
+import os
 from pathlib import Path
 
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES, EXIT_DONE
@@ -13,6 +14,13 @@ from xray2ctpa_core.pipelines.loading import load_bundle
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 HYPOTHESIS = "What it generates is a hypothesis, never a diagnosis: not for patient care."
 RESULT_SUFFIX = "-ctpa"
+#: Suffixes that name a form; what else follows a full stop belongs to a file's name.
+SUFFIXES = (
+    ".nii.gz", ".nii", ".dcm", ".dicom", ".dic", ".ima", ".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff",
+    ".nrrd", ".nhdr", ".mha", ".mhd",
+)  # fmt: skip
+#: Bytes of an input's name that its result's repeats.
+LONGEST_STEM = 160
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -129,11 +137,15 @@ def result_folders(inputs: list[Path], out: Path | None) -> list[tuple[Path, Pat
 
 
 def stem(source: Path) -> str:
-    """Name of an input without its suffixes: image.nii.gz -> image."""
-    name = source.absolute().name
-    for suffix in (".nii.gz", source.suffix):
-        if suffix and name.lower().endswith(suffix.lower()):
-            return name[: -len(suffix)] or name
+    """Name of an input without the suffix of a form: image.nii.gz -> image, 1.2.840.1 -> 1.2.840.1.
+
+    Files named by UID have no suffix; names are cut to what leaves room for a result's.
+    """
+    name = source.name if source.name not in ("", "..") else Path(os.path.realpath(source)).name
+    suffix = next((s for s in SUFFIXES if name.lower().endswith(s) and len(name) > len(s)), "")
+    name = name[: len(name) - len(suffix)]
+    if len(os.fsencode(name)) > LONGEST_STEM:
+        name = os.fsencode(name)[:LONGEST_STEM].decode(errors="ignore")
     return name or "radiograph"
 
 
