@@ -1,7 +1,7 @@
 """``python -m xray2ctpa_core`` is the command ``xray2ctpa``.
 
-Python puts the working folder first into the search path of ``-m``: a ``random.py`` of the user there would be
-taken for Python's own. It is taken out; the folder of this package comes last instead.
+Python puts the working folder first into the search path of ``-m``, where a ``random.py`` of the user would be
+taken for Python's own. It is taken out here; the folder of this package comes last instead.
 """
 
 import sys
@@ -12,7 +12,7 @@ if not sys.flags.safe_path:
     if core not in sys.path:
         sys.path.append(core)
 
-from xray2ctpa_core.cli.main import main  # noqa: E402 - after the search path is clean
+from xray2ctpa_core.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

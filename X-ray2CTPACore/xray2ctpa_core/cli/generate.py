@@ -9,18 +9,12 @@ from xray2ctpa_core.errors import BundleError, Cancelled
 from xray2ctpa_core.generation.events import Reporter, only_events_on_stdout
 from xray2ctpa_core.generation.failures import user_error
 from xray2ctpa_core.generation.job import Generator, Settings
+from xray2ctpa_core.io.names import stem_of
 from xray2ctpa_core.pipelines.loading import load_bundle
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 HYPOTHESIS = "What it generates is a hypothesis, never a diagnosis: not for patient care."
 RESULT_SUFFIX = "-ctpa"
-#: Suffixes that name a form; what else follows a full stop belongs to a file's name.
-SUFFIXES = (
-    ".nii.gz", ".nii", ".dcm", ".dicom", ".dic", ".ima", ".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff",
-    ".nrrd", ".nhdr", ".mha", ".mhd",
-)  # fmt: skip
-#: Bytes of an input's name that its result's repeats.
-LONGEST_STEM = 160
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -137,16 +131,8 @@ def result_folders(inputs: list[Path], out: Path | None) -> list[tuple[Path, Pat
 
 
 def stem(source: Path) -> str:
-    """Name of an input without the suffix of a form: image.nii.gz -> image, 1.2.840.1 -> 1.2.840.1.
-
-    Files named by UID have no suffix; names are cut to what leaves room for a result's.
-    """
-    name = source.name if source.name not in ("", "..") else Path(os.path.realpath(source)).name
-    suffix = next((s for s in SUFFIXES if name.lower().endswith(s) and len(name) > len(s)), "")
-    name = name[: len(name) - len(suffix)]
-    if len(os.fsencode(name)) > LONGEST_STEM:
-        name = os.fsencode(name)[:LONGEST_STEM].decode(errors="ignore")
-    return name or "radiograph"
+    """Name of an input without the suffix of its form; of the folder that "." or ".." is."""
+    return stem_of(source.name if source.name not in ("", "..") else Path(os.path.realpath(source)).name)
 
 
 def positive(text: str) -> int:

@@ -1,4 +1,4 @@
-"""What a command is started with: standard streams, which services, cron and pythonw leave out, and a folder."""
+"""What a command is started with: streams, which services, cron and pythonw leave out, and a folder."""
 
 import os
 import sys
@@ -17,15 +17,16 @@ def open_missing_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")
-    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the process's life
+        stream = getattr(sys, name)
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
 def check_working_folder() -> None:
-    """Raises InputError where the working folder has been deleted: libraries end the process without a word."""
+    """Raises InputError where the working folder has been deleted: there libraries end without a word."""
     try:
         os.getcwd()
     except OSError as error:

@@ -127,7 +127,8 @@ class Generator:
         from xray2ctpa_core.io.preview import render_preview
 
         labels = label_map(generated.gradcam.array)
-        result_files.write_volumes(folder, generated.ctpa, generated.gradcam, labels, generated.spread)
+        name = generated.radiograph.name
+        result_files.write_volumes(folder, name, generated.ctpa, generated.gradcam, labels, generated.spread)
         lines = preview_lines(generated.pe_probability, self.info, self.settings)
         film, frame = generated.radiograph, generated.frame
         picture = render_preview(film, frame, generated.ctpa, generated.gradcam, lines)

@@ -48,7 +48,7 @@ def reading(path: Path, form: str) -> Iterator[None]:
         if error.errno != errno.ENAMETOOLONG:
             raise _unreadable(path, form, error) from error
         raise InputError(
-            f"Expected a name that this disk allows, got one of {len(path.name)} letters: {path.name[:60]}...",
+            f"Expected a name that this disk allows, got {len(path.name)} letters: {path.name[:60]}...",
             "Give the file a shorter name.",
         ) from error
     except Exception as error:

@@ -21,7 +21,6 @@ from typing import Self
 from xray2ctpa_core.errors import OutputError
 from xray2ctpa_core.io import result_guard
 
-
 #: Bytes of a target's name and of the machine's that the hidden folder's name repeats.
 _LONGEST_NAME, _LONGEST_HOST = 120, 40
 
