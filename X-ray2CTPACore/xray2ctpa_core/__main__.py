@@ -1,6 +1,6 @@
 """``python -m xray2ctpa_core`` is the command ``xray2ctpa``.
 
-Python puts the working folder first into the search path of ``-m``, where a ``random.py`` of the user would be
+Python puts the working folder first into the search path of ``-m``, where a user's ``random.py`` would be
 taken for Python's own. It is taken out here; the folder of this package comes last instead.
 """
 

@@ -14,6 +14,7 @@ from xray2ctpa_core.generation.result_json import former_result, result_content,
 from xray2ctpa_core.io import result_files
 from xray2ctpa_core.io.result_folder import ResultFolder
 from xray2ctpa_core.pipelines.bundle import BundleInfo
+from xray2ctpa_core.pipelines.geometry import size_doubts
 from xray2ctpa_core.volume import Radiograph
 from xray2ctpa_core.wording import counted, score_sentence
 
@@ -71,7 +72,8 @@ class Generator:
             with spent.on("load"):
                 pipeline = self._loaded()
             generated = self._sampled(pipeline, radiograph, folder.work)
-            self._warn(radiograph, (*generated.gate.warnings, *generated.notes))
+            size = size_doubts(generated.radiograph, generated.frame, self.info.geometry)
+            self._warn(radiograph, (*generated.gate.warnings, *size, *generated.notes))
             self._reporter.stage("write", f"Writing {target}")
             with spent.on("write"):
                 self._write(folder.path, generated)
