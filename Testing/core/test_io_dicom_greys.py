@@ -1,4 +1,4 @@
-"""Greys of DICOM radiographs: lookup tables of every storage, bits wherever they lie, functional groups, masks."""
+"""Greys of DICOM radiographs: lookup tables, bits, functional groups and masks, however they are stored."""
 
 import warnings
 from pathlib import Path

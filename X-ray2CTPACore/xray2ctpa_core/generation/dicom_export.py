@@ -10,7 +10,7 @@ from xray2ctpa_core.io.volumes import read_volume
 
 
 def check_place(target: Path, result: Path) -> None:
-    """Raises OutputError where ``target`` holds what cannot be the DICOM of ``result``, which is not made yet."""
+    """Raises OutputError where ``target`` holds something although ``result`` has not been made yet."""
     with writing(target):
         taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
     if taken and not (result / result_files.CTPA).is_file():

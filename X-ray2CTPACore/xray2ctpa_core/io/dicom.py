@@ -9,7 +9,14 @@ from pydicom.dataset import Dataset
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.dicom_file import read_dicom
-from xray2ctpa_core.io.dicom_header import integer, is_projection, patient_orientation, text, view_position
+from xray2ctpa_core.io.dicom_header import (
+    integer,
+    is_projection,
+    patient_orientation,
+    subject_doubts,
+    text,
+    view_position,
+)
 from xray2ctpa_core.io.dicom_lut import modality_values, presentation_values
 from xray2ctpa_core.io.dicom_mask import shutter_mask
 from xray2ctpa_core.io.dicom_pixels import stored_pixels
@@ -49,6 +56,7 @@ def read_dicom_film(path: Path) -> Film:
         steps: list[str] = []
         values, hidden = _attenuation(path, dataset, notes, steps)
         size = pixel_size(dataset, notes)
+        notes.extend(subject_doubts(dataset))
         aspect = size.spacing_mm[0] / size.spacing_mm[1] if size.spacing_mm else pixel_aspect(dataset)
         film = Film(
             values,

@@ -6,6 +6,7 @@ from pathlib import Path
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.dicom_header import integer
@@ -52,8 +53,21 @@ def read_dicom(path: Path, pixels: bool = True) -> Dataset:
                 f"Expected a DICOM file, got {path.name}, which has no DICOM header.",
                 "Check that the file is complete and that its name fits its content.",
             )
+        _name_syntax(dataset)
         _lay_flat(dataset)
         return dataset
+
+
+def _name_syntax(dataset: "pydicom.FileDataset") -> None:
+    """Names the transfer syntax that was found, where the file has no meta group that does."""
+    if "TransferSyntaxUID" in dataset.file_meta:
+        return
+    if hasattr(dataset, "original_encoding"):
+        implicit, little_endian = dataset.original_encoding
+    else:  # pydicom 2
+        implicit, little_endian = dataset.is_implicit_VR, dataset.is_little_endian
+    syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = syntax if little_endian else ExplicitVRBigEndian
 
 
 def _lay_flat(dataset: Dataset) -> None:

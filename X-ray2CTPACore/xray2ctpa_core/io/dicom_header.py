@@ -1,5 +1,6 @@
 """What a DICOM header says about a radiograph's view and orientation, however carelessly filled."""
 
+import datetime
 import math
 import re
 from typing import TypeVar
@@ -12,6 +13,10 @@ Default = TypeVar("Default", int, None)
 #: Modalities of projection radiographs; OT and SC (and none) are used for digitised films.
 PROJECTION_MODALITIES = ("CR", "DX", "RF", "RG", "DR", "OT", "SC", "")
 FRONTAL_VIEWS = ("PA", "AP")
+#: Words in BodyPartExamined, in the languages of modalities, for what shows the lungs.
+CHEST_WORDS = ("CHEST", "THORA", "TORAX", "TÓRAX", "LUNG", "RIB", "HEART", "TRUNK")
+#: Years from which a patient is no child.
+ADULT_YEARS = 16
 LATERAL_VIEWS = ("LL", "RL", "LAT")
 _NOT_GIVEN = (AttributeError, KeyError, TypeError, ValueError, NotImplementedError)
 _WORDS_OF_VIEWS = (
@@ -88,6 +93,37 @@ def view_position(dataset: Dataset) -> str:
     return (
         _view_in(meanings) or ("LL" if lateral else _view_in(text(dataset, "SeriesDescription"))) or "unknown"
     )
+
+
+def subject_doubts(dataset: Dataset) -> list[str]:
+    """Sentences on a header that names another part of the body than the chest, or a child."""
+    doubts = []
+    part = text(dataset, "BodyPartExamined")
+    if part and not any(word in part for word in CHEST_WORDS):
+        doubts.append(f"The header names the body part {part}, not the chest.")
+    age = _age_in_years(dataset)
+    if age is not None and age < ADULT_YEARS:
+        years = "under 1 year" if age < 1 else f"{age:.0f} years"
+        doubts.append(
+            f"The patient is a child ({years} by the header): paediatric radiographs are not what the bundle "
+            "was made for."
+        )
+    return doubts
+
+
+def _age_in_years(dataset: Dataset) -> float | None:
+    """PatientAge, or else the years from PatientBirthDate to StudyDate; None where neither says."""
+    match = re.fullmatch(r"(\d{1,3})([DWMY])", text(dataset, "PatientAge"))
+    if match:
+        return int(match[1]) / {"D": 365.25, "W": 52.2, "M": 12.0, "Y": 1.0}[match[2]]
+    days = []
+    for keyword in ("PatientBirthDate", "StudyDate"):
+        try:
+            days.append(datetime.datetime.strptime(text(dataset, keyword), "%Y%m%d"))
+        except ValueError:
+            return None
+    years = (days[1] - days[0]).days / 365.25
+    return years if 0 <= years < 120 else None
 
 
 def is_lateral(view: str) -> bool:

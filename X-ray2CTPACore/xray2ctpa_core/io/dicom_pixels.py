@@ -64,8 +64,6 @@ def stored_pixels(path: Path, dataset: Dataset, notes: list[str]) -> tuple[np.nd
     Raises:
         Exception: whatever the decoder raises on damaged pixels; callers wrap it in ``reading``.
     """
-    if "TransferSyntaxUID" not in dataset.file_meta:
-        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
     if "PixelData" not in dataset or integer(dataset, "SamplesPerPixel", 1) != 1:
         by_gdcm = "PixelData" in dataset and dataset.file_meta.TransferSyntaxUID in _GDCM_SYNTAXES
         return (_by_gdcm(_image_alone(path)) if by_gdcm else np.asarray(dataset.pixel_array)), None
