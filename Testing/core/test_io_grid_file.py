@@ -75,11 +75,18 @@ def test_a_nifti_without_orientation_lies_as_itk_lays_it_and_says_so(tmp_path: P
 @pytest.mark.parametrize(
     ("name", "header"),
     [
-        ("f.nhdr", "NRRD0004\ntype: uint16\ndimension: 2\nsizes: 128 160\nencoding: raw\ndata file: gone.raw\n"),
-        ("f.nhdr", "NRRD0004\ntype: uint16\ndimension: 2\nsizes: 128 160\nencoding: raw\ndatafile: gone.raw\n"),
         (
             "f.nhdr",
-            "NRRD0004\ntype: uint16\ndimension: 3\nsizes: 128 160 1\nencoding: raw\ndata file: LIST\ngone.raw\n",
+            "NRRD0004\ntype: uint16\ndimension: 2\nsizes: 128 160\nencoding: raw\ndata file: gone.raw\n",
+        ),
+        (
+            "f.nhdr",
+            "NRRD0004\ntype: uint16\ndimension: 2\nsizes: 128 160\nencoding: raw\ndatafile: gone.raw\n",
+        ),
+        (
+            "f.nhdr",
+            "NRRD0004\ntype: uint16\ndimension: 3\nsizes: 128 160 1\nencoding: raw\n"
+            "data file: LIST\ngone.raw\n",
         ),
         (
             "f.mhd",

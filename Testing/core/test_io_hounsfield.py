@@ -1,4 +1,4 @@
-"""Rules that HU keep: whatever spoils a CT's scale is refused by the rule it breaks, with the likely cause."""
+"""Rules that HU keep: a spoilt CT is refused by the name of the rule it breaks, with the likely cause."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,9 @@ def noisy(seed: int = 0) -> np.ndarray:
     return HU + np.random.default_rng(seed).normal(0, 15, HU.shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("array", [HU, noisy(), np.clip(noisy(), -1000, 400)], ids=["plain", "noisy", "clipped"])
+@pytest.mark.parametrize(
+    "array", [HU, noisy(), np.clip(noisy(), -1000, 400)], ids=["plain", "noisy", "clipped"]
+)
 def test_a_chest_ct_keeps_every_rule(array: np.ndarray) -> None:
     assert broken_rule(array) == ""
 
@@ -41,7 +43,9 @@ def test_padding_of_one_value_breaks_none(padding: int) -> None:
     ],
 )
 @pytest.mark.parametrize("array", [HU, noisy()], ids=["plain", "noisy"])
-def test_a_spoilt_scale_is_refused_by_the_rule_it_breaks(spoil, rule: str, cause: str, array: np.ndarray) -> None:
+def test_a_spoilt_scale_is_refused_by_the_rule_it_breaks(
+    spoil, rule: str, cause: str, array: np.ndarray
+) -> None:
     with pytest.raises(InputError) as caught:
         check_hounsfield(spoil(array), "scan.nii")
 

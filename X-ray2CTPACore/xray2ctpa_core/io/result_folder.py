@@ -177,7 +177,13 @@ def _is_empty_folder(path: Path) -> bool:
 def _real_path(target: Path) -> Path:
     """``target`` without symbolic links: what a link names becomes the result, and the link stays."""
     try:
-        return Path(os.path.realpath(target))
+        real = Path(os.path.realpath(target))
+        if os.path.islink(real):
+            raise OutputError(
+                f"Expected a place to write the result to, got {target}, a link that leads back to itself.",
+                "Choose another place.",
+            )
+        return real
     except FileNotFoundError as error:
         raise OutputError(
             f"Expected a working folder for {target}, got one that no longer exists.",

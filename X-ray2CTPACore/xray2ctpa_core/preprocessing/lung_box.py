@@ -28,10 +28,10 @@ class LungShape:
         aspect: width over height of the box, 0 where there is none.
         contact: share of the box's side along which lung runs into the film's (top, left, bottom, right)
             edge; 0 where the film shows what lies beyond the lungs.
-        gaps: distance of the box from the film's (top, left, bottom, right) edge over the grid's side; infinite
-            where the film may go on.
-        tilt_degrees: mean angle of both lungs' long axes with the vertical, counter-clockwise; 0 where one lung
-            is missing.
+        gaps: distance of the box from the film's (top, left, bottom, right) edge over the grid's side;
+            infinite where the film may go on.
+        tilt_degrees: mean angle of both lungs' long axes with the vertical, counter-clockwise; 0 where one
+            lung is missing.
     """
 
     box: tuple[float, float, float, float] | None
@@ -92,18 +92,16 @@ def lung_shape(
     edges = content or (0.0, 0.0, float(masks.shape[1]), float(masks.shape[2]))
     contact = edge_contact(lungs[0] | lungs[1], edges, (right - left, bottom - top))
     side = masks.shape[1]
-    gaps = tuple(
-        float(gap) / side for gap in (top - edges[0], left - edges[1], edges[2] - bottom, edges[3] - right)
-    )
+    gaps = np.array([top - edges[0], left - edges[1], edges[2] - bottom, edges[3] - right]) / side
     tilt = float(np.mean([_tilt(m) for m in lungs])) if len(found) == len(lungs) else 0.0
     return LungShape(
         (top, left, bottom, right),
         areas,
-        heights,
+        (heights[0], heights[1]),
         aspect,
         contact,
-        gaps,
-        tilt,  # type: ignore[arg-type]
+        (float(gaps[0]), float(gaps[1]), float(gaps[2]), float(gaps[3])),
+        tilt,
     )
 
 
