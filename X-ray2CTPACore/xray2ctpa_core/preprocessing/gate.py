@@ -19,7 +19,7 @@ TOUCH_FROM, CUT_FROM = 0.1, 0.45
 #: Lungs that end nearer to the edge than this share of the radiograph's longer side may be cut off: so do 1 %
 #: of 178 real NIH radiographs, 8 % of 185 published ones, and 4 in 10 of those whose apices were cut off.
 LEAST_GAP = 3 / 128
-#: Lungs tilted by more degrees belong to a radiograph that was turned; so are 1 % of the same 363 as they are.
+#: Lungs tilted by more degrees belong to a radiograph that was turned; so are 1 % of the same 363.
 TILTED_FROM = 10.5
 #: Above this probability a film is said to look mirrored: a warning on one real film in 90 that is not, on
 #: two in nine that are (0.9 would find more than half of those and disturb one reader in seven).
