@@ -13,6 +13,7 @@ from xray2ctpa_core.generation.result_json import former_result, result_content,
 from xray2ctpa_core.io import result_files
 from xray2ctpa_core.io.result_folder import ResultFolder
 from xray2ctpa_core.pipelines.bundle import BundleInfo
+from xray2ctpa_core.pipelines.geometry import size_doubts
 from xray2ctpa_core.pipelines.stopwatch import Stopwatch
 from xray2ctpa_core.volume import Radiograph
 from xray2ctpa_core.wording import counted, score_sentence
@@ -72,7 +73,8 @@ class Generator:
             with spent.on("load"):
                 pipeline = self._loaded()
             generated = self._sampled(pipeline, radiograph, folder.work)
-            self._warn(radiograph, (*generated.gate.warnings, *generated.notes))
+            size = size_doubts(generated.radiograph, generated.frame, self.info.geometry)
+            self._warn(radiograph, (*generated.gate.warnings, *size, *generated.notes))
             self._reporter.stage("write", f"Writing {target}")
             with spent.on("write"):
                 self._write(folder.path, generated)
@@ -131,7 +133,8 @@ class Generator:
         from xray2ctpa_core.io.preview import render_preview
 
         labels = label_map(generated.gradcam.array)
-        result_files.write_volumes(folder, generated.ctpa, generated.gradcam, labels, generated.spread)
+        name = generated.radiograph.name
+        result_files.write_volumes(folder, name, generated.ctpa, generated.gradcam, labels, generated.spread)
         lines = preview_lines(generated.pe_probability, self.info, self.settings)
         film, frame = generated.radiograph, generated.frame
         picture = render_preview(film, frame, generated.ctpa, generated.gradcam, lines)
