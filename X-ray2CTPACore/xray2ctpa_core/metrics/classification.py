@@ -23,6 +23,7 @@ from xray2ctpa_core.metrics.placements import (
     areas_of_rows,
     checked,
     influence_of,
+    ranked_parts,
 )
 
 #: Exchanges of the two scores that the permutation test draws.
