@@ -79,6 +79,7 @@ class App:
         self.cachePath = str(temporary.parent / "slicer-cache")
         self._layout_manager = LayoutManager(application)
         self.startup: list[Any] = []
+        self.cursors: list[Any] = []
 
     def processEvents(self) -> None:
         self._application.show_views()  # as the layout manager makes widgets for new views
@@ -99,10 +100,10 @@ class App:
         return True
 
     def setOverrideCursor(self, cursor: Any) -> None:
-        """Nobody sees it."""
+        self.cursors.append(cursor)
 
     def restoreOverrideCursor(self) -> None:
-        """Nobody saw it."""
+        self.cursors.pop()
 
 
 @dataclass
@@ -111,9 +112,11 @@ class Dialogs:
 
     shown: list[tuple[str, str]] = field(default_factory=list)
     answer: bool = True
+    cursors: list[int] = field(default_factory=list)
 
     def ask(self, text: str, **_options: Any) -> bool:
         self.shown.append(("ask", text))
+        self.cursors.append(len(slicer.app.cursors))
         return self.answer
 
     def tell(self, text: str, detailedText: str = "", **_options: Any) -> None:
@@ -173,6 +176,10 @@ class ScriptedLoadableModuleWidget:
     def setup(self) -> None:
         """The application adds a developer's section."""
 
+    def onReload(self) -> None:
+        """The application makes another widget of the file as it is then."""
+        self.reloaded = True
+
 
 class ScriptedLoadableModuleLogic:
     def __init__(self) -> None:
@@ -190,6 +197,9 @@ class ScriptedLoadableModuleLogic:
 
 class ScriptedLoadableModuleTest:
     """A unittest.TestCase in the application."""
+
+    def delayDisplay(self, message: str) -> None:
+        self.message = message
 
 
 class Choice:
@@ -219,6 +229,8 @@ def parameter_node_wrapper(cls: type) -> type:
 
     def connectGui(self: Any, ui: Any) -> int:
         ties = [_Tie(self, hints, w) for w in vars(ui).values() if w.property("SlicerParameterName")]
+        for tie in ties:
+            tie.set_node_types()
         tag = self.parameterNode.AddObserver(
             vtk.vtkCommand.ModifiedEvent, lambda *_: [t.show() for t in ties]
         )
@@ -238,7 +250,7 @@ def parameter_node_wrapper(cls: type) -> type:
 
 
 def _parameter(name: str, hint: Any, default: Any) -> property:
-    is_node = isinstance(hint, type) and issubclass(hint, slicer.vtkMRMLNode)
+    is_node = bool(_node_types(hint))
     kind = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
     checks = getattr(hint, "__metadata__", ())
 
@@ -250,7 +262,8 @@ def _parameter(name: str, hint: Any, default: Any) -> property:
 
     def write(self: Any, value: Any) -> None:
         if is_node:
-            assert value is None or isinstance(value, hint), f"{name} takes no {value.GetClassName()}"
+            fits = value is None or value.GetClassName() in _node_types(hint)
+            assert fits, f"{name} takes no {value.GetClassName()}"
             self.parameterNode.SetNodeReferenceID(name, value.GetID() if value is not None else None)
             return
         if type(value) is not kind:
@@ -265,12 +278,23 @@ def _parameter(name: str, hint: Any, default: Any) -> property:
     return property(read, write)
 
 
+def _node_types(hint: Any) -> tuple[str, ...]:
+    """Class names of an annotation with a node class or a typing.Union of them; () for any other."""
+    is_union = typing.get_origin(hint) is typing.Union
+    parts = typing.get_args(hint) if is_union else (hint,)
+    if is_union and type(None) not in parts:
+        raise TypeError(f"Unable to write value 'None': the wrapper writes it first, and {hint} has none")
+    nodes = [part for part in parts if isinstance(part, type) and issubclass(part, slicer.vtkMRMLNode)]
+    return tuple(node.__name__ for node in nodes)
+
+
 class _Tie:
     """A widget and the parameter it shows and sets."""
 
     def __init__(self, parameters: Any, hints: dict[str, Any], widget: Any) -> None:
         self._parameters, self._widget = parameters, widget
         self._name = widget.property("SlicerParameterName")
+        self._hint = hints[self._name]
         self._live = True
         metadata = getattr(hints[self._name], "__metadata__", ())
         self._choices = next((m.choices for m in metadata if isinstance(m, Choice)), None)
@@ -293,6 +317,7 @@ class _Tie:
                 lambda v: widget.setCurrentIndex(self._choices.index(v)),
             ),
             "QSpinBox": ("valueChanged(int)", lambda: widget.value, lambda v: widget.setValue(v)),
+            "QLineEdit": ("textChanged(QString)", lambda: widget.text, lambda v: widget.setText(v)),
             "QCheckBox": ("toggled(bool)", lambda: widget.checked, lambda v: widget.setChecked(v)),
             "NodeComboBox": (
                 "currentNodeChanged(vtkMRMLNode*)",
@@ -301,6 +326,11 @@ class _Tie:
             ),
         }[kind]
         widget.connect(signal, self._changed)
+
+    def set_node_types(self) -> None:
+        """The real wrapper gives a selector the annotated types alone, whatever the .ui file says."""
+        if _node_types(self._hint):
+            self._widget.setProperty("nodeTypes", list(_node_types(self._hint)))
 
     def show(self) -> None:
         value = getattr(self._parameters, self._name)
@@ -355,6 +385,7 @@ def running_slicer(folder: Path, patch: Any) -> Iterator[Slicer]:
         app = App(application, temporary)
         patch.setattr(slicer, "mrmlScene", application.scene, raising=False)
         patch.setattr(slicer, "app", app, raising=False)
+        patch.setattr(slicer, "modules", types.SimpleNamespace(), raising=False)
         patch.setattr(slicer.util, "loadUI", pythonqt.load_ui)
         patch.setattr(slicer.util, "childWidgetVariables", pythonqt.child_widget_variables)
         patch.setattr(slicer.util, "loadVolume", load_volume)

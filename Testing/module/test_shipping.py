@@ -39,7 +39,7 @@ def test_the_extension_contains_the_module(repository):
 
 
 def test_the_module_file_is_short_and_alone():
-    assert len((MODULE / "XRay2CTPA.py").read_text(encoding="utf-8").splitlines()) < 120
+    assert len((MODULE / "XRay2CTPA.py").read_text(encoding="utf-8").splitlines()) < 150
     assert [path.name for path in MODULE.glob("*.py")] == ["XRay2CTPA.py"]
 
 

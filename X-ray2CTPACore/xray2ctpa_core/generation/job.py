@@ -1,5 +1,6 @@
 """One radiograph through the whole way: read, gate, generate, write, publish."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     import torch
 
     from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline, XRay2CTPAResult
+
+
+#: Axial slices in a picture on the way.
+_PICTURED_SLICES = 3
 
 
 @dataclass(frozen=True)
@@ -103,14 +108,21 @@ class Generator:
     ) -> "XRay2CTPAResult":
         """Runs the pipeline, telling how far it is; pictures on the way go to ``work``."""
         self._reporter.stage("generate", f"Generating from {radiograph.name}")
-        of, done = self.settings.steps * self.settings.samples, 0
+        of, done, decoding = self.settings.steps * self.settings.samples, 0, math.inf
 
         def on_step_end(pipeline: Any, _step: int, _timestep: Any, state: dict[str, Any]) -> dict[str, Any]:
-            nonlocal done
+            nonlocal done, decoding
             done += 1
-            self._reporter.progress("generate", done, of)
             if self._reporter.wants_previews:
-                self._reporter.preview(_step_picture(pipeline, state["estimate"], work, done))
+                began = time.monotonic()
+                picture = _step_picture(pipeline, state["estimate"], work, done)
+                # What a picture's slices took, the fastest time, all slices of all samples take again.
+                volumes = self.settings.samples * state["estimate"].shape[2] / _PICTURED_SLICES
+                decoding = min(decoding, (time.monotonic() - began) * volumes)
+                self._reporter.preview(picture)
+            self._reporter.progress("generate", done, of, decoding if decoding < math.inf else 0.0)
+            if done == of:
+                self._reporter.stage("finish", "Decoding the volume and scoring it")
             return state
 
         return pipeline(

@@ -12,11 +12,14 @@ from xray2ctpa_core.mrml.comparison import (
     TRUTH_VIEWS,
     Comparison,
     add_comparison,
+    mean_difference,
     show_comparison,
+    truth_on_grid,
 )
 from xray2ctpa_core.mrml.display import (
     ANNOTATION_COLOUR,
     GRADCAM_COLOR_TAG,
+    RENDERING_CLASS,
     WINDOWS,
     corner_text,
     show_evidence_from,
@@ -26,21 +29,25 @@ from xray2ctpa_core.mrml.display import (
 )
 from xray2ctpa_core.mrml.nodes import (
     FILM_REFERENCE,
+    NOTICE_ATTRIBUTE,
     RECORD_ATTRIBUTE,
     ResultNodes,
     add_film,
+    add_segmentation,
     load_result,
     remove_result,
     result_of,
 )
 from xray2ctpa_core.mrml.record import sentences
 from xray2ctpa_core.mrml.views import (
+    COMPARISON_LAYOUT_ID,
     FILM_VIEW,
     FILM_VIEW_GROUP,
     LAYOUT_ID,
     PLANE_VIEWS,
     go_to_hottest,
     hottest_position,
+    register_layouts,
     show_overlay,
     show_result,
     use_layout,
@@ -48,6 +55,7 @@ from xray2ctpa_core.mrml.views import (
 
 __all__ = [
     "ANNOTATION_COLOUR",
+    "COMPARISON_LAYOUT_ID",
     "DIFFERENCE_VIEWS",
     "FILM_REFERENCE",
     "FILM_VIEW",
@@ -55,17 +63,22 @@ __all__ = [
     "GRADCAM_COLOR_TAG",
     "LAYOUT_ID",
     "PLANE_VIEWS",
+    "NOTICE_ATTRIBUTE",
     "RECORD_ATTRIBUTE",
+    "RENDERING_CLASS",
     "TRUTH_VIEWS",
     "WINDOWS",
     "Comparison",
     "ResultNodes",
     "add_comparison",
     "add_film",
+    "add_segmentation",
     "corner_text",
     "go_to_hottest",
     "hottest_position",
     "load_result",
+    "mean_difference",
+    "register_layouts",
     "remove_result",
     "result_of",
     "sentences",
@@ -76,5 +89,6 @@ __all__ = [
     "show_result",
     "show_window",
     "synthetic_annotation",
+    "truth_on_grid",
     "use_layout",
 ]

@@ -61,7 +61,7 @@ def sentences(record: Mapping[str, Any]) -> list[str]:
     lines.append("The score rates this generated volume, not the patient: a hypothesis, never a diagnosis.")
     kind = " (a demonstration)" if bundle["is_demonstration"] else ""
     trained = f", trained on {bundle['trained_on']}" if "trained_on" in bundle else ""
-    lines.append(f"Bundle {bundle['name']} {bundle['version']}{kind}{trained}.")
+    lines.append(f"Model {bundle['name']} {bundle['version']}{kind}{trained}.")
     lines.append(f"{sampling['scheduler']}, {counted(sampling['steps'], 'step')}, seed {sampling['seed']}.")
     return lines + list(record.get("gate", {}).get("warnings", []))
 
