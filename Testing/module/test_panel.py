@@ -1,9 +1,13 @@
 """The real panel, its real buttons, and the real core as a child process."""
 
+import gc
 import importlib.metadata
 import re
 import shutil
+import subprocess
 import sys
+import types
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +16,7 @@ import pytest
 import slicer
 from panels import PICTURES, OpenPanel
 from PIL import Image, ImageDraw
+from PySide6 import QtCore, QtWidgets
 from scenes import film_node, node_ids, picture
 
 from xray2ctpa_core import mrml
@@ -58,9 +63,88 @@ def test_an_empty_panel_says_what_to_do(panel):
     assert "never a diagnosis" in panel.ui.noticeLabel.text
     assert "DEMONSTRATION" in panel.ui.bundleSelector.currentText
     assert "its results mean nothing for a patient" in panel.ui.bundleLabel.text
+    assert "its results mean nothing for a patient" in panel.ui.estimateLabel.text
     assert not panel.ui.runAgainButton.enabled
     assert panel.slicer.leftovers() == []
     panel.grab("empty")
+
+
+def place_of(panel, name):
+    """(top, bottom) of a widget in the panel's window, in pixels, at the width of grab."""
+    widget = getattr(panel.ui, name)
+    corner = QtWidgets.QWidget.mapTo(widget, panel.window, QtCore.QPoint(0, 0))
+    return corner.y(), corner.y() + QtWidgets.QWidget.height(widget)
+
+
+def test_the_notice_is_on_top_and_generate_above_the_fold_of_800_pixels(panel):
+    panel.grab("empty")
+    assert place_of(panel, "noticeLabel")[0] < 20
+    assert place_of(panel, "applyButton")[1] < 400
+    assert place_of(panel, "scoreLabel")[1] < 800
+    for name in ("modelCollapsibleButton", "batchCollapsibleButton", "logCollapsibleButton"):
+        assert getattr(panel.ui, name).collapsed
+    assert not panel.ui.applyButton.enabled
+    assert "SYNTHETIC" in panel.ui.noticeLabel.text
+
+
+def test_the_only_radiograph_is_picked_by_itself_and_of_two_none(panel):
+    scene = panel.slicer.scene
+    volume = film_node(scene, name="chest CT")
+    slicer.util.updateVolumeFromArray(volume, np.zeros((30, 40, 50), np.int16))
+    radiograph = film_node(scene, name="PA")
+    panel.until(lambda: panel.parameters.inputVolume is radiograph, 5)
+    panel.parameters.inputVolume = None
+    film_node(scene, name="lateral")
+    panel.slicer.app.processEvents()
+    assert panel.parameters.inputVolume is None, "two: the user's choice"
+
+
+def test_a_colour_radiograph_can_be_chosen_whatever_connect_gui_does_to_the_selector(panel):
+    colour = panel.slicer.scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "colour")
+    slicer.util.updateVolumeFromArray(colour, np.zeros((1, 60, 50, 3), np.uint8))
+    assert list(panel.ui.inputSelector.nodeTypes) == ["vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode"]
+    panel.parameters.inputVolume = colour
+    assert panel.ui.inputSelector.currentNode() is colour
+    assert panel.parameters.inputVolume is colour
+
+
+def test_coming_back_to_the_module_keeps_the_verdict_and_asks_nothing(panel, pipeline_bundle):
+    ready(panel, pipeline_bundle)
+    verdict, asked = panel.panel.input.verdict, []
+    panel.logic.check = lambda *arguments: asked.append(arguments)
+    panel.widget.exit()
+    panel.widget.enter()
+    assert panel.panel.input.verdict is verdict
+    assert asked == []
+
+
+def test_a_changed_parameter_rereads_neither_packages_nor_models(panel, monkeypatch):
+    from XRay2CTPALib import Bundles
+
+    read = []
+    monkeypatch.setattr(importlib.metadata, "version", read.append)
+    monkeypatch.setattr(Bundles, "read_bundle_json", read.append)
+    for seed in range(1, 6):
+        panel.parameters.seed = seed
+    assert panel.parameters.seed == 5
+    assert read == []
+
+
+def test_the_panel_lets_everything_go_and_reload_loads_the_parts_anew(app):
+    opened = OpenPanel(app)
+    panel, logic = weakref.ref(opened.panel), weakref.ref(opened.logic)
+    widget = opened.widget
+    widget.onReload()
+    assert widget.reloaded
+    assert not [name for name in sys.modules if name.startswith("XRay2CTPALib")]
+    opened.close()
+    opened.panel = opened.logic = opened.ui = None
+    for _round in range(3):
+        QtCore.QCoreApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete)
+        app.app.processEvents()
+        gc.collect()
+    assert panel() is None
+    assert logic() is None
 
 
 def test_a_volume_of_many_slices_is_refused_with_the_reason(panel):
@@ -82,11 +166,11 @@ def test_missing_packages_are_named_and_nothing_is_asked_of_the_core(panel, monk
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     panel.parameters.inputVolume = film_node(panel.slicer.scene)
-    panel.panel.update()
+    panel.panel.refresh()
     assert panel.ui.setupFrame.visible or not panel.ui.setupFrame.isHidden()
     assert "torch, monai" in panel.ui.setupLabel.text
     assert not panel.ui.applyButton.enabled
-    assert panel.ui.gateLabel.text == "The picture is checked once everything is installed."
+    assert panel.ui.gateLabel.text == "The X-ray is checked once everything is installed."
     assert panel.slicer.leftovers() == []
     panel.grab("setup")
     panel.slicer.dialogs.answer = False
@@ -140,8 +224,10 @@ def test_a_run_shows_progress_and_preview_and_ends_in_a_shown_result(panel):
 
     panel.until(ended)
     assert job.failures == []
-    assert re.match(r"Generating from VirtualPatientCXR\.\w+, about \d+ s left", seen[0][0])
-    assert seen[0][1] in (50, 100)
+    assert re.fullmatch(r"(Generating|Decoding the volume and scoring it)(, about \d+ s left)?", seen[0][0])
+    assert 0 < seen[0][1] < 100, "decoding and scoring are still to come"
+    assert str(panel.slicer.temporary) not in " ".join(s for s, _value in seen)
+    assert '"event": "result"' in panel.ui.logText.toPlainText()
     assert panel.ui.applyButton.text == "Generate"
     node = panel.ui.resultSelector.currentNode()
     nodes = mrml.result_of(node)
@@ -195,7 +281,7 @@ def test_a_picture_that_the_gate_refuses_is_said_before_the_run_and_needs_a_seco
 def test_check_installation_reports_devices_and_measures_this_machine(panel, pipeline_bundle):
     panel.parameters.bundle = str(pipeline_bundle)
     panel.parameters.force = True
-    assert "not measured yet" in panel.ui.estimateLabel.text
+    assert "Not yet measured" in panel.ui.estimateLabel.text
     panel.click("checkInstallationButton")
     assert not panel.ui.checkInstallationButton.enabled
     panel.until(lambda: panel.ui.checkInstallationButton.enabled)
@@ -256,8 +342,10 @@ def test_a_failed_run_says_what_to_do_and_offers_the_log(panel, pipeline_bundle)
     assert "Fetch or install the bundle again" in panel.ui.failureLabel.text
     assert not panel.ui.failureFrame.isHidden()
     panel.grab("failed")
+    assert panel.ui.logCollapsibleButton.collapsed
     panel.click("logButton")
-    assert '"event": "error"' in panel.slicer.dialogs.shown[-1][1]
+    assert not panel.ui.logCollapsibleButton.collapsed
+    assert '"event": "error"' in panel.ui.logText.toPlainText()
     assert panel.slicer.leftovers() == []
 
 
@@ -266,10 +354,10 @@ def test_a_bundle_that_disappears_is_named_and_another_can_be_chosen(panel, pipe
     shutil.copytree(pipeline_bundle, moved)
     panel.panel.model.add(str(moved))
     assert panel.parameters.bundle == str(moved)
-    assert panel.ui.bundleSelector.currentText == "tiny 0.1 - DEMONSTRATION"
+    assert panel.ui.bundleSelector.currentText == "tiny 0.1 - DEMONSTRATION (moved)"
     shutil.rmtree(moved)
     panel.panel.update()
-    assert panel.ui.bundleLabel.text == f"The bundle {moved} is not there any more."
+    assert panel.ui.bundleLabel.text == f"The model {moved} is not there any more."
     panel.parameters.inputVolume = film_node(panel.slicer.scene)
     assert not panel.ui.applyButton.enabled
     assert "not there any more" in panel.ui.applyButton.toolTip
@@ -316,6 +404,87 @@ def test_verify_says_that_every_file_is_intact(panel):
     assert "damaged" not in panel.ui.bundleLabel.text
 
 
+def test_a_model_dialog_that_is_cancelled_asks_nothing_more(panel, monkeypatch):
+    asked = []
+    monkeypatch.setattr(QtWidgets.QFileDialog, "getExistingDirectory", lambda *a: asked.append("folder") or "")
+    monkeypatch.setattr(QtWidgets.QInputDialog, "getText", lambda *a: asked.append("address") or "")
+    panel.click("addBundleButton")
+    assert asked == ["folder"]
+    panel.click("addHubButton")
+    assert asked == ["folder", "address"]
+    assert panel.ui.bundleSelector.count == 1
+
+
+def test_two_models_of_one_name_look_different_in_the_list(panel, pipeline_bundle, tmp_path):
+    for name in ("first", "second"):
+        shutil.copytree(pipeline_bundle, tmp_path / name)
+        panel.panel.model.add(str(tmp_path / name))
+    combo = panel.ui.bundleSelector
+    titles = [combo.itemText(number) for number in range(combo.count)]
+    assert titles[1:] == ["tiny 0.1 - DEMONSTRATION (first)", "tiny 0.1 - DEMONSTRATION (second)"]
+
+
+def missing(monkeypatch, *names):
+    real = importlib.metadata.version
+
+    def version(name):
+        if name in names:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+
+
+def test_one_installation_at_a_time_though_pip_lets_events_through(panel, monkeypatch):
+    missing(monkeypatch, "monai")
+    calls = []
+
+    def pip_install(_arguments):  # as the real one: events are processed while pip runs
+        calls.append(panel.ui.applyButton.enabled)
+        panel.slicer.app.processEvents()
+        assert not panel.ui.installButton.enabled
+        panel.panel.setup.onInstall()
+        panel.panel.update()
+        assert not panel.ui.applyButton.enabled
+
+    monkeypatch.setattr(slicer.util, "pip_install", pip_install)
+    monkeypatch.setitem(sys.modules, "slicer.packaging", None)
+    panel.panel.refresh()
+    panel.click("installButton")
+    assert calls == [False]
+    assert panel.ui.installButton.enabled
+    assert panel.slicer.dialogs.cursors == [0], "asked before the wait cursor"
+    assert panel.slicer.app.cursors == []
+
+
+def test_a_failed_pip_is_told_once(panel, monkeypatch):
+    missing(monkeypatch, "monai")
+    packaging = types.ModuleType("slicer.packaging")
+
+    def pip_ensure(_requirements, **_options):  # as Slicer 5.12's: shows pip's output, then raises
+        slicer.util.errorDisplay("pip failed", detailedText="its output")
+        raise subprocess.CalledProcessError(1, "pip")
+
+    packaging.pip_ensure = pip_ensure
+    monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
+    monkeypatch.setattr(slicer, "packaging", packaging, raising=False)
+    panel.panel.refresh()
+    panel.click("installButton")
+    assert [kind for kind, _text in panel.slicer.dialogs.shown] == ["ask", "tell"]
+    assert "did not finish" in panel.ui.setupLabel.text
+
+
+def test_slicers_own_numpy_that_is_too_old_is_named_before_anything_is_asked(panel, monkeypatch):
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda n: "1.26.4" if n == "numpy" else real(n))
+    panel.panel.refresh()
+    panel.click("installButton")
+    [(kind, text)] = panel.slicer.dialogs.shown
+    assert kind == "tell"
+    assert "This Slicer has numpy 1.26.4; X-ray2CTPA needs numpy 2.0." in text
+    assert "Use Slicer 5.10 or later" in text
+
+
 def test_a_failure_of_one_installation_is_shown_and_the_panel_goes_on(panel, monkeypatch):
     real = importlib.metadata.version
 
@@ -326,7 +495,7 @@ def test_a_failure_of_one_installation_is_shown_and_the_panel_goes_on(panel, mon
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
-    panel.panel.update()
+    panel.panel.refresh()
     panel.click("installButton")
     assert [kind for kind, _text in panel.slicer.dialogs.shown] == ["ask", "tell"]
     assert "Extensions Manager" in panel.slicer.dialogs.shown[1][1]

@@ -67,7 +67,10 @@ class ResultSection:
             widget.enabled = nodes is not None
         self._ui.runAgainButton.enabled = nodes is not None and not self._logic.isRunning
         score, *others = mrml.sentences(nodes.record) if nodes is not None else [""]
-        self._ui.scoreLabel.text, self._ui.resultLabel.text = score, "\n".join(others)
+        origin = mrml.provenance(nodes.record) if nodes is not None else []
+        self._ui.scoreLabel.text = score
+        self._ui.resultLabel.text = "\n".join(line for line in others if line not in origin)
+        self._ui.scoreLabel.toolTip = self._ui.resultLabel.toolTip = "\n".join(origin)
         self._ui.scoreLabel.visible = self._ui.resultLabel.visible = nodes is not None
 
     def show(self, nodes: mrml.ResultNodes) -> None:

@@ -149,8 +149,11 @@ class RunSection:
 
 
 def _expectation(parameters: Any, bundle: Any) -> str:
-    """Steps, samples, and what they take on this machine."""
-    return _inWords(parameters.steps, parameters.samples, parameters.device, bundle)
+    """Steps, samples, what they take on this machine, and what the model is not made for."""
+    lines = [_inWords(parameters.steps, parameters.samples, parameters.device, bundle)]
+    if bundle.info is not None and bundle.info.is_demonstration:
+        lines.append(_("A demonstration model: its results mean nothing for a patient."))
+    return "\n".join(lines)
 
 
 def _expectations(parameters: Any, bundle: Any) -> str:
@@ -173,7 +176,7 @@ def _inWords(steps: int, samples: int, device: str, bundle: Any) -> str:
     if bundle.info is not None:
         expectation = Estimates.expected(bundle.info.sha256, device, steps, samples)
     if expectation is None:
-        return _("{numbers}. How long that takes here is not measured yet: see Check installation.").format(
+        return _("{numbers}. Not yet measured how long here (Options, Check installation).").format(
             numbers=numbers
         )
     return _("{numbers}: {expectation} on this machine.").format(

@@ -38,7 +38,7 @@ from xray2ctpa_core.mrml.nodes import (
     remove_result,
     result_of,
 )
-from xray2ctpa_core.mrml.record import sentences
+from xray2ctpa_core.mrml.record import provenance, sentences
 from xray2ctpa_core.mrml.views import (
     COMPARISON_LAYOUT_ID,
     FILM_VIEW,
@@ -78,6 +78,7 @@ __all__ = [
     "hottest_position",
     "load_result",
     "mean_difference",
+    "provenance",
     "register_layouts",
     "remove_result",
     "result_of",
