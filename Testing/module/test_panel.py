@@ -17,7 +17,7 @@ import slicer
 from panels import PICTURES, OpenPanel
 from PIL import Image, ImageDraw
 from PySide6 import QtCore, QtWidgets
-from scenes import film_node, node_ids, picture
+from scenes import film_node, node_ids, picture, write_result
 
 from xray2ctpa_core import mrml
 from xray2ctpa_core.wording import counted
@@ -258,6 +258,90 @@ def test_a_run_shows_progress_and_preview_and_ends_in_a_shown_result(panel):
     panel.click("applyButton")
     assert again.state == "cancelled"
     assert mrml.result_of(node) is not None
+
+
+def loaded(panel, tmp_path):
+    """A small result in the scene, selected in the panel."""
+    radiograph = film_node(panel.slicer.scene, name="PA")
+    nodes = mrml.load_result(write_result(tmp_path / "result"), panel.slicer.scene, radiograph)
+    panel.until(lambda: panel.ui.resultSelector.currentNode() is nodes.ctpa, 5)
+    return nodes
+
+
+def test_a_result_of_the_scene_is_selected_by_itself_with_the_score_of_every_sample(panel, tmp_path):
+    loaded(panel, tmp_path)
+    assert panel.ui.scoreLabel.text == (
+        "Model's PE score 0.25 (not calibrated), below its operating point 0.50."
+    )
+    assert "from 0.20 to 0.30: 0.20, 0.30." in panel.ui.resultLabel.text
+    assert "tiny 1.2.3" in panel.ui.resultLabel.toolTip
+    assert "tiny 1.2.3" not in panel.ui.resultLabel.text
+
+
+def test_a_result_becomes_a_segmentation_and_is_removed_after_a_question(panel, tmp_path):
+    before = node_ids(panel.slicer.scene)
+    nodes = loaded(panel, tmp_path)
+    panel.click("segmentationButton")
+    assert panel.slicer.scene.GetFirstNodeByClass("vtkMRMLSegmentationNode") is not None
+    panel.slicer.dialogs.answer = False
+    panel.click("removeResultButton")
+    assert panel.ui.resultSelector.currentNode() is nodes.ctpa
+    panel.slicer.dialogs.answer = True
+    panel.click("removeResultButton")
+    assert "SYNTHETIC CTPA (PA)" in panel.slicer.dialogs.shown[-1][1]
+    left = node_ids(panel.slicer.scene) - before
+    assert {panel.slicer.scene.GetNodeByID(i).GetName() for i in left if "Display" not in i} == {"PA"}
+    assert panel.ui.resultSelector.currentNode() is None
+    assert not panel.ui.removeResultButton.enabled
+
+
+def test_a_true_ctpa_stands_beside_the_result_with_the_difference(panel, tmp_path):
+    nodes = loaded(panel, tmp_path)
+    assert panel.ui.compareButton.toolTip == "Select a true CTPA."
+    panel.ui.truthSelector.setCurrentNode(nodes.spread)
+    assert "was generated" in panel.ui.compareButton.toolTip
+    truth = panel.slicer.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "true CTPA")
+    slicer.util.updateVolumeFromArray(truth, slicer.util.arrayFromVolume(nodes.ctpa) - 20)
+    truth.CopyOrientation(nodes.ctpa)
+    panel.ui.truthSelector.setCurrentNode(truth)
+    panel.click("compareButton")
+    assert panel.ui.comparisonLabel.text.startswith(
+        "Generated minus true: +20 HU on average, 20 HU without sign."
+    )
+    logics = panel.slicer.application.slices
+    compared = mrml.result_of(nodes.ctpa)
+    assert logics["RedDifference"].GetSliceCompositeNode().GetBackgroundVolumeID() == compared.difference.GetID()
+    panel.slicer.app.processEvents()
+    views = panel.slicer.app.layoutManager().views
+    assert views["Red"].texts() == views["RedDifference"].texts() == ["SYNTHETIC"]
+    assert views["RedTruth"].texts() == []
+    panel.grab("compared")
+    panel.click("compareButton")  # a second time exchanges the nodes
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    assert sum(node.GetName().startswith("Difference") for node in volumes) == 1
+
+
+def test_the_files_of_a_result_go_to_the_chosen_folder_and_a_place_that_takes_none_is_said(
+    panel, pipeline_bundle, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(QtWidgets.QFileDialog, "getExistingDirectory", lambda *a: str(tmp_path / "out"))
+    panel.click("outputFolderButton")
+    assert panel.parameters.outputFolder == str(tmp_path / "out")
+    (tmp_path / "out" / "SYNTHETIC_CTPA_film").mkdir(parents=True)  # taken
+    panel.parameters.bundle = str(pipeline_bundle)
+    panel.parameters.force, panel.parameters.steps, panel.parameters.samples = True, 1, 1
+    panel.parameters.inputVolume = film_node(panel.slicer.scene)
+    panel.click("applyButton")
+    panel.until(lambda: not panel.logic.isRunning)
+    kept = tmp_path / "out" / "SYNTHETIC_CTPA_film-2"
+    assert {"ctpa.nii.gz", "gradcam.nii.gz", "result.json"} <= {p.name for p in kept.iterdir()}
+    assert panel.ui.resultLabel.text.splitlines()[-1] == f"Files: {kept}"
+    (tmp_path / "file").write_text("no folder")
+    panel.parameters.outputFolder = str(tmp_path / "file")
+    panel.click("applyButton")
+    panel.until(lambda: not panel.logic.isRunning)
+    assert "could not be written to" in panel.ui.resultLabel.text.splitlines()[-1]
+    assert panel.slicer.leftovers() == []
 
 
 @pytest.mark.slow

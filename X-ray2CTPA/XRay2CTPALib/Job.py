@@ -117,7 +117,7 @@ class Job:
         self.results: list[ResultNodes] = []
         self.failures: list[Failure] = []
         self.log: list[str] = []
-        self.kept: list[Path] = []
+        self.notes: list[str] = []
         self._scene = scene
         self._onChanged = onChanged or (lambda _job: None)
         self._began = time.monotonic()
@@ -227,12 +227,12 @@ class Job:
             target = Path(self.outputFolder) / f"{stem}-{number}"
         try:
             shutil.copytree(folder, target)
-            self.kept.append(target)
+            self.notes.append(_("Files: {folder}").format(folder=target))
         except OSError as error:  # shutil.Error is one
             shutil.rmtree(target, ignore_errors=True)
             reason = error.strerror or error
             text = _("The result is in the scene, but could not be written to {folder}: {reason}.")
-            self.progress.warnings.append(text.format(folder=target, reason=reason))
+            self.notes.append(text.format(folder=target, reason=reason))
 
     def _end(self, code: int | None) -> None:
         """The process has ended by itself, or somebody else has killed it."""

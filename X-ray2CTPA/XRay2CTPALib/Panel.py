@@ -121,7 +121,7 @@ class Panel(VTKObservationMixin):
 
     def _onJobEnded(self, job: Job) -> None:
         if job.results and self.parameters is not None:
-            self.result.show(job.results[-1])
+            self.result.show(job.results[-1], job.notes)
         self.update()  # in another module nothing is shown, the result waits in the list
 
     def _onSceneChanged(self, _caller: Any, _event: Any) -> None:

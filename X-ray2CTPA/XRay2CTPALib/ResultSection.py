@@ -1,6 +1,6 @@
 """The part of the panel that shows a result: words, windows, overlay, views, removal, and the run again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import slicer
@@ -19,12 +19,13 @@ class ResultSection:
 
     def __init__(self, ui: Any, start: Callable[..., None], logic: Any) -> None:
         self._ui, self._start, self._logic = ui, start, logic
+        self._notes: tuple[str, ...] = ()
         ui.resultSelector.addAttribute("vtkMRMLScalarVolumeNode", mrml.RECORD_ATTRIBUTE)
         for title in (_("CTPA"), _("Lung"), _("Mediastinum")):
             ui.windowSelector.addItem(title)
         for title in (_("Grad-CAM"), _("Grad-CAM levels"), _("Spread of the samples"), _("None")):
             ui.overlaySelector.addItem(title)
-        ui.resultSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.update)
+        ui.resultSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onSelected)
         ui.windowSelector.connect("currentIndexChanged(int)", self.onWindow)
         ui.overlaySelector.connect("currentIndexChanged(int)", self.onOverlay)
         ui.opacitySlider.connect("valueChanged(double)", self.onOverlay)
@@ -50,7 +51,11 @@ class ResultSection:
             if results:
                 self._ui.resultSelector.setCurrentNode(results[-1])
 
-    def update(self, _node: Any = None) -> None:
+    def onSelected(self, _node: Any = None) -> None:
+        self._notes = ()
+        self.update()
+
+    def update(self) -> None:
         """Says what the selected result says; disables what has nothing to act on."""
         nodes = self.current()
         for widget in (
@@ -69,14 +74,16 @@ class ResultSection:
         score, *others = mrml.sentences(nodes.record) if nodes is not None else [""]
         origin = mrml.provenance(nodes.record) if nodes is not None else []
         self._ui.scoreLabel.text = score
-        self._ui.resultLabel.text = "\n".join(line for line in others if line not in origin)
+        told = [line for line in others if line not in origin]
+        self._ui.resultLabel.text = "\n".join([*told, *(self._notes if nodes is not None else ())])
         self._ui.scoreLabel.toolTip = self._ui.resultLabel.toolTip = "\n".join(origin)
         self._ui.scoreLabel.visible = self._ui.resultLabel.visible = nodes is not None
 
-    def show(self, nodes: mrml.ResultNodes) -> None:
-        """Selects a new result and shows it beside its X-ray."""
+    def show(self, nodes: mrml.ResultNodes, notes: Sequence[str] = ()) -> None:
+        """Selects a new result and shows it beside its X-ray; ``notes`` are said until another is selected."""
         self._ui.resultSelector.setCurrentNode(nodes.ctpa)
         self._ui.resultCollapsibleButton.collapsed = False
+        self._notes = tuple(notes)
         self.update()
         self.onShow()
 
