@@ -41,7 +41,7 @@ class XRay2CTPA(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", self.onStartupCompleted)
 
     def onStartupCompleted(self):
-        """Adds the sample X-ray to Sample Data; scenes with results open with their views and their notice."""
+        """Adds the sample X-ray to Sample Data; scenes with results open with views and notice."""
         Annotations.watch()
         Sample.registerSampleData(self.resourcePath("Icons/XRay2CTPASample.png"))
 
@@ -71,7 +71,7 @@ class XRay2CTPAWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(self.logic.getParameterNode())
 
     def cleanup(self):
-        """Called when the application closes or the module is reloaded: ends what runs, lets everything go."""
+        """Called when the application closes or on a reload: ends what runs, lets everything go."""
         if self.panel is None:
             return
         self.setParameterNode(None)

@@ -60,6 +60,8 @@ class OpenPanel:
         app.setStyle("Fusion")
         for suffix, palette in (("-dark", dark_palette()), ("", light_palette())):
             app.setPalette(palette)
+            self.slicer.app.processEvents()
+            self.panel.update()
             layout = QtWidgets.QWidget.layout(self.window)
             QtWidgets.QWidget.setFixedWidth(self.window, PANEL_WIDTH)
             QtWidgets.QWidget.show(self.window)

@@ -12,9 +12,8 @@ from xray2ctpa_core import mrml
 @pytest.fixture
 def started(app, monkeypatch):
     """The application after its start-up; the module's panel was never opened."""
-    from XRay2CTPALib import Annotations, Sample
-
     import XRay2CTPA
+    from XRay2CTPALib import Annotations, Sample
 
     monkeypatch.setattr(Sample, "registerSampleData", lambda _thumbnail: None)
     XRay2CTPA.XRay2CTPA(types.SimpleNamespace())

@@ -39,7 +39,13 @@ def test_a_folder_gives_its_images_by_name_and_nothing_twice(batch_module, tmp_p
     assert batch.addFolder(tmp_path) == 5
     assert [row.name for row in batch.rows] == ["1.2.840.1", "IM0001", "a.dcm", "b.png", "c.NII.GZ"]
     assert batch.addFolder(tmp_path) == 0
-    assert batch_module.folderNames([row.source for row in batch.rows]) == ["1.2.840.1", "IM0001", "a", "b", "c"]
+    assert batch_module.folderNames([row.source for row in batch.rows]) == [
+        "1.2.840.1",
+        "IM0001",
+        "a",
+        "b",
+        "c",
+    ]
 
 
 def test_of_a_scene_only_radiographs_come_in(app, batch_module):

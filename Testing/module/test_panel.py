@@ -278,6 +278,32 @@ def test_a_result_of_the_scene_is_selected_by_itself_with_the_score_of_every_sam
     assert "tiny 1.2.3" not in panel.ui.resultLabel.text
 
 
+def test_the_triage_section_shows_the_way_of_a_case_and_the_score_beside_it(panel, tmp_path):
+    ui, triage = panel.ui, panel.panel.triage
+    ui.triageCollapsibleButton.collapsed = False
+    assert ui.triageStepLabel.text == "Wells 0. Next: measure D-dimer."
+    assert "No generated CTPA is selected." in ui.triageLabel.text
+    loaded(panel, tmp_path)
+    assert "score 0.25, below its operating point 0.50" in ui.triageLabel.text
+    assert "likelihood ratio is not known" in ui.triageLabel.text, "a demonstration has no patients"
+    ui.ageSpinBox.value = 80
+    ui.dimerUnitSelector.setCurrentIndex(2)
+    assert ui.dimerUnitSelector.currentText == "mg/L FEU"
+    ui.dimerSpinBox.value = 0.75  # 750 ng/mL, under 800
+    assert ui.triageStepLabel.text == "Wells 0. Next: excluded by D-dimer."
+    triage.wells["dvt_signs"].click()
+    triage.wells["heart_rate"].click()
+    assert ui.triageStepLabel.text == "Wells 4.5. Next: CTPA."
+    assert "NICE NG158" in ui.triageLabel.text
+    panel.grab("triage")
+    ui.unstableCheckBox.click()
+    assert ui.triageStepLabel.text == "Wells 4.5. Next: other pathway."
+    image = ui.workflowLabel.pixmap.toImage()
+    orange = [(x, y) for x in range(0, image.width(), 2) for y in range(image.height())
+              if image.pixelColor(x, y).name() == "#d9822b"]  # fmt: skip
+    assert max(x for x, _y in orange) < image.width() * 0.7, "the way ends at the left: the other pathway"
+
+
 def test_a_result_becomes_a_segmentation_and_is_removed_after_a_question(panel, tmp_path):
     before = node_ids(panel.slicer.scene)
     nodes = loaded(panel, tmp_path)
@@ -310,7 +336,9 @@ def test_a_true_ctpa_stands_beside_the_result_with_the_difference(panel, tmp_pat
     )
     logics = panel.slicer.application.slices
     compared = mrml.result_of(nodes.ctpa)
-    assert logics["RedDifference"].GetSliceCompositeNode().GetBackgroundVolumeID() == compared.difference.GetID()
+    assert (
+        logics["RedDifference"].GetSliceCompositeNode().GetBackgroundVolumeID() == compared.difference.GetID()
+    )
     panel.slicer.app.processEvents()
     views = panel.slicer.app.layoutManager().views
     assert views["Red"].texts() == views["RedDifference"].texts() == ["SYNTHETIC"]
@@ -490,7 +518,9 @@ def test_verify_says_that_every_file_is_intact(panel):
 
 def test_a_model_dialog_that_is_cancelled_asks_nothing_more(panel, monkeypatch):
     asked = []
-    monkeypatch.setattr(QtWidgets.QFileDialog, "getExistingDirectory", lambda *a: asked.append("folder") or "")
+    monkeypatch.setattr(
+        QtWidgets.QFileDialog, "getExistingDirectory", lambda *a: asked.append("folder") or ""
+    )
     monkeypatch.setattr(QtWidgets.QInputDialog, "getText", lambda *a: asked.append("address") or "")
     panel.click("addBundleButton")
     assert asked == ["folder"]

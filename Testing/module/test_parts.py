@@ -285,8 +285,12 @@ def sample_data(monkeypatch):
 
     def install(version):
         calls = []
-        names = json.loads((Path(__file__).parent / "slicer_api.json").read_text())["SampleDataLogic"][version]
-        logic = type("Logic", (), {n: staticmethod(lambda *a, n=n, **k: calls.append((n, a, k))) for n in names})
+        names = json.loads((Path(__file__).parent / "slicer_api.json").read_text())["SampleDataLogic"][
+            version
+        ]
+        logic = type(
+            "Logic", (), {n: staticmethod(lambda *a, n=n, **k: calls.append((n, a, k))) for n in names}
+        )
         monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=logic))
         return calls
 

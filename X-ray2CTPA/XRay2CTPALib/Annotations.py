@@ -1,4 +1,4 @@
-"""The word SYNTHETIC in every view that shows something generated, from start-up on, whatever module is open."""
+"""The word SYNTHETIC in every view that shows something generated, from start-up on, in every module."""
 
 from typing import Any
 

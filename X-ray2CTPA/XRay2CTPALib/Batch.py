@@ -1,4 +1,4 @@
-"""A list of radiographs that are generated from one after the other into a folder, and taken up where it ended."""
+"""A list of radiographs, generated from one after the other into a folder; it resumes where it ended."""
 
 import json
 from collections.abc import Callable, Sequence

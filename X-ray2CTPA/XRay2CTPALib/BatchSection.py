@@ -75,7 +75,9 @@ class BatchSection:
         database = getattr(slicer, "dicomDatabase", None)
         patients = list(database.patients()) if database is not None else []
         if not patients:
-            slicer.util.infoDisplay(_("The DICOM database is empty: import X-rays in the DICOM module first."))
+            slicer.util.infoDisplay(
+                _("The DICOM database is empty: import X-rays in the DICOM module first.")
+            )
             return
         names = [f"{database.nameForPatient(p)} ({p})" for p in patients]
         chosen = qt.QInputDialog.getItem(

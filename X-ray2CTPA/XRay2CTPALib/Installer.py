@@ -21,7 +21,7 @@ _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)\s*>=\s*(?P<version>[0-9.]+
 
 
 class PipFailed(InputError):
-    """pip ended with an error; ``wasShown`` says whether Slicer has told the user, with pip's whole output."""
+    """pip ended with an error; ``wasShown``: whether Slicer has told the user, with pip's whole output."""
 
     def __init__(self, message: str, hint: str, wasShown: bool) -> None:
         super().__init__(message, hint)

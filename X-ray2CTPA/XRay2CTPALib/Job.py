@@ -275,7 +275,9 @@ def hintFor(code: int, hint: str) -> str:
         EXIT_UNUSABLE_INPUT: _("Choose another X-ray, or see the log."),
         EXIT_BUNDLE: _("Choose another model, or add this one again (section Model)."),
         EXIT_NOT_FRONTAL_CXR: _("Choose another X-ray; Options has a way to go on regardless."),
-        EXIT_DEVICE_OR_MEMORY: _("Close other programs, or choose the device cpu or fewer samples (Options)."),
+        EXIT_DEVICE_OR_MEMORY: _(
+            "Close other programs, or choose the device cpu or fewer samples (Options)."
+        ),
         EXIT_CANCELLED: "",
     }
     return hints.get(code, _("See the log, and report it if it happens again."))

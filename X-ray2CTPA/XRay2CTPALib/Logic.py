@@ -124,7 +124,7 @@ class RunLogic(VTKObservationMixin):
     def startBatch(
         self, settings: RunSettings, output: str, onChanged: Callable[[], None], mayFetch: bool = False
     ) -> None:
-        """Works ``batch`` off into the folder ``output``; raises InputError and OutputError as its ``start``."""
+        """Works ``batch`` off into the folder ``output``; raises the errors of its ``start``."""
         if self.isRunning:
             raise InputError(_("A run is going on."), _("Wait for it, or cancel it first."))
         mayFetch = mayFetch and isHubId(settings.bundle)

@@ -18,6 +18,7 @@ from .ModelSection import ModelSection
 from .ResultSection import ResultSection
 from .RunSection import RunSection
 from .SetupSection import SetupSection
+from .TriageSection import TriageSection
 
 
 class Panel(VTKObservationMixin):
@@ -43,6 +44,7 @@ class Panel(VTKObservationMixin):
         self.run = RunSection(ui, logic, self._whyNotApply, self._onJobEnded, self.update)
         self.result = ResultSection(ui, self.run.start, logic)
         self.comparison = ComparisonSection(ui, self.result.current)
+        self.triage = TriageSection(ui, self.result.current)
         self.batch = BatchSection(
             ui, logic, self.result.show, self.run.showLog, self.update, self._whyNotBatch
         )
@@ -85,6 +87,7 @@ class Panel(VTKObservationMixin):
             self.run.update(self.parameters, self.model.current)
             self.result.update()
             self.comparison.update()
+            self.triage.update()
             self.batch.update(self.parameters)
         finally:
             self._updating = False

@@ -80,7 +80,7 @@ class ResultSection:
         self._ui.scoreLabel.visible = self._ui.resultLabel.visible = nodes is not None
 
     def show(self, nodes: mrml.ResultNodes, notes: Sequence[str] = ()) -> None:
-        """Selects a new result and shows it beside its X-ray; ``notes`` are said until another is selected."""
+        """Selects a new result and shows it; ``notes`` are said until another is selected."""
         self._ui.resultSelector.setCurrentNode(nodes.ctpa)
         self._ui.resultCollapsibleButton.collapsed = False
         self._notes = tuple(notes)

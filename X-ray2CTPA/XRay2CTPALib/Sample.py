@@ -25,7 +25,7 @@ def loadSample() -> Any:
 
 
 def registerSampleData(thumbnail: str) -> None:
-    """Adds the radiograph to the Sample Data module; its category has a title of its own from Slicer 5.12 on."""
+    """Adds the radiograph to Sample Data; its category has a title of its own from Slicer 5.12 on."""
     import SampleData
 
     logic = SampleData.SampleDataLogic

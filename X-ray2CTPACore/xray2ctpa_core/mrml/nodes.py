@@ -137,7 +137,7 @@ def load_result(
 
 
 def add_segmentation(nodes: ResultNodes) -> ResultNodes:
-    """Adds the Grad-CAM's levels as a segmentation, a segment a level that occurs, named and coloured like it.
+    """Adds the Grad-CAM's levels as a segmentation: a segment a level there is, named and coloured like it.
 
     Returns:
         The result with its segmentation; the one that it has already, where it has one.

@@ -56,9 +56,8 @@ def sentences(record: Mapping[str, Any]) -> list[str]:
     samples = pe.get("per_sample", [])
     if len(samples) > 1:
         each = ", ".join(f"{score:.2f}" for score in samples)
-        lines.append(
-            f"Over {len(samples)} samples the score runs from {min(samples):.2f} to {max(samples):.2f}: {each}."
-        )
+        ends = f"from {min(samples):.2f} to {max(samples):.2f}"
+        lines.append(f"Over {len(samples)} samples the score runs {ends}: {each}.")
     lines.append("The score rates this generated volume, not the patient: a hypothesis, never a diagnosis.")
     return [*lines, *provenance(record), *record.get("gate", {}).get("warnings", [])]
 
