@@ -18,6 +18,7 @@ from scenes import Application, application_scene
 from vtk.util.numpy_support import vtk_to_numpy
 
 MODULE = Path(__file__).resolve().parents[2] / "X-ray2CTPA"
+READER_STUDY = MODULE.parent / "X-ray2CTPAReaderStudy"
 
 
 class View:
@@ -72,6 +73,7 @@ class App:
     """``slicer.app``."""
 
     applicationName = "Slicer"
+    applicationVersion = "5.12.3"
 
     def __init__(self, application: Application, temporary: Path) -> None:
         self._application = application
@@ -157,12 +159,17 @@ def load_volume(path: str, properties: dict[str, Any] | None = None) -> Any:
 # --- Base classes of a scripted module ---------------------------------------------------------------
 
 
+def _folder_of(part: Any) -> Path:
+    """The folder of the module that a class belongs to."""
+    return Path(sys.modules[type(part).__module__].__file__).parent
+
+
 class ScriptedLoadableModule:
     def __init__(self, parent: Any) -> None:
         self.parent = parent
 
     def resourcePath(self, name: str) -> str:
-        return str(MODULE / "Resources" / name)
+        return str(_folder_of(self) / "Resources" / name)
 
 
 class ScriptedLoadableModuleWidget:
@@ -171,7 +178,7 @@ class ScriptedLoadableModuleWidget:
         self.layout = parent.layout()
 
     def resourcePath(self, name: str) -> str:
-        return str(MODULE / "Resources" / name)
+        return str(_folder_of(self) / "Resources" / name)
 
     def setup(self) -> None:
         """The application adds a developer's section."""
@@ -417,7 +424,8 @@ def running_slicer(folder: Path, patch: Any) -> Iterator[Slicer]:
         for name, module in modules.items():
             patch.setitem(sys.modules, name, module)
         patch.syspath_prepend(str(MODULE))
-        for name in [n for n in sys.modules if n.split(".")[0] in ("XRay2CTPA", "XRay2CTPALib")]:
+        patch.syspath_prepend(str(READER_STUDY))
+        for name in [n for n in sys.modules if n.split(".")[0].startswith("XRay2CTPA")]:
             patch.delitem(sys.modules, name)
         try:
             yield Slicer(app, application, dialogs, temporary)

@@ -18,8 +18,9 @@ import vtk
 from PySide6 import QtCore, QtGui, QtWidgets
 
 MODULE = Path(__file__).resolve().parents[2] / "X-ray2CTPA"
-UI_FILE = MODULE / "Resources" / "UI" / "XRay2CTPA.ui"
-FILES = sorted([MODULE / "XRay2CTPA.py", *(MODULE / "XRay2CTPALib").glob("*.py")])
+READER_STUDY = MODULE.parent / "X-ray2CTPAReaderStudy"
+UI_FILES = [*MODULE.rglob("*.ui"), *READER_STUDY.rglob("*.ui")]
+FILES = sorted([*MODULE.rglob("*.py"), *READER_STUDY.rglob("*.py")])
 API = json.loads((Path(__file__).parent / "slicer_api.json").read_text(encoding="utf-8"))
 QT = (QtCore, QtGui, QtWidgets)
 #: Real slicer-core, before any test puts stand-ins into it.
@@ -155,13 +156,19 @@ def test_the_name_test_sees_wrong_names():
     assert {names[-1].removesuffix("()") for names in found} >= {"loadVolum", "vtkMRMLFooNode", "sliceWidge"}
 
 
+def all_of(tag: str) -> Iterator[ElementTree.Element]:
+    """Every element of a kind in the .ui files of both modules."""
+    for file in UI_FILES:
+        yield from ElementTree.parse(file).iter(tag)
+
+
 def widgets() -> dict[str, str]:
     """Name -> class of every widget of the .ui file."""
-    return {w.get("name"): w.get("class") for w in ElementTree.parse(UI_FILE).iter("widget")}
+    return {w.get("name"): w.get("class") for w in all_of("widget")}
 
 
 def test_widget_classes_and_properties_of_the_ui_file_exist():
-    for widget in ElementTree.parse(UI_FILE).iter("widget"):
+    for widget in all_of("widget"):
         name, cls = widget.get("name"), widget.get("class")
         assert cls in API["classes"] or qt_class(cls), f"{name}: {cls}"
         for entry in widget.findall("property"):
@@ -172,7 +179,7 @@ def test_widget_classes_and_properties_of_the_ui_file_exist():
 
 def test_the_ui_files_connections_are_between_signals_and_slots_that_exist():
     named = widgets()
-    for connection in ElementTree.parse(UI_FILE).iter("connection"):
+    for connection in all_of("connection"):
         sender, receiver = named[connection.findtext("sender")], named[connection.findtext("receiver")]
         assert connection.findtext("signal") in signals(sender)
         assert connection.findtext("slot").split("(")[0] in members(receiver)
@@ -204,9 +211,12 @@ def test_the_code_connects_to_signals_that_exist():
             is_connect = isinstance(node, ast.Call) and chain(node.func)[-1:] == ["connect"]
             if is_connect and isinstance(node.args[0], ast.Constant):
                 target, signal = chain(node.func)[-2], node.args[0].value
-                cls = {"app": "qSlicerApplication", "_timer": "QTimer", "box": "QCheckBox"}.get(
-                    target
-                ) or named[target]
+                cls = {
+                    "app": "qSlicerApplication",
+                    "_timer": "QTimer",
+                    "box": "QCheckBox",
+                    "radio": "QRadioButton",
+                }.get(target) or named[target]
                 assert signal in signals(cls), f"{file.name}:{node.lineno}: {cls} has no {signal}"
                 count += 1
     assert count >= 20
@@ -216,11 +226,11 @@ def test_every_widget_of_the_ui_file_is_used_or_a_caption():
     used = {widget for file in FILES for _line, widget, _member in ui_uses(file)}
     tied = {
         widget.get("name")
-        for widget in ElementTree.parse(UI_FILE).iter("widget")
+        for widget in all_of("widget")
         if any(entry.get("name") == "SlicerParameterName" for entry in widget.findall("property"))
     }
     sections = {name for name in widgets() if name.endswith(("Caption", "CollapsibleButton", "GroupBox"))}
-    assert set(widgets()) - used - tied - sections == {"XRay2CTPA"}
+    assert set(widgets()) - used - tied - sections == {"XRay2CTPA", "XRay2CTPAReaderStudy"}
 
 
 @pytest.mark.parametrize("version", ["5.10", "5.12"])
@@ -251,11 +261,11 @@ def test_sample_data_is_asked_only_for_what_it_has(version):
 
 
 def test_every_control_has_a_tooltip_and_every_button_a_letter_or_a_reason_not_to():
-    root, letters = ElementTree.parse(UI_FILE), []
-    buddies = {b.findtext("cstring") for b in root.iter("property") if b.get("name") == "buddy"}
+    letters = []
+    buddies = {b.findtext("cstring") for b in all_of("property") if b.get("name") == "buddy"}
     controls = ("QPushButton", "QToolButton", "QCheckBox", "QComboBox", "QSpinBox", "ctkSliderWidget",
                 "qMRMLNodeComboBox", "QLineEdit", "QTableWidget", "QPlainTextEdit")  # fmt: skip
-    for widget in root.iter("widget"):
+    for widget in all_of("widget"):
         values = {p.get("name"): "".join(p.itertext()).strip() for p in widget.findall("property")}
         name = widget.get("name")
         if widget.get("class") in controls:
