@@ -47,7 +47,7 @@ class XRay2CTPAReaderStudyWidget(ScriptedLoadableModuleWidget):
         self.panel = Panel(self.ui)
 
     def cleanup(self):
-        """Called when the application closes or on a reload: the present case has no answer yet, others have."""
+        """Called when the application closes or on a reload; every answer so far is stored."""
         if self.panel is not None:
             self.panel.cleanup()
             self.uiWidget.deleteLater()

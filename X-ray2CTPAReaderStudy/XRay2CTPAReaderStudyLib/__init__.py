@@ -1,4 +1,4 @@
-"""Parts of the module X-ray2CTPA Reader Study; they use parts of the module X-ray2CTPA, and through it the core."""
+"""Parts of the module X-ray2CTPA Reader Study; they use the module X-ray2CTPA, and through it the core."""
 
 import sys
 from pathlib import Path

@@ -170,14 +170,14 @@ def _agreement(protocol: Protocol, answers: Sequence[Answer], readers: Sequence[
         for first, second in couples:
             cases = sorted(set(said[first]) & set(said[second]))
             if len(cases) >= 2:
-                values = [[said[who][case] for case in cases] for who in (first, second)]
+                one, other = ([said[who][case] for case in cases] for who in (first, second))
                 found.append(
                     {
                         "phase": phase.name,
                         "question": question,
                         "readers": [first[0], second[0]],
                         "n": len(cases),
-                        "kappa": _kappa(*values, ordinal=question not in ASKS),
+                        "kappa": _kappa(one, other, ordinal=question not in ASKS),
                     }
                 )
     return found

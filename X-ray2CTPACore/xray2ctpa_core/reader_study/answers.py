@@ -156,14 +156,18 @@ def read_study_answers(folder: Path) -> list[Answer]:
 
 
 def _answer(row: dict[str, str]) -> Answer:
-    plain = {name: row[name] for name in _PLAIN}
     return Answer(
-        **plain
-        | {
-            "position": int(plain["position"]),
-            "repeat": plain["repeat"] == "True",
-            "seconds": float(plain["seconds"]),
-            "paused_seconds": float(plain["paused_seconds"]),
-        },
+        reader=row["reader"],
+        protocol_sha256=row["protocol_sha256"],
+        phase=row["phase"],
+        case=row["case"],
+        position=int(row["position"]),
+        repeat=row["repeat"] == "True",
+        started=row["started"],
+        ended=row["ended"],
+        seconds=float(row["seconds"]),
+        paused_seconds=float(row["paused_seconds"]),
+        display=row["display"],
+        software=row["software"],
         answers={name: row[name] for name in QUESTIONS if row[name]},
     )

@@ -51,15 +51,16 @@ def compare_readers(
     residual = areas - means[:, None] - areas.mean(axis=0)[None] + whole
     interaction = float((residual**2).sum()) / (readers - 1)
     denominator = interaction + between
-    difference = float(means[1] - means[0])
+    mean_first, mean_second = (float(mean) for mean in means)
+    difference = mean_second - mean_first
     if denominator == 0:  # every reader differs by the same, and cases say nothing
         p = 1.0 if difference == 0 else 0.0
-        return MultiReader(*means.tolist(), Interval(difference, difference, difference), p, np.inf)
+        return MultiReader(mean_first, mean_second, Interval(difference, difference, difference), p, np.inf)
     degrees = np.inf if interaction == 0 else denominator**2 / (interaction**2 / (readers - 1))
     reach = float(stats.t.ppf((1 + level) / 2, degrees)) * float(np.sqrt(2 / readers * denominator))
     p = float(stats.f.sf(treatment / denominator, 1, degrees))
     interval = Interval(difference, difference - reach, difference + reach)
-    return MultiReader(*means.tolist(), interval, p, float(degrees))
+    return MultiReader(mean_first, mean_second, interval, p, float(degrees))
 
 
 def _placements(labels: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:

@@ -117,7 +117,7 @@ def way_of(case: Case) -> Way:
     said = f"Wells {score:g}: PE {tier.name}, {100 * tier.pe:.0f} % of such patients have it" + _by(
         "Wells tiers"
     )
-    before = ("suspected", "wells")
+    before: tuple[str, ...] = ("suspected", "wells")
     if tier is LIKELY:
         return Way(
             IMAGE, (*before, "ctpa"), (said, "A D-dimer is not used where PE is likely" + _by("pathway"))
