@@ -27,7 +27,7 @@ FILES = ["ctpa.nii.gz", "gradcam-label.nii.gz", "gradcam.nii.gz", "preview.png",
 #: The volume's second name, for the radiograph film.dcm.
 NAMED = "SYNTHETIC-film-ctpa.nii.gz"
 #: Stages that a run goes through, in order (design, section 4).
-STAGES = ["verify", "read", "load", "generate", "write"]
+STAGES = ["verify", "read", "load", "generate", "finish", "write"]
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def test_one_seed_gives_the_same_voxels_here_under_the_inputs_name_with_events(
     assert [e["stage"] for e in events if e["event"] == "stage"] == STAGES
     progress = [e for e in events if e["event"] == "progress"]
     assert [e["step"] for e in progress] == list(range(1, progress[0]["of"] + 1))
-    assert progress[-1]["eta_s"] == 0
+    assert progress[-1]["eta_s"] > 0, "the volume has yet to be decoded"
     result = events[-1]
     assert (result["event"], result["skipped"]) == ("result", False)
     assert result["result"] == json.loads((place / "film-ctpa" / "result.json").read_text())

@@ -21,6 +21,7 @@ from xray2ctpa_core.cli import (
     evaluate,
     generate,
     info,
+    reader_study,
     score,
     system,
     verify,
@@ -33,7 +34,9 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.events import reporter_for
 from xray2ctpa_core.generation.failures import quiet_libraries, termination_as_interrupt, user_error
 
-COMMANDS = (generate, score, check, demo, info, verify, system, cohort, evaluate, bench, convert, view)
+COMMANDS = (
+    generate, score, check, demo, info, verify, system, cohort, evaluate, bench, convert, reader_study, view,
+)  # fmt: skip
 #: Run by themselves, these start without the packages that training alone needs.
 LEAN = (generate.run, check.run, demo.run)
 DEBUG_VARIABLE = "XRAY2CTPA_DEBUG"

@@ -1,5 +1,7 @@
 """One radiograph through the whole way: read, gate, generate, write, publish."""
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,7 +24,11 @@ if TYPE_CHECKING:
     import torch
 
     from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
-from xray2ctpa_core.pipelines.result import XRay2CTPAResult
+    from xray2ctpa_core.pipelines.result import XRay2CTPAResult
+
+
+#: Where the axial slices of a picture on the way lie, from the feet, 0 to 1.
+_PICTURED_SLICES = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True)
@@ -106,14 +112,21 @@ class Generator:
     ) -> "XRay2CTPAResult":
         """Runs the pipeline, telling how far it is; pictures on the way go to ``work``."""
         self._reporter.stage("generate", f"Generating from {radiograph.name}")
-        of, done = self.settings.steps * self.settings.samples, 0
+        of, done, decoding = self.settings.steps * self.settings.samples, 0, math.inf
 
         def on_step_end(pipeline: Any, _step: int, _timestep: Any, state: dict[str, Any]) -> dict[str, Any]:
-            nonlocal done
+            nonlocal done, decoding
             done += len(state["latents"])
-            self._reporter.progress("generate", done, of)
             if "estimate" in state:
-                self._reporter.preview(_step_picture(pipeline, state["estimate"][:1], work, done))
+                began = time.monotonic()
+                picture = _step_picture(pipeline, state["estimate"][:1], work, done)
+                # What a picture's slices took, the fastest time, all slices of all samples take again.
+                volumes = self.settings.samples * state["estimate"].shape[2] / len(_PICTURED_SLICES)
+                decoding = min(decoding, (time.monotonic() - began) * volumes)
+                self._reporter.preview(picture)
+            self._reporter.progress("generate", done, of, decoding if decoding < math.inf else 0.0)
+            if done == of:
+                self._reporter.stage("finish", "Decoding the volume and scoring it")
             return {}
 
         return pipeline(
@@ -163,7 +176,7 @@ def _step_picture(pipeline: "XRay2CTPAPipeline", estimate: "torch.Tensor", work:
     """Decodes three axial slices of the latents (1, C, D, h, w) estimated so far: a few milliseconds each."""
     from xray2ctpa_core.io.preview import render_step
 
-    slices = pipeline.decode_slices(estimate, (0.25, 0.5, 0.75))
+    slices = pipeline.decode_slices(estimate, _PICTURED_SLICES)
     path = work / f"step-{number:04d}.png"
     result_files.write_picture(path, render_step(slices))
     return path
