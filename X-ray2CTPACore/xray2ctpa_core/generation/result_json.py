@@ -102,13 +102,14 @@ def bundle_content(info: BundleInfo) -> dict[str, Any]:
 def pe_content(generated: "XRay2CTPAResult", info: BundleInfo) -> dict[str, Any]:
     """The classifier's score on the generated volume, never a diagnosis; null of a bundle without
     classifier."""
-    probability = generated.pe_probability
+    probability, opinion = generated.pe_probability, generated.second_opinion
     return {
         "probability": probability,
         "per_sample": list(generated.per_sample),
         "threshold": info.pe.threshold,
         "positive": None if probability is None else bool(probability >= info.pe.threshold),
         "calibrated": info.pe.calibrated,
+        **({} if opinion is None else {"second_opinion": opinion.content()}),
     }
 
 

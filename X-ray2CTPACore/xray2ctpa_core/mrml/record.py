@@ -7,7 +7,7 @@ from typing import Any
 
 from xray2ctpa_core.constants import RESULT_SCHEMA_VERSION
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.wording import counted, score_sentence
+from xray2ctpa_core.wording import counted, score_sentence, second_opinion_sentence
 
 #: Attribute of every node of a result <- where its value stands in result.json.
 ATTRIBUTES = {
@@ -58,6 +58,8 @@ def sentences(record: Mapping[str, Any]) -> list[str]:
         each = ", ".join(f"{score:.2f}" for score in samples)
         ends = f"from {min(samples):.2f} to {max(samples):.2f}"
         lines.append(f"Over {len(samples)} samples the score runs {ends}: {each}.")
+    if "second_opinion" in pe:
+        lines.append(second_opinion_sentence(pe["second_opinion"]))
     lines.append("The score rates this generated volume, not the patient: a hypothesis, never a diagnosis.")
     return [*lines, *provenance(record), *record.get("gate", {}).get("warnings", [])]
 
