@@ -91,6 +91,7 @@ def write_volumes(
 def reconstruction(config: Config) -> Maker:
     """Decodes the case's own latents."""
     codec = load_codec(config.autoencoder)
+
     @torch.no_grad()
     def make(case: LatentCase) -> np.ndarray:
         decoded = codec.decode(torch.from_numpy(read_latents(case))[None])
