@@ -22,8 +22,8 @@ from xray2ctpa_core.data.latent_cases import (
     first_volumes,
     read_film,
     read_latent_cases,
+    read_latents,
 )
-from xray2ctpa_core.data.latents import LATENTS_FILE
 from xray2ctpa_core.data.splits import TEST, TRAIN, by_split
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.evaluation.baselines import INDEX_PIXELS, Baselines
@@ -79,11 +79,9 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - made
 def reconstruction(config: Config) -> Maker:
     """Decodes the case's own latents."""
     codec = load_codec(config.autoencoder)
-    latents = np.load(Path(config.latents) / LATENTS_FILE, mmap_mode="r")
-
     @torch.no_grad()
     def make(case: LatentCase) -> np.ndarray:
-        decoded = codec.decode(torch.from_numpy(latents[case.row].astype(np.float32))[None])
+        decoded = codec.decode(torch.from_numpy(read_latents(case))[None])
         return denormalise_hu(decoded[0, 0], config.hu_window).numpy()
 
     return make
