@@ -110,10 +110,13 @@ class Person:
         """The same: a person takes seconds to prepare and megabytes to keep."""
         return self
 
+    def _read(self) -> Volume:
+        return read_volume(self._file)
+
     @cached_property
     def _prepared(self) -> _Prepared:
         try:
-            stored = to_axial(read_volume(self._file))
+            stored = to_axial(self._read())
             ct = stored.with_array(stored.array.astype(np.float32))
             lungs, _ = segment_lungs(ct, "threshold")
             side, centre, ray = _frame_of(ct.with_array(lungs.astype(np.float32)))
