@@ -21,6 +21,7 @@ from xray2ctpa_core.data.slice_features import write_features_table
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.metrics.perceptual import PerceptualDistance
+from xray2ctpa_core.models.encoders.filling_defects import FillingDefects
 from xray2ctpa_core.models.hu import normalise_hu
 from xray2ctpa_core.pipelines.encoders import EncoderConfig, make_encoder
 
@@ -28,9 +29,9 @@ from xray2ctpa_core.pipelines.encoders import EncoderConfig, make_encoder
 @dataclass(frozen=True)
 class Config(EncoderConfig):
     """encoder: as in the class, or "efficientnet-lite0" (trained on photographs, comes with the training
-    extra); ctpa: folder of preprocess_ctpa.py's cases; window: HU window (lower, upper), CMKD's; every: takes
-    one slice of so many; batch_size: slices at once; seed: of an encoder without weights; the rest as in the
-    class."""
+    extra), or "filling-defects" (a few numbers, no weights); ctpa: folder of preprocess_ctpa.py's cases;
+    window: HU window (lower, upper), CMKD's; every: takes one slice of so many; batch_size: slices at once;
+    seed: of an encoder without weights; the rest as in the class."""
 
     ctpa: str = "runs/paper/ctpa"
     window: tuple[float, ...] = (-100.0, 900.0)
@@ -65,8 +66,8 @@ def whole_volume(folder: Path) -> np.ndarray:
 @torch.no_grad()
 def run(config: Config, out: Path, resume: bool) -> None:
     """Writes ``out``/features/ID.npy, (slices, width) float32 from foot to head, and features.csv."""
-    lite = config.encoder == "efficientnet-lite0"
-    encoder: nn.Module = StagePooling() if lite else make_encoder(config).eval()
+    ready = {"efficientnet-lite0": StagePooling, "filling-defects": FillingDefects}
+    encoder: nn.Module = ready[config.encoder]() if config.encoder in ready else make_encoder(config).eval()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder.to(device)
     rows, bar = [], Bar("slices")

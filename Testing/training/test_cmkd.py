@@ -12,9 +12,17 @@ import torch
 pytest.importorskip("accelerate", reason="training needs the training extra")
 
 from latent_data import write_films
-from stage_scripts import stage
+from stage_scripts import module_of, stage
 
+from xray2ctpa_core import config as configuration
+from xray2ctpa_core.data.slice_features import read_feature_cases, read_slices
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.evaluation.tables.definition import read_definitions
+from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion
+from xray2ctpa_core.volume import Volume, axial_affine
+
+CONFIGS = Path(__file__).resolve().parents[2] / "Training" / "configs"
 
 SHORT = [
     "steps=2", "batch_size=4", "precision=no", "tensorboard=false", "folds=3", "fold=0", "width=16",
@@ -143,3 +151,70 @@ def test_a_method_without_its_teacher_and_an_unknown_one_are_refused(
     assert "needs teacher" in capsys.readouterr().err
     assert stage(repository, "train_cmkd.py", tmp_path / "b", "--set", *SHORT, *data, "method=kd") == 2
     assert "Expected a method of ctpa" in capsys.readouterr().err
+
+
+def write_scans(folder: Path) -> Path:
+    """Two scans of six slices; the second's are dealt out over two files."""
+    rows = ["id,patient,label,split,folder"]
+    for n in range(2):
+        place = folder / "cases" / f"s{n}"
+        place.mkdir(parents=True)
+        hu = np.full((6, 16, 16), -50.0, np.float32)
+        hu[:, 4:12, 4:12] = 100.0 * np.arange(1, 7)[:, None, None]
+        for part in range(n + 1):
+            slices = hu[part :: n + 1]
+            volume = Volume(slices, axial_affine(slices.shape, (12.0, 16.0, 16.0)))
+            write_volume(volume, place / f"ctpa-{part}.nii.gz", np.int16)
+        rows.append(f"s{n},p{n},{n},train,cases/s{n}")
+    (folder / "cases.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(("encoder", "width"), [("small", 24), ("filling-defects", 20)])
+def test_slices_are_encoded_from_foot_to_head_whatever_files_they_lie_in(
+    repository: Path, tmp_path: Path, encoder: str, width: int
+) -> None:
+    ctpa = write_scans(tmp_path / "ctpa")
+    small = [s for s in SHORT if s.startswith("small_")]
+    sets = ["--set", f"ctpa={ctpa}", f"encoder={encoder}", *small, "batch_size=4"]
+    assert stage(repository, "encode_slices.py", tmp_path / "out", *sets) == 0
+    first, second = (read_slices(case) for case in read_feature_cases(tmp_path / "out"))
+    assert first.shape == (6, width)
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
+    assert (first[1:] - first[:-1]).abs().amax(1).min() > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("s0,p0,0,,features/s0.npy", "s0,p0,2,,features/s0.npy"), "label of 0 or 1"),
+        (("features/s0.npy", "features/none.npy"), "no such file"),
+        (("id,patient", "name,patient"), "got no id"),
+    ],
+)
+def test_a_table_of_features_that_is_none_is_refused_with_its_row(
+    tmp_path: Path, change: tuple[str, str], says: str
+) -> None:
+    table = write_features(tmp_path / "slices", 3) / "features.csv"
+    table.write_text(table.read_text().replace(*change))
+    with pytest.raises(InputError, match=f"(?s){says}.*row 1|row 1.*{says}"):
+        read_feature_cases(table.parent)
+
+
+def test_features_that_are_no_matrix_are_refused(tmp_path: Path) -> None:
+    folder = write_features(tmp_path / "slices", 2)
+    np.save(folder / "features" / "s0.npy", np.full((3, 2), np.nan))
+    with pytest.raises(InputError, match=r"finite slice features .* s0\.npy|s0\.npy"):
+        read_slices(read_feature_cases(folder)[0])
+
+
+def test_the_papers_settings_are_settings_of_the_script(repository: Path) -> None:
+    module = module_of(repository, "train_cmkd.py")
+    found = {path.stem.removeprefix("cmkd-"): path for path in CONFIGS.glob("cmkd-*.json")}
+    read_definitions(found.pop("tables"))
+    configs = {name: configuration.load(module.Config, path) for name, path in found.items()}
+    assert {config.method for config in configs.values()} == set(module.ALL_METHODS)
+    assert configs["prior"].learning_rate == 1.1e-4
+    assert configs["prior"].batch_size == 64
+    assert configs["discom"].batch_size == 128
+    assert all(config.folds == 6 for config in configs.values())
