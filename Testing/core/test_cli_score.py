@@ -19,10 +19,12 @@ from xray2ctpa_core.models.classifiers.embedding_classifier import EmbeddingClas
 from xray2ctpa_core.models.classifiers.matching_layer import MatchingLayer
 from xray2ctpa_core.models.denoisers.prior import EmbeddingPrior
 from xray2ctpa_core.models.encoders.published import FilmEncoder
+from xray2ctpa_core.mrml.record import read_record, sentences
 from xray2ctpa_core.pipelines.bundle import read_bundle_json, write_bundle_json
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion, save_prior_opinion
 from xray2ctpa_core.pipelines.second_opinion import SECOND_OPINION_FOLDER, OpinionSettings
+from xray2ctpa_core.volume import FrontalFrame
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +134,24 @@ def test_what_is_no_frontal_chest_radiograph_is_refused(
     assert (code, len(lines)) == (4, 1)
     assert "frontal chest radiograph" in said
     assert "--force" in said
+
+
+def test_generate_gives_the_priors_opinion_beside_the_volumes_score(
+    prior_bundle: Path, tmp_path: Path
+) -> None:
+    words = ["generate", str(SAMPLE_CXR), "--bundle", str(prior_bundle), "--steps", "1", "--force"]
+    assert main([*words, "--out", str(tmp_path / "result")]) == 0
+    pe = json.loads((tmp_path / "result" / "result.json").read_text())["pe"]
+    opinion = pe["second_opinion"]
+    assert opinion["positive"] is (opinion["probability"] >= opinion["threshold"])
+    assert opinion["probability"] != pe["probability"]
+    said = sentences(read_record(tmp_path / "result"))
+    assert any(line.startswith(f"Second opinion {opinion['probability']:.2f}") for line in said)
+    pipe = XRay2CTPAPipeline.from_pretrained(prior_bundle)
+    pipe.save_pretrained(tmp_path / "saved")
+    again = XRay2CTPAPipeline.from_pretrained(tmp_path / "saved")
+    radiograph = read_radiograph(SAMPLE_CXR)
+    frame = FrontalFrame(0.0, 0.0, 300.0)
+    assert again.second_opinion is not None
+    assert pipe.second_opinion is not None
+    assert again.second_opinion.score(radiograph, frame) == pipe.second_opinion.score(radiograph, frame)

@@ -1,5 +1,8 @@
 """Sentences for people that more than one part of the project says, once."""
 
+from collections.abc import Mapping
+from typing import Any
+
 #: Said of a film whose greys were turned back before it was read.
 INVERTED_FILM = "The film was inverted (bright air); it was turned back."
 
@@ -26,3 +29,17 @@ def score_sentence(probability: float | None, threshold: float, calibrated: bool
 def counted(number: int, noun: str) -> str:
     """ "1 step", "2 steps"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def second_opinion_sentence(opinion: Mapping[str, Any]) -> str:
+    """A second opinion on PE, and what it rests on.
+
+    Args:
+        opinion: of result.json, pe.second_opinion.
+    """
+    side = "at or above" if opinion["positive"] else "below"
+    kind = "calibrated" if opinion["calibrated"] else "not calibrated"
+    return (
+        f"Second opinion {opinion['probability']:.2f} ({kind}), {side} its operating point "
+        f"{opinion['threshold']:.2f}. It rests on the {opinion['rests_on']}."
+    )

@@ -41,6 +41,7 @@ def in_processes(
         items: handed out as processes become free.
         workers: processes; 1 is this one, in the items' order. Each of them computes with one thread: how
             sums are added up depends on their number, and what is made shall not depend on ``workers``.
+            0 is this one with all its threads.
         killed: what stands for an item that killed its process each time; without it such items are named in
             an error when all others are done.
 
@@ -48,9 +49,9 @@ def in_processes(
         DeviceError: items killed their processes and there is no ``killed``; or shared memory is full.
             Whatever ``make`` raises comes through; items not yet begun are dropped then.
     """
-    if workers == 1:
+    if workers <= 1:
         for item in items:
-            with _on_one_thread():
+            with _on_one_thread() if workers else contextlib.nullcontext():
                 made = make(item)
             yield item, made
         return

@@ -79,7 +79,7 @@ def write_cases(
         studies: with unique ids.
         write_case: picklable; must not depend on anything but the study.
         settings: JSON-ready, all that changes the files' content.
-        workers: processes.
+        workers: processes; 1 or 0 is this one, with one thread or with all that it has.
         progress: called with (done, of) after each case.
 
     Raises:
@@ -131,7 +131,7 @@ def case_rows(out: Path) -> list[dict[str, str]]:
             rows = list(csv.DictReader(file))
     if not rows:
         raise InputError(
-            f"Expected preprocessed cases in {out}, found none.", "Run Training/preprocess_ctpa.py first."
+            f"Expected complete cases in {out}, found none.", "Run the step that writes them first."
         )
     return rows
 
@@ -142,11 +142,11 @@ def read_case(folder: Path) -> dict[str, Any]:
 
 
 def _folders(out: Path, studies: Sequence[Study]) -> dict[str, Path]:
-    """Folder of each study by id: what is no letter, digit, dot, dash or underscore is replaced."""
+    """Folder of each study by id; two ids of one folder are refused."""
     folders: dict[str, Path] = {}
     owner: dict[Path, str] = {}
     for study in studies:
-        folder = out / CASES_FOLDER / re.sub(r"[^A-Za-z0-9._-]", "_", study.id).lstrip(".")
+        folder = case_folder(out, study.id)
         other = owner.setdefault(folder, study.id)
         if other != study.id or folder == out / CASES_FOLDER:
             raise InputError(
@@ -155,6 +155,12 @@ def _folders(out: Path, studies: Sequence[Study]) -> dict[str, Path]:
             )
         folders[study.id] = folder
     return folders
+
+
+def case_folder(out: Path, study: str) -> Path:
+    """Where the case of the study of that id lies: what is no letter, digit, dot, dash or underscore is
+    replaced."""
+    return out / CASES_FOLDER / re.sub(r"[^A-Za-z0-9._-]", "_", study).lstrip(".")
 
 
 def _said(failure: Mapping[str, Any]) -> str:

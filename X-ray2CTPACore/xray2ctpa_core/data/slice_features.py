@@ -9,9 +9,8 @@ import torch
 from torch.utils.data import Dataset
 
 from xray2ctpa_core.config import write_text_atomically
-from xray2ctpa_core.data.latent_cases import LatentCase, film_files, read_film
+from xray2ctpa_core.data.latent_cases import LatentCase, checked_cases, film_files, read_film
 from xray2ctpa_core.data.sources.table import csv_text
-from xray2ctpa_core.data.volume_cases import checked_cases
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.failures import reading
 

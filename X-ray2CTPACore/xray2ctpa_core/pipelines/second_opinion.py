@@ -188,6 +188,29 @@ class HeadReader(nn.Module):
             handle.remove()
 
 
+def carried_opinion(folder: Path) -> OpinionReader | None:
+    """The opinion of the prior that the bundle in ``folder`` carries; None where it carries none. Errors as
+    `bundle_opinion`."""
+    place = Path(folder) / SECOND_OPINION_FOLDER
+    if not place.is_dir():
+        return None
+    from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion
+
+    return load_prior_opinion(place)
+
+
+def save_carried_opinion(folder: Path, reader: OpinionReader) -> None:
+    """Writes a prior's opinion into the bundle in ``folder``."""
+    from xray2ctpa_core.pipelines.prior_opinion import PriorReader, save_prior_opinion
+
+    network = reader.network
+    if not isinstance(network, PriorReader):
+        raise InputError(f"Expected the opinion of a prior, got that of a {type(network).__name__}.")
+    save_prior_opinion(
+        Path(folder) / SECOND_OPINION_FOLDER, network.student, network.readout, reader.settings
+    )
+
+
 def bundle_opinion(folder: Path, info: BundleInfo, encoder: nn.Module) -> OpinionReader:
     """The second opinion that a bundle gives: of its prior where it carries one, else of the linear layer on
     its radiograph encoder, uncalibrated unless the bundle's metrics have its HEAD_CALIBRATION.
@@ -200,10 +223,9 @@ def bundle_opinion(folder: Path, info: BundleInfo, encoder: nn.Module) -> Opinio
     Raises:
         BundleError, ConfigError: a damaged prior or calibration.
     """
-    if (Path(folder) / SECOND_OPINION_FOLDER).is_dir():
-        from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion
-
-        return load_prior_opinion(Path(folder) / SECOND_OPINION_FOLDER)
+    carried = carried_opinion(folder)
+    if carried is not None:
+        return carried
     stored = {"pixels": info.cxr.frame_pixels, **info.metrics.get(HEAD_CALIBRATION, {})}
     settings = config.from_mapping(OpinionSettings, stored)
     return OpinionReader(HeadReader(encoder).eval(), settings, RESTS_ON_HEAD)

@@ -21,6 +21,7 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from xray2ctpa_core.data.naming import Item, NamedData, naming
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.training.checkpoints import (
     CHECKPOINT_FOLDER,
@@ -28,7 +29,6 @@ from xray2ctpa_core.training.checkpoints import (
     newest_checkpoint,
     save_checkpoint,
 )
-from xray2ctpa_core.training.naming import Item, NamedData, naming
 from xray2ctpa_core.training.settings.loop import LoopConfig
 from xray2ctpa_core.training.sharding import ShardedAverage, check_launch, gather, is_sharded
 

@@ -83,7 +83,7 @@ class XrayConditioning(Conditioning):
         return self.encoder.expected_latents(self.features, template_map).float()
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     """GroupNorm, SiLU, 3x3 convolution, twice, around a shortcut (He et al., ECCV 2016)."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
@@ -141,8 +141,8 @@ class XrayEncoder(ModelMixin, ConfigMixin):
             raise ValueError(f"channels needs at least 3 multiples of 8, got {channels}.")
         self.stem = nn.Conv2d(1, channels[0], 5, 2, 2)
         pairs = list(itertools.pairwise(channels))
-        self.down = nn.ModuleList(nn.Sequential(_Residual(a, b, stride=2), _Residual(b, b)) for a, b in pairs)
-        self.up = nn.ModuleList(_Residual(a + b, a) for a, b in reversed(pairs[1:]))
+        self.down = nn.ModuleList(nn.Sequential(Residual(a, b, stride=2), Residual(b, b)) for a, b in pairs)
+        self.up = nn.ModuleList(Residual(a + b, a) for a, b in reversed(pairs[1:]))
         depth_planes = latent_grid[1]
         self.to_depths = nn.Sequential(
             nn.GroupNorm(8, channels[1]), nn.SiLU(), nn.Conv2d(channels[1], 192, 3, 1, 1), nn.SiLU()

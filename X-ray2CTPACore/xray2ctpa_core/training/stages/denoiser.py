@@ -4,7 +4,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import nn
 
-from xray2ctpa_core.diffusion.residual import to_diffused
+from xray2ctpa_core.diffusion.residual import expected_template_map, to_diffused
 from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
 from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 from xray2ctpa_core.models.protocols import Conditioning, embedding_of
@@ -37,6 +37,7 @@ class DenoiserStage:
         self._scheduler = scheduler
         self._feature_noise = feature_noise
         self._channel_weights = channel_weights
+        self._has_map: torch.Tensor | None = None
 
     def loss(
         self, module: nn.Module, batch: dict[str, torch.Tensor], generator: torch.Generator
@@ -60,8 +61,21 @@ class DenoiserStage:
         with torch.no_grad():
             conditioning = self._encoder.to(latents.device).condition(batch["image"])
             spatial = self._noisy_spatial(conditioning, generator)
-            latents = to_diffused(self._denoiser, conditioning, latents, batch.get("template_map"))
+            template_map = self._known_map(batch.get("template_map"), conditioning)
+            latents = to_diffused(self._denoiser, conditioning, latents, template_map)
         return latents, Conditioning(embedding_of(conditioning).float(), spatial)
+
+    def _known_map(
+        self, template_map: torch.Tensor | None, conditioning: Conditioning
+    ) -> torch.Tensor | None:
+        """The maps into the atlas; in the place of one that is unknown (NaN) the expected one, which then
+        does not teach the map."""
+        self._has_map = None
+        if template_map is None or self._denoiser.config["map_std"] is None:
+            return None
+        unknown = template_map.isnan()
+        self._has_map = ~unknown.flatten(1).any(1)
+        return torch.where(unknown, expected_template_map(conditioning), template_map)
 
     def _error(
         self, predicted: torch.Tensor, target: torch.Tensor
@@ -69,6 +83,9 @@ class DenoiserStage:
         """The weighted squared error, and its terms."""
         error = self._channel_weights.to(target) * (predicted - target) ** 2
         split = self._denoiser.config["latent_channels"]
+        if self._has_map is not None:
+            known = self._has_map.reshape(-1, 1, 1, 1, 1)
+            error = torch.cat([error[:, :split], torch.where(known, error[:, split:], 0.0)], 1)
         terms = {"latents": error[:, :split].mean().detach()}
         if error.shape[1] > split:
             terms["map"] = error[:, split:].mean().detach()
