@@ -29,7 +29,7 @@ from xray2ctpa_core.pipelines.encoders import EncoderConfig, make_encoder
 @dataclass(frozen=True)
 class Config(EncoderConfig):
     """encoder: as in the class, or "efficientnet-lite0" (trained on photographs, comes with the training
-    extra), or "filling-defects" (a few numbers, no weights); ctpa: folder of preprocess_ctpa.py's cases;
+    extra), or "filling-defects" (a few numbers, no weights); ctpa: folder of the step ctpa;
     window: HU window (lower, upper), CMKD's; every: takes one slice of so many; batch_size: slices at once;
     seed: of an encoder without weights; the rest as in the class."""
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,19 @@ import torch
 pytest.importorskip("accelerate", reason="training needs the training extra")
 
 from latent_data import write_films
-from stage_scripts import module_of, stage
+from stage_scripts import module_of, read, stage
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
+from tiny_bundle import write_tiny_pipeline
 
 from xray2ctpa_core import config as configuration
 from xray2ctpa_core.data.slice_features import read_feature_cases, read_slices
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.tables.definition import read_definitions
 from xray2ctpa_core.io.volumes import write_volume
+from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion
 from xray2ctpa_core.volume import Volume, axial_affine
-
-CONFIGS = Path(__file__).resolve().parents[2] / "Training" / "configs"
 
 SHORT = [
     "steps=2", "batch_size=4", "precision=no", "tensorboard=false", "folds=3", "fold=0", "width=16",
@@ -124,6 +127,21 @@ def test_a_prior_trains_and_is_kept_as_a_second_opinion(
     assert reader.settings.pixels == 32
 
 
+def test_a_trained_prior_goes_into_a_bundle(
+    repository: Path, runs: dict[str, Path], data: list[str], tmp_path: Path
+) -> None:
+    where = [f"teacher={runs['ctpa']}", f"student={runs['cxr']}", "input=frame"]
+    assert stage(repository, "train_cmkd.py", tmp_path / "run", "--set", *SHORT, *data, *PRIOR, *where) == 0
+    opinion = tmp_path / "run" / "fold-0" / "second_opinion"
+    sets = ["--set", f"bundle={write_tiny_pipeline(tmp_path / 'tiny')}", f"opinion={opinion}"]
+    assert stage(repository, "add_second_opinion.py", tmp_path / "with", *sets) == 0
+    pipeline = XRay2CTPAPipeline.from_pretrained(tmp_path / "with" / "bundle")
+    image = torch.rand(1, 1, 32, 32)
+    assert pipeline.second_opinion is not None
+    expected = load_prior_opinion(opinion).score(image)
+    assert pipeline.second_opinion.score(image) == expected
+
+
 def test_a_run_starts_from_one_on_computed_radiographs(
     repository: Path, data: list[str], tmp_path: Path
 ) -> None:
@@ -208,13 +226,15 @@ def test_features_that_are_no_matrix_are_refused(tmp_path: Path) -> None:
         read_slices(read_feature_cases(folder)[0])
 
 
-def test_the_papers_settings_are_settings_of_the_script(repository: Path) -> None:
+def test_the_recipes_have_every_method_at_the_papers_settings(repository: Path, tmp_path: Path) -> None:
     module = module_of(repository, "train_cmkd.py")
-    found = {path.stem.removeprefix("cmkd-"): path for path in CONFIGS.glob("cmkd-*.json")}
-    read_definitions(found.pop("tables"))
-    configs = {name: configuration.load(module.Config, path) for name, path in found.items()}
-    assert {config.method for config in configs.values()} == set(module.ALL_METHODS)
-    assert configs["prior"].learning_rate == 1.1e-4
-    assert configs["prior"].batch_size == 64
-    assert configs["discom"].batch_size == 128
-    assert all(config.folds == 6 for config in configs.values())
+    read_definitions(repository / "Training" / "configs" / "cmkd-tables.json")
+    for name in ("cmkd", "virtual-cmkd"):
+        steps = [step for step in read(repository, name, tmp_path).steps if step.kind == "cmkd"]
+        configs = {step.name: configuration.from_mapping(module.Config, step.values) for step in steps}
+        assert {config.method for config in configs.values()} == set(module.ALL_METHODS)
+        assert all(config.folds == 6 for config in configs.values())
+        if name == "cmkd":
+            assert (configs["prior"].learning_rate, configs["prior"].batch_size) == (1.1e-4, 64)
+            assert configs["discom"].batch_size == 128
+            assert configs["prior-analytic"].sample_steps == 64
