@@ -45,12 +45,12 @@ format: $(VENV)/.installed-all  ## Formats the tree and applies ruff's safe fixe
 	$(PYTHON) -m ruff check --fix --config $(SETTINGS) $(LINTED)
 
 train-default: $(VENV)/.installed-all  ## Trains the embedded default from nothing; REAL_FILMS=folder: see Training/README.md
-	$(PYTHON) Training/train_default.py $(if $(REAL_FILMS),--real-films "$(REAL_FILMS)")
+	$(PYTHON) Training/train.py $(if $(REAL_FILMS),default-real --set run.real="$(REAL_FILMS)",default)
 
 train-paper-smoke: $(VENV)/.installed-all  ## The papers' system from DICOM to tables, small, on CPU; goes on where it was stopped
 	$(PYTHON) Testing/training/virtual_study.py --out build/paper-smoke/data --patients 12
-	$(PYTHON) Training/train_paper.py --one-process --preset smoke --name virtual \
-		--data build/paper-smoke/data --out build/paper-smoke/run
+	$(PYTHON) Training/train.py smoke --one-process --data build/paper-smoke/data --out build/paper-smoke/run \
+		--set run.name=virtual
 
 screenshots: $(VENV)/.installed-all  ## Takes the README's pictures of the module and the page anew, from their tests
 	$(PYTHON) -m pytest Testing/module/test_panel.py -k a_run_shows_progress

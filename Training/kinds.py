@@ -1,6 +1,7 @@
 """What the steps of a recipe can do: each kind's settings, module and function."""
 
 from xray2ctpa_core.cli.recipe import Kind
+from xray2ctpa_core.training.settings.bundles import PackSettings
 from xray2ctpa_core.training.settings.classifiers import (
     CxrClassifierSettings,
     EvidenceClassifierSettings,
@@ -80,6 +81,7 @@ KINDS = {
     "slice-classifier": Kind("steps.slice_classifier", settings=SliceClassifierSettings, finished="arm.json"),
     "generate": Kind("steps.generate", settings=GenerateSettings, finished="index.csv"),
     "predict": Kind("steps.predict", settings=PredictSettings, finished="arm.json"),
+    "pack": Kind("steps.pack", settings=PackSettings, finished="bundle.json"),
     "calibrate": Kind("calibrate", finished="bundle.json"),
     "ship": Kind("ship_default"),
     "evaluate": Kind("evaluate", finished="evaluation.json"),
