@@ -25,7 +25,7 @@ RESTS_ON_HEAD = "radiograph alone: a linear layer on the radiograph encoder's em
 _CERTAIN = 1e-6
 #: What a network of opinions reads: the lungs' square with equalised greys, or the whole radiograph as the
 #: papers' encoders read it.
-INPUTS = ("frame", "film")
+INPUTS = ("frame", "whole")
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class OpinionReader:
             radiograph: greys the right way round.
             frame: its lungs' square.
         """
-        if self.settings.input == "film":
+        if self.settings.input == "whole":
             image = film_image(radiograph.pixels, CxrSettings(pixels=self.settings.pixels))
         else:
             image = frame_image(radiograph.pixels, frame, self.settings.pixels)
