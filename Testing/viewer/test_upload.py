@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.errors import InputError, OutputError
 from xray2ctpa_core.viewer import upload
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
@@ -48,16 +48,35 @@ def received(content: bytes, name: str, folder: Path, announced: int | None = No
 
 def test_an_upload_lies_in_the_folder_of_its_visitor_whatever_its_name(tmp_path):
     file = received(PNG, "../../../outside.png", tmp_path / "private")
-    assert file == tmp_path / "private" / "outside.png"
+    assert file == tmp_path / "private" / "radiograph.png", "its name may be a person's"
     assert file.read_bytes() == PNG
     assert (tmp_path / "private").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("Doe^John.DCM", "radiograph.dcm"), ("x.nii.gz", "radiograph.nii.gz"), ("IM0001", "radiograph")],
+)
+def test_the_stored_name_tells_the_kind_only(name, kept):
+    assert upload.stored_name(name) == kept
+
+
+def test_an_upload_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(upload, "SECONDS", 0.05)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield PNG
+        await asyncio.sleep(30)
+
+    with pytest.raises(OutputError, match="took more than"):
+        asyncio.run(upload.receive(slow(), "film.png", None, tmp_path / "private"))
 
 
 def test_too_much_is_refused_as_announced_and_as_received(tmp_path):
     with pytest.raises(upload.TooLarge, match="at most 50 MB, got 60 MB"):
         received(b"", "film.png", tmp_path / "announced", 60 << 20)
     assert not (tmp_path / "announced").exists()
-    with pytest.raises(upload.TooLarge):
+    with pytest.raises(upload.TooLarge, match="at most 50 MB, got more"):
         received(bytes((50 << 20) + 1), "film.png", tmp_path / "unannounced")
 
 

@@ -304,6 +304,8 @@ class Session:
         self._showing = showing.opened(entry, self._tabs)
         self._showing.artist.add_done_callback(self._on_artists_end)
         self.phase = DONE
+        self._tell_state()
+        self._tabs.tell("place", self._showing.place())
 
     def _on_artists_end(self, artist: "asyncio.Task[None]") -> None:
         """The drawing ends by itself only by a defect."""
