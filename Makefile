@@ -5,7 +5,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 CORE := X-ray2CTPACore
 SETTINGS := $(CORE)/pyproject.toml
-LINTED := $(CORE) $(wildcard Training Testing X-ray2CTPA)
+LINTED := $(CORE) $(wildcard Training Testing X-ray2CTPA X-ray2CTPAReaderStudy)
 
 # The interpreter that makes the environment: the first of these that is Python 3.11 to 3.13.
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))

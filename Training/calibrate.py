@@ -1,9 +1,10 @@
-"""Stage 10: assembles the bundle, lets its classifier see generated latents, too, and calibrates PE.
+"""Step of default.toml: assembles the bundle, fits its classifier's read-out on generated latents, too, and
+calibrates PE.
 
 The patients are those of the calibration cohort and, of the same cohort, more of whom only the radiograph is
-made: neither was seen by any stage before.
+made: neither was seen by any step before.
 
-python Training/calibrate.py --out runs/default/bundle
+python Training/train.py default --only bundle
 """
 
 import json
@@ -200,10 +201,9 @@ def assemble(config: Config, out: Path) -> None:
     }
     loaded = {part: network.from_pretrained(folder).half() for part, (network, folder) in parts.items()}
     scheduler = DDPMScheduler.from_pretrained(Path(config.denoiser) / "scheduler")
-    XRay2CTPAPipeline(scheduler=scheduler, **loaded).save_pretrained(out)
-    if (taught := TaughtFilms.load(Path(config.xray_encoder))) is not None:
-        taught.save(out)
-    write_bundle_json(out, describe(config, stages, bool(loaded["denoiser"].config["spatial_channels"])))
+    info = describe(config, stages, bool(loaded["denoiser"].config["spatial_channels"]))
+    taught = TaughtFilms.load(Path(config.xray_encoder))
+    XRay2CTPAPipeline(scheduler=scheduler, bundle=info, taught_films=taught, **loaded).save_pretrained(out)
 
 
 def describe(config: Config, stages: Path, spatial: bool) -> BundleInfo:
@@ -211,7 +211,7 @@ def describe(config: Config, stages: Path, spatial: bool) -> BundleInfo:
     training = patient_folders(stages / "cohort" / "train")
     sides = [read_record(folder)["frame_side_mm"] for folder in training]
     window = json.loads((stages / "autoencoder" / "config.json").read_text(encoding="utf-8"))["hu_window"]
-    mean, std = read_statistics(stages / "latents" / "train")
+    mean, std = read_statistics(stages / "latents")
     real = TaughtFilms.load(Path(config.xray_encoder))
     trained_on = TRAINED_ON.format(
         patients=len(training),

@@ -1,6 +1,6 @@
 """Stage 12: puts the measured bundle into the package, with the virtual patient that `make demo` shows.
 
-python Training/ship_default.py --out X-ray2CTPACore/xray2ctpa_core
+python Training/train.py default --only ship
 """
 
 import shutil
@@ -10,27 +10,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xray2ctpa_core.cli.demo import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
-from xray2ctpa_core.cli.stage import CONFIG_FILE, run_stage
+from xray2ctpa_core.cli.stage import run_stage
 from xray2ctpa_core.pipelines.bundle import verify_bundle
 from xray2ctpa_core.simulation.build import CTPA_FILE, FILM_FILE, RECORD_FILE, save_patient
 from xray2ctpa_core.simulation.patient import make_patient
 from xray2ctpa_core.simulation.template import load_template
 
+PACKAGE = Path(__file__).resolve().parents[1] / "X-ray2CTPACore" / "xray2ctpa_core"
+
 
 @dataclass(frozen=True)
 class Config:
-    """bundle: what to ship; sample_seed, sample_number: a patient of a cohort that nothing is trained on,
-    neither volumes (make_cohort.py) nor films (make_films.py): the first with PE, fluid, which the classifier
+    """bundle: what to ship; package: that it is put into; sample_seed, sample_number: a patient of a cohort that nothing is trained on,
+    neither volumes nor radiographs: the first with PE, fluid, which the classifier
     sees best, and lungs as tall as the template's, 260 mm."""
 
     bundle: str = "runs/default/bundle"
+    package: str = str(PACKAGE)
     sample_seed: int = 5
     sample_number: int = 31
 
 
-def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
-    """Replaces ``out``/bundles/NAME and the files of ``out``/samples."""
-    (out / CONFIG_FILE).unlink(missing_ok=True)  # of run_stage: the package holds no run's configuration
+def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - the package is replaced
+    """Replaces bundles/NAME and the files of samples in the package."""
+    out = Path(config.package)
     info = verify_bundle(Path(config.bundle))
     target = out / "bundles" / info.name
     partial = target.with_name(f".{info.name}.partial")

@@ -181,7 +181,7 @@ LAYER = "downs.1.0.mlp.1"
         ({"downs.9.0.mlp.1.weight": torch.ones(1)}, ["unexpected: denoise_fn.downs.9.0.mlp.1.weight"]),
         (
             {"init_conv.weight": torch.ones(32, 8, 1, 7, 7)},
-            ["denoise_fn.init_conv.weight needs (32, 4, 1, 7, 7), got (32, 8, 1, 7, 7)"],
+            ["denoise_fn.final_conv.1.weight needs (8, 32, 1, 1, 1), got (4, 32, 1, 1, 1)"],
         ),
         ({"mid_block1.mlp.1.bias": torch.full((512,), torch.nan)}, ["not finite: denoise_fn.mid_block1.mlp"]),
         ({"downs.2.3.fn.fn.fn.rotary_emb.freqs": torch.ones(16)}, ["where layers share one", "rotary_emb"]),
@@ -327,7 +327,7 @@ def test_a_folder_that_is_no_whole_converted_denoiser_is_refused(
     for text in ("{", "[]", *(described.replace(old, new) for old, new in changes.items())):
         assert text != described
         settings.write_text(text)
-        with pytest.raises(BundleError, match="describes no denoiser"):
+        with pytest.raises(BundleError, match="describes no network"):
             load_denoiser(folder)
     settings.write_text(described.replace('"width": 32', '"width": 16'))
     with pytest.raises(BundleError, match=r"block1.norm.bias needs \(16,\), got \(32,\)"):

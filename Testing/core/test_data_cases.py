@@ -2,12 +2,14 @@
 
 import functools
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from ct_series import phantom, write_series
+from killing import write_or_die
 
 from xray2ctpa_core.data.cases import case_folders, case_rows, read_case, write_cases
 from xray2ctpa_core.data.ctpa_cases import write_ctpa
@@ -80,6 +82,37 @@ def test_a_run_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     assert (summary.complete, summary.former, summary.failed) == (3, 1, ())
     assert (tmp_path / "errors.jsonl").read_text() == ""
     assert sorted(path.name for path in (tmp_path / "cases").iterdir()) == ["a", "b", "c"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_a_study_that_kills_its_worker_is_named_and_one_that_was_preempted_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    names = ("a", "poison", "b", "preempted", "c", "d", "e", "f")
+    summary = write_cases(out, studies(*names), write_or_die, SETTINGS, workers=2)
+
+    assert summary.complete == 7
+    (error,) = [json.loads(line) for line in (out / "errors.jsonl").read_text().splitlines()]
+    assert (error["id"], error["where"]) == ("poison", "t.csv, row 3")
+    assert "killed 3 times" in error["message"]
+    assert ".poison.partial" in error["hint"]
+
+    again = write_cases(out, studies(*names), write_or_die, SETTINGS, workers=1)
+    assert (again.complete, again.former) == (7, 7)
+    assert "poison (t.csv, row 3): Expected the process to live" in again.failed[0]
+
+
+def test_a_run_in_one_process_gives_a_study_up_that_killed_it_three_times(tmp_path: Path) -> None:
+    partial = tmp_path / "cases" / ".b.partial"
+    for tries, written in ((2, ["b"]), (3, [])):
+        partial.mkdir(parents=True, exist_ok=True)
+        (partial / "tries").write_text(str(tries))
+        writer = Writer()
+        summary = write_cases(tmp_path, studies("a", "b"), writer, SETTINGS)
+        assert [name for name in writer.written if name == "b"] == written
+        if not written:
+            assert len(summary.failed) == 1
+        else:
+            (tmp_path / "cases" / "b" / "case.json").unlink()
 
 
 def test_cases_of_other_settings_are_not_mixed_in(tmp_path: Path) -> None:

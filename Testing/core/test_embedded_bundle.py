@@ -48,16 +48,14 @@ def test_the_bundle_verifies_is_small_and_says_that_it_is_a_demonstration() -> N
 
 
 def test_nothing_was_trained_on_the_sample_patient(repository: Path) -> None:
-    text = "".join(
-        (repository / "Training" / name).read_text() for name in ("make_cohort.py", "make_films.py")
-    )
-    trained = {int(seed) for seed in re.findall(r"_seed: int = (\d+)", text)}
+    settings = repository / "X-ray2CTPACore" / "xray2ctpa_core" / "training" / "settings" / "simulation.py"
+    trained = {int(seed) for seed in re.findall(r"_seed: int = (\d+)", settings.read_text())}
     assert trained == {1, 2, 3, 4}
     assert json.loads(SAMPLE_FACTS.read_text())["seed"] not in trained
 
 
 def test_the_sample_gives_every_file_of_the_contract_on_one_grid(result: Path) -> None:
-    assert sorted(p.name for p in result.iterdir()) == FILES
+    assert sorted(p.name for p in result.iterdir()) == [f"SYNTHETIC-{SAMPLE_CXR.stem}-ctpa.nii.gz", *FILES]
     volumes = [read_volume(result / name) for name in FILES if name.endswith(".nii.gz")]
     assert all(np.allclose(v.affine, volumes[0].affine, atol=1e-3) for v in volumes)
     assert {v.array.shape for v in volumes} == {verify_bundle(BUNDLE).geometry.grid}
@@ -219,7 +217,7 @@ def test_twenty_real_films_the_dicom_and_the_pair_give_chests(real_data: Path, t
     assert len(folders) == 22
     correlations = []
     for folder in folders:
-        assert sorted(p.name for p in folder.iterdir()) == FILES
+        assert {p.name for p in folder.iterdir()} >= set(FILES)
         hu = read_volume(folder / "ctpa.nii.gz").array
         lungs = lung_mask(hu)
         assert 0.05 < lungs.mean() < 0.5, folder.name

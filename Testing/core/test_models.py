@@ -15,6 +15,7 @@ from xray2ctpa_core.models.codecs.slices import (
 from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
 from xray2ctpa_core.models.encoders.rays import RayLift
 from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
+from xray2ctpa_core.models.protocols import Conditioning
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 16])
@@ -71,17 +72,21 @@ def denoiser() -> SpatialDenoiser:
     return module
 
 
-@pytest.mark.parametrize("changed", ["sample", "timestep", "conditioning", "spatial_conditioning"])
+@pytest.mark.parametrize("changed", ["sample", "timestep", "embedding", "spatial"])
 def test_every_input_of_the_denoiser_matters(denoiser: SpatialDenoiser, changed: str) -> None:
     inputs = {
         "sample": torch.randn(1, 4, 8, 8, 8),
         "timestep": torch.tensor([10]),
-        "conditioning": torch.randn(1, 16),
-        "spatial_conditioning": torch.randn(1, 3, 8, 8, 8),
+        "embedding": torch.randn(1, 16),
+        "spatial": torch.randn(1, 3, 8, 8, 8),
     }
-    before = denoiser(**inputs)
+
+    def predicted(sample, timestep, embedding, spatial):
+        return denoiser(sample, timestep, Conditioning(embedding, spatial))
+
+    before = predicted(**inputs)
     assert before.shape == (1, 4, 8, 8, 8)
-    after = denoiser(**(inputs | {changed: inputs[changed] + 300}))
+    after = predicted(**(inputs | {changed: inputs[changed] + 300}))
     assert (after - before).abs().max() > 1e-3
 
 
@@ -92,7 +97,7 @@ def test_the_global_denoiser_needs_the_embedding_alone() -> None:
 
 
 def test_the_spatial_denoiser_says_what_it_lacks(denoiser: SpatialDenoiser) -> None:
-    with pytest.raises(ValueError, match="spatial_conditioning"):
+    with pytest.raises(ValueError, match="spatial features"):
         denoiser(torch.randn(1, 4, 8, 8, 8), torch.tensor([1]), torch.randn(1, 16))
 
 

@@ -10,6 +10,7 @@ from xray2ctpa_core.diffusion.residual import to_diffused, to_latents
 from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
 from xray2ctpa_core.models.encoders.atlas import DeformableAtlas, resized, to_map_grid
 from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
+from xray2ctpa_core.models.protocols import Conditioning
 
 GRID = (16, 8, 8)
 
@@ -66,7 +67,8 @@ def test_signs_that_were_seen_reach_embedding_and_lifted_features() -> None:
     assert features.strongest_signs is not None
     assert features.strongest_signs.shape == (2, 3, 3)
     assert torch.equal(features.first(1).signs, features.signs[:1])
-    lifted = seeing.spatial_conditioning(features)
+    lifted = seeing.conditioning(features).spatial
+    assert lifted is not None
     assert lifted.shape == (2, seeing.spatial_channels, *GRID) == (2, 7, *GRID)
     # In the middle plane rays neither part nor meet; rows count from the top there, slices from below.
     middle = lifted[:, 4:, :, GRID[1] // 2 - 1 : GRID[1] // 2 + 1].mean(3)
@@ -90,13 +92,13 @@ def test_what_was_diffused_gives_the_latents_again(
     encoder: XrayEncoder, map_std: tuple[float, ...] | None
 ) -> None:
     denoiser = SpatialDenoiser(2, 6, 16, (8,), 16, residual_std=(0.5, 2.0), map_std=map_std)
-    features = encoder(torch.rand(2, 1, 64, 64))
+    conditioning = encoder.condition(torch.rand(2, 1, 64, 64))
     latents = torch.randn(2, 2, *GRID)
-    assert features.template_map is not None
-    true_map = features.template_map + 0.02
-    diffused = to_diffused(denoiser, encoder, features, latents, true_map)
+    assert conditioning.template_map is not None
+    true_map = conditioning.template_map + 0.02
+    diffused = to_diffused(denoiser, conditioning, latents, true_map)
     assert diffused.shape == (2, denoiser.diffused_channels, *GRID)
-    assert torch.allclose(to_latents(denoiser, encoder, features, diffused), latents, atol=1e-4)
+    assert torch.allclose(to_latents(denoiser, conditioning, diffused), latents, atol=1e-4)
     if map_std is not None:
         for axis, std in enumerate(map_std):
             assert torch.allclose(diffused[:, 2 + axis], torch.tensor(0.02 / std), atol=1e-4)
@@ -104,33 +106,36 @@ def test_what_was_diffused_gives_the_latents_again(
 
 def test_another_map_moves_the_sample(encoder: XrayEncoder) -> None:
     denoiser = SpatialDenoiser(2, 6, 16, (8,), 16, residual_std=(1.0, 1.0), map_std=(0.1, 0.1, 0.1))
-    features = encoder(torch.rand(1, 1, 64, 64))
+    conditioning = encoder.condition(torch.rand(1, 1, 64, 64))
     diffused = torch.zeros(1, 5, *GRID)
-    still = to_latents(denoiser, encoder, features, diffused)
+    still = to_latents(denoiser, conditioning, diffused)
     diffused[:, 2:] = 3.0
-    assert (to_latents(denoiser, encoder, features, diffused) - still).abs().max() > 1e-3
+    assert (to_latents(denoiser, conditioning, diffused) - still).abs().max() > 1e-3
 
 
 def test_a_denoiser_of_maps_says_what_it_lacks(encoder: XrayEncoder) -> None:
     denoiser = SpatialDenoiser(2, 6, 16, (8,), 16, residual_std=(1.0, 1.0), map_std=(0.1, 0.1, 0.1))
-    features = encoder(torch.rand(1, 1, 64, 64))
-    with pytest.raises(ValueError, match="maps into it"):
-        to_diffused(denoiser, encoder, features, torch.randn(1, 2, *GRID))
+    conditioning = encoder.condition(torch.rand(1, 1, 64, 64))
+    with pytest.raises(ValueError, match="maps into the atlas, got none"):
+        to_diffused(denoiser, conditioning, torch.randn(1, 2, *GRID))
+    with pytest.raises(ValueError, match="encoder with an atlas"):
+        to_diffused(denoiser, Conditioning(torch.zeros(1, 16)), torch.randn(1, 2, *GRID))
     with pytest.raises(ValueError, match="residual_std"):
         SpatialDenoiser(2, 6, 16, (8,), 16, map_std=(0.1, 0.1, 0.1))
 
 
 def test_without_an_atlas_the_latents_residual_or_the_latents_themselves_are_diffused() -> None:
     plain = XrayEncoder((8, 8, 16), GRID, 4, 16, 2)
-    features = plain(torch.rand(1, 1, 64, 64))
-    assert plain.spatial_conditioning(features).shape[1] == plain.spatial_channels == 4
+    conditioning = plain.condition(torch.rand(1, 1, 64, 64))
+    assert conditioning.spatial is not None
+    assert conditioning.spatial.shape[1] == plain.spatial_channels == 4
     latents = torch.randn(1, 2, *GRID)
     residual = SpatialDenoiser(2, 4, 16, (8,), 16, residual_std=(0.5, 2.0))
-    diffused = to_diffused(residual, plain, features, latents)
-    assert torch.allclose(diffused[:, 0], (latents[:, 0] - features.lifted[:, 0]) / 0.5)
-    assert torch.allclose(to_latents(residual, plain, features, diffused), latents, atol=1e-5)
+    diffused = to_diffused(residual, conditioning, latents)
+    assert torch.allclose(diffused[:, 0], (latents[:, 0] - conditioning.spatial[:, 0]) / 0.5)
+    assert torch.allclose(to_latents(residual, conditioning, diffused), latents, atol=1e-5)
     whole = SpatialDenoiser(2, 4, 16, (8,), 16)
-    assert torch.equal(to_diffused(whole, plain, features, latents), latents)
+    assert torch.equal(to_diffused(whole, conditioning, latents), latents)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])

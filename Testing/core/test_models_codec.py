@@ -10,7 +10,8 @@ from diffusers import AutoencoderKL
 from torch.nn import functional
 
 from xray2ctpa_core.errors import ConfigError
-from xray2ctpa_core.models.codecs.codec import SLAB, Codec, SliceCodec, VolumeCodec
+from xray2ctpa_core.models.codecs.codec import Codec, SliceCodec
+from xray2ctpa_core.models.codecs.volume_codec import SLAB, VolumeCodec
 from xray2ctpa_core.models.codecs.vqgan import VQGAN
 from xray2ctpa_core.pipelines.codecs import load_codec
 

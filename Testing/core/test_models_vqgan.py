@@ -38,7 +38,8 @@ def test_the_defaults_are_xctdiffs_sizes() -> None:
     with torch.device("meta"):
         vqgan = VQGAN()
         assert vqgan.encode(torch.zeros(1, 1, 128, 128, 128)).shape == (1, 8, 32, 32, 32)
-    assert vqgan.codebook.table.shape == (8192, 8)
+        assert sum(p.numel() for p in vqgan.parameters()) == 7_381_681
+    assert vqgan.quantize.embedding.weight.shape == (8192, 8)
 
 
 def test_a_wrong_size_and_wrong_levels_are_named() -> None:
@@ -78,7 +79,7 @@ def test_each_vector_takes_the_code_of_its_direction_whatever_their_sizes() -> N
     codebook = Codebook(3, 4)
     directions = torch.tensor([[1.0, -1, 0, 0], [0, 0, 1, -1], [-1, 1, 0, 0]])
     with torch.no_grad():
-        codebook.table.copy_(directions * torch.tensor([[100.0], [1.0], [0.1]]))
+        codebook.embedding.weight.copy_(directions * torch.tensor([[100.0], [1.0], [0.1]]))
     vectors = torch.stack([0.5 * directions[2], 7 * directions[0] + 0.1, directions[1]])
     found = codebook(vectors.T.reshape(1, 4, 3, 1, 1))
     assert found.codes.flatten().tolist() == [2, 0, 1]
@@ -89,7 +90,7 @@ def test_each_vector_takes_the_code_of_its_direction_whatever_their_sizes() -> N
 def test_the_nearest_code_is_that_of_the_smallest_distance() -> None:
     torch.manual_seed(0)
     codebook, latents = Codebook(32, 6), normalise_vectors(torch.randn(2, 6, 5, 3, 2))
-    table = normalise_vectors(codebook.table.detach())
+    table = normalise_vectors(codebook.embedding.weight.detach())
     distances = torch.cdist(latents.movedim(1, -1).reshape(-1, 6), table)
     assert torch.equal(codebook.nearest(latents).flatten(), distances.argmin(1))
 
@@ -101,7 +102,7 @@ def test_gradients_pass_the_codes_unchanged_and_each_loss_moves_its_own_side() -
     weight = torch.randn(1, 4, 2, 2, 2)
     (codebook(latents).values * weight).sum().backward()
     through = latents.grad
-    assert codebook.table.grad is None
+    assert codebook.embedding.weight.grad is None
     plain = latents.detach().requires_grad_()
     (normalise_vectors(plain) * weight).sum().backward()
     assert through is not None
@@ -110,11 +111,11 @@ def test_gradients_pass_the_codes_unchanged_and_each_loss_moves_its_own_side() -
     found = codebook(latents)
     assert float(found.codebook) == pytest.approx(float(found.commitment))
     assert torch.autograd.grad(found.codebook, latents, allow_unused=True, retain_graph=True) == (None,)
-    assert float(torch.autograd.grad(found.codebook, codebook.table)[0].abs().sum()) > 0
+    assert float(torch.autograd.grad(found.codebook, codebook.embedding.weight)[0].abs().sum()) > 0
     found = codebook(latents)
-    assert torch.autograd.grad(found.commitment, codebook.table, allow_unused=True, retain_graph=True) == (
-        None,
-    )
+    assert torch.autograd.grad(
+        found.commitment, codebook.embedding.weight, allow_unused=True, retain_graph=True
+    ) == (None,)
     assert float(torch.autograd.grad(found.commitment, latents)[0].abs().sum()) > 0
 
 
@@ -130,9 +131,58 @@ def test_gradients_reach_encoder_decoder_and_codebook() -> None:
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
     used = quantised.codes.unique()
-    assert vqgan.codebook.table.grad is not None
-    moved = vqgan.codebook.table.grad.abs().sum(1) > 0
+    assert vqgan.quantize.embedding.weight.grad is not None
+    moved = vqgan.quantize.embedding.weight.grad.abs().sum(1) > 0
     assert moved.nonzero().flatten().tolist() == used.tolist()
+
+
+def test_a_euclidean_codebook_gives_the_nearest_code_itself_and_starts_near_zero() -> None:
+    torch.manual_seed(0)
+    codebook = Codebook(32, 6, homogeneous=False)
+    assert float(codebook.embedding.weight.abs().max()) <= 1 / 32
+    with torch.no_grad():
+        codebook.embedding.weight.normal_()
+    latents = torch.randn(2, 6, 5, 3, 2)
+    found = codebook(latents)
+    distances = torch.cdist(latents.movedim(1, -1).reshape(-1, 6), codebook.embedding.weight.detach())
+    assert torch.equal(found.codes.flatten(), distances.argmin(1))
+    expected = codebook.embedding.weight[found.codes].movedim(-1, 1)
+    assert torch.allclose(found.values, expected, atol=1e-6)
+    assert float(found.codebook) == pytest.approx(
+        float(distances.min(1).values.square().mean() / 6), rel=1e-5
+    )
+
+
+def test_the_super_resolution_head_starts_without_effect_and_costs_what_the_paper_says() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    torch.manual_seed(0)
+    with_head = VQGAN((8, 16), (2,), 1, 4, 16, super_resolution=True)
+    without = VQGAN((8, 16), (2,), 1, 4, 16)
+    without.load_state_dict({n: t for n, t in with_head.state_dict().items() if "super_resolution" not in n})
+    volumes = torch.rand(1, 1, 8, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(with_head(volumes)[0], without(volumes)[0])
+    costs = []
+    with torch.device("meta"):
+        for network in (VQGAN(), VQGAN(super_resolution=True)):
+            counter = FlopCounterMode(display=False)
+            with counter, torch.no_grad():
+                network.decode_quantised(torch.zeros(1, 8, 32, 32, 32))
+            costs.append((sum(p.numel() for p in network.parameters()), counter.get_total_flops()))
+    assert (costs[1][0] - costs[0][0]) / 1e6 == pytest.approx(0.6, abs=0.05)
+    assert (costs[1][1] - costs[0][1]) / 1e12 == pytest.approx(0.32, abs=0.05)
+
+
+def test_in_the_releases_order_of_axes_the_same_network_turns_volumes_and_latents() -> None:
+    turned = VQGAN((4, 8, 8), (2, 2), 1, 3, 16, groups=4, released_axes=True).eval()
+    turned.load_state_dict(tiny((2, 2)).state_dict())
+    volumes = torch.rand(1, 1, 8, 12, 16)
+    with torch.no_grad():
+        latents = turned.encode(volumes)
+        assert torch.equal(latents, tiny((2, 2)).encode(volumes.transpose(2, 4)).transpose(2, 4))
+        expected = tiny((2, 2)).decode(latents.transpose(2, 4)).transpose(2, 4)
+        assert (turned.decode(latents) - expected).abs().max() < 1e-6
 
 
 def test_codebook_usage_is_1_for_one_code_and_all_for_even_use() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
+from xray2ctpa_core.data.taught_radiographs import TaughtFilms
 from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError
 from xray2ctpa_core.explanation.gradcam import gradcam_peak
 from xray2ctpa_core.pipelines.bundle import FULL_HEAT, read_bundle_json, write_bundle_json
@@ -132,8 +133,106 @@ def test_a_bundle_that_asks_for_another_preprocessing_is_refused(
         XRay2CTPAPipeline.from_pretrained(folder)
 
 
-def test_what_is_saved_is_what_was_loaded(pipe: XRay2CTPAPipeline, tmp_path: Path) -> None:
+def test_what_is_saved_gives_the_same_voxels(
+    pipe: XRay2CTPAPipeline, film: Radiograph, tmp_path: Path
+) -> None:
+    pipe.taught_films = TaughtFilms("a hospital", {"1.png": "ab12"})
     pipe.save_pretrained(tmp_path / "saved")
     index = json.loads((tmp_path / "saved" / "model_index.json").read_text())
-    parts = {"autoencoder", "denoiser", "scheduler", "xray_encoder", "pe_classifier", "lung_locator"}
-    assert parts <= set(index)
+    assert {"autoencoder", "denoiser", "scheduler", "xray_encoder", "pe_classifier", "lung_locator"} <= set(
+        index
+    )
+    again = XRay2CTPAPipeline.from_pretrained(tmp_path / "saved")
+    assert again.taught_films == pipe.taught_films
+    before, after = (p(film, frame=FRAME, seed=2) for p in (pipe, again))
+    assert np.array_equal(before.ctpa.array, after.ctpa.array)
+    assert np.array_equal(before.gradcam.array, after.gradcam.array)
+    assert before.pe_probability == after.pe_probability
+
+
+def test_a_sampler_that_was_swapped_is_saved(
+    pipe: XRay2CTPAPipeline, film: Radiograph, tmp_path: Path
+) -> None:
+    pipe.set_scheduler("ddim")
+    pipe.save_pretrained(tmp_path / "saved")
+    again = XRay2CTPAPipeline.from_pretrained(tmp_path / "saved")
+    assert isinstance(again.scheduler, DDIMScheduler)
+    before, after = (p(film, frame=FRAME).ctpa.array for p in (pipe, again))
+    assert np.array_equal(before, after)
+
+
+def test_a_second_pipeline_is_made_of_the_components_of_the_first(
+    pipe: XRay2CTPAPipeline, film: Radiograph
+) -> None:
+    second = XRay2CTPAPipeline(**pipe.components)
+    assert second.denoiser is pipe.denoiser
+    assert np.array_equal(second(film, frame=FRAME).ctpa.array, pipe(film, frame=FRAME).ctpa.array)
+
+
+def test_without_a_bundle_nothing_is_built(pipe: XRay2CTPAPipeline) -> None:
+    with pytest.raises(InputError, match="Expected bundle"):
+        XRay2CTPAPipeline(**(pipe.components | {"bundle": None}))
+
+
+def test_a_generator_is_consumed(pipe: XRay2CTPAPipeline, film: Radiograph) -> None:
+    generator = torch.Generator().manual_seed(5)
+    first, second = (pipe(film, frame=FRAME, generator=generator).ctpa.array for _ in range(2))
+    assert not np.array_equal(first, second)
+    generator.manual_seed(5)
+    assert np.array_equal(pipe(film, frame=FRAME, generator=generator).ctpa.array, first)
+
+
+def test_latents_that_a_callback_returns_are_gone_on_with(pipe: XRay2CTPAPipeline, film: Radiograph) -> None:
+    def blank(_pipe, _step, _timestep, tensors):
+        return {"latents": torch.zeros_like(tensors["latents"])}
+
+    one, other = (pipe(film, frame=FRAME, seed=s, callback_on_step_end=blank).ctpa.array for s in (1, 2))
+    assert np.array_equal(one, other)  # what the seeds differ by is gone
+    plain = pipe(film, frame=FRAME, seed=1, callback_on_step_end=lambda *_: None).ctpa.array
+    assert np.array_equal(plain, pipe(film, frame=FRAME, seed=1).ctpa.array)
+
+
+def test_an_estimate_is_computed_for_who_asks(
+    pipe: XRay2CTPAPipeline, film: Radiograph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[set[str]] = []
+    computed = []
+    monkeypatch.setattr(
+        "xray2ctpa_core.diffusion.sampling.clean_estimate",
+        lambda _scheduler, sample, *_: computed.append(1) or sample,
+    )
+
+    def note(_pipe, _step, _timestep, tensors):
+        given.append(set(tensors))
+
+    pipe(film, frame=FRAME, callback_on_step_end=note)
+    assert (given, computed) == ([{"latents"}] * 2, [])
+    both = ("latents", "estimate")
+    pipe(film, frame=FRAME, callback_on_step_end=note, callback_on_step_end_tensor_inputs=both)
+    assert given[2:] == [set(both)] * 2
+    assert len(computed) == 2
+    with pytest.raises(InputError, match="noise"):
+        pipe(film, frame=FRAME, callback_on_step_end_tensor_inputs=("noise",))
+
+
+@pytest.mark.parametrize("scheduler", ["dpm++", "ddpm"])
+def test_samples_drawn_as_a_batch_are_those_drawn_one_by_one(
+    pipe: XRay2CTPAPipeline, film: Radiograph, scheduler: str
+) -> None:
+    pipe.set_scheduler(scheduler)
+    settings = {"frame": FRAME, "seed": 4, "num_samples": 3, "output_samples": True}
+    sizes = []
+    forward = pipe.denoiser.forward
+
+    def counting(sample, *rest):
+        sizes.append(len(sample))
+        return forward(sample, *rest)
+
+    pipe.denoiser.forward = counting
+    one_by_one = pipe(film, **settings).samples
+    pipe.samples_at_once = 3
+    at_once = pipe(film, **settings).samples
+    assert sizes == [1] * 6 + [3] * 2
+    assert one_by_one is not None
+    assert at_once is not None
+    assert np.abs(at_once - one_by_one).max() < 0.5  # HU: the last bits of matrix products, before rounding

@@ -21,7 +21,7 @@ def test_a_sound_frontal_film_passes_without_a_word():
 def test_another_picture_is_refused_and_named():
     report = judge(np.array([0.05, 0.05, 0.9]), SOUND, (2000, 2000))
     assert not report.accepted
-    assert "not a chest film" in report.warnings[-1]
+    assert "not a chest radiograph" in report.warnings[-1]
 
 
 def test_a_frontal_film_without_lungs_is_refused():
@@ -43,6 +43,14 @@ def test_a_frontal_film_without_lungs_is_refused():
             "reach the film's bottom edge",
         ),
         (LungShape((20, 20, 60, 120), (0.2, 0.2), (1.0, 1.0), 2.5, NO_CONTACT), "2.5 times as wide"),
+        (
+            LungShape(SOUND.box, SOUND.areas, SOUND.heights, 1.1, NO_CONTACT, (0.01, 0.2, 0.2, 0.2)),
+            "end close to the film's top edge and may be cut off",
+        ),
+        (
+            LungShape(SOUND.box, SOUND.areas, SOUND.heights, 1.1, NO_CONTACT, tilt_degrees=-17.0),
+            "turned by about 17 degrees clockwise",
+        ),
     ],
 )
 def test_a_doubt_about_the_lungs_is_a_sentence(shape, sentence):
@@ -54,7 +62,9 @@ def test_a_small_film_and_a_mirrored_heart_are_warned_about():
     report = judge(FRONTAL, SOUND, (128, 200), view="PA", mirrored=0.99)
     assert report.accepted
     assert any("200 x 128 pixels" in w for w in report.warnings)
-    assert any("left and right may be exchanged" in w for w in report.warnings)
+    words = next(w for w in report.warnings if "left and right may be exchanged" in w)
+    assert "side marker, L or R" in words
+    assert "dextrocardia" in words
 
 
 def test_a_stated_lateral_view_is_refused_whatever_the_picture_looks_like():

@@ -1,4 +1,4 @@
-"""Work for several processes: all of it comes back, and a killed worker is told, not waited for.
+"""Work for several processes: all of it comes back, and what kills its worker is named and stops no other.
 
 The workers start anew, so what they make is made by functions of the standard library.
 """
@@ -49,10 +49,22 @@ def test_a_single_worker_has_one_thread_too_and_gives_the_others_back() -> None:
         torch.set_num_threads(before)
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-def test_a_killed_worker_ends_the_run() -> None:
-    with pytest.raises(DeviceError, match="killed"):
-        list(in_processes(signal.raise_signal, [0, 0, signal.SIGKILL, 0], 2))
+KILLS = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+
+
+@KILLS
+def test_an_item_that_kills_its_worker_stops_no_other_and_is_named_in_the_end() -> None:
+    made = []
+    with pytest.raises(DeviceError, match=rf"killed 3 times by each of: {int(signal.SIGKILL)}\."):
+        made.extend(in_processes(signal.raise_signal, [0, signal.SIGKILL, 0, 0, 0], 2))
+    assert made == [(0, None)] * 4
+
+
+@KILLS
+def test_something_stands_for_an_item_that_kills_its_worker_each_time() -> None:
+    items = [signal.SIGKILL, 0, 0]
+    made = list(in_processes(signal.raise_signal, items, 2, killed=lambda item: f"killed by {int(item)}"))
+    assert sorted(made, key=str) == sorted([(0, None), (0, None), (signal.SIGKILL, "killed by 9")], key=str)
 
 
 def test_what_a_worker_raises_comes_through() -> None:

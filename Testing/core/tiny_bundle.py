@@ -58,6 +58,9 @@ def write_tiny_pipeline(folder: Path) -> Path:
     from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 
     torch.manual_seed(0)
+    info = tiny_info()
+    geometry = dataclasses.replace(info.geometry, grid=(32, 64, 64))
+    cxr = dataclasses.replace(info.cxr, frame_pixels=128)
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
     denoiser = SpatialDenoiser(2, 10, 16, (8, 16), 16, residual_std=(1.0, 1.0), map_std=(0.05, 0.05, 0.05))
     torch.nn.init.normal_(denoiser.leave.weight, std=0.05)  # its zeros would make every sample plain noise
@@ -77,10 +80,7 @@ def write_tiny_pipeline(folder: Path) -> Path:
         xray_encoder=encoder,
         pe_classifier=PEClassifier(2, 8, 4, (1, 1, 1), 0.0),
         lung_locator=LungLocator((4, 8, 8), 32),
+        bundle=dataclasses.replace(info, geometry=geometry, cxr=cxr),
     )
-    pipeline.save_pretrained(folder, safe_serialization=True)
-    info = tiny_info()
-    geometry = dataclasses.replace(info.geometry, grid=(32, 64, 64))
-    cxr = dataclasses.replace(info.cxr, frame_pixels=128)
-    write_bundle_json(folder, dataclasses.replace(info, geometry=geometry, cxr=cxr))
+    pipeline.save_pretrained(folder)
     return folder

@@ -1,4 +1,4 @@
-"""Writes latents and films as encode_latents.py and preprocess_cxr.py do, small and at random."""
+"""Writes latents and radiographs as the steps latents and radiographs do, small and at random."""
 
 import json
 from pathlib import Path
@@ -6,31 +6,42 @@ from typing import Any
 
 import numpy as np
 
+from xray2ctpa_core.data.latent_cases import COLUMNS, read_latent_cases, read_latents
+from xray2ctpa_core.data.sources.table import csv_text
+
+SPLITS = ("train", "train", "valid", "valid", "test", "test")
+#: Mean and deviation that the statistics say.
+MEAN, STD = 1.0, 2.0
+
 
 def write_latents(folder: Path, changes: dict[int, dict[str, Any]] | None = None, cases: int = 6) -> Path:
-    """Two volumes of each case; case n has the label n % 2 and the splits train, train, validation, test."""
-    folder.mkdir(parents=True, exist_ok=True)
-    splits = ["train", "train", "valid", "valid", "test", "test"]
-    index = [
-        {
-            "volume": f"s{n}-{v}.nii.gz", "id": f"s{n}", "patient": f"p{n}", "label": str(n % 2),
-            "split": splits[n % 6],
-        }
-        for n in range(cases)
-        for v in range(2)
-    ]  # fmt: skip
-    for row, change in (changes or {}).items():
-        index[row] |= change
-    (folder / "index.json").write_text(json.dumps(index))
-    latents = np.random.default_rng(0).normal(1.0, 2.0, (2 * cases, 4, 8, 8, 8)).astype(np.float16)
-    np.save(folder / "latents.npy", latents)
-    statistics = {"mean": [1.0] * 4, "std": [2.0] * 4, "gain": [1.0] * 4}
+    """Two volumes of each case; case n has the label n % 2 and the splits train, train, validation, test.
+
+    ``changes`` are cells of the index by row; a "volume" is a path.
+    """
+    (folder / "latents").mkdir(parents=True, exist_ok=True)
+    rng, rows = np.random.default_rng(0), []
+    for row in range(2 * cases):
+        n = row // 2
+        file = folder / "latents" / f"{row:06d}.npy"
+        np.save(file, rng.normal(MEAN, STD, (4, 8, 8, 8)).astype(np.float16))
+        cells = {"study": f"s{n}", "patient": f"p{n}", "label": str(n % 2), "split": SPLITS[n % 6]}
+        cells |= {"volume": f"s{n}-{row % 2}.nii.gz", "latents": f"latents/{file.name}"}
+        cells |= (changes or {}).get(row, {})
+        rows.append([str(cells.get(column, "")) for column in COLUMNS])
+    (folder / "index.csv").write_text(csv_text(COLUMNS, rows))
+    statistics = {"mean": [MEAN] * 4, "std": [STD] * 4, "gain": [1.0] * 4}
     (folder / "statistics.json").write_text(json.dumps(statistics))
     return folder
 
 
+def read_all(folder: Path) -> np.ndarray:
+    """(N, 4, 8, 8, 8) latents of an index, in order."""
+    return np.stack([read_latents(case) for case in read_latent_cases(folder)])
+
+
 def write_films(folder: Path, cases: int = 6, pixels: int = 32) -> Path:
-    """A film of each case, a constant that is the case's number."""
+    """A radiograph of each case, a constant that is the case's number."""
     rows = ["id,patient,label,split,folder"]
     for n in range(cases):
         (folder / "cases" / f"s{n}").mkdir(parents=True)

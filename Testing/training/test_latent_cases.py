@@ -6,26 +6,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from latent_data import write_films, write_latents
+from latent_data import read_all, write_films, write_latents
 
-from xray2ctpa_core.data.latent_cases import (
-    LatentCases,
-    ScalingConfig,
-    film_files,
-    latent_scaling,
-    read_latent_cases,
-)
+from xray2ctpa_core.config import from_mapping
+from xray2ctpa_core.data.latent_cases import film_files, first_volumes, read_latent_cases
+from xray2ctpa_core.data.latents import latent_scaling
+from xray2ctpa_core.data.settings import ScalingConfig
 from xray2ctpa_core.data.splits import by_fold, by_split
-from xray2ctpa_core.data.volume_cases import FilmCases, VolumeCases
+from xray2ctpa_core.data.study_data import StudyData
 from xray2ctpa_core.errors import ConfigError, InputError
 
 
 def test_a_case_brings_scaled_latents_its_label_and_its_own_film(tmp_path: Path) -> None:
     folder, films = write_latents(tmp_path / "latents"), write_films(tmp_path / "films")
     cases = read_latent_cases(folder, labelled=True)
-    data = LatentCases(folder, cases, latent_scaling(ScalingConfig(), folder), films)
+    scaling = latent_scaling(ScalingConfig(), folder)
+    data = StudyData(cases, ("latents", "label", "image"), scaling, films=films)
     item = data[(6, 42)]
-    raw = torch.from_numpy(np.load(folder / "latents.npy")[6].astype(np.float32))
+    raw = torch.from_numpy(read_all(folder)[6])
     assert torch.allclose(item["latents"], (raw - 1) / 2)
     assert (float(item["label"]), int(item["seed"]), float(item["image"].mean())) == (1.0, 42, 3.0)
 
@@ -37,7 +35,7 @@ def test_the_papers_range_is_theirs(tmp_path: Path) -> None:
     assert scaled[0, 0].flatten().tolist() == pytest.approx([-1, 1, 0.1473, 1], abs=1e-4)
     assert scaling.invert(scaled)[0, 0, 0].item() == pytest.approx(-12.911299 / 0.18215, rel=1e-5)
     with pytest.raises(ConfigError, match="min-max"):
-        latent_scaling(ScalingConfig("minmax"), tmp_path)
+        from_mapping(ScalingConfig, {"scaling": "minmax"})
 
 
 def test_half_of_the_draws_are_mirrored_with_their_films(tmp_path: Path) -> None:
@@ -45,7 +43,9 @@ def test_half_of_the_draws_are_mirrored_with_their_films(tmp_path: Path) -> None
     np.save(films / "cases" / "s0" / "cxr.npy", np.arange(1024, dtype=np.float32).reshape(32, 32))
     cases = read_latent_cases(folder)
     plain, flipped = (
-        LatentCases(folder, cases, latent_scaling(ScalingConfig(), folder), films, flip)
+        StudyData(
+            cases, ("latents", "image"), latent_scaling(ScalingConfig(), folder), films=films, flip=flip
+        )
         for flip in (0.0, 0.5)
     )
     mirrored = 0
@@ -60,10 +60,10 @@ def test_half_of_the_draws_are_mirrored_with_their_films(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({3: {"label": "2"}}, r"label of 0 or 1, got '2' in .*index\.json, entry 4"),
-        ({3: {"label": ""}}, r"label of 0 or 1, got '' in .*index\.json, entry 4"),
-        ({1: {"split": "test"}}, r"one split, got p0 in train .*entry 1\) and in test .*entry 2"),
-        ({5: {"split": "held-out"}}, r"split out of .* got 'held-out' in .*entry 6"),
+        ({3: {"label": "2"}}, r"label of 0 or 1, got '2' in .*index\.csv, row 5"),
+        ({3: {"label": ""}}, r"label of 0 or 1, got '' in .*index\.csv, row 5"),
+        ({1: {"split": "test"}}, r"one split, got p0 in train .*row 2\) and in test .*row 3"),
+        ({5: {"split": "held-out"}}, r"split out of .* got 'held-out' in .*row 7"),
     ],
 )
 def test_a_bad_entry_is_named(change: dict[int, dict[str, Any]], said: str, tmp_path: Path) -> None:
@@ -75,27 +75,31 @@ def test_a_bad_entry_is_named(change: dict[int, dict[str, Any]], said: str, tmp_
 def test_missing_volumes_films_and_numbers_are_named(tmp_path: Path) -> None:
     folder, films = write_latents(tmp_path / "latents"), write_films(tmp_path / "films", cases=5)
     cases = read_latent_cases(folder)
-    with pytest.raises(InputError, match=r"study s5 or patient p5 \(.*entry 11\) in .*cases\.csv, got none"):
+    with pytest.raises(InputError, match=r"study s5 or patient p5 \(.*row 12\) in .*cases\.csv, got none"):
         film_files(films, cases)
-    latents = np.load(folder / "latents.npy")
-    latents[4, 0, 0] = np.nan
-    np.save(folder / "latents.npy", latents)
-    data = LatentCases(folder, cases, latent_scaling(ScalingConfig(), folder))
-    with pytest.raises(InputError, match=r"64 NaN or infinite in row 4 of .*latents\.npy .*entry 5"):
+    file = cases[4].latents
+    latents = np.load(file)
+    latents[0, 0] = np.nan
+    np.save(file, latents)
+    data = StudyData(cases, ("latents",), latent_scaling(ScalingConfig(), folder))
+    with pytest.raises(InputError, match=r"64 NaN or infinite in .*000004\.npy .*row 6"):
         data[(4, 0)]
-    np.save(folder / "latents.npy", latents[:-1])
-    with pytest.raises(InputError, match=r"one row of .*latents\.npy for each of 12 entries .* got 11"):
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"latents of .*row 6 in .*000004\.npy, got ValueError"):
+        data[(4, 0)]
+    file.unlink()
+    with pytest.raises(InputError, match=r"000004\.npy of .*index\.csv, row 6, got no such file"):
         read_latent_cases(folder)
-    with pytest.raises(InputError, match="found not both"):
+    with pytest.raises(InputError, match=r"Expected index\.csv in .*none, found none"):
         read_latent_cases(tmp_path / "none")
 
 
 def test_an_empty_split_and_an_empty_fold_are_named(tmp_path: Path) -> None:
     cases = read_latent_cases(write_latents(tmp_path))
-    with pytest.raises(InputError, match=r"split test in .*index\.json, got none"):
+    with pytest.raises(InputError, match=r"split test in .*index\.csv, got none"):
         by_split(cases[:8], needed=("train", "test"))
     with pytest.raises(
-        InputError, match=r"at least 6 patients with label 0, one a fold, got 3 \(.*index\.json, entry 1;"
+        InputError, match=r"at least 6 patients with label 0, one a fold, got 3 \(.*index\.csv, row 2;"
     ):
         by_fold(cases, 6, 0, 1)
     with pytest.raises(ConfigError, match="folds"):
@@ -117,9 +121,9 @@ def test_each_patient_is_tested_once_and_never_trained_on_then(tmp_path: Path) -
 
 def test_a_missing_volume_and_a_study_without_label_are_named(tmp_path: Path) -> None:
     cases = read_latent_cases(write_latents(tmp_path, {2: {"label": ""}, 3: {"label": ""}}))
-    with pytest.raises(InputError, match=r"volume s0-0\.nii\.gz of .*index\.json, entry 1, got no such file"):
-        VolumeCases(cases[:2], (-100, 900))
-    with pytest.raises(InputError, match=r"label of 0 or 1, got none in .*index\.json, entry 3"):
-        VolumeCases(cases, (-100, 900))
+    with pytest.raises(InputError, match=r"s0-0\.nii\.gz of .*index\.csv, row 2, got no such file"):
+        StudyData(cases[:2], ("volume", "label"), window=(-100, 900), labelled=True)
+    with pytest.raises(InputError, match=r"label of 0 or 1, got none in .*index\.csv, row 4"):
+        StudyData(cases, ("label",), labelled=True)
     with pytest.raises(InputError, match="at least one case"):
-        FilmCases([], tmp_path)
+        StudyData(first_volumes([]), ("image",), films=tmp_path)

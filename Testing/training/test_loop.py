@@ -12,16 +12,11 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from xray2ctpa_core.errors import ConfigError, InputError
-from xray2ctpa_core.training.loop import (
-    CHECKPOINT_FOLDER,
-    LOG_FILE,
-    TENSORBOARD_FOLDER,
-    LoopConfig,
-    StepSampler,
-    has_checkpoint,
-    train,
-)
+from xray2ctpa_core.config import from_mapping
+from xray2ctpa_core.errors import ConfigError, DeviceError, InputError
+from xray2ctpa_core.training.checkpoints import CHECKPOINT_FOLDER, has_checkpoint
+from xray2ctpa_core.training.loop import LOG_FILE, TENSORBOARD_FOLDER, StepSampler, train
+from xray2ctpa_core.training.settings.loop import LoopConfig
 
 
 class Line(Dataset[dict[str, torch.Tensor]]):
@@ -53,7 +48,7 @@ class LineStage:
 def config(**changes: object) -> LoopConfig:
     values = {"steps": 12, "batch_size": 3, "learning_rate": 0.1, "warmup": 1, "ema_decay": 0.5}
     every = {"checkpoint_every": 4, "log_every": 1, "tensorboard": False}
-    return LoopConfig(**{**values, "precision": "no", **every, **changes})
+    return from_mapping(LoopConfig, {**values, "precision": "no", **every, **changes})
 
 
 class Interrupted(Exception):
@@ -125,7 +120,7 @@ def test_the_order_does_not_depend_on_where_a_run_starts() -> None:
 def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(ConfigError, match="precision"):
         config(precision="fp8")
-    with pytest.raises(ConfigError, match="positive"):
+    with pytest.raises(ConfigError, match="steps: .* greater than 0, got 0"):
         config(steps=0)
     with pytest.raises(ConfigError, match="accumulate"):
         config(accumulate=0)
@@ -161,6 +156,88 @@ def test_the_newest_checkpoints_stay_and_a_torn_one_is_not_taken(tmp_path: Path)
     resume_at = config(steps=12, checkpoint_every=2, keep_checkpoints=2)
     train(LineStage(), Line(), resume_at, tmp_path, True, lambda step, of, terms: seen.append(step))
     assert seen == [9, 10, 11, 12]
+
+
+def newest_torn(out: Path, checkpoints: int) -> Path:
+    """A finished run whose newest checkpoint, at step 10, lost the end of its optimiser's file."""
+    train(LineStage(), Line(), config(steps=12, checkpoint_every=2, keep_checkpoints=checkpoints), out)
+    file = out / CHECKPOINT_FOLDER / "10" / "optimizer.bin"
+    file.write_bytes(file.read_bytes()[:-7])
+    return file
+
+
+def test_a_run_goes_on_from_the_checkpoint_before_a_truncated_one_and_says_so(tmp_path: Path) -> None:
+    file = newest_torn(tmp_path, checkpoints=2)
+    seen: list[int] = []
+    with pytest.warns(UserWarning, match=f"{file} is damaged: .* from the one before, .*/8"):
+        train(LineStage(), Line(), config(), tmp_path, True, lambda step, of, terms: seen.append(step))
+    assert seen == [9, 10, 11, 12]
+
+
+def test_where_no_whole_checkpoint_is_left_the_damaged_file_is_named(tmp_path: Path) -> None:
+    file = newest_torn(tmp_path, checkpoints=1)
+    with pytest.raises(InputError, match=f"{file} is damaged: [0-9]+ bytes were written"):
+        train(LineStage(), Line(), config(), tmp_path, resume=True)
+
+
+class Damaged(Line):
+    """The third of seven studies raises what a library would."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self._error = error
+
+    def where(self, case: int) -> str:
+        return f"study {case} (t.csv, row {case + 2})"
+
+    def __getitem__(self, item: tuple[int, int]) -> dict[str, torch.Tensor]:
+        if item[0] == 2 and self._error is not None:
+            raise self._error
+        return super().__getitem__(item)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_library_raises_carries_the_study(tmp_path: Path, workers: int) -> None:
+    data = Damaged(EOFError("Compressed file ended\nbefore the end"))
+    said = r"^Unexpected EOFError with study 2 \(t.csv, row 4\): Compressed file ended before the end$"
+    with pytest.raises(InputError, match=said):
+        train(LineStage(), data, config(workers=workers), tmp_path)
+
+
+def test_studies_that_do_not_fit_together_are_named(tmp_path: Path) -> None:
+    class Longer(Damaged):
+        def __getitem__(self, item: tuple[int, int]) -> dict[str, torch.Tensor]:
+            entry = Line.__getitem__(self, item)
+            return entry if item[0] else entry | {"x": torch.zeros(2)}
+
+    with pytest.raises(InputError, match=r"RuntimeError with .*study 0 \(t.csv, row 2\)"):
+        train(LineStage(), Longer(None), config(batch_size=7), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "unable to write to file </torch_12_34>: No space left on device (28)",
+        "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers "
+        "are out of shared memory. Please try to raise your shared memory limit.",
+    ],
+)
+def test_a_full_shared_memory_is_said_to_be_full(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DeviceError, match=r"shared memory \(/dev/shm\)") as caught:
+        train(LineStage(), Damaged(RuntimeError(text)), config(), tmp_path)
+    assert "workers=0" in caught.value.hint
+
+
+def test_an_error_in_the_network_carries_the_studies_of_its_batch(tmp_path: Path) -> None:
+    class Breaks(StillStage):
+        def loss(
+            self, module: nn.Module, batch: dict[str, torch.Tensor], generator: torch.Generator
+        ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    first = [case for case, _ in next(iter(StepSampler(7, 3, 1, 0, 1)))]
+    names = ", ".join(rf"study {case} \(t.csv, row {case + 2}\)" for case in first)
+    with pytest.raises(InputError, match=f"RuntimeError with {names}: mat1"):
+        train(Breaks(), Damaged(None), config(), tmp_path)
 
 
 def test_tensorboard_shows_what_the_log_says(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +12,17 @@ import torch
 pytest.importorskip("accelerate", reason="training needs the training extra")
 
 from diffusers import AutoencoderKL
-from latent_data import write_films, write_latents
-from stage_scripts import module_of, stage
+from latent_data import read_all, write_films, write_latents
+from stage_scripts import read, step, with_steps
 
-from xray2ctpa_core import config as configuration
 from xray2ctpa_core.data.latent_cases import LatentCase
+from xray2ctpa_core.diffusion.schedulers import papers_schedule
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.io.volumes import read_volume, write_volume
 from xray2ctpa_core.metrics.perceptual import perceptual_distance
 from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
-from xray2ctpa_core.models.codecs.codec import Codec, SliceCodec, VolumeCodec
+from xray2ctpa_core.models.codecs.codec import Codec, SliceCodec
+from xray2ctpa_core.models.codecs.volume_codec import VolumeCodec
 from xray2ctpa_core.models.codecs.vqgan import VQGAN
 from xray2ctpa_core.models.denoisers.conditioned import (
     ConditionedDenoiser,
@@ -36,17 +35,15 @@ from xray2ctpa_core.models.encoders.published import FilmEncoder
 from xray2ctpa_core.training.arms import prediction_rows
 from xray2ctpa_core.training.draws import CaseDraws
 from xray2ctpa_core.training.loop import TwoPlayerStage
-from xray2ctpa_core.training.losses.denoising import ObjectiveWeights, build_discriminator
+from xray2ctpa_core.training.losses.denoising import build_discriminator
+from xray2ctpa_core.training.settings.denoisers import GuidanceDropout, ObjectiveWeights
 from xray2ctpa_core.training.stages.paper_denoiser import (
     AdversarialDenoiserStage,
-    GuidanceDropout,
     Judges,
     PaperDenoiserStage,
-    papers_schedule,
 )
 from xray2ctpa_core.volume import Volume, axial_affine
 
-CONFIGS = Path(__file__).resolve().parents[2] / "Training" / "configs"
 GRID = (8, 8, 8)
 SMALL_ENCODER = {"init_features": 8, "growth_rate": 4, "block_config": (2, 2)}
 
@@ -236,10 +233,6 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SHORT = ["steps=2", "checkpoint_every=1", "tensorboard=false"]
 
 
-def smoke(kind: str, *sets: str) -> list[str]:
-    return ["--config", str(CONFIGS / f"smoke-{kind}.json"), "--set", *SHORT, *sets]
-
-
 def predictions(folder: Path) -> list[dict[str, str]]:
     with (folder / "predictions.csv").open() as file:
         return list(csv.DictReader(file))
@@ -248,38 +241,36 @@ def predictions(folder: Path) -> list[dict[str, str]]:
 def test_the_latent_classifier_makes_an_arm_of_six_folds_and_goes_on_between_them(
     repository: Path, study: Path, tmp_path: Path
 ) -> None:
-    sets = smoke("latent-classifier", f"latents={study / 'latents'}", "folds=3", "dataset=d")
-    assert stage(repository, "train_paper_classifier.py", tmp_path / "one", *sets, "fold=1") == 0
-    assert {row["fold"] for row in predictions(tmp_path / "one")} == {"1"}
-    assert stage(repository, "train_paper_classifier.py", tmp_path / "one", *sets, "--resume") == 0
-    rows = predictions(tmp_path / "one")
-    assert json.loads((tmp_path / "one" / "arm.json").read_text()) == {
+    sets = [*SHORT, f"latents={study / 'latents'}", "folds=3", "dataset=d", "name=one"]
+    assert step(repository, "smoke", "classifier", tmp_path, *sets, "fold=1") == 0
+    one = tmp_path / "classifier"
+    assert {row["fold"] for row in predictions(one)} == {"1"}
+    (one / "arm.json").unlink()
+    assert step(repository, "smoke", "classifier", tmp_path, *sets) == 0
+    rows = predictions(one)
+    assert json.loads((one / "arm.json").read_text()) == {
         "name": "one", "kind": "classifier", "dataset": "d",
     }  # fmt: skip
     tested = [row["patient"] for row in rows if row["split"] == "test"]
     assert sorted(tested) == sorted(f"p{n}" for n in range(30))
     assert all(row["label"] == str(int(row["patient"][1:]) % 2) for row in rows)
     assert all(0 <= float(row["score"]) <= 1 for row in rows)
-    assert (tmp_path / "one" / "fold-2" / "pe_classifier" / "latent_scaling.json").is_file()
+    assert (one / "fold-2" / "pe_classifier" / "latent_scaling.json").is_file()
 
 
 @pytest.mark.parametrize(
-    ("script", "kind", "more"),
-    [
-        ("train_cxr_classifier.py", "cxr-classifier", "films={}/films"),
-        ("train_slice_classifier.py", "slice-classifier", "hidden=4"),
-    ],
+    ("kind", "more"), [("cxr-classifier", "films={}/films"), ("slice-classifier", "hidden=4")]
 )
-def test_film_and_slice_classifiers_score_the_same_patients(
-    script: str, kind: str, more: str, repository: Path, study: Path, tmp_path: Path
+def test_radiograph_and_slice_classifiers_score_the_same_patients(
+    kind: str, more: str, repository: Path, study: Path, tmp_path: Path
 ) -> None:
-    sets = smoke(kind, f"latents={study / 'latents'}", more.format(study))
-    assert stage(repository, script, tmp_path / "arm", *sets) == 0
-    rows = predictions(tmp_path / "arm")
+    sets = [*SHORT, f"latents={study / 'latents'}", more.format(study)]
+    assert step(repository, "smoke", kind, tmp_path / "a", *sets) == 0
+    rows = predictions(tmp_path / "a" / kind)
     assert [row["patient"] for row in rows if row["split"] == "test"] == [
         f"p{n}" for n in range(30) if n % 6 >= 4
     ]
-    again = stage(repository, script, tmp_path / "on", *sets, f"start={tmp_path / 'arm'}")
+    again = step(repository, "smoke", kind, tmp_path / "b", *sets, f"start={tmp_path / 'a' / kind}")
     assert again == 0
 
 
@@ -287,122 +278,54 @@ def test_from_nothing_to_latents_under_every_loss_and_a_classifier_on_them(
     repository: Path, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     latents, films = f"latents={study / 'latents'}", f"films={study / 'films'}"
-    script, encoder = "train_paper_denoiser.py", f"encoder_weights={study / 'film_encoder'}"
-    assert stage(repository, script, tmp_path / "a", *smoke("unconditional-denoiser", latents)) == 0
-    classifier = smoke("latent-classifier", latents)
-    assert stage(repository, "train_paper_classifier.py", tmp_path / "pe", *classifier) == 0
-    judges = [f"autoencoder={study / 'autoencoder'}", f"classifier={tmp_path / 'pe' / 'pe_classifier'}"]
-    sets = smoke("cxr-denoiser", latents, films, encoder, f"start={tmp_path / 'a'}")
-    assert stage(repository, script, tmp_path / "bad", *sets) == 2
+    encoder = f"encoder_weights={study / 'film_encoder'}"
+    assert step(repository, "smoke", "unconditional", tmp_path, *SHORT, latents) == 0
+    assert step(repository, "smoke", "classifier", tmp_path, *SHORT, latents) == 0
+    sets = [*SHORT, latents, films, encoder, f"start={tmp_path / 'unconditional'}"]
+    assert step(repository, "smoke", "denoiser", tmp_path / "bad", *sets, "autoencoder=", "classifier=") == 2
     assert "perceptual_weight above 0 needs autoencoder" in capsys.readouterr().err
-    assert stage(repository, script, tmp_path / "b", *sets, *judges) == 0
-    entry = json.loads((tmp_path / "b" / "log.jsonl").read_text().splitlines()[-1])
+    judges = [f"autoencoder={study / 'autoencoder'}"]
+    assert step(repository, "smoke", "denoiser", tmp_path, *sets, *judges) == 0
+    entry = json.loads((tmp_path / "denoiser" / "log.jsonl").read_text().splitlines()[-1])
     assert {"l1", "perceptual", "adversarial", "classifier", "opponent"} <= entry.keys()
-    lora = smoke("lora-denoiser", latents, films, encoder, f"start={tmp_path / 'b'}", "labels=true")
-    assert stage(repository, script, tmp_path / "c", *lora) == 0
-    assert (tmp_path / "c" / "lora" / "adapter_config.json").is_file()
+    assert step(repository, "smoke", "lora", tmp_path, *SHORT, latents, films, encoder, "labels=true") == 0
+    assert (tmp_path / "lora" / "lora" / "adapter_config.json").is_file()
 
-    sets = ["--config", str(CONFIGS / "smoke-generate.json"), "--set", latents, films, "steps=2"]
-    sets.append(f"denoiser={tmp_path / 'c'}")
+    sets = [latents, films, "steps=2", f"denoiser={tmp_path / 'lora'}", "decoder="]
     whole = [*sets, f"autoencoder={study / 'autoencoder'}", "batch_size=7"]
-    assert stage(repository, "generate_latents.py", tmp_path / "g", *whole) == 0
-    assert stage(repository, "generate_latents.py", tmp_path / "h", *sets, "batch_size=4") == 0
-    made = np.load(tmp_path / "g" / "latents.npy")
+    assert step(repository, "smoke", "generated", tmp_path, *whole) == 0
+    assert step(repository, "smoke", "generated", tmp_path / "h", *sets, "autoencoder=", "batch_size=4") == 0
+    g = tmp_path / "generated"
+    made = read_all(g)
     assert made.shape == (60, 4, *GRID)
-    assert np.allclose(made, np.load(tmp_path / "h" / "latents.npy"), atol=2e-2)
+    assert np.allclose(made, read_all(tmp_path / "h" / "generated"), atol=2e-2)
     assert not np.allclose(made[0], made[1], atol=0.1)
-    with (tmp_path / "g" / "pairs.csv").open() as file:
+    with (g / "pairs.csv").open() as file:
         pairs = list(csv.DictReader(file))
     assert len(pairs) == 10
-    volume = read_volume(tmp_path / "g" / pairs[0]["generated"])
-    assert np.allclose(volume.affine, read_volume(tmp_path / "g" / pairs[0]["real"]).affine)
-    start = f"start={tmp_path / 'pe' / 'pe_classifier'}"
-    on_generated = smoke("latent-classifier", f"latents={tmp_path / 'g'}", start)
-    assert stage(repository, "train_paper_classifier.py", tmp_path / "pe2", *on_generated) == 0
-    assert (tmp_path / "pe2" / "arm.json").is_file()
+    volume = read_volume(g / pairs[0]["generated"])
+    assert np.allclose(volume.affine, read_volume(g / pairs[0]["real"]).affine)
+    assert step(repository, "smoke", "classifier-on-generated", tmp_path, *SHORT) == 0
+    assert (tmp_path / "classifier-on-generated" / "arm.json").is_file()
 
 
-KINDS = {
-    "autoencoder": "train_autoencoder.py",
-    "vqgan": "train_vqgan.py",
-    "latent-classifier": "train_paper_classifier.py",
-    "cxr-classifier": "train_cxr_classifier.py",
-    "slice-classifier": "train_slice_classifier.py",
-    "unconditional-denoiser": "train_paper_denoiser.py",
-    "drr-denoiser": "train_paper_denoiser.py",
-    "cxr-denoiser": "train_paper_denoiser.py",
-    "lora-denoiser": "train_paper_denoiser.py",
-    "tiny-decoder": "train_tiny_decoder.py",
-    "generate": "generate_latents.py",
-}
+def test_the_papers_recipe_has_the_papers_sizes_and_weights(repository: Path, tmp_path: Path) -> None:
+    with_steps(repository)
+    from steps.paper_denoiser import networks
 
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_configuration_is_one_that_its_script_reads(kind: str, repository: Path) -> None:
-    module = module_of(repository, KINDS[kind])
-    found = {path.name: path for path in CONFIGS.glob(f"*-{kind}.json")}
-    assert found.keys() >= {f"smoke-{kind}.json"}
-    for path in found.values():
-        configuration.load(module.Config, path)
-
-
-def test_the_papers_presets_are_the_papers_sizes_and_weights(repository: Path) -> None:
-    module = module_of(repository, "train_paper_denoiser.py")
-    config = configuration.load(module.Config, CONFIGS / "paper-cxr-denoiser.json")
+    steps = {step.name: step.settings for step in read(repository, "paper", tmp_path).steps}
+    config = steps["denoiser"]
     assert (config.perceptual_weight, config.adversarial_weight, config.classifier_weight) == (
         0.01,
         0.001,
         0.08,
     )
-    built, _ = module.networks(config, 4, 512)
+    built, _ = networks(steps["unconditional"], 4, 512)
     assert sum(p.numel() for p in built.parameters()) == 12_007_252
     assert len(built.state_dict()) == 301
-    classifier = configuration.load(
-        module_of(repository, "train_paper_classifier.py").Config, CONFIGS / "paper-latent-classifier.json"
-    )
+    classifier = steps["classifier"]
     network = PEClassifier(
         4, classifier.init_features, classifier.growth_rate, classifier.block_config, classifier.dropout,
         classifier.norm, classifier.first_stride, classifier.pool,
     )  # fmt: skip
     assert sum(p.numel() for p in network.parameters()) == 11_309_505
-
-
-def test_the_driver_says_which_stages_it_would_run(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    driver: Any = module_of(repository, "train_paper.py")
-    main: Callable[[], int] = driver.main
-    arguments = ["--data", str(tmp_path), "--out", str(tmp_path / "run"), "--dry-run"]
-    monkeypatch.setattr(sys, "argv", ["train_paper.py", *arguments])
-    assert main() == 0
-    said = capsys.readouterr().out.splitlines()
-    scripts = [Path(word).name for line in said for word in line.split() if word.endswith(".py")]
-    assert scripts[0] == "preprocess_ctpa.py"
-    assert scripts.count("train_paper_denoiser.py") == 3
-    assert all((repository / "Training" / script).is_file() for script in scripts)
-    assert "train_autoencoder.py" in scripts
-    monkeypatch.setattr(sys, "argv", ["train_paper.py", *arguments, "--codec", "vqgan"])
-    assert main() == 0
-    said = capsys.readouterr().out.splitlines()
-    scripts = [Path(word).name for line in said for word in line.split() if word.endswith(".py")]
-    assert "train_autoencoder.py" not in scripts
-    assert scripts.index("train_vqgan.py") + 1 == scripts.index("encode_latents.py")
-    folder = tmp_path / "run" / "vqgan" / "vqgan"
-    assert "encode_latents.py" in next(line for line in said if f"autoencoder={folder}" in line)
-    named = [line for line in said if "name=codec-vqgan" in line]
-    assert [Path(line.split()[1]).name for line in named] == [
-        "generate_latents.py",
-        "train_paper_classifier.py",
-    ]
-    scaled = [line for line in said if "train_paper_denoiser.py" in line or "name=latent" in line]
-    assert len(scaled) == 4
-    assert all("scaling=standardised" in line for line in scaled)
-    assert "train_tiny_decoder.py" not in scripts
-    monkeypatch.setattr(sys, "argv", ["train_paper.py", *arguments, "--tiny-decoder"])
-    assert main() == 0
-    generates = [line for line in capsys.readouterr().out.splitlines() if "generate_latents.py" in line]
-    assert f"decoder={tmp_path / 'run' / 'tiny-decoder' / 'decoder'}" in generates[0].split()
-    assert "autoencoder=" not in generates[0]
-    monkeypatch.setattr(sys, "argv", ["train_paper.py", *arguments, "--preset", "paper"])
-    with pytest.raises(SystemExit):
-        main()

@@ -198,14 +198,13 @@ def test_at_the_lowest_level_the_student_is_held_to_the_teacher_and_above_it_to_
 def test_the_student_learns_where_the_teachers_trajectories_end() -> None:
     stage, module, scheduler = consistency_stage(1.0)
     data = batch(2, module)
-    features = module(data["image"])
-    embedding, spatial = features.embedding, module.spatial_conditioning(features)
+    conditioning = module.condition(data["image"])
     teacher = copy.deepcopy(stage.module)
     noise = torch.randn(2, 2, *GRID, generator=torch.Generator().manual_seed(3))
 
     def sampled(network: torch.nn.Module, name: str, steps: int) -> torch.Tensor:
         def model(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-            return network(sample, timestep, embedding, spatial)
+            return network(sample, timestep, conditioning)
 
         return sample_latents(model, make_scheduler(name, scheduler), noise, steps, torch.Generator())
 

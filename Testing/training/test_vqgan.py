@@ -100,9 +100,10 @@ def test_each_term_reaches_the_vqgan_and_only_its_own_loss_the_opponent(files: l
         assert all(p.grad is not None for p in made.opponent.parameters()), name
     alone = gradients.pop("none")
     for name, found in gradients.items():
-        part = {"codebook_weight": "codebook.table", "commitment_weight": "encoder.0.weight"}.get(
-            name, "decoder.0.weight"
-        )
+        part = {
+            "codebook_weight": "quantize.embedding.weight",
+            "commitment_weight": "encoder.init_conv.weight",
+        }.get(name, "decoder.conv_in.weight")
         before = alone[part]
         assert before is not None
         assert found[part] is not None

@@ -13,7 +13,14 @@ T = TypeVar("T")
 
 
 def from_mapping(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Builds dataclass ``cls`` from ``values``; raises ConfigError for unknown keys and wrong types."""
+    """Builds dataclass ``cls`` from ``values``.
+
+    Lists become tuples. Classes made by ``data.settings.settings`` check every type and range, others those
+    of plain numbers, texts and truth values.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type, or a value out of its range; names class and key.
+    """
     hints = get_type_hints(cls)
     known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - known)
@@ -21,15 +28,30 @@ def from_mapping(cls: type[T], values: Mapping[str, Any]) -> T:
         raise ConfigError(f"Unknown key(s) {unknown} for {cls.__name__}.", f"Known keys: {sorted(known)}.")
     converted = {}
     for key, value in values.items():
-        if isinstance(value, list):
-            value = tuple(value)
+        value = _tuples(value)
         expected = hints[key]
         if expected is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if expected in (int, float, str, bool) and type(value) is not expected:
             raise ConfigError(f"{cls.__name__}.{key} needs {expected.__name__}, got {value!r}.")
         converted[key] = value
-    return cls(**converted)
+    try:
+        return cls(**converted)
+    except ValueError as error:
+        raise ConfigError(f"{cls.__name__}: {_said(error)}") from error
+
+
+def _tuples(value: Any) -> Any:
+    """``value`` with tuples in place of lists, at any depth."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def _said(error: ValueError) -> str:
+    """What is wrong with which key, as pydantic found it, in a line."""
+    found = error.errors() if hasattr(error, "errors") else []
+    of_key = {".".join(map(str, item["loc"][:1])): item for item in reversed(found)}
+    lines = [f"{key}: {item['msg']}, got {item['input']!r}" for key, item in reversed(of_key.items())]
+    return "; ".join(lines) + "." if lines else str(error)
 
 
 def part(cls: type[T], config: Any) -> T:

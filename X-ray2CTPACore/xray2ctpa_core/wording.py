@@ -1,17 +1,26 @@
 """Sentences for people that more than one part of the project says, once."""
 
+from collections.abc import Mapping
+from typing import Any
+
 #: Said of a film whose greys were turned back before it was read.
 INVERTED_FILM = "The film was inverted (bright air); it was turned back."
 
 
-def score_sentence(probability: float, threshold: float, calibrated: bool | None = None) -> str:
+#: Said in the place of a score by a bundle without a classifier.
+NO_SCORE = "No PE score: this model has no PE classifier"
+
+
+def score_sentence(probability: float | None, threshold: float, calibrated: bool | None = None) -> str:
     """The PE score beside its operating point, without a full stop, so that a place can go on from it.
 
     Args:
-        probability: the classifier's score, 0..1.
+        probability: the classifier's score, 0..1; None where there is no classifier.
         threshold: its operating point, 0..1; a score that equals it is at it.
         calibrated: said in brackets after the score; None says nothing about it.
     """
+    if probability is None:
+        return NO_SCORE
     side = "at or above" if probability >= threshold else "below"
     kind = {None: "", True: " (calibrated)", False: " (not calibrated)"}[calibrated]
     # As many decimals, from two, as tell the two apart.
@@ -23,3 +32,17 @@ def score_sentence(probability: float, threshold: float, calibrated: bool | None
 def counted(number: int, noun: str) -> str:
     """ "1 step", "2 steps"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def second_opinion_sentence(opinion: Mapping[str, Any]) -> str:
+    """A second opinion on PE, and what it rests on.
+
+    Args:
+        opinion: of result.json, pe.second_opinion.
+    """
+    side = "at or above" if opinion["positive"] else "below"
+    kind = "calibrated" if opinion["calibrated"] else "not calibrated"
+    return (
+        f"Second opinion {opinion['probability']:.2f} ({kind}), {side} its operating point "
+        f"{opinion['threshold']:.2f}. It rests on the {opinion['rests_on']}."
+    )

@@ -15,8 +15,8 @@ from xray2ctpa_core.constants import PAPER_HU_WINDOW
 from xray2ctpa_core.models.codecs.slices import from_autoencoder, slices_at_once
 from xray2ctpa_core.models.codecs.tiny_decoder import TinyDecoder
 from xray2ctpa_core.models.hu import denormalise_hu
+from xray2ctpa_core.models.memory import in_batches
 from xray2ctpa_core.pipelines.device import DTYPES
-from xray2ctpa_core.pipelines.memory import in_batches
 
 Call = Callable[[], torch.Tensor]
 

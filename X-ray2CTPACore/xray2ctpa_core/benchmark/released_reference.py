@@ -1,63 +1,91 @@
 """The released denoiser, operation by operation: what ours is checked and timed against.
 
 Written from the published description and from measured facts of the release (its tensors' names and shapes,
-its order of operations), without its code; it shares nothing with `paper_denoiser`. Eager and unfused as the
+its order of operations), without its code; it shares nothing with `models.denoisers.x_ray2ctpa`. Eager and
+unfused as the
 release is: 3D convolutions, attention whose matrices are written out, gains and rotations in single steps.
 Only tensors by their released names go in; (B, C, D, H, W) throughout.
 """
 
+import itertools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-#: Attention heads, features of each, and groups of the group normalisations.
-HEADS, HEAD_DIM, GROUPS = 8, 32, 8
+#: Features of an attention head, and groups of the group normalisations.
+HEAD_DIM, GROUPS = 32, 8
 
 Weights = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
 
-#: (prefix, channels in, channels out) of the blocks that the condition modulates.
-BLOCKS = [
-    ("downs.0.0", 32, 32), ("downs.0.1", 32, 32), ("downs.1.0", 32, 64), ("downs.1.1", 64, 64),
-    ("downs.2.0", 64, 128), ("downs.2.1", 128, 128), ("downs.3.0", 128, 256), ("downs.3.1", 256, 256),
-    ("mid_block1", 256, 256), ("mid_block2", 256, 256),
-    ("ups.0.0", 512, 128), ("ups.0.1", 128, 128), ("ups.1.0", 256, 64), ("ups.1.1", 64, 64),
-    ("ups.2.0", 128, 32), ("ups.2.1", 32, 32), ("ups.3.0", 64, 32), ("ups.3.1", 32, 32),
-]  # fmt: skip
-DEPTH_ATTENTIONS = [
-    ("init_temporal_attn", 32), ("downs.0.3", 32), ("downs.1.3", 64), ("downs.2.3", 128), ("downs.3.3", 256),
-    ("mid_temporal_attn", 256), ("ups.0.3", 128), ("ups.1.3", 64), ("ups.2.3", 32), ("ups.3.3", 32),
-]  # fmt: skip
-LINEAR_ATTENTIONS = [
-    ("downs.0.2", 32), ("downs.1.2", 64), ("downs.2.2", 128), ("downs.3.2", 256),
-    ("ups.0.2", 128), ("ups.1.2", 64), ("ups.2.2", 32), ("ups.3.2", 32),
-]  # fmt: skip
-RESIZES = [
-    ("downs.0.4", 32), ("downs.1.4", 64), ("downs.2.4", 128),
-    ("ups.0.4", 128), ("ups.1.4", 64), ("ups.2.4", 32),
-]  # fmt: skip
+#: (name, channels in, channels out) of blocks, (name, channels) of attentions and changes of size.
+Layers = list[tuple[str, int, int]]
+Places = list[tuple[str, int]]
+PAPER_MULTIPLIERS = (1, 2, 4, 8)
 
 
-def released_shapes() -> Shapes:
-    """Name -> shape of all 301 tensors."""
+def blocks(width: int = 32, multipliers: Sequence[int] = PAPER_MULTIPLIERS) -> Layers:
+    """The blocks that the condition modulates."""
+    pairs = _pairs(width, multipliers)
+    middle = pairs[-1][1]
+    found = []
+    for level, (a, b) in enumerate(pairs):
+        found += [(f"downs.{level}.0", a, b), (f"downs.{level}.1", b, b)]
+    found += [("mid_block1", middle, middle), ("mid_block2", middle, middle)]
+    for level, (a, b) in enumerate(reversed(pairs)):
+        found += [(f"ups.{level}.0", 2 * b, a), (f"ups.{level}.1", a, a)]
+    return found
+
+
+def depth_attentions(width: int = 32, multipliers: Sequence[int] = PAPER_MULTIPLIERS) -> Places:
+    """The attentions along the depth."""
+    pairs = _pairs(width, multipliers)
+    downs = [(f"downs.{level}.3", b) for level, (_, b) in enumerate(pairs)]
+    ups = [(f"ups.{level}.3", a) for level, (a, _) in enumerate(reversed(pairs))]
+    return [("init_temporal_attn", width), *downs, ("mid_temporal_attn", pairs[-1][1]), *ups]
+
+
+def _pairs(width: int, multipliers: Sequence[int]) -> list[tuple[int, int]]:
+    return list(itertools.pairwise([width, *(width * m for m in multipliers)]))
+
+
+BLOCKS = blocks()
+DEPTH_ATTENTIONS = depth_attentions()
+
+
+def released_shapes(
+    width: int = 32,
+    multipliers: Sequence[int] = PAPER_MULTIPLIERS,
+    latent_channels: int = 4,
+    heads: int = 8,
+    embedding: int = 512,
+) -> Shapes:
+    """Name -> shape of all tensors; 301 of the paper's configuration.
+
+    The arguments are the published constructor's dim, dim_mults, channels, attn_heads and cond_dim.
+    """
+    time, inner, middle = 4 * width, heads * HEAD_DIM, width * multipliers[-1]
     shapes: Shapes = {
-        "null_cond_emb": (1, 512),
-        "time_rel_pos_bias.relative_attention_bias.weight": (32, 8),
-        "init_conv.weight": (32, 4, 1, 7, 7),
-        "init_conv.bias": (32,),
-        "time_mlp.1.weight": (128, 32),
-        "time_mlp.1.bias": (128,),
-        "time_mlp.3.weight": (128, 128),
-        "time_mlp.3.bias": (128,),
-        "mid_spatial_attn.fn.norm.gamma": (1, 256, 1, 1, 1),
-        "mid_spatial_attn.fn.fn.fn.to_qkv.weight": (768, 256),
-        "mid_spatial_attn.fn.fn.fn.to_out.weight": (256, 256),
-        "final_conv.1.weight": (4, 32, 1, 1, 1),
-        "final_conv.1.bias": (4,),
+        "null_cond_emb": (1, embedding),
+        "time_rel_pos_bias.relative_attention_bias.weight": (32, heads),
+        "init_conv.weight": (width, latent_channels, 1, 7, 7),
+        "init_conv.bias": (width,),
+        "time_mlp.1.weight": (time, width),
+        "time_mlp.1.bias": (time,),
+        "time_mlp.3.weight": (time, time),
+        "time_mlp.3.bias": (time,),
+        "mid_spatial_attn.fn.norm.gamma": (1, middle, 1, 1, 1),
+        "mid_spatial_attn.fn.fn.fn.to_qkv.weight": (3 * inner, middle),
+        "mid_spatial_attn.fn.fn.fn.to_out.weight": (middle, inner),
+        "final_conv.1.weight": (latent_channels, width, 1, 1, 1),
+        "final_conv.1.bias": (latent_channels,),
     }
-    for name, channels_in, channels_out in [*BLOCKS, ("final_conv.0", 64, 32)]:
+    modulated = blocks(width, multipliers)
+    for name, channels_in, channels_out in [*modulated, ("final_conv.0", 2 * width, width)]:
         for block, width in (("block1", channels_in), ("block2", channels_out)):
             shapes[f"{name}.{block}.proj.weight"] = (channels_out, width, 1, 3, 3)
             for part in ("proj.bias", "norm.weight", "norm.bias"):
@@ -65,30 +93,35 @@ def released_shapes() -> Shapes:
         if channels_in != channels_out:
             shapes[f"{name}.res_conv.weight"] = (channels_out, channels_in, 1, 1, 1)
             shapes[f"{name}.res_conv.bias"] = (channels_out,)
-    for name, _, channels_out in BLOCKS:
-        shapes[f"{name}.mlp.1.weight"] = (2 * channels_out, 640)
+    for name, _, channels_out in modulated:
+        shapes[f"{name}.mlp.1.weight"] = (2 * channels_out, time + embedding)
         shapes[f"{name}.mlp.1.bias"] = (2 * channels_out,)
-    for name, channels in DEPTH_ATTENTIONS:
+    for name, channels in depth_attentions(width, multipliers):
         shapes[f"{name}.fn.norm.gamma"] = (1, channels, 1, 1, 1)
         shapes[f"{name}.fn.fn.fn.rotary_emb.freqs"] = (16,)
-        shapes[f"{name}.fn.fn.fn.to_qkv.weight"] = (768, channels)
-        shapes[f"{name}.fn.fn.fn.to_out.weight"] = (channels, 256)
-    for name, channels in LINEAR_ATTENTIONS:
+        shapes[f"{name}.fn.fn.fn.to_qkv.weight"] = (3 * inner, channels)
+        shapes[f"{name}.fn.fn.fn.to_out.weight"] = (channels, inner)
+    pairs = _pairs(width, multipliers)
+    levels = [("downs", level, b) for level, (_, b) in enumerate(pairs)]
+    levels += [("ups", level, a) for level, (a, _) in enumerate(reversed(pairs))]
+    for side, level, channels in levels:
+        name = f"{side}.{level}.2"
         shapes[f"{name}.fn.norm.gamma"] = (1, channels, 1, 1, 1)
-        shapes[f"{name}.fn.fn.to_qkv.weight"] = (768, channels, 1, 1)
-        shapes[f"{name}.fn.fn.to_out.weight"] = (channels, 256, 1, 1)
+        shapes[f"{name}.fn.fn.to_qkv.weight"] = (3 * inner, channels, 1, 1)
+        shapes[f"{name}.fn.fn.to_out.weight"] = (channels, inner, 1, 1)
         shapes[f"{name}.fn.fn.to_out.bias"] = (channels,)
-    for name, channels in RESIZES:
-        shapes[f"{name}.weight"] = (channels, channels, 1, 4, 4)
-        shapes[f"{name}.bias"] = (channels,)
+        if level < len(pairs) - 1:  # the last level keeps its size
+            shapes[f"{side}.{level}.4.weight"] = (channels, channels, 1, 4, 4)
+            shapes[f"{side}.{level}.4.bias"] = (channels,)
     return shapes
 
 
-def random_weights(seed: int) -> Weights:
-    """The 301 tensors at random, each far from zero and from its initial value; activations of order one."""
+def random_weights(seed: int, **configuration: Any) -> Weights:
+    """The tensors of a configuration (see `released_shapes`) at random, each far from zero and from its
+    initial value; activations of order one."""
     generator = torch.Generator().manual_seed(seed)
     weights = {}
-    for name, shape in released_shapes().items():
+    for name, shape in released_shapes(**configuration).items():
         noise = torch.randn(shape, generator=generator)
         if name.endswith(("gamma", "norm.weight")):
             weights[name] = 1 + 0.3 * noise
@@ -108,14 +141,16 @@ def released_unet(w: Weights, x: Tensor, timestep: Tensor, embedding: Tensor) ->
 
     Args:
         w: its tensors, on the device of ``x``.
-        x: (B, 4, D, H, W) noisy latents, H and W multiples of 8.
+        x: (B, C, D, H, W) noisy latents, H and W multiples of 2 to the number of levels less one.
         timestep: (B,) in [0, 1000).
-        embedding: (B, 512) of the X-ray.
+        embedding: (B, cond_dim) of the radiograph.
 
     Returns:
         As ``x``: the noise in it.
     """
-    frequencies = [math.exp(-i * math.log(10_000) / 15) for i in range(16)]
+    half = len(w["init_conv.bias"]) // 2
+    frequencies = [math.exp(-i * math.log(10_000) / (half - 1)) for i in range(half)]
+    levels = len({name.split(".")[1] for name in w if name.startswith("downs.")})
     angles = timestep.float()[:, None] * torch.tensor(frequencies, device=x.device)
     time = torch.cat([angles.sin(), angles.cos()], 1)
     time = F.gelu(F.linear(time, w["time_mlp.1.weight"], w["time_mlp.1.bias"]))
@@ -127,19 +162,19 @@ def released_unet(w: Weights, x: Tensor, timestep: Tensor, embedding: Tensor) ->
     entered = x
     x = depth_attention(w, "init_temporal_attn", x, bias)
     skips = []
-    for level in range(4):
+    for level in range(levels):
         x = _level(w, f"downs.{level}", x, condition, bias)
         skips.append(x)
-        if level < 3:
+        if level < levels - 1:
             weight, offset = w[f"downs.{level}.4.weight"], w[f"downs.{level}.4.bias"]
             x = F.conv3d(x, weight, offset, stride=(1, 2, 2), padding=(0, 1, 1))
     x = resnet_block(w, "mid_block1", x, condition)
     x = slice_attention(w, "mid_spatial_attn", x)
     x = depth_attention(w, "mid_temporal_attn", x, bias)
     x = resnet_block(w, "mid_block2", x, condition)
-    for level in range(4):
+    for level in range(levels):
         x = _level(w, f"ups.{level}", torch.cat([x, skips.pop()], 1), condition, bias)
-        if level < 3:
+        if level < levels - 1:
             weight, offset = w[f"ups.{level}.4.weight"], w[f"ups.{level}.4.bias"]
             x = F.conv_transpose3d(x, weight, offset, stride=(1, 2, 2), padding=(0, 1, 1))
     x = resnet_block(w, "final_conv.0", torch.cat([x, entered], 1), None)
@@ -181,7 +216,7 @@ def linear_attention(w: Weights, name: str, x: Tensor) -> Tensor:
     batch, _, depth, height, width = x.shape
     slices = normalised(w, name, x).transpose(1, 2).flatten(0, 1)
     qkv = F.conv2d(slices, w[f"{name}.fn.fn.to_qkv.weight"]).chunk(3, dim=1)
-    q, k, v = (t.reshape(len(slices), HEADS, HEAD_DIM, height * width) for t in qkv)
+    q, k, v = (t.reshape(len(slices), -1, HEAD_DIM, height * width) for t in qkv)
     q = q.softmax(dim=-2) * HEAD_DIM**-0.5
     context = torch.einsum("bhdn,bhen->bhde", k.softmax(dim=-1), v)
     out = torch.einsum("bhde,bhdn->bhen", context, q).reshape(len(slices), -1, height, width)
@@ -194,7 +229,7 @@ def attend(
 ) -> Tensor:
     """(..., L, C) -> (..., L, C): attention among L tokens whose logits are written out."""
     q, k, v = (
-        t.unflatten(-1, (HEADS, HEAD_DIM)).transpose(-2, -3) for t in F.linear(tokens, to_qkv).chunk(3, -1)
+        t.unflatten(-1, (-1, HEAD_DIM)).transpose(-2, -3) for t in F.linear(tokens, to_qkv).chunk(3, -1)
     )
     q = q * HEAD_DIM**-0.5
     if freqs is not None:

@@ -9,7 +9,7 @@ import torch
 from diffusers import DDPMScheduler
 
 from xray2ctpa_core.benchmark.released_reference import random_weights, released_unet
-from xray2ctpa_core.diffusion.schedulers import make_scheduler
+from xray2ctpa_core.diffusion.schedulers import make_scheduler, papers_schedule
 from xray2ctpa_core.explanation.gradcam import gradcam_map
 from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
 from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
@@ -71,12 +71,7 @@ def given(scale: Scale, seed: int, device: torch.device) -> Given:
 
 def noise_schedule() -> DDPMScheduler:
     """The release's: cosine, epsilon, the clean estimate clipped to [-1, 1], posterior variance."""
-    return DDPMScheduler(
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type="epsilon",
-        clip_sample=True,
-        variance_type="fixed_small",
-    )
+    return DDPMScheduler.from_config(papers_schedule().config, clip_sample=True, variance_type="fixed_small")
 
 
 def reference_pass(weights: dict[str, torch.Tensor], inputs: Given) -> Callable[[], torch.Tensor]:

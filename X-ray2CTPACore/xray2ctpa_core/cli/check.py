@@ -28,21 +28,26 @@ def run(args: argparse.Namespace) -> int:
     from xray2ctpa_core.io.radiograph import read_radiograph
 
     radiograph = read_radiograph(args.input)
-    folder, _ = load_bundle(args.bundle)
+    folder, info = load_bundle(args.bundle)
     from xray2ctpa_core.models.framing.lung_locator import LungLocator
     from xray2ctpa_core.models.framing.radiograph_reading import read_film
+    from xray2ctpa_core.pipelines.geometry import size_doubts, size_sentence
 
     locator = LungLocator.from_pretrained(folder / "lung_locator", use_safetensors=True).eval()
     reading = read_film(locator, radiograph)
     gate = reading.gate
+    where = (reading.radiograph, reading.frame, info.geometry)
+    size, doubts = size_sentence(*where), [d for d in size_doubts(*where) if d != size_sentence(*where)]
     if args.json:
         content = {
             "input": input_content(reading.radiograph),
             "gate": {**gate_content(gate), "accepted": bool(gate.accepted)},
+            "size": size,
         }
         sys.stdout.write(json.dumps(content) + "\n")
         return EXIT_DONE
     verdict = "accepted" if gate.accepted else "refused"
     lines = [f"{radiograph.name}: {verdict} as a frontal chest X-ray (score {gate.is_frontal_cxr:.2f})"]
-    sys.stdout.write("\n".join([*lines, *reading.radiograph.notes, *gate.warnings]) + "\n")
+    lines += [f"Greys: {radiograph.greys}", f"Size: {size}"]
+    sys.stdout.write("\n".join([*lines, *reading.radiograph.notes, *gate.warnings, *doubts]) + "\n")
     return EXIT_DONE if gate.accepted else EXIT_NOT_FRONTAL_CXR

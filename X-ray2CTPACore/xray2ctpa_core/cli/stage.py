@@ -1,6 +1,7 @@
-"""What the training scripts share: arguments, the configuration printed and saved, the progress bar."""
+"""What the steps of a training run share: the configuration printed and saved, errors in a line, the bar."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import sys
@@ -12,11 +13,39 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from xray2ctpa_core import config as configuration
+from xray2ctpa_core.cli import lean
 from xray2ctpa_core.errors import ConfigError, XRay2CTPAError
 
 T = TypeVar("T")
 
 CONFIG_FILE = "config.json"
+#: A step's work: (configuration, folder, whether to go on with what is there).
+Run = Callable[[T, Path, bool], None]
+#: What MONAI imports where it is installed, for its bundles, and no step uses.
+_UNUSED = ("bs4", "ignite", "jsonschema")
+
+
+def start_lean() -> None:
+    """To be called before a step's module is imported."""
+    lean.leave_out(_UNUSED)
+
+
+def run_step(run: Run[T], config: T, out: Path, resume: bool) -> int:
+    """Prints and saves the configuration, seeds, runs; returns the exit code. Errors are a line on stderr."""
+    try:
+        print(configuration.dumps(config), flush=True)
+        _seed(getattr(config, "seed", 0))
+        configuration.save(config, out / CONFIG_FILE)
+        run(config, out, resume)
+    except XRay2CTPAError as error:
+        return said(error)
+    return 0
+
+
+def said(error: XRay2CTPAError) -> int:
+    """Says an error on stderr; returns its exit code."""
+    print(f"error: {error.message} {error.hint}".rstrip(), file=sys.stderr)
+    return error.exit_code
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, Any]:
@@ -26,21 +55,20 @@ def parse_overrides(pairs: list[str]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals:
             raise ConfigError(f"--set needs key=value, got {pair!r}.")
-        try:
+        values[key] = text
+        with contextlib.suppress(ValueError):
             values[key] = json.loads(text)
-        except ValueError:
-            values[key] = text
     return values
 
 
 def run_stage(
     doc: str | None,
     config_class: type[T],
-    run: Callable[[T, Path, bool], None],
+    run: Run[T],
     dry_run: dict[str, Any],
     arguments: list[str] | None = None,
 ) -> int:
-    """The whole command of a training script; returns its exit code.
+    """The whole command of a script that is a single step; returns its exit code.
 
     Args:
         doc: the script's docstring.
@@ -63,25 +91,18 @@ def run_stage(
         changes = parse_overrides(args.set) | (dry_run if args.dry_run else {})
         values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}  # type: ignore[arg-type]
         config = configuration.from_mapping(config_class, values | changes)
-        print(configuration.dumps(config), flush=True)
-        _seed(getattr(config, "seed", 0))
-        if args.dry_run:
-            with tempfile.TemporaryDirectory() as scratch:
-                run(config, Path(scratch) / "run", False)
-            return 0
-        configuration.save(config, args.out / CONFIG_FILE)
-        run(config, args.out, args.resume)
     except XRay2CTPAError as error:
-        print(f"error: {error.message} {error.hint}".rstrip(), file=sys.stderr)
-        return error.exit_code
-    return 0
+        return said(error)
+    if args.dry_run:
+        with tempfile.TemporaryDirectory() as scratch:
+            return run_step(run, config, Path(scratch) / "run", False)
+    return run_step(run, config, args.out, args.resume)
 
 
 def _seed(seed: int) -> None:
-    """Seeds what a stage draws before its loop: initial weights."""
-    import torch
-
-    torch.manual_seed(seed)
+    """Seeds what a step draws before its loop: initial weights, of a step that imported torch."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
 
 
 class Bar:

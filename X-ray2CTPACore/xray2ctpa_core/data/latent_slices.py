@@ -1,14 +1,12 @@
 """Slices of volumes with their latents, for what decodes slice by slice."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from xray2ctpa_core.data.latent_cases import LatentCase
-from xray2ctpa_core.data.latents import LATENTS_FILE
+from xray2ctpa_core.data.latent_cases import LatentCase, read_latents
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.models.hu import normalise_hu
@@ -19,8 +17,7 @@ class LatentSlices(Dataset[dict[str, torch.Tensor]]):
     one volume, drawn by the item's seed.
 
     Args:
-        folder: of encode_latents.py.
-        cases: those to take, of this folder; their volumes are read when asked for.
+        cases: those to take; their volumes are read when asked for.
         window: HU window (lower, upper) that the latents' volumes were clipped to.
         slices: S, at least 1; a volume of fewer gives all.
 
@@ -29,28 +26,29 @@ class LatentSlices(Dataset[dict[str, torch.Tensor]]):
         InputError: no cases, or a missing volume; names file and entry.
     """
 
-    def __init__(
-        self, folder: Path, cases: Sequence[LatentCase], window: Sequence[float], slices: int
-    ) -> None:
+    def __init__(self, cases: Sequence[LatentCase], window: Sequence[float], slices: int) -> None:
         if slices < 1:
             raise ConfigError(f"Expected at least 1 slice of a volume, got {slices}.")
         if not cases:
-            raise InputError(f"Expected at least one case of {folder}, got none.", "Is its split empty?")
+            raise InputError("Expected at least one case, got none.", "Is its split empty?")
         for case in cases:
             if not case.volume.is_file():
                 raise InputError(f"Expected the volume {case.volume} of {case.where}, got no such file.")
         self.cases = list(cases)
-        self._latents = np.load(Path(folder) / LATENTS_FILE, mmap_mode="r")
         self._window, self._slices = window, slices
 
     def __len__(self) -> int:
         return len(self.cases)
 
+    def where(self, place: int) -> str:
+        """What the case at ``place`` is, for messages."""
+        return f"study {self.cases[place].id} ({self.cases[place].where})"
+
     def __getitem__(self, item: tuple[int, int]) -> dict[str, torch.Tensor]:
         place, seed = item
         case = self.cases[place]
         hu = read_volume(case.volume).array
-        latents = self._latents[case.row]
+        latents = read_latents(case)
         if len(hu) != latents.shape[1]:
             raise InputError(
                 f"Expected {latents.shape[1]} slices in {case.volume}, as many as its latents have "

@@ -20,8 +20,8 @@ from torch.utils.data import Dataset
 
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.constants import DEFAULT_GRID, FRAME_PIXELS, MAP_GRID, SHADOW_GRID
-from xray2ctpa_core.data.latents import LatentDataset
-from xray2ctpa_core.data.virtual_radiographs import FILMS_FILE, augment_film
+from xray2ctpa_core.data.study_data import StudyData
+from xray2ctpa_core.data.virtual_radiographs import augment_film
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.simulation.patient import PREVALENCE, film_patient
@@ -31,6 +31,8 @@ from xray2ctpa_core.simulation.template import load_template
 from xray2ctpa_core.volume import FrontalFrame
 from xray2ctpa_core.workers import in_processes
 
+#: (N, V, P, P) float16: of each patient V augmented frames.
+FILMS_FILE = "films.npy"
 #: (N, 3, *MAP_GRID) float16, the map of the patient's frame before it is jittered; (N, V, 3) float32, how
 #: each frame is: `Jitter`; (N, 2 + S) float32: whether the patient is made, PE, each sign.
 MAPS_FILE, JITTERS_FILE, LABELS_FILE = "maps.npy", "jitters.npy", "labels.npy"
@@ -174,7 +176,7 @@ class FilmCohort(Dataset[dict[str, torch.Tensor]]):
         latents: patients with volumes, one beside each film.
     """
 
-    def __init__(self, folder: Path, latents: LatentDataset) -> None:
+    def __init__(self, folder: Path, latents: StudyData) -> None:
         if not ((folder / DESCRIPTION_FILE).is_file() and (folder / SHADOWS_FILE).is_file()):
             raise InputError(
                 f"Expected a film cohort with {SHADOWS_FILE} in {folder}, found none.",

@@ -1,41 +1,95 @@
 """CTPA volumes, for the codecs: which to learn from, their slices, and crops of them."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from xray2ctpa_core.data.cases import TABLE_FILE, case_rows, read_case
+from xray2ctpa_core.data.cases import case_rows, read_case
+from xray2ctpa_core.data.index import read_index
+from xray2ctpa_core.data.sources.study import Study
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.models.hu import normalise_hu
-from xray2ctpa_core.simulation.build import CTPA_FILE, patient_folders
+
+#: Splits that teach; a data set without splits teaches with all its studies.
+TRAINING = ("", "train", "training")
 
 
-def training_volumes(layout: str, cohort: Path, patients: int) -> list[Path]:
-    """The files that a codec learns from.
+@dataclass(frozen=True)
+class StudyVolumes:
+    """A study whose volumes are on the networks' grid.
+
+    Attributes:
+        study: with its map and findings, where it has them.
+        volumes: files, one or several of a scan.
+        window: HU window that they were clipped to; None where that is not recorded.
+    """
+
+    study: Study
+    volumes: tuple[Path, ...]
+    window: tuple[float, ...] | None
+
+
+def study_volumes(studies: Path, splits: Sequence[str] = (), patients: int = 0) -> list[StudyVolumes]:
+    """The studies that a codec can read, in order.
 
     Args:
-        layout: of the folder ``cohort``: "cohort" (virtual patients) or "preprocessed" (cases of
-            preprocess_ctpa.py; of a data set with splits the training cases).
-        cohort: the folder.
+        studies: folder that the step ctpa wrote, or a study index (.csv) whose volumes are on the grid.
+        splits: whose studies to take; all where it is empty.
         patients: how many, from the first; 0 for all.
 
     Raises:
-        ConfigError: another layout.
-        InputError: no cases to train on.
+        InputError: none of these splits; or as the readers say.
     """
-    if layout == "cohort":
-        return [folder / CTPA_FILE for folder in patient_folders(cohort)[: patients or None]]
-    if layout != "preprocessed":
-        raise ConfigError(f"Expected the layout cohort or preprocessed, got {layout!r}.")
-    rows = [row for row in case_rows(cohort) if row["split"] in ("", "train", "training")]
-    folders = [cohort / row["folder"] for row in rows[: patients or None]]
-    if not folders:
-        raise InputError(f"Expected training cases in {cohort / TABLE_FILE}, got none of that split.")
-    return [folder / name for folder in folders for name in read_case(folder)["volumes"]]
+    studies = Path(studies)
+    found = _indexed(studies) if studies.suffix.lower() == ".csv" else _preprocessed(studies)
+    chosen = [entry for entry in found if not splits or (entry.study.split or "") in splits]
+    if not chosen:
+        raise InputError(f"Expected studies of the splits {', '.join(splits)} in {studies}, got none.")
+    return chosen[: patients or None]
+
+
+def training_volumes(studies: Path, patients: int) -> list[Path]:
+    """The files that a codec learns from: of an index with splits the training studies'; arguments and errors
+    as `study_volumes`."""
+    return [file for entry in study_volumes(studies, TRAINING, patients) for file in entry.volumes]
+
+
+def check_window(entry: StudyVolumes, window: Sequence[float]) -> None:
+    """Refuses an HU window other than the one that a study was clipped to."""
+    if entry.window is not None and tuple(window) != tuple(entry.window):
+        clipped = json.dumps(list(entry.window), separators=(",", ":"))
+        raise ConfigError(
+            f"Expected hu_window={clipped}, to which study {entry.study.id} was clipped, got {list(window)}.",
+            f"Set hu_window={clipped}.",
+        )
+
+
+def _indexed(index: Path) -> list[StudyVolumes]:
+    studies = [study for study in read_index(index) if study.volume is not None]
+    return [StudyVolumes(study, (study.volume,), None) for study in studies if study.volume is not None]
+
+
+def _preprocessed(folder: Path) -> list[StudyVolumes]:
+    found = []
+    for row in case_rows(folder):
+        record = read_case(folder / row["folder"])
+        label = int(row["label"]) if row["label"] else None
+        study = Study(
+            row["id"],
+            row["patient"],
+            label=label,
+            split=row["split"] or None,
+            where=record["source"]["where"],
+        )
+        files = tuple(folder / row["folder"] / name for name in record["volumes"])
+        found.append(StudyVolumes(study, files, tuple(record["settings"]["window"])))
+    return found
 
 
 class SliceDataset(Dataset[dict[str, torch.Tensor]]):

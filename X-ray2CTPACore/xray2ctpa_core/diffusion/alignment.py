@@ -6,12 +6,15 @@ atlas, and hardly along the rays, for only their divergence tells of depth.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.nn import functional
 
 from xray2ctpa_core.constants import DEPTH_FRACTION, MAP_GRID, MEAN_FRAME_SIDE_MM
+from xray2ctpa_core.diffusion.residual import diffuses_a_map, sampled_map
 from xray2ctpa_core.models.encoders.atlas import DeformableAtlas, resized, warp
+from xray2ctpa_core.models.protocols import Conditioning
 from xray2ctpa_core.simulation.projection import FILM_DENSEST_HU, attenuation, project
 
 #: (D, H, W) of the warped atlas that is projected.
@@ -26,6 +29,31 @@ _PRIOR_WEIGHT = 0.05
 _STEP = 0.17
 #: Pixels of the square in which film and projection are correlated: grey curves differ, neighbours do not.
 _WINDOW = 5
+
+
+def aligned_map(
+    denoiser: Any,
+    conditioning: Conditioning,
+    diffused: torch.Tensor,
+    image: torch.Tensor,
+    hu_window: Sequence[float],
+    spread: float,
+    iterations: int,
+) -> torch.Tensor | None:
+    """The map into the atlas that one sample diffused, moved to agree with the radiograph.
+
+    Args:
+        denoiser, conditioning, diffused, spread: as in diffusion.residual.sampled_map, of one sample.
+        image, hu_window, iterations: as in `align_map`.
+
+    Returns:
+        (1, 3, *MAP_GRID); None where the encoder has no atlas or the denoiser diffuses no map.
+    """
+    atlas = getattr(getattr(conditioning, "encoder", None), "atlas", None)
+    if atlas is None or not diffuses_a_map(denoiser):
+        return None
+    start = sampled_map(denoiser, conditioning, diffused, spread)
+    return align_map(atlas, start, image, hu_window, iterations)
 
 
 def align_map(

@@ -1,4 +1,5 @@
-"""The range that latents are brought to before noise is added, and back: one affine map a channel."""
+"""The range that latents are brought to before noise is added, and back: one affine map a channel; an
+embedding's dimensions are its channels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,12 +32,12 @@ class LatentScaling:
             raise ConfigError(f"Expected a shift and a positive scale a channel, got {self}.")
 
     def apply(self, latents: torch.Tensor) -> torch.Tensor:
-        """(B, C, D, H, W) of the autoencoder -> scaled."""
+        """(B, C, D, H, W) of the autoencoder, or embeddings (B, C), -> scaled."""
         scaled = (latents - _channels(self.shift, latents)) / _channels(self.scale, latents)
         return scaled.clamp(-1, 1) if self.clip else scaled
 
     def invert(self, scaled: torch.Tensor) -> torch.Tensor:
-        """(B, C, D, H, W) scaled -> of the autoencoder."""
+        """(B, C, D, H, W) or (B, C), scaled, -> of the autoencoder or the embedding's encoder."""
         return scaled * _channels(self.scale, scaled) + _channels(self.shift, scaled)
 
 
@@ -58,8 +59,16 @@ def min_max_scaling(low: float, high: float, factor: float, channels: int) -> La
     return LatentScaling((middle,) * channels, (half,) * channels, clip=True)
 
 
+def standardised(embeddings: torch.Tensor) -> LatentScaling:
+    """Mean 0 and deviation 1 in each dimension of embeddings (N, E); a dimension that does not vary keeps its
+    scale."""
+    deviation = embeddings.double().std(0)
+    scale = torch.where(deviation > 0, deviation, 1.0)
+    return LatentScaling(tuple(embeddings.double().mean(0).tolist()), tuple(scale.tolist()))
+
+
 def _channels(values: Sequence[float], like: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(values).to(like).reshape(1, -1, 1, 1, 1)
+    return torch.tensor(values).to(like).reshape(1, -1, *(1,) * (like.ndim - 2))
 
 
 def save_scaling(scaling: LatentScaling, folder: Path) -> None:

@@ -1,88 +1,126 @@
 """What is diffused: the latents themselves, or what a radiograph leaves open of them.
 
-The film fixes most of a latent; noise is spent on the rest alone (Mardani et al., CorrDiff, 2023, section 2).
-With an atlas the rest has two parts, diffused side by side: where things lie, as a change of the expected map
-into the atlas, and how they look, as a change of the latents expected under the changed map. So a sample is
-as sharp as the atlas, wherever its noise puts the vessels.
+The radiograph fixes most of a latent; noise is spent on the rest alone (Mardani et al., CorrDiff, 2023,
+section 2). With an atlas the rest has two parts, diffused side by side: where things lie, as a change of the
+expected map into the atlas, and how they look, as a change of the latents expected under the changed map. So
+a sample is as sharp as the atlas, wherever its noise puts the vessels.
+
+A denoiser says by its configuration what it diffuses: ``residual_std`` and ``map_std``
+    (models.denoisers.spatial);
+one without them diffuses the latents.
 """
+
+from typing import Any
 
 import torch
 
-from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
+from xray2ctpa_core.diffusion.bent import bent_latents, bent_map
 from xray2ctpa_core.models.encoders.atlas import resized, to_map_grid
-from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder, XrayFeatures
+from xray2ctpa_core.models.encoders.bank_encoder import BankConditioning
+from xray2ctpa_core.models.encoders.xray_encoder import XrayConditioning
+from xray2ctpa_core.models.protocols import Conditioning
 
 
 def to_diffused(
-    denoiser: SpatialDenoiser,
-    encoder: XrayEncoder,
-    features: XrayFeatures,
+    denoiser: Any,
+    conditioning: Conditioning,
     latents: torch.Tensor,
     template_map: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Standardised latents, and their map into the atlas where there is one -> what is diffused.
+    """Scaled latents, and their map into the atlas where there is one -> what is diffused.
 
     Args:
         denoiser: its configuration says what it diffuses.
-        encoder: the networks behind ``features``.
-        features: of the radiographs.
+        conditioning: of the radiographs.
         latents: (B, C, D, H, W).
         template_map: (B, 3, *MAP_GRID), for a denoiser with map_std.
 
     Returns:
-        (B, denoiser.diffused_channels, D, H, W).
+        (B, diffused channels, D, H, W).
+
+    Raises:
+        ValueError: the conditioning or the map lacks what the denoiser diffuses.
     """
-    if denoiser.config["residual_std"] is None:
+    if _config(denoiser, "residual_std") is None:
         return latents
-    if denoiser.config["map_std"] is None:
-        return (latents - encoder.expected_latents(features).float()) / _std(
-            denoiser, "residual_std", latents
-        )
-    if template_map is None or features.template_map is None:
-        raise ValueError(
-            "A denoiser with map_std needs an encoder with an atlas and the cases' maps into it."
-        )
-    change = resized(template_map - features.template_map, latents.shape[2:])
-    rest = latents - encoder.expected_latents(features, template_map).float()
+    if _config(denoiser, "map_std") is None:
+        return (latents - _expected(conditioning)) / _std(denoiser, "residual_std", latents)
+    expected_map = expected_template_map(conditioning)
+    if template_map is None:
+        raise ValueError("A denoiser with map_std needs the cases' maps into the atlas, got none.")
+    change = resized(template_map - expected_map, latents.shape[2:])
+    rest = latents - _under(conditioning, template_map)
     return torch.cat(
         [rest / _std(denoiser, "residual_std", rest), change / _std(denoiser, "map_std", change)], 1
     )
 
 
 def to_latents(
-    denoiser: SpatialDenoiser,
-    encoder: XrayEncoder,
-    features: XrayFeatures,
+    denoiser: Any,
+    conditioning: Conditioning,
     diffused: torch.Tensor,
     template_map: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """What was diffused (B, diffused_channels, D, H, W) -> standardised latents (B, C, D, H, W).
+    """What was diffused (B, diffused channels, D, H, W) -> scaled latents (B, C, D, H, W).
 
     ``template_map`` takes the place of the map that was diffused (see `sampled_map`).
     """
-    if denoiser.config["residual_std"] is None:
+    if isinstance(conditioning, BankConditioning):
+        return bent_latents(denoiser, conditioning, diffused, template_map)
+    if _config(denoiser, "residual_std") is None:
         return diffused
     rest = diffused[:, : denoiser.config["latent_channels"]]
     rest = rest * _std(denoiser, "residual_std", rest)
-    if denoiser.config["map_std"] is None:
-        return encoder.expected_latents(features).float() + rest
+    if _config(denoiser, "map_std") is None:
+        return _expected(conditioning) + rest
     if template_map is None:
-        template_map = sampled_map(denoiser, features, diffused)
-    return encoder.expected_latents(features, template_map).float() + rest
+        template_map = sampled_map(denoiser, conditioning, diffused)
+    return _under(conditioning, template_map) + rest
 
 
 def sampled_map(
-    denoiser: SpatialDenoiser, features: XrayFeatures, diffused: torch.Tensor, spread: float = 1.0
+    denoiser: Any, conditioning: Conditioning, diffused: torch.Tensor, spread: float = 1.0
 ) -> torch.Tensor:
     """The map into the atlas (B, 3, *MAP_GRID) that was diffused by a denoiser with map_std.
 
     ``spread`` multiplies its change of the expected map.
     """
-    if features.template_map is None:
-        raise ValueError("A denoiser with map_std needs an encoder with an atlas.")
+    if isinstance(conditioning, BankConditioning):
+        return bent_map(denoiser, conditioning, diffused, spread)
     change = diffused[:, denoiser.config["latent_channels"] :]
-    return features.template_map + spread * to_map_grid(change * _std(denoiser, "map_std", change))
+    expected = expected_template_map(conditioning)
+    return expected + spread * to_map_grid(change * _std(denoiser, "map_std", change))
 
 
-def _std(denoiser: SpatialDenoiser, name: str, like: torch.Tensor) -> torch.Tensor:
+def diffuses_a_map(denoiser: Any) -> bool:
+    """Whether ``denoiser`` diffuses a change of the map into an atlas."""
+    return _config(denoiser, "map_std") is not None
+
+
+def expected_template_map(conditioning: Conditioning) -> torch.Tensor:
+    """(B, 3, *MAP_GRID): the expected map into the atlas; raises ValueError where the encoder has no
+    atlas."""
+    expected = conditioning.template_map if isinstance(conditioning, XrayConditioning) else None
+    if expected is None:
+        raise ValueError("A denoiser with map_std needs an encoder with an atlas.")
+    return expected
+
+
+def _under(conditioning: Conditioning, template_map: torch.Tensor) -> torch.Tensor:
+    if not isinstance(conditioning, XrayConditioning):
+        raise ValueError("A denoiser with map_std needs an encoder with an atlas.")
+    return conditioning.expected_under(template_map)
+
+
+def _expected(conditioning: Conditioning) -> torch.Tensor:
+    if conditioning.expected is None:
+        raise ValueError("A denoiser with residual_std needs an encoder that expects latents.")
+    return conditioning.expected
+
+
+def _config(denoiser: Any, name: str) -> Any:
+    return denoiser.config.get(name)
+
+
+def _std(denoiser: Any, name: str, like: torch.Tensor) -> torch.Tensor:
     return torch.tensor(denoiser.config[name]).to(like).reshape(1, -1, 1, 1, 1)

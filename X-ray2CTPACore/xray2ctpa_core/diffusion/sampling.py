@@ -1,5 +1,6 @@
 """Sampling: a short loop over any denoiser and any diffusers scheduler."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,8 @@ SMALLEST_SIGNAL = 1e-3
 
 #: model(sample, timestep (B,)) -> prediction of sample's shape.
 Model = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+#: on_step_end(step, timestep, latents, estimate) -> latents; ``estimate()`` computes the clean latents.
+StepEnd = Callable[[int, Any, torch.Tensor, Callable[[], torch.Tensor]], torch.Tensor]
 
 
 def initial_noise(
@@ -41,7 +44,7 @@ def sample_latents(
     noise: torch.Tensor,
     steps: int,
     generator: torch.Generator | list[torch.Generator],
-    on_step_end: Callable[[int, Any, torch.Tensor, torch.Tensor], None] | None = None,
+    on_step_end: StepEnd | None = None,
 ) -> torch.Tensor:
     """Denoises ``noise`` (B, C, D, H, W) in ``steps`` steps.
 
@@ -51,7 +54,7 @@ def sample_latents(
         noise: standard normal.
         steps: number of steps.
         generator: for schedulers that add noise in each step; or one for each of the B.
-        on_step_end: called with (step, timestep, latents, estimate of the clean latents) after each step.
+        on_step_end: called after each step; the next one goes on with what it returns.
     """
     scheduler.set_timesteps(steps, device=noise.device)
     latents = noise * scheduler.init_noise_sigma
@@ -62,7 +65,8 @@ def sample_latents(
         predicted = model(scaled, timestep.reshape(1).expand(len(latents)))
         latents = scheduler.step(predicted, timestep, latents, **extra).prev_sample
         if on_step_end is not None:
-            on_step_end(step, timestep, latents, clean_estimate(scheduler, scaled, predicted, timestep))
+            estimate = functools.partial(clean_estimate, scheduler, scaled, predicted, timestep)
+            latents = on_step_end(step, timestep, latents, estimate)
     return latents
 
 

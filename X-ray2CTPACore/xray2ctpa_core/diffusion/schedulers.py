@@ -55,7 +55,24 @@ def make_scheduler(name: str, trained: Any) -> Any:
     return scheduler_class.from_config({**shared, **own, **_UNCLIPPED})
 
 
+def is_sampler(scheduler: Any, name: str) -> bool:
+    """Whether ``scheduler`` is of the class that ``name`` stands for, with whatever settings; the noise
+    schedule of training, which is of no sampler's settings, is not."""
+    return type(scheduler) is SCHEDULERS[name][0] if name in SCHEDULERS and name != "ddpm" else False
+
+
 def most_steps(scheduler: Any) -> int:
     """The largest number of steps that ``scheduler`` takes."""
     config = scheduler.config
     return int(config.get("original_inference_steps", config["num_train_timesteps"]))
+
+
+def papers_schedule() -> DDPMScheduler:
+    """Cosine schedule, T = 1000, s = 0.008 (Nichol and Dhariwal, ICML 2021); diffusers ends its betas at
+    0.999, the release at 0.9999, which changes the last step alone."""
+    return DDPMScheduler(
+        num_train_timesteps=1000,
+        beta_schedule="squaredcos_cap_v2",
+        prediction_type="epsilon",
+        clip_sample=False,
+    )

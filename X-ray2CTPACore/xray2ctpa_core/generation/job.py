@@ -1,5 +1,6 @@
 """One radiograph through the whole way: read, gate, generate, write, publish."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,13 +15,20 @@ from xray2ctpa_core.generation.result_json import former_result, result_content,
 from xray2ctpa_core.io import result_files
 from xray2ctpa_core.io.result_folder import ResultFolder
 from xray2ctpa_core.pipelines.bundle import BundleInfo
+from xray2ctpa_core.pipelines.geometry import size_doubts
+from xray2ctpa_core.pipelines.stopwatch import Stopwatch
 from xray2ctpa_core.volume import Radiograph
 from xray2ctpa_core.wording import counted, score_sentence
 
 if TYPE_CHECKING:
     import torch
 
-    from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline, XRay2CTPAResult
+    from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+    from xray2ctpa_core.pipelines.result import XRay2CTPAResult
+
+
+#: Where the axial slices of a picture on the way lie, from the feet, 0 to 1.
+_PICTURED_SLICES = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class Generator:
         Raises:
             InputError, NotFrontalCXRError, OutputError, DeviceError: nothing is left at ``target``.
         """
-        spent = _Stopwatch()
+        spent = Stopwatch()
         self._reporter.stage("read", f"Reading {source}")
         with spent.on("read"):
             radiograph = _read(source)
@@ -71,7 +79,8 @@ class Generator:
             with spent.on("load"):
                 pipeline = self._loaded()
             generated = self._sampled(pipeline, radiograph, folder.work)
-            self._warn(radiograph, (*generated.gate.warnings, *generated.notes))
+            size = size_doubts(generated.radiograph, generated.frame, self.info.geometry)
+            self._warn(radiograph, (*generated.gate.warnings, *size, *generated.notes))
             self._reporter.stage("write", f"Writing {target}")
             with spent.on("write"):
                 self._write(folder.path, generated)
@@ -103,15 +112,22 @@ class Generator:
     ) -> "XRay2CTPAResult":
         """Runs the pipeline, telling how far it is; pictures on the way go to ``work``."""
         self._reporter.stage("generate", f"Generating from {radiograph.name}")
-        of, done = self.settings.steps * self.settings.samples, 0
+        of, done, decoding = self.settings.steps * self.settings.samples, 0, math.inf
 
         def on_step_end(pipeline: Any, _step: int, _timestep: Any, state: dict[str, Any]) -> dict[str, Any]:
-            nonlocal done
-            done += 1
-            self._reporter.progress("generate", done, of)
-            if self._reporter.wants_previews:
-                self._reporter.preview(_step_picture(pipeline, state["estimate"], work, done))
-            return state
+            nonlocal done, decoding
+            done += len(state["latents"])
+            if "estimate" in state:
+                began = time.monotonic()
+                picture = _step_picture(pipeline, state["estimate"][:1], work, done)
+                # What a picture's slices took, the fastest time, all slices of all samples take again.
+                volumes = self.settings.samples * state["estimate"].shape[2] / len(_PICTURED_SLICES)
+                decoding = min(decoding, (time.monotonic() - began) * volumes)
+                self._reporter.preview(picture)
+            self._reporter.progress("generate", done, of, decoding if decoding < math.inf else 0.0)
+            if done == of:
+                self._reporter.stage("finish", "Decoding the volume and scoring it")
+            return {}
 
         return pipeline(
             radiograph,
@@ -119,6 +135,9 @@ class Generator:
             num_samples=self.settings.samples,
             seed=self.settings.seed,
             callback_on_step_end=on_step_end,
+            callback_on_step_end_tensor_inputs=("latents", "estimate")
+            if self._reporter.wants_previews
+            else ("latents",),
             force=self.settings.force,
         )
 
@@ -127,7 +146,8 @@ class Generator:
         from xray2ctpa_core.io.preview import render_preview
 
         labels = label_map(generated.gradcam.array)
-        result_files.write_volumes(folder, generated.ctpa, generated.gradcam, labels, generated.spread)
+        name = generated.radiograph.name
+        result_files.write_volumes(folder, name, generated.ctpa, generated.gradcam, labels, generated.spread)
         lines = preview_lines(generated.pe_probability, self.info, self.settings)
         film, frame = generated.radiograph, generated.frame
         picture = render_preview(film, frame, generated.ctpa, generated.gradcam, lines)
@@ -138,7 +158,7 @@ class Generator:
             self._reporter.warning(f"{radiograph.name}: {warning}")
 
 
-def preview_lines(probability: float, info: BundleInfo, settings: Settings) -> list[str]:
+def preview_lines(probability: float | None, info: BundleInfo, settings: Settings) -> list[str]:
     """The sentences of preview.png: the score, what it means, how it came to be."""
     calibrated = "calibrated" if info.pe.calibrated else "not calibrated"
     samples = counted(settings.samples, "sample")
@@ -156,8 +176,7 @@ def _step_picture(pipeline: "XRay2CTPAPipeline", estimate: "torch.Tensor", work:
     """Decodes three axial slices of the latents (1, C, D, h, w) estimated so far: a few milliseconds each."""
     from xray2ctpa_core.io.preview import render_step
 
-    depth = estimate.shape[2]
-    slices = pipeline.decode(estimate[:, :, [depth // 4, depth // 2, depth * 3 // 4]])[0]
+    slices = pipeline.decode_slices(estimate, _PICTURED_SLICES)
     path = work / f"step-{number:04d}.png"
     result_files.write_picture(path, render_step(slices))
     return path
@@ -182,16 +201,3 @@ def _read(source: Path) -> Radiograph:
     from xray2ctpa_core.io.radiograph import read_radiograph
 
     return read_radiograph(source)
-
-
-class _Stopwatch:
-    """Seconds by stage, in the order of the stages."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def on(self, stage: str) -> Iterator[None]:
-        began = time.monotonic()
-        yield
-        self.seconds[stage] = time.monotonic() - began

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.io.dicom import check_is_one_projection, is_dicom, read_dicom_header
+from xray2ctpa_core.io.dicom import check_is_one_projection
+from xray2ctpa_core.io.dicom_file import is_dicom, read_dicom
 from xray2ctpa_core.io.dicom_header import FRONTAL_VIEWS, is_lateral, text, view_position
 
 #: A folder with more files than this is an archive, not an examination.
@@ -35,7 +36,7 @@ def choose_frontal_file(folder: Path) -> Path:
     refused: list[InputError] = []
     for path in dicom_files(folder):
         try:
-            header = read_dicom_header(path)
+            header = read_dicom(path, pixels=False)
             check_is_one_projection(header, path.name)
         except InputError as error:
             refused.append(error)

@@ -11,6 +11,10 @@ from xray2ctpa_core.io.greys import luminance
 MIN_SIDE = 64
 #: Most pixels that are decoded; the largest detectors have about 20 million.
 MAX_PIXELS = 50_000_000
+#: A radiograph's longer side in mm; a spacing that makes it shorter or longer is a placeholder.
+PLAUSIBLE_LONGER_SIDE_MM = (80.0, 800.0)
+#: Pixels further from square than this are a broken header, not a detector.
+MAX_ASPECT = 4.0
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,10 @@ class Film:
         padding: (H, W) bool, True where the file says that no film is (padding, transparency), or None.
         spacing_mm: (row, column) as the file states it, pixels not necessarily square, or None.
         spacing_source: "PixelSpacing", "ImagerPixelSpacing", "header" or "unknown".
+        magnification, magnification_source: as in Radiograph.
         aspect: height of a pixel over its width.
         modality, photometric, view: as in Radiograph.
+        steps: how the greys were found, in the order of what was done to the stored values.
         notes: what reading changed or doubted, in sentences.
     """
 
@@ -32,11 +38,26 @@ class Film:
     padding: np.ndarray | None = None
     spacing_mm: tuple[float, float] | None = None
     spacing_source: str = "unknown"
+    magnification: float | None = None
+    magnification_source: str = ""
     aspect: float = 1.0
     modality: str = "unknown"
     photometric: str = "unknown"
     view: str = "unknown"
+    steps: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def size_doubt(shape: tuple[int, int], spacing_mm: tuple[float, float], source: str) -> str:
+    """Why pixels of (row, column) mm cannot be those of a radiograph of ``shape``, "" where they can."""
+    longer = max(n * mm for n, mm in zip(shape, spacing_mm, strict=True))
+    low, high = PLAUSIBLE_LONGER_SIDE_MM
+    if low <= longer <= high and 1 / MAX_ASPECT <= spacing_mm[0] / spacing_mm[1] <= MAX_ASPECT:
+        return ""
+    return (
+        f"The {source} of {spacing_mm[0]:g} x {spacing_mm[1]:g} mm would make the film {longer:.0f} mm long; "
+        "it was ignored."
+    )
 
 
 def check_film_size(rows: int, columns: int, name: str) -> None:
@@ -56,26 +77,35 @@ def check_film_size(rows: int, columns: int, name: str) -> None:
         )
 
 
-def film_of_channels(channels: np.ndarray, full_scale: float) -> Film:
+def film_of_channels(channels: np.ndarray, full_scale: float, premultiplied: bool = False) -> Film:
     """The film in a colour picture; what is transparent is black and counts as no film.
 
     Args:
         channels: (H, W, C) with C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
         full_scale: value of the brightest, and of an opaque, channel (255 or 65535).
+        premultiplied: whether the greys have been multiplied by alpha already.
     """
     colour, alpha = (
         (channels, None) if channels.shape[2] in (1, 3) else (channels[..., :-1], channels[..., -1])
     )
     notes: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+    values: np.ndarray
     if colour.shape[2] == 1:
-        values = colour[..., 0].astype(np.float32)
+        exact = np.float32 if colour.dtype.itemsize <= 2 or colour.dtype == np.float32 else np.float64
+        values = colour[..., 0].astype(exact)
     else:
         values, notes = luminance(colour, full_scale)
+        steps = ("luminance",)
     if alpha is None or (alpha == full_scale).all():
-        return Film(values, notes=notes)
+        return Film(values, steps=steps, notes=notes)
     if not alpha.any():
         return Film(
-            values, notes=(*notes, "Every pixel is marked transparent; the alpha channel was ignored.")
+            values,
+            steps=steps,
+            notes=(*notes, "Every pixel is marked transparent; the alpha channel was ignored."),
         )
     notes = (*notes, "Transparent pixels were taken as unexposed film.")
-    return Film(values * (alpha.astype(np.float32) / full_scale), padding=alpha == 0, notes=notes)
+    if not premultiplied:
+        values = values * (alpha.astype(np.float32) / full_scale)
+    return Film(values, padding=alpha == 0, steps=(*steps, "transparency left out"), notes=notes)

@@ -150,7 +150,7 @@ def plane_tile(
     image = _fitted(Image.fromarray(grey), plane).convert("RGB")
     if overlay is not None:
         evidence = _fitted(Image.fromarray(cut(overlay, name, index).pixels.astype(np.float32)), plane)
-        image = _heated(image, np.asarray(evidence))
+        image = heated(image, np.asarray(evidence))
     tile = Image.new("RGB", (CELL, CELL), (0, 0, 0))
     tile.paste(image, ((CELL - image.width) // 2, (CELL - image.height) // 2))
     draw = ImageDraw.Draw(tile)
@@ -193,7 +193,7 @@ def _fitted(image: Image.Image, plane: Plane) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC)
 
 
-def _heated(image: Image.Image, evidence: np.ndarray) -> Image.Image:
+def heated(image: Image.Image, evidence: np.ndarray) -> Image.Image:
     """``image`` under HEAT_COLOURS where ``evidence`` (rows, columns) reaches HEAT_LEVELS[0]."""
     channels = np.array(HEAT_COLOURS, dtype=np.float32).T
     heat = np.stack([np.interp(evidence, HEAT_LEVELS, channel) for channel in channels], axis=-1)

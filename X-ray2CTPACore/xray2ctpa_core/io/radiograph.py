@@ -6,20 +6,17 @@ from pathlib import Path
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io import grid_file
-from xray2ctpa_core.io.dicom import is_dicom, read_dicom_film
+from xray2ctpa_core.io.dicom import read_dicom_film
+from xray2ctpa_core.io.dicom_file import is_dicom
 from xray2ctpa_core.io.dicom_folder import choose_frontal_file
 from xray2ctpa_core.io.failures import reading
-from xray2ctpa_core.io.film import Film, check_film_size
+from xray2ctpa_core.io.film import MAX_ASPECT, Film, check_film_size, size_doubt
 from xray2ctpa_core.io.greys import SQUARE_TOLERANCE, scale_to_unit, with_square_pixels
 from xray2ctpa_core.io.grid_film import read_grid_film
 from xray2ctpa_core.io.provenance import file_sha256
 from xray2ctpa_core.io.raster import is_raster, read_raster_film
 from xray2ctpa_core.volume import Radiograph
 
-#: A film's longer side in mm; a spacing that makes it shorter or longer is a placeholder.
-PLAUSIBLE_LONGER_SIDE_MM = (80.0, 800.0)
-#: Pixels further from square than this are a broken header, not a detector.
-MAX_ASPECT = 4.0
 _FORMS = "DICOM, PNG, JPEG, TIFF, NIfTI, NRRD and MetaImage"
 
 
@@ -97,7 +94,18 @@ def _to_radiograph(film: Film, name: str, digest: str) -> Radiograph:
         if spacing is not None:
             spacing = (min(spacing), min(spacing))
     return Radiograph(
-        pixels, spacing, source, name, digest, film.modality, film.photometric, film.view, tuple(notes)
+        pixels,
+        spacing,
+        source,
+        name,
+        digest,
+        film.modality,
+        film.photometric,
+        film.view,
+        tuple(notes),
+        None if spacing is None else film.magnification,
+        "" if spacing is None else film.magnification_source,
+        ", ".join(film.steps),
     )
 
 
@@ -105,13 +113,9 @@ def _credible_spacing(film: Film, notes: list[str]) -> tuple[tuple[float, float]
     """The film's spacing unless it makes the film smaller or larger than films are; adds a note then."""
     if film.spacing_mm is None:
         return None, "unknown"
-    longer = max(n * s for n, s in zip(film.values.shape, film.spacing_mm, strict=True))
-    low, high = PLAUSIBLE_LONGER_SIDE_MM
-    if not low <= longer <= high or not 1 / MAX_ASPECT <= film.aspect <= MAX_ASPECT:
-        notes.append(
-            f"The {film.spacing_source} of {film.spacing_mm[0]:g} x {film.spacing_mm[1]:g} mm would make the "
-            f"film {longer:.0f} mm long; it was ignored."
-        )
+    doubt = size_doubt((film.values.shape[0], film.values.shape[1]), film.spacing_mm, film.spacing_source)
+    if doubt:
+        notes.append(doubt)
         return None, "unknown"
     return film.spacing_mm, film.spacing_source
 

@@ -15,6 +15,8 @@ PLANE_VIEWS = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
 #: The film's view stands in a group of its own, so that linked planes leave it alone.
 FILM_VIEW_GROUP = 1
 LAYOUT_ID = 24616
+COMPARISON_LAYOUT_ID = 24617
+_COLOURS = {"Red": "#F34A33", "Green": "#6EB04B", "Yellow": "#EDD54C"}
 _SLICE_VIEW = """<view class="vtkMRMLSliceNode" singletontag="{tag}">
 <property name="orientation" action="default">{orientation}</property>
 <property name="viewlabel" action="default">{label}</property>
@@ -29,9 +31,8 @@ def layout_description() -> str:
     film = _SLICE_VIEW.format(
         tag=FILM_VIEW, orientation="Axial", label="X", colour="#8C8C8C", group=FILM_VIEW_GROUP
     )
-    colours = {"Red": "#F34A33", "Green": "#6EB04B", "Yellow": "#EDD54C"}
     red, green, yellow = (
-        _SLICE_VIEW.format(tag=tag, orientation=orientation, label=tag[0], colour=colours[tag], group=0)
+        _SLICE_VIEW.format(tag=tag, orientation=orientation, label=tag[0], colour=_COLOURS[tag], group=0)
         for tag, orientation in PLANE_VIEWS.items()
     )
     upper = f"<layout type='horizontal'><item>{red}</item><item>{_3D_VIEW}</item></layout>"
@@ -43,20 +44,52 @@ def layout_description() -> str:
     )
 
 
-def use_layout(scene: Any) -> None:
-    """Changes the scene's view arrangement to the layout of this module; needs the scene's layout node."""
+def comparison_layout_description() -> str:
+    """The layout as XML: a column a plane; generated, true and difference from top to bottom."""
+    columns = []
+    for tag, orientation in PLANE_VIEWS.items():
+        rows = [
+            _SLICE_VIEW.format(
+                tag=f"{tag}{kind}", orientation=orientation, label=label, colour=_COLOURS[tag], group=0
+            )
+            for kind, label in (("", tag[0]), ("Truth", "T"), ("Difference", "D"))
+        ]
+        items = "".join(f"<item>{row}</item>" for row in rows)
+        columns.append(f"<item><layout type='vertical'>{items}</layout></item>")
+    return f"<layout type='horizontal'>{''.join(columns)}</layout>"
+
+
+def register_layouts(scene: Any) -> None:
+    """Makes this module's layouts known without changing the view arrangement.
+
+    A scene saves only the number of its layout: without this, one that was saved with these views opens
+    without any. Raises InputError where the scene has no layout node.
+    """
     layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
     if layout is None:
         raise InputError("Expected a scene with a layout node, got one without.", "Start the layout logic.")
-    if layout.IsLayoutDescription(LAYOUT_ID):
-        layout.SetLayoutDescription(LAYOUT_ID, layout_description())
-    else:
-        layout.AddLayoutDescription(LAYOUT_ID, layout_description())
-    layout.SetViewArrangement(LAYOUT_ID)
+    for number, description in (
+        (LAYOUT_ID, layout_description()),
+        (COMPARISON_LAYOUT_ID, comparison_layout_description()),
+    ):
+        if layout.IsLayoutDescription(number):
+            layout.SetLayoutDescription(number, description)
+        else:
+            layout.AddLayoutDescription(number, description)
+
+
+def use_layout(scene: Any, layout_id: int = LAYOUT_ID) -> None:
+    """Changes the scene's view arrangement to a layout of this module; needs the scene's layout node."""
+    register_layouts(scene)
+    scene.GetFirstNodeByClass("vtkMRMLLayoutNode").SetViewArrangement(layout_id)
 
 
 def show_result(
-    nodes: ResultNodes, application_logic: Any, film: Any = None, evidence_opacity: float = 0.5
+    nodes: ResultNodes,
+    application_logic: Any,
+    film: Any = None,
+    evidence_opacity: float = 0.5,
+    layout_id: int = LAYOUT_ID,
 ) -> None:
     """Shows a result beside its radiograph: planes centred, linked, with the Grad-CAM laid over them.
 
@@ -65,8 +98,9 @@ def show_result(
         application_logic: vtkMRMLApplicationLogic that knows the slice views.
         film: the radiograph's node; None takes the one that the CTPA refers to, if it is still there.
         evidence_opacity: 0..1, of the Grad-CAM.
+        layout_id: the layout that holds the planes.
     """
-    use_layout(nodes.ctpa.GetScene())
+    use_layout(nodes.ctpa.GetScene(), layout_id)
     film = film or nodes.ctpa.GetNodeReference(FILM_REFERENCE)
     for name, orientation in PLANE_VIEWS.items():
         logic = application_logic.GetSliceLogicByLayoutName(name)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar, get_origin, get_type_hints
 
@@ -21,9 +21,16 @@ STEP_CURVE = "quality against steps"
 #: Name in a bundle's metrics of the Grad-CAM heat that counts as 1 (explanation.gradcam).
 FULL_HEAT = "full heat"
 CONDITIONINGS = ("spatial", "global")
+FRAMINGS = ("lungs", "whole")
 #: Nothing else is ever loaded from a bundle: no pickle, no code.
 ALLOWED_SUFFIXES = (".safetensors", ".json")
 ALLOWED_NAMES = ("README.md",)
+
+
+def _optional(value: Any) -> Any:
+    """A field that came later: a bundle that does not state it means ``value``, and is not changed by
+    that."""
+    return field(default=value, metadata={"optional": True})
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ class GeometryRule:
         mean_frame_side_mm: side of the frontal frame in mm where a radiograph carries no spacing.
         depth_fraction: antero-posterior extent over the frame's side.
         source_to_detector_mm, detector_to_centre_mm: radiographic geometry, for magnification.
+        extent_mm: (z, y, x) of every volume, for bundles whose volumes do not depend on the radiograph's
+            size, as those of the papers; empty: the frame's side is z and x.
     """
 
     grid: tuple[int, ...]
@@ -42,15 +51,29 @@ class GeometryRule:
     depth_fraction: float
     source_to_detector_mm: float
     detector_to_centre_mm: float
+    extent_mm: tuple[float, ...] = _optional(())
 
 
 @dataclass(frozen=True)
 class CXRPreprocessing:
-    """How a radiograph becomes network input: frame margin, pixels along a side, normalisation's name."""
+    """How a radiograph becomes network input.
+
+    Attributes:
+        frame_margin: side of the frame over the longer side of the lungs' box; 1 for the whole radiograph.
+        frame_pixels: along a side.
+        normalisation: "equalised" (preprocessing.frame), or "standardised" by ``mean`` and ``std`` of greys
+            in [0, 1].
+        framing: of FRAMINGS: the lungs' square, or the whole radiograph.
+        keep_aspect: whether a whole radiograph is centred in a black square instead of squashed.
+    """
 
     frame_margin: float
     frame_pixels: int
     normalisation: str
+    framing: str = _optional("lungs")
+    mean: float = _optional(0.633)
+    std: float = _optional(0.181)
+    keep_aspect: bool = _optional(False)
 
 
 @dataclass(frozen=True)
@@ -65,6 +88,8 @@ class SamplingDefaults:
             1 samples differ less from each other and from the expectation, and stay as sharp.
         alignment: iterations by which a sample's map into the atlas is moved to agree with the film
             (diffusion.alignment); 0 for none.
+        guidance_scale: of classifier-free guidance by the denoiser's null conditioning; 1 for none.
+        largest_latent: clean estimates are cut off there in each step, as in the released code; 0: nowhere.
     """
 
     scheduler: str
@@ -73,11 +98,14 @@ class SamplingDefaults:
     temperature: float = 1.0
     map_spread: float = 1.0
     alignment: int = 0
+    guidance_scale: float = _optional(1.0)
+    largest_latent: float = _optional(0.0)
 
 
 @dataclass(frozen=True)
 class LatentStatistics:
-    """Mean and standard deviation of each latent channel over the training set."""
+    """Scaled latents are (latents - mean) / std, channel by channel: the mean and standard deviation over the
+    training set, or the middle and half of a range (diffusion.latent_scaling)."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -150,8 +178,20 @@ class BundleInfo:
     @property
     def sha256(self) -> str:
         """Digest of the whole bundle: of every field, and through ``files`` of every file."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(stated(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def stated(part: Any) -> dict[str, Any]:
+    """The fields of a dataclass of this module as bundle.json has them: optional ones only where they differ
+    from their default."""
+    values = {}
+    for entry in fields(part):
+        value = getattr(part, entry.name)
+        if entry.metadata.get("optional") and value == entry.default:
+            continue
+        values[entry.name] = stated(value) if is_dataclass(value) else value
+    return values
 
 
 def read_bundle_json(folder: Path) -> BundleInfo:
@@ -212,9 +252,9 @@ def write_bundle_json(folder: Path, info: BundleInfo) -> BundleInfo:
         The information as written. Raises BundleError if the folder holds a file of a forbidden kind.
     """
     folder = Path(folder)
-    values = asdict(info) | {"files": {name: _sha256(folder / name) for name in _files(folder)}}
+    values = stated(info) | {"files": {name: _sha256(folder / name) for name in _files(folder)}}
     written = parse_bundle(json.loads(json.dumps(values)))
-    text = json.dumps(asdict(written) | {"sha256": written.sha256}, indent=2)
+    text = json.dumps(stated(written) | {"sha256": written.sha256}, indent=2)
     config.write_text_atomically(folder / BUNDLE_FILE, text + "\n")
     return written
 
@@ -239,12 +279,15 @@ def _build(cls: type[T], values: Any, source: str) -> T:
     """Dataclass ``cls`` from ``values``, sections first; every failure becomes a BundleError."""
     if not isinstance(values, Mapping):
         raise BundleError(f"{source}: expected an object, got {type(values).__name__}.", REINSTALL_HINT)
+    optional = {f.name for f in fields(cls) if f.metadata.get("optional")}  # type: ignore[arg-type]
     known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-    missing = sorted(known - set(values))
+    missing = sorted(known - optional - set(values))
     if missing:
         raise BundleError(f"{source} lacks {', '.join(missing)}.", REINSTALL_HINT)
     built = dict(values)
     for key, hint in get_type_hints(cls).items():
+        if key not in values:
+            continue
         if hasattr(hint, "__dataclass_fields__"):
             built[key] = _build(hint, values[key], f"{source}: {key}")
         elif get_origin(hint) is dict and not isinstance(values[key], dict):
@@ -282,6 +325,13 @@ def _check_ranges(info: BundleInfo, source: str) -> None:
         "sampling.temperature must be above 0 and at most 1": 0 < info.sampling.temperature <= 1,
         "sampling.map_spread must be from 0 to 1": 0 <= info.sampling.map_spread <= 1,
         "sampling.alignment must be at least 0": info.sampling.alignment >= 0,
+        "sampling.guidance_scale and largest_latent must be at least 0": (
+            info.sampling.guidance_scale >= 0 and info.sampling.largest_latent >= 0
+        ),
+        f"cxr.framing must be one of {FRAMINGS}": info.cxr.framing in FRAMINGS,
+        "cxr.std must be positive": info.cxr.std > 0,
+        "geometry.extent_mm needs no or three positive lengths": len(info.geometry.extent_mm) in (0, 3)
+        and all(length > 0 for length in info.geometry.extent_mm),
         "steps and samples must be at least 1": min(info.sampling.steps, info.sampling.samples) > 0,
         "latents.mean and latents.std need one number a channel": 0 < channels == len(info.latents.std),
         "latents.std must be positive": all(s > 0 for s in info.latents.std),

@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL
 from diffusers.utils import CONFIG_NAME
 
 from xray2ctpa_core.errors import ConfigError
-from xray2ctpa_core.models.codecs.codec import Codec, SliceCodec, VolumeCodec
+from xray2ctpa_core.models.codecs.codec import Codec, SliceCodec, as_codec
 from xray2ctpa_core.models.codecs.vqgan import VQGAN
 
 
@@ -26,7 +26,7 @@ def load_codec(name: str | os.PathLike[str]) -> Codec:
     if found.is_file():
         kind = json.loads(found.read_text(encoding="utf-8")).get("_class_name")
     if kind == VQGAN.__name__:
-        return VolumeCodec(VQGAN.from_pretrained(name, use_safetensors=True)).eval()
+        return as_codec(VQGAN.from_pretrained(name, use_safetensors=True)).eval()
     if kind != AutoencoderKL.__name__:
         raise ConfigError(
             f"Expected an AutoencoderKL or a VQGAN in {name}, got "

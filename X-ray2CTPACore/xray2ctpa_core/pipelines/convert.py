@@ -4,6 +4,7 @@ The release's trainer saves {"step", "model", "ema", "scaler"}; "model" and "ema
 holds, the networks among them told by a prefix. A bare state dict of one network is read too.
 """
 
+import itertools
 import pickle
 import re
 import zipfile
@@ -26,8 +27,9 @@ WEIGHTS = ("ema", "model")
 #: What precedes the names of the trainer's networks.
 DENOISER_PREFIX = "denoise_fn."
 CLASSIFIER_PREFIX = "classifier."
+ENCODER_PREFIX = "xray_encoder."
 PREFIXES = (
-    DENOISER_PREFIX, CLASSIFIER_PREFIX, "xray_encoder.", "vae.", "netD.", "perceptual_model.",
+    DENOISER_PREFIX, CLASSIFIER_PREFIX, ENCODER_PREFIX, "vae.", "netD.", "perceptual_model.",
     "text_encoder.",
 )  # fmt: skip
 #: Buffers of the trainer's noise schedule.
@@ -36,10 +38,15 @@ SCHEDULE_BUFFERS = {
     "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod",
     "posterior_variance", "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2",
 }  # fmt: skip
+#: The released latent classifier, as PEClassifier is told it: DenseNet-121.
+RELEASED_CLASSIFIER: dict[str, Any] = {
+    "init_features": 64, "growth_rate": 32, "block_config": (6, 12, 24, 16), "norm": "batch",
+    "first_stride": (1, 2, 2), "pool": True,
+}  # fmt: skip
 #: What the release multiplies a LoRA update by.
 LORA_SCALE = 1.0
 _LORA_PART = re.compile(r"(.+)\.(?:linear\.weight|linear\.bias|lora_up\.weight|lora_down\.weight)")
-_CHECKPOINT_HINT = "Convert a checkpoint as the published code saves it, of the configuration of the paper."
+_CHECKPOINT_HINT = "Convert a checkpoint as the published code saves it."
 _SAFE_HINT = 'Save its tensors alone: torch.save({"model": model.state_dict()}, FILE).'
 
 
@@ -77,9 +84,48 @@ def convert_denoiser(checkpoint: Path, weights: str | None = None) -> tuple[Pape
     which, tensors = _read_weights(checkpoint, weights)
     prefix, taken = _of_network(tensors, DENOISER_PREFIX, checkpoint.name)
     merged, layers = merge_lora(taken, checkpoint.name)
-    network = PaperDenoiser()
+    released = {key.removeprefix(prefix): tensor for key, tensor in merged.items()}
+    network = PaperDenoiser(**denoiser_configuration(released, checkpoint.name))
     load_exactly(network, merged, checkpoint.name, _CHECKPOINT_HINT, lambda name: prefix + name)
     return network.eval(), _conversion(checkpoint, which, taken, layers)
+
+
+def denoiser_configuration(tensors: Mapping[str, torch.Tensor], source: str) -> dict[str, Any]:
+    """What the published constructor was given (dim, dim_mults, channels, attn_heads, cond_dim), read off the
+    tensors' shapes, by the names of PaperDenoiser's.
+
+    Args:
+        tensors: of the denoiser, by their released names.
+        source: for errors.
+
+    Raises:
+        BundleError: names the tensor that says it and is missing or of another shape.
+    """
+
+    def shape(name: str, axes: int) -> tuple[int, ...]:
+        found = tuple(tensors[name].shape) if name in tensors else ()
+        if len(found) != axes:
+            raise BundleError(
+                f"{source} is no denoiser: expected the tensor {name} with {axes} axes, got "
+                f"{f'the shape {found}' if name in tensors else 'none of this name'}.",
+                _CHECKPOINT_HINT,
+            )
+        return found
+
+    width, channels, *_ = shape("init_conv.weight", 5)
+    first_of_level = map("downs.{}.0.block1.proj.weight".format, itertools.count())
+    outs = [shape(name, 5)[0] for name in itertools.takewhile(tensors.__contains__, first_of_level)]
+    if not outs or any(out % width for out in outs):
+        raise BundleError(
+            f"{source}: expected levels of whole multiples of {width} channels, got {outs}.", _CHECKPOINT_HINT
+        )
+    return {
+        "latent_channels": channels,
+        "embedding_dim": shape("null_cond_emb", 2)[1],
+        "width": width,
+        "multipliers": tuple(out // width for out in outs),
+        "heads": shape("time_rel_pos_bias.relative_attention_bias.weight", 2)[1],
+    }
 
 
 def convert_classifier(checkpoint: Path, weights: str | None = None) -> tuple[PEClassifier, Conversion]:
@@ -89,15 +135,10 @@ def convert_classifier(checkpoint: Path, weights: str | None = None) -> tuple[PE
     """
     which, tensors = _read_weights(checkpoint, weights)
     prefix, taken = _of_network(tensors, CLASSIFIER_PREFIX, checkpoint.name)
-    network = PEClassifier(
-        init_features=64,
-        growth_rate=32,
-        block_config=(6, 12, 24, 16),
-        norm="batch",
-        first_stride=(1, 2, 2),
-        pool=True,
-    )
-    name_in_source = _released_classifier_name(prefix)
+    name_in_source = released_classifier_name(prefix)
+    first = taken.get(name_in_source("network.features.conv0.weight"))
+    channels = first.shape[1] if first is not None and first.ndim == 5 else 4
+    network = PEClassifier(latent_channels=channels, **RELEASED_CLASSIFIER)
     load_exactly(network, taken, checkpoint.name, _CHECKPOINT_HINT, name_in_source)
     return network.eval(), _conversion(checkpoint, which, taken, ())
 
@@ -149,9 +190,31 @@ def merge_lora(
     return merged, layers
 
 
+def encoder_tensors(
+    checkpoint: Path, weights: str | None, wanted: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor] | None:
+    """The trained radiograph encoder of a trainer's file, under the names of ``wanted``; None where the file
+    has none of this architecture. The release trains the encoder that its paper calls frozen.
+
+    Args:
+        checkpoint, weights: as in `convert_denoiser`.
+        wanted: the state dict of the encoder's network.
+    """
+    _, tensors = _read_weights(checkpoint, weights)
+    first = next(iter(wanted))
+    for name in tensors:
+        if not (name.startswith(ENCODER_PREFIX) and name.endswith(first)):
+            continue
+        prefix = name.removesuffix(first)
+        found = {key: tensors.get(prefix + key) for key in wanted}
+        if all(isinstance(t, torch.Tensor) and t.shape == wanted[key].shape for key, t in found.items()):
+            return {key: t for key, t in found.items() if t is not None}
+    return None
+
+
 def _read_weights(checkpoint: Path, wanted: str | None) -> tuple[str, Mapping[str, Any]]:
     """The set of weights ``wanted`` of a file, and which it is; nothing but tensors is ever unpickled."""
-    content = _read(checkpoint)
+    content = read_checkpoint(checkpoint)
     if not isinstance(content, Mapping):
         raise BundleError(
             f"{checkpoint.name} must hold a dictionary of tensors, got {type(content).__name__}.",
@@ -169,7 +232,13 @@ def _read_weights(checkpoint: Path, wanted: str | None) -> tuple[str, Mapping[st
     return which, content[which]
 
 
-def _read(checkpoint: Path) -> Any:
+def read_checkpoint(checkpoint: Path) -> Any:
+    """What a .pt or .ckpt file holds, with nothing but tensors and plain values unpickled.
+
+    Raises:
+        InputError: no such file.
+        BundleError: damaged, or it holds other objects.
+    """
     if not checkpoint.is_file():
         raise InputError(f"Expected a checkpoint file, got {checkpoint}, which is none.", "Check the path.")
     zipped = zipfile.is_zipfile(checkpoint)
@@ -215,7 +284,7 @@ def _of_network(tensors: Mapping[str, Any], prefix: str, source: str) -> tuple[s
     return prefix, {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _released_classifier_name(prefix: str) -> Callable[[str], str]:
+def released_classifier_name(prefix: str) -> Callable[[str], str]:
     """From the names of our classifier's tensors to the release's."""
 
     def released(name: str) -> str:

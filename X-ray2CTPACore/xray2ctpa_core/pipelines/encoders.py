@@ -22,6 +22,7 @@ PUBLISHED = {
     ),
     "radimagenet-resnet50": ("", ("ResNet50.pt",)),
     "small": ("", ()),
+    "own": ("", ("config.json", "diffusion_pytorch_model.safetensors")),
 }
 
 

@@ -1,35 +1,80 @@
 """How large the generated volume is, in mm, and how that was found."""
 
 import numpy as np
-from scipy import ndimage
 
 from xray2ctpa_core.pipelines.bundle import GeometryRule
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, axial_affine
 
-#: Frontal frames of adults, in mm: a film's spacing that says otherwise is not believed.
-PLAUSIBLE_SIDE_MM = (180.0, 480.0)
+#: Frontal frames of people, in mm, from the newborn to the largest: a spacing that says otherwise is not
+#: believed. Below the second number it is a child's.
+PLAUSIBLE_SIDE_MM = (80.0, 480.0)
+ADULT_SIDE_MM = 200.0
+COHORT_MEAN = "cohort mean"
+#: Source of the size of bundles whose volumes all have one extent.
+FIXED_EXTENT = "fixed extent of the bundle"
 
 
 def frame_side_mm(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRule) -> tuple[float, str]:
     """Side of the frame in the plane through the thorax's middle, and the source of that number.
 
-    The film's spacing is that at the detector; the thorax's middle is smaller by the magnification of
-    source to detector over source to middle. Without a believable spacing it is the cohort's mean.
+    The spacing is that at the detector; the thorax's middle is smaller by the magnification, which the file
+    states (1 where its spacing is that in the patient) or else is that of source to detector over source to
+    middle by ``rule``. Without a believable spacing it is the cohort's mean.
     """
-    mean = rule.mean_frame_side_mm, "cohort mean"
+    if rule.extent_mm:
+        return rule.extent_mm[0], FIXED_EXTENT
+    mean = rule.mean_frame_side_mm, COHORT_MEAN
     if radiograph.spacing_mm is None:
         return mean
     to_middle = rule.source_to_detector_mm - rule.detector_to_centre_mm
-    side = frame.side * radiograph.spacing_mm[0] * to_middle / rule.source_to_detector_mm
+    magnification = radiograph.magnification or rule.source_to_detector_mm / to_middle
+    side = frame.side * radiograph.spacing_mm[0] / magnification
     if not PLAUSIBLE_SIDE_MM[0] <= side <= PLAUSIBLE_SIDE_MM[1]:
         return mean
     return side, radiograph.spacing_source
 
 
+def size_sentence(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRule) -> str:
+    """How ``frame_side_mm`` found the size, in one sentence."""
+    side, source = frame_side_mm(radiograph, frame, rule)
+    if source == FIXED_EXTENT:
+        return f"Every volume of this bundle is {side:.0f} mm high, whatever the size of the radiograph."
+    if radiograph.spacing_mm is None:
+        return f"Its size is not known; the frame was taken to be {side:.0f} mm wide, the mean of the cohort."
+    spacing = f"{radiograph.spacing_source} of {radiograph.spacing_mm[0]:.4g} mm"
+    if source == COHORT_MEAN:
+        return (
+            f"{spacing} is not credible for a chest; the frame was taken to be {side:.0f} mm wide, the mean "
+            "of the cohort."
+        )
+    place = f"calibrated in the patient ({radiograph.magnification_source})"
+    if radiograph.magnification is None:
+        place = "at the detector, with the customary magnification"
+    elif radiograph.magnification != 1:
+        factor = f"magnification {radiograph.magnification:.3g} by {radiograph.magnification_source}"
+        place = f"at the detector, {factor}"
+    return f"{spacing} {place}: the frame is {side:.0f} mm wide in the patient."
+
+
+def size_doubts(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRule) -> tuple[str, ...]:
+    """What a user should know of the size: that it is the cohort's mean, or a child's; in sentences."""
+    side, source = frame_side_mm(radiograph, frame, rule)
+    if source in (COHORT_MEAN, FIXED_EXTENT):
+        return (size_sentence(radiograph, frame, rule),)
+    if side < ADULT_SIDE_MM:
+        return (
+            f"The chest's frame is {side:.0f} mm wide: a child's, or the file's {source} is wrong. What is "
+            "generated is an adult's anatomy made smaller.",
+        )
+    return ()
+
+
 def volume_affine(side_mm: float, rule: GeometryRule) -> np.ndarray:
-    """LPS affine of the bundle's grid for a frame of ``side_mm``, its middle at the origin."""
+    """LPS affine of the bundle's grid for a frame of ``side_mm``, its middle at the origin; of the bundle's
+    own extent where it has one."""
     depth, height, width = rule.grid
-    return axial_affine((depth, height, width), (side_mm, rule.depth_fraction * side_mm, side_mm))
+    extent = rule.extent_mm or (side_mm, rule.depth_fraction * side_mm, side_mm)
+    return axial_affine((depth, height, width), extent)  # type: ignore[arg-type]
 
 
 def on_frame(hu: np.ndarray, frame: FrontalFrame, target: FrontalFrame) -> np.ndarray:
@@ -42,6 +87,8 @@ def on_frame(hu: np.ndarray, frame: FrontalFrame, target: FrontalFrame) -> np.nd
     Returns:
         (D, H, W) float32 on the grid of ``target``.
     """
+    from scipy import ndimage  # here, for who only asks for a size
+
     scale = target.side / frame.side
     below = (frame.top + frame.side - target.top - target.side) / frame.side
     starts = (below, (1 - scale) / 2, (target.left - frame.left) / frame.side)

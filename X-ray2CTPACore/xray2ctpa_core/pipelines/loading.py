@@ -1,15 +1,16 @@
 """From what a user names (embedded bundle, folder or Hub id) to a verified folder on this disk.
 
-A converted denoiser, which is no bundle, is loaded from its own folder.
+A single network, which is no bundle, is loaded from its own folder.
 """
 
+import importlib
 import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from xray2ctpa_core.errors import BundleError
+from xray2ctpa_core.errors import BundleError, XRay2CTPAError
 from xray2ctpa_core.pipelines.bundle import BundleInfo, verify_bundle
 
 if TYPE_CHECKING:
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 #: NAME, OWNER/NAME or OWNER/NAME@REVISION. Searched before the Hub, for places without a network.
 OFFLINE_FOLDERS_VARIABLE = "XRAY2CTPA_BUNDLES"
 EMBEDDED = Path(__file__).resolve().parents[1] / "bundles"
+#: Where the classes lie that `load_part` knows.
+MODELS = Path(__file__).resolve().parents[1] / "models"
 HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+?)(?:@(?P<revision>[\w.-]+))?")
 HUB_PATTERNS = ["*.safetensors", "*.json", "README.md"]
-_CONVERT_HINT = "Make it anew: xray2ctpa convert upstream-denoiser CHECKPOINT OUT."
+_CONVERT_HINT = "Make it anew: xray2ctpa convert KIND CHECKPOINT OUT."
 
 
 def load_bundle(name: str | os.PathLike[str], revision: str | None = None) -> tuple[Path, BundleInfo]:
@@ -88,35 +91,35 @@ def embedded_bundles() -> list[str]:
     return sorted(p.name for p in EMBEDDED.iterdir() if (p / "bundle.json").is_file())
 
 
-def load_denoiser(folder: str | os.PathLike[str]) -> "PaperDenoiser":
-    """The papers' denoiser, as `xray2ctpa convert upstream-denoiser` wrote it; no pickle is ever read.
+def load_part(folder: str | os.PathLike[str]) -> Any:
+    """A network of `xray2ctpa_core.models`, as its save_pretrained wrote it; no pickle is ever read.
 
     Args:
-        folder: with config.json and diffusion_pytorch_model.safetensors.
+        folder: with config.json, whose _class_name says which class, and diffusion_pytorch_model.safetensors.
 
     Returns:
         The network in fp32 on the CPU, in evaluation mode.
 
     Raises:
-        BundleError: the folder or one of its files is missing or damaged, or holds another network.
+        BundleError: the folder or one of its files is missing or damaged, or of a class of another package.
     """
     from diffusers.utils import CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME
     from safetensors.torch import load_file
 
-    from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
     from xray2ctpa_core.models.weights import load_exactly
 
     place = Path(folder)
     missing = [name for name in (CONFIG_NAME, SAFETENSORS_WEIGHTS_NAME) if not (place / name).is_file()]
     if missing:
-        raise BundleError(f"Expected a converted denoiser, got {place} without {missing[0]}.", _CONVERT_HINT)
+        raise BundleError(f"Expected a converted network, got {place} without {missing[0]}.", _CONVERT_HINT)
     try:
         values = json.loads((place / CONFIG_NAME).read_text(encoding="utf-8"))
-        if values["_class_name"] != PaperDenoiser.__name__:
-            raise ValueError(f"it is of a {values['_class_name']}")
-        network = PaperDenoiser(**{k: v for k, v in values.items() if not k.startswith("_")})
+        made = part_class(values["_class_name"])
+        network = made(**{k: v for k, v in values.items() if not k.startswith("_")})
     except (OSError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:
-        raise BundleError(f"{place / CONFIG_NAME} describes no denoiser: {error}.", _CONVERT_HINT) from error
+        raise BundleError(f"{place / CONFIG_NAME} describes no network: {error}.", _CONVERT_HINT) from error
+    except XRay2CTPAError as error:
+        raise BundleError(f"{place / CONFIG_NAME} describes no network: {error}", _CONVERT_HINT) from error
     try:
         tensors = load_file(place / SAFETENSORS_WEIGHTS_NAME)
     except Exception as error:  # OSError, or safetensors' own error, which is a bare Exception
@@ -125,6 +128,39 @@ def load_denoiser(folder: str | os.PathLike[str]) -> "PaperDenoiser":
         ) from error
     load_exactly(network, tensors, str(place), _CONVERT_HINT)
     return network.eval()
+
+
+def part_class(name: str) -> Any:
+    """The class ``name`` of `xray2ctpa_core.models` that save_pretrained can write; only its own module is
+    imported.
+
+    Raises:
+        LookupError: there is none.
+    """
+    from diffusers import ModelMixin
+
+    defines = re.compile(rf"^class {re.escape(str(name))}\(", re.MULTILINE)
+    for file in sorted(MODELS.rglob("*.py")):
+        if defines.search(file.read_text(encoding="utf-8")):
+            module = ".".join(file.relative_to(MODELS).with_suffix("").parts)
+            found = getattr(importlib.import_module(f"xray2ctpa_core.models.{module}"), str(name))
+            if issubclass(found, ModelMixin):
+                return found
+    raise LookupError(f"expected a class of xray2ctpa_core.models, got {name!r}")
+
+
+def load_denoiser(folder: str | os.PathLike[str]) -> "PaperDenoiser":
+    """The papers' denoiser, as `xray2ctpa convert upstream-denoiser` wrote it; errors as `load_part`, also
+    for another network."""
+    from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
+
+    network = load_part(folder)
+    if not isinstance(network, PaperDenoiser):
+        raise BundleError(
+            f"Expected a {PaperDenoiser.__name__} in {Path(folder)}, got a {type(network).__name__}.",
+            _CONVERT_HINT,
+        )
+    return network
 
 
 def _download(repo: str, revision: str, what: str, patterns: list[str]) -> Path:

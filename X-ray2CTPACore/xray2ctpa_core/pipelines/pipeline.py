@@ -1,122 +1,96 @@
 """XRay2CTPAPipeline: one radiograph -> CTPA, PE probability, Grad-CAM, as a diffusers pipeline."""
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline
+from diffusers import DiffusionPipeline
 from diffusers.utils import is_accelerate_available
 
 from xray2ctpa_core import constants
 from xray2ctpa_core.data.taught_radiographs import TaughtFilms
-from xray2ctpa_core.diffusion.alignment import align_map
-from xray2ctpa_core.diffusion.residual import sampled_map, to_latents
-from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
-from xray2ctpa_core.diffusion.schedulers import FEW_STEP, make_scheduler, most_steps
+from xray2ctpa_core.diffusion.alignment import aligned_map
+from xray2ctpa_core.diffusion.latent_scaling import LatentScaling
+from xray2ctpa_core.diffusion.residual import to_latents
+from xray2ctpa_core.diffusion.sampling import Model, clipped_epsilon, initial_noise, sample_latents
+from xray2ctpa_core.diffusion.schedulers import FEW_STEP, is_sampler, make_scheduler, most_steps
 from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError, is_out_of_memory
 from xray2ctpa_core.explanation.gradcam import gradcam_map
-from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
-from xray2ctpa_core.models.codecs.slices import (
-    from_autoencoder,
-    slices_at_once,
-    slices_to_volumes,
-    to_autoencoder,
-    volumes_to_slices,
-)
-from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
-from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder, XrayFeatures
+from xray2ctpa_core.models.codecs.codec import SliceCodec, as_codec
+from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
+from xray2ctpa_core.models.framing.lung_frame import LungFrame
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
-from xray2ctpa_core.models.framing.radiograph_reading import read_film
+from xray2ctpa_core.models.framing.whole_radiograph import WholeRadiograph
 from xray2ctpa_core.models.hu import denormalise_hu, normalise_hu
-from xray2ctpa_core.pipelines.bundle import BundleInfo, read_bundle_json
+from xray2ctpa_core.models.memory import in_batches
+from xray2ctpa_core.models.protocols import Conditioning, FramedRadiograph, Framing
+from xray2ctpa_core.pipelines.bundle import BundleInfo, read_bundle_json, write_bundle_json
 from xray2ctpa_core.pipelines.consistency import agreement
 from xray2ctpa_core.pipelines.geometry import frame_side_mm, volume_affine
 from xray2ctpa_core.pipelines.loading import load_bundle
-from xray2ctpa_core.pipelines.memory import in_batches
+from xray2ctpa_core.pipelines.parts import NETWORKS, is_training_schedule, load_parts
+from xray2ctpa_core.pipelines.result import XRay2CTPAResult
+from xray2ctpa_core.pipelines.second_opinion import OpinionReader, carried_opinion, save_carried_opinion
+from xray2ctpa_core.pipelines.stopwatch import Stopwatch
+from xray2ctpa_core.preprocessing.cxr import CxrSettings
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
-from xray2ctpa_core.preprocessing.gate import GateReport
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
 
-StepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class XRay2CTPAResult:
-    """What one radiograph gives.
-
-    Attributes:
-        ctpa: Volume, float32 HU: the first sample, the same whatever K.
-        gradcam: Volume, float32 in 0..1, same grid; of the first sample. 1 stands for the bundle's full heat,
-            or for the volume's own strongest where the bundle has none.
-        spread: Volume, float32 HU standard deviation over samples; None for one sample.
-        pe_probability: mean of per_sample, calibrated as the bundle says.
-        per_sample: probability of each sample.
-        consistency: {"frontal_correlation": -1..1} of the volume's projection with the radiograph.
-        gate: the judgement of the film; full marks where the caller gave the frame.
-        radiograph: the film as it was read: given greys, or turned back where they were inverted.
-        frame: the film's square that the volume corresponds to.
-        geometry_source: where the volume's size in mm comes from.
-        stage_seconds: seconds by stage.
-        samples: (K, D, H, W) float32 HU, on request.
-        notes: what was done otherwise than asked, as sentences: for lack of memory.
-    """
-
-    ctpa: Volume
-    gradcam: Volume
-    spread: Volume | None
-    pe_probability: float
-    per_sample: tuple[float, ...]
-    consistency: dict[str, float]
-    gate: GateReport
-    radiograph: Radiograph
-    frame: FrontalFrame
-    geometry_source: str
-    stage_seconds: dict[str, float]
-    samples: np.ndarray | None = None
-    notes: tuple[str, ...] = ()
+#: diffusers' callback: (pipeline, step, timestep, tensors by name) -> the tensors that it changed, by name.
+StepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any] | None]
+#: Tensors that a callback may ask for: what is diffused, and the scaled latents estimated from it.
+CALLBACK_TENSORS = ("latents", "estimate")
+#: Samples that a GPU draws at once; halves where memory is short. A CPU gains nothing by it.
+SAMPLES_AT_ONCE = 8
 
 
 class XRay2CTPAPipeline(DiffusionPipeline):
     """A diffusers pipeline; `from_pretrained` takes a bundle's name, folder or Hub id.
 
     Args:
-        autoencoder: 2D KL autoencoder on slices.
-        denoiser: 3D denoiser on latents.
-        scheduler: noise schedule the denoiser was trained with; `set_scheduler` swaps the sampler.
-        xray_encoder: radiograph's frame -> features.
-        pe_classifier: latents -> PE logit.
-        lung_locator: film -> frame and gate. Beside the design's five components: the frame in which the
-            others were trained depends on it, so it must travel with them.
+        autoencoder: the codec (models.codecs.codec.as_codec).
+        denoiser: on latents (models.protocols.Denoiser).
+        scheduler: noise schedule the denoiser was trained with, in whose place the bundle's sampler is put;
+            or a sampler, which is kept.
+        xray_encoder: radiograph -> conditioning (models.protocols.RadiographEncoder).
+        pe_classifier: scaled latents -> PE logit (models.protocols.Classifier); None: no score, no Grad-CAM.
+        lung_locator: judges radiographs, and frames them where the bundle's framing is "lungs".
+        bundle: everything else that a call needs: scaling, geometry, sampling, operating point.
+        taught_films: the real radiographs that taught the encoder; None where there were none.
+        second_opinion: reads PE off the radiograph alone (a prior); None without.
+
+    Raises:
+        InputError: no bundle.
+        BundleError: it asks for what this program has not.
     """
 
     #: The large networks, which take turns in a GPU's memory by `enable_model_cpu_offload`; the others are
     #: small, and parts of them are called by themselves.
     model_cpu_offload_seq = "denoiser->autoencoder"
     _exclude_from_cpu_offload = ["lung_locator", "xray_encoder", "pe_classifier"]  # noqa: RUF012 - diffusers'
+    _callback_tensor_inputs = list(CALLBACK_TENSORS)  # noqa: RUF012 - diffusers'
 
-    bundle: BundleInfo
-    #: None where the bundle learned from virtual films alone.
-    taught_films: TaughtFilms | None = None
     scheduler: Any
-    #: Slices the autoencoder takes at once; halves where memory is short.
-    slices_at_once: int
-    #: Whether the large networks take turns in the device's memory, for they did not fit together.
-    takes_turns: bool = False
 
     def __init__(
         self,
-        autoencoder: AutoencoderKL,
-        denoiser: SpatialDenoiser,
+        autoencoder: Any,
+        denoiser: Any,
         scheduler: Any,
-        xray_encoder: XrayEncoder,
-        pe_classifier: PEClassifier,
+        xray_encoder: Any,
+        pe_classifier: Any,
         lung_locator: LungLocator,
+        bundle: BundleInfo | None = None,
+        taught_films: TaughtFilms | None = None,
+        second_opinion: OpinionReader | None = None,
     ) -> None:
         super().__init__()
+        if bundle is None:
+            raise InputError("Expected bundle, a BundleInfo, got none.", "It holds what networks do not.")
+        _check_obeyed(bundle)
         self.register_modules(
             autoencoder=autoencoder,
             denoiser=denoiser,
@@ -125,6 +99,20 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             pe_classifier=pe_classifier,
             lung_locator=lung_locator,
         )
+        self.bundle, self.taught_films, self.second_opinion = bundle, taught_films, second_opinion
+        self._codec = as_codec(autoencoder)
+        #: Samples drawn at once; None: as many as the device gains by.
+        self.samples_at_once: int | None = None
+        self._took_fewer_samples = False
+        #: Whether the large networks take turns in the device's memory, for they did not fit together.
+        self.takes_turns = False
+        #: What came with the networks: the schedule of training, or a sampler.
+        self._sampler = scheduler
+        if is_training_schedule(scheduler):
+            self.set_scheduler(bundle.sampling.scheduler)
+        for part in NETWORKS:
+            if getattr(self, part) is not None:
+                getattr(self, part).eval()
         self.set_progress_bar_config(disable=True)
 
     @classmethod
@@ -153,31 +141,36 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         """Loads a bundle that was verified just before; raises BundleError where this code cannot obey it."""
         bundle = read_bundle_json(folder)
         _check_obeyed(bundle)
-        networks = {
-            "autoencoder": AutoencoderKL,
-            "denoiser": SpatialDenoiser,
-            "xray_encoder": XrayEncoder,
-            "pe_classifier": PEClassifier,
-            "lung_locator": LungLocator,
-        }
-        # Small, and their decisions hang on thresholds: in single precision always.
-        single = ("pe_classifier", "lung_locator")
-        parts = {
-            part: network.from_pretrained(
-                folder / part,
-                torch_dtype=torch.float32 if part in single else dtype,
-                use_safetensors=True,
-            )
-            for part, network in networks.items()
-        }
-        pipeline = cls(scheduler=DDPMScheduler.from_pretrained(folder / "scheduler"), **parts)
-        pipeline.bundle = bundle
-        pipeline.taught_films = TaughtFilms.load(folder)
-        pipeline.slices_at_once = _most_slices(bundle)
-        pipeline.set_scheduler(bundle.sampling.scheduler)
-        for part in networks:
-            getattr(pipeline, part).eval()
-        return pipeline
+        return cls(
+            **load_parts(folder, dtype),
+            bundle=bundle,
+            taught_films=TaughtFilms.load(folder),
+            second_opinion=carried_opinion(folder),
+        )
+
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | os.PathLike[str], **settings: Any
+    ) -> None:
+        """Writes a bundle: `from_pretrained` of the folder gives the same voxels.
+
+        Args:
+            save_directory: new, or a folder that holds nothing else.
+            settings: of diffusers' save_pretrained; safetensors always.
+        """
+        folder = Path(save_directory)
+        super().save_pretrained(folder, **(settings | {"safe_serialization": True}))
+        if self.taught_films is not None:
+            self.taught_films.save(folder)
+        if self.second_opinion is not None:
+            save_carried_opinion(folder, self.second_opinion)
+        write_bundle_json(folder, self.bundle)
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """What the constructor takes, by name: a second pipeline of the same networks is made of them."""
+        parts = {name: getattr(self, name) for name in (*NETWORKS, "scheduler")}
+        beside = ("bundle", "taught_films", "second_opinion")
+        return parts | {name: getattr(self, name) for name in beside}
 
     def place(self, device: str) -> None:
         """Moves the networks to ``device``; those that do not fit there together take turns.
@@ -195,7 +188,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             self.enable_model_cpu_offload(device=device)
 
     def set_scheduler(self, name: str) -> None:
-        """Takes another sampler for the same noise schedule.
+        """Takes another sampler for the same noise schedule; by the bundle's own name, the one that came with
+        it.
 
         Raises:
             InputError: unknown name, or a few-step denoiser and another's sampler, or the other way round.
@@ -206,7 +200,31 @@ class XRay2CTPAPipeline(DiffusionPipeline):
                 f"Expected a sampler that the denoiser of {self.bundle.name} was trained for, got {name!r}.",
                 f"Few-step denoisers go with {FEW_STEP} alone, and it with them. Take the bundle's: {own}.",
             )
-        self.scheduler = make_scheduler(name, self.scheduler)
+        if name == own and is_sampler(self._sampler, name):
+            self.scheduler = self._sampler
+        else:
+            self.scheduler = make_scheduler(name, self.scheduler)
+
+    @property
+    def framing(self) -> Framing:
+        """How a radiograph becomes what the encoder reads."""
+        cxr = self.bundle.cxr
+        if cxr.framing == "lungs":
+            return LungFrame(self.lung_locator, cxr.frame_pixels)
+        settings = CxrSettings(cxr.frame_pixels, cxr.mean, cxr.std, cxr.keep_aspect)
+        return WholeRadiograph(self.lung_locator, settings)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int, int]:
+        """(C, d, h, w) of what is diffused for one sample."""
+        channels = (
+            getattr(self.denoiser, "diffused_channels", None) or self.denoiser.config["latent_channels"]
+        )
+        depth, height, width = (
+            size // factor
+            for size, factor in zip(self.bundle.geometry.grid, self._codec.factors, strict=True)
+        )
+        return channels, depth, height, width
 
     @torch.no_grad()
     def __call__(
@@ -219,26 +237,32 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         seed: int = 0,
         generator: torch.Generator | int | None = None,
         callback_on_step_end: StepEnd | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         output_samples: bool = False,
         force: bool = False,
     ) -> XRay2CTPAResult:
         """Generates.
 
         Args:
-            radiograph: one frontal chest film.
+            radiograph: one frontal chest radiograph.
             frame: its square to read; None finds it and applies the gate.
             num_inference_steps: None takes the bundle's.
             num_samples: K >= 1; sample k is the same whatever K.
             seed: of the noise.
-            generator: a torch.Generator, whose initial seed is taken, or a seed; goes before ``seed``.
-            callback_on_step_end: diffusers' callback, (pipeline, step, timestep, state) -> dict; the state
-                holds the "latents" and the "estimate" of the clean ones, (1, C, D, h, w).
+            generator: a torch.Generator, which is consumed: a new one gives what its seed gives, the next
+                call with it other voxels; or a seed. Goes before ``seed``.
+            callback_on_step_end: diffusers' callback, (pipeline, step, timestep, tensors) -> dict; the
+                latents in its result take the place of those diffused so far. Called for each batch of
+                samples.
+            callback_on_step_end_tensor_inputs: which of CALLBACK_TENSORS it is given; the estimate of the
+                scaled latents (B, C, d, h, w) is computed for who asks.
             output_samples: keep all samples' voxels.
-            force: go on although the gate refuses the film.
+            force: go on although the gate refuses the radiograph.
 
         Raises:
             NotFrontalCXRError: the gate refuses, unless ``force``.
-            InputError: num_samples or num_inference_steps below 1, or more steps than the sampler takes.
+            InputError: num_samples or num_inference_steps below 1, more steps than the sampler takes, or
+                tensors that a callback cannot have.
         """
         if num_samples < 1 or (num_inference_steps is not None and num_inference_steps < 1):
             raise InputError(
@@ -246,54 +270,58 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             )
         if (num_inference_steps or 1) > (most := most_steps(self.scheduler)):
             raise InputError(f"Expected at most {most} steps of this sampler, got {num_inference_steps}.")
-        if generator is not None:
-            seed = generator.initial_seed() if isinstance(generator, torch.Generator) else generator
-        clock = _Clock()
-        if frame is None:
-            reading = read_film(self.lung_locator, radiograph)
-            radiograph, frame, gate = reading.radiograph, reading.frame, reading.gate
-            _refuse(gate, radiograph, force)
-        else:
-            gate = GateReport(1.0, (), True)
-        image = torch.from_numpy(frame_image(radiograph.pixels, frame, self.bundle.cxr.frame_pixels))
-        clock.lap("locate")
-        latents = self.sample_latents(
-            image[None, None], num_samples, num_inference_steps, seed, callback_on_step_end
-        )
-        clock.lap("denoise")
-        samples = self.decode(latents)
-        clock.lap("decode")
-        logits = self.classify(latents).cpu().double().numpy()
-        per_sample = self.probability(logits)
-        clock.lap("classify")
-        heat = self.explain(latents[:1])
-        clock.lap("explain")
-        side, source = frame_side_mm(radiograph, frame, self.bundle.geometry)
-        affine = volume_affine(side, self.bundle.geometry)
-        correlation = agreement(samples[0], image.numpy(), side, self.bundle.geometry.depth_fraction)
-        clock.lap("check")
+        clock = Stopwatch()
+        with clock.on("locate"):
+            framed = self.framing(radiograph, frame)
+            _refuse(framed, force)
+        with clock.on("denoise"):
+            latents = self.sample_latents(
+                framed.image[None, None],
+                num_samples,
+                num_inference_steps,
+                seed if generator is None else _seed_of(generator),
+                callback_on_step_end,
+                callback_on_step_end_tensor_inputs,
+            )
+        with clock.on("decode"):
+            samples = self.decode(latents)
+        with clock.on("classify"):
+            per_sample = self.probability(self.classify(latents).cpu().double().numpy())
+        with clock.on("explain"):
+            heat = self.explain(latents[:1])
+        opinion = None
+        if self.second_opinion is not None:
+            with clock.on("second opinion"):
+                opinion = self.second_opinion.score(framed.radiograph, framed.frame)
+        with clock.on("check"):
+            rule = self.bundle.geometry
+            side, source = frame_side_mm(framed.radiograph, framed.frame, rule)
+            affine = volume_affine(side, rule)
+            seen = frame_image(framed.radiograph.pixels, framed.frame, self.bundle.cxr.frame_pixels)
+            correlation = agreement(samples[0], seen, side, rule.depth_fraction)
         spread = samples.std(0) if num_samples > 1 else None
         self.maybe_free_model_hooks()
         return XRay2CTPAResult(
             ctpa=Volume(samples[0], affine),
             gradcam=Volume(heat, affine),
             spread=None if spread is None else Volume(spread, affine),
-            pe_probability=float(per_sample.mean()),
+            pe_probability=float(per_sample.mean()) if len(per_sample) else None,
             per_sample=tuple(float(p) for p in per_sample),
             consistency={"frontal_correlation": correlation},
-            gate=gate,
-            radiograph=radiograph,
-            frame=frame,
+            gate=framed.gate,
+            radiograph=framed.radiograph,
+            frame=framed.frame,
             geometry_source=source,
             stage_seconds=clock.seconds,
             samples=samples if output_samples else None,
+            second_opinion=opinion,
             notes=self._memory_notes(),
         )
 
     @torch.no_grad()
-    def features(self, image: torch.Tensor) -> XrayFeatures:
-        """(B, 1, P, P) frame images in [0, 1] -> the encoder's features."""
-        return self.xray_encoder(image.to(self._execution_device, self.xray_encoder.dtype))
+    def condition(self, image: torch.Tensor) -> Conditioning:
+        """(B, 1, P, P), as the framing makes it -> conditioning of the denoiser."""
+        return self.xray_encoder.condition(image.to(self._execution_device))
 
     @torch.no_grad()
     def sample_latents(
@@ -303,126 +331,172 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         seed: int = 0,
         callback_on_step_end: StepEnd | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> torch.Tensor:
-        """(1, 1, P, P) frame image -> (K, C, D, h, w) standardised latents, one sample at a time."""
+        """(1, 1, P, P), as the framing makes it -> (K, C, d, h, w) scaled latents, in batches of samples."""
+        if unknown := sorted(set(callback_on_step_end_tensor_inputs) - set(CALLBACK_TENSORS)):
+            raise InputError(f"Expected tensors out of {CALLBACK_TENSORS}, got {unknown}.")
         steps = num_inference_steps or self.bundle.sampling.steps
-        features = self.features(image)
-        spatial = None  # a `global` denoiser takes none
-        if self.denoiser.config["spatial_channels"]:
-            spatial = self.xray_encoder.spatial_conditioning(features)
-        latent_channels = self.denoiser.config["latent_channels"]
-        shape = (self.denoiser.diffused_channels, *self.xray_encoder.config["latent_grid"])
+        conditioning = self.condition(image)
+
+        def on_step_end(
+            step: int, timestep: Any, diffused: torch.Tensor, estimate: Callable[[], torch.Tensor]
+        ) -> torch.Tensor:
+            if callback_on_step_end is None:
+                return diffused
+            tensors = {"latents": diffused}
+            if "estimate" in callback_on_step_end_tensor_inputs:
+                tensors["estimate"] = self._to_latents(conditioning, estimate())
+            changed = callback_on_step_end(self, step, timestep, tensors) or {}
+            return changed.get("latents", diffused)
+
+        def some_samples(numbers: torch.Tensor) -> torch.Tensor:
+            drawn = [initial_noise(self.latent_shape, seed, int(k), self._execution_device) for k in numbers]
+            noise = torch.cat([noise for noise, _ in drawn])
+            noise[:, : self.denoiser.config["latent_channels"]] *= self.bundle.sampling.temperature
+            model = self._model(conditioning.repeated(len(numbers)))
+            generators = [generator for _, generator in drawn]
+            diffused = sample_latents(model, self.scheduler, noise, steps, generators, on_step_end)
+            return self._to_latents(conditioning, diffused, image)
+
+        def take_fewer(at_once: int) -> None:
+            self.samples_at_once, self._took_fewer_samples = at_once, True
+
+        at_once = self.samples_at_once or (1 if self._execution_device.type == "cpu" else SAMPLES_AT_ONCE)
+        return in_batches(some_samples, torch.arange(num_samples), at_once, take_fewer)
+
+    def _model(self, conditioning: Conditioning) -> Model:
+        """The denoiser as the sampler calls it: guided and cut off as the bundle says."""
+        sampling = self.bundle.sampling
 
         def model(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-            dtype = self.denoiser.dtype
-            return self.denoiser(sample.to(dtype), timestep, features.embedding, spatial).float()
+            entered = sample.to(self.denoiser.dtype)
+            predicted = self.denoiser(entered, timestep, conditioning).float()
+            if sampling.guidance_scale != 1:
+                nothing = self.denoiser.null_conditioning(len(sample))
+                unguided = self.denoiser(entered, timestep, nothing).float()
+                predicted = unguided + sampling.guidance_scale * (predicted - unguided)
+            if sampling.largest_latent:
+                predicted = clipped_epsilon(
+                    self.scheduler, sample, predicted, timestep, sampling.largest_latent
+                )
+            return predicted
 
-        def on_step_end(step: int, timestep: Any, latents: torch.Tensor, estimate: torch.Tensor) -> None:
-            if callback_on_step_end is not None:
-                estimate = to_latents(self.denoiser, self.xray_encoder, features, estimate)
-                callback_on_step_end(self, step, timestep, {"latents": latents, "estimate": estimate})
+        return model
 
-        kept = []
-        for number in range(num_samples):
-            noise, generator = initial_noise(shape, seed, number, self._execution_device)
-            noise[:, :latent_channels] *= self.bundle.sampling.temperature
-            diffused = sample_latents(model, self.scheduler, noise, steps, generator, on_step_end)
-            aligned = self._aligned_map(features, diffused, image)
-            kept.append(to_latents(self.denoiser, self.xray_encoder, features, diffused, aligned))
-        return torch.cat(kept)
-
-    def _aligned_map(
-        self, features: XrayFeatures, diffused: torch.Tensor, image: torch.Tensor
-    ) -> torch.Tensor | None:
-        """The sample's map into the atlas, moved to agree with the film; None without an atlas."""
-        if self.xray_encoder.atlas is None or self.denoiser.config["map_std"] is None:
-            return None
-        return align_map(
-            self.xray_encoder.atlas,
-            sampled_map(self.denoiser, features, diffused, self.bundle.sampling.map_spread),
-            image,
-            self.bundle.hu_window,
-            self.bundle.sampling.alignment,
-        )
+    def _to_latents(
+        self, conditioning: Conditioning, diffused: torch.Tensor, image: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """What was diffused for B samples of one radiograph -> (B, C, d, h, w) scaled latents; aligned with
+        ``image``, the radiograph's, where it is given."""
+        sampling, latents = self.bundle.sampling, []
+        for sample in diffused.split(1):
+            template_map = None
+            if image is not None:
+                template_map = aligned_map(
+                    self.denoiser,
+                    conditioning,
+                    sample,
+                    image,
+                    self.bundle.hu_window,
+                    sampling.map_spread,
+                    sampling.alignment,
+                )
+            latents.append(to_latents(self.denoiser, conditioning, sample, template_map))
+        return torch.cat(latents)
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> np.ndarray:
-        """(K, C, D, h, w) standardised latents -> (K, D, H, W) float32 HU."""
-        mean, std = self._statistics()
-        volumes = []
-        for case in (latents * std + mean).to(self.autoencoder.dtype):
-            slices = in_batches(
-                lambda part: from_autoencoder(self.autoencoder.decode(part).sample.float()),
-                case.transpose(0, 1),
-                self.slices_at_once,
-                self._take_fewer_slices,
-            )
-            volumes.append(denormalise_hu(slices[:, 0], self.bundle.hu_window).cpu())
-        return torch.stack(volumes).numpy()
+        """(K, C, d, h, w) scaled latents -> (K, D, H, W) float32 HU, one case at a time."""
+        cases = [self._codec.decode(self._scaling.invert(case[None])) for case in latents]
+        return np.stack([self._hu(volume)[0, 0] for volume in cases])
 
-    def _take_fewer_slices(self, at_once: int) -> None:
-        self.slices_at_once = at_once
+    @torch.no_grad()
+    def decode_slices(self, latents: torch.Tensor, where: Sequence[float]) -> np.ndarray:
+        """(1, C, d, h, w) scaled latents -> (N, H, W) float32 HU: the axial slices at ``where`` in [0, 1)."""
+        unscaled = self._scaling.invert(latents).expand(len(where), -1, -1, -1, -1)
+        places = torch.tensor(where, device=latents.device)
+        return self._hu(self._codec.decode_slices(unscaled, places))[:, 0]
 
-    def _memory_notes(self) -> tuple[str, ...]:
-        done = []
-        if self.takes_turns:
-            done.append("denoiser and autoencoder took turns in it")
-        if self.slices_at_once != _most_slices(self.bundle):
-            done.append(f"slices were decoded {self.slices_at_once} at a time")
-        return tuple(f"Memory was short: {what}; the volume is the same." for what in done)
+    def _hu(self, values: torch.Tensor) -> np.ndarray:
+        return denormalise_hu(values, self.bundle.hu_window).cpu().numpy()
 
     @torch.no_grad()
     def encode(self, volume: Any) -> torch.Tensor:
-        """(K, D, H, W) HU -> (K, C, D, h, w) standardised latents (the posterior's mean)."""
+        """(K, D, H, W) HU -> (K, C, d, h, w) scaled latents (the posterior's mean)."""
         hu = torch.as_tensor(volume, dtype=torch.float32).to(self._execution_device)
-        slices = volumes_to_slices(normalise_hu(hu, self.bundle.hu_window)[:, None])
-        folded = to_autoencoder(slices, self.autoencoder.config["in_channels"]).to(self.autoencoder.dtype)
-        encoded = [
-            self.autoencoder.encode(part).latent_dist.mean.float()
-            for part in folded.split(self.slices_at_once)
-        ]
-        mean, std = self._statistics()
-        return (slices_to_volumes(torch.cat(encoded), len(hu)) - mean) / std
+        return self._scaling.apply(self._codec.encode(normalise_hu(hu, self.bundle.hu_window)[:, None]))
 
     @torch.no_grad()
     def classify(self, latents: torch.Tensor) -> torch.Tensor:
-        """(K, C, D, h, w) standardised latents -> (K,) uncalibrated logits of PE, one case at a time."""
+        """(K, C, d, h, w) scaled latents -> (K,) uncalibrated logits of PE, one case at a time; (0,) without
+        classifier."""
+        if self.pe_classifier is None:
+            return torch.zeros(0)
         return torch.cat([self.pe_classifier(case[None].float()).squeeze(1) for case in latents])
 
     def explain(self, latents: torch.Tensor) -> np.ndarray:
-        """(1, C, D, h, w) latents -> (D, H, W) float32 in 0..1, what in them speaks for PE, by Grad-CAM; 1 is
-        the bundle's full heat."""
+        """(1, C, d, h, w) latents -> (D, H, W) float32 in 0..1, what in them speaks for PE, by Grad-CAM; 1 is
+        the bundle's full heat. All 0 without classifier."""
+        if self.pe_classifier is None:
+            return np.zeros(self.bundle.geometry.grid, np.float32)
         layer, full = self.pe_classifier.gradcam_layer, self.bundle.full_heat
         grid = self.bundle.geometry.grid
         return gradcam_map(self.pe_classifier, layer, latents, grid, full)  # type: ignore[arg-type]
 
+    @property
+    def scores_radiographs(self) -> bool:
+        """Whether the encoder has a PE head of its own."""
+        return isinstance(self.xray_encoder, XrayEncoder)
+
+    @torch.no_grad()
     def classify_radiograph(self, image: torch.Tensor) -> torch.Tensor:
-        """(1, 1, P, P) frame image -> (1,) logit of PE from the radiograph alone."""
-        return self.features(image).pe_logit.float()
+        """(1, 1, P, P) frame image -> (1,) logit of PE from the radiograph alone.
+
+        Raises:
+            InputError: the bundle's encoder has no PE head.
+        """
+        if not self.scores_radiographs:
+            raise InputError(f"The encoder of {self.bundle.name} gives no PE score of the radiograph alone.")
+        encoder = self.xray_encoder
+        return encoder(image.to(self._execution_device, encoder.dtype)).pe_logit.float()
 
     def probability(self, logits: np.ndarray) -> np.ndarray:
         """Logits -> probabilities, by the bundle's Platt scaling."""
         return 1 / (1 + np.exp(-(self.bundle.pe.platt_a * logits + self.bundle.pe.platt_b)))
 
-    def _statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
-        statistics = self.bundle.latents
-        mean, std = (
-            torch.tensor(v, device=self._execution_device).reshape(1, -1, 1, 1, 1)
-            for v in (statistics.mean, statistics.std)
-        )
-        return mean, std
+    @property
+    def _scaling(self) -> LatentScaling:
+        return LatentScaling(self.bundle.latents.mean, self.bundle.latents.std)
+
+    def _memory_notes(self) -> tuple[str, ...]:
+        done = []
+        if self.takes_turns:
+            done.append("denoiser and autoencoder took turns in it")
+        if self._took_fewer_samples:
+            done.append(f"samples were drawn {self.samples_at_once} at a time")
+        if isinstance(self._codec, SliceCodec) and self._codec.at_once is not None:
+            done.append(f"slices were decoded {self._codec.at_once} at a time")
+        return tuple(f"Memory was short: {what}; the volume is the same." for what in done)
 
 
-def _most_slices(bundle: BundleInfo) -> int:
-    """That the autoencoder takes at once where memory is not short."""
-    return slices_at_once(*bundle.geometry.grid[1:])
+def _seed_of(generator: torch.Generator | int) -> int:
+    """The seed that a generator stands for; it is moved on, so that its next use stands for another."""
+    if not isinstance(generator, torch.Generator):
+        return generator
+    seed = generator.initial_seed()
+    fresh = torch.Generator(generator.device).manual_seed(seed)
+    is_fresh = torch.equal(generator.get_state(), fresh.get_state())
+    drawn = torch.randint(2**62, (1,), generator=generator, device=generator.device)
+    return seed if is_fresh else int(drawn)
 
 
 def _check_obeyed(bundle: BundleInfo) -> None:
     """Raises BundleError where a bundle asks for a preprocessing or geometry that the code has not."""
+    of_lungs = bundle.cxr.framing == "lungs"
     rules = {
-        "cxr.frame_margin": (bundle.cxr.frame_margin, constants.FRAME_MARGIN),
-        "cxr.normalisation": (bundle.cxr.normalisation, NORMALISATION),
+        "cxr.frame_margin": (bundle.cxr.frame_margin, constants.FRAME_MARGIN if of_lungs else 1.0),
+        "cxr.normalisation": (bundle.cxr.normalisation, NORMALISATION if of_lungs else "standardised"),
         "geometry.source_to_detector_mm": (
             bundle.geometry.source_to_detector_mm,
             constants.SOURCE_TO_DETECTOR_MM,
@@ -440,25 +514,13 @@ def _check_obeyed(bundle: BundleInfo) -> None:
             )
 
 
-def _refuse(gate: GateReport, radiograph: Radiograph, force: bool) -> None:
-    if gate.accepted or force:
+def _refuse(framed: FramedRadiograph, force: bool) -> None:
+    if framed.gate.accepted or force:
         return
-    reasons = " ".join(gate.warnings)
+    reasons = " ".join(framed.gate.warnings)
     raise NotFrontalCXRError(
-        f"Expected an upright, complete frontal chest radiograph; {radiograph.name or 'the image'} scores "
-        f"{gate.is_frontal_cxr:.2f} of 1. {reasons}".rstrip(),
-        "Give a frontal chest film, or go on with --force (the result would mean nothing for another image).",
+        f"Expected an upright, complete frontal chest radiograph; {framed.radiograph.name or 'the image'} "
+        f"scores {framed.gate.is_frontal_cxr:.2f} of 1. {reasons}".rstrip(),
+        "Give a frontal chest radiograph, or go on with --force (the result would mean nothing for another "
+        "image).",
     )
-
-
-class _Clock:
-    """Seconds of consecutive stages."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.monotonic()
-
-    def lap(self, stage: str) -> None:
-        now = time.monotonic()
-        self.seconds[stage] = now - self._last
-        self._last = now

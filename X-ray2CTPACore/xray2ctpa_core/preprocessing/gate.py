@@ -16,6 +16,11 @@ ASPECT_RANGE = (0.7, 2.1)
 AREA_RANGE = (0.05, 0.75)
 #: Lung along this share of the box's side at the film's edge: the lungs reach it, or are cut off there.
 TOUCH_FROM, CUT_FROM = 0.1, 0.45
+#: Lungs that end nearer to the edge than this share of the radiograph's longer side may be cut off: so do 1 %
+#: of 178 real NIH radiographs, 8 % of 185 published ones, and 4 in 10 of those whose apices were cut off.
+LEAST_GAP = 3 / 128
+#: Lungs tilted by more degrees belong to a radiograph that was turned; so are 1 % of the same 363.
+TILTED_FROM = 10.5
 #: Above this probability a film is said to look mirrored: a warning on one real film in 90 that is not, on
 #: two in nine that are (0.9 would find more than half of those and disturb one reader in seven).
 MIRRORED_FROM = 0.98
@@ -64,7 +69,10 @@ def judge(
     if lateral:
         sentences.append(f"The file says view position {view}, which is no upright frontal view.")
     if accepted and mirrored > MIRRORED_FROM:
-        sentences.append("The heart seems to lie on the patient's right; left and right may be exchanged.")
+        sentences.append(
+            "The heart seems to lie on the patient's right: the radiograph is mirrored (compare its side "
+            "marker, L or R; left and right may be exchanged), or the patient has dextrocardia."
+        )
     if min(film_shape) < SMALL_FILM:
         sentences.append(
             f"The film has only {film_shape[1]} x {film_shape[0]} pixels; fine structures are lost."
@@ -97,10 +105,18 @@ def plausibility(shape: LungShape) -> tuple[float, list[str]]:
     if not ASPECT_RANGE[0] <= shape.aspect <= ASPECT_RANGE[1]:
         factor *= 0.6
         warnings.append(f"The lungs are {shape.aspect:.1f} times as wide as high, which is unusual.")
-    for edge, contact in zip(("top", "left", "bottom", "right"), shape.contact, strict=True):
+    edges = ("top", "left", "bottom", "right")
+    for edge, contact, gap in zip(edges, shape.contact, shape.gaps, strict=True):
         if contact > CUT_FROM:
             factor *= 0.5
             warnings.append(f"The lungs are cut off at the film's {edge}.")
         elif contact > TOUCH_FROM:
             warnings.append(f"The lungs reach the film's {edge} edge and may be cut off.")
+        elif gap < LEAST_GAP:
+            warnings.append(f"The lungs end close to the film's {edge} edge and may be cut off.")
+    if abs(shape.tilt_degrees) > TILTED_FROM:
+        direction = "counter-clockwise" if shape.tilt_degrees > 0 else "clockwise"
+        warnings.append(
+            f"The radiograph seems to be turned by about {abs(shape.tilt_degrees):.0f} degrees {direction}."
+        )
     return factor, warnings

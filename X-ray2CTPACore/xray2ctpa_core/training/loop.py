@@ -3,13 +3,13 @@ cosine schedule, an opponent where there is one (adversarial loss), logs, rotati
 """
 
 import copy
+import functools
 import json
 import math
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,58 +21,18 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.data.naming import Item, NamedData, naming
 from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.training.checkpoints import (
+    CHECKPOINT_FOLDER,
+    has_checkpoint,
+    newest_checkpoint,
+    save_checkpoint,
+)
+from xray2ctpa_core.training.settings.loop import LoopConfig
 from xray2ctpa_core.training.sharding import ShardedAverage, check_launch, gather, is_sharded
 
 LOG_FILE, TENSORBOARD_FOLDER = "log.jsonl", "tensorboard"
-#: Holds one folder a checkpoint, named by its step.
-CHECKPOINT_FOLDER = "checkpoint"
-_PROGRESS_FILE = "progress.json"
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """Settings that every stage shares; a stage's own configuration extends it.
-
-    Attributes:
-        steps: optimiser steps; batch_size: cases of a process at once; accumulate: so many batches a step.
-        learning_rate: highest, after ``warmup`` steps; schedule: "cosine" to zero, or "constant", from then.
-        weight_decay: of AdamW; gradient_clip: largest norm.
-        ema_decay: decay of the running mean of the weights that is saved.
-        precision: "no", "bf16" or "fp16" (accelerate's mixed precision).
-        seed: of initial weights, order and augmentation.
-        workers: processes that load data.
-        checkpoint_every, log_every: in steps; keep_checkpoints: the newest that stay.
-        tensorboard: whether what is logged is also written for TensorBoard.
-    """
-
-    steps: int = 1000
-    batch_size: int = 8
-    accumulate: int = 1
-    learning_rate: float = 1e-3
-    schedule: str = "cosine"
-    warmup: int = 50
-    weight_decay: float = 1e-2
-    gradient_clip: float = 1.0
-    ema_decay: float = 0.995
-    precision: str = "bf16"
-    seed: int = 1
-    workers: int = 0
-    checkpoint_every: int = 250
-    log_every: int = 10
-    keep_checkpoints: int = 1
-    tensorboard: bool = True
-
-    def __post_init__(self) -> None:
-        if self.accumulate < 1 or self.keep_checkpoints < 1:
-            raise ConfigError(f"accumulate and keep_checkpoints must be positive: got {self}.")
-        if self.steps < 1 or self.batch_size < 1 or self.warmup < 0 or not 0 <= self.ema_decay < 1:
-            raise ConfigError(f"steps and batch_size must be positive, ema_decay in [0, 1): got {self}.")
-        if self.schedule not in ("cosine", "constant"):
-            raise ConfigError(f"schedule must be cosine or constant, got {self.schedule!r}.")
-        if self.precision not in ("no", "bf16", "fp16"):
-            raise ConfigError(f"precision must be no, bf16 or fp16, got {self.precision!r}.")
 
 
 class Stage(Protocol):
@@ -123,7 +83,11 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for batch in range(self.start, self.stop):
-            yield [self._draw(batch * self.batch_size + place) for place in range(self.batch_size)]
+            yield self.drawn(batch)
+
+    def drawn(self, batch: int) -> list[tuple[int, int]]:
+        """What batch number ``batch`` holds, counted from the beginning of the training."""
+        return [self._draw(batch * self.batch_size + place) for place in range(self.batch_size)]
 
     def _draw(self, position: int) -> tuple[int, int]:
         epoch, place = divmod(position, self.cases)
@@ -143,7 +107,7 @@ def train(
 
     Args:
         stage: module and loss.
-        data: items are asked for with (case, seed).
+        data: items are asked for with (case, seed); where it has a method ``where(case)``, errors say so.
         config: settings.
         out: folder of the run: log.jsonl and, while it runs, checkpoint/. A line of the log holds the step,
             the loss and its terms, samples per second since the start, and which share of that time went
@@ -152,7 +116,9 @@ def train(
         progress: called with (step, of, logged terms) after each logged step.
 
     Raises:
-        InputError: if ``out`` holds a run and resume is off, or holds none and it is on.
+        InputError: if ``out`` holds a run and resume is off, or holds none and it is on; or a library raised
+            something: it names the studies.
+        DeviceError: a batch does not fit in memory, or /dev/shm is full.
         ConfigError: the loss is not finite where it is logged, or FSDP was asked for in version 1.
     """
     out = Path(out)
@@ -175,7 +141,13 @@ def train(
         config.steps,
         accelerator.num_processes * config.accumulate,
     )
-    loader = DataLoader(data, batch_sampler=sampler, num_workers=config.workers)  # type: ignore[arg-type]
+    named = NamedData(data)
+    loader = DataLoader(
+        named,
+        batch_sampler=sampler,  # type: ignore[arg-type]
+        num_workers=config.workers,
+        collate_fn=named.collate,
+    )
     module, optimizer, loader = accelerator.prepare(module, optimizer, loader)
     opponent = _Opponent(stage, config, accelerator) if isinstance(stage, TwoPlayerStage) else None
     accelerator.register_for_checkpointing(schedule)  # not prepared: accelerate would step it once a process
@@ -184,20 +156,22 @@ def train(
     average.to(accelerator.device)
     accelerator.register_for_checkpointing(average)
     if checkpoint is not None:
-        accelerator.load_state(str(checkpoint))
+        _load(accelerator, checkpoint)
     log = _Log(out, config, accelerator, start, progress)
     module.train()
     seen: list[dict[str, torch.Tensor]] = []
     log.waits()
-    for number, batch in enumerate(loader, start * config.accumulate):
+    for number, batch in enumerate(_batches(loader), start * config.accumulate):
         log.has_data()
         generator = torch.Generator(device=accelerator.device).manual_seed(
             config.seed * 15_485_863 + number * accelerator.num_processes + accelerator.process_index
         )
+        place = number * accelerator.num_processes + accelerator.process_index
         with accelerator.accumulate(module, *(opponent.prepared if opponent else ())):
-            with accelerator.autocast():
-                loss, terms = stage.loss(module, batch, generator)
-            accelerator.backward(loss)
+            with naming(functools.partial(_names, named, sampler, place)):
+                with accelerator.autocast():
+                    loss, terms = stage.loss(module, batch, generator)
+                accelerator.backward(loss)
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(module.parameters(), config.gradient_clip)
             optimizer.step()
@@ -213,7 +187,7 @@ def train(
             log.step(done, seen)
             seen = []
             if done % config.checkpoint_every == 0 and done < config.steps:
-                _save(accelerator, out / CHECKPOINT_FOLDER, done, config.keep_checkpoints)
+                save_checkpoint(accelerator, out / CHECKPOINT_FOLDER, done, config.keep_checkpoints)
         log.waits()
     log.close()
     module = accelerator.unwrap_model(module)
@@ -224,9 +198,20 @@ def train(
     return stage.module.eval()
 
 
-def has_checkpoint(out: Path) -> bool:
-    """Whether ``train`` can go on in ``out``."""
-    return bool(_checkpoints(Path(out) / CHECKPOINT_FOLDER))
+def _batches(loader: DataLoader[Item]) -> Iterator[Item]:
+    """The loader's batches; what its processes raise is said in a line."""
+    with naming(lambda: "the data"):
+        batches = iter(loader)
+    while True:
+        with naming(lambda: "the data"):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+def _names(named: NamedData, sampler: StepSampler, batch: int) -> str:
+    return named.names([case for case, _ in sampler.drawn(batch)])
 
 
 class _Opponent:
@@ -363,20 +348,11 @@ class _Log:
             self._board.close()
 
 
-def _checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints, oldest first."""
-    found = [path.parent for path in folder.glob(f"*/{_PROGRESS_FILE}") if path.parent.name.isdigit()]
-    return sorted(found, key=lambda path: int(path.name))
-
-
 def _start(out: Path, resume: bool) -> tuple[int, Path | None]:
     """Steps that are done, and the checkpoint to go on from."""
-    found = _checkpoints(out / CHECKPOINT_FOLDER)
     if resume:
-        if not found:
-            raise InputError(f"--resume needs {out / CHECKPOINT_FOLDER} from a previous run, found none.")
-        return int(json.loads((found[-1] / _PROGRESS_FILE).read_text(encoding="utf-8"))["step"]), found[-1]
-    if found:
+        return newest_checkpoint(out)
+    if has_checkpoint(out):
         raise InputError(
             f"{out} already holds a run.", "Pass --resume to go on with it, or choose another --out."
         )
@@ -385,20 +361,16 @@ def _start(out: Path, resume: bool) -> tuple[int, Path | None]:
     return 0, None
 
 
-def _save(accelerator: Accelerator, folder: Path, step: int, keep: int) -> None:
-    """Writes the checkpoint beside the former ones, then removes the oldest: one is always whole."""
-    checkpoint = folder / str(step)
-    partial = folder / f"{step}.partial"
-    accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        write_text_atomically(partial / _PROGRESS_FILE, json.dumps({"step": step}))
-        shutil.rmtree(checkpoint, ignore_errors=True)
-        os.replace(partial, checkpoint)
-        for old in _checkpoints(folder)[:-keep]:
-            (old / _PROGRESS_FILE).unlink()
-            shutil.rmtree(old, ignore_errors=True)
-    accelerator.wait_for_everyone()
+def _load(accelerator: Accelerator, checkpoint: Path) -> None:
+    """Goes back to ``checkpoint``; raises InputError, with its name, where a library cannot read it."""
+    try:
+        accelerator.load_state(str(checkpoint))
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"Expected a checkpoint of this run in {checkpoint}, got {type(error).__name__}: {text}",
+            f"Remove {checkpoint} to go on from the one before, or all of them to train anew.",
+        ) from error
 
 
 def save_network(network: Any, folder: Path, also: Callable[[Path], None] | None = None) -> None:

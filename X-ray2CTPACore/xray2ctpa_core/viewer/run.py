@@ -136,6 +136,7 @@ async def _run_core(
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",  # a random.py of the user in the working folder is none of Python's
         "-m",
         "xray2ctpa_core",
         *arguments,

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from xray2ctpa_core.errors import InputError, OutputError
-from xray2ctpa_core.io.dicom import is_dicom
+from xray2ctpa_core.io.dicom_file import is_dicom
 from xray2ctpa_core.io.grid_file import is_grid_file
 from xray2ctpa_core.io.raster import is_raster
 from xray2ctpa_core.io.result_folder import writing

@@ -7,7 +7,12 @@ from xray2ctpa_core.data.sources.study import Study, check_studies
 from xray2ctpa_core.data.sources.table import ZERO_OR_ONE, Row, read_table
 from xray2ctpa_core.errors import InputError
 
-ID, PATIENT, VOLUME, RADIOGRAPH, LABEL, SPLIT = "id", "patient", "volume", "radiograph", "label", "split"
+PATIENT, VOLUME, RADIOGRAPH, LABEL, SPLIT = "patient", "volume", "radiograph", "label", "split"
+#: What a study is called; tables of earlier versions have the second.
+STUDY, ID = "study", "id"
+MAP, FINDINGS = "map", "findings"
+#: The table of a folder that names none.
+TABLE_FILE = "studies.csv"
 
 
 def read_folder(
@@ -16,11 +21,11 @@ def read_folder(
     """The volumes in ``root``.
 
     Args:
-        root: folder; without a table, each volume file and each subfolder (one DICOM series) in it is a
-            study and a patient, sorted by name.
+        root: folder; without a table, and without studies.csv in it, each volume file and each subfolder
+            (one DICOM series) in it is a study and a patient, sorted by name.
         table: names them instead, in its order. Columns ``volume`` or ``radiograph`` or both (files or
-            folders, with or without suffix), and, each where it is there, ``id``, ``patient``, ``label``
-            (0, 1 or empty) and ``split``.
+            folders, with or without suffix), and, each where it is there, ``study``, ``patient``, ``label``
+            (0, 1 or empty), ``split``, and of virtual patients ``map`` and ``findings`` (`Study`).
         radiographs: folder of the radiographs, None for ``root``; only with a table.
         check_files: refuses missing files.
 
@@ -31,6 +36,8 @@ def read_folder(
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"Expected a folder of volumes, got {root}, which is none.", "Set root.")
+    if table is None and (root / TABLE_FILE).is_file():
+        table = root / TABLE_FILE
     if table is not None:
         rows = read_table(table)
         if VOLUME not in rows[0] and RADIOGRAPH not in rows[0]:
@@ -48,7 +55,11 @@ def _study(row: Row, root: Path, radiographs: Path) -> Study:
     volume, film = row.optional(VOLUME), row.optional(RADIOGRAPH)
     if volume is None and film is None:
         raise InputError(f"Expected a volume or a radiograph, got neither in {row.where}.")
-    name = row.optional(ID) or without_suffix(Path(volume or film or "").name, FILM_SUFFIXES)
+    name = (
+        row.optional(STUDY)
+        or row.optional(ID)
+        or without_suffix(Path(volume or film or "").name, FILM_SUFFIXES)
+    )
     return Study(
         name,
         row.optional(PATIENT) or name,
@@ -57,7 +68,13 @@ def _study(row: Row, root: Path, radiographs: Path) -> Study:
         row.label(LABEL, {**ZERO_OR_ONE, "": None}) if LABEL in row else None,
         row.optional(SPLIT),
         row.where,
+        map=_named(root, row.optional(MAP)),
+        findings=_named(root, row.optional(FINDINGS)),
     )
+
+
+def _named(root: Path, name: str | None) -> Path | None:
+    return root / name if name else None
 
 
 def _may_be_volume(path: Path) -> bool:

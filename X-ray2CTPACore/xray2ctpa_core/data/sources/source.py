@@ -1,10 +1,10 @@
 """Which data set a training script reads, and the one function that reads any of them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xray2ctpa_core.data.settings import StudySource
 from xray2ctpa_core.data.sources.ct_rate import read_ct_rate
 from xray2ctpa_core.data.sources.folder import read_folder
 from xray2ctpa_core.data.sources.inspect_ctpa import read_inspect
@@ -13,34 +13,6 @@ from xray2ctpa_core.data.sources.papers import read_papers
 from xray2ctpa_core.data.sources.rspect import read_rspect
 from xray2ctpa_core.data.sources.study import Study
 from xray2ctpa_core.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class StudySource:
-    """A data set on disk.
-
-    Attributes:
-        dataset: "rspect", "lidc", "inspect", "ct-rate", "papers" or "folder".
-        root: its folder.
-        table: its table, where it needs one or where yours says more.
-        radiographs: folder of the radiographs where that is not ``root`` (papers, folder).
-        metadata: CT-RATE's table of slopes and spacings, for its first release.
-        label: column of the label (inspect, ct-rate).
-        indeterminate_as_pe: RSPECT's indeterminate examinations count as PE, as in the papers.
-        check_files: all files must be there at the start; otherwise missing ones are logged and skipped.
-        studies: how many to read, from the first; 0 for all.
-    """
-
-    dataset: str = "folder"
-    root: str = "data"
-    table: str = ""
-    radiographs: str = ""
-    metadata: str = ""
-    label: str = ""
-    indeterminate_as_pe: bool = False
-    check_files: bool = True
-    studies: int = 0
-
 
 #: Reader of each data set; the settings beside root and check_files that it reads, needed ones first.
 _READERS: dict[str, tuple[Callable[..., list[Study]], tuple[str, ...], tuple[str, ...]]] = {

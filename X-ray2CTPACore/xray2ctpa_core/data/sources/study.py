@@ -21,6 +21,9 @@ class Study:
         split: "train", "valid", "test" or what the data set calls it; None where it has none.
         where: table and row, or file, that the study comes from, for messages.
         correction: what the files' headers lack.
+        map: of a virtual patient, the map of its frame into the atlas (.npy); a study without one does not
+            teach the map.
+        findings: of a virtual patient, its record (patient.json): its frame and the signs that it shows.
     """
 
     id: str
@@ -31,6 +34,8 @@ class Study:
     split: str | None = None
     where: str = ""
     correction: HeaderCorrection | None = None
+    map: Path | None = None
+    findings: Path | None = None
 
 
 def check_studies(studies: Sequence[Study], check_files: bool) -> list[Study]:
@@ -59,7 +64,7 @@ def check_studies(studies: Sequence[Study], check_files: bool) -> list[Study]:
                 f"({other.where}) and in {study.split or 'none'} ({study.where}).",
                 "Move all studies of a patient to one split.",
             )
-        for path in (study.volume, study.radiograph):
+        for path in (study.volume, study.radiograph, study.map, study.findings):
             if check_files and path is not None and not path.exists():
                 raise InputError(
                     f"Expected {path}, got no such file or folder ({study.where}).",

@@ -1,10 +1,10 @@
-"""Vector quantisation by a learned codebook, with XctDiff's homogeneous distances.
+"""Vector quantisation by a learned codebook, with XctDiff's homogeneous distances or with Euclidean ones.
 
-van den Oord et al., NeurIPS 2017, eq. 1 to 3 (nearest code, straight-through estimator, the two losses), on
-z-scored vectors (XctDiff, arXiv 2406.04679, homogeneous codebook): N brings every vector to mean 0 and
-variance 1, so that a code is chosen by its direction and none is left out for its size. The paper reports
-98 % of the codes in use with N and 1.5 % without. That N runs over the channels of one vector, and that the
-decoder reads N of a code, is our reading.
+van den Oord et al., NeurIPS 2017, eq. 1 to 3 (nearest code, straight-through estimator, the two losses).
+Homogeneous (XctDiff, arXiv 2406.04679): on z-scored vectors, N brings every vector to mean 0 and variance 1,
+so that a code is chosen by its direction and none is left out for its size. The paper reports 98 % of the
+codes in use with N and 1.5 % without. That N runs over the channels of one vector, and that the decoder reads
+N of a code, is our reading.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ _LOOKED_UP_AT_ONCE = 8192
 
 
 class Quantised(NamedTuple):
-    """Latents on their codes.
+    """Latents on their codes; N is the z-score of a homogeneous codebook, the identity otherwise.
 
     Attributes:
         values: (B, C, d, h, w) float32, N of the nearest codes; gradients pass to the latents unchanged.
@@ -38,19 +38,31 @@ class Codebook(nn.Module):
 
     MONAI's EMAQuantizer knows no N, and holds distances and one-hot codes of all latents at once: 2 GB each
     for 8 x 32 x 32 x 32 latents of two volumes and 8192 codes.
+
+    Args:
+        count, dim: of the codes.
+        homogeneous: look-up and losses on z-scored vectors, of codes that start from a normal distribution;
+            otherwise Euclidean, of codes that start uniform in +-1/count (the release's).
     """
 
-    def __init__(self, count: int, dim: int) -> None:
+    def __init__(self, count: int, dim: int, homogeneous: bool = True) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.randn(count, dim))
+        self.homogeneous = homogeneous
+        self.embedding = nn.Embedding(count, dim)
+        if not homogeneous:
+            nn.init.uniform_(self.embedding.weight, -1 / count, 1 / count)
+
+    def normalised(self, vectors: torch.Tensor) -> torch.Tensor:
+        """N of (B, C, ...)."""
+        return normalise_vectors(vectors) if self.homogeneous else vectors
 
     def forward(self, latents: torch.Tensor) -> Quantised:
         """(B, C, d, h, w) -> their codes; computed in float32 whatever the autocast."""
         with torch.autocast(latents.device.type, enabled=False):
-            normalised = normalise_vectors(latents.float())
+            normalised = self.normalised(latents.float())
             codes = self.nearest(normalised)
-            chosen = functional.embedding(codes, self.table.float()).movedim(-1, 1)
-            quantised = normalise_vectors(chosen)
+            chosen = functional.embedding(codes, self.embedding.weight.float()).movedim(-1, 1)
+            quantised = self.normalised(chosen)
             return Quantised(
                 normalised + (quantised - normalised).detach(),
                 codes,
@@ -60,12 +72,15 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def nearest(self, normalised: torch.Tensor) -> torch.Tensor:
-        """(B, C, d, h, w), normalised -> (B, d, h, w) indices; of vectors of one length the nearest has the
-        largest product."""
-        table = normalise_vectors(self.table.float())
+        """(B, C, d, h, w), N of latents -> (B, d, h, w) indices of the nearest N of a code."""
+        table = self.normalised(self.embedding.weight.float())
+        sizes = table.square().sum(1)
         vectors = normalised.movedim(1, -1)
         parts = vectors.flatten(0, -2).split(_LOOKED_UP_AT_ONCE)
-        return torch.cat([(part @ table.T).argmax(1) for part in parts]).unflatten(0, vectors.shape[:-1])
+        found = [
+            (part.square().sum(1, keepdim=True) + sizes - 2 * (part @ table.T)).argmin(1) for part in parts
+        ]
+        return torch.cat(found).unflatten(0, vectors.shape[:-1])
 
 
 def normalise_vectors(vectors: torch.Tensor) -> torch.Tensor:

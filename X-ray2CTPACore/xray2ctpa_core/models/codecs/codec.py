@@ -1,13 +1,17 @@
 """One interface to whatever makes latents of volumes, and volumes of latents: the 2D autoencoder slice by
-slice, or the 3D VQGAN."""
+slice, the 3D VQGAN, or nothing at all."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
 from torch import nn
 
+from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.models.codecs.slices import (
     from_autoencoder,
     slices_at_once,
@@ -16,16 +20,16 @@ from xray2ctpa_core.models.codecs.slices import (
     volumes_to_slices,
 )
 from xray2ctpa_core.models.codecs.tiny_decoder import TinyDecoder
-from xray2ctpa_core.models.codecs.vqgan import VQGAN
-
-#: That the 2D autoencoder decodes in one call, at the papers' size.
-SLICES_AT_ONCE = slices_at_once(256, 256)
-#: Latent slices that the VQGAN decodes for the sake of one slice: a slice depends on its neighbours.
-SLAB = 8
+from xray2ctpa_core.models.memory import in_batches
 
 
 class Codec(nn.Module, ABC):
     """Volumes (B, 1, D, H, W) in [-1, 1] <-> latents (B, C, d, h, w), unscaled; differentiable."""
+
+    @property
+    @abstractmethod
+    def factors(self) -> tuple[int, int, int]:
+        """Voxels along the edges of a latent cell, (D, H, W)."""
 
     @abstractmethod
     def encode(self, volumes: torch.Tensor) -> torch.Tensor:
@@ -50,82 +54,130 @@ class Codec(nn.Module, ABC):
 
 
 class SliceCodec(Codec):
-    """The 2D autoencoder (X-ray2CTPA, section 3.2); its gains are those of every fourth slice."""
+    """The 2D autoencoder (X-ray2CTPA, section 3.2), or a decoder alone; its gains are those of every fourth
+    slice.
 
-    def __init__(self, autoencoder: AutoencoderKL) -> None:
+    Attributes:
+        at_once: slices decoded in one call where memory was short; None where it was not.
+    """
+
+    def __init__(self, autoencoder: AutoencoderKL | TinyDecoder) -> None:
         super().__init__()
         self.autoencoder = autoencoder
+        self.at_once: int | None = None
 
     def encode(self, volumes: torch.Tensor) -> torch.Tensor:
-        """See Codec."""
+        """See Codec: the mean of the posterior."""
         slices = to_autoencoder(volumes_to_slices(volumes), self.autoencoder.config["in_channels"])
-        return slices_to_volumes(self.autoencoder.encode(slices).latent_dist.mean.float(), len(volumes))
+        slices = slices.to(self.autoencoder.dtype)
+        batches = slices.split(slices_at_once(*volumes.shape[3:]))
+        encoded = [self.autoencoder.encode(batch).latent_dist.mean.float() for batch in batches]
+        return slices_to_volumes(torch.cat(encoded), len(volumes))
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """See Codec."""
-        return decode_by_slices(self.autoencoder, latents)
+        """See Codec; fewer slices at once where memory is short."""
+        slices = volumes_to_slices(latents).to(self.autoencoder.dtype)
+        at_once = self.at_once or slices_at_once(*(self.factors[2] * side for side in latents.shape[3:]))
+        decoded = in_batches(self._decoded, slices, at_once, self._take_fewer)
+        return slices_to_volumes(decoded, len(latents))
 
     def decode_slices(self, latents: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
         """See Codec; other slices play no part in it."""
         chosen = (where * latents.shape[2]).long()
         cases = torch.arange(len(latents), device=latents.device)
-        return from_autoencoder(self.autoencoder.decode(latents[cases, :, chosen]).sample.float())
+        return self._decoded(latents[cases, :, chosen].to(self.autoencoder.dtype))
 
     def channel_gains(self, latents: torch.Tensor, std: torch.Tensor) -> list[float]:
         """See Codec."""
         slices = latents.transpose(0, 1)[::4]
-        return _gains(lambda some: self.autoencoder.decode(some).sample, slices, std)
+        return gains(lambda some: self.autoencoder.decode(some).sample, slices, std)
+
+    @property
+    def factors(self) -> tuple[int, int, int]:
+        """See Codec."""
+        config = self.autoencoder.config
+        if isinstance(self.autoencoder, TinyDecoder):
+            factor = int(config["factor"])
+        else:
+            channels = config["out_channels"]
+            factor = 2 ** (len(config["block_out_channels"]) - 1)
+            factor *= 1 if channels in (1, 3) else math.isqrt(channels)
+        return 1, factor, factor
+
+    def _decoded(self, slices: torch.Tensor) -> torch.Tensor:
+        return from_autoencoder(self.autoencoder.decode(slices).sample.float())
+
+    def _take_fewer(self, at_once: int) -> None:
+        self.at_once = at_once
 
 
-def decode_by_slices(decoder: AutoencoderKL | TinyDecoder, latents: torch.Tensor) -> torch.Tensor:
-    """Latents (B, C, D, h, w), unscaled -> volumes (B, 1, D, H, W), float32, about in [-1, 1]."""
-    batches = volumes_to_slices(latents).split(SLICES_AT_ONCE)
-    slices = torch.cat([decoder.decode(batch).sample.float() for batch in batches])
-    return slices_to_volumes(from_autoencoder(slices), len(latents))
+class IdentityCodec(ModelMixin, ConfigMixin, Codec):
+    """Latents that are the volume: for networks that work on voxels.
 
+    Args:
+        latent_channels: 1.
+    """
 
-class VolumeCodec(Codec):
-    """The 3D VQGAN; a slice is taken out of the slab of `SLAB` latent slices that is decoded for it."""
-
-    def __init__(self, vqgan: VQGAN) -> None:
+    @register_to_config
+    def __init__(self, latent_channels: int = 1) -> None:
         super().__init__()
-        self.vqgan = vqgan
+        if latent_channels != 1:
+            raise ConfigError(f"Expected latent_channels 1 of a volume, got {latent_channels}.")
+
+    @property
+    def factors(self) -> tuple[int, int, int]:
+        """See Codec."""
+        return 1, 1, 1
 
     def encode(self, volumes: torch.Tensor) -> torch.Tensor:
-        """See Codec; before they are quantised."""
-        return self.vqgan.encode(volumes)
+        """See Codec."""
+        return volumes.float()
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """See Codec; quantises."""
-        return self.vqgan.decode(latents).float()
+        """See Codec."""
+        return latents.float()
 
     def decode_slices(self, latents: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-        """See Codec. Latents of at most `SLAB` slices are decoded whole; of others the slice differs a little
-        from that of `decode`, for GroupNorm sees the slab alone."""
-        depth, factor = latents.shape[2], self.vqgan.factors[0]
-        thickness = min(SLAB, depth)
-        chosen = (where * depth * factor).long()
-        start = (chosen // factor - thickness // 2).clamp(0, depth - thickness)
+        """See Codec."""
         cases = torch.arange(len(latents), device=latents.device)
-        places = start[:, None] + torch.arange(thickness, device=latents.device)
-        slabs = latents[cases[:, None], :, places].transpose(1, 2)
-        return self.decode(slabs)[cases, :, chosen - start * factor]
+        return latents[cases, :, (where * latents.shape[2]).long()].float()
 
     def channel_gains(self, latents: torch.Tensor, std: torch.Tensor) -> list[float]:
         """See Codec."""
-        return _gains(self.vqgan.decode, latents[None], std)
+        return gains(self.decode, latents[None], std)
+
+
+def as_codec(network: Any) -> Codec:
+    """The codec that ``network`` is, or is the heart of.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if isinstance(network, Codec):
+        return network
+    if isinstance(network, AutoencoderKL | TinyDecoder):
+        return SliceCodec(network)
+    # Imported here: it brings MONAI, which most bundles start faster without.
+    from xray2ctpa_core.models.codecs.volume_codec import VolumeCodec
+    from xray2ctpa_core.models.codecs.vqgan import VQGAN
+
+    if isinstance(network, VQGAN):
+        return VolumeCodec(network)
+    raise ConfigError(
+        f"Expected an AutoencoderKL, a TinyDecoder, a VQGAN or a Codec, got a {type(network).__name__}."
+    )
 
 
 @torch.no_grad()
-def _gains(
+def gains(
     decode: Callable[[torch.Tensor], torch.Tensor], latents: torch.Tensor, std: torch.Tensor
 ) -> list[float]:
     """`Codec.channel_gains` of latents (N, C, ...) as ``decode`` reads them."""
     decoded = decode(latents)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(latents)
-    gains = []
+    changes = []
     for channel in range(latents.shape[1]):
         moved = latents.clone()
         moved[:, channel] += std[channel] * noise[:, channel]
-        gains.append(float((decode(moved) - decoded).square().mean().sqrt()))
-    return gains
+        changes.append(float((decode(moved) - decoded).square().mean().sqrt()))
+    return changes

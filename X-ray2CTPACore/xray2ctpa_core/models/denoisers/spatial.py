@@ -9,6 +9,8 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from torch import nn
 from torch.nn import functional
 
+from xray2ctpa_core.models.protocols import Conditioning, embedding_of
+
 #: Cells of latents that the U-Net takes together: (D, H, W). Convolutions then run on fewer, wider voxels.
 PATCH = (2, 2, 2)
 
@@ -116,25 +118,25 @@ class SpatialDenoiser(ModelMixin, ConfigMixin):
         self,
         sample: torch.Tensor,
         timestep: torch.Tensor,
-        conditioning: torch.Tensor,
-        spatial_conditioning: torch.Tensor | None = None,
+        conditioning: Conditioning | torch.Tensor,
     ) -> torch.Tensor:
         """Args:
             sample: (B, diffused_channels, D, H, W), noisy.
             timestep: (B,) in [0, num_train_timesteps).
-            conditioning: (B, embedding_dim).
-            spatial_conditioning: (B, spatial_channels, D, H, W); needed unless spatial_channels is 0.
+            conditioning: its embedding (B, embedding_dim), or that alone; and its spatial features
+                (B, spatial_channels, D, H, W), unless spatial_channels is 0.
 
         Returns:
             As ``sample``.
         """
-        x = sample
+        x, embedding = sample, embedding_of(conditioning)
         if self.config["spatial_channels"]:
-            if spatial_conditioning is None:
-                raise ValueError("A spatial denoiser needs spatial_conditioning, got None.")
-            x = torch.cat([sample, spatial_conditioning], 1)
-        time = self.time_embedding(self.time_proj(timestep).to(conditioning.dtype))
-        condition = functional.silu(time + self.embedding(conditioning))
+            spatial = conditioning.spatial if isinstance(conditioning, Conditioning) else None
+            if spatial is None:
+                raise ValueError("A spatial denoiser needs a conditioning with spatial features, got none.")
+            x = torch.cat([sample, spatial], 1)
+        time = self.time_embedding(self.time_proj(timestep).to(embedding.dtype))
+        condition = functional.silu(time + self.embedding(embedding))
         x = self.first(self.enter(x), condition)
         skips = [x]
         for down, block in zip(self.down, self.down_blocks, strict=True):

@@ -20,7 +20,12 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn import functional
 
-#: Features of an attention head; the release never sets another number.
+from xray2ctpa_core.models.axes import exchange
+from xray2ctpa_core.models.denoisers.cross_attention import PlaneCrossAttention
+from xray2ctpa_core.models.protocols import Conditioning, embedding_of
+
+#: Features of an attention head within slices, and features that are rotated; along the depth a head may have
+#: others.
 HEAD_DIM = 32
 #: Tokens that attention takes at once per CPU thread; their queries, keys and values fit a core's cache.
 _CPU_TOKENS = 512
@@ -33,7 +38,7 @@ class Positions(NamedTuple):
     """What attention along the depth is told of places, the same in every layer.
 
     Attributes:
-        rotation: (D, 2 * heads * HEAD_DIM / 2) complex64, by which the pairs of features of all queries, then
+        rotation: (D, 2 * heads * head_dim / 2) complex64, by which the pairs of features of all queries, then
             of all keys, are turned.
         bias: (1, heads, D, D), added to the logits of attention.
     """
@@ -186,16 +191,20 @@ class _LinearAttention(nn.Module):
 
 
 class _Rotary(nn.Module):
-    """Rotary embedding (Su et al. 2021): feature pair i of place p is turned by p * freqs[i]."""
+    """Rotary embedding (Su et al. 2021): feature pair i of place p is turned by p * freqs[i]; of a head of
+    more than HEAD_DIM features the others are not."""
 
-    def __init__(self) -> None:
+    def __init__(self, head_dim: int) -> None:
         super().__init__()
-        exponents = torch.arange(0, HEAD_DIM, 2) / HEAD_DIM
+        rotated = min(HEAD_DIM, head_dim)
+        self._unrotated = (head_dim - rotated) // 2
+        exponents = torch.arange(0, rotated, 2) / rotated
         self.freqs = nn.Parameter(10_000.0**-exponents, requires_grad=False)
 
     def forward(self, depth: int, repeats: int) -> torch.Tensor:
-        """Returns: (D, repeats * HEAD_DIM / 2) complex64, the same for each of ``repeats`` heads."""
+        """Returns: (D, repeats * head_dim / 2) complex64, the same for each of ``repeats`` heads."""
         angles = torch.outer(torch.arange(depth, device=self.freqs.device).float(), self.freqs.float())
+        angles = functional.pad(angles, (0, self._unrotated))
         return torch.polar(torch.ones_like(angles), angles).repeat(1, repeats)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
@@ -206,11 +215,11 @@ class _Rotary(nn.Module):
 class _Attention(nn.Module):
     """Residual, pre-normalised attention; a subclass says among which places."""
 
-    def __init__(self, channels: int, heads: int, **more: nn.Module) -> None:
+    def __init__(self, channels: int, heads: int, head_dim: int = HEAD_DIM, **more: nn.Module) -> None:
         super().__init__()
-        self.heads = heads
-        to_qkv = nn.Linear(channels, 3 * heads * HEAD_DIM, bias=False)
-        to_out = nn.Linear(heads * HEAD_DIM, channels, bias=False)
+        self.heads, self.head_dim = heads, head_dim
+        to_qkv = nn.Linear(channels, 3 * heads * head_dim, bias=False)
+        to_out = nn.Linear(heads * head_dim, channels, bias=False)
         inner = nn.ModuleDict({**more, "to_qkv": to_qkv, "to_out": to_out})
         self.fn = nn.ModuleDict({"norm": _Gain(channels), "fn": nn.ModuleDict({"fn": inner})})
 
@@ -220,12 +229,12 @@ class _Attention(nn.Module):
         return self.fn["fn"]["fn"]  # type: ignore[index]
 
     def qkv(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Queries, keys and values of (N, L, C): (N, L, 3 * heads * HEAD_DIM)."""
+        """Queries, keys and values of (N, L, C): (N, L, 3 * heads * head_dim)."""
         return self.inner["to_qkv"](self.fn["norm"](tokens))
 
     def out(self, qkv: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """(N, L, C): attention among L places; ``bias`` (1, heads, L, L) is added to its logits."""
-        split = qkv.unflatten(-1, (3, self.heads, HEAD_DIM)).permute(2, 0, 3, 1, 4)
+        split = qkv.unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4)
         attended = _attention(split[0], split[1], split[2], bias)
         return self.inner["to_out"](attended.transpose(1, 2).flatten(2))
 
@@ -251,7 +260,7 @@ class _DepthAttention(_Attention):
 
         def attended(part: torch.Tensor) -> torch.Tensor:
             qkv = self.qkv(part)
-            _rotate(qkv[..., : 2 * self.heads * HEAD_DIM], positions.rotation)
+            _rotate(qkv[..., : 2 * self.heads * self.head_dim], positions.rotation)
             return self.out(qkv, positions.bias.to(qkv.dtype))
 
         along = _in_parts(attended, columns).unflatten(0, (batch, height, width))
@@ -263,13 +272,13 @@ ATTENTIONS = (_LinearAttention, _SliceAttention, _DepthAttention)
 
 
 def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """Scaled dot product attention of (N, heads, L, HEAD_DIM), with ``bias`` (1, heads, L, L)."""
+    """Scaled dot product attention of (N, heads, L, head_dim), with ``bias`` (1, heads, L, L)."""
     if q.device.type != "cpu" or q.dtype == torch.float32 or bias is None:
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     # The CPU's fused kernel computes half precision in single; products in half precision take half the time.
     q, k, v = (t.flatten(0, 1) for t in (q, k, v))
     logits = torch.baddbmm(
-        bias.expand(len(q) // bias.shape[1], -1, -1, -1).flatten(0, 1), q, k.mT, alpha=HEAD_DIM**-0.5
+        bias.expand(len(q) // bias.shape[1], -1, -1, -1).flatten(0, 1), q, k.mT, alpha=q.shape[-1] ** -0.5
     )
     return (logits.softmax(-1) @ v).unflatten(0, (-1, bias.shape[1]))
 
@@ -315,32 +324,49 @@ class _Sinusoid(nn.Module):
 
 
 class _Level(nn.ModuleList):
-    """Two blocks, attention in slices, attention along the depth; then the change of size."""
+    """Two blocks, attention in slices, attention along the depth; then the change of size. Cross-attention,
+    where there is one, comes after that in slices."""
 
     def forward(
-        self, x: torch.Tensor, condition: torch.Tensor, positions: Positions
+        self,
+        x: torch.Tensor,
+        condition: torch.Tensor,
+        positions: Positions,
+        spatial: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns: the features at this level's size, and at the next one's."""
         x = self[2](self[1](self[0](x, condition), condition))
+        if len(self) > 5:
+            x = self[5](x, spatial)
         x = self[3](x, positions)
         return x, self[4](x)
 
 
 class PaperDenoiser(ModelMixin, ConfigMixin):
-    """The papers' `global` denoiser: epsilon from noisy latents, time and one X-ray embedding.
+    """The papers' denoiser: epsilon from noisy latents, time, and a radiograph as one embedding (X-ray2CTPA)
+    or as features on the latents' grid (XctDiff).
 
-    Its defaults are the released network: 12,007,252 parameters in 301 tensors.
+    Its defaults are X-ray2CTPA's released network: 12,007,252 parameters in 301 tensors. XctDiff's is
+    latent_channels=8, embedding_dim=0, width=64, spatial_channels=8: 35,755,416 parameters.
 
     Args:
         latent_channels: C of the latents.
-        embedding_dim: length of the X-ray embedding.
+        embedding_dim: length of the X-ray embedding; 0 for none.
         width: channels of the first level, an even multiple of groups.
         multipliers: channels of the levels over ``width``. Each level but the last halves H and W; D stays.
         heads: of every attention.
         groups: of the group normalisations.
+        spatial_channels: of the features on the latents' grid; 0 for none.
+        cross_attention: how the features come in: by attention at every level (XctDiff's paper), or
+            concatenated to the noisy latents (its release).
+        kernel: size of the first convolution, odd.
+        head_dim: features of a head along the depth.
+        linear_attention: whether levels have attention in slices.
+        released_axes: whether the network computes on (x, y, z), planes across x, while it is given
+            (D, H, W) (models.axes).
 
     Raises:
-        ValueError: a width that groups do not divide, or an odd one.
+        ValueError: a width that groups do not divide, or an odd one; an even kernel.
     """
 
     @register_to_config
@@ -352,33 +378,50 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
         multipliers: tuple[int, ...] = (1, 2, 4, 8),
         heads: int = 8,
         groups: int = 8,
+        spatial_channels: int = 0,
+        cross_attention: bool = False,
+        kernel: int = 7,
+        head_dim: int = HEAD_DIM,
+        linear_attention: bool = True,
+        released_axes: bool = False,
     ) -> None:
         super().__init__()
         if width % groups or width % 2 or width < 4:
             raise ValueError(
                 f"width must be even, at least 4 and a multiple of groups, got {width}, {groups}."
             )
-        rotary = _Rotary()
+        if kernel % 2 == 0:
+            raise ValueError(f"kernel must be odd, got {kernel}.")
+        self._released_axes = released_axes
+        rotary = _Rotary(head_dim)
         condition_dim = 4 * width + embedding_dim
+        attended = spatial_channels if cross_attention else 0
+
+        def along_depth(channels: int) -> _DepthAttention:
+            return _DepthAttention(channels, heads, head_dim, rotary_emb=rotary)
 
         def level(channels_in: int, channels_out: int, resize: nn.Module) -> _Level:
-            return _Level(
-                [
-                    _ResnetBlock(channels_in, channels_out, groups, condition_dim),
-                    _ResnetBlock(channels_out, channels_out, groups, condition_dim),
-                    _LinearAttention(channels_out, heads),
-                    _DepthAttention(channels_out, heads, rotary_emb=rotary),
-                    resize,
-                ]
-            )
+            in_slices = _LinearAttention(channels_out, heads) if linear_attention else nn.Identity()
+            layers: list[nn.Module] = [
+                _ResnetBlock(channels_in, channels_out, groups, condition_dim),
+                _ResnetBlock(channels_out, channels_out, groups, condition_dim),
+                in_slices,
+                along_depth(channels_out),
+                resize,
+            ]
+            if attended:
+                layers.append(PlaneCrossAttention(channels_out, attended, heads, HEAD_DIM))
+            return _Level(layers)
 
         self.time_rel_pos_bias = _DepthBias(heads)
-        self.init_conv = _SliceConv(latent_channels, width, 7)
-        self.init_temporal_attn = _DepthAttention(width, heads, rotary_emb=rotary)
+        self.init_conv = _SliceConv(latent_channels + spatial_channels - attended, width, kernel)
+        self.init_temporal_attn = along_depth(width)
         self.time_mlp = nn.Sequential(
             _Sinusoid(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, 4 * width)
         )
-        self.null_cond_emb = nn.Parameter(torch.randn(1, embedding_dim))
+        self.null_cond_emb: nn.Parameter
+        null = nn.Parameter(torch.randn(1, embedding_dim)) if embedding_dim else None
+        self.register_parameter("null_cond_emb", null)
         pairs = list(itertools.pairwise([width, *(width * m for m in multipliers)]))
         self.downs = nn.ModuleList(
             level(a, b, _SliceConv(b, b, 4, stride=2) if place < len(pairs) - 1 else nn.Identity())
@@ -387,7 +430,7 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
         middle = pairs[-1][1]
         self.mid_block1 = _ResnetBlock(middle, middle, groups, condition_dim)
         self.mid_spatial_attn = _SliceAttention(middle, heads)
-        self.mid_temporal_attn = _DepthAttention(middle, heads, rotary_emb=rotary)
+        self.mid_temporal_attn = along_depth(middle)
         self.mid_block2 = _ResnetBlock(middle, middle, groups, condition_dim)
         self.ups = nn.ModuleList(
             level(2 * b, a, _SliceUpsample(a) if place < len(pairs) - 1 else nn.Identity())
@@ -397,36 +440,62 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
             _ResnetBlock(2 * width, width, groups), _PointConv3d(width, latent_channels, 1)
         )
 
+    def null_conditioning(self, batch: int) -> Conditioning:
+        """What stands for no radiograph, for ``batch`` samples: the learned null embedding."""
+        return Conditioning(self.null_cond_emb.expand(batch, -1))
+
     def forward(
-        self, sample: torch.Tensor, timestep: torch.Tensor, conditioning: torch.Tensor
+        self, sample: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning | torch.Tensor
     ) -> torch.Tensor:
         """Args:
             sample: (B, C, D, H, W), noisy; H and W multiples of 2 to the number of levels less one.
             timestep: (B,) in [0, num_train_timesteps).
-            conditioning: (B, embedding_dim).
+            conditioning: with an embedding (B, embedding_dim), or that tensor alone; with spatial features
+                (B, spatial_channels, D, H, W); of each what the constructor asked for.
 
         Returns:
             As ``sample``: the noise in it.
 
         Raises:
-            ValueError: H or W cannot be halved at every level.
+            ValueError: H or W cannot be halved at every level, or the conditioning lacks a part.
         """
+        spatial = self._spatial(conditioning)
+        sample = exchange(sample, self._released_axes)
         step = 2 ** (len(self.downs) - 1)
         if any(size % step for size in sample.shape[3:]):
             raise ValueError(f"H and W must be multiples of {step}, got {tuple(sample.shape)}.")
-        time = self.time_mlp[1:](self.time_mlp[0](timestep).to(conditioning.dtype))
-        condition = torch.cat([time, conditioning], -1)
+        condition = self._condition(timestep, conditioning, sample.dtype)
         depth = sample.shape[2]
         positions = Positions(self.init_temporal_attn.rotation(depth), self.time_rel_pos_bias(depth))
+        if spatial is not None and not self.config["cross_attention"]:
+            sample = torch.cat([sample, spatial.to(sample.dtype)], 1)
         entered = self.init_conv(sample.permute(0, 2, 3, 4, 1))
         x = self.init_temporal_attn(entered, positions)
         skips = []
         for level in self.downs:
-            skip, x = level(x, condition, positions)
+            skip, x = level(x, condition, positions, spatial)
             skips.append(skip)
         x = self.mid_spatial_attn(self.mid_block1(x, condition))
         x = self.mid_block2(self.mid_temporal_attn(x, positions), condition)
         for level in self.ups:
-            _, x = level(torch.cat([x, skips.pop()], -1), condition, positions)
+            _, x = level(torch.cat([x, skips.pop()], -1), condition, positions, spatial)
         x = self.final_conv(torch.cat([x, entered], -1))
-        return x.permute(0, 4, 1, 2, 3).contiguous()
+        return exchange(x.permute(0, 4, 1, 2, 3), self._released_axes).contiguous()
+
+    def _spatial(self, conditioning: Conditioning | torch.Tensor) -> torch.Tensor | None:
+        """The features on the grid in the network's order of axes, where it has any."""
+        if not self.config["spatial_channels"]:
+            return None
+        if not isinstance(conditioning, Conditioning) or conditioning.spatial is None:
+            raise ValueError("Expected a conditioning with spatial features, got one without.")
+        return exchange(conditioning.spatial, self._released_axes)
+
+    def _condition(
+        self, timestep: torch.Tensor, conditioning: Conditioning | torch.Tensor, dtype: torch.dtype
+    ) -> torch.Tensor:
+        """What modulates the blocks: (B, 4 width + embedding_dim)."""
+        if not self.config["embedding_dim"]:
+            return self.time_mlp[1:](self.time_mlp[0](timestep).to(dtype))
+        embedding = embedding_of(conditioning)
+        time = self.time_mlp[1:](self.time_mlp[0](timestep).to(embedding.dtype))
+        return torch.cat([time, embedding], -1)

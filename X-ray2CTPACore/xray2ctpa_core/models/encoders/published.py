@@ -24,6 +24,8 @@ from xray2ctpa_core.models.encoders.radimagenet import (
     read_tensors,
     resnet50,
 )
+from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
+from xray2ctpa_core.models.protocols import Conditioning
 from xray2ctpa_core.models.weights import load_exactly, refuse
 
 #: Files of the published encoders: open_clip's, transformers'.
@@ -74,6 +76,10 @@ class FilmEncoder(ModelMixin, ConfigMixin):
     def train(self, mode: bool = True) -> "FilmEncoder":
         """A frozen encoder stays in evaluation mode, whatever it is part of."""
         return super().train(mode and any(p.requires_grad for p in self.parameters()))
+
+    def condition(self, image: torch.Tensor) -> Conditioning:
+        """(B, 1, P, P), normalised -> `global` conditioning of the denoiser."""
+        return Conditioning(self(image.to(self.device, self.dtype)))
 
     def forward(self, film: torch.Tensor) -> torch.Tensor:
         """(B, 1, P, P), normalised -> (B, embedding_dim)."""
@@ -141,12 +147,28 @@ class _ClassToken(nn.Module):
         return self.network(pixel_values=image).pooler_output
 
 
+class _OwnTrunk(nn.Module):
+    """The default's own encoder, of which the embedding alone is taken."""
+
+    def __init__(self, network: XrayEncoder) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.network(image, 0).embedding
+
+
+def _own_trunk(embedding_dim: int, **config: Any) -> nn.Module:
+    return _OwnTrunk(XrayEncoder(**{"embedding_dim": embedding_dim, **config}))
+
+
 #: (embedding_dim, **architecture) -> trunk, random weights.
 ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "small": small_trunk,
     "radimagenet-resnet50": _resnet_trunk,
     "biomedclip": _clip_trunk,
     "dinov2": _dino_trunk,
+    "own": _own_trunk,
 }
 
 
@@ -158,7 +180,9 @@ def published_encoder(name: str, folder: Path) -> FilmEncoder:
         folder: "small": of a FilmEncoder that train_cxr_classifier.py saved. Else as published:
             "radimagenet-resnet50" ResNet50.pt; "biomedclip" open_clip_config.json and
             open_clip_pytorch_model.bin (or open_clip_model.safetensors); "dinov2" config.json and
-            model.safetensors. Any encoder that train_cxr_classifier.py saved is read by its own name, too.
+            model.safetensors; "own" a bundle's xray_encoder, which reads frames of the lungs
+            (preprocess_cxr.py with input=frame). Any encoder that train_cxr_classifier.py saved is read by
+            its own name, too.
 
     Raises:
         InputError: an unknown name, a missing file or package.
@@ -177,8 +201,21 @@ def published_encoder(name: str, folder: Path) -> FilmEncoder:
             f"Expected an encoder in {folder}, found none.",
             "Train one with train_cxr_classifier.py --set encoder=small; it saves film_encoder/.",
         )
-    read = {"radimagenet-resnet50": _read_resnet, "biomedclip": _read_clip, "dinov2": _read_dino}[name]
+    read = {
+        "radimagenet-resnet50": _read_resnet,
+        "biomedclip": _read_clip,
+        "dinov2": _read_dino,
+        "own": _read_own,
+    }[name]
     return read(folder).eval()
+
+
+def encoder_name(folder: Path) -> str | None:
+    """The name, of ENCODERS, of the encoder that one of our stages saved in ``folder``; None for others."""
+    if not (folder / "config.json").is_file():
+        return None
+    config = _read_json(folder / "config.json")
+    return config.get("name") if config.get("_class_name") == FilmEncoder.__name__ else None
 
 
 def _read_resnet(folder: Path) -> FilmEncoder:
@@ -237,6 +274,17 @@ def _read_dino(folder: Path) -> FilmEncoder:
     encoder = FilmEncoder("dinov2", architecture, config["hidden_size"], 3, min(config["image_size"], 224))
     trunk: Any = encoder.trunk
     trunk.network.load_state_dict(network.state_dict())
+    return encoder
+
+
+def _read_own(folder: Path) -> FilmEncoder:
+    config = _read_json(folder / "config.json")
+    if config.get("_class_name") != XrayEncoder.__name__:
+        raise BundleError(f"Expected a bundle's {XrayEncoder.__name__} in {folder}, got another network.")
+    architecture = {key: value for key, value in config.items() if not key.startswith("_")}
+    encoder = FilmEncoder("own", architecture, architecture["embedding_dim"])
+    trunk: Any = encoder.trunk
+    trunk.network.load_state_dict(XrayEncoder.from_pretrained(folder, use_safetensors=True).state_dict())
     return encoder
 
 

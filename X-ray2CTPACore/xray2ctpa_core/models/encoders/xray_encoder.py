@@ -13,6 +13,7 @@ from xray2ctpa_core.constants import MAP_GRID
 from xray2ctpa_core.models.classifiers.evidence import strongest_places
 from xray2ctpa_core.models.encoders.atlas import DeformableAtlas, resized
 from xray2ctpa_core.models.encoders.rays import RayLift
+from xray2ctpa_core.models.protocols import Conditioning
 
 #: Change of a map, in units of half the atlas, that the map's head calls 1.
 MAP_UNIT = 0.1
@@ -56,7 +57,33 @@ class XrayFeatures:
         return XrayFeatures(self.embedding[:cases], self.lifted[:cases], self.pe_logit[:cases], where, signs)
 
 
-class _Residual(nn.Module):
+@dataclass(frozen=True)
+class XrayConditioning(Conditioning):
+    """The conditioning of this encoder, which also knows the latents expected under another map into the
+    atlas.
+
+    Attributes:
+        features, encoder: what it is made of.
+    """
+
+    features: XrayFeatures | None = None
+    encoder: "XrayEncoder | None" = None
+
+    @property
+    def template_map(self) -> torch.Tensor | None:
+        """(B, 3, *MAP_GRID), the expected map into the atlas; None without an atlas."""
+        return None if self.features is None else self.features.template_map
+
+    def expected_under(self, template_map: torch.Tensor) -> torch.Tensor:
+        """(B, C, D, H, W): the latents expected where ``template_map`` is the map into the atlas."""
+        if self.encoder is None or self.features is None:
+            raise ValueError(
+                "Expected the conditioning of an encoder with an atlas, got one without encoder."
+            )
+        return self.encoder.expected_latents(self.features, template_map).float()
+
+
+class Residual(nn.Module):
     """GroupNorm, SiLU, 3x3 convolution, twice, around a shortcut (He et al., ECCV 2016)."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
@@ -114,8 +141,8 @@ class XrayEncoder(ModelMixin, ConfigMixin):
             raise ValueError(f"channels needs at least 3 multiples of 8, got {channels}.")
         self.stem = nn.Conv2d(1, channels[0], 5, 2, 2)
         pairs = list(itertools.pairwise(channels))
-        self.down = nn.ModuleList(nn.Sequential(_Residual(a, b, stride=2), _Residual(b, b)) for a, b in pairs)
-        self.up = nn.ModuleList(_Residual(a + b, a) for a, b in reversed(pairs[1:]))
+        self.down = nn.ModuleList(nn.Sequential(Residual(a, b, stride=2), Residual(b, b)) for a, b in pairs)
+        self.up = nn.ModuleList(Residual(a + b, a) for a, b in reversed(pairs[1:]))
         depth_planes = latent_grid[1]
         self.to_depths = nn.Sequential(
             nn.GroupNorm(8, channels[1]), nn.SiLU(), nn.Conv2d(channels[1], 192, 3, 1, 1), nn.SiLU()
@@ -163,7 +190,7 @@ class XrayEncoder(ModelMixin, ConfigMixin):
 
     @property
     def spatial_channels(self) -> int:
-        """Channels of `spatial_conditioning`."""
+        """Channels of the spatial conditioning."""
         lifted = self.config["lifted_channels"] + self.config["sign_maps"]
         return lifted + (self.config["latent_channels"] if self.atlas else 0)
 
@@ -172,7 +199,8 @@ class XrayEncoder(ModelMixin, ConfigMixin):
 
         Args:
             image: (B, 1, P, P) in [0, 1], from preprocessing.frame.frame_image.
-            lifted: how many of the batch, from the first, get lifted features, which take long; None: all.
+            lifted: how many of the batch, from the first, get lifted features, which take long; None: all. 0
+                leaves out the map into the atlas, too: embedding, PE and signs need neither.
         """
         depth, planes, width = self.config["latent_grid"]
         x = self.stem(2 * image - 1)
@@ -200,9 +228,19 @@ class XrayEncoder(ModelMixin, ConfigMixin):
             embedding,
             self.lift(maps),
             self.pe_head(embedding).squeeze(1),
-            None if self.atlas is None else self._template_map(self.atlas, deepest, x),
+            None if self.atlas is None or lifted == 0 else self._template_map(self.atlas, deepest, x),
             None if signs is None else signs.float(),
         )
+
+    def condition(self, image: torch.Tensor) -> XrayConditioning:
+        """(B, 1, P, P) frame images in [0, 1] -> conditioning of the denoiser."""
+        return self.conditioning(self(image.to(self.device, self.dtype)))
+
+    def conditioning(self, features: XrayFeatures) -> XrayConditioning:
+        """The conditioning that ``features`` make."""
+        expected = self.expected_latents(features)
+        spatial = features.lifted if self.atlas is None else torch.cat([expected, features.lifted], 1)
+        return XrayConditioning(features.embedding, spatial, expected.float(), features, self)
 
     def _template_map(
         self, atlas: DeformableAtlas, deepest: torch.Tensor, depths: torch.Tensor
@@ -229,9 +267,3 @@ class XrayEncoder(ModelMixin, ConfigMixin):
         where = features.template_map if template_map is None else template_map
         warped = self.atlas(where).to(features.lifted.dtype)
         return self.atlas_to_latents(warped) + self.appearance(torch.cat([warped, features.lifted], 1))
-
-    def spatial_conditioning(self, features: XrayFeatures) -> torch.Tensor:
-        """(B, spatial_channels, D, H, W): what a `spatial` denoiser is given of the radiographs."""
-        if self.atlas is None:
-            return features.lifted
-        return torch.cat([self.expected_latents(features), features.lifted], 1)

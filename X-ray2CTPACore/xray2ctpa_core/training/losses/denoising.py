@@ -8,7 +8,6 @@ section 2.3): what is frozen then sees latents such as it knows, and no term sat
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,23 +20,6 @@ from xray2ctpa_core.errors import ConfigError
 
 #: An estimate may be this many times as large as the latents it estimates (root mean square).
 _LARGEST_ESTIMATE = 2.0
-
-
-@dataclass(frozen=True)
-class ObjectiveWeights:
-    """Weights of the terms beside the L1 distance; 0 leaves a term, and its network, out.
-
-    Attributes:
-        perceptual_weight, adversarial_weight, classifier_weight: the papers' lambda 1, 2 and 3.
-    """
-
-    perceptual_weight: float = 0.01
-    adversarial_weight: float = 0.001
-    classifier_weight: float = 0.08
-
-    def __post_init__(self) -> None:
-        if min(self.perceptual_weight, self.adversarial_weight, self.classifier_weight) < 0:
-            raise ConfigError(f"Weights of loss terms must be at least 0, got {self}.")
 
 
 def reach_weight(scheduler: Any, timestep: torch.Tensor) -> torch.Tensor:
@@ -77,14 +59,14 @@ def slice_distance(
 
 
 def build_discriminator(channels: int, grid: tuple[int, ...], layers: int = 4, width: int = 32) -> nn.Module:
-    """3D PatchGAN (Isola et al., CVPR 2017) on latents or volumes (B, channels, *grid) -> (B, 1, d, h, w)
+    """PatchGAN (Isola et al., CVPR 2017) on latents, volumes or slices (B, channels, *grid) -> (B, 1, ...)
     scores.
 
     Args:
         channels: C of what it judges.
-        grid: (D, H, W) of it.
+        grid: (D, H, W) of it, or (H, W).
         layers: convolutions before the last one, all but one of stride 2; the papers take 4.
-        width: channels of the first one, doubled by each; the papers take 32.
+        width: channels of the first one, doubled by each; X-ray2CTPA takes 32, XctDiff 64.
 
     Raises:
         ConfigError: the grid is too small for so many layers.
@@ -98,7 +80,7 @@ def build_discriminator(channels: int, grid: tuple[int, ...], layers: int = 4, w
             "Set discriminator_layers lower.",
         )
     return PatchDiscriminator(
-        spatial_dims=3,
+        spatial_dims=len(grid),
         channels=width,
         in_channels=channels,
         num_layers_d=layers - 1,

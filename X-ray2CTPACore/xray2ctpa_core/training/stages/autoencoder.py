@@ -1,6 +1,5 @@
 """Stage: the 2D KL autoencoder on slices (Rombach et al., CVPR 2022, section 3.1)."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,27 +9,7 @@ from torch.nn import functional
 
 from xray2ctpa_core.metrics.perceptual import PerceptualDistance
 from xray2ctpa_core.models.codecs.slices import from_autoencoder, to_autoencoder
-
-
-@dataclass(frozen=True)
-class AutoencoderConfig:
-    """Architecture and loss weights.
-
-    Attributes:
-        fold: slices enter folded by this factor (pixel unshuffle).
-        channels: widths of the levels; each level but the last halves the slice.
-        latent_channels: C of the latents.
-        kl_weight: weight of the Kullback-Leibler term, per latent element.
-        edge_weight: weight of the L1 distance of finite differences, which keeps vessels' edges.
-        perceptual_weight: weight of the EfficientNet-Lite0 perceptual distance; 0 leaves it out.
-    """
-
-    fold: int = 4
-    channels: tuple[int, ...] = (128,)
-    latent_channels: int = 6
-    kl_weight: float = 1e-4
-    edge_weight: float = 1.0
-    perceptual_weight: float = 0.0
+from xray2ctpa_core.training.settings.codecs import AutoencoderConfig
 
 
 def build_autoencoder(config: AutoencoderConfig, slice_size: int) -> AutoencoderKL:

@@ -48,7 +48,7 @@ class ConsistencyStage(DenoiserStage):
         self, module: nn.Module, batch: dict[str, torch.Tensor], generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See Stage."""
-        latents, embedding, spatial = self._case(batch, generator)
+        latents, conditioning = self._case(batch, generator)
         device, cases = latents.device, len(latents)
         level = torch.randint(1, CONSISTENCY_LEVELS + 1, (cases,), generator=generator, device=device)
         timesteps = level * self._apart - 1
@@ -59,7 +59,7 @@ class ConsistencyStage(DenoiserStage):
         noisy[:, :split] *= self._lowest_temperature + (1 - self._lowest_temperature) * factor
 
         def said(network: nn.Module, sample: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-            predicted = network(sample, at, embedding, spatial).float()
+            predicted = network(sample, at, conditioning).float()
             return clean_estimate(self._scheduler, sample, predicted, at)
 
         with torch.no_grad():

@@ -4,9 +4,10 @@ import torch
 from diffusers import DDPMScheduler
 from torch import nn
 
-from xray2ctpa_core.diffusion.residual import to_diffused
+from xray2ctpa_core.diffusion.residual import expected_template_map, to_diffused
 from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
-from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder, XrayFeatures
+from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
+from xray2ctpa_core.models.protocols import Conditioning, embedding_of
 
 
 class DenoiserStage:
@@ -36,31 +37,45 @@ class DenoiserStage:
         self._scheduler = scheduler
         self._feature_noise = feature_noise
         self._channel_weights = channel_weights
+        self._has_map: torch.Tensor | None = None
 
     def loss(
         self, module: nn.Module, batch: dict[str, torch.Tensor], generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See Stage."""
-        latents, embedding, spatial = self._case(batch, generator)
+        latents, conditioning = self._case(batch, generator)
         device, cases = latents.device, len(latents)
         where = torch.sigmoid(torch.randn(cases, generator=generator, device=device) * 1.2)
         timesteps = (where * self._scheduler.config["num_train_timesteps"]).long()
         noise = torch.randn(latents.shape, generator=generator, device=device)
         noisy = self._scheduler.add_noise(latents, noise, timesteps)
         target = self._scheduler.get_velocity(latents, noise, timesteps)
-        predicted = module(noisy, timesteps, embedding, spatial).float()
+        predicted = module(noisy, timesteps, conditioning).float()
         return self._error(predicted, target)
 
     def _case(
         self, batch: dict[str, torch.Tensor], generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """What is diffused of a batch, without noise, its embedding, and its spatial conditioning."""
+    ) -> tuple[torch.Tensor, Conditioning]:
+        """What is diffused of a batch, without noise, and the conditioning that the denoiser is given."""
         latents = batch["latents"]
         with torch.no_grad():
-            features = self._encoder.to(latents.device)(batch["image"])
-            spatial = self._spatial_conditioning(features, generator)
-            latents = to_diffused(self._denoiser, self._encoder, features, latents, batch.get("template_map"))
-        return latents, features.embedding.float(), spatial
+            conditioning = self._encoder.to(latents.device).condition(batch["image"])
+            spatial = self._noisy_spatial(conditioning, generator)
+            template_map = self._known_map(batch.get("template_map"), conditioning)
+            latents = to_diffused(self._denoiser, conditioning, latents, template_map)
+        return latents, Conditioning(embedding_of(conditioning).float(), spatial)
+
+    def _known_map(
+        self, template_map: torch.Tensor | None, conditioning: Conditioning
+    ) -> torch.Tensor | None:
+        """The maps into the atlas; in the place of one that is unknown (NaN) the expected one, which then
+        does not teach the map."""
+        self._has_map = None
+        if template_map is None or self._denoiser.config["map_std"] is None:
+            return None
+        unknown = template_map.isnan()
+        self._has_map = ~unknown.flatten(1).any(1)
+        return torch.where(unknown, expected_template_map(conditioning), template_map)
 
     def _error(
         self, predicted: torch.Tensor, target: torch.Tensor
@@ -68,18 +83,19 @@ class DenoiserStage:
         """The weighted squared error, and its terms."""
         error = self._channel_weights.to(target) * (predicted - target) ** 2
         split = self._denoiser.config["latent_channels"]
+        if self._has_map is not None:
+            known = self._has_map.reshape(-1, 1, 1, 1, 1)
+            error = torch.cat([error[:, :split], torch.where(known, error[:, split:], 0.0)], 1)
         terms = {"latents": error[:, :split].mean().detach()}
         if error.shape[1] > split:
             terms["map"] = error[:, split:].mean().detach()
         return error.mean(), terms
 
-    def _spatial_conditioning(
-        self, features: XrayFeatures, generator: torch.Generator
-    ) -> torch.Tensor | None:
-        """With noise added; None for a `global` denoiser."""
-        if not self._denoiser.config["spatial_channels"]:
+    def _noisy_spatial(self, conditioning: Conditioning, generator: torch.Generator) -> torch.Tensor | None:
+        """Spatial features with noise added; None for a `global` denoiser."""
+        if not self._denoiser.config["spatial_channels"] or conditioning.spatial is None:
             return None
-        spatial = self._encoder.spatial_conditioning(features).float()
+        spatial = conditioning.spatial.float()
         noise = torch.randn(spatial.shape, generator=generator, device=spatial.device)
         return spatial + self._feature_noise * noise
 

@@ -2,7 +2,6 @@
 cases."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -21,29 +20,10 @@ from xray2ctpa_core.training.arms import (
     write_arm,
     write_predictions,
 )
-from xray2ctpa_core.training.loop import LoopConfig, has_checkpoint, train
+from xray2ctpa_core.training.checkpoints import has_checkpoint
+from xray2ctpa_core.training.loop import Stage, train
 from xray2ctpa_core.training.losses.denoising import embolism_loss
-
-
-@dataclass(frozen=True)
-class LabelledConfig(LoopConfig):
-    """What classifiers share beside the loop's settings.
-
-    Attributes:
-        name, dataset: of the arm that the predictions make.
-        folds: of stratified cross-validation over patients; 0 takes the data's own split.
-        fold: trains that one alone; -1 all of them, one after another.
-        fold_seed: of the folds.
-        pos_weight: of the cases with PE; 0 takes the training cases without over those with.
-    """
-
-    name: str = ""
-    dataset: str = ""
-    folds: int = 0
-    fold: int = -1
-    fold_seed: int = 1
-    pos_weight: float = 0.0
-    learning_rate: float = 1e-4
+from xray2ctpa_core.training.settings.classifiers import LabelledConfig
 
 
 class CaseData(Protocol):
@@ -91,6 +71,7 @@ def train_and_predict(
     out: Path,
     resume: bool,
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
+    stage_of: Callable[[nn.Module, float], Stage] | None = None,
 ) -> None:
     """Trains a classifier a fold (or the one of the data's split) and writes what it says of validation and
     test.
@@ -107,6 +88,8 @@ def train_and_predict(
         out: folder of the run; folds lie in fold-0, fold-1, ...
         resume: go on with what is there.
         progress: as ``train`` calls it.
+        stage_of: makes the stage of the classifier and the weight of cases with PE; None takes a LabelStage.
+            What it trains is called with the input, too.
     """
     chosen = _chosen_folds(config)
     for fold in chosen:
@@ -119,7 +102,8 @@ def train_and_predict(
             else by_split(cases, (TRAIN, VALIDATION, TEST))
         )
         torch.manual_seed(config.seed)
-        stage = LabelStage(build(), key, config.pos_weight or balance(parts[TRAIN]))
+        pos_weight = config.pos_weight or balance(parts[TRAIN])
+        stage = stage_of(build(), pos_weight) if stage_of else LabelStage(build(), key, pos_weight)
         data: torch.utils.data.Dataset[dict[str, torch.Tensor]] = data_of(parts[TRAIN], True)  # type: ignore[assignment]
         # A run that was stopped before its first checkpoint, or between two folds, starts this fold anew.
         module = train(stage, data, config, place, resume and has_checkpoint(place), progress)

@@ -1,7 +1,6 @@
 """Stage: the papers' denoiser, epsilon-prediction on latents with all four terms of their objective."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -15,7 +14,6 @@ from xray2ctpa_core.models.codecs.codec import Codec
 from xray2ctpa_core.models.denoisers.conditioned import NO_LABEL, ConditionedDenoiser
 from xray2ctpa_core.training.draws import CaseDraws
 from xray2ctpa_core.training.losses.denoising import (
-    ObjectiveWeights,
     discriminator_loss,
     embolism_loss,
     reach_weight,
@@ -23,22 +21,12 @@ from xray2ctpa_core.training.losses.denoising import (
     slice_distance,
     within_range,
 )
+from xray2ctpa_core.training.settings.denoisers import GuidanceDropout, ObjectiveWeights
 
 #: What each case's draws of noise start from beside its seed; its augmentation uses the seed itself.
 _NOISE_STREAM = 1 << 40
 
 Network = TypeVar("Network", bound=nn.Module)
-
-
-def papers_schedule() -> DDPMScheduler:
-    """Cosine schedule, T = 1000, s = 0.008 (Nichol and Dhariwal, ICML 2021); diffusers ends its betas at
-    0.999, the release at 0.9999, which changes the last step alone."""
-    return DDPMScheduler(
-        num_train_timesteps=1000,
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type="epsilon",
-        clip_sample=False,
-    )
 
 
 class Judges(NamedTuple):
@@ -55,23 +43,6 @@ class Judges(NamedTuple):
     classifier: nn.Module | None = None
     classifier_scaling: LatentScaling | None = None
     discriminator: nn.Module | None = None
-
-
-@dataclass(frozen=True)
-class GuidanceDropout:
-    """How often a case is trained without a condition, for classifier-free guidance.
-
-    Attributes:
-        film_dropout: probability that the radiograph is left out.
-        label_dropout: that the label is, of a denoiser that is told of it.
-    """
-
-    film_dropout: float = 0.0
-    label_dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.film_dropout <= 1 and 0 <= self.label_dropout <= 1):
-            raise ConfigError(f"Expected probabilities in [0, 1], got {self}.")
 
 
 class PaperDenoiserStage:

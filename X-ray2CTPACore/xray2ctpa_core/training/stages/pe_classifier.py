@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from xray2ctpa_core.data.latents import EVIDENCE
+from xray2ctpa_core.data.findings import EVIDENCE
 from xray2ctpa_core.models.classifiers.pe_classifier import STRONGEST_PLACES, PEClassifier, Reading
 
 #: Weight of a place that shows a kind of evidence over one that does not: even the largest covers few.

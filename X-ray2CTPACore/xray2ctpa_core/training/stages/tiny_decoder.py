@@ -1,30 +1,12 @@
 """Stage: a tiny decoder distilled from an autoencoder's (Hinton et al., 2015, on outputs)."""
 
-from dataclasses import dataclass
-
 import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
 from xray2ctpa_core.models.codecs.slices import from_autoencoder
 from xray2ctpa_core.models.codecs.tiny_decoder import TinyDecoder
-
-
-@dataclass(frozen=True)
-class TinyDecoderConfig:
-    """Architecture (networks.tiny_decoder) and loss weights.
-
-    Attributes:
-        width: channels of every convolution.
-        blocks: residual blocks of each level.
-        teacher_weight: of the L1 distance to what the autoencoder makes of the same latents.
-        perceptual_weight: of the perceptual distance to the true slice; 0 leaves it out.
-    """
-
-    width: int = 64
-    blocks: tuple[int, ...] = (3, 3)
-    teacher_weight: float = 1.0
-    perceptual_weight: float = 0.0
+from xray2ctpa_core.training.settings.codecs import TinyDecoderConfig
 
 
 class TinyDecoderStage:

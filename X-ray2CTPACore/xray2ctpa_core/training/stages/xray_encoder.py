@@ -85,13 +85,18 @@ class EncoderWithHeads(nn.Module):
         if real is not None and strongest is not None:
             real_error = self.rate_error(strongest[len(image) :, :, 0].float().sigmoid())
         features = features.first(len(image))
+        known = None if template_map is None else ~template_map.flatten(1).isnan().any(1)
+        if template_map is not None and features.template_map is not None:
+            # A study without a map is read under the predicted one, and teaches no map.
+            template_map = torch.where(template_map.isnan(), features.template_map.detach(), template_map)
         where = None if template_map is None else template_map[:dense]
         expected = self.encoder.expected_latents(features.first(dense), where)
         atlas, body, error = self.encoder.atlas, None, None
         if atlas is not None and template_map is not None:
             body = atlas.body(template_map)
             change = functional.adaptive_avg_pool3d((template_map - atlas.mean_map) / MAP_UNIT, _COARSE_MAP)
-            error = (self.coarse_map(features.embedding).float() - change.flatten(1)).square().mean()
+            error = (self.coarse_map(features.embedding).float() - change.flatten(1)).square().mean(1)
+            error = mean_of_known(error, known)
         coarse = self.coarse(features.embedding).unflatten(1, self.shape)
         strongest = features.strongest_signs
         shown = None if strongest is None else (strongest * self.weight).sum(2) + self.bias
@@ -128,9 +133,9 @@ class XrayEncoderStage:
     The map is learned from the true maps, the latents under the true map: how things look is told apart from
     where they lie. The embedding learns coarse averages of latents and map, PE and its signs.
 
-    A batch holds films with latents (datasets.latents), or films without beside ones with
-    (datasets.film_cohort); map, PE and signs are learned on every film. Real films beside them
-    (datasets.real_films) teach how often a film shows a sign.
+    A batch holds films with latents (data.study_data), or films without beside ones with
+    (data.radiograph_cohort); map, PE and signs are learned on every radiograph of which they are known (NaN
+    where not). Real radiographs beside them (data.real_radiographs) teach how often one shows a sign.
 
     Args:
         encoder: the module.
@@ -171,7 +176,7 @@ class XrayEncoderStage:
         latents, true_map = batch["latents"], batch.get("template_map")
         readings = module(batch["image"], true_map, len(latents), batch.get("real_image"))
         weights = self._channel_weights.to(latents)
-        entropy = functional.binary_cross_entropy_with_logits
+        entropy = known_entropy
         coarse = functional.avg_pool3d(latents, _COARSE)
         terms = {
             "mse": (weights * (readings.expected.float() - latents) ** 2).mean(),
@@ -183,7 +188,9 @@ class XrayEncoderStage:
         predicted = readings.features.template_map
         if predicted is not None and true_map is not None and readings.body is not None:
             weight = _AIR_WEIGHT + (1 - _AIR_WEIGHT) * readings.body
-            terms["map"] = (weight * ((predicted - true_map) / MAP_UNIT) ** 2).mean() / weight.mean()
+            known = ~true_map.flatten(1).isnan().any(1)
+            error = (weight * ((predicted - true_map.nan_to_num()) / MAP_UNIT) ** 2).flatten(1).mean(1)
+            terms["map"] = mean_of_known(error, known) / weight[known].mean().nan_to_num(1.0)
             loss = loss + self._map_weight * terms["map"]
         if readings.coarse_map_error is not None:
             terms["coarse_map"] = readings.coarse_map_error
@@ -193,7 +200,7 @@ class XrayEncoderStage:
             logits = readings.features.signs[-films:]
             shadows = functional.adaptive_max_pool2d(batch["shadows"], logits.shape[2:])
             weight = torch.tensor(_SHOWN_WEIGHT, device=logits.device)
-            terms["places"] = entropy(logits, shadows, pos_weight=weight)
+            terms["places"] = functional.binary_cross_entropy_with_logits(logits, shadows, pos_weight=weight)
             terms["shown"] = entropy(readings.shown.float(), batch["signs"])
             loss = loss + self._sign_weight * (_PLACES_SHARE * terms["places"] + terms["shown"])
         if readings.real_error is not None:
@@ -211,3 +218,14 @@ class XrayEncoderStage:
         shared = {name: torch.cat([beside[name], batch[name]]) for name in beside if name in batch}
         whole = {name: batch[name] for name in ("shadows", "real_image") if name in batch}
         return beside | shared | whole
+
+
+def mean_of_known(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Mean of ``values`` where ``known``, 0 where nothing is; the rest gets no gradient."""
+    return torch.where(known, values, 0.0).sum() / known.sum().clamp(min=1)
+
+
+def known_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy over the targets that are known; NaN marks the others."""
+    entropy = functional.binary_cross_entropy_with_logits(logits, targets.nan_to_num(), reduction="none")
+    return mean_of_known(entropy, ~targets.isnan())

@@ -1,0 +1,145 @@
+"""CMKD and its baselines: each method trains on three folds of tiny patients and leaves an arm."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("accelerate", reason="training needs the training extra")
+
+from latent_data import write_films
+from stage_scripts import stage
+
+from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion
+
+SHORT = [
+    "steps=2", "batch_size=4", "precision=no", "tensorboard=false", "folds=3", "fold=0", "width=16",
+    "depth=1", "heads=2", "embedding_dim=24", "small_dim=24", "small_features=8", "small_growth=4",
+    "small_blocks=[2,2]", "dataset=tiny",
+]  # fmt: skip
+
+
+def write_features(folder: Path, cases: int, splits: tuple[str, ...] = ("",)) -> Path:
+    """Slices whose first feature is the label, studies of different lengths."""
+    (folder / "features").mkdir(parents=True)
+    rows = ["id,patient,label,split,features"]
+    rng = np.random.default_rng(0)
+    for n in range(cases):
+        slices = rng.normal(size=(5 + n % 3, 12)).astype(np.float32)
+        slices[:, 0] = n % 2
+        np.save(folder / "features" / f"s{n}.npy", slices)
+        rows.append(f"s{n},p{n},{n % 2},{splits[n % len(splits)]},features/s{n}.npy")
+    (folder / "features.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("cmkd")
+    features = write_features(folder / "slices", 18)
+    films = write_films(folder / "cxr", 18)
+    return [f"features={features}", f"films={films}"]
+
+
+@pytest.fixture(scope="module")
+def runs(data: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The teacher and the radiograph's classifier, which the others need."""
+    repository = Path(__file__).resolve().parents[2]
+    out = tmp_path_factory.mktemp("runs")
+    for method in ("ctpa", "cxr"):
+        assert (
+            stage(repository, "train_cmkd.py", out / method, "--set", f"method={method}", *SHORT, *data) == 0
+        )
+    return {method: out / method for method in ("ctpa", "cxr")}
+
+
+def rows_of(arm: Path) -> list[dict[str, str]]:
+    with (arm / "predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_teacher_and_student_leave_their_networks_and_arms(runs: dict[str, Path]) -> None:
+    assert (runs["ctpa"] / "fold-0" / "teacher" / "config.json").is_file()
+    assert (runs["cxr"] / "fold-0" / "student" / "config.json").is_file()
+    for arm in runs.values():
+        rows = rows_of(arm)
+        assert json.loads((arm / "arm.json").read_text())["dataset"] == "tiny"
+        assert {row["split"] for row in rows} == {"validation", "test"}
+        assert len(rows) == 12
+        assert all(0 <= float(row["score"]) <= 1 for row in rows)
+
+
+@pytest.mark.parametrize("method", ["hinton", "protokd", "aftkd", "discom", "chopra", "margin"])
+def test_every_baseline_trains_and_judges_the_same_patients(
+    repository: Path, runs: dict[str, Path], data: list[str], tmp_path: Path, method: str
+) -> None:
+    settings = [f"method={method}", f"teacher={runs['ctpa']}", "ema_decay=0"]
+    assert stage(repository, "train_cmkd.py", tmp_path / "run", "--set", *SHORT, *data, *settings) == 0
+    assert [(r["patient"], r["split"]) for r in rows_of(tmp_path / "run")] == [
+        (r["patient"], r["split"]) for r in rows_of(runs["ctpa"])
+    ]
+    log = [json.loads(line) for line in (tmp_path / "run" / "fold-0" / "log.jsonl").read_text().splitlines()]
+    assert np.isfinite([entry["loss"] for entry in log]).all()
+
+
+PRIOR = ["method=prior", "noise_levels=4", "draws=2"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["extra_loss=bce"],
+        ["extra_loss=protokd", "embedding_scaling=released", "draws=1", "choice=most-similar"],
+        ["extra_loss=aftkd", "sampler=ddim", "sample_steps=2", "guidance_scale=2"],
+        ["extra_loss=none", "sampler=analytic", "sample_steps=2"],
+    ],
+    ids=["bce", "protokd", "aftkd", "none"],
+)
+def test_a_prior_trains_and_is_kept_as_a_second_opinion(
+    repository: Path, runs: dict[str, Path], data: list[str], tmp_path: Path, settings: list[str]
+) -> None:
+    where = [f"teacher={runs['ctpa']}", f"student={runs['cxr']}"]
+    sets = ["--set", *SHORT, *data, *PRIOR, *where, *settings]
+    assert stage(repository, "train_cmkd.py", tmp_path / "run", *sets) == 0
+    rows = rows_of(tmp_path / "run")
+    reader = load_prior_opinion(tmp_path / "run" / "fold-0" / "second_opinion")
+    row = next(row for row in rows if row["split"] == "test")
+    image = torch.full((1, 1, 32, 32), float(row["patient"][1:]))
+    assert float(reader.logits(image).sigmoid()) == pytest.approx(float(row["score"]), abs=1e-5)
+    opinion = reader.score(image)
+    assert opinion.calibrated
+    assert "prior" in opinion.rests_on
+    assert reader.settings.pixels == 32
+
+
+def test_a_run_starts_from_one_on_computed_radiographs(
+    repository: Path, data: list[str], tmp_path: Path
+) -> None:
+    splits = ("train", "train", "valid", "valid", "test", "test")
+    pre = write_features(tmp_path / "pre", 12, splits)
+    own = ["method=cxr", f"features={pre}", data[1], "folds=0"]
+    assert stage(repository, "train_cmkd.py", tmp_path / "first", "--set", *SHORT, *own) == 0
+    start = ["method=cxr", f"start={tmp_path / 'first'}", "learning_rate=0.0"]
+    assert stage(repository, "train_cmkd.py", tmp_path / "then", "--set", *SHORT, *data, *start) == 0
+    # At a learning rate of 0 the weights stay where they started.
+    first, then = weights(tmp_path / "first"), weights(tmp_path / "then" / "fold-0")
+    assert all(torch.allclose(first[name], then[name]) for name in first)
+
+
+def weights(place: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(place / "weights.safetensors")
+
+
+def test_a_method_without_its_teacher_and_an_unknown_one_are_refused(
+    repository: Path, data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stage(repository, "train_cmkd.py", tmp_path / "a", "--set", *SHORT, *data, "method=hinton") == 2
+    assert "needs teacher" in capsys.readouterr().err
+    assert stage(repository, "train_cmkd.py", tmp_path / "b", "--set", *SHORT, *data, "method=kd") == 2
+    assert "Expected a method of ctpa" in capsys.readouterr().err

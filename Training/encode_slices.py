@@ -1,0 +1,72 @@
+"""Features of the axial slices of preprocessed CTPAs, by any 2D encoder: what the CMKD teacher reads.
+
+python Training/encode_slices.py --out runs/mine/slices \\
+    --set ctpa=runs/mine/ctpa encoder=radimagenet-resnet50 encoder_weights=FOLDER
+
+Features made elsewhere (PENet's) need no more than the table: features.csv with the columns id, patient,
+label, split, features, the last an .npy of (slices, width) a study.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.data.cases import case_rows, save_array
+from xray2ctpa_core.data.slice_features import write_features_table
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.volumes import read_volume
+from xray2ctpa_core.models.hu import normalise_hu
+from xray2ctpa_core.pipelines.encoders import EncoderConfig, make_encoder
+
+
+@dataclass(frozen=True)
+class Config(EncoderConfig):
+    """ctpa: folder of preprocess_ctpa.py's cases; window: HU window (lower, upper), CMKD's; every: takes one
+    slice of so many; batch_size: slices at once; seed: of an encoder without weights; the rest as in the
+    class."""
+
+    ctpa: str = "runs/paper/ctpa"
+    window: tuple[float, ...] = (-100.0, 900.0)
+    every: int = 1
+    batch_size: int = 32
+    seed: int = 1
+
+
+def whole_volume(folder: Path) -> np.ndarray:
+    """(S, H, W) float32 HU of a preprocessed scan, whose slices may be dealt out over several files."""
+    parts = [read_volume(path).array for path in sorted(folder.glob("ctpa*.nii.gz"))]
+    if not parts:
+        raise InputError(f"Expected volumes ctpa*.nii.gz in {folder}, found none.", "Run preprocess_ctpa.py.")
+    hu = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), np.float32)
+    for number, part in enumerate(parts):
+        hu[number :: len(parts)] = part
+    return hu
+
+
+@torch.no_grad()
+def run(config: Config, out: Path, resume: bool) -> None:
+    """Writes ``out``/features/ID.npy, (slices, width) float32 from foot to head, and features.csv."""
+    encoder = make_encoder(config).eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encoder.to(device)
+    rows, bar = [], Bar("slices")
+    studies = case_rows(Path(config.ctpa))
+    (out / "features").mkdir(parents=True, exist_ok=True)
+    for done, study in enumerate(studies, 1):
+        name = f"features/{study['id']}.npy"
+        if not (resume and (out / name).is_file()):
+            hu = whole_volume(Path(config.ctpa) / study["folder"])[:: config.every]
+            slices = normalise_hu(torch.from_numpy(hu), config.window)[:, None]
+            parts = [encoder(part.to(device)).float().cpu() for part in slices.split(config.batch_size)]
+            save_array(torch.cat(parts).numpy(), out / name)
+        rows.append({key: study[key] for key in ("id", "patient", "label", "split")} | {"features": name})
+        bar(done, len(studies))
+    write_features_table(out, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(__doc__, Config, run, {}))

@@ -1,0 +1,92 @@
+"""What the steps of a recipe can do: each kind's settings, module and function."""
+
+from xray2ctpa_core.cli.recipe import Kind
+from xray2ctpa_core.training.settings.classifiers import (
+    CxrClassifierSettings,
+    EvidenceClassifierSettings,
+    LatentClassifierSettings,
+    SliceClassifierSettings,
+)
+from xray2ctpa_core.training.settings.codecs import AutoencoderSettings, TinyDecoderSettings, VQGANSettings
+from xray2ctpa_core.training.settings.denoisers import (
+    ConsistencySettings,
+    LungLocatorSettings,
+    PaperDenoiserSettings,
+    SpatialDenoiserSettings,
+    XrayEncoderSettings,
+)
+from xray2ctpa_core.training.settings.generation import GenerateSettings, PredictSettings
+from xray2ctpa_core.training.settings.preprocessing import (
+    CtpaSettings,
+    DrrSettings,
+    LatentsSettings,
+    RadiographSettings,
+)
+from xray2ctpa_core.training.settings.simulation import (
+    CohortSettings,
+    RadiographCohortSettings,
+    StudiesSettings,
+)
+from xray2ctpa_core.training.settings.xctdiff import (
+    PriorDenoiserSettings,
+    ProgressiveEncoderSettings,
+    RegressorSettings,
+)
+
+KINDS = {
+    "cohort": Kind("steps.simulate", "cohort", CohortSettings),
+    "studies": Kind("steps.simulate", "studies", StudiesSettings),
+    "radiograph-cohort": Kind("steps.simulate", "radiograph_cohort", RadiographCohortSettings),
+    "ctpa": Kind("steps.preprocess", "ctpa", CtpaSettings),
+    "radiographs": Kind("steps.preprocess", "radiographs", RadiographSettings),
+    "drr": Kind("steps.preprocess", "drr", DrrSettings),
+    "latents": Kind("steps.encode", "latents", LatentsSettings, "statistics.json"),
+    "lung-locator": Kind(
+        "steps.lung_locator", settings=LungLocatorSettings, finished="lung_locator/config.json"
+    ),
+    "autoencoder": Kind(
+        "steps.autoencoder", settings=AutoencoderSettings, finished="autoencoder/config.json"
+    ),
+    "vqgan": Kind("steps.vqgan", settings=VQGANSettings, finished="vqgan/config.json"),
+    "progressive-encoder": Kind(
+        "steps.progressive_encoder", settings=ProgressiveEncoderSettings, finished="encoder/config.json"
+    ),
+    "prior-denoiser": Kind(
+        "steps.prior_denoiser", settings=PriorDenoiserSettings, finished="denoiser/config.json"
+    ),
+    "regressor": Kind("steps.regressor", settings=RegressorSettings, finished="denoiser/config.json"),
+    "tiny-decoder": Kind("steps.tiny_decoder", settings=TinyDecoderSettings, finished="decoder/config.json"),
+    "xray-encoder": Kind(
+        "steps.xray_encoder", settings=XrayEncoderSettings, finished="xray_encoder/config.json"
+    ),
+    "evidence-classifier": Kind(
+        "steps.evidence_classifier",
+        settings=EvidenceClassifierSettings,
+        finished="pe_classifier/config.json",
+    ),
+    "spatial-denoiser": Kind(
+        "steps.spatial_denoiser", settings=SpatialDenoiserSettings, finished="scheduler/scheduler_config.json"
+    ),
+    "consistency": Kind(
+        "steps.consistency", settings=ConsistencySettings, finished="scheduler/scheduler_config.json"
+    ),
+    "paper-denoiser": Kind(
+        "steps.paper_denoiser", settings=PaperDenoiserSettings, finished="denoiser/config.json"
+    ),
+    "latent-classifier": Kind(
+        "steps.latent_classifier", settings=LatentClassifierSettings, finished="arm.json"
+    ),
+    "cxr-classifier": Kind("steps.cxr_classifier", settings=CxrClassifierSettings, finished="arm.json"),
+    "slice-classifier": Kind("steps.slice_classifier", settings=SliceClassifierSettings, finished="arm.json"),
+    "generate": Kind("steps.generate", settings=GenerateSettings, finished="index.csv"),
+    "predict": Kind("steps.predict", settings=PredictSettings, finished="arm.json"),
+    "calibrate": Kind("calibrate", finished="bundle.json"),
+    "ship": Kind("ship_default"),
+    "evaluate": Kind("evaluate", finished="evaluation.json"),
+    "slice-features": Kind("encode_slices", finished="features.csv"),
+    "cmkd": Kind("train_cmkd", finished="arm.json"),
+    "tables": Kind("make_tables"),
+    "baseline-arms": Kind("make_baseline_arms"),
+    "bundle-arm": Kind("make_bundle_arm", finished="arm.json"),
+    "signs-arm": Kind("make_signs_arm", finished="arm.json"),
+}

@@ -1,0 +1,8 @@
+"""Preprocesses the studies of a recipe: python Training/preprocess.py paper --data DIR --out RUN"""
+
+import sys
+
+from train import main
+
+if __name__ == "__main__":
+    sys.exit(main(("steps.preprocess",), __doc__))

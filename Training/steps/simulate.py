@@ -1,0 +1,55 @@
+"""Steps that simulate patients."""
+
+import os
+from pathlib import Path
+
+from xray2ctpa_core.cli.stage import Bar
+from xray2ctpa_core.data.cohort_studies import COHORT_SPLITS, cohort_studies
+from xray2ctpa_core.data.index import INDEX_FILE, write_index
+from xray2ctpa_core.data.radiograph_cohort import write_film_cohort
+from xray2ctpa_core.simulation.build import build_cohort
+from xray2ctpa_core.training.settings.simulation import (
+    CohortSettings,
+    RadiographCohortSettings,
+    StudiesSettings,
+)
+
+
+def cohort(config: CohortSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always goes on
+    """Writes ``out``/train, calibration and test, and studies.csv, which lists them."""
+    counts = {name: getattr(config, name) for name in COHORT_SPLITS}
+    for name, patients in counts.items():
+        if patients:
+            seed = getattr(config, f"{name}_seed")
+            summary = build_cohort(
+                out / name, patients, seed, workers(config.workers), Bar(f"cohort ({name})")
+            )
+            print("\n".join([name, *summary.summary_lines()]))
+    write_index(out / INDEX_FILE, cohort_studies(out, counts))
+
+
+def studies(config: StudiesSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in a second
+    """Writes ``out``/studies.csv: what a cohort is for says the split; nothing is copied."""
+    counts = {name: getattr(config, name) for name in COHORT_SPLITS}
+    write_index(out / INDEX_FILE, cohort_studies(Path(config.cohort), counts))
+
+
+def radiograph_cohort(
+    config: RadiographCohortSettings,
+    out: Path,
+    resume: bool,  # noqa: ARG001 - always goes on
+) -> None:
+    """Writes radiographs without volumes, with their maps into the atlas, for the X-ray encoder."""
+    write_film_cohort(
+        out,
+        config.patients,
+        config.variants,
+        config.cohort_seed,
+        workers(config.workers),
+        Bar("radiographs"),
+    )
+
+
+def workers(asked: int) -> int:
+    """Processes: those asked for, or one a processor."""
+    return asked or os.cpu_count() or 1

@@ -1,0 +1,63 @@
+"""Trains the 3D VQGAN on crops of volumes: the other codec, in the 2D autoencoder's place."""
+
+import json
+from pathlib import Path
+
+from accelerate import PartialState
+
+from xray2ctpa_core.cli.stage import Bar
+from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.data.volumes import CropDataset, training_volumes
+from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.metrics.perceptual import perceptual_distance
+from xray2ctpa_core.models.codecs.vqgan import VQGAN
+from xray2ctpa_core.training.checkpoints import has_checkpoint
+from xray2ctpa_core.training.loop import save_network, train
+from xray2ctpa_core.training.losses.adversarial import Critics
+from xray2ctpa_core.training.settings.codecs import VQGANSettings
+from xray2ctpa_core.training.stages.vqgan import (
+    AdversarialVQGANStage,
+    VQGANStage,
+    build_vqgan,
+    measured_codebook,
+)
+
+#: What `measured_codebook` says of the trained network, over one crop of each training volume.
+CODEBOOK_FILE = "codebook.json"
+
+
+def run(config: VQGANSettings, out: Path, resume: bool) -> None:
+    """Trains and saves ``out``/codebook.json and ``out``/vqgan."""
+    vqgan = build_vqgan(config)
+    check_crop(config, vqgan)
+    files = training_volumes(Path(config.studies), config.patients)
+    data = CropDataset(files, config.hu_window, config.crop)
+    train(made_stage(config, vqgan), data, config, out, resume and has_checkpoint(out), Bar("vqgan"))
+    if PartialState().is_main_process:
+        crops = (data[(number, number)]["volume"] for number in range(len(data)))
+        write_text_atomically(
+            out / CODEBOOK_FILE, json.dumps(measured_codebook(vqgan, crops), indent=2) + "\n"
+        )
+    save_network(vqgan, out / "vqgan")
+
+
+def check_crop(config: VQGANSettings, vqgan: VQGAN) -> None:
+    """Raises ConfigError for a crop that cannot be encoded."""
+    if len(config.crop) != 3 or any(
+        size < 1 or size % factor for size, factor in zip(config.crop, vqgan.factors, strict=True)
+    ):
+        raise ConfigError(
+            f"Expected a crop (D, H, W) of multiples of {vqgan.factors}, got {config.crop}.", "Set crop."
+        )
+
+
+def made_stage(config: VQGANSettings, vqgan: VQGAN) -> VQGANStage:
+    """The stage, with the networks of the terms that have a weight."""
+    distance = None
+    if config.perceptual_weight:
+        weights = Path(config.distance_weights) if config.distance_weights else None
+        distance = perceptual_distance(config.distance, weights)
+    if not config.adversarial_weight:
+        return VQGANStage(vqgan, config, distance)
+    opponent = Critics(config.crop, config.discriminator_layers, config.discriminator_width)
+    return AdversarialVQGANStage(vqgan, config, distance, opponent, config.opponent_rate)

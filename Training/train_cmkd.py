@@ -1,0 +1,238 @@
+"""CMKD (MICCAI 2025) and what it is compared with: PE from a radiograph, taught by CTPA.
+
+python Training/train_cmkd.py --out runs/mine/cmkd/ctpa --set method=ctpa features=runs/mine/slices folds=6
+python Training/train_cmkd.py --out runs/mine/cmkd/cxr --set method=cxr features=runs/mine/slices \\
+    films=runs/mine/cxr folds=6 encoder=biomedclip
+python Training/train_cmkd.py --out runs/mine/cmkd/prior --config Training/configs/cmkd-prior.json \\
+    --set teacher=runs/mine/cmkd/ctpa student=runs/mine/cmkd/cxr features=runs/mine/slices films=runs/mine/cxr
+
+Methods: ctpa (the teacher), cxr (a radiograph's classifier without one), hinton, protokd, aftkd (our reading
+of it), discom, chopra and margin (contrastive), prior. All take the same folds by patient and choose
+thresholds on validation patients, so that make_tables.py compares them by paired DeLong tests. Pre-training
+on computed radiographs: a run with folds=0 on their data set, then start=THAT RUN.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.data.latent_cases import LatentCase
+from xray2ctpa_core.data.slice_features import EmbeddingPairs, PairedCases, read_feature_cases, read_slices
+from xray2ctpa_core.data.splits import TRAIN, VALIDATION, by_fold, by_split
+from xray2ctpa_core.diffusion.prior_readout import PriorReadout
+from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.models.classifiers.embedding_classifier import EmbeddingClassifier
+from xray2ctpa_core.models.classifiers.slice_transformer import SliceTransformer
+from xray2ctpa_core.models.weights import load_tensors, save_tensors
+from xray2ctpa_core.pipelines.encoders import EncoderConfig, make_encoder
+from xray2ctpa_core.pipelines.loading import load_part
+from xray2ctpa_core.pipelines.prior_opinion import save_prior_opinion
+from xray2ctpa_core.pipelines.second_opinion import OpinionSettings, calibrated
+from xray2ctpa_core.training.loop import save_network
+from xray2ctpa_core.training.stages.discom import DisentangledPair, DisentanglingStage, Modality
+from xray2ctpa_core.training.stages.distillation import (
+    METHODS,
+    DistillationConfig,
+    DistillationStage,
+    student_of,
+)
+from xray2ctpa_core.training.stages.embedding_prior import EmbeddingPriorStage, PriorLossConfig
+from xray2ctpa_core.training.stages.labelled import LabelledConfig, train_and_predict
+from xray2ctpa_core.training.stages.prior_setup import PriorConfig, make_readout, measure_variance
+
+TEACHER, STUDENT, WEIGHTS_FILE = "teacher", "student", "weights.safetensors"
+ALL_METHODS = ("ctpa", "cxr", *METHODS, "discom", "prior")
+
+
+@dataclass(frozen=True)
+class Config(LabelledConfig, EncoderConfig, DistillationConfig, PriorLossConfig, PriorConfig):
+    """method: of ALL_METHODS; features: of encode_slices.py; films: of preprocess_cxr.py; input: what that
+    wrote, film or frame; teacher: run of method ctpa; student: run of method cxr (of the prior); start:
+    earlier run of the same method; flip: probability that a radiograph is mirrored; architecture, width,
+    depth, heads: of the slice transformer; embedding_dim: of both embeddings; dropout: before the heads; the
+    rest as in the classes."""
+
+    method: str = "cxr"
+    features: str = "runs/paper/slices"
+    films: str = "runs/paper/cxr"
+    input: str = "film"
+    teacher: str = ""
+    student: str = ""
+    start: str = ""
+    flip: float = 0.5
+    architecture: str = "small"
+    width: int = 128
+    depth: int = 2
+    heads: int = 4
+    embedding_dim: int = 512
+    dropout: float = 0.2
+
+
+def run(config: Config, out: Path, resume: bool) -> None:
+    """Trains a fold after another; leaves its network, the arm's predictions and features.npz."""
+    if config.method not in ALL_METHODS:
+        raise ConfigError(f"Expected a method of {', '.join(ALL_METHODS)}, got {config.method!r}.")
+    cases = read_feature_cases(Path(config.features))
+    folds = range(config.folds) if config.folds and config.fold < 0 else [max(config.fold, 0)]
+    for fold in folds:
+        one = dataclasses.replace(config, fold=fold)
+        Fold(one, cases, fold, out).train(resume)
+
+
+class Fold:
+    """One fold's networks and data."""
+
+    def __init__(self, config: Config, cases: list[LatentCase], fold: int, out: Path) -> None:
+        self.config, self.cases, self.fold, self.out = config, cases, fold, out
+        self.first = read_slices(cases[0])
+        self.longest = max(len(read_slices(case)) for case in cases)
+
+    def train(self, resume: bool) -> None:
+        """Trains, saves, predicts."""
+        config = self.config
+        key = {"ctpa": "slices", "prior": "embedding"}.get(config.method, "image")
+        stage_of = {"ctpa": None, "cxr": None, "discom": DisentanglingStage, "prior": self._prior_stage}.get(
+            config.method, self._distilling
+        )
+        bar = Bar(f"{config.method}, fold {self.fold}")
+        train_and_predict(
+            config, self.cases, self._build, self._data, key, self._save, self.out, resume, bar, stage_of
+        )
+
+    def _build(self) -> nn.Module:
+        config = self.config
+        if config.method == "ctpa":
+            made: nn.Module = self._slice_transformer(config.embedding_dim)
+        elif config.method == "prior":
+            pairs = self._pairs(self._part(TRAIN))
+            head = self._of(config.teacher, TEACHER).head
+            made = make_readout(config, head, pairs)
+            self.training_pairs = pairs
+        elif config.method == "discom":
+            made = DisentangledPair(
+                Modality(make_encoder(config), make_encoder(config), config.small_dim),
+                Modality(_Slices(self._slice_transformer(256)), _Slices(self._slice_transformer(256)), 256),
+            )
+        else:
+            made = EmbeddingClassifier.on(make_encoder(config), config.embedding_dim, config.dropout)
+        if config.start:
+            trained = made.prior if config.method == "prior" else made
+            load_tensors(trained, self._place(config.start) / WEIGHTS_FILE)  # type: ignore[arg-type]
+        return made
+
+    def _slice_transformer(self, embedding_dim: int) -> SliceTransformer:
+        config = self.config
+        width = self.first.shape[1] if config.architecture == "dinov2" else config.width
+        return SliceTransformer(
+            self.first.shape[1],
+            config.architecture,
+            width,
+            config.depth,
+            config.heads,
+            embedding_dim,
+            config.dropout,
+        )
+
+    def _data(self, some: Sequence[LatentCase], augmented: bool) -> Any:
+        config = self.config
+        if config.method == "prior":
+            return self._pairs(some)
+        films = None if config.method == "ctpa" else Path(config.films)
+        return PairedCases(some, films, config.flip if augmented else 0.0, self.longest)
+
+    def _part(self, split: str) -> list[LatentCase]:
+        config = self.config
+        if config.folds:
+            return by_fold(self.cases, config.folds, self.fold, config.fold_seed)[split]
+        return by_split(self.cases, (TRAIN, VALIDATION))[split]
+
+    def _distilling(self, module: nn.Module, pos_weight: float) -> DistillationStage:
+        teacher = self._of(self.config.teacher, TEACHER)
+        return DistillationStage(module, teacher, self.config.method, self.config, pos_weight)  # type: ignore[arg-type]
+
+    def _prior_stage(self, module: nn.Module, pos_weight: float) -> EmbeddingPriorStage:  # noqa: ARG002
+        return EmbeddingPriorStage(module, self.config)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def _pairs(self, some: Sequence[LatentCase]) -> EmbeddingPairs:
+        """Both frozen networks' embeddings of some cases."""
+        student, teacher = self._of(self.config.student, STUDENT), self._of(self.config.teacher, TEACHER)
+        data = PairedCases(some, Path(self.config.films), 0.0, self.longest)
+        items = [data[(place, 0)] for place in range(len(data))]
+        embeddings = torch.cat([student.embed(item["image"][None]) for item in items])
+        targets = torch.cat([teacher.embed(item["slices"][None]) for item in items])
+        return EmbeddingPairs(some, embeddings, targets)
+
+    def _of(self, run_folder: str, part: str) -> Any:
+        """The frozen network ``part`` that the run left for this fold."""
+        if not run_folder:
+            raise ConfigError(
+                f"The method {self.config.method} needs {part}, the folder of its run, got none."
+            )
+        return load_part(self._place(run_folder) / part).requires_grad_(False)
+
+    def _place(self, run_folder: str) -> Path:
+        own = Path(run_folder) / f"fold-{self.fold}"
+        return own if own.is_dir() else Path(run_folder)
+
+    def _save(self, module: nn.Module, place: Path) -> None:
+        config = self.config
+        if config.method == "ctpa":
+            save_network(module, place / TEACHER)
+            save_tensors(module, place / WEIGHTS_FILE)
+        elif config.method == "prior":
+            readout = module.readout
+            if config.sampler == "analytic":
+                measure_variance(readout, self.training_pairs)
+            save_tensors(readout.prior, place / WEIGHTS_FILE)  # type: ignore[arg-type]
+            save_prior_opinion(
+                place / "second_opinion", self._of(config.student, STUDENT), readout, self._settings(readout)
+            )
+        else:
+            trained = student_of(module)
+            save_tensors(trained, place / WEIGHTS_FILE)
+            if config.method != "discom":
+                save_network(trained, place / STUDENT)
+
+    def _settings(self, readout: PriorReadout) -> OpinionSettings:
+        """How the prior was read out, calibrated on the validation patients."""
+        config = self.config
+        held_out = self._part(VALIDATION)
+        pairs = self._pairs(held_out)
+        place = next(readout.prior.parameters()).device
+        embeddings = torch.stack([pairs[(n, 0)]["embedding"] for n in range(len(pairs))]).to(place)
+        logits = readout(embeddings).squeeze(1).cpu().double().numpy()
+        settings = OpinionSettings(
+            input=config.input,
+            pixels=PairedCases(held_out[:1], Path(config.films))[(0, 0)]["image"].shape[-1],
+            steps=config.sample_steps,
+            draws=config.draws,
+            choice=config.choice,
+            guidance_scale=config.guidance_scale,
+            sampler=config.sampler,
+            trained_on=config.dataset,
+        )
+        return calibrated(settings, logits, np.array([case.label for case in held_out]))
+
+
+class _Slices(nn.Module):
+    """A slice transformer of which the embedding alone is taken."""
+
+    def __init__(self, network: SliceTransformer) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, slices: torch.Tensor) -> torch.Tensor:
+        return self.network.embed(slices)
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(__doc__, Config, run, {"steps": 2, "batch_size": 2}))

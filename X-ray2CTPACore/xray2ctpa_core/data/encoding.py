@@ -1,0 +1,132 @@
+"""The one encode step: volumes to latents, a file a volume, an index, and statistics of what teaches."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.data.cases import CASE_FILE, CasesSummary, case_folder, save_array, write_cases
+from xray2ctpa_core.data.latent_cases import LatentCase, radiographs_of, read_latents, write_latent_cases
+from xray2ctpa_core.data.latents import STATISTICS_FILE, moments_of
+from xray2ctpa_core.data.sources.study import Study
+from xray2ctpa_core.data.volumes import TRAINING, StudyVolumes
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.volumes import read_volume
+
+#: (D, H, W) float32 HU -> latents (C, d, h, w).
+Encode = Callable[[np.ndarray], np.ndarray]
+
+
+def encode_studies(
+    out: Path,
+    entries: Sequence[StudyVolumes],
+    encode: Encode,
+    settings: Mapping[str, Any],
+    radiographs: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[LatentCase], CasesSummary]:
+    """Writes latents of every volume and the index of those that succeeded, going on with what is there.
+
+    Args:
+        out: folder; latents of other settings there are refused.
+        entries: the studies.
+        encode: the codec.
+        settings: JSON-ready, all that changes the latents.
+        radiographs: folder of the step radiographs; studies without one are left out. None takes none.
+        progress: called with (done, of) after each study.
+
+    Returns:
+        The index's volumes, and what was done and what failed.
+
+    Raises:
+        InputError: no study is left; or as `write_cases` says.
+    """
+    entries, films = _with_radiographs(entries, radiographs)
+    volumes = {entry.study.id: entry.volumes for entry in entries}
+
+    def write(study: Study, folder: Path) -> dict[str, Any]:
+        for number, file in enumerate(volumes[study.id]):
+            latents = encode(read_volume(file).array.astype(np.float32))
+            save_array(latents.astype(np.float16), folder / _latents_file(number))
+        return {"volumes": [str(file) for file in volumes[study.id]]}
+
+    # workers=0: in this process, where the codec is.
+    summary = write_cases(out, [e.study for e in entries], write, settings, workers=0, progress=progress)
+    cases = _indexed(out, entries, films)
+    write_latent_cases(out, cases)
+    return cases, summary
+
+
+def write_statistics(
+    out: Path, cases: Sequence[LatentCase], gains: Callable[[np.ndarray, list[float]], list[float]]
+) -> None:
+    """Writes mean and deviation of each channel over the training studies, one at a time in memory.
+
+    Args:
+        out: folder.
+        cases: of the index; where none teaches, all of them.
+        gains: says of one volume's latents, and the deviations, how much each channel changes the slices that
+            are decoded.
+    """
+    teachers = teaching(cases)
+    mean, std = moments_of(read_latents(case) for case in teachers)
+    gain = gains(read_latents(teachers[0]), std)
+    text = json.dumps({"mean": mean, "std": std, "gain": gain}, indent=2) + "\n"
+    write_text_atomically(out / STATISTICS_FILE, text)
+
+
+def teaching(cases: Sequence[LatentCase]) -> list[LatentCase]:
+    """The cases of the training split; all of an index that has none."""
+    return [case for case in cases if case.split.lower() in TRAINING] or list(cases)
+
+
+def _with_radiographs(
+    entries: Sequence[StudyVolumes], folder: Path | None
+) -> tuple[list[StudyVolumes], dict[str, Path]]:
+    """The studies that have a radiograph in ``folder``, and it by id; all where there is no folder."""
+    if folder is None:
+        return list(entries), {}
+    kept, films, missing = [], {}, InputError("")
+    for entry in entries:
+        study = entry.study
+        try:
+            (films[study.id],) = radiographs_of([(study.id, study.patient, study.where)], folder)
+        except InputError as error:
+            missing = error
+        else:
+            kept.append(entry)
+    if not kept:
+        raise missing
+    return kept, films
+
+
+def _indexed(out: Path, entries: Sequence[StudyVolumes], films: Mapping[str, Path]) -> list[LatentCase]:
+    cases: list[LatentCase] = []
+    for entry in entries:
+        study, folder = entry.study, case_folder(out, entry.study.id)
+        if not (folder / CASE_FILE).is_file():
+            continue
+        cases += [
+            LatentCase(
+                len(cases) + number,
+                file,
+                study.id,
+                study.patient,
+                study.label,
+                study.split or "",
+                study.where,
+                folder / _latents_file(number),
+                films.get(study.id),
+                study.map,
+                study.findings,
+            )
+            for number, file in enumerate(entry.volumes)
+        ]
+    return cases
+
+
+def _latents_file(number: int) -> str:
+    return f"latents-{number}.npy"

@@ -1,0 +1,54 @@
+"""PE from the radiograph by way of an embedding as long as the CTPA's: CMKD's student, and what its prior
+reads."""
+
+from typing import Any
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+from xray2ctpa_core.models.encoders.published import FilmEncoder
+
+
+class EmbeddingClassifier(ModelMixin, ConfigMixin):
+    """A radiograph -> embedding -> one logit.
+
+    Args:
+        encoder_config: constructor arguments of its FilmEncoder (RadImageNet, BiomedCLIP, DINOv2, the
+            default's own, a small one).
+        embedding_dim: of what the head reads.
+        dropout: before the head.
+    """
+
+    @register_to_config
+    def __init__(
+        self, encoder_config: dict[str, Any] | None = None, embedding_dim: int = 512, dropout: float = 0.2
+    ) -> None:
+        super().__init__()
+        self.encoder = FilmEncoder(**(encoder_config or {}))
+        self.to_embedding = nn.Linear(self.encoder.embedding_dim, embedding_dim)
+        self.drop = nn.Dropout(dropout)
+        self.head = nn.Linear(embedding_dim, 1)
+
+    @classmethod
+    def on(
+        cls, encoder: FilmEncoder, embedding_dim: int = 512, dropout: float = 0.2
+    ) -> "EmbeddingClassifier":
+        """A new one on a given encoder, which becomes part of it."""
+        arguments = {key: value for key, value in encoder.config.items() if not key.startswith("_")}
+        made = cls(arguments, embedding_dim, dropout)
+        made.encoder = encoder
+        return made
+
+    def embed(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, 1, P, P), as the encoder reads it -> (B, embedding_dim)."""
+        return self.to_embedding(self.encoder(image))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, 1, P, P) -> (B, 1) logits of PE."""
+        return self.classify(self.embed(image))
+
+    def classify(self, embedding: torch.Tensor) -> torch.Tensor:
+        """(B, embedding_dim) -> (B, 1) logits of PE."""
+        return self.head(self.drop(embedding))

@@ -1,0 +1,132 @@
+"""The parts of a pipeline and what each keeps to: whatever does can be trained, packed into a bundle, run and
+measured.
+
+Axes: volumes (B, 1, D, H, W) are (foot to head, front to back, patient's right to left), latents
+(B, C, d, h, w) likewise; radiographs (B, 1, P, P) have rows from the top.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, Self, runtime_checkable
+
+import torch
+
+from xray2ctpa_core.preprocessing.gate import GateReport
+from xray2ctpa_core.volume import FrontalFrame, Radiograph
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What an encoder makes of a batch of radiographs; None stands for what it does not make.
+
+    Attributes:
+        embedding: (B, E), one vector a radiograph: `global` conditioning (X-ray2CTPA, section 3.2).
+        spatial: (B, S, d, h, w), features on the latent grid: `spatial` conditioning.
+        expected: (B, C, d, h, w), the latents expected given the radiograph, scaled as the denoiser's are.
+    """
+
+    embedding: torch.Tensor | None = None
+    spatial: torch.Tensor | None = None
+    expected: torch.Tensor | None = None
+
+    def repeated(self, samples: int) -> Self:
+        """The same for ``samples`` samples of each radiograph: (B * samples, ...), a radiograph's side by
+        side."""
+        tensors = {
+            field.name: value.repeat_interleave(samples, 0)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), torch.Tensor)
+        }
+        return replace(self, **tensors)
+
+
+def embedding_of(conditioning: Conditioning | torch.Tensor) -> torch.Tensor:
+    """The embedding (B, E) of a conditioning, or the tensor that stands for one.
+
+    Raises:
+        ValueError: the encoder made none.
+    """
+    if isinstance(conditioning, torch.Tensor):
+        return conditioning
+    if conditioning.embedding is None:
+        raise ValueError("Expected a conditioning with an embedding, got one without.")
+    return conditioning.embedding
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """Volumes in [-1, 1] <-> latents, unscaled: a 2D autoencoder slice by slice, a 3D VQGAN, identity."""
+
+    def encode(self, volumes: torch.Tensor) -> torch.Tensor:
+        """(B, 1, D, H, W) -> (B, C, d, h, w), float32."""
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """(B, C, d, h, w) -> (B, 1, D, H, W), float32, about in [-1, 1]."""
+
+
+@runtime_checkable
+class RadiographEncoder(Protocol):
+    """What conditions the denoiser on the radiograph."""
+
+    def condition(self, image: torch.Tensor) -> Conditioning:
+        """(B, 1, P, P), as the framing makes it -> conditioning of the batch."""
+
+
+@runtime_checkable
+class Denoiser(Protocol):
+    """The network that is called in every step; a direct regressor is one that is called once.
+
+    A denoiser that diffuses something other than scaled latents (a residual, a map) says how many channels
+    that has in ``diffused_channels``; diffusion.residual leads from it to latents.
+    """
+
+    config: Any
+
+    def __call__(
+        self, sample: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
+        """Prediction of the scheduler's prediction_type.
+
+        Args:
+            sample: (B, C, d, h, w), noisy.
+            timestep: (B,) in [0, num_train_timesteps).
+            conditioning: of the B samples.
+
+        Returns:
+            As ``sample``.
+        """
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """PE from scaled latents, with a layer that Grad-CAM explains."""
+
+    #: Name of that layer, as in ``named_modules()``.
+    gradcam_layer: str
+
+    def __call__(self, latents: torch.Tensor) -> torch.Tensor:
+        """(B, C, d, h, w), scaled -> (B, 1) logits, not calibrated."""
+
+
+@dataclass(frozen=True)
+class FramedRadiograph:
+    """A radiograph, judged, and the square of it that the networks read.
+
+    Attributes:
+        radiograph: as given, or with its greys turned back where it was inverted.
+        frame: the square, in pixels of the radiograph: the generated volume corresponds to it.
+        gate: whether it is a frontal chest radiograph; full marks where the caller gave the frame.
+        image: (P, P) float32, what the encoder reads.
+    """
+
+    radiograph: Radiograph
+    frame: FrontalFrame
+    gate: GateReport
+    image: torch.Tensor
+
+
+@runtime_checkable
+class Framing(Protocol):
+    """From the radiograph to what the encoder reads, and where the volume lies."""
+
+    def __call__(self, radiograph: Radiograph, frame: FrontalFrame | None = None) -> FramedRadiograph:
+        """Frames ``radiograph``; a ``frame`` that is given is taken as it is, without the gate."""

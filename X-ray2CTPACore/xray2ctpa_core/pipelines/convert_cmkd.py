@@ -1,0 +1,206 @@
+"""From the checkpoint of CMKD's trainer to its prior, of any configuration that its constructor allows: read
+off the tensors' names and shapes."""
+
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDPMScheduler
+
+from xray2ctpa_core.diffusion.embedding_sampling import prior_scheduler
+from xray2ctpa_core.diffusion.latent_scaling import LatentScaling
+from xray2ctpa_core.errors import BundleError, InputError
+from xray2ctpa_core.io.provenance import file_sha256
+from xray2ctpa_core.models.denoisers.prior import EmbeddingPrior
+from xray2ctpa_core.models.weights import load_exactly, refuse
+from xray2ctpa_core.pipelines.convert import Conversion
+
+#: Sets of weights of a trainer's file by the names that --weights takes, in the order of preference.
+WEIGHTS = {"ema": "ema_model", "model": "model"}
+NETWORK_PREFIX, SCHEDULE_PREFIX = "net.", "noise_scheduler."
+#: Objects that the trainer saves beside the tensors, by the packages they are of. They are skipped: what
+#: stands for them does nothing and cannot be called.
+SKIPPED = re.compile(r"(packaging|pytorch_warmup|torch\.optim|accelerate)\.")
+_HINT = "Convert a checkpoint as the published trainer saves it (its save_trainer)."
+#: How far a schedule in the file may lie from the cosine one to be called so.
+_SCHEDULE_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True)
+class ConvertedPrior:
+    """A prior with what it is sampled by.
+
+    Attributes:
+        network: in evaluation mode.
+        scheduler: its noise schedule; the cosine one of 64 levels where the file holds none.
+        scaling: of the embeddings, dimension by dimension: the release multiplies what it has min-max scaled
+            to [-1, 1] by the square root of their length. The extremes are not in the file: embeddings are
+            taken to lie in [-1, 1].
+        conversion: where it comes from.
+    """
+
+    network: EmbeddingPrior
+    scheduler: DDPMScheduler
+    scaling: LatentScaling
+    conversion: Conversion
+
+
+def convert_prior(checkpoint: Path, weights: str | None = None) -> ConvertedPrior:
+    """The prior in ``checkpoint``.
+
+    Args:
+        checkpoint: a file of the trainer, or a state dict with or without the prefix net.
+        weights: of WEIGHTS; None takes the first that the file has.
+
+    Raises:
+        InputError: no such file.
+        BundleError: damaged, unsafe to read, or not exactly such a network: names what differs.
+    """
+    which, tensors = _chosen(_read(checkpoint), weights, checkpoint.name)
+    prefix = NETWORK_PREFIX if any(name.startswith(NETWORK_PREFIX) for name in tensors) else ""
+    schedule = {
+        n.removeprefix(SCHEDULE_PREFIX): t for n, t in tensors.items() if n.startswith(SCHEDULE_PREFIX)
+    }
+    taken = {name: tensor for name, tensor in tensors.items() if not name.startswith(SCHEDULE_PREFIX)}
+    own = {name.removeprefix(prefix): tensor for name, tensor in taken.items()}
+    network = EmbeddingPrior(**read_architecture(own, checkpoint.name))
+    load_exactly(network, taken, checkpoint.name, _HINT, lambda name: prefix + name)
+    dim = network.config["dim"]
+    return ConvertedPrior(
+        network.eval(),
+        _scheduler(schedule, checkpoint.name),
+        LatentScaling((0.0,) * dim, (dim**-0.5,) * dim),
+        Conversion(checkpoint.name, file_sha256(checkpoint), which, tuple(sorted(taken)), ()),
+    )
+
+
+def read_architecture(tensors: Mapping[str, torch.Tensor], source: str) -> dict[str, Any]:
+    """Arguments of EmbeddingPrior that tensors of these names and shapes belong to.
+
+    Raises:
+        BundleError: there are none such; names what is missing.
+    """
+    layer = "causal_transformer.layers.0"
+    needed = {
+        "learned_query": 1, "null_text_encodings": 3, "null_text_embeds": 3, "null_image_embed": 2,
+        "to_time_embeds.0.weight": 2, "causal_transformer.rel_pos_bias.relative_attention_bias.weight": 2,
+        f"{layer}.0.null_kv": 2, f"{layer}.1.5.weight": 2,
+    }  # fmt: skip
+    absent = [name for name, axes in needed.items() if name not in tensors or tensors[name].ndim != axes]
+    refuse(f"{source} holds no prior of CMKD", _HINT, {"missing": absent})
+    dim = len(tensors["learned_query"])
+    layers = {int(m[1]) for m in map(re.compile(r"causal_transformer\.layers\.(\d+)\.").match, tensors) if m}
+    several = {
+        f"num_{kind}_embeds": len(tensors[f"to_{kind}_embeds.0.weight"]) // dim
+        for kind in ("image", "text")
+        if f"to_{kind}_embeds.0.weight" in tensors
+    }
+    times, width = tensors["to_time_embeds.0.weight"].shape
+    return {
+        "dim": dim,
+        "depth": len(layers),
+        "heads": tensors["causal_transformer.rel_pos_bias.relative_attention_bias.weight"].shape[1],
+        "dim_head": tensors[f"{layer}.0.null_kv"].shape[1],
+        "num_timesteps": times,
+        "max_text_len": tensors["null_text_encodings"].shape[1],
+        "ff_mult": tensors[f"{layer}.1.5.weight"].shape[1] / dim,
+        "num_time_embeds": width // dim,
+        "normformer": f"{layer}.1.3.g" in tensors,
+        "rotary_emb": f"{layer}.0.rotary_emb.freqs" in tensors,
+        "norm_in": "causal_transformer.init_norm.g" in tensors,
+        "norm_out": "causal_transformer.norm.g" in tensors,
+        "final_proj": "causal_transformer.project_out.weight" in tensors,
+        **several,
+    }
+
+
+def _scheduler(buffers: Mapping[str, torch.Tensor], source: str) -> DDPMScheduler:
+    """The cosine schedule where the file's betas are its own, else one with the file's betas."""
+    betas = buffers.get("betas")
+    if betas is None:
+        return prior_scheduler()
+    betas = betas.float().flatten()
+    if not len(betas) or not bool(((betas > 0) & (betas < 1)).all()):
+        raise BundleError(f"{source} holds no noise schedule: its betas must lie between 0 and 1.", _HINT)
+    scheduler = prior_scheduler(len(betas))
+    if (scheduler.betas - betas).abs().max() > _SCHEDULE_TOLERANCE:
+        scheduler = prior_scheduler(len(betas), betas.tolist())
+    return scheduler
+
+
+def _chosen(content: Any, wanted: str | None, source: str) -> tuple[str, dict[str, torch.Tensor]]:
+    """The set of weights ``wanted``, and which it is."""
+    if not isinstance(content, Mapping):
+        raise BundleError(f"{source} must hold a dictionary, got {type(content).__name__}.", _HINT)
+    held = [name for name, key in WEIGHTS.items() if isinstance(content.get(key), Mapping) and content[key]]
+    which = wanted or (held[0] if held else "state_dict")
+    if wanted and wanted not in held:
+        raise BundleError(
+            f"Expected the weights {wanted!r} in {source}, got {' '.join(held) or 'a state dict'}.",
+            "Choose others by --weights, or leave it out.",
+        )
+    tensors = content[WEIGHTS[which]] if held else content
+    foreign = [str(k) for k, v in tensors.items() if type(k) is not str or not isinstance(v, torch.Tensor)]
+    refuse(f"{source} holds what is no tensor", _HINT, {"names": foreign})
+    return which, dict(tensors)
+
+
+def _read(checkpoint: Path) -> Any:
+    """The file's content; objects of SKIPPED packages are replaced, others refused, and no code is run."""
+    if not checkpoint.is_file():
+        raise InputError(f"Expected a checkpoint file, got {checkpoint}, which is none.", "Check the path.")
+    try:
+        with _placeholders(checkpoint):
+            # Mapped: the optimiser's state beside the network is several times its size.
+            mapped = zipfile.is_zipfile(checkpoint)
+            return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        raise BundleError(
+            f"{checkpoint.name} holds other objects than the published trainer saves, or is no checkpoint; "
+            "what it holds could run code and was not loaded.",
+            'Save its tensors alone: torch.save({"model": model.state_dict()}, FILE).',
+        ) from error
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # torch reports damaged bytes by many types; each means the same here
+        raise BundleError(
+            f"{checkpoint.name} is no PyTorch checkpoint, or is truncated or damaged "
+            f"({type(error).__name__}).",
+            "Fetch the file again.",
+        ) from error
+
+
+@contextmanager
+def _placeholders(checkpoint: Path) -> Iterator[None]:
+    """While it lasts, torch.load takes objects of SKIPPED packages in the file for placeholders."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(checkpoint)
+    except Exception:  # noqa: BLE001 - an older format or damaged: torch.load says what it is
+        names = []
+    skipped: list[Any] = [_placeholder(name) for name in names if SKIPPED.match(name)]
+    with torch.serialization.safe_globals(skipped):
+        yield
+
+
+class _Skipped:
+    """Takes the place of an object: it has no state, and its class cannot be called."""
+
+    def __new__(cls, *_: Any, **__: Any) -> "_Skipped":
+        return object.__new__(cls)
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        raise pickle.UnpicklingError(f"{type(self).__name__} is called")
+
+    def __setstate__(self, _: Any) -> None:
+        """The state is dropped."""
+
+
+def _placeholder(name: str) -> type:
+    module, _, own = name.rpartition(".")
+    return type(own, (_Skipped,), {"__module__": module})

@@ -1,0 +1,232 @@
+"""Checkpoints in the format of the published XctDiff code -> our networks.
+
+The release saves Lightning's files, {"state_dict": ...} and settings of the training. Its three stages have
+one file each; the file of the diffusion stage also holds the two networks that it was trained with, told by a
+prefix. Every setting that shows in a tensor's shape is read off it; the groups of the normalisations do not.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xray2ctpa_core.errors import BundleError, ConfigError
+from xray2ctpa_core.io.provenance import file_sha256
+from xray2ctpa_core.models.codecs.vqgan import VQGAN
+from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
+from xray2ctpa_core.models.encoders.progressive import ProgressiveEncoder
+from xray2ctpa_core.models.weights import load_exactly, refuse
+from xray2ctpa_core.pipelines.convert import Conversion, read_checkpoint
+
+#: What precedes the names of the networks in the diffusion stage's file.
+VQGAN_PREFIX, ENCODER_PREFIX = "first_stage_model.", "cond_stage_model."
+DENOISER_PREFIX = "model.diffusion_model."
+#: Precedes averaged weights, whose names have lost their dots.
+EMA_PREFIX = "model_ema."
+#: Of the autoencoder's file beside the network: the loss, and tensors of options that do not change it.
+_VQGAN_BESIDES = ("loss.", "colorize", "quantize.used")
+#: Groups of the normalisations in the published configurations.
+VQGAN_GROUPS, ENCODER_GROUPS, DENOISER_GROUPS = 8, 32, 8
+_HINT = "Convert a checkpoint as the published XctDiff code saves it."
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+def convert_vqgan(
+    checkpoint: Path, weights: str | None = None, groups: int = VQGAN_GROUPS
+) -> tuple[VQGAN, Conversion]:
+    """The 3D VQGAN in the file of the autoencoder's or of the diffusion stage.
+
+    Args:
+        checkpoint: a .ckpt file.
+        weights: "ema" or "model"; None takes averaged ones where the file has them.
+        groups: of GroupNorm, which no tensor's shape shows.
+
+    Raises:
+        InputError: no such file.
+        BundleError: damaged, unsafe to read, or not exactly such a network: names what differs.
+    """
+    which, tensors, prefix = _stage(
+        checkpoint, VQGAN_PREFIX, "decoder.mid_block.weight", weights, _VQGAN_BESIDES
+    )
+    return _converted(checkpoint, which, tensors, prefix, lambda: VQGAN(**_vqgan_settings(tensors, groups)))
+
+
+def convert_encoder(
+    checkpoint: Path, weights: str | None = None, groups: int = ENCODER_GROUPS
+) -> tuple[ProgressiveEncoder, Conversion]:
+    """The progressive encoder in the file of its own or of the diffusion stage; as `convert_vqgan`."""
+    which, tensors, prefix = _stage(checkpoint, ENCODER_PREFIX, "encoder.mid.mlp.fc1.weight", weights)
+    return _converted(
+        checkpoint, which, tensors, prefix, lambda: ProgressiveEncoder(**_encoder_settings(tensors, groups))
+    )
+
+
+def convert_denoiser(
+    checkpoint: Path, weights: str | None = None, groups: int = DENOISER_GROUPS
+) -> tuple[PaperDenoiser, Conversion]:
+    """The denoiser in the file of the diffusion stage; as `convert_vqgan`."""
+    which, tensors, prefix = _stage(checkpoint, DENOISER_PREFIX, "init_conv.weight", weights)
+    return _converted(
+        checkpoint, which, tensors, prefix, lambda: PaperDenoiser(**_denoiser_settings(tensors, groups))
+    )
+
+
+def _converted(
+    checkpoint: Path, which: str, tensors: Tensors, prefix: str, made: Callable[[], Any]
+) -> tuple[Any, Conversion]:
+    """The network of the settings that ``made`` reads off the tensors, with these."""
+    try:
+        network = made()
+    except (LookupError, ValueError, ArithmeticError, ConfigError) as error:
+        raise BundleError(
+            f"{checkpoint.name} does not hold a network of the published constructors: {error}.", _HINT
+        ) from error
+    load_exactly(network, tensors, checkpoint.name, _HINT)
+    keys = tuple(sorted(prefix + name for name in tensors))
+    return network.eval(), Conversion(checkpoint.name, file_sha256(checkpoint), which, keys, ())
+
+
+def _stage(
+    checkpoint: Path, prefix: str, telling: str, weights: str | None, besides: tuple[str, ...] = ()
+) -> tuple[str, dict[str, torch.Tensor], str]:
+    """The tensors of one network of a file, by their names in it.
+
+    Args:
+        checkpoint: the file.
+        prefix: of the network in the diffusion stage's file.
+        telling: a tensor that only this network has.
+        weights: "ema", "model" or None.
+        besides: what may lie beside the network in its own file.
+
+    Returns:
+        "ema" or "model", the tensors, and the prefix that their names had.
+    """
+    found = _state_dict(checkpoint)
+    prefix = next((p for p in (prefix, "") if p + telling in found), "")
+    if prefix + telling not in found:
+        raise BundleError(f"Expected {telling} in {checkpoint.name}, got other tensors.", _HINT)
+    plain = {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
+    plain = {name: tensor for name, tensor in plain.items() if not name.startswith((EMA_PREFIX, *besides))}
+    averaged = _averaged(found, plain, prefix)
+    if weights == "ema" and not averaged:
+        raise BundleError(
+            f"Expected averaged weights in {checkpoint.name}, got none.",
+            "Leave --weights out, or choose model.",
+        )
+    if averaged and weights != "model":
+        return "ema", plain | averaged, prefix
+    return "model", plain, prefix
+
+
+def _averaged(found: Tensors, plain: Tensors, prefix: str) -> dict[str, torch.Tensor]:
+    """The averaged weights among ``found`` of the tensors ``plain``, by the names of these.
+
+    In the diffusion stage they are the denoiser's; in another stage's file, its whole network's.
+    """
+    inside = prefix.removeprefix("model.") if prefix == DENOISER_PREFIX else ""
+    place = "" if prefix == DENOISER_PREFIX else prefix
+    names = {name: place + EMA_PREFIX + (inside + name).replace(".", "") for name in plain}
+    return {name: found[averaged] for name, averaged in names.items() if averaged in found}
+
+
+def _state_dict(checkpoint: Path) -> dict[str, torch.Tensor]:
+    content = read_checkpoint(checkpoint)
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        raise BundleError(
+            f"{checkpoint.name} must hold a dictionary of tensors, got {type(content).__name__}.", _HINT
+        )
+    others = [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
+    refuse(f"{checkpoint.name} holds what is no tensor", _HINT, {"names": others})
+    return dict(content)
+
+
+def _vqgan_settings(tensors: Tensors, groups: int) -> dict[str, Any]:
+    """Of the published autoencoder, as VQGAN takes them."""
+    first = tensors["encoder.init_conv.weight"]
+    levels = _count(tensors, r"encoder\.down\.(\d+)\.block")
+    channels = tuple(
+        tensors[f"encoder.down.{level}.block.0.conv2.weight"].shape[0] for level in range(levels)
+    )
+    if any(f"encoder.down.{level}.downsample.conv.weight" not in tensors for level in range(levels - 1)):
+        raise ValueError("its resampling has no convolutions, and the published code cannot run it")
+    codes, dim = tensors["quantize.embedding.weight"].shape
+    return {
+        "channels": channels,
+        "depth_strides": (2,) * (levels - 1),
+        "blocks": _count(tensors, r"encoder\.down\.0\.block\.(\d+)"),
+        "latent_channels": dim,
+        "codes": codes,
+        "groups": groups,
+        "inner_channels": tensors["quant_conv.weight"].shape[1],
+        "homogeneous": False,
+        "encoder_attention": _attention(tensors, r"encoder\.down\.(\d+)\.attn\."),
+        "decoder_attention": _attention(tensors, r"decoder\.up\.(\d+)\.attn\."),
+        "volume_channels": (first.shape[1], tensors["decoder.conv_out.weight"].shape[0]),
+    }
+
+
+def _encoder_settings(tensors: Tensors, groups: int) -> dict[str, Any]:
+    """Of the published radiograph encoder, as ProgressiveEncoder takes them."""
+    levels = _count(tensors, r"encoder\.down\.(\d+)\.block")
+    width = tensors["encoder.init_conv.weight"].shape[0]
+    channels = [tensors[f"encoder.down.{level}.block.0.conv2.weight"].shape[0] for level in range(levels)]
+    if any(wide % width for wide in channels):
+        raise ValueError(f"its widths {channels} are no multiples of the first convolution's {width}")
+    codes, dim = tensors["quantize.embedding.weight"].shape
+    return {
+        "width": width,
+        "multipliers": tuple(wide // width for wide in channels),
+        "blocks": _count(tensors, r"encoder\.down\.0\.block\.(\d+)"),
+        "depth": tensors["encoder.mid.norm.weight"].shape[0],
+        "lifted_channels": tensors["encoder.conv_out.norm1.weight"].shape[0],
+        "inner_channels": tensors["quant_conv.weight"].shape[1],
+        "latent_channels": dim,
+        "codes": codes,
+        "groups": groups,
+        "attention": _attention(tensors, r"encoder\.down\.(\d+)\.attn\."),
+        "middle_attention": "encoder.mid.attn.q.weight" in tensors,
+        "homogeneous": False,
+        "quantised": False,
+    }
+
+
+def _denoiser_settings(tensors: Tensors, groups: int) -> dict[str, Any]:
+    """Of the published U-Net, as PaperDenoiser takes them; channels that are read and not written are those
+    of the condition."""
+    width, read, _, kernel, _ = tensors["init_conv.weight"].shape
+    written = tensors["final_conv.1.weight"].shape[0]
+    levels = _count(tensors, r"downs\.(\d+)\.0\.block1")
+    heads = tensors["time_rel_pos_bias.relative_attention_bias.weight"].shape[1]
+    embedding = tensors.get("null_cond_emb")
+    along_depth = tensors["init_temporal_attn.fn.fn.fn.to_qkv.weight"].shape[0]
+    wide = [tensors[f"downs.{level}.0.block1.proj.weight"].shape[0] for level in range(levels)]
+    return {
+        "latent_channels": written,
+        "embedding_dim": 0 if embedding is None else embedding.shape[1],
+        "width": width,
+        "multipliers": tuple(channels // width for channels in wide),
+        "heads": heads,
+        "groups": groups,
+        "spatial_channels": read - written,
+        "kernel": kernel,
+        "head_dim": along_depth // (3 * heads),
+        "linear_attention": "downs.0.2.fn.fn.to_qkv.weight" in tensors,
+    }
+
+
+def _count(tensors: Tensors, pattern: str) -> int:
+    """One more than the largest number in names that begin with ``pattern``."""
+    found = [int(match[1]) for match in map(re.compile(pattern).match, tensors) if match]
+    if not found:
+        raise ValueError(f"no tensor's name begins as {pattern}")
+    return max(found) + 1
+
+
+def _attention(tensors: Tensors, pattern: str) -> tuple[int, ...]:
+    """The levels with attention, in order."""
+    return tuple(sorted({int(match[1]) for match in map(re.compile(pattern).match, tensors) if match}))

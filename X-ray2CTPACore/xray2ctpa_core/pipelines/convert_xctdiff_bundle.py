@@ -1,0 +1,118 @@
+"""Published XctDiff checkpoints -> a bundle that `generate`, the panel and the page run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffusers import DDIMScheduler
+
+from xray2ctpa_core.constants import DETECTOR_TO_CENTRE_MM, SOURCE_TO_DETECTOR_MM
+from xray2ctpa_core.errors import BundleError
+from xray2ctpa_core.pipelines import convert_xctdiff
+from xray2ctpa_core.pipelines.bundle import (
+    BundleInfo,
+    CXRPreprocessing,
+    GeometryRule,
+    LatentStatistics,
+    PEOperatingPoint,
+    SamplingDefaults,
+)
+from xray2ctpa_core.pipelines.convert import Conversion
+from xray2ctpa_core.pipelines.convert_bundle import gate_locator
+from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+
+
+@dataclass(frozen=True)
+class PublishedSettings:
+    """What the published code keeps in its configuration and not in its checkpoints.
+
+    Attributes:
+        hu_window: (lower, upper) HU of the codec's -1 and 1. The release scales every volume by its own
+            extremes, so that its voxels have no HU; the default is X2CT-GAN's range, whose data it uses.
+        latent_scale: what latents are multiplied by before noise is added.
+        extent_mm: (z, y, x) of every volume: X2CT-GAN's cube.
+        steps: of DDIM.
+    """
+
+    hu_window: tuple[float, ...] = (-1000.0, 1500.0)
+    latent_scale: float = 0.6
+    extent_mm: tuple[float, ...] = (320.0, 320.0, 320.0)
+    steps: int = 50
+
+
+def released_schedule() -> DDIMScheduler:
+    """The release's DDIM on its betas, linspace(sqrt 0.0015, sqrt 0.0125)^2 (XctDiff, section 3.3)."""
+    return DDIMScheduler(
+        beta_start=0.0015,
+        beta_end=0.0125,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="leading",
+    )
+
+
+def convert_xctdiff_bundle(
+    checkpoint: Path,
+    settings: PublishedSettings,
+    codec: Path | None = None,
+    encoder: Path | None = None,
+    weights: str | None = None,
+    name: str = "xctdiff",
+) -> tuple[XRay2CTPAPipeline, Conversion]:
+    """The pipeline of the release: 3D VQGAN, progressive encoder, denoiser; no PE classifier.
+
+    Args:
+        checkpoint: of the diffusion stage, which holds all three networks.
+        settings: see the class.
+        codec, encoder: other checkpoints, of the first two stages.
+        weights: "ema" or "model"; None takes averaged ones where a file has them.
+        name: of the bundle.
+
+    Raises:
+        InputError: no such file.
+        BundleError: a network that is missing, does not fit, or does not go with the others.
+    """
+    denoiser, conversion = convert_xctdiff.convert_denoiser(checkpoint, weights)
+    vqgan, _ = convert_xctdiff.convert_vqgan(codec or checkpoint)
+    progressive, _ = convert_xctdiff.convert_encoder(encoder or checkpoint)
+    channels = vqgan.config["latent_channels"]
+    if denoiser.config["latent_channels"] != channels:
+        raise BundleError(
+            f"The denoiser works on {denoiser.config['latent_channels']} latent channels, the codec on "
+            f"{channels}.",
+            "Name the codec that the denoiser was trained with by --codec.",
+        )
+    grid = tuple(progressive.config["depth"] * factor for factor in vqgan.factors)
+    info = BundleInfo(
+        name=name,
+        version="converted",
+        licence="that of the checkpoint",
+        trained_on="what the published checkpoint was trained on; see conversion.json",
+        intended_use="Research. Not for patient care: a generated CT is a hypothesis, never a diagnosis.",
+        is_demonstration=False,
+        hu_window=settings.hu_window,
+        conditioning="spatial",
+        geometry=GeometryRule(
+            grid=grid,
+            mean_frame_side_mm=settings.extent_mm[2],
+            depth_fraction=settings.extent_mm[1] / settings.extent_mm[2],
+            source_to_detector_mm=SOURCE_TO_DETECTOR_MM,
+            detector_to_centre_mm=DETECTOR_TO_CENTRE_MM,
+            extent_mm=settings.extent_mm,
+        ),
+        cxr=CXRPreprocessing(1.0, progressive.pixels, "standardised", "whole", 0.0, 1.0, keep_aspect=False),
+        sampling=SamplingDefaults("ddim", settings.steps, 1),
+        latents=LatentStatistics((0.0,) * channels, (1 / settings.latent_scale,) * channels),
+        pe=PEOperatingPoint(0.5, 1.0, 0.0, calibrated=False),
+    )
+    pipeline = XRay2CTPAPipeline(
+        autoencoder=vqgan,
+        denoiser=denoiser,
+        scheduler=released_schedule(),
+        xray_encoder=progressive,
+        pe_classifier=None,
+        lung_locator=gate_locator(),
+        bundle=info,
+    )
+    return pipeline, conversion

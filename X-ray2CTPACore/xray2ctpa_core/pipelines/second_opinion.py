@@ -1,0 +1,254 @@
+"""A second opinion on PE from the radiograph alone, beside the volume's score, with its own calibration."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from xray2ctpa_core import config
+from xray2ctpa_core.constants import FRAME_PIXELS
+from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.pipelines.bundle import BundleInfo
+from xray2ctpa_core.preprocessing.cxr import CxrSettings, film_image
+from xray2ctpa_core.preprocessing.frame import frame_image
+from xray2ctpa_core.volume import FrontalFrame, Radiograph
+
+#: Folder of a bundle that holds a prior's opinion (pipelines.prior_opinion).
+SECOND_OPINION_FOLDER = "second_opinion"
+#: Name in a bundle's metrics of the calibration of its radiograph encoder's linear layer: OpinionSettings.
+HEAD_CALIBRATION = "radiograph calibration"
+RESTS_ON_HEAD = "radiograph alone: a linear layer on the radiograph encoder's embedding; no volume"
+#: Probabilities of signs are kept this far from 0 and 1.
+_CERTAIN = 1e-6
+#: What a network of opinions reads: the lungs' square with equalised greys, or the whole radiograph as the
+#: papers' encoders read it.
+INPUTS = ("frame", "film")
+
+
+@dataclass(frozen=True)
+class SecondOpinion:
+    """PE from the radiograph alone.
+
+    Attributes:
+        probability: 0 to 1.
+        threshold: probability from which it counts as positive.
+        calibrated: whether probability and threshold were fitted on held-out patients.
+        rests_on: what the score was computed from, in words.
+    """
+
+    probability: float
+    threshold: float
+    calibrated: bool
+    rests_on: str
+
+    @property
+    def positive(self) -> bool:
+        """Whether the probability reaches the threshold."""
+        return self.probability >= self.threshold
+
+    def content(self) -> dict[str, Any]:
+        """The value of result.json's key pe.second_opinion."""
+        return {
+            "probability": self.probability,
+            "threshold": self.threshold,
+            "positive": self.positive,
+            "calibrated": self.calibrated,
+            "rests_on": self.rests_on,
+        }
+
+
+@dataclass(frozen=True)
+class OpinionSettings:
+    """How an opinion is read out: second_opinion.json of a prior's, HEAD_CALIBRATION of a bundle's metrics.
+
+    Attributes:
+        threshold, platt_a, platt_b, calibrated: as bundle.PEOperatingPoint has them.
+        input: of INPUTS.
+        pixels: along a side of what is read.
+        steps: of a prior; 0 for every noise level.
+        draws, choice, guidance_scale: of diffusion.prior_readout.PriorReadout.
+        sampler: "ddpm", "ddim" or "analytic" (then the scheduler's file holds what was measured).
+        trained_on: in words.
+    """
+
+    threshold: float = 0.5
+    platt_a: float = 1.0
+    platt_b: float = 0.0
+    calibrated: bool = False
+    input: str = "frame"
+    pixels: int = FRAME_PIXELS
+    steps: int = 0
+    draws: int = 4
+    choice: str = "mean"
+    guidance_scale: float = 1.0
+    sampler: str = "ddpm"
+    trained_on: str = ""
+
+    def __post_init__(self) -> None:
+        if self.input not in INPUTS or not 0 < self.threshold < 1 or self.pixels < 1:
+            raise ConfigError(
+                f"Expected an input of {', '.join(INPUTS)}, a threshold between 0 and 1 and pixels, got "
+                f"{self.input!r}, {self.threshold} and {self.pixels}."
+            )
+
+
+class OpinionReader:
+    """A classifier of radiographs with its calibration.
+
+    Args:
+        network: (B, 1, P, P), what its encoder reads -> (B, 1) or (B,) logits. Where it has a
+            ``gradcam_layer``, the logit that Grad-CAM explains is its ``explained(image)``, (B, 1).
+        settings: its calibration and input.
+        rests_on: in words.
+    """
+
+    def __init__(self, network: nn.Module, settings: OpinionSettings, rests_on: str) -> None:
+        self.network, self.settings, self.rests_on = network, settings, rests_on
+
+    def image_of(self, radiograph: Radiograph, frame: FrontalFrame) -> torch.Tensor:
+        """(1, 1, P, P) float32, what the network reads.
+
+        Args:
+            radiograph: greys the right way round.
+            frame: its lungs' square.
+        """
+        if self.settings.input == "film":
+            image = film_image(radiograph.pixels, CxrSettings(pixels=self.settings.pixels))
+        else:
+            image = frame_image(radiograph.pixels, frame, self.settings.pixels)
+        return torch.from_numpy(image)[None, None]
+
+    @torch.no_grad()
+    def logits(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, 1, P, P) -> (B,) float32 logits, not calibrated."""
+        place = next(self.network.parameters())
+        return self.network(image.to(place.device, place.dtype)).float().reshape(len(image))
+
+    def score(self, given: torch.Tensor | Radiograph, frame: FrontalFrame | None = None) -> SecondOpinion:
+        """The opinion on one radiograph.
+
+        Args:
+            given: a radiograph, or the image (1, 1, P, P) of it that `image_of` makes.
+            frame: the lungs' square of a radiograph.
+
+        Raises:
+            InputError: a radiograph without its frame, or several images.
+        """
+        if isinstance(given, Radiograph):
+            if frame is None:
+                raise InputError("A radiograph's opinion needs the frame of its lungs, got none.")
+            given = self.image_of(given, frame)
+        if len(given) != 1:
+            raise InputError(f"Expected one image (1, 1, P, P), got shape {tuple(given.shape)}.")
+        settings = self.settings
+        scaled = settings.platt_a * self.logits(given).double() + settings.platt_b
+        probability = float(scaled.sigmoid()[0])
+        return SecondOpinion(probability, settings.threshold, settings.calibrated, self.rests_on)
+
+
+class HeadReader(nn.Module):
+    """The linear layer that the default's radiograph encoder carries: (B, 1, P, P) -> (B, 1) logits.
+
+    Args:
+        encoder: whose forward pass, called with (image, 0), gives features with ``pe_logit``.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.shown = nn.Identity()
+
+    @property
+    def gradcam_layer(self) -> str:
+        """Module that Grad-CAM reads: how surely each place shows each radiographic sign, where the encoder
+        has such maps, else features that both of the embedding's sources come from. What the score draws from
+        the embedding of the whole frame has no place."""
+        return "encoder.down.1" if getattr(self.encoder, "see_signs", None) is None else "shown"
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, 1, P, P) -> (B, 1) logits of PE."""
+        return self.encoder(image, 0).pe_logit[:, None]
+
+    def explained(self, image: torch.Tensor) -> torch.Tensor:
+        """The logit, computed through the probabilities of the signs, which ``shown`` gives."""
+        see_signs = getattr(self.encoder, "see_signs", None)
+        if see_signs is None:
+            return self(image)
+
+        def through_probabilities(_layer: nn.Module, _given: Any, signs: torch.Tensor) -> torch.Tensor:
+            return self.shown(signs.sigmoid()).logit(_CERTAIN)
+
+        handle = see_signs.register_forward_hook(through_probabilities)
+        try:
+            return self(image)
+        finally:
+            handle.remove()
+
+
+def carried_opinion(folder: Path) -> OpinionReader | None:
+    """The opinion of the prior that the bundle in ``folder`` carries; None where it carries none. Errors as
+    `bundle_opinion`."""
+    place = Path(folder) / SECOND_OPINION_FOLDER
+    if not place.is_dir():
+        return None
+    from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion
+
+    return load_prior_opinion(place)
+
+
+def save_carried_opinion(folder: Path, reader: OpinionReader) -> None:
+    """Writes a prior's opinion into the bundle in ``folder``."""
+    from xray2ctpa_core.pipelines.prior_opinion import PriorReader, save_prior_opinion
+
+    network = reader.network
+    if not isinstance(network, PriorReader):
+        raise InputError(f"Expected the opinion of a prior, got that of a {type(network).__name__}.")
+    save_prior_opinion(
+        Path(folder) / SECOND_OPINION_FOLDER, network.student, network.readout, reader.settings
+    )
+
+
+def bundle_opinion(folder: Path, info: BundleInfo, encoder: nn.Module) -> OpinionReader:
+    """The second opinion that a bundle gives: of its prior where it carries one, else of the linear layer on
+    its radiograph encoder, uncalibrated unless the bundle's metrics have its HEAD_CALIBRATION.
+
+    Args:
+        folder: of the bundle, verified.
+        info: of the bundle.
+        encoder: its radiograph encoder.
+
+    Raises:
+        BundleError, ConfigError: a damaged prior or calibration.
+    """
+    carried = carried_opinion(folder)
+    if carried is not None:
+        return carried
+    stored = {"pixels": info.cxr.frame_pixels, **info.metrics.get(HEAD_CALIBRATION, {})}
+    settings = config.from_mapping(OpinionSettings, stored)
+    return OpinionReader(HeadReader(encoder).eval(), settings, RESTS_ON_HEAD)
+
+
+def calibrated(settings: OpinionSettings, logits: np.ndarray, labels: np.ndarray) -> OpinionSettings:
+    """The settings with Platt scaling and Youden's threshold of held-out patients.
+
+    Args:
+        settings: kept but for the calibration.
+        logits: (N,) uncalibrated, of patients that nothing was trained on.
+        labels: (N,) 0 or 1, both present.
+    """
+    # scipy's statistics, which reading an opinion needs nothing of.
+    from xray2ctpa_core.metrics.calibration import fit_platt
+    from xray2ctpa_core.metrics.classification import youden_threshold
+
+    fitted = fit_platt(logits, labels)
+    threshold = youden_threshold(labels, fitted.probability(logits))
+    return replace(
+        settings,
+        threshold=float(np.clip(threshold, 1e-6, 1 - 1e-6)),
+        platt_a=fitted.slope,
+        platt_b=fitted.intercept,
+        calibrated=True,
+    )

@@ -1,0 +1,89 @@
+"""Rotating checkpoints of a run: one folder a step, whole or not there, checked before it is gone on from."""
+
+import json
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.errors import InputError
+
+#: Holds one folder a checkpoint, named by its step.
+CHECKPOINT_FOLDER = "checkpoint"
+#: Written last: {"step": ..., "bytes": {file: size}}.
+PROGRESS_FILE = "progress.json"
+
+
+def has_checkpoint(out: Path) -> bool:
+    """Whether there is a checkpoint to go on from in the run ``out``."""
+    return bool(checkpoints(Path(out) / CHECKPOINT_FOLDER))
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints that were completed, oldest first."""
+    found = [path.parent for path in folder.glob(f"*/{PROGRESS_FILE}") if path.parent.name.isdigit()]
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def newest_checkpoint(out: Path) -> tuple[int, Path]:
+    """Step and folder of the newest checkpoint of the run ``out`` that is whole; warns of newer ones that are
+    not.
+
+    Raises:
+        InputError: there is none; names what is damaged.
+    """
+    damaged = []
+    for checkpoint in reversed(checkpoints(out / CHECKPOINT_FOLDER)):
+        wrong = _damage(checkpoint)
+        if not wrong:
+            if damaged:
+                warnings.warn(
+                    f"{'; '.join(damaged)}. The run goes on from the one before, {checkpoint}.", stacklevel=2
+                )
+            return int(checkpoint.name), checkpoint
+        damaged.append(wrong)
+    if not damaged:
+        raise InputError(f"--resume needs {out / CHECKPOINT_FOLDER} from a previous run, found none.")
+    raise InputError(
+        f"Expected a whole checkpoint in {out / CHECKPOINT_FOLDER}, got: {'; '.join(damaged)}.",
+        f"Remove {out / CHECKPOINT_FOLDER} to train anew.",
+    )
+
+
+def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int) -> None:
+    """Writes the checkpoint beside the former ones, then removes the oldest: one is always whole."""
+    checkpoint = folder / str(step)
+    partial = folder / f"{step}.partial"
+    accelerator.save_state(str(partial))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        sizes = {file.relative_to(partial).as_posix(): file.stat().st_size for file in _files(partial)}
+        write_text_atomically(partial / PROGRESS_FILE, json.dumps({"step": step, "bytes": sizes}))
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        os.replace(partial, checkpoint)
+        for old in checkpoints(folder)[:-keep]:
+            (old / PROGRESS_FILE).unlink()
+            shutil.rmtree(old, ignore_errors=True)
+    accelerator.wait_for_everyone()
+
+
+def _damage(checkpoint: Path) -> str:
+    """What is wrong with a checkpoint, "" where its files are as long as they were written."""
+    try:
+        progress = json.loads((checkpoint / PROGRESS_FILE).read_text(encoding="utf-8"))
+        sizes = progress.get("bytes", {})
+    except (OSError, ValueError, AttributeError):
+        return f"{checkpoint / PROGRESS_FILE} is damaged"
+    for name, size in sizes.items():
+        file = checkpoint / name
+        found = file.stat().st_size if file.is_file() else None
+        if found != size:
+            return f"{file} is damaged: {size} bytes were written, {found or 0} are there"
+    return ""
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())

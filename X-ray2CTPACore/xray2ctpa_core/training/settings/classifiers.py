@@ -1,0 +1,148 @@
+"""Settings of the steps that train classifiers."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from xray2ctpa_core.constants import PAPER_HU_WINDOW
+from xray2ctpa_core.data.settings import (
+    Count,
+    Existing,
+    ExistingOrNone,
+    Positive,
+    Rate,
+    ScalingConfig,
+    Shape,
+    Share,
+    Weight,
+    Widths,
+    Window,
+    settings,
+)
+from xray2ctpa_core.training.settings.loop import LoopConfig
+
+
+@settings
+class EvidenceClassifierSettings(LoopConfig):
+    """The default's latent PE classifier."""
+
+    latents: Existing = ""
+    """Folder of the step latents."""
+    evidence: bool = True
+    """Whether it is taught by masks of clots and signs, which virtual patients have; else by labels alone."""
+    readout_patients: Count = 200
+    """Last studies of the index, which it is not trained on, to weigh the evidence."""
+    init_features: Positive = 16
+    """Channels after the first convolution of the DenseNet."""
+    growth_rate: Positive = 8
+    """Channels that each layer adds."""
+    block_config: Widths = (4, 4, 4)
+    """Layers of each block."""
+    first_stride: Shape = (2, 1, 1)
+    """Stride of the first convolution."""
+    dropout: Share = 0.2
+    """Dropout of each layer."""
+    noise: Weight = 0.3
+    """Largest deviation of the noise added to standardised latents."""
+    steps: Positive = 650
+    learning_rate: Rate = 2e-3
+    weight_decay: Weight = 5e-2
+
+
+@settings
+class LabelledConfig(LoopConfig):
+    """What classifiers taught by labels share."""
+
+    name: str = ""
+    """Name of the arm that the predictions make; empty takes the folder's."""
+    dataset: str = ""
+    """Data set of the arm."""
+    folds: Annotated[int, Field(ge=0)] = 0
+    """Folds of stratified cross-validation over patients; 0 takes the data's own split."""
+    fold: Annotated[int, Field(ge=-1)] = -1
+    """Trains that fold alone; -1 all of them, one after another."""
+    fold_seed: int = 1
+    """Seed of the folds."""
+    pos_weight: Weight = 0.0
+    """Weight of the cases with PE; 0 takes the training cases without over those with."""
+    learning_rate: Rate = 1e-4
+
+
+@settings
+class LatentClassifierSettings(LabelledConfig, ScalingConfig):
+    """The papers' latent PE classifier: a 3D DenseNet-121."""
+
+    latents: Existing = ""
+    """Folder of the step latents or generate."""
+    start: ExistingOrNone = ""
+    """Folder of a pe_classifier to go on from, with its scaling; empty starts anew."""
+    flip: Share = 0.5
+    """Probability that latents are mirrored."""
+    init_features: Positive = 64
+    """Channels after the first convolution."""
+    growth_rate: Positive = 32
+    """Channels that each layer adds."""
+    block_config: Widths = (6, 12, 24, 16)
+    """Layers of each block."""
+    dropout: Share = 0.2
+    """Dropout of each layer."""
+    norm: Literal["batch", "group"] = "batch"
+    """Normalisation."""
+    first_stride: Shape = (1, 2, 2)
+    """Stride of the first convolution."""
+    pool: bool = True
+    """Whether a pooling follows it."""
+    ema_decay: Share = 0.0
+
+
+@settings
+class EncoderSettings:
+    """The encoder of a classifier."""
+
+    encoder: Literal["biomedclip", "clip", "dinov2", "radimagenet-resnet50", "small"] = "small"
+    """The radiograph encoder; the small one starts from nothing where no weights are given."""
+    encoder_weights: ExistingOrNone = ""
+    """Folder of its weights, or owner/name@commit on the Hub; empty takes the published ones."""
+    small_dim: Positive = 512
+    """Length of the small encoder's vector."""
+    small_features: Positive = 16
+    """Channels after its first convolution."""
+    small_growth: Positive = 12
+    """Channels that each of its layers adds."""
+    small_blocks: Widths = (3, 3, 3, 3)
+    """Layers of each of its blocks."""
+    frozen_encoder: bool = False
+    """Whether the encoder stays as it is."""
+
+
+@settings
+class CxrClassifierSettings(LabelledConfig, EncoderSettings):
+    """PE from the radiograph alone: what the generated CTPA has to beat (X-ray2CTPA, Table 1)."""
+
+    latents: Existing = ""
+    """Folder whose index lists the cases, so that every arm has the same."""
+    films: ExistingOrNone = ""
+    """Folder of the step radiographs; empty takes those of the latents' index."""
+    flip: Share = 0.5
+    """Probability that a radiograph is mirrored."""
+    dropout: Share = 0.2
+    """Dropout before the last layer."""
+    start: ExistingOrNone = ""
+    """Folder of an earlier run with the same encoder; empty starts anew."""
+
+
+@settings
+class SliceClassifierSettings(LabelledConfig, EncoderSettings):
+    """PE from full volumes as INSPECT's: a 2D network on every slice, an LSTM over the slices."""
+
+    latents: Existing = ""
+    """Folder whose index lists the volumes, of the step latents or generate."""
+    hu_window: Window = PAPER_HU_WINDOW
+    """HU window that becomes -1 to 1."""
+    hidden: Positive = 128
+    """Features of the LSTM in each direction."""
+    dropout: Share = 0.2
+    """Dropout before the last layer."""
+    start: ExistingOrNone = ""
+    """Folder of an earlier run with the same encoder; empty starts anew."""
+    batch_size: Positive = 2

@@ -1,0 +1,203 @@
+"""Settings of the steps that train encoders and denoisers."""
+
+from typing import Literal
+
+from xray2ctpa_core.constants import DEFAULT_HU_WINDOW
+from xray2ctpa_core.data.settings import (
+    Count,
+    Existing,
+    ExistingOrNone,
+    Positive,
+    Rate,
+    ScalingConfig,
+    Share,
+    Weight,
+    Widths,
+    Window,
+    settings,
+)
+from xray2ctpa_core.training.settings.codecs import DiscriminatorSettings, FoldSettings, PerceptualSettings
+from xray2ctpa_core.training.settings.loop import LoopConfig
+
+
+@settings
+class LungLocatorSettings(LoopConfig):
+    """The lung locator and input gate, on simulated radiographs."""
+
+    class_weight: Weight = 0.5
+    """Weight of the class loss beside the mask loss."""
+    frontal_views: Positive = 24
+    """Frontal directions from which the template is projected."""
+    other_views: Positive = 8
+    """Other directions."""
+    steps: Positive = 900
+    batch_size: Positive = 16
+    learning_rate: Rate = 3e-3
+    warmup: Count = 60
+    ema_decay: Share = 0.99
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    workers: Count = 1
+    checkpoint_every: Positive = 200
+
+
+@settings
+class XrayEncoderSettings(LoopConfig):
+    """The default's radiograph encoder: map into the atlas, expected latents, an embedding, PE."""
+
+    latents: Existing = ""
+    """Folder of the step latents, with radiographs; a study without a map does not teach the map."""
+    films: ExistingOrNone = ""
+    """Folder of the step film-cohort: virtual radiographs without volumes; empty for none."""
+    channels: Widths = (24, 48, 80, 96, 128)
+    """Widths of the 2D network."""
+    lifted_channels: Positive = 16
+    """Channels of the features lifted along the rays."""
+    atlas_shape: tuple[Positive, ...] = (100, 128, 144)
+    """Voxels of the deformable atlas; empty for none: then no study needs a map."""
+    map_weight: Weight = 4.0
+    """Weight of the map's squared error."""
+    pe_weight: Weight = 0.3
+    """Weight of the cross-entropies of PE and of its signs."""
+    sign_weight: Weight = 0.3
+    """Weight of the sign maps' cross-entropies; 0 leaves the sign maps out."""
+    dense_every: Positive = 8
+    """Latents are learned on one case of so many in a batch."""
+    start: ExistingOrNone = ""
+    """Folder of an encoder of the same configuration to go on from; empty for none."""
+    real_films: ExistingOrNone = ""
+    """Folder of real radiographs without labels beside the studies; empty for none."""
+    real_source: str = ""
+    """How the terms of use of the real radiographs want them named."""
+    real_weight: Weight = 0.3
+    """Weight of how often real radiographs show a sign."""
+    lung_locator: ExistingOrNone = ""
+    """Folder of the lung locator that finds the frames of real radiographs."""
+    hu_window: Window = DEFAULT_HU_WINDOW
+    """HU window that becomes -1 to 1 in the atlas."""
+    steps: Positive = 2800
+    learning_rate: Rate = 2e-3
+    warmup: Count = 100
+    weight_decay: Weight = 3e-2
+
+
+@settings
+class SpatialDenoiserSettings(LoopConfig):
+    """The default's denoiser, conditioned on radiographs."""
+
+    latents: Existing = ""
+    """Folder of the step latents, with radiographs."""
+    xray_encoder: Existing = ""
+    """Folder of the radiograph encoder; it stays as it is."""
+    conditioning: Literal["spatial", "global"] = "spatial"
+    """Features lifted along the rays with one vector, or the vector alone."""
+    channels: Widths = (64, 80)
+    """Widths of the 3D U-Net."""
+    condition_dim: Positive = 128
+    """Width of the vector that modulates its blocks."""
+    feature_noise: Weight = 0.1
+    """Deviation of the noise added to the lifted features."""
+    map_weight: Weight = 1.0
+    """Loss weight of the map's channels, where the latents' have the mean 1."""
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "squaredcos_cap_v2"
+    """Noise schedule, as diffusers names it."""
+    steps: Positive = 800
+    batch_size: Positive = 4
+    ema_decay: Share = 0.998
+
+
+@settings
+class ConsistencySettings(LoopConfig):
+    """A few-step denoiser of a trained one, by consistency distillation."""
+
+    latents: Existing = ""
+    """Folder of the step latents, with radiographs."""
+    xray_encoder: Existing = ""
+    """Folder of the radiograph encoder."""
+    teacher: Existing = ""
+    """Folder of the step denoiser that is distilled."""
+    feature_noise: Weight = 0.1
+    """Deviation of the noise added to the lifted features."""
+    map_weight: Weight = 1.0
+    """Loss weight of the map's channels."""
+    lowest_temperature: Share = 0.3
+    """Trajectories start from noise of this to full strength."""
+    steps: Positive = 600
+    batch_size: Positive = 4
+    learning_rate: Rate = 3e-4
+    ema_decay: Share = 0.99
+
+
+@settings
+class ObjectiveWeights:
+    """Weights of the terms beside the L1 distance; 0 leaves a term, and its network, out."""
+
+    perceptual_weight: Weight = 0.01
+    """The papers' lambda 1."""
+    adversarial_weight: Weight = 0.001
+    """The papers' lambda 2."""
+    classifier_weight: Weight = 0.08
+    """The papers' lambda 3."""
+
+
+@settings
+class GuidanceDropout:
+    """How often a case is trained without a condition, for classifier-free guidance."""
+
+    film_dropout: Share = 0.0
+    """Probability that the radiograph is left out."""
+    label_dropout: Share = 0.1
+    """Probability that the label is left out, of a denoiser that is given labels."""
+
+
+@settings
+class PaperDenoiserSettings(
+    LoopConfig,
+    ScalingConfig,
+    ObjectiveWeights,
+    GuidanceDropout,
+    PerceptualSettings,
+    DiscriminatorSettings,
+    FoldSettings,
+):
+    """The papers' denoiser: unconditional, conditioned on radiographs, or updated for a modality by LoRA."""
+
+    latents: Existing = ""
+    """Folder of the step latents."""
+    films: ExistingOrNone = ""
+    """Folder of the step radiographs, computed or real; empty takes those of the latents' index."""
+    conditioning: Literal["unconditional", "film"] = "unconditional"
+    """Whether it is conditioned on the radiograph (film), computed or real."""
+    encoder: Literal["biomedclip", "clip", "dinov2", "radimagenet-resnet50", "small"] = "biomedclip"
+    """The radiograph encoder, frozen."""
+    encoder_weights: ExistingOrNone = ""
+    """Folder of the encoder's weights, or owner/name@commit on the Hub; empty takes the published ones."""
+    labels: bool = False
+    """Whether it is given the label, too."""
+    start: ExistingOrNone = ""
+    """Folder of an earlier run, or of `xray2ctpa convert`, to go on from; empty starts anew."""
+    lora_rank: Count = 0
+    """Rank of low-rank updates of start, which alone are trained; 0 trains everything."""
+    flip: Share = 0.0
+    """Probability that a case is mirrored."""
+    embedding_dim: Positive = 512
+    """Length of the vector, of an unconditional denoiser."""
+    width: Positive = 32
+    """Channels of the first level, without start."""
+    multipliers: Widths = (1, 2, 4, 8)
+    """Widths of the levels over the first one's."""
+    heads: Positive = 8
+    """Heads of the attentions."""
+    groups: Positive = 8
+    """Groups of the group normalisation."""
+    perceptual_weight: Weight = 0.0
+    adversarial_weight: Weight = 0.0
+    classifier_weight: Weight = 0.0
+    autoencoder: ExistingOrNone = ""
+    """Folder of the codec, for the perceptual term."""
+    distance: Literal["efficientnet", "radimagenet"] = "radimagenet"
+    classifier: ExistingOrNone = ""
+    """Folder of a pe_classifier, for the classifier's term."""
+    pos_weight: Weight = 0.0
+    """Weight of cases with PE in that term; 0 takes the cases without over those with."""
+    batch_size: Positive = 2
+    learning_rate: Rate = 1e-4

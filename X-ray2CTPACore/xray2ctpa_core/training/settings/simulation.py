@@ -1,0 +1,51 @@
+"""Settings of the steps that simulate patients."""
+
+from xray2ctpa_core.data.settings import Count, Existing, Positive, settings
+
+
+@settings
+class CohortSettings:
+    """Three cohorts of virtual patients, and studies.csv that lists them."""
+
+    train: Count = 900
+    """Training patients."""
+    calibration: Count = 80
+    """Patients that choose thresholds (split valid)."""
+    test: Count = 200
+    """Patients that judge (split test)."""
+    train_seed: int = 1
+    """Seed of the training patients; each cohort has its own, so that no patient is in two."""
+    calibration_seed: int = 2
+    """Seed of the calibration patients."""
+    test_seed: int = 3
+    """Seed of the test patients."""
+    workers: Count = 0
+    """Processes; 0 for one a processor."""
+
+
+@settings
+class StudiesSettings:
+    """A study index of the first patients of each cohort."""
+
+    cohort: Existing = ""
+    """Folder of the step cohort."""
+    train: Count = 0
+    """Training patients, from the first; 0 takes all."""
+    calibration: Count = 0
+    """Calibration patients, from the first; 0 takes all."""
+    test: Count = 0
+    """Test patients, from the first; 0 takes all."""
+
+
+@settings
+class RadiographCohortSettings:
+    """Virtual patients of whom only the radiograph is made."""
+
+    patients: Positive = 2600
+    """Patients."""
+    variants: Positive = 3
+    """Augmented frames of each."""
+    cohort_seed: int = 4
+    """Seed of the cohort; none of those of the step cohort."""
+    workers: Count = 0
+    """Processes; 0 for one a processor."""

@@ -1,0 +1,119 @@
+"""Stage: CMKD's prior, taught to predict the CTPA embedding from its noisy version and the radiograph's."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from xray2ctpa_core.diffusion.prior_readout import PriorReadout
+from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.training.losses.distillation import Prototypes, mean_divergence, vector_block_loss
+
+#: What is learned beside the squared error (CMKD, Table 2).
+EXTRA_LOSSES = ("none", "bce", "aftkd", "protokd")
+
+
+@dataclass(frozen=True)
+class PriorLossConfig:
+    """How a prior is taught; a stage's configuration extends it.
+
+    Attributes:
+        extra_loss: of EXTRA_LOSSES.
+        extra_weight: l of (1 - l) L2 + l extra; the release has 0.2, the paper gives no value.
+        drop: probability with which the radiograph's embedding, and independently the noisy one, is replaced
+            by its null embedding.
+        proto_temperature: of "protokd".
+    """
+
+    extra_loss: str = "bce"
+    extra_weight: float = 0.2
+    drop: float = 0.1
+    proto_temperature: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.extra_loss not in EXTRA_LOSSES or not 0 <= self.extra_weight <= 1 or not 0 <= self.drop < 1:
+            raise ConfigError(
+                f"Expected an extra_loss of {', '.join(EXTRA_LOSSES)}, extra_weight from 0 to 1 and drop "
+                f"below 1, got {self.extra_loss!r}, {self.extra_weight} and {self.drop}."
+            )
+
+
+class EmbeddingPriorStage:
+    """Squared error of the clean embedding, scaled, and another term of what the teacher's head makes of it.
+
+    Batches hold "embedding" (B, E) of radiographs, "target" (B, E) of the teacher, and "label". The head is
+    frozen, and the cross-entropy with its own probability for the true embedding has a gradient through it
+    (the release's has none); no label is used.
+
+    Args:
+        readout: holds the prior that is trained, the head and the scaling.
+        config: see PriorLossConfig.
+    """
+
+    def __init__(self, readout: PriorReadout, config: PriorLossConfig) -> None:
+        self._readout, self._config = readout, config
+        self.module: nn.Module = _Predicting(readout)
+        dim = len(readout.scaling.shift)
+        self._prototypes = Prototypes((dim, dim)) if config.extra_loss == "protokd" else None
+
+    def loss(
+        self, module: nn.Module, batch: dict[str, torch.Tensor], generator: torch.Generator
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """See Stage."""
+        config, readout = self._config, self._readout
+        clean = readout.scaling.apply(batch["target"])
+        kept = readout.scheduler.alphas_cumprod.to(clean)
+        device = clean.device
+        timestep = torch.randint(len(kept), (len(clean),), generator=generator, device=device)
+        noise = torch.randn(clean.shape, generator=generator, device=device)
+        level = kept[timestep][:, None]
+        noisy = level.sqrt() * clean + (1 - level).sqrt() * noise
+        drops = torch.rand(2, len(clean), generator=generator, device=device) < config.drop
+        conditioning = readout.conditioning(batch["embedding"])
+        predicted = module(noisy, timestep, conditioning, drops[0], drops[1]).float()
+        terms: dict[str, Any] = {"l2": functional.mse_loss(predicted, clean)}
+        loss = terms["l2"]
+        if config.extra_loss != "none":
+            extra = self._extra(readout.scaling.invert(predicted), batch)
+            terms[config.extra_loss] = extra
+            loss = (1 - config.extra_weight) * loss + config.extra_weight * extra
+        return loss, {name: term.detach() for name, term in terms.items()}
+
+    def _extra(self, predicted: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        target, head = batch["target"], self._readout.head
+        if self._config.extra_loss == "aftkd":
+            return vector_block_loss(predicted, target)
+        with torch.no_grad():
+            truth = head(target).float()
+        if self._prototypes is None:
+            return functional.binary_cross_entropy_with_logits(head(predicted).float(), truth.sigmoid())
+        prototypes = self._prototypes.to(predicted.device)
+        prototypes.update(predicted, target, batch["label"])
+        divergence = mean_divergence(head(predicted), truth, self._config.proto_temperature)
+        return divergence + prototypes.loss(predicted, target)
+
+
+class _Predicting(nn.Module):
+    """The prior with its gradient, as the loop calls it; called with one argument it reads out, as
+    `labelled.predict` does."""
+
+    def __init__(self, readout: PriorReadout) -> None:
+        super().__init__()
+        self.readout = readout
+
+    def forward(
+        self,
+        given: torch.Tensor,
+        timestep: torch.Tensor | None = None,
+        conditioning: torch.Tensor | None = None,
+        drop_conditioning: torch.Tensor | None = None,
+        drop_sample: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The clean embedding of a noisy one (B, E), or logits (B, 1) of radiographs' embeddings."""
+        if timestep is None:
+            return self.readout(given)
+        return self.readout.prior(
+            given, timestep, conditioning, drop_conditioning=drop_conditioning, drop_sample=drop_sample
+        )
