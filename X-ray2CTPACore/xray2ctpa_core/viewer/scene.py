@@ -51,7 +51,7 @@ class ResultScene:
     Args:
         folder: the result.
         film: the radiograph; None leaves its view empty.
-        truth: (D, H, W) in HU, the true CTPA on the result's grid, or None.
+        truth: (D, H, W) in HU, the true CTPA on the result's grid, NaN where it has no voxels; or None.
 
     Raises:
         InputError: the folder is not a complete result.
@@ -67,7 +67,9 @@ class ResultScene:
             mrml.add_film(scene, film.pixels, film.name, film.spacing_mm, film.centre) if film else None
         )
         try:
-            self.nodes = mrml.load_result(folder, scene, self._film)
+            with_gpu = self._stage.has_gpu()
+            rendering = mrml.RENDERING_CLASS if with_gpu else renderings.PROCESSOR_CLASS
+            self.nodes = mrml.load_result(folder, scene, self._film, rendering_class=rendering)
         except BaseException:
             self._leave()
             raise
@@ -80,8 +82,6 @@ class ResultScene:
         self._sights: dict[str, Sight] = {}
         self._bounds = _bounds(self.nodes.ctpa)
         self.probe = Probe(self.nodes, self._bounds)
-        if not self._stage.has_gpu():
-            renderings.cast_on_processor(self.nodes)
         mrml.show_result(self.nodes, self._stage.application_logic, self._film, self.display.opacity)
         self._show_slab()
         renderings.show_rendering_as(self.nodes, self._node(RENDERING), self.display)
@@ -92,11 +92,7 @@ class ResultScene:
 
     def close(self) -> None:
         """Empties the stage for the next result."""
-        if self._comparison is not None:
-            for node in (self._comparison.truth, self._comparison.difference):
-                self._stage.scene.RemoveNode(node.GetDisplayNode())
-                self._stage.scene.RemoveNode(node)
-        mrml.remove_result(self.nodes)
+        mrml.remove_result(mrml.result_of(self.nodes.ctpa) or self.nodes)  # with the nodes of a comparison
         self._leave()
 
     def _leave(self) -> None:
