@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from xray2ctpa_core.constants import AIR_HU
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.samples import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
 from xray2ctpa_core.io import preview, result_files
@@ -49,7 +48,7 @@ class Truth:
     """A true CTPA on the grid of a result.
 
     Attributes:
-        array: (D, H, W) float32 in HU, air beyond the truth's edge.
+        array: (D, H, W) float32 in HU, NaN beyond the truth's edge.
         doubts: sentences on how far it can be compared place by place.
     """
 
@@ -163,7 +162,7 @@ def _by_patient_space(record: Mapping[str, Any], volume: Volume) -> Truth:
         )
     if shared < _ENOUGH_SHARED:
         doubts.append(
-            f"The true CTPA covers only {100 * shared:.0f} % of the result; the rest counts as air."
+            f"The true CTPA covers only {100 * shared:.0f} % of the result; elsewhere no difference is shown."
         )
     array = ndimage.affine_transform(
         volume.array.astype(np.float32),
@@ -171,7 +170,7 @@ def _by_patient_space(record: Mapping[str, Any], volume: Volume) -> Truth:
         to_truth[2::-1, 3],
         output_shape=shape,
         order=1,
-        cval=AIR_HU,
+        cval=np.nan,
     )
     return Truth(array, doubts)
 
