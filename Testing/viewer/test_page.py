@@ -221,8 +221,8 @@ def test_compare_shows_generated_true_and_difference(browser, tmp_path, small_re
         assert seen.complaints == []
 
 
-def test_a_film_that_is_too_large_is_refused_before_it_is_sent(browser, tmp_path):
-    large = tmp_path / "film.png"
+def test_a_radiograph_that_is_too_large_is_refused_before_it_is_sent(browser, tmp_path):
+    large = tmp_path / "radiograph.png"
     with large.open("wb") as file:
         file.truncate(60 << 20)
     with served(tmp_path / "temporary") as page, new_context(browser) as context:
@@ -248,17 +248,17 @@ def test_a_film_that_is_too_large_is_refused_before_it_is_sent(browser, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.real
-def test_a_real_film_becomes_a_result(browser, tmp_path, real_data, pictures):
-    film = sorted((real_data / "cxr" / "nih").glob("*.jpg"))[2]
+def test_a_real_radiograph_becomes_a_result(browser, tmp_path, real_data, pictures):
+    radiograph = sorted((real_data / "cxr" / "nih").glob("*.jpg"))[2]
     with served(tmp_path / "temporary") as page, new_context(browser) as context:
         seen = Tab(context, page)
         tab = seen.tab
         seen.phase("empty")
         tab.screenshot(path=pictures / "page-empty.png")
-        tab.set_input_files("#file", film)
+        tab.set_input_files("#file", radiograph)
         seen.phase("ready")
         assert tab.is_visible("text=Accepted as a frontal chest radiograph")
-        tab.wait_for_selector("#film[data-drawn]")
+        tab.wait_for_selector("#radiograph[data-drawn]")
         tab.screenshot(path=pictures / "page-ready.png")
         tab.select_option("#preset", "0")
         tab.click("#generate")

@@ -42,7 +42,7 @@ def shown(tmp_path_factory):
         yield running
 
 
-def film_png() -> bytes:
+def radiograph_png() -> bytes:
     packed = io.BytesIO()
     Image.fromarray(quantised(8)).save(packed, "PNG")
     return packed.getvalue()
@@ -50,7 +50,7 @@ def film_png() -> bytes:
 
 async def running(visitor, steps: int = 250) -> None:
     """Brings a visitor to a run that goes on for long."""
-    status, _ = await visitor.upload(film_png(), "film.png")
+    status, _ = await visitor.upload(radiograph_png(), "radiograph.png")
     assert status == 200
     await visitor.phase("ready")
     await visitor.do("generate", steps=steps, samples=16, seed=1, force=True)
@@ -180,7 +180,7 @@ def test_the_page_is_served_to_this_machine_under_its_own_name_only(shown):
         "%2e%2e/server.py",
         "static//etc/passwd",
         "result.json",
-        "film-1/film.png",
+        "radiograph-1/radiograph.png",
     ],
 )
 def test_no_file_is_reached_by_its_path(shown, path):
@@ -289,7 +289,7 @@ def test_a_second_upload_waits_for_the_first(page):
             visitor.session.post(f"{visitor.address}upload", params={"name": "a.png"}, data=slowly())
         )
         await asyncio.sleep(0.5)
-        status, answer = await visitor.upload(film_png(), "b.png")
+        status, answer = await visitor.upload(radiograph_png(), "b.png")
         assert (status, answer["text"][:24]) == (422, "Expected one upload at a")
         (await first).close()
 
@@ -323,7 +323,7 @@ def test_any_other_host_asks_for_a_token_and_warns(tmp_path, small_result):
 def test_a_text_file_named_png_is_refused_in_words(page):
     async def visit(visitor):
         status, _ = await visitor.upload(b"this is no picture", "notes.png")
-        assert status == 200, "its name is a film's; reading it says more"
+        assert status == 200, "its name is a radiograph's; reading it says more"
         await visitor.phase("empty")
         await visitor.until(lambda: visitor.state["message"])
         assert "notes.png" in visitor.state["message"]["text"]
@@ -337,7 +337,7 @@ def test_sixty_megabytes_are_refused_without_being_kept(page):
     async def visit(visitor):
         answers = []
         with contextlib.suppress(aiohttp.ClientConnectionError):  # what is refused need not be read
-            answers.append(await visitor.upload(bytes(60 << 20), "film.png"))
+            answers.append(await visitor.upload(bytes(60 << 20), "radiograph.png"))
         assert [status for status, _ in answers] in ([], [413])
         assert visitor.state.get("phase", "empty") == "empty"
 
@@ -348,10 +348,10 @@ def test_sixty_megabytes_are_refused_without_being_kept(page):
 
 def test_a_path_in_a_name_leads_nowhere_and_the_name_stays_off_the_disk(page):
     async def visit(visitor):
-        status, _ = await visitor.upload(film_png(), "../../../../tmp/outside.png")
+        status, _ = await visitor.upload(radiograph_png(), "../../../../tmp/outside.png")
         assert status == 200
         await visitor.phase("ready")
-        assert visitor.state["film"] == "outside.png"
+        assert visitor.state["radiograph"] == "outside.png"
 
     visiting(page.address, visit)
     assert not [path for path in page.leftovers() if path.name == "outside.png"], "names stay in memory"
@@ -361,11 +361,11 @@ def test_a_path_in_a_name_leads_nowhere_and_the_name_stays_off_the_disk(page):
 @pytest.mark.slow
 def test_a_run_goes_from_upload_to_result_with_progress_and_preview(page):
     async def visit(visitor):
-        await visitor.upload(film_png(), "film.png")
+        await visitor.upload(radiograph_png(), "radiograph.png")
         await visitor.phase("ready")
         gate = visitor.state["verdict"]["gate"]
         assert 0 <= gate["is_frontal_cxr"] <= 1
-        await visitor.until(lambda: "film" in visitor.pictures)
+        await visitor.until(lambda: "radiograph" in visitor.pictures)
         fractions = []
         await visitor.do("generate", steps=3, samples=2, seed=7, force=True)
         await visitor.phase("running")
@@ -391,7 +391,7 @@ def test_a_run_goes_from_upload_to_result_with_progress_and_preview(page):
 async def nothing_is_lost(visitor) -> None:
     """A radiograph or a broken file leaves a finished result in the list, until it is discarded."""
     [result] = visitor.state["results"]
-    assert result["name"] == "film.png"
+    assert result["name"] == "radiograph.png"
     await visitor.do("open", id=result["id"])
     await visitor.phase("done")
     assert (await visitor.upload(b"no image", "broken.png"))[0] == 200
@@ -399,7 +399,7 @@ async def nothing_is_lost(visitor) -> None:
     await visitor.phase("done")
     assert "broken.png" in visitor.state["message"]["text"]
     assert "radiograph.png" not in visitor.state["message"]["text"]
-    assert (await visitor.upload(film_png(), "second.png"))[0] == 200
+    assert (await visitor.upload(radiograph_png(), "second.png"))[0] == 200
     await visitor.phase("ready")
     assert [one["id"] for one in visitor.state["results"]] == [result["id"]]
     await visitor.do("open", id=result["id"])
@@ -410,12 +410,12 @@ async def nothing_is_lost(visitor) -> None:
 
 
 @pytest.mark.slow
-def test_a_refused_film_is_not_generated_from_unless_asked(page):
+def test_a_refused_radiograph_is_not_generated_from_unless_asked(page):
     async def visit(visitor):
-        await visitor.upload(film_png(), "film.png")
+        await visitor.upload(radiograph_png(), "radiograph.png")
         await visitor.phase("ready")
         if visitor.state["verdict"]["gate"]["accepted"]:
-            pytest.skip("the tiny bundle's random gate accepts this film")
+            pytest.skip("the tiny bundle's random gate accepts this radiograph")
         await visitor.do("generate", steps=2, samples=1, seed=0)
         await visitor.phase("running")
         await visitor.phase("ready")
@@ -456,7 +456,7 @@ def test_a_reload_and_a_second_tab_see_the_run_go_on_and_another_visitor_does_no
             async with newcomer() as stranger, await entered(stranger, page.address) as other:
                 told = await other.receive_json()
                 assert told["phase"] == "empty"
-                assert told["film"] is None
+                assert told["radiograph"] is None
                 async with stranger.get(f"{visitor.address}result.zip") as answer:
                     assert answer.status == 404
             await tab.close()
@@ -467,10 +467,10 @@ def test_a_reload_and_a_second_tab_see_the_run_go_on_and_another_visitor_does_no
 
 
 @pytest.mark.slow
-def test_a_second_film_during_a_run_is_refused(page):
+def test_a_second_radiograph_during_a_run_is_refused(page):
     async def visit(visitor):
         await running(visitor)
-        status, answer = await visitor.upload(film_png(), "other.png")
+        status, answer = await visitor.upload(radiograph_png(), "other.png")
         assert status == 422
         assert "present run" in answer["text"]
         await visitor.do("cancel")
@@ -498,12 +498,12 @@ def test_the_end_of_the_server_during_a_run_leaves_nothing(tmp_path, pipeline_bu
 
 
 @pytest.mark.slow
-def test_a_film_on_the_command_line_is_checked_at_once(tmp_path, pipeline_bundle):
+def test_a_radiograph_on_the_command_line_is_checked_at_once(tmp_path, pipeline_bundle):
     with served(tmp_path / "temporary", SAMPLE_CXR, "--bundle", pipeline_bundle) as page:
 
         async def visit(visitor):
             await visitor.phase("ready")
-            assert visitor.state["film"] == SAMPLE_CXR.name
+            assert visitor.state["radiograph"] == SAMPLE_CXR.name
             await visitor.do("start_over")
             await visitor.phase("empty")
 
@@ -529,14 +529,14 @@ def test_visitors_beyond_the_limit_wait_until_one_has_left(page):
 
 @pytest.mark.slow
 def test_the_demonstration_ends_in_the_page(tmp_path, pipeline_bundle):
-    film, result = tmp_path / "film.png", tmp_path / "result"
-    film.write_bytes(film_png())
-    arguments = ("--view", "--cxr", film, "--bundle", pipeline_bundle, "--force", "--out", result)
+    radiograph, result = tmp_path / "radiograph.png", tmp_path / "result"
+    radiograph.write_bytes(radiograph_png())
+    arguments = ("--view", "--cxr", radiograph, "--bundle", pipeline_bundle, "--force", "--out", result)
     with served(tmp_path / "temporary", *arguments, command="demo") as page:
 
         async def visit(visitor):
             await visitor.phase("done")
-            assert dict(visitor.state["result"]["rows"])["input.name"] == "film.png"
+            assert dict(visitor.state["result"]["rows"])["input.name"] == "radiograph.png"
             assert not visitor.state["result"]["has_truth"], "only the sample patient brings his own"
 
         visiting(page.address, visit)
