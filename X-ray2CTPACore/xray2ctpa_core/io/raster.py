@@ -1,5 +1,7 @@
 """Radiographs in PNG, JPEG and TIFF files."""
 
+import io
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,7 @@ _FORMATS = ("PNG", "JPEG", "TIFF")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff")
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", *_TIFF_SIGNATURES)
-_PNG_BIT_DEPTH_OFFSET = 24
+_PNG_BIT_DEPTH_OFFSET, _PNG_COLOUR_OFFSET, _PNG_GREY_ALPHA = 24, 25, 4
 _TIFF_PHOTOMETRIC_TAG, _TIFF_SAMPLE_FORMAT_TAG = 262, 339
 _WIDE_GREY_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 
@@ -74,7 +76,7 @@ def _read_by_pillow(path: Path, page: int = 0) -> Film:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             aspect = upright_aspect(_aspect(image), orientation)
             if _is_wide_png(image, path):
-                channels = np.atleast_3d(sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
+                channels = _wide_png(path)
                 film = film_of_channels(upright(channels, orientation), 65535.0)
                 return replace(film, aspect=aspect, steps=(f"16-bit {image.format}", *film.steps))
             return replace(_pillow_film(image), aspect=aspect)
@@ -114,6 +116,21 @@ def _head(path: Path) -> bytes:
 def _is_wide_png(image: Image.Image, path: Path) -> bool:
     """Whether a PNG has 16-bit channels that Pillow would cut to 8 (12-bit films would keep 16 greys)."""
     return image.format == "PNG" and image.mode not in _WIDE_GREY_MODES and _head(path)[-1] == 16
+
+
+def _wide_png(path: Path) -> np.ndarray:
+    """(H, W, C) uint16, C = 2 grey and alpha, 3 RGB, 4 RGBA.
+
+    ITK reads no grey with alpha. Its pixels have as many bytes as 8-bit RGBA's, for which alone PNG's filters
+    ask: called that, its channels are the higher and the lower bytes.
+    """
+    content = path.read_bytes()
+    if content[_PNG_COLOUR_OFFSET] != _PNG_GREY_ALPHA:
+        return np.atleast_3d(sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
+    header = content[12:_PNG_BIT_DEPTH_OFFSET] + b"\x08\x06" + content[26:29]
+    renamed = content[:12] + header + zlib.crc32(header).to_bytes(4, "big") + content[33:]
+    halves = np.asarray(Image.open(io.BytesIO(renamed), formats=("PNG",)), np.uint16)
+    return halves[..., 0::2] * 256 + halves[..., 1::2]
 
 
 def _aspect(image: Image.Image) -> float:

@@ -8,6 +8,7 @@ import tifffile
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.exif import upright, upright_aspect
 from xray2ctpa_core.io.film import Film, check_film_size, film_of_channels
+from xray2ctpa_core.io.lzw import LZW, teach_tifffile
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = 0, 1, 2, 3
 #: Bits of NewSubfileType, and the value of the older SubfileType, that say that a page is not the image.
@@ -45,7 +46,9 @@ def tiff_page(path: Path) -> "tuple[int, tifffile.TiffPage]":
 def is_wide(page: "tifffile.TiffPage") -> bool:
     """Whether ``page`` holds grey or colour that Pillow would cut, or take for another number."""
     known = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE)
-    return known and (page.bitspersample > 8 or page.sampleformat != 1)
+    # Of these Pillow reads all bits, and faster.
+    grey_by_lzw = page.compression == LZW and page.samplesperpixel == 1 and page.bitspersample in (16, 32)
+    return known and not grey_by_lzw and (page.bitspersample > 8 or page.sampleformat != 1)
 
 
 def read_wide_tiff(path: Path, index: int) -> Film:
@@ -55,6 +58,7 @@ def read_wide_tiff(path: Path, index: int) -> Film:
         InputError: another number of samples or kind of numbers than a radiograph has.
         ValueError: a compression that tifffile leaves to the package imagecodecs, which is not installed.
     """
+    teach_tifffile()
     with tifffile.TiffFile(path) as file:
         page = file.pages[index].aspage()
         check_film_size(page.imagelength, page.imagewidth, path.name)
