@@ -10,7 +10,7 @@ from pydicom.uid import ExplicitVRBigEndian
 
 Default = TypeVar("Default", int, None)
 
-#: Modalities of projection radiographs; OT and SC (and none) are used for digitised films.
+#: Modalities of projection radiographs; OT and SC (and none) are used for digitised radiographs.
 PROJECTION_MODALITIES = ("CR", "DX", "RF", "RG", "DR", "OT", "SC", "")
 FRONTAL_VIEWS = ("PA", "AP")
 #: Words in BodyPartExamined, in the languages of modalities, for what shows the lungs.

@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from xray2ctpa_core.constants import DETECTOR_TO_CENTRE_MM
 from xray2ctpa_core.io.dicom_header import integer, number, numbers, text
-from xray2ctpa_core.io.film import size_doubt
+from xray2ctpa_core.io.raw_radiograph import size_doubt
 
 #: Pixel sizes that writers put where they know none: 1 mm, and the points of a screen (72 and 96 an inch).
 PLACEHOLDERS_MM = (1.0, 25.4 / 72, 25.4 / 96)

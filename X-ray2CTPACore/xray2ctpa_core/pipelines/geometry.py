@@ -70,11 +70,11 @@ def volume_affine(side_mm: float, rule: GeometryRule) -> np.ndarray:
 
 
 def on_frame(hu: np.ndarray, frame: FrontalFrame, target: FrontalFrame) -> np.ndarray:
-    """The volume of one frame of a film, resampled to the volume that another frame would have.
+    """The volume of one frame of a radiograph, resampled to the volume that another frame would have.
 
     Args:
         hu: (D, H, W), the volume of ``frame``; beyond its edge the nearest voxel is repeated.
-        frame, target: squares of the same film, in its pixels.
+        frame, target: squares of the same radiograph, in its pixels.
 
     Returns:
         (D, H, W) float32 on the grid of ``target``.

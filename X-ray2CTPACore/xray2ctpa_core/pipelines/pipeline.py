@@ -30,7 +30,7 @@ from xray2ctpa_core.models.codecs.slices import (
 from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
 from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder, XrayFeatures
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
-from xray2ctpa_core.models.framing.radiograph_reading import read_film
+from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
 from xray2ctpa_core.models.hu import denormalise_hu, normalise_hu
 from xray2ctpa_core.pipelines.bundle import BundleInfo, read_bundle_json
 from xray2ctpa_core.pipelines.consistency import agreement
@@ -250,7 +250,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             seed = generator.initial_seed() if isinstance(generator, torch.Generator) else generator
         clock = _Clock()
         if frame is None:
-            reading = read_film(self.lung_locator, radiograph)
+            reading = frame_radiograph(self.lung_locator, radiograph)
             radiograph, frame, gate = reading.radiograph, reading.frame, reading.gate
             _refuse(gate, radiograph, force)
         else:

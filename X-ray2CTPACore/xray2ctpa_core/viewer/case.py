@@ -131,7 +131,7 @@ def _film_in_preview(path: Path, name: str) -> Film | None:
     """The radiograph as the result's own picture shows it; None where there is no such picture."""
     try:
         with Image.open(path) as picture:
-            tile = preview.film_in(picture)
+            tile = preview.radiograph_in(picture)
     except (OSError, ValueError):
         return None
     return Film(np.asarray(tile, dtype=np.float32) / 255, name)
