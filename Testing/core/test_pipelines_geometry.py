@@ -60,11 +60,14 @@ def test_the_files_magnification_wins_over_the_customary_one(
 
 
 def test_a_mean_size_and_a_childs_are_said() -> None:
-    unknown, wrong, child = film(None), film((30.0, 30.0)), film((1.5, 1.5))
+    unknown, wrong, small = film(None), film((30.0, 30.0)), film((1.5, 1.5))
+    child = replace(small, age_years=6.0)
 
     assert "Its size is not known; the frame was taken to be" in size_doubts(unknown, FRAME, RULE)[0]
     assert "PixelSpacing of 30 mm is not credible for a chest" in size_doubts(wrong, FRAME, RULE)[0]
-    assert "138 mm wide: a child's" in size_doubts(child, FRAME, RULE)[0]
+    assert frame_side_mm(small, FRAME, RULE) == (RULE.mean_frame_side_mm, "cohort mean")
+    assert frame_side_mm(child, FRAME, RULE) == (pytest.approx(137.5), "PixelSpacing")
+    assert "The child's frame is 138 mm wide" in size_doubts(child, FRAME, RULE)[0]
 
 
 def test_the_volume_is_axial_centred_and_as_deep_as_the_rule_says() -> None:

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.dicom_file import read_dicom
 from xray2ctpa_core.io.dicom_header import (
+    age_in_years,
     integer,
     is_projection,
     patient_orientation,
@@ -71,6 +72,7 @@ def read_dicom_radiograph(path: Path) -> RawRadiograph:
             view_position(dataset),
             tuple(steps),
             tuple(notes),
+            age_in_years(dataset),
         )
         return _upright(radiograph, patient_orientation(dataset))
 

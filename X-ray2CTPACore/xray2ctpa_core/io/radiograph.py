@@ -106,6 +106,7 @@ def _to_radiograph(radiograph: RawRadiograph, name: str, digest: str) -> Radiogr
         None if spacing is None else radiograph.magnification,
         "" if spacing is None else radiograph.magnification_source,
         ", ".join(radiograph.steps),
+        radiograph.age_years,
     )
 
 
