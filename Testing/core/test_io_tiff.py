@@ -119,6 +119,19 @@ def test_pixels_that_are_not_square_become_so(name: str, tmp_path: Path) -> None
     assert radiograph.spacing_mm is None
 
 
+def test_a_damaged_tiff_is_refused_without_a_word_on_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tifffile.imwrite(tmp_path / "f.tif", GREY16)
+    whole = (tmp_path / "f.tif").read_bytes()
+    for end in (12, 60, 150, len(whole) // 2):
+        (tmp_path / "f.tif").write_bytes(whole[:end])
+        with pytest.raises(InputError, match=r"f\.tif"):
+            read_radiograph(tmp_path / "f.tif")
+
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("shape", ["strips", "tiles"])
 def test_wide_colour_by_lzw_is_decoded(shape: str, tmp_path: Path) -> None:
     """ITK writes strips; for tiles Pillow's LZW of the bytes of one grey tile is put into a tiled file."""

@@ -1,5 +1,8 @@
 """Radiographs in TIFF files of more than 8 bits: any layout, sign and depth, and which page is the image."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +28,7 @@ def tiff_page(path: Path) -> "tuple[int, tifffile.TiffPage]":
     Raises:
         InputError: several images.
     """
-    with tifffile.TiffFile(path) as file:
+    with _opened(path) as file:
         pages = [(n, page.aspage()) for n, page in enumerate(file.pages)]
         stacked = int((file.imagej_metadata or {}).get("images", 1))
     images = [(n, page) for n, page in pages if not _is_marked(page)] or pages
@@ -59,7 +62,7 @@ def read_wide_tiff(path: Path, index: int) -> RawRadiograph:
         ValueError: a compression that tifffile leaves to the package imagecodecs, which is not installed.
     """
     teach_tifffile()
-    with tifffile.TiffFile(path) as file:
+    with _opened(path) as file:
         page = file.pages[index].aspage()
         check_dimensions(page.imagelength, page.imagewidth, path.name)
         array = _twelve_bits(file, page) if page.bitspersample == 12 else page.asarray()
@@ -97,6 +100,18 @@ def _raw(channels: np.ndarray, page: "tifffile.TiffPage") -> RawRadiograph:
     full_scale = float(np.iinfo(channels.dtype).max) if integer else 1.0
     premultiplied = alpha is not None and extra[alpha - colours] == 1
     return radiograph_of_channels(channels[..., kept], full_scale, premultiplied)
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[tifffile.TiffFile]":
+    """The file within the context; tifffile's remarks on damage stay off the terminal."""
+    logger = logging.getLogger("tifffile")
+    was_disabled, logger.disabled = logger.disabled, True
+    try:
+        with tifffile.TiffFile(path) as file:
+            yield file
+    finally:
+        logger.disabled = was_disabled
 
 
 def _is_marked(page: "tifffile.TiffPage") -> bool:
