@@ -44,8 +44,9 @@ format: $(VENV)/.installed-all  ## Formats the tree and applies ruff's safe fixe
 	$(PYTHON) -m ruff format --config $(SETTINGS) $(LINTED)
 	$(PYTHON) -m ruff check --fix --config $(SETTINGS) $(LINTED)
 
-train-default: $(VENV)/.installed-all  ## Trains the embedded default from nothing; REAL_FILMS=folder: see Training/README.md
-	$(PYTHON) Training/train_default.py $(if $(REAL_FILMS),--real-films "$(REAL_FILMS)")
+train-default: $(VENV)/.installed-all  ## Trains the embedded default from nothing; TEMPLATES=, REAL_FILMS=folder: Training/README.md
+	$(PYTHON) Training/train_default.py $(if $(REAL_FILMS),--real-films "$(REAL_FILMS)") \
+		$(if $(TEMPLATES),--templates "$(TEMPLATES)")
 
 train-paper-smoke: $(VENV)/.installed-all  ## The papers' system from DICOM to tables, small, on CPU; goes on where it was stopped
 	$(PYTHON) Testing/training/virtual_study.py --out build/paper-smoke/data --patients 12

@@ -3,6 +3,7 @@
     python Training/train_default.py
     python Training/train_default.py --dry-run     (says what it would run)
     python Training/train_default.py --real-films FOLDER   (the X-ray encoder also learns from these)
+    python Training/train_default.py --templates FOLDER    (the default of many people, from these CTs)
 
 The log.jsonl of each stage says how fast it ran, runs/default/times.jsonl how long each took; the sum is said
 in the end.
@@ -41,6 +42,25 @@ STAGES: tuple[tuple[str, Path, str | None], ...] = (
 )
 
 
+#: The stages with --templates: people packed, encoder and denoiser of their bank, in a place of their own.
+PEOPLE = Path("runs/people-default")
+PEOPLE_STAGES: tuple[tuple[str, Path, str | None], ...] = (
+    ("pack_templates.py", PEOPLE / "people", None),
+    ("train_bank_encoder.py", PEOPLE / "encoder", "encoder/config.json"),
+    ("train_bank_denoiser.py", PEOPLE / "denoiser", "scheduler/scheduler_config.json"),
+)
+
+
+def people_settings(script: str, templates: Path) -> list[str]:
+    """What a stage of PEOPLE_STAGES is told."""
+    if script == "pack_templates.py":
+        return ["--set", f"templates={templates}"]
+    settings = ["--set", f"people={PEOPLE / 'people'}"]
+    if script == "train_bank_denoiser.py":
+        settings.append(f"encoder={PEOPLE / 'encoder' / 'encoder'}")
+    return settings
+
+
 def command(script: str, folder: Path, real_films: Path | None = None) -> list[str]:
     """The command of one stage, with --resume where a checkpoint of it lies.
 
@@ -69,14 +89,17 @@ def main() -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     parser.add_argument("--real-films", type=Path, help="folder of frontal chest radiographs, unlabelled")
+    parser.add_argument("--templates", type=Path, help="folder of chest CTs, a file a person")
     args = parser.parse_args()
-    for script, folder, finished in STAGES:
+    for script, folder, finished in PEOPLE_STAGES if args.templates else STAGES:
         if folder == REAL_FILM_ENCODER and args.real_films is None:
             continue
         if finished and (folder / finished).exists():
             print(f"finished: {folder}")
             continue
         words = command(script, folder, args.real_films)
+        if args.templates:
+            words += people_settings(script, args.templates)
         print(shlex.join(words), flush=True)
         if not args.dry_run:
             code = timed(script, words)

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 
+#: Share of virtual patients with embolism.
+PREVALENCE = 0.5
+
+
 @dataclass(frozen=True)
 class Sign:
     """One sign with P(sign | PE) and P(no sign | no PE)."""

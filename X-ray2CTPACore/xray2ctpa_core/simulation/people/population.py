@@ -113,7 +113,9 @@ def _on_grid(person: Person, voxel_mm: float) -> torch.Tensor:
         person.organs == labels.PULMONARY_ARTERIES,
         person.organs == labels.HEART,
     ]
-    ended = [np.pad(np.asarray(channel, np.float32), ((1, 1), (0, 0), (0, 0)), "edge") for channel in channels]
+    ended = [
+        np.pad(np.asarray(channel, np.float32), ((1, 1), (0, 0), (0, 0)), "edge") for channel in channels
+    ]
     for end in (0, -1):  # where a CT ends, its body goes on, without lungs
         lung = ended[1][end] > 0.5
         ended[0][end][lung] = _SOFT_HU
