@@ -1,4 +1,4 @@
-"""Writes a bank's encoder and denoiser as two files in half precision, and one with their configurations.
+"""Writes a bank's encoder and denoiser as two xz files in half precision, and one with their configurations.
 
 python Training/carry_weights.py ENCODER DENOISER_FOLDER OUT     (what device_default.sh brings back)
 python Training/carry_weights.py --unpack OUT ENCODER DENOISER_FOLDER     (and back: folders that load)
@@ -6,12 +6,13 @@ python Training/carry_weights.py --unpack OUT ENCODER DENOISER_FOLDER     (and b
 
 import argparse
 import json
+import lzma
 import shutil
 import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 #: A file that comes back from a device may be this large.
@@ -25,12 +26,12 @@ def pack(encoder: Path, denoiser: Path, out: Path) -> int:
     for name, folder in (("encoder", encoder), ("denoiser", denoiser / "denoiser")):
         tensors = load_file(folder / WEIGHTS)
         halved = {key: t.half() if t.is_floating_point() else t for key, t in tensors.items()}
-        save_file(halved, out / f"{name}.safetensors")
+        (out / f"{name}.safetensors.xz").write_bytes(lzma.compress(save(halved)))
         configurations[name] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     scheduler = denoiser / "scheduler" / "scheduler_config.json"
     configurations["scheduler"] = json.loads(scheduler.read_text(encoding="utf-8"))
     (out / "weights.json").write_text(json.dumps(configurations, indent=1), encoding="utf-8")
-    sizes = {file.name: file.stat().st_size for file in sorted(out.glob("*.safetensors"))}
+    sizes = {file.name: file.stat().st_size for file in sorted(out.glob("*.safetensors.xz"))}
     print(f"weights: {', '.join(f'{name} {size / 2**20:.1f} MiB' for name, size in sizes.items())}")
     return int(max(sizes.values()) > LARGEST_BYTES)
 
@@ -41,7 +42,7 @@ def unpack(packed: Path, encoder: Path, denoiser: Path) -> int:
     for name, folder in (("encoder", encoder), ("denoiser", denoiser / "denoiser")):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        tensors = load_file(packed / f"{name}.safetensors")
+        tensors = load(lzma.decompress((packed / f"{name}.safetensors.xz").read_bytes()))
         single = {key: t.float() if t.dtype == torch.half else t for key, t in tensors.items()}
         save_file(single, folder / WEIGHTS, {"format": "pt"})
         (folder / "config.json").write_text(json.dumps(configurations[name], indent=2), encoding="utf-8")

@@ -8,7 +8,7 @@
 # For a bare machine with torch, accelerate, scipy, Pillow, scikit-learn and tqdm, and no network; wheels of what it
 # lacks (diffusers and its importlib_metadata and zipp) lie in .whl. JUDGED names, separated by commas, who teaches
 # nothing; empty: everybody teaches, and nobody is judged. Everything of a person is a file below people/, about 2 MB.
-# In the results: encoder.safetensors, denoiser.safetensors (half precision), their configurations in weights.json,
+# In the results: encoder.safetensors.xz, denoiser.safetensors.xz (half precision), their configurations in weights.json,
 # judged.json, strangers.png, log.txt.
 set -euo pipefail
 

@@ -3,8 +3,8 @@
 python Training/judge_people.py --out runs/default/judged --set 'judged=["NAME", ...]'
 
 Each person's CT makes a radiograph; its frame is given. Compared with the CT: the mean volume of drawn
-patients, the expected volume, one sample and the mean of all. judged.json holds every number, strangers.png the
-axial, coronal and sagittal slices of CT, one sample and another.
+patients, the expected volume, one sample and the mean of all. judged.json holds every number, strangers.png
+the axial, coronal and sagittal slices of CT, one sample and another.
 """
 
 import json

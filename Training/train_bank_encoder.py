@@ -35,11 +35,11 @@ _FIRST_SEED = 900_000_000
 
 @dataclass(frozen=True)
 class Config(LoopConfig):
-    """people: of pack_templates.py; without: names of those who teach nothing; grid, pixels, finer: of what is
-    drawn (simulation.people.drawing.Shape); people_mm: voxels people are sampled from, bank_mm: voxels of
-    the bank; map_patients, linear_patients: drawn for the directions of maps and for the linear read-out; kept:
-    so many patients come again and again, 0: each is new; minutes: of the loop, instead of steps, where above
-    0; the rest as in the classes used."""
+    """people: of pack_templates.py; without: names of those who teach nothing; grid, pixels, finer: of what
+    is drawn (simulation.people.drawing.Shape); people_mm: voxels people are sampled from, bank_mm: those of
+    the bank; map_patients, linear_patients: drawn for the directions of maps and for the linear read-out;
+    kept: so many patients come again and again, 0: each is new; minutes: of the loop, instead of steps, where
+    above 0; the rest as in the classes used."""
 
     people: str = "runs/default/people"
     without: tuple[str, ...] = ()

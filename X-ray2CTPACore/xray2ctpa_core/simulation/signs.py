@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
 #: Share of virtual patients with embolism.
 PREVALENCE = 0.5
 
