@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from stage_scripts import module_of
 
 from xray2ctpa_core.constants import MAP_GRID
-from xray2ctpa_core.data.latents import EVIDENCE
+from xray2ctpa_core.data.findings import EVIDENCE
 from xray2ctpa_core.diffusion.sampling import sample_latents
 from xray2ctpa_core.diffusion.schedulers import CONSISTENCY_LEVELS, FEW_STEP, make_scheduler
 from xray2ctpa_core.errors import InputError
