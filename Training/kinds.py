@@ -22,6 +22,7 @@ from xray2ctpa_core.training.settings.preprocessing import (
     LatentsSettings,
     RadiographSettings,
 )
+from xray2ctpa_core.training.settings.reconstruction import ReconstructionSettings
 from xray2ctpa_core.training.settings.segmentation import PretrainingSettings, SegmentationSettings
 from xray2ctpa_core.training.settings.simulation import (
     CohortSettings,
@@ -61,6 +62,7 @@ KINDS = {
         "steps.style_transfer", settings=StyleTransferSettings, finished="to_computed/config.json"
     ),
     "restyle": Kind("steps.style_transfer", "restyle", RestyleSettings, "cases.csv"),
+    "reconstruction": Kind("steps.reconstruction", settings=ReconstructionSettings, finished="table.md"),
     "pretraining": Kind(
         "steps.segmentation", "pretrain", PretrainingSettings, finished="segmenter/config.json"
     ),

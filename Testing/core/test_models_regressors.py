@@ -19,8 +19,8 @@ def x2ct() -> X2CT:
 
 
 def recon_net() -> ReconNet:
-    torch.manual_seed(0)
-    return ReconNet(32, 24, 4).eval()
+    torch.manual_seed(3)  # of others the last ReLU may let nothing through
+    return ReconNet(32, 24, 8).eval()
 
 
 def test_the_defaults_have_the_published_numbers_of_parameters() -> None:
