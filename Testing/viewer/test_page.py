@@ -74,7 +74,8 @@ class Tab:
     def still(self) -> None:
         """Waits until no view has been drawn for a while."""
         former = None
-        while former != (former := [self.number_drawn(name) for name in VIEWS]):
+        drawn = "[...document.querySelectorAll('.view canvas')].map((canvas) => canvas.dataset.drawn)"
+        while former != (former := self.tab.evaluate(drawn)):
             self.tab.wait_for_timeout(1200)
 
     def picture(self, name: str) -> np.ndarray:
