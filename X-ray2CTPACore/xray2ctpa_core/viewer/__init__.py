@@ -6,7 +6,7 @@ volume rendering and the colour bars, ``display`` is a visitor's choice, ``case`
 result (radiograph, truth), ``showing`` draws for the ``tabs`` that look.
 
 Who sees it: ``session`` is all of one visitor, with his results on a ``shelf``; ``upload`` takes a radiograph
-in, ``presets`` are the bundle's, ``run`` generates in a process of its own, ``security`` says who may come in,
+in, ``presets`` are the bundle's, ``run`` generates in another process, ``security`` says who may come in,
 ``server`` answers the browser with ``page``. trame-slicer gives the views; its own web server keeps one state
 for every browser that connects, so the page is served by aiohttp, where each visitor has his own session.
 """
