@@ -79,6 +79,7 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - made
 def reconstruction(config: Config) -> Maker:
     """Decodes the case's own latents."""
     codec = load_codec(config.autoencoder)
+
     @torch.no_grad()
     def make(case: LatentCase) -> np.ndarray:
         decoded = codec.decode(torch.from_numpy(read_latents(case))[None])

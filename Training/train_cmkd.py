@@ -54,8 +54,8 @@ ALL_METHODS = ("ctpa", "cxr", *METHODS, "discom", "prior")
 
 @dataclass(frozen=True)
 class Config(LabelledConfig, EncoderConfig, DistillationConfig, PriorLossConfig, PriorConfig):
-    """method: of ALL_METHODS; features: of encode_slices.py; films: of preprocess_cxr.py; input: what that
-    wrote, film or frame; teacher: run of method ctpa; student: run of method cxr (of the prior); start:
+    """method: of ALL_METHODS; features: of encode_slices.py; films: of the step radiographs; input: what that
+    wrote, whole or frame; teacher: run of method ctpa; student: run of method cxr (of the prior); start:
     earlier run of the same method; flip: probability that a radiograph is mirrored; architecture, width,
     depth, heads: of the slice transformer; embedding_dim: of both embeddings; dropout: before the heads; the
     rest as in the classes."""
@@ -63,7 +63,7 @@ class Config(LabelledConfig, EncoderConfig, DistillationConfig, PriorLossConfig,
     method: str = "cxr"
     features: str = "runs/paper/slices"
     films: str = "runs/paper/cxr"
-    input: str = "film"
+    input: str = "whole"
     teacher: str = ""
     student: str = ""
     start: str = ""

@@ -1,4 +1,4 @@
-"""The scripts of Training/ and the steps of recipes, run in the tests' own process: torch is imported once."""
+"""Scripts of Training/ and steps of recipes, run in the tests' own process: torch is imported once."""
 
 import importlib.util
 import sys

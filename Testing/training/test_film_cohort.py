@@ -10,6 +10,7 @@ import torch
 from xray2ctpa_core.constants import DEFAULT_GRID, FRAME_PIXELS, MAP_GRID
 from xray2ctpa_core.data.radiograph_cohort import (
     DESCRIPTION_FILE,
+    FILMS_FILE,
     JITTERS_FILE,
     LABELS_FILE,
     MAPS_FILE,
@@ -17,7 +18,6 @@ from xray2ctpa_core.data.radiograph_cohort import (
     Jitter,
     write_film_cohort,
 )
-from xray2ctpa_core.data.virtual_radiographs import FILMS_FILE
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.simulation.patient import film_patient, make_patient
 from xray2ctpa_core.simulation.sign_map import sign_masks

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import torch
 
 pytest.importorskip("diffdrr", reason="computed radiographs come with the training extra")
 
-from latent_data import write_latents
+from latent_data import read_all, write_latents
 from virtual_study import write_phantom_study
 
 from xray2ctpa_core.pipelines.loading import load_denoiser
@@ -28,11 +29,11 @@ ARMS = {
 }  # fmt: skip
 
 
-def chain(repository: Path, data: Path, out: Path) -> list[str]:
-    script = str(repository / "Training" / "train_paper.py")
+def chain(repository: Path, name: str, data: Path, out: Path) -> list[str]:
+    script = str(repository / "Training" / "train.py")
     return [
-        sys.executable, script, "--one-process", "--preset", "smoke", "--data", str(data), "--out", str(out),
-        "--workers", "1",
+        sys.executable, script, name, "--one-process", "--data", str(data), "--out", str(out),
+        "--set", "run.workers=1",
     ]  # fmt: skip
 
 
@@ -63,21 +64,21 @@ def test_killed_and_resumed_the_chain_ends_with_the_same_numbers(repository: Pat
     are then run again without a kill."""
     write_phantom_study(tmp_path / "data", 6)
     out, log = tmp_path / "run", tmp_path / "log.txt"
-    command = chain(repository, tmp_path / "data", out)
+    command = chain(repository, "smoke", tmp_path / "data", out)
     run_until(command, out / "denoiser" / "checkpoint" / "3" / "progress.json", log)
     assert not (out / "denoiser" / "denoiser").exists()
-    run_until(command, out / "generated" / "parts" / "000003.npy", log)
-    assert not (out / "generated" / "index.json").exists()
+    run_until(command, out / "generated" / "latents" / "000003.npy", log)
+    assert not (out / "generated" / "index.csv").exists()
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert (out / "slice-classifier-on-generated" / "arm.json").is_file(), done.stderr[-3000:]
     assert {path.parent.name for path in out.glob("*/arm.json")} == ARMS
-    killed, latents = results(out), np.load(out / "generated" / "latents.npy")
+    killed, latents = results(out), read_all(out / "generated")
     for name in ("denoiser", "generated", "classifier-on-generated", "slice-classifier-on-generated"):
         (out / name).rename(tmp_path / name)
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert (out / "slice-classifier-on-generated" / "arm.json").is_file(), done.stderr[-3000:]
     assert results(out) == killed
-    assert np.array_equal(np.load(out / "generated" / "latents.npy"), latents)
+    assert np.array_equal(read_all(out / "generated"), latents)
     rows = killed["classifier-on-generated"]
     assert rows[0] == ["patient", "fold", "split", "label", "score"]
     assert {row[2] for row in rows[1:]} == {"validation", "test"}
@@ -87,7 +88,7 @@ def test_killed_and_resumed_the_chain_ends_with_the_same_numbers(repository: Pat
 def test_the_chain_runs_on_the_vqgan_as_codec(repository: Path, tmp_path: Path) -> None:
     write_phantom_study(tmp_path / "data", 12)
     out = tmp_path / "run"
-    command = [*chain(repository, tmp_path / "data", out), "--codec", "vqgan"]
+    command = chain(repository, "smoke-vqgan", tmp_path / "data", out)
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (out / "tables" / "table-2.md").is_file()
@@ -97,7 +98,7 @@ def test_the_chain_runs_on_the_vqgan_as_codec(repository: Path, tmp_path: Path) 
     last = json.loads((out / "vqgan" / "log.jsonl").read_text().splitlines()[-1])
     assert last["perplexity"] > 1
     assert not (out / "autoencoder").exists()
-    real, made = (np.load(out / name / "latents.npy") for name in ("latents", "generated"))
+    real, made = (read_all(out / name) for name in ("latents", "generated"))
     assert real.shape == made.shape == (24, 4, 8, 8, 8)
     assert np.isfinite(made).all()
     assert len(list((out / "generated" / "volumes").glob("*.nii.gz"))) == 24
@@ -113,9 +114,9 @@ TWO_PLAYERS = [
 
 def denoise(repository: Path, out: Path, *arguments: str, launch: tuple[str, ...] = ()) -> None:
     """Trains the smoke denoiser with two players on the CPU; in two processes where it is launched."""
-    script = str(repository / "Training" / "train_paper_denoiser.py")
-    config = str(repository / "Training" / "configs" / "smoke-unconditional-denoiser.json")
-    words = [script, "--config", config, "--out", str(out), "--set", *TWO_PLAYERS, *arguments]
+    sets = [f"unconditional.{change}" for change in (*TWO_PLAYERS, *arguments)]
+    script = str(repository / "Training" / "train.py")
+    words = [script, "smoke", "--only", "unconditional", "--out", str(out), "--set", *sets]
     if launch:
         words = [
             "-m", "accelerate.commands.launch", *launch, "--num_processes", "2", "--num_machines", "1",
@@ -134,7 +135,7 @@ def denoise(repository: Path, out: Path, *arguments: str, launch: tuple[str, ...
 
 def curves(out: Path) -> list[list[float]]:
     """The losses of both players, a row a step."""
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (out / "unconditional" / "log.jsonl").read_text().splitlines()]
     return [[line[key] for key in ("loss", "l1", "adversarial", "opponent")] for line in lines]
 
 
@@ -158,11 +159,14 @@ def test_two_processes_with_half_the_denoiser_each_train_as_one(repository: Path
     denoise(repository, one, *sets, "batch_size=4")
     denoise(repository, shards, *sets, "batch_size=2", launch=launch)
     assert np.allclose(curves(shards), curves(one), rtol=1e-4)
-    assert (shards / "checkpoint" / "3" / "pytorch_model_fsdp_0" / "__1_0.distcp").is_file()
-    whole, gathered = (load_denoiser(out / "denoiser").state_dict() for out in (one, shards))
+    assert (shards / "unconditional" / "checkpoint" / "3" / "pytorch_model_fsdp_0" / "__1_0.distcp").is_file()
+    whole, gathered = (
+        load_denoiser(out / "unconditional" / "denoiser").state_dict() for out in (one, shards)
+    )
     for name, weight in whole.items():
         assert torch.allclose(gathered[name], weight, atol=1e-5), name
-    denoise(repository, shards, *sets, "batch_size=2", "--resume", launch=launch)
+    shutil.rmtree(shards / "unconditional" / "denoiser")
+    denoise(repository, shards, *sets, "batch_size=2", launch=launch)
     assert curves(shards)[6:] == curves(shards)[3:6]
-    resumed = load_denoiser(shards / "denoiser").state_dict()
+    resumed = load_denoiser(shards / "unconditional" / "denoiser").state_dict()
     assert all(torch.equal(resumed[name], weight) for name, weight in gathered.items())

@@ -1,6 +1,8 @@
 """The tiny decoder's stage: it learns what the autoencoder decodes, and goes on where it was stopped."""
 
+import importlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,8 @@ import torch
 pytest.importorskip("accelerate", reason="training needs the training extra")
 
 from diffusers import AutoencoderKL
-from latent_data import write_latents
-from stage_scripts import module_of, stage
+from latent_data import read_all, write_latents
+from stage_scripts import step, with_steps
 from torch import nn
 
 from xray2ctpa_core.data.latent_cases import read_latent_cases
@@ -20,10 +22,11 @@ from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.io.volumes import read_volume, write_volume
 from xray2ctpa_core.models.codecs.slices import from_autoencoder
 from xray2ctpa_core.models.codecs.tiny_decoder import TinyDecoder
-from xray2ctpa_core.training.stages.tiny_decoder import TinyDecoderConfig, TinyDecoderStage
+from xray2ctpa_core.training.settings.codecs import TinyDecoderConfig
+from xray2ctpa_core.training.settings.generation import GenerateSettings
+from xray2ctpa_core.training.stages.tiny_decoder import TinyDecoderStage
 from xray2ctpa_core.volume import Volume, axial_affine
 
-CONFIGS = Path(__file__).resolve().parents[2] / "Training" / "configs"
 WINDOW = (-100.0, 900.0)
 
 
@@ -54,32 +57,32 @@ def study(tmp_path: Path) -> Path:
 
 def test_an_item_is_slices_of_one_volume_with_their_own_latents(study: Path) -> None:
     cases = read_latent_cases(study / "latents")
-    data = LatentSlices(study / "latents", cases, WINDOW, 3)
+    data = LatentSlices(cases, WINDOW, 3)
     item = data[(5, 1)]
     hu = (item["slice"][:, 0, 0, 0] + 1) * 500 - 100
     drawn = ((hu - 500) / 10).round().int().tolist()
     assert len(set(drawn)) == 3
-    stored = np.load(study / "latents" / "latents.npy")[5].astype(np.float32)
+    stored = read_all(study / "latents")[5]
     assert torch.equal(item["latents"], torch.from_numpy(stored[:, drawn]).transpose(0, 1))
     assert torch.equal(data[(5, 1)]["slice"], item["slice"])
-    assert len(LatentSlices(study / "latents", cases, WINDOW, 99)[(0, 0)]["slice"]) == 8
+    assert len(LatentSlices(cases, WINDOW, 99)[(0, 0)]["slice"]) == 8
 
 
 def test_what_no_item_can_be_made_of_is_said_with_its_place(study: Path) -> None:
     latents = study / "latents"
     cases = read_latent_cases(latents)
     with pytest.raises(ConfigError, match="at least 1 slice"):
-        LatentSlices(latents, cases, WINDOW, 0)
+        LatentSlices(cases, WINDOW, 0)
     with pytest.raises(InputError, match="at least one case"):
-        LatentSlices(latents, [], WINDOW, 1)
+        LatentSlices([], WINDOW, 1)
     volume = read_volume(cases[1].volume)
     write_volume(Volume(volume.array[:5], volume.affine), cases[1].volume, np.int16)
-    data = LatentSlices(latents, cases, WINDOW, 1)
-    with pytest.raises(InputError, match=r"Expected 8 slices .* entry 2.* got 5"):
+    data = LatentSlices(cases, WINDOW, 1)
+    with pytest.raises(InputError, match=r"Expected 8 slices .* row 3.* got 5"):
         data[(1, 0)]
     cases[0].volume.unlink()
-    with pytest.raises(InputError, match="entry 1, got no such file"):
-        LatentSlices(latents, cases, WINDOW, 1)
+    with pytest.raises(InputError, match="row 2, got no such file"):
+        LatentSlices(cases, WINDOW, 1)
 
 
 def test_a_fixed_set_is_learned_and_the_autoencoder_stays_as_it_is() -> None:
@@ -122,33 +125,34 @@ def test_the_loss_is_its_weighted_terms() -> None:
 def test_the_script_goes_on_where_it_was_stopped_and_its_decoder_decodes(
     repository: Path, study: Path, tmp_path: Path
 ) -> None:
-    sets = ["--config", str(CONFIGS / "smoke-tiny-decoder.json"), "--set", f"latents={study / 'latents'}"]
-    sets += [f"autoencoder={study / 'autoencoder'}", "tensorboard=false", "perceptual_weight=0"]
-    script = "train_tiny_decoder.py"
-    assert stage(repository, script, tmp_path / "whole", *sets) == 0
-    assert stage(repository, script, tmp_path / "parts", *sets) == 0
-    newest = sorted((tmp_path / "parts" / "checkpoint").iterdir())[-1]
+    sets = [f"latents={study / 'latents'}", f"autoencoder={study / 'autoencoder'}"]
+    sets += ["tensorboard=false", "perceptual_weight=0"]
+    for run in ("whole", "parts"):
+        assert step(repository, "smoke", "tiny-decoder", tmp_path / run, *sets) == 0
+    place = tmp_path / "parts" / "tiny-decoder"
+    newest = sorted((place / "checkpoint").iterdir())[-1]
     assert newest.name == "6"
-    assert stage(repository, script, tmp_path / "parts", *sets, "--resume") == 0
-    logs = [(tmp_path / run / "log.jsonl").read_text().splitlines() for run in ("whole", "parts")]
+    shutil.rmtree(place / "decoder")
+    assert step(repository, "smoke", "tiny-decoder", tmp_path / "parts", *sets) == 0
+    logs = [
+        (tmp_path / run / "tiny-decoder" / "log.jsonl").read_text().splitlines() for run in ("whole", "parts")
+    ]
     last = [json.loads(lines[-1]) for lines in logs]
     assert [entry["step"] for entry in last] == [8, 8]
     assert last[0]["l1"] == pytest.approx(last[1]["l1"], rel=1e-4)
-    decoder = TinyDecoder.from_pretrained(tmp_path / "parts" / "decoder")
+    decoder = TinyDecoder.from_pretrained(place / "decoder")
     assert decoder.std.flatten().tolist() == [2.0] * 4
 
-    generate = module_of(repository, "generate_latents.py")
+    with_steps(repository)
+    generate = importlib.import_module("steps.generate")
     parts = tmp_path / "made"
     parts.mkdir()
     cases = read_latent_cases(study / "latents")[:2]
     for case in cases:
-        np.save(
-            generate.part_file(parts, case.row),
-            np.load(study / "latents" / "latents.npy")[case.row].astype("f4"),
-        )
-    config = generate.Config(decoder=str(tmp_path / "parts" / "decoder"), hu_window=WINDOW)
+        np.save(generate.part_file(parts, case.row), np.load(case.latents))
+    config = GenerateSettings(decoder=str(place / "decoder"), hu_window=WINDOW)
     files = generate.decoded(config, cases, parts, tmp_path / "volumes", torch.device("cpu"))
-    latents = torch.from_numpy(np.load(generate.part_file(parts, 1))).transpose(0, 1)
+    latents = torch.from_numpy(np.load(generate.part_file(parts, 1)).astype("f4")).transpose(0, 1)
     with torch.no_grad():
         expected = (decoder.eval()(latents)[:, 0].clamp(-1, 1) + 1) * 500 - 100
     assert np.abs(read_volume(files[1]).array - expected.numpy()).max() <= 0.51

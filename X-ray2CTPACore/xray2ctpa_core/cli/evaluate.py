@@ -38,6 +38,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "them; who taught a bundle is left out by name; the other people make the baselines",
     )
     parser.add_argument(
+        "--open-pairs",
+        dest="open_pairs",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a cohort that Training/open_pairs.py prepared: real radiographs of its test split against the "
+        "CTs of the same patients (docs/open-pairs.md)",
+    )
+    parser.add_argument(
         "--bundle",
         dest="bundles",
         action="append",
@@ -121,7 +131,8 @@ def run(args: argparse.Namespace) -> int:
     from xray2ctpa_core.evaluation.report import markdown
     from xray2ctpa_core.evaluation.run import evaluate
 
-    if args.cohort is None and not (args.people or args.pairs or args.radiograph_folders):
+    others = (args.people, args.open_pairs, args.pairs, args.radiograph_folders)
+    if args.cohort is None and not any(others):
         raise InputError("Expected a cohort or --people to measure on, got neither.", "See --help.")
     config = EvaluationConfig(
         images=args.images,
@@ -148,6 +159,7 @@ def run(args: argparse.Namespace) -> int:
             bars.show,
             args.radiograph_folders,
             args.people,
+            args.open_pairs,
         )
     report = markdown(summary)
     if args.out is not None:

@@ -110,10 +110,13 @@ class Person:
         """The same: a person takes seconds to prepare and megabytes to keep."""
         return self
 
+    def _read(self) -> Volume:
+        return read_volume(self._file)
+
     @cached_property
     def _prepared(self) -> _Prepared:
         try:
-            stored = to_axial(read_volume(self._file))
+            stored = to_axial(self._read())
             ct = stored.with_array(stored.array.astype(np.float32))
             lungs, _ = segment_lungs(ct, "threshold")
             side, centre, ray = _frame_of(ct.with_array(lungs.astype(np.float32)))
@@ -121,7 +124,9 @@ class Person:
         except InputError as error:
             raise InputError(f"{self._file.name}: {error.message}", error.hint) from error
         depth, height, width = self._geometry.grid
-        extent = (side, self._geometry.depth_fraction * side, side)
+        fixed = self._geometry.extent_mm
+        deep = fixed[1] / fixed[0] if fixed else self._geometry.depth_fraction
+        extent = (side, deep * side, side)
         affine = axial_affine((depth, height, width), extent, centre)
         volume = resample_onto(_continued(ct), affine, (depth, height, width))
         generator = np.random.default_rng(int(self.identity, 16))

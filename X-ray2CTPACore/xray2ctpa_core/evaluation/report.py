@@ -21,8 +21,8 @@ NOTES = (
 CORRELATION_NOTE = (
     "Correlation with the radiograph: of the volume's frontal projection, by parallel rays or by the "
     "diverging rays of a PA radiograph (perspective), with the radiograph's frame, greys of both equalised. "
-    "It is a check and no quality, and the patient's own CT is not its ceiling: the sampler moves samples "
-    "until their projection agrees with the radiograph (alignment), and so they may lie above the own CT, "
+    "It is a check and no quality, and the patient's own CT is not its ceiling: a bundle that aligns moves "
+    "each sample until its projection agrees with the radiograph, and so samples may lie above the own CT, "
     "whose projection has neither the radiograph's scatter nor its grey curve; the baselines and the row "
     "without alignment are not moved."
 )
@@ -39,12 +39,21 @@ PEOPLE_NOTE = (
 )
 
 
+OPEN_PAIRS_NOTE = (
+    "Real radiographs and CTs of the same patients, each framed by its own lungs: they differ in "
+    "inspiration, arms and posture, so that voxels compare anatomy only roughly. Baselines: of the pairs outside the test "
+    "split. Chance for the last column of the second table is 0.5."
+)
+
+
 def markdown(summary: dict[str, Any]) -> str:
     """The whole report."""
     parts: list[str] = []
     people = summary.get("people")
     if people is not None:
         parts += ["## Unseen people", *_people(people)]
+    for pairs in summary.get("open_pairs", []):
+        parts += ["## Open pairs, test split", *_open_pairs(pairs)]
     if summary["images"]:
         parts += ["## Virtual patients: volumes", _images(summary["images"], PATIENT_COLUMNS)]
     if summary.get("frechet"):
@@ -89,6 +98,36 @@ def _people(people: dict[str, Any]) -> list[str]:
         text += f"; left out, for they taught it: {', '.join(taught) or 'none of the folder'}."
         parts.append(text)
     return [*parts, PEOPLE_NOTE]
+
+
+def _open_pairs(pairs: dict[str, Any]) -> list[str]:
+    headings = ["bundle", "n", "with the own CT", "with the others'", "others that it fits less"]
+    lines = [
+        [
+            e["bundle"],
+            str(e["right"]["n"]),
+            *(interval_text(e[key], 2) for key in ("right", "wrong", "share")),
+        ]
+        for e in pairs["matches"]
+    ]
+    parts = [_images(pairs["images"], PEOPLE_COLUMNS)]
+    if pairs["frechet"]:
+        parts += [_frechet(pairs["frechet"], pairs["features"]), FRECHET_NOTE]
+    if pairs["differences"]:
+        parts += ["Paired differences:", _differences(pairs["differences"], PEOPLE_COLUMNS)]
+    parts += ["Right patient against wrong ones, correlation of volumes:", table(headings, lines)]
+    headings = ["bundle", "n", "generated, litres", "real, litres", "relative difference"]
+    lines = [
+        [
+            e["bundle"],
+            str(e["real"]["n"]),
+            *(interval_text(e[key], 2) for key in ("generated", "real")),
+            interval_text(e["difference"], 2, signed=True),
+        ]
+        for e in pairs["lungs"]
+    ]
+    parts += ["Lungs:", table(headings, lines), OPEN_PAIRS_NOTE]
+    return [*parts, f"Protocol {pairs['protocol']}, cohort {pairs['cohort'][:12]}."]
 
 
 def _images(entries: Sequence[dict[str, Any]], wanted: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.baselines import Baselines
 from xray2ctpa_core.evaluation.config import EvaluationConfig
+from xray2ctpa_core.evaluation.open_pairs import evaluate_open_pairs
 from xray2ctpa_core.evaluation.pair import evaluate_pair
 from xray2ctpa_core.evaluation.patients import (
     CohortPatient,
@@ -38,6 +39,7 @@ def evaluate(
     progress: Progress | None = None,
     radiographs: Sequence[Path] = (),
     people: Sequence[Path] = (),
+    open_pairs: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Measures every pipeline on whom it has not seen, beside the baselines.
 
@@ -51,10 +53,11 @@ def evaluate(
         progress: called with (what, done, of).
         radiographs: folders of real radiographs, each measured by ``evaluate_radiographs``.
         people: folders of real people's CTs, measured by ``evaluate_people``.
+        open_pairs: prepared cohorts of open pairs, each measured by ``evaluate_open_pairs``.
 
     Returns:
         ``settings``, ``bundles``, ``features`` (that set distances were taken in), ``people`` (None without),
-        ``pairs``, ``radiographs`` and the lists of ``summarise``; JSON-ready.
+        ``open_pairs``, ``pairs``, ``radiographs`` and the lists of ``summarise``; JSON-ready.
 
     Raises:
         InputError: no cohort, no patients of a split, patients seen in training, or one class alone.
@@ -86,6 +89,7 @@ def evaluate(
         "bundles": {name: f"{p.bundle.version} {weights_id(p.bundle)}" for name, p in named},
         "features": titles,
         "people": evaluate_people(people, named, config, store, report) if people else None,
+        "open_pairs": [evaluate_open_pairs(folder, named, config, store, report) for folder in open_pairs],
         **virtual,
         "pairs": measured_pairs,
         "radiographs": measured_radiographs,

@@ -444,21 +444,13 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         grid = self.bundle.geometry.grid
         return gradcam_map(self.pe_classifier, layer, latents, grid, full)  # type: ignore[arg-type]
 
-    @property
-    def scores_radiographs(self) -> bool:
-        """Whether the encoder has a PE head of its own."""
-        return isinstance(self.xray_encoder, XrayEncoder)
-
     @torch.no_grad()
-    def classify_radiograph(self, image: torch.Tensor) -> torch.Tensor:
-        """(1, 1, P, P) frame image -> (1,) logit of PE from the radiograph alone.
-
-        Raises:
-            InputError: the bundle's encoder has no PE head.
-        """
-        if not self.scores_radiographs:
-            raise InputError(f"The encoder of {self.bundle.name} gives no PE score of the radiograph alone.")
+    def classify_radiograph(self, image: torch.Tensor) -> torch.Tensor | None:
+        """(1, 1, P, P) frame image -> (1,) logit of PE from the radiograph alone; None where the encoder has
+        no PE head."""
         encoder = self.xray_encoder
+        if not isinstance(encoder, XrayEncoder):
+            return None
         return encoder(image.to(self._execution_device, encoder.dtype)).pe_logit.float()
 
     def probability(self, logits: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from xray2ctpa_core import config
 from xray2ctpa_core.constants import FRAME_PIXELS
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.pipelines.bundle import BundleInfo
-from xray2ctpa_core.preprocessing.cxr import CxrSettings, film_image
+from xray2ctpa_core.preprocessing.cxr import CxrSettings, radiograph_image
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
@@ -25,7 +25,7 @@ RESTS_ON_HEAD = "radiograph alone: a linear layer on the radiograph encoder's em
 _CERTAIN = 1e-6
 #: What a network of opinions reads: the lungs' square with equalised greys, or the whole radiograph as the
 #: papers' encoders read it.
-INPUTS = ("frame", "film")
+INPUTS = ("frame", "whole")
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,8 @@ class OpinionReader:
             radiograph: greys the right way round.
             frame: its lungs' square.
         """
-        if self.settings.input == "film":
-            image = film_image(radiograph.pixels, CxrSettings(pixels=self.settings.pixels))
+        if self.settings.input == "whole":
+            image = radiograph_image(radiograph.pixels, CxrSettings(pixels=self.settings.pixels))
         else:
             image = frame_image(radiograph.pixels, frame, self.settings.pixels)
         return torch.from_numpy(image)[None, None]

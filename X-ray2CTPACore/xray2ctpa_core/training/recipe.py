@@ -11,8 +11,8 @@
     kind = "ctpa"                    # what the step does; without it, its name
     like = "ctpa"                    # takes that step's settings first
 
-A step writes into the folder of its name in {out}. Tables that ``steps`` does not list are steps that run only
-when they are asked for by name (--only).
+A step writes into the folder of its name in {out}. Tables that ``steps`` does not list are steps that run
+when they are asked for by name alone (--only).
 """
 
 import json

@@ -205,7 +205,7 @@ def _radiograph_in_preview(path: Path, name: str) -> ShownRadiograph | None:
     """The radiograph as the result's own picture shows it; None where there is no such picture."""
     try:
         with Image.open(path) as picture:
-            tile = preview.film_in(picture)
+            tile = preview.radiograph_in(picture)
     except (OSError, ValueError):
         return None
     return ShownRadiograph(np.asarray(tile, dtype=np.float32) / 255, name)
