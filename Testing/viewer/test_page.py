@@ -74,8 +74,17 @@ class Tab:
     def still(self) -> None:
         """Waits until no view has been drawn for a while."""
         former = None
-        while former != (former := [self.number_drawn(name) for name in VIEWS]):
+        drawn = "[...document.querySelectorAll('.view canvas')].map((canvas) => canvas.dataset.drawn)"
+        while former != (former := self.tab.evaluate(drawn)):
             self.tab.wait_for_timeout(1200)
+
+    def until(self, expression: str) -> None:
+        """Waits until a JavaScript expression is true; the page's policy forbids playwright's own way."""
+        for _ in range(int(PATIENCE / 0.05)):
+            if self.tab.evaluate(expression):
+                return
+            self.tab.wait_for_timeout(50)
+        raise AssertionError(f"{expression} did not become true")
 
     def picture(self, name: str) -> np.ndarray:
         """What is seen of a view on the screen, lines of the crosshair included: (rows, columns, RGB)."""
@@ -389,7 +398,7 @@ def test_the_tools_of_a_reader(opened):
     tab.wait_for_selector("[data-view=Red] .values:has-text('HU 700')")
     tab.click("text=Window >> visible=true")
     opened.redrawn("Red", lambda: opened.drag("Red", (0.5, 0.5), (0.6, 0.5)))
-    tab.wait_for_function("Number(document.getElementById('width').value) > 900")
+    opened.until("Number(document.getElementById('width').value) > 900")
     assert tab.input_value("#level") == "150"
     tab.click("button:has-text('Pan')")
     before = opened.picture("Green")
@@ -407,7 +416,7 @@ def test_the_tools_of_a_reader(opened):
     assert mm == pytest.approx(shown / 2, rel=0.02)
     assert "(assumed)" in text, "the small result has no measured millimetres"
     tab.press("[data-view=Red] .box", "ArrowUp")
-    tab.wait_for_function("document.querySelectorAll('[data-view=Red] svg text').length === 0")
+    opened.until("document.querySelectorAll('[data-view=Red] svg text').length === 0")
     tab.click("text=Clear lengths")
     assert tab.is_visible("text=mm assumed")
     assert opened.complaints == []
@@ -469,7 +478,7 @@ def test_a_finger_scrolls_and_two_fingers_zoom(browser, shown):
         for apart in range(4, 60, 4):
             fingers("touchMove", 180 - apart, 220 + apart)
         fingers("touchEnd")
-        seen.tab.wait_for_function(f"{width}.then((now) => now < {before / 1.5})")
+        seen.until(f"{width}.then((now) => now < {before / 1.5})")
         assert seen.complaints == []
 
 

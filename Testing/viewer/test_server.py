@@ -372,6 +372,7 @@ def test_a_run_goes_from_upload_to_result_with_progress_and_preview(page):
         while visitor.state["phase"] == "running":
             fractions.append(visitor.state["progress"]["fraction"])
             await visitor.hear()
+        await visitor.phase("done", "ready", "empty")
         assert visitor.state["phase"] == "done", visitor.state["message"]
         told = [f for f in fractions if f is not None]
         assert told == sorted(told)
