@@ -8,7 +8,7 @@ import pytest
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.triage import rules, workflow
 from xray2ctpa_core.triage.criteria import PERC, SOURCES, WELLS
-from xray2ctpa_core.triage.likelihood import Counts, post_test
+from xray2ctpa_core.triage.likelihood import PE_COUNTS, Counts, counts_in, post_test
 from xray2ctpa_core.triage.workflow import ARROWS, BOXES, STEPS, Case, Score, beside, way_of
 
 ALL_PERC = frozenset(criterion.name for criterion in PERC)
@@ -76,6 +76,15 @@ def test_likelihood_ratios_and_intervals_are_those_of_the_log_method() -> None:
     assert Counts(10, 0, 5, 20).ratio(False).lower > 0, "an empty cell gives no infinite interval"
     with pytest.raises(InputError, match="one kind only"):
         Counts(0, 0, 3, 4)
+
+
+def test_a_bundles_counts_are_read_and_wrong_ones_refused() -> None:
+    names = ("true_positive", "false_negative", "false_positive", "true_negative")
+    counts = dict(zip(names, (34, 12, 15, 43), strict=True))
+    assert counts_in({PE_COUNTS: counts}) == Counts(34, 12, 15, 43)
+    assert counts_in({"psnr": 20.0}) is None
+    with pytest.raises(InputError, match="Expected four counts"):
+        counts_in({PE_COUNTS: {"true_positive": 3}})
 
 
 @pytest.mark.parametrize(

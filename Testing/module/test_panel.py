@@ -20,6 +20,7 @@ from PySide6 import QtCore, QtWidgets
 from scenes import node_ids, picture, radiograph_node, write_result
 
 from xray2ctpa_core import mrml
+from xray2ctpa_core.triage.likelihood import PE_COUNTS
 from xray2ctpa_core.wording import counted
 
 
@@ -302,6 +303,36 @@ def test_the_triage_section_shows_the_way_of_a_case_and_the_score_beside_it(pane
     orange = [(x, y) for x in range(0, image.width(), 2) for y in range(image.height())
               if image.pixelColor(x, y).name() == "#d9822b"]  # fmt: skip
     assert max(x for x, _y in orange) < image.width() * 0.7, "the way ends at the left: the other pathway"
+
+
+def test_the_triage_section_shows_the_interval_of_a_model_with_patients_behind_it(
+    panel, tmp_path, monkeypatch
+):
+    nodes = loaded(panel, tmp_path)
+    counts = dict(zip(("true_positive", "false_negative", "false_positive", "true_negative"),
+                      (34, 12, 15, 43), strict=True))  # fmt: skip
+    info = types.SimpleNamespace(
+        sha256=nodes.record["bundle"]["sha256"], is_demonstration=False, metrics={PE_COUNTS: counts}
+    )
+    monkeypatch.setattr(panel.logic.bundles, "find", lambda _source: types.SimpleNamespace(info=info))
+    panel.panel.triage.update()
+    # 0.25 is below 0.5. By hand: LR- = (12/46) / (43/58) = 0.35.
+    assert "LR- 0.35 [" in panel.ui.triageLabel.text
+    assert "of 46 patients with and 58 without PE" in panel.ui.triageLabel.text
+    assert "Excludes nothing" in panel.ui.triageLabel.text
+    info.is_demonstration = True
+    panel.panel.triage.update()
+    assert "likelihood ratio is not known" in panel.ui.triageLabel.text
+
+
+def test_the_volume_is_rendered_by_the_method_that_the_user_prefers(panel):
+    from XRay2CTPALib.Views import renderingClass
+
+    assert renderingClass() == mrml.RENDERING_CLASS, "without the module Volume Rendering"
+    preferred = "vtkMRMLCPURayCastVolumeRenderingDisplayNode"
+    logic = types.SimpleNamespace(GetDefaultRenderingMethod=lambda: preferred)
+    slicer.modules.volumerendering = types.SimpleNamespace(logic=lambda: logic)
+    assert renderingClass() == preferred
 
 
 def test_a_result_becomes_a_segmentation_and_is_removed_after_a_question(panel, tmp_path):

@@ -44,7 +44,7 @@ class Panel(VTKObservationMixin):
         self.run = RunSection(ui, logic, self._whyNotApply, self._onJobEnded, self.update)
         self.result = ResultSection(ui, self.run.start, logic)
         self.comparison = ComparisonSection(ui, self.result.current)
-        self.triage = TriageSection(ui, self.result.current)
+        self.triage = TriageSection(ui, self.result.current, logic.bundles)
         self.batch = BatchSection(
             ui, logic, self.result.show, self.run.showLog, self.update, self._whyNotBatch
         )

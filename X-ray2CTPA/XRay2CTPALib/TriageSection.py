@@ -7,10 +7,14 @@ import qt
 from slicer.i18n import tr as _
 
 from xray2ctpa_core import mrml
+from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.triage.criteria import PERC, WELLS, Criterion
+from xray2ctpa_core.triage.likelihood import Counts, counts_in
 from xray2ctpa_core.triage.rules import FEU_PER_UNIT, d_dimer_feu, wells_score
 from xray2ctpa_core.triage.workflow import TRIAGE_NOTICE, Case, Score, beside, way_of
 
+from .Bundles import Bundles
+from .Settings import BUNDLE_SOURCE_ATTRIBUTE
 from .WorkflowDrawing import draw
 
 #: Width of the drawing in pixels: fits the narrowest dock.
@@ -20,8 +24,8 @@ DRAWING_WIDTH = 360
 class TriageSection:
     """Draws what the core's rules say of what is entered; nothing of it is kept in the scene."""
 
-    def __init__(self, ui: Any, current: Callable[[], mrml.ResultNodes | None]) -> None:
-        self._ui, self._current = ui, current
+    def __init__(self, ui: Any, current: Callable[[], mrml.ResultNodes | None], bundles: Bundles) -> None:
+        self._ui, self._current, self._bundles = ui, current, bundles
         self._shown: Any = None
         ui.triageNoticeLabel.text = _(TRIAGE_NOTICE)
         self.wells = {c.name: self._addBox(ui.wellsFrame.layout(), c) for c in WELLS}
@@ -68,7 +72,20 @@ class TriageSection:
         nodes = self._current()
         if nodes is None:
             return None
-        return Score(nodes.record["pe"]["probability"], nodes.record["pe"]["threshold"])
+        pe = nodes.record["pe"]
+        return Score(pe["probability"], pe["threshold"], self._counts(nodes))
+
+    def _counts(self, nodes: mrml.ResultNodes) -> Counts | None:
+        """The patients behind the model that made the result; None for a demonstration, or another model."""
+        wanted = nodes.record["bundle"]
+        source = nodes.ctpa.GetAttribute(BUNDLE_SOURCE_ATTRIBUTE) or wanted["name"]
+        info = self._bundles.find(source).info
+        if info is None or info.sha256 != wanted["sha256"] or info.is_demonstration:
+            return None
+        try:
+            return counts_in(info.metrics)
+        except InputError:
+            return None  # as if none were known
 
     def _addBox(self, layout: Any, criterion: Criterion) -> Any:
         points = _(" ({points:g})").format(points=criterion.points) if criterion.points else ""

@@ -1,10 +1,14 @@
 """What a positive or negative score changes: likelihood ratios with their intervals, and Bayes' rule."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from xray2ctpa_core.errors import InputError
 
+#: Optional entry of a bundle's metrics: the four counts of ``Counts`` on real patients it was not trained on.
+PE_COUNTS = "PE counts at the operating point"
 #: Standard deviations on either side of a 95 % interval.
 Z_95 = 1.959963985
 
@@ -62,6 +66,21 @@ class Counts:
         middle = math.log(share / other)
         ends = (math.exp(middle + sign * Z_95 * deviation) for sign in (-1, 1))
         return Ratio(share / other, *ends)
+
+
+def counts_in(metrics: Mapping[str, Any]) -> Counts | None:
+    """The counts that a bundle's metrics hold; None where they hold none.
+
+    Raises:
+        InputError: they are incomplete, or of one class only.
+    """
+    entry = metrics.get(PE_COUNTS)
+    if entry is None:
+        return None
+    try:
+        return Counts(**{name: int(value) for name, value in entry.items()})
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"Expected four counts in the metrics' {PE_COUNTS!r}, got {entry!r}.") from error
 
 
 def post_test(pre_test: float, ratio: float) -> float:
