@@ -23,11 +23,14 @@ from xray2ctpa_core.training.settings.preprocessing import (
     LatentsSettings,
     RadiographSettings,
 )
+from xray2ctpa_core.training.settings.reconstruction import ReconstructionSettings
+from xray2ctpa_core.training.settings.segmentation import PretrainingSettings, SegmentationSettings
 from xray2ctpa_core.training.settings.simulation import (
     CohortSettings,
     RadiographCohortSettings,
     StudiesSettings,
 )
+from xray2ctpa_core.training.settings.style_transfer import RestyleSettings, StyleTransferSettings
 from xray2ctpa_core.training.settings.xctdiff import (
     PriorDenoiserSettings,
     ProgressiveEncoderSettings,
@@ -56,6 +59,15 @@ KINDS = {
         "steps.prior_denoiser", settings=PriorDenoiserSettings, finished="denoiser/config.json"
     ),
     "regressor": Kind("steps.regressor", settings=RegressorSettings, finished="denoiser/config.json"),
+    "style-transfer": Kind(
+        "steps.style_transfer", settings=StyleTransferSettings, finished="to_computed/config.json"
+    ),
+    "restyle": Kind("steps.style_transfer", "restyle", RestyleSettings, "cases.csv"),
+    "reconstruction": Kind("steps.reconstruction", settings=ReconstructionSettings, finished="table.md"),
+    "pretraining": Kind(
+        "steps.segmentation", "pretrain", PretrainingSettings, finished="segmenter/config.json"
+    ),
+    "segmentation": Kind("steps.segmentation", "cross_validate", SegmentationSettings, "dice.json"),
     "tiny-decoder": Kind("steps.tiny_decoder", settings=TinyDecoderSettings, finished="decoder/config.json"),
     "xray-encoder": Kind(
         "steps.xray_encoder", settings=XrayEncoderSettings, finished="xray_encoder/config.json"
@@ -81,6 +93,9 @@ KINDS = {
     "slice-classifier": Kind("steps.slice_classifier", settings=SliceClassifierSettings, finished="arm.json"),
     "generate": Kind("steps.generate", settings=GenerateSettings, finished="index.csv"),
     "predict": Kind("steps.predict", settings=PredictSettings, finished="arm.json"),
+    "templates": Kind("pack_templates"),
+    "bank-encoder": Kind("train_bank_encoder", finished="encoder/config.json"),
+    "bank-denoiser": Kind("train_bank_denoiser", finished="scheduler/scheduler_config.json"),
     "pack": Kind("steps.pack", settings=PackSettings, finished="bundle.json"),
     "calibrate": Kind("calibrate", finished="bundle.json"),
     "ship": Kind("ship_default"),

@@ -40,7 +40,7 @@ def test_a_picture_of_unknown_size_says_that_it_takes_the_mean(place: Path) -> N
     ("elements", "size"),
     [
         ({}, "at the detector, with the customary magnification: the frame is"),
-        ({"EstimatedRadiographicMagnificationFactor": "1.2"}, "magnification 1.2 by EstimatedRadiographicMag"),
+        ({"EstimatedRadiographicMagnificationFactor": "1.2"}, "magnification 1.2 by EstimatedRadiographic"),
         ({"PixelSpacing": [0.13, 0.13]}, "PixelSpacing of 0.13 mm calibrated in the patient"),
     ],
 )

@@ -153,11 +153,11 @@ def test_each_person_is_measured_beside_the_others_alone(evaluated, folder):
 
 def test_who_taught_a_bundle_is_left_out_by_name(folder):
     pipeline = ArithmeticPipeline(Person(folder / "b.nii.gz", bundle().geometry).hu)
-    object.__setattr__(pipeline.bundle, "training", {"people": ["b", "d", "elsewhere"]})
+    pipeline.bundle = bundle(training={"people": ["b", "d", "elsewhere"]})
     people = evaluate(None, None, [pipeline], CONFIG, people=[folder])["people"]
     assert people["people"] == {"arithmetic": ["a", "c"]}
     assert people["left_out"] == {"arithmetic": ["b", "d"]}
-    object.__setattr__(pipeline.bundle, "training", {"people": ["a", "b", "c"]})
+    pipeline.bundle = bundle(training={"people": ["a", "b", "c"]})
     with pytest.raises(InputError, match="2 people or more who taught arithmetic nothing, got 1 of 4"):
         evaluate(None, None, [pipeline], CONFIG, people=[folder])
 

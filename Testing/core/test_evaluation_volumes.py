@@ -81,6 +81,15 @@ def test_an_infinite_psnr_counts_and_what_could_not_be_measured_does_not():
     assert entry((dice, measured)) == {"estimate": 0.8, "lower": None, "upper": None, "n": 1}
 
 
+def test_an_interval_ends_where_the_quantity_does():
+    rows = [{"ssim": v, "lung_dice_3d": v, "psnr": 100 * v} for v in (0.7, 0.99, 0.98)]
+    dice, _ = mean_of(rows, "lung_dice_3d")
+    assert dice.upper == 1
+    assert 0 < dice.lower < dice.estimate
+    assert mean_of(rows, "psnr")[0].upper > 100
+    assert mean_of([{"lung_dice_3d": 0.0}, {"lung_dice_3d": 0.1}], "lung_dice_3d")[0].lower == 0
+
+
 def test_differences_are_of_the_patients_that_both_have():
     first = {"a": {"psnr": 20.0}, "b": {"psnr": float("inf")}, "c": {"psnr": 22.0}, "d": {"psnr": 9.0}}
     second = {

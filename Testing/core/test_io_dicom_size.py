@@ -27,6 +27,12 @@ IMAGER = {"ImagerPixelSpacing": [2.2, 2.2]}
         ({**IMAGER, "PixelSpacing": [2.2, 2.2]}, 2.2, None, ""),
         ({**IMAGER, "PixelSpacing": [2.0, 2.0]}, 2.0, 1.0, "unlike ImagerPixelSpacing"),
         ({"PixelSpacing": [2.0, 2.0]}, 2.0, None, ""),
+        (
+            {"PixelSpacing": [2.0, 2.0], "EstimatedRadiographicMagnificationFactor": "1.2"},
+            2.0,
+            1.2,
+            "Estimated",
+        ),
         ({"PixelSpacing": [2.0, 2.0], "PixelSpacingCalibrationType": "FIDUCIAL"}, 2.0, 1.0, "FIDUCIAL"),
         ({"NominalScannedPixelSpacing": [2.5, 2.5]}, 2.5, None, ""),
     ],

@@ -29,6 +29,17 @@ def test_padding_of_one_value_breaks_none(padding: int) -> None:
     assert broken_rule(padded) == ""
 
 
+def test_lungs_with_all_around_them_masked_off_are_hu() -> None:
+    """Of 12,288 voxels 30 are vessels: 0.24 %."""
+    masked = np.where(HU == -850, HU, -1000)
+    lung = np.argwhere(masked == -850)[:30]
+    masked[tuple(lung.T)] = 40
+
+    check_hounsfield(masked, "scan.nii")
+    with pytest.raises(InputError, match="soft tissue"):
+        check_hounsfield(np.where(HU == -850, HU, -1000), "scan.nii")
+
+
 @pytest.mark.parametrize(
     ("spoil", "rule", "cause"),
     [

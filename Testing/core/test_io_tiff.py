@@ -1,15 +1,19 @@
 """TIFFs of every depth, sign and layout; thumbnails and pixels that are not square."""
 
+import importlib.util
+import io
 from pathlib import Path
 from typing import Any
 
 import io_radiographs as radiographs
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import tifffile
 from PIL import Image
 
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.lzw import decode_lzw
 from xray2ctpa_core.io.radiograph import read_radiograph
 
 GREY12, GREY16 = radiographs.quantised(12), radiographs.quantised(16)
@@ -115,16 +119,87 @@ def test_pixels_that_are_not_square_become_so(name: str, tmp_path: Path) -> None
     assert radiograph.spacing_mm is None
 
 
-def test_a_compression_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
-    import importlib.util
+def test_a_damaged_tiff_is_refused_without_a_word_on_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    tifffile.imwrite(tmp_path / "f.tif", GREY16)
+    whole = (tmp_path / "f.tif").read_bytes()
+    for end in (12, 60, 150, len(whole) // 2):
+        (tmp_path / "f.tif").write_bytes(whole[:end])
+        with pytest.raises(InputError, match=r"f\.tif"):
+            read_radiograph(tmp_path / "f.tif")
 
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("shape", ["strips", "tiles"])
+def test_wide_colour_by_lzw_is_decoded(shape: str, tmp_path: Path) -> None:
+    """ITK writes strips; for tiles Pillow's LZW of the bytes of one grey tile is put into a tiled file."""
+    path = tmp_path / "f.tif"
+    if shape == "strips":
+        writer = sitk.ImageFileWriter()
+        writer.SetFileName(str(path))
+        writer.UseCompressionOn()
+        writer.SetCompressor("LZW")
+        writer.Execute(sitk.GetImageFromArray(RGB12, isVector=True))
+    else:
+        tifffile.imwrite(path, RGB12, photometric="rgb", tile=(160, 128))
+        content = path.read_bytes()
+        with tifffile.TiffFile(path) as file:
+            page = file.pages[0].aspage()
+            place, count = page.dataoffsets[0], page.databytecounts[0]
+            tags = page.tags[259].offset, page.tags[325].offset
+        packed = lzw_of(content[place : place + count])
+        content = bytearray(content + packed)
+        with tifffile.TiffFile(path) as file:
+            offsets = file.pages[0].aspage().tags[324].offset
+        content[tags[0] + 8 : tags[0] + 10] = (5).to_bytes(2, "little")
+        content[tags[1] + 8 : tags[1] + 12] = len(packed).to_bytes(4, "little")
+        content[offsets + 8 : offsets + 12] = (len(content) - len(packed)).to_bytes(4, "little")
+        path.write_bytes(content)
+
+    radiograph = read_radiograph(path)
+
+    assert np.abs(radiograph.pixels - EXPECTED).mean() < 0.006
+    assert len(np.unique(radiograph.pixels)) > 1000
+
+
+def lzw_of(data: bytes) -> bytes:
+    """Pillow's LZW strip of ``data`` as one row of 8-bit greys."""
+    file = io.BytesIO()
+    Image.frombytes("L", (len(data), 1), data).save(file, "TIFF", compression="tiff_lzw", tiffinfo={317: 1})
+    with tifffile.TiffFile(io.BytesIO(file.getvalue())) as tiff:
+        page = tiff.pages[0].aspage()
+        assert len(page.dataoffsets) == 1
+        return file.getvalue()[page.dataoffsets[0] : page.dataoffsets[0] + page.databytecounts[0]]
+
+
+def test_lzw_gives_back_every_length_of_codes() -> None:
+    """20,000 random bytes need codes of 12 bits and a cleared table."""
+    data = np.random.default_rng(0).integers(0, 256, 20_000).astype(np.uint8).tobytes() + b"abab" * 500
+
+    assert decode_lzw(lzw_of(data)) == data
+
+
+def test_a_compression_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     if importlib.util.find_spec("imagecodecs") is not None:
         pytest.skip("imagecodecs is installed and decodes it")
     tifffile.imwrite(tmp_path / "f.tif", RGB12, photometric="rgb", tile=(64, 64))
     content = (tmp_path / "f.tif").read_bytes()
-    uncompressed, lzw = b"\x03\x01\x03\0\1\0\0\0\1\0", b"\x03\x01\x03\0\1\0\0\0\5\0"
+    uncompressed, webp = b"\x03\x01\x03\0\1\0\0\0\1\0", b"\x03\x01\x03\0\1\0\0\0\x51\xc3"
     assert content.count(uncompressed) == 1
-    (tmp_path / "f.tif").write_bytes(content.replace(uncompressed, lzw))
+    (tmp_path / "f.tif").write_bytes(content.replace(uncompressed, webp))
 
-    with pytest.raises(InputError, match="LZW"):
+    with pytest.raises(InputError, match="WEBP"):
         read_radiograph(tmp_path / "f.tif")
+
+
+def test_a_png_of_16_bit_grey_with_alpha_keeps_its_greys(tmp_path: Path) -> None:
+    alpha = WHOLE.copy()
+    alpha[:40] = 0
+    radiographs.write_wide_colour(tmp_path / "f.png", np.dstack([GREY12, alpha]))
+
+    radiograph = read_radiograph(tmp_path / "f.png")
+
+    assert radiograph.pixels[:40].max() == 0.0
+    assert len(np.unique(radiograph.pixels)) > 1000

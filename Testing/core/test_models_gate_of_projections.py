@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from xray2ctpa_core.io.ct import read_ct
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
-from xray2ctpa_core.models.framing.radiograph_reading import read_film
+from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
 from xray2ctpa_core.pipelines.loading import EMBEDDED
 from xray2ctpa_core.preprocessing.gate import GateReport
 from xray2ctpa_core.preprocessing.grid import isotropic_grid, resample_onto, to_axial
@@ -45,7 +45,7 @@ def projected(attenuation: np.ndarray, axis: int = Y) -> np.ndarray:
 
 
 def judged(locator: LungLocator, pixels: np.ndarray, view: str = "unknown") -> GateReport:
-    return read_film(locator, Radiograph(np.ascontiguousarray(pixels), view=view)).gate
+    return frame_radiograph(locator, Radiograph(np.ascontiguousarray(pixels), view=view)).gate
 
 
 def says(report: GateReport, words: str) -> bool:
@@ -107,13 +107,13 @@ def test_a_radiograph_without_its_lower_half_is_refused(
     report = judged(locator, projected(attenuation[len(attenuation) // 2 :]))
 
     assert not report.accepted
-    assert says(report, "cut off at the film's bottom")
+    assert says(report, "cut off at the radiograph's bottom")
 
 
 def test_a_mirrored_chest_looks_more_mirrored_than_it_is_stored(
     locator: LungLocator, attenuation: np.ndarray
 ) -> None:
-    upright = read_film(locator, Radiograph(projected(attenuation)))
-    mirrored = read_film(locator, Radiograph(np.ascontiguousarray(projected(attenuation)[:, ::-1])))
+    upright = frame_radiograph(locator, Radiograph(projected(attenuation)))
+    mirrored = frame_radiograph(locator, Radiograph(np.ascontiguousarray(projected(attenuation)[:, ::-1])))
 
     assert mirrored.lungs.mirrored > upright.lungs.mirrored

@@ -40,12 +40,12 @@ def test_a_frontal_film_without_lungs_is_refused():
         ),
         (
             LungShape((20, 20, 100, 108), (0.17, 0.16), (1.0, 0.9), 1.1, (0.0, 0.0, 0.2, 0.0)),
-            "reach the film's bottom edge",
+            "reach the radiograph's bottom edge",
         ),
         (LungShape((20, 20, 60, 120), (0.2, 0.2), (1.0, 1.0), 2.5, NO_CONTACT), "2.5 times as wide"),
         (
             LungShape(SOUND.box, SOUND.areas, SOUND.heights, 1.1, NO_CONTACT, (0.01, 0.2, 0.2, 0.2)),
-            "end close to the film's top edge and may be cut off",
+            "end close to the radiograph's top edge and may be cut off",
         ),
         (
             LungShape(SOUND.box, SOUND.areas, SOUND.heights, 1.1, NO_CONTACT, tilt_degrees=-17.0),
@@ -84,4 +84,4 @@ def test_lungs_cut_off_by_the_films_edge_are_refused():
         FRONTAL, LungShape((20, 20, 100, 108), (0.17, 0.16), (1.0, 0.9), 1.1, (0, 0, 0.7, 0)), (900, 900)
     )
     assert not report.accepted
-    assert "The lungs are cut off at the film's bottom." in report.warnings
+    assert "The lungs are cut off at the radiograph's bottom." in report.warnings

@@ -128,7 +128,7 @@ class Dialogs:
 def load_volume(path: str, properties: dict[str, Any] | None = None) -> Any:
     """``slicer.util.loadVolume``: a colour picture becomes a vector volume.
 
-    slicer-core has no reader of PNG; VTK's takes its place and lays the film down as the application does.
+    slicer-core has no reader of PNG; VTK's takes its place and lays the image down as the application does.
     """
     name = (properties or {}).get("name") or Path(path).stem
     is_png = str(path).lower().endswith(".png")

@@ -4,7 +4,7 @@ import types
 
 import pytest
 import slicer
-from scenes import film_node, write_result
+from scenes import radiograph_node, write_result
 
 from xray2ctpa_core import mrml
 
@@ -31,7 +31,7 @@ def words(app):
 
 
 def save_scene_with_result(app, folder):
-    nodes = mrml.load_result(write_result(folder / "result"), app.scene, film_node(app.scene))
+    nodes = mrml.load_result(write_result(folder / "result"), app.scene, radiograph_node(app.scene))
     mrml.use_layout(app.scene)
     app.app.processEvents()
     mrml.show_result(nodes, app.application.logic)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import slicer
 from panels import OpenPanel
-from scenes import film_node
+from scenes import radiograph_node
 
 from xray2ctpa_core import mrml
 from xray2ctpa_core.errors import InputError
@@ -49,7 +49,7 @@ def test_a_folder_gives_its_images_by_name_and_nothing_twice(batch_module, tmp_p
 
 
 def test_of_a_scene_only_radiographs_come_in(app, batch_module):
-    radiograph, volume = film_node(app.scene, name="PA"), film_node(app.scene, name="CT")
+    radiograph, volume = radiograph_node(app.scene, name="PA"), radiograph_node(app.scene, name="CT")
     slicer.util.updateVolumeFromArray(volume, np.zeros((30, 40, 50), np.int16))
     batch = batch_module.Batch()
     assert batch.addNodes([radiograph, volume]) == 1
@@ -74,7 +74,7 @@ def test_a_patient_of_the_dicom_database_gives_the_radiographs_alone(batch_modul
 def test_an_empty_list_and_a_missing_folder_are_said(panel, tmp_path):
     assert not panel.ui.batchStartButton.enabled
     assert panel.ui.batchStartButton.toolTip == "Add chest X-rays to the list."
-    film_node(panel.slicer.scene, name="PA")
+    radiograph_node(panel.slicer.scene, name="PA")
     panel.click("batchSceneButton")
     assert cells(panel) == [["PA", "waiting", ""]]
     assert "Choose the folder for results first" in panel.ui.batchLabel.text

@@ -17,7 +17,7 @@ import slicer
 from panels import PICTURES, OpenPanel
 from PIL import Image, ImageDraw
 from PySide6 import QtCore, QtWidgets
-from scenes import film_node, node_ids, picture, write_result
+from scenes import node_ids, picture, radiograph_node, write_result
 
 from xray2ctpa_core import mrml
 from xray2ctpa_core.wording import counted
@@ -39,7 +39,7 @@ def gone(pids):
 
 
 def ready(panel, bundle):
-    """The sample film in the panel, checked, and set to be generated from with ``bundle``."""
+    """The sample radiograph in the panel, checked, and set to be generated from with ``bundle``."""
     panel.parameters.bundle = str(bundle)
     panel.parameters.force = True
     panel.click("sampleButton")
@@ -47,8 +47,8 @@ def ready(panel, bundle):
 
 
 def save_views(application):
-    """What film view and planes show, side by side as in the layout, as a PNG."""
-    names = (mrml.FILM_VIEW, "Red", "Green", "Yellow")
+    """What radiograph view and planes show, side by side as in the layout, as a PNG."""
+    names = (mrml.RADIOGRAPH_VIEW, "Red", "Green", "Yellow")
     views = np.concatenate([picture(application.slices[name]) for name in names], axis=1)
     image = Image.fromarray(views)
     side = image.width // len(names)
@@ -89,12 +89,12 @@ def test_the_notice_is_on_top_and_generate_above_the_fold_of_800_pixels(panel):
 
 def test_the_only_radiograph_is_picked_by_itself_and_of_two_none(panel):
     scene = panel.slicer.scene
-    volume = film_node(scene, name="chest CT")
+    volume = radiograph_node(scene, name="chest CT")
     slicer.util.updateVolumeFromArray(volume, np.zeros((30, 40, 50), np.int16))
-    radiograph = film_node(scene, name="PA")
+    radiograph = radiograph_node(scene, name="PA")
     panel.until(lambda: panel.parameters.inputVolume is radiograph, 5)
     panel.parameters.inputVolume = None
-    film_node(scene, name="lateral")
+    radiograph_node(scene, name="lateral")
     panel.slicer.app.processEvents()
     assert panel.parameters.inputVolume is None, "two: the user's choice"
 
@@ -148,7 +148,7 @@ def test_the_panel_lets_everything_go_and_reload_loads_the_parts_anew(app):
 
 
 def test_a_volume_of_many_slices_is_refused_with_the_reason(panel):
-    volume = film_node(panel.slicer.scene, name="chest CT")
+    volume = radiograph_node(panel.slicer.scene, name="chest CT")
     slicer.util.updateVolumeFromArray(volume, np.zeros((30, 40, 50), np.int16))
     panel.parameters.inputVolume = volume
     assert not panel.ui.applyButton.enabled
@@ -165,7 +165,7 @@ def test_missing_packages_are_named_and_nothing_is_asked_of_the_core(panel, monk
         return real(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    panel.parameters.inputVolume = film_node(panel.slicer.scene)
+    panel.parameters.inputVolume = radiograph_node(panel.slicer.scene)
     panel.panel.refresh()
     assert panel.ui.setupFrame.visible or not panel.ui.setupFrame.isHidden()
     assert "torch, monai" in panel.ui.setupLabel.text
@@ -233,7 +233,7 @@ def test_a_run_shows_progress_and_preview_and_ends_in_a_shown_result(panel):
     nodes = mrml.result_of(node)
     assert nodes is not None
     assert "SYNTHETIC" in node.GetName()
-    assert node.GetNodeReference(mrml.FILM_REFERENCE) is panel.parameters.inputVolume
+    assert node.GetNodeReference(mrml.RADIOGRAPH_REFERENCE) is panel.parameters.inputVolume
     assert node.GetAttribute("XRay2CTPA.BundleSource") == "virtual-thorax"
     assert "not the patient" in panel.ui.resultLabel.text
     assert "on this machine" in panel.ui.estimateLabel.text
@@ -241,7 +241,7 @@ def test_a_run_shows_progress_and_preview_and_ends_in_a_shown_result(panel):
     views = panel.slicer.app.layoutManager().views
     for name in (*mrml.PLANE_VIEWS, "3D 0"):
         assert views[name].texts() == ["SYNTHETIC"], name
-    assert views[mrml.FILM_VIEW].texts() == []
+    assert views[mrml.RADIOGRAPH_VIEW].texts() == []
     panel.grab("done")
     save_views(panel.slicer.application)
     panel.ui.overlaySelector.setCurrentIndex(3)
@@ -262,7 +262,7 @@ def test_a_run_shows_progress_and_preview_and_ends_in_a_shown_result(panel):
 
 def loaded(panel, tmp_path):
     """A small result in the scene, selected in the panel."""
-    radiograph = film_node(panel.slicer.scene, name="PA")
+    radiograph = radiograph_node(panel.slicer.scene, name="PA")
     nodes = mrml.load_result(write_result(tmp_path / "result"), panel.slicer.scene, radiograph)
     panel.until(lambda: panel.ui.resultSelector.currentNode() is nodes.ctpa, 5)
     return nodes
@@ -355,13 +355,13 @@ def test_the_files_of_a_result_go_to_the_chosen_folder_and_a_place_that_takes_no
     monkeypatch.setattr(QtWidgets.QFileDialog, "getExistingDirectory", lambda *a: str(tmp_path / "out"))
     panel.click("outputFolderButton")
     assert panel.parameters.outputFolder == str(tmp_path / "out")
-    (tmp_path / "out" / "SYNTHETIC_CTPA_film").mkdir(parents=True)  # taken
+    (tmp_path / "out" / "SYNTHETIC_CTPA_radiograph").mkdir(parents=True)  # taken
     panel.parameters.bundle = str(pipeline_bundle)
     panel.parameters.force, panel.parameters.steps, panel.parameters.samples = True, 1, 1
-    panel.parameters.inputVolume = film_node(panel.slicer.scene)
+    panel.parameters.inputVolume = radiograph_node(panel.slicer.scene)
     panel.click("applyButton")
     panel.until(lambda: not panel.logic.isRunning)
-    kept = tmp_path / "out" / "SYNTHETIC_CTPA_film-2"
+    kept = tmp_path / "out" / "SYNTHETIC_CTPA_radiograph-2"
     assert {"ctpa.nii.gz", "gradcam.nii.gz", "result.json"} <= {p.name for p in kept.iterdir()}
     assert panel.ui.resultLabel.text.splitlines()[-1] == f"Files: {kept}"
     (tmp_path / "file").write_text("no folder")
@@ -374,7 +374,7 @@ def test_the_files_of_a_result_go_to_the_chosen_folder_and_a_place_that_takes_no
 
 @pytest.mark.slow
 def test_a_picture_that_the_gate_refuses_is_said_before_the_run_and_needs_a_second_decision(panel):
-    stripes = film_node(panel.slicer.scene, name="stripes")
+    stripes = radiograph_node(panel.slicer.scene, name="stripes")
     slicer.util.arrayFromVolume(stripes)[:] = (np.arange(100) % 20 * 12).astype(np.uint8)
     panel.parameters.inputVolume = stripes
     panel.until(lambda: panel.panel.input.verdict is not None)
@@ -431,7 +431,7 @@ def test_quitting_ends_the_run_and_the_check(panel, pipeline_bundle):
         descendants(psutil.Process().pid)
     )  # of this test run: multiprocessing's resource tracker, say
     panel.parameters.bundle = str(pipeline_bundle)
-    panel.parameters.inputVolume = film_node(panel.slicer.scene)
+    panel.parameters.inputVolume = radiograph_node(panel.slicer.scene)
     panel.click("applyButton")
     processes = [pid for pid in descendants(psutil.Process().pid) if pid not in others]
     assert len(processes) >= 2
@@ -470,7 +470,7 @@ def test_a_bundle_that_disappears_is_named_and_another_can_be_chosen(panel, pipe
     shutil.rmtree(moved)
     panel.panel.update()
     assert panel.ui.bundleLabel.text == f"The model {moved} is not there any more."
-    panel.parameters.inputVolume = film_node(panel.slicer.scene)
+    panel.parameters.inputVolume = radiograph_node(panel.slicer.scene)
     assert not panel.ui.applyButton.enabled
     assert "not there any more" in panel.ui.applyButton.toolTip
     panel.click("removeBundleButton")
@@ -499,11 +499,11 @@ def test_a_bundle_on_the_hub_is_fetched_only_after_consent(panel):
 
 
 def test_leaving_and_closing_the_scene_empty_the_panel_and_it_comes_back(panel):
-    panel.parameters.inputVolume = film_node(panel.slicer.scene)
+    panel.parameters.inputVolume = radiograph_node(panel.slicer.scene)
     panel.widget.exit()
     assert panel.parameters is None
     panel.widget.enter()
-    assert panel.parameters.inputVolume.GetName() == "film"
+    assert panel.parameters.inputVolume.GetName() == "radiograph"
     panel.slicer.scene.Clear(0)
     assert panel.parameters.inputVolume is None
     assert panel.ui.gateLabel.text == "Select a chest X-ray."

@@ -9,12 +9,12 @@ import time
 import types
 from pathlib import Path
 
-import io_radiographs as films
+import io_radiographs as radiographs
 import numpy as np
 import psutil
 import pytest
 import slicer
-from scenes import RECORD, film_node
+from scenes import RECORD, radiograph_node
 
 from xray2ctpa_core.cli.main import main
 from xray2ctpa_core.errors import InputError
@@ -388,7 +388,7 @@ def test_folders_of_a_slicer_that_crashed_are_removed_and_those_of_a_living_one_
 def test_a_node_of_the_dicom_database_stands_for_its_file(lib, app, monkeypatch, tmp_path):
     from XRay2CTPALib.InputNode import sourceFile
 
-    file = films.write_dicom(tmp_path / "1.2.3", ImagerPixelSpacing=list(films.SPACING))
+    file = radiographs.write_dicom(tmp_path / "1.2.3", ImagerPixelSpacing=list(radiographs.SPACING))
     node = slicer.util.loadVolume(str(file))
     node.SetAndObserveStorageNodeID(None)
     node.SetAttribute("DICOM.instanceUIDs", "1.2.3")
@@ -413,7 +413,7 @@ def test_file_names_are_short_and_plain_whatever_the_node_is_called(lib, app, tm
             ("a" * 300, "a" * 60 + ".nrrd"),
         ]
     ):
-        file = writeInput(film_node(app.scene, name=name), tmp_path / str(number))
+        file = writeInput(radiograph_node(app.scene, name=name), tmp_path / str(number))
         assert file.name == expected
 
 
@@ -421,19 +421,19 @@ def test_a_sequence_is_a_batch_of_its_nodes(lib, app):
     sequence = slicer.vtkMRMLSequenceNode()
     app.scene.AddNode(sequence)
     for number in range(3):
-        sequence.SetDataNodeAtValue(film_node(app.scene, name=f"film {number}"), str(number))
+        sequence.SetDataNodeAtValue(radiograph_node(app.scene, name=f"radiograph {number}"), str(number))
     assert len(lib.Logic._nodesOf(sequence)) == 3
 
 
 def test_the_check_command_refuses_stripes_in_words_with_exit_code_4(lib, app, tmp_path, capsys):
-    stripes = film_node(app.scene)
+    stripes = radiograph_node(app.scene)
     slicer.util.arrayFromVolume(stripes)[:] = (np.arange(100) % 20 * 12).astype(np.uint8)
     from XRay2CTPALib.InputNode import writeInput
 
     file = writeInput(stripes, tmp_path / "input")
     assert main(["check", str(file)]) == 4
     text = capsys.readouterr().out
-    assert "film.nrrd: refused as a frontal chest X-ray" in text
+    assert "radiograph.nrrd: refused as a frontal chest X-ray" in text
     assert main(["check", str(file), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["gate"]["accepted"] is False

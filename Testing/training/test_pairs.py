@@ -63,6 +63,7 @@ def train_on(repository: Path, maps: tuple[bool, ...], place: Path, *sets: str) 
     return out
 
 
+@pytest.mark.slow
 def test_with_maps_into_the_atlas_and_without_the_same_command_trains_both(
     repository: Path, tmp_path: Path
 ) -> None:

@@ -34,16 +34,16 @@ SIDE = 300
 INNER = slice(30, SIDE - 30)
 
 
-def film_with_a_marker() -> case.Film:
+def radiograph_with_a_marker() -> case.ShownRadiograph:
     """Grey, with a white square superior on the patient's left, which a viewer sees on the right."""
     pixels = np.full((100, 100), 0.2, np.float32)
     pixels[15:35, 65:85] = 1.0
-    return case.Film(pixels, "film.png", 3.0, (49.5, 49.5))
+    return case.ShownRadiograph(pixels, "radiograph.png", 3.0, (49.5, 49.5))
 
 
 @pytest.fixture
 def scene(small_result):
-    made = ResultScene(small_result, film_with_a_marker())
+    made = ResultScene(small_result, radiograph_with_a_marker())
     for name in RESULT_VIEWS:
         made.resize(name, SIDE, SIDE)
     yield made
@@ -117,7 +117,7 @@ def at_crosshair(scene, name) -> np.ndarray:
     return drawn(scene, name)[int(down * SIDE), int(across * SIDE)]
 
 
-def test_the_film_is_upright_with_the_patients_right_on_the_left(scene):
+def test_the_radiograph_is_upright_with_the_patients_right_on_the_left(scene):
     picture = drawn(scene, mrml.FILM_VIEW)
     row, column = middle_of((picture.min(axis=2) > 230) & inner())
     assert (row, column) == pytest.approx((0.25, 0.75), abs=0.02)
@@ -129,13 +129,13 @@ def inner() -> np.ndarray:
     return mask
 
 
-def test_the_crosshair_stands_on_the_film_in_front_of_the_place(scene):
+def test_the_crosshair_stands_on_the_radiograph_in_front_of_the_place(scene):
     across, down = scene.crosshair(mrml.FILM_VIEW)
-    # By hand: the film is 300 mm wide and shown in full; 65 mm to the left, 45 mm up of its middle.
+    # By hand: the radiograph is 300 mm wide and shown in full; 65 mm to the left, 45 mm up of its middle.
     assert (across, down) == pytest.approx((0.5 + 65 / 300, 0.5 - 45 / 300), abs=0.01)
 
 
-def test_pointing_moves_all_planes_and_the_film_keeps_the_depth(scene):
+def test_pointing_moves_all_planes_and_the_radiograph_keeps_the_depth(scene):
     scene.point("Red", *scene.crosshair("Red"))
     assert scene.position == pytest.approx(HOT_RAS, abs=1.0)
     scene.point(mrml.FILM_VIEW, 0.5, 0.5)
@@ -246,7 +246,7 @@ def memory_mb() -> float:
 
 def open_and_close(folder, times) -> None:
     for _ in range(times):
-        scene = ResultScene(folder, film_with_a_marker(), np.full(SHAPE, AIR_HU, np.float32))
+        scene = ResultScene(folder, radiograph_with_a_marker(), np.full(SHAPE, AIR_HU, np.float32))
         for name in scene.shown():
             scene.draw(name)
         scene.show(changed(scene.display, {"mode": "compare"}))
@@ -265,11 +265,11 @@ def test_opening_results_one_after_another_loses_no_memory(small_result):
 @pytest.mark.slow
 def test_memory_is_flat_over_a_hundred_results(real_result):
     record = read_record(real_result)
-    film, truth = case.film_of(record, real_result, SAMPLE_CXR), case.truth_of(record)
+    radiograph, truth = case.radiograph_of(record, real_result, SAMPLE_CXR), case.truth_of(record)
     assert truth is not None
     after = []
     for _ in range(100):
-        scene = ResultScene(real_result, film, truth.array)
+        scene = ResultScene(real_result, radiograph, truth.array)
         for name in scene.shown():
             scene.draw(name)
         scene.show(changed(scene.display, {"mode": "compare"}))
@@ -300,7 +300,7 @@ def test_every_view_of_what_was_generated_says_so(scene):
         assert orange.sum() > 40, f"SYNTHETIC stands in {name}"
 
 
-def test_a_result_without_film_or_spread_is_shown_too(tmp_path):
+def test_a_result_without_radiograph_or_spread_is_shown_too(tmp_path):
     scene = ResultScene(write_result(tmp_path / "single", samples=1), None)
     for name in RESULT_VIEWS:
         assert scene.draw(name).size > 0
@@ -309,7 +309,7 @@ def test_a_result_without_film_or_spread_is_shown_too(tmp_path):
 
 
 def test_two_scenes_live_side_by_side_and_one_outlives_the_other(small_result, tmp_path):
-    first = ResultScene(small_result, film_with_a_marker())
+    first = ResultScene(small_result, radiograph_with_a_marker())
     second = ResultScene(write_result(tmp_path / "second"), None)
     first.scroll("Red", -1)
     assert second.position == pytest.approx(HOT_RAS, abs=1e-3)
@@ -403,9 +403,10 @@ def test_a_process_that_shows_a_result_never_loads_torch(small_result):
         "import sys; from pathlib import Path; import xray2ctpa_core.viewer.server;"
         "from xray2ctpa_core.viewer import case; from xray2ctpa_core.mrml.record import read_record;"
         "from xray2ctpa_core.viewer.scene import ResultScene; folder = Path(sys.argv[1]);"
-        f"record = read_record(folder); film = Path({str(SAMPLE_CXR)!r});"
-        "record['input']['sha256'] = case.file_sha256(film);"
-        "scene = ResultScene(folder, case.film_of(record, folder, film), case.truth_of(record).array);"
+        f"record = read_record(folder); radiograph = Path({str(SAMPLE_CXR)!r});"
+        "record['input']['sha256'] = case.file_sha256(radiograph);"
+        "shown = case.radiograph_of(record, folder, radiograph);"
+        "scene = ResultScene(folder, shown, case.truth_of(record).array);"
         "scene.draw('Red');"
         "print('torch' in sys.modules)"
     )
@@ -433,7 +434,7 @@ def real_scene(real_result):
     record = read_record(real_result)
     truth = case.truth_of(record)
     assert truth is not None
-    scene = ResultScene(real_result, case.film_of(record, real_result, SAMPLE_CXR), truth.array)
+    scene = ResultScene(real_result, case.radiograph_of(record, real_result, SAMPLE_CXR), truth.array)
     for name in RESULT_VIEWS:
         scene.resize(name, SIDE, SIDE)
     scene.refine()
@@ -523,9 +524,9 @@ def test_every_rendering_shows_something_else(real_scene, pictures):
 
 
 @pytest.mark.slow
-def test_a_real_film_lines_up_with_the_planes(real_scene, pictures):
+def test_a_real_radiograph_lines_up_with_the_planes(real_scene, pictures):
     picture = drawn(real_scene, mrml.FILM_VIEW)
-    Image.fromarray(picture.astype(np.uint8)).save(pictures / "view-film.png")
+    Image.fromarray(picture.astype(np.uint8)).save(pictures / "view-radiograph.png")
     grey = picture.mean(axis=2)
     # Both lungs are darker than the mediastinum between them.
     middle = grey[int(0.35 * SIDE) : int(0.5 * SIDE)].mean(axis=0)
@@ -543,11 +544,11 @@ def test_the_sample_patient_brings_his_true_ctpa(real_scene):
 
 
 @pytest.mark.slow
-def test_a_results_film_is_found_in_its_own_picture(real_result):
+def test_a_results_radiograph_is_found_in_its_own_picture(real_result):
     record = read_record(real_result)
     other = {**record, "input": {**record["input"], "sha256": "00"}}  # not the packaged sample any more
-    film = case.film_of(other, real_result)
-    assert film.pixels.shape == (610, 610)
-    assert film.pixels.std() > 0.1
+    radiograph = case.radiograph_of(other, real_result)
+    assert radiograph.pixels.shape == (610, 610)
+    assert radiograph.pixels.std() > 0.1
     with pytest.raises(InputError, match="another file"):
-        case.film_of(other, real_result, SAMPLE_CXR)
+        case.radiograph_of(other, real_result, SAMPLE_CXR)

@@ -21,7 +21,8 @@ from xray2ctpa_core.training.stages.prior_denoiser import (
 
 
 def run(config: PriorDenoiserSettings, out: Path, resume: bool) -> None:
-    """Trains and saves ``out``/scheduler and ``out``/denoiser, with its scaling."""
+    """Trains and saves ``out``/codec and ``out``/encoder, as given, ``out``/scheduler, and ``out``/denoiser,
+    with its scaling."""
     cases = read_latent_cases(Path(config.latents))
     cases = training_cases(cases, config.folds, config.fold, config.fold_seed)
     films = Path(config.radiographs) if config.radiographs else None
@@ -33,5 +34,7 @@ def run(config: PriorDenoiserSettings, out: Path, resume: bool) -> None:
     schedule = xctdiff_schedule()
     stage = PriorDenoiserStage(denoiser, encoder, schedule, config)
     train(stage, data, config, out, resume and has_checkpoint(out), Bar("prior denoiser"))
+    save_network(load_part(config.codec), out / "codec")
+    save_network(encoder, out / "encoder")
     save_network(schedule, out / "scheduler")
     save_network(denoiser, out / "denoiser", functools.partial(save_scaling, scaling))

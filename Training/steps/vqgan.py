@@ -1,16 +1,21 @@
 """Trains the 3D VQGAN on crops of volumes: the other codec, in the 2D autoencoder's place."""
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
 from accelerate import PartialState
 
 from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.data.volumes import CropDataset, training_volumes
 from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.metrics.perceptual import perceptual_distance
 from xray2ctpa_core.models.codecs.vqgan import VQGAN
+from xray2ctpa_core.models.hu import normalise_hu
 from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import save_network, train
 from xray2ctpa_core.training.losses.adversarial import Critics
@@ -22,7 +27,7 @@ from xray2ctpa_core.training.stages.vqgan import (
     measured_codebook,
 )
 
-#: What `measured_codebook` says of the trained network, over one crop of each training volume.
+#: What `measured_codebook` says of the trained network, over the whole training volumes.
 CODEBOOK_FILE = "codebook.json"
 
 
@@ -34,11 +39,19 @@ def run(config: VQGANSettings, out: Path, resume: bool) -> None:
     data = CropDataset(files, config.hu_window, config.crop)
     train(made_stage(config, vqgan), data, config, out, resume and has_checkpoint(out), Bar("vqgan"))
     if PartialState().is_main_process:
-        crops = (data[(number, number)]["volume"] for number in range(len(data)))
-        write_text_atomically(
-            out / CODEBOOK_FILE, json.dumps(measured_codebook(vqgan, crops), indent=2) + "\n"
-        )
+        found = measured_codebook(vqgan, whole_volumes(files, config.hu_window, vqgan.factors))
+        write_text_atomically(out / CODEBOOK_FILE, json.dumps(found, indent=2) + "\n")
     save_network(vqgan, out / "vqgan")
+
+
+def whole_volumes(
+    files: Sequence[Path], window: Sequence[float], factors: Sequence[int]
+) -> Iterator[torch.Tensor]:
+    """Each volume (1, D, H, W) in [-1, 1], without the last slices that ``factors`` leave over."""
+    for file in files:
+        array = read_volume(file).array.astype(np.float32)
+        box = tuple(slice(size - size % factor) for size, factor in zip(array.shape, factors, strict=True))
+        yield normalise_hu(torch.from_numpy(array[box]), window)[None]
 
 
 def check_crop(config: VQGANSettings, vqgan: VQGAN) -> None:

@@ -16,6 +16,7 @@ class ComparisonSection:
 
     def __init__(self, ui: Any, current: Callable[[], mrml.ResultNodes | None]) -> None:
         self._ui, self._current = ui, current
+        self._measured: int | None = None
         ui.compareButton.connect("clicked(bool)", self.onCompare)
         ui.truthSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.update)
         ui.resultSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.update)
@@ -42,13 +43,16 @@ class ComparisonSection:
         self._ui.compareButton.toolTip = reason or _(
             "Shows generated, true and their difference in linked planes"
         )
-        self._ui.comparisonLabel.visible = nodes is not None and nodes.difference is not None
-        if nodes is not None and nodes.difference is not None:
+        compared = nodes is not None and nodes.difference is not None
+        self._ui.comparisonLabel.visible = compared
+        state = nodes.difference.GetImageData().GetMTime() if compared else None
+        if compared and state != self._measured:
             mean, absolute = mrml.mean_difference(nodes)
             self._ui.comparisonLabel.text = _(
                 "Generated minus true: {mean:+.0f} HU on average, {absolute:.0f} HU without sign. "
                 "Blue: less than true, red: more."
             ).format(mean=mean, absolute=absolute)
+        self._measured = state
 
     def onCompare(self) -> None:
         nodes = self._current()

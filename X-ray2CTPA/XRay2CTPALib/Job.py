@@ -205,9 +205,9 @@ class Job:
         """Loads the result of the next input; results and errors come in the order of the inputs."""
         nodeId = self._nodeIds[self._finished]
         self._finished += 1
-        film = self._scene.GetNodeByID(nodeId) if nodeId else None
+        radiograph = self._scene.GetNodeByID(nodeId) if nodeId else None
         try:
-            nodes = load_result(folder, self._scene, film, self.settings.attributes(), renderingClass())
+            nodes = load_result(folder, self._scene, radiograph, self.settings.attributes(), renderingClass())
         except InputError as error:
             self.failures.append(Failure(error.message, error.hint))
             return

@@ -142,7 +142,7 @@ class RunLogic(VTKObservationMixin):
         nodes = mrml.result_of(ctpaNode)
         if nodes is None:
             raise InputError(_("Select a generated CTPA; this is none."))
-        radiograph = ctpaNode.GetNodeReference(mrml.FILM_REFERENCE)
+        radiograph = ctpaNode.GetNodeReference(mrml.RADIOGRAPH_REFERENCE)
         if radiograph is None:
             raise InputError(
                 _("The X-ray {name} is no longer in the scene.").format(name=nodes.record["input"]["name"]),

@@ -22,6 +22,7 @@ class TriageSection:
 
     def __init__(self, ui: Any, current: Callable[[], mrml.ResultNodes | None]) -> None:
         self._ui, self._current = ui, current
+        self._shown: Any = None
         ui.triageNoticeLabel.text = _(TRIAGE_NOTICE)
         self.wells = {c.name: self._addBox(ui.wellsFrame.layout(), c) for c in WELLS}
         self.perc = {c.name: self._addBox(ui.percFrame.layout(), c) for c in PERC}
@@ -50,19 +51,24 @@ class TriageSection:
 
     def update(self, _value: Any = None) -> None:
         """Shows where the case goes, on what grounds, and what the generated score adds."""
-        case = self.case()
-        way = way_of(case)
+        case, score = self.case(), self._score()
+        palette = self._ui.workflowLabel.palette
+        state = (case, score, palette.color(qt.QPalette.Window).name())
+        if state == self._shown:
+            return  # drawn so already
+        self._shown, way = state, way_of(case)
         self._ui.triageStepLabel.text = _("Wells {score:g}. Next: {step}.").format(
             score=wells_score(case.wells), step=_(way.step)
         )
-        nodes = self._current()
-        score = None
-        if nodes is not None:
-            pe = nodes.record["pe"]
-            score = Score(pe["probability"], pe["threshold"])
         self._ui.triageLabel.text = "\n\n".join([*way.reasons, "\n".join(beside(case, score))])
-        drawing = draw(way, DRAWING_WIDTH, self._ui.workflowLabel.palette)
-        self._ui.workflowLabel.setPixmap(drawing)
+        self._ui.workflowLabel.setPixmap(draw(way, DRAWING_WIDTH, palette))
+
+    def _score(self) -> Score | None:
+        """That of the selected result."""
+        nodes = self._current()
+        if nodes is None:
+            return None
+        return Score(nodes.record["pe"]["probability"], nodes.record["pe"]["threshold"])
 
     def _addBox(self, layout: Any, criterion: Criterion) -> Any:
         points = _(" ({points:g})").format(points=criterion.points) if criterion.points else ""

@@ -6,13 +6,12 @@ taken for Python's own. It is taken out here; the folder of this package comes l
 
 import sys
 
-if not sys.flags.safe_path:
-    del sys.path[0]
-    core = __file__.rpartition("xray2ctpa_core")[0].rstrip("/\\")
-    if core not in sys.path:
-        sys.path.append(core)
-
-from xray2ctpa_core.cli.main import main
-
 if __name__ == "__main__":
+    if not sys.flags.safe_path:
+        del sys.path[0]
+        core = __file__.rpartition("xray2ctpa_core")[0].rstrip("/\\")
+        if core not in sys.path:
+            sys.path.append(core)
+    from xray2ctpa_core.cli.main import main
+
     sys.exit(main())

@@ -88,6 +88,7 @@ class Radiograph:
             file does not say.
         magnification_source: what in the file says so, "" where nothing does.
         greys: how the greys were found, in words.
+        age_years: of the patient, None where the file does not say.
     """
 
     pixels: np.ndarray
@@ -102,6 +103,7 @@ class Radiograph:
     magnification: float | None = None
     magnification_source: str = ""
     greys: str = ""
+    age_years: float | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 2:

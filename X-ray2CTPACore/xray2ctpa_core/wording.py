@@ -23,7 +23,10 @@ def score_sentence(probability: float | None, threshold: float, calibrated: bool
         return NO_SCORE
     side = "at or above" if probability >= threshold else "below"
     kind = {None: "", True: " (calibrated)", False: " (not calibrated)"}[calibrated]
-    return f"Model's PE score {probability:.2f}{kind}, {side} its operating point {threshold:.2f}"
+    # As many decimals, from two, as tell the two apart.
+    texts = [(f"{probability:.{digits}f}", f"{threshold:.{digits}f}") for digits in (2, 3, 4)]
+    score, point = next((pair for pair in texts if pair[0] != pair[1]), texts[0])
+    return f"Model's PE score {score}{kind}, {side} its operating point {point}"
 
 
 def counted(number: int, noun: str) -> str:

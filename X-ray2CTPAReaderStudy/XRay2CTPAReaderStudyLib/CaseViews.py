@@ -80,17 +80,14 @@ class CaseViews:
     def _put(self, radiograph: Any) -> None:
         """Volume in the planes, radiograph in its own view; an empty view where there is none."""
         logics = slicer.app.applicationLogic()
-        shown = dict.fromkeys(mrml.PLANE_VIEWS, self._volume) | {mrml.FILM_VIEW: radiograph}
-        for view, node in shown.items():
+        mrml.show_radiograph(logics.GetSliceLogicByLayoutName(mrml.RADIOGRAPH_VIEW), radiograph)
+        for view, orientation in mrml.PLANE_VIEWS.items():
             logic = logics.GetSliceLogicByLayoutName(view)
             composite = logic.GetSliceCompositeNode()
             composite.SetLinkedControl(False)
             composite.SetForegroundVolumeID(None)
             composite.SetLabelVolumeID(None)
-            composite.SetBackgroundVolumeID(node.GetID() if node is not None else None)
-            if node is not None:
-                if view in mrml.PLANE_VIEWS:
-                    logic.GetSliceNode().SetOrientation(mrml.PLANE_VIEWS[view])
-                else:
-                    logic.GetSliceNode().RotateToVolumePlane(node)
+            composite.SetBackgroundVolumeID(self._volume.GetID() if self._volume is not None else None)
+            if self._volume is not None:
+                logic.GetSliceNode().SetOrientation(orientation)
                 logic.FitSliceToBackground()

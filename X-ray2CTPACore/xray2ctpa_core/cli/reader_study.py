@@ -39,7 +39,7 @@ def run_make(args: argparse.Namespace) -> int:
     """Makes a study; the bundle generates every patient's CTPA with the patient's own seed."""
     from tqdm import tqdm
 
-    from xray2ctpa_core.evaluation.patients import CohortPatient, cohort_patients
+    from xray2ctpa_core.evaluation.patients import CohortPatient, cohort_patients, seed_of
     from xray2ctpa_core.pipelines.loading import load_bundle
     from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
     from xray2ctpa_core.reader_study.making import make_study
@@ -59,7 +59,7 @@ def run_make(args: argparse.Namespace) -> int:
     pipeline = XRay2CTPAPipeline.from_folder(folder)
 
     def generate(patient: CohortPatient) -> Volume:
-        result = pipeline(patient.radiograph, frame=patient.frame, seed=patient.seed(args.seed))
+        result = pipeline(patient.radiograph, frame=patient.frame, seed=seed_of(patient, args.seed))
         return result.ctpa
 
     with tqdm(total=len(chosen), unit="patient", disable=None, file=sys.stderr) as bar:

@@ -113,7 +113,7 @@ def scorer(bundle: str, force: bool, maps: Path | None = None) -> Callable[[Path
     from xray2ctpa_core.io.radiograph import read_radiograph
     from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
     from xray2ctpa_core.models.framing.lung_locator import LungLocator
-    from xray2ctpa_core.models.framing.radiograph_reading import read_film
+    from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
     from xray2ctpa_core.pipelines.second_opinion import bundle_opinion
 
     locator = LungLocator.from_pretrained(folder / "lung_locator", use_safetensors=True).eval()
@@ -121,7 +121,7 @@ def scorer(bundle: str, force: bool, maps: Path | None = None) -> Callable[[Path
     reader = bundle_opinion(folder, info, encoder)
 
     def scored(source: Path) -> dict[str, Any]:
-        reading = read_film(locator, read_radiograph(source))
+        reading = frame_radiograph(locator, read_radiograph(source))
         radiograph, gate = reading.radiograph, reading.gate
         if not (gate.accepted or force):
             raise NotFrontalCXRError(

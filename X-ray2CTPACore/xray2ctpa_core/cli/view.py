@@ -1,4 +1,4 @@
-"""`xray2ctpa view`: a result in a browser, in Slicer's own views; or a film to generate one from."""
+"""`xray2ctpa view`: a result in a browser, in Slicer's own views; or a radiograph to generate one from."""
 
 import argparse
 import importlib.util

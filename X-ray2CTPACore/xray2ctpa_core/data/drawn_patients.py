@@ -10,37 +10,52 @@ from xray2ctpa_core.simulation.people.population import Population
 
 #: Patients drawn together: memory of the device is bounded by it.
 AT_ONCE = 8
+#: Cases of an epoch where each is new.
+_WITHOUT_END = 4096
 
 
 class DrawnPatients(Dataset[dict[str, torch.Tensor]]):
-    """As many patients as asked for; items are asked for with (case, seed), as `training.loop` does, and are
-    those of the seed of the batch's first.
+    """Patients without end, or a number of them again and again.
+
+    Items are asked for with (case, seed), as `training.loop` does. New patients are those of the seed of a
+    batch's first; kept ones are those of their case.
 
     Args:
         population: of people to draw from.
         shape: of volume and radiograph.
-        length: cases of an epoch; no two are alike all the same.
+        kept: so many patients are drawn once and stay in memory; 0: each is new.
     """
 
-    def __init__(self, population: Population, shape: Shape, length: int = 1 << 20) -> None:
-        self._population, self._shape, self._length = population, shape, length
+    def __init__(self, population: Population, shape: Shape, kept: int = 0) -> None:
+        self._population, self._shape, self._kept = population, shape, kept
+        self._chunks: dict[int, list[dict[str, torch.Tensor]]] = {}
 
     def __len__(self) -> int:
-        return self._length
+        return self._kept or _WITHOUT_END
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]:
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[dict[str, torch.Tensor]]:
         """The cases of a batch: torch's DataLoader asks for them together."""
-        device = self._population.values.device
-        generator = torch.Generator(device).manual_seed(keys[0][1])
+        if self._kept:
+            return [self._chunk(case // AT_ONCE)[case % AT_ONCE] for case, _ in keys]
+        generator = torch.Generator(self._population.values.device).manual_seed(keys[0][1])
         cases: list[dict[str, torch.Tensor]] = []
         while len(cases) < len(keys):
-            some = min(AT_ONCE, len(keys) - len(cases))
-            drawn = as_tensors(draw_patients(self._population, some, self._shape, generator))
-            cases += [{name: value[case] for name, value in drawn.items()} for case in range(some)]
+            cases += self._drawn(min(AT_ONCE, len(keys) - len(cases)), generator)
         return cases
+
+    def _chunk(self, number: int) -> list[dict[str, torch.Tensor]]:
+        """AT_ONCE kept patients."""
+        if number not in self._chunks:
+            generator = torch.Generator(self._population.values.device).manual_seed(number)
+            self._chunks[number] = self._drawn(AT_ONCE, generator)
+        return self._chunks[number]
+
+    def _drawn(self, count: int, generator: torch.Generator) -> list[dict[str, torch.Tensor]]:
+        drawn = as_tensors(draw_patients(self._population, count, self._shape, generator))
+        return [{name: value[case] for name, value in drawn.items()} for case in range(count)]
 
 
 def as_tensors(batch: Batch) -> dict[str, torch.Tensor]:

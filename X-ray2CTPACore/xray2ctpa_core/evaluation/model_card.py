@@ -68,8 +68,8 @@ score for pulmonary embolism (PE) and a Grad-CAM map of what the score rests on.
   the signs stands beside every AUROC below: a model far above it would have found a shortcut.
 * What the training patients never had is not reproduced: a lung that is white from top to bottom on the
   radiograph comes out aerated.
-* Agreement of the volume's projection with the radiograph is a check and no quality: the sampler aligns each
-  sample until they agree.
+* Agreement of the volume's projection with the radiograph is a check and no quality: it can be optimised,
+  and {"is: each sample is moved until they agree" if sampling.alignment else "is not here"}.
 * The depth of a structure is not in a frontal radiograph; it is a guess from the training anatomy.
 * {REAL_RADIOGRAPHS_LIMIT if has_seen_real_films else NO_REAL_RADIOGRAPHS_LIMIT}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xray2ctpa_core.evaluation.columns import SET_FEATURES
+from xray2ctpa_core.evaluation.columns import SET_FEATURES, VOLUME_COLUMNS
 from xray2ctpa_core.evaluation.store import Row
 from xray2ctpa_core.metrics.frechet import frechet_interval
 from xray2ctpa_core.metrics.intervals import Interval, mean_interval, without_interval
@@ -24,7 +24,12 @@ Counted = tuple[Interval, int]
 def mean_of(rows: Iterable[Row], column: str) -> Counted | None:
     """Mean of a column over the rows, one a patient; None where none has it."""
     values = _known([row.get(column) for row in rows])
-    return _mean(values) if len(values) else None
+    if not len(values):
+        return None
+    interval, count = _mean(values)
+    least, most = VOLUME_COLUMNS[column].limits if column in VOLUME_COLUMNS else (-np.inf, np.inf)
+    ends = (float(np.clip(end, least, most)) for end in (interval.lower, interval.upper))
+    return Interval(interval.estimate, *ends), count
 
 
 def paired_difference_of(first: Mapping[str, Row], second: Mapping[str, Row], column: str) -> Counted | None:

@@ -124,7 +124,9 @@ class Person:
         except InputError as error:
             raise InputError(f"{self._file.name}: {error.message}", error.hint) from error
         depth, height, width = self._geometry.grid
-        extent = (side, self._geometry.depth_fraction * side, side)
+        fixed = self._geometry.extent_mm
+        deep = fixed[1] / fixed[0] if fixed else self._geometry.depth_fraction
+        extent = (side, deep * side, side)
         affine = axial_affine((depth, height, width), extent, centre)
         volume = resample_onto(_continued(ct), affine, (depth, height, width))
         generator = np.random.default_rng(int(self.identity, 16))

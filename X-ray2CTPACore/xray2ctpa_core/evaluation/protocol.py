@@ -15,8 +15,8 @@ class GeneratedResult(Protocol):
     """What one call of the pipeline gives back, as far as evaluation reads it."""
 
     @property
-    def pe_probability(self) -> float:
-        """Calibrated, the mean over the samples."""
+    def pe_probability(self) -> float | None:
+        """Calibrated, the mean over the samples; None without classifier."""
 
     @property
     def gradcam(self) -> Volume:
@@ -60,10 +60,14 @@ class EvaluatedPipeline(Protocol):
         """Latents -> (K, D, H, W) HU."""
 
     def classify(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents -> (K,) logits of PE, uncalibrated."""
+        """Latents -> (K,) logits of PE, uncalibrated; (0,) without classifier."""
 
-    def classify_radiograph(self, image: torch.Tensor) -> Any:
-        """(1, 1, F, F) -> logit of PE from the radiograph alone, or None without such a head."""
+    @property
+    def scores_radiographs(self) -> bool:
+        """Whether there is a head for ``classify_radiograph``."""
+
+    def classify_radiograph(self, image: torch.Tensor) -> torch.Tensor:
+        """(1, 1, F, F) -> logit of PE from the radiograph alone."""
 
 
 def to_array(values: Any) -> np.ndarray:
@@ -81,8 +85,7 @@ def to_number(value: Any) -> float:
 def taught_people(bundle: BundleInfo) -> frozenset[str]:
     """Names of the people whose CTs taught the bundle, as bundle.json says under training.people; none where
     it says nothing."""
-    training = getattr(bundle, "training", None) or {}
-    return frozenset(map(str, training.get("people", ())))
+    return frozenset(map(str, bundle.training.get("people", ())))
 
 
 def weights_id(bundle: BundleInfo) -> str:

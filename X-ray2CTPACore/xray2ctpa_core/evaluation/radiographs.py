@@ -2,6 +2,7 @@
 as positive?"""
 
 from collections.abc import Callable, Collection, Sequence
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ def evaluate_radiographs(
     Returns:
         JSON-ready: folder (its name), radiographs, left_out (how many taught a bundle), and per bundle:
         bundle, accepted, and of the accepted radiographs, None where none was: perspective_correlation (an
-        interval), positive (share at or above the bundle's threshold, an interval), hottest (least, median
-        and greatest of the volumes' greatest values of Grad-CAM).
+        interval), positive (share at or above the bundle's threshold, an interval; None without classifier),
+        hottest (least, median and greatest of the volumes' greatest values of Grad-CAM).
 
     Raises:
         InputError: no file below ``folder`` that taught no bundle, or one that is no readable radiograph.
@@ -61,9 +62,10 @@ def evaluate_radiographs(
                 result = pipeline(radiograph, num_inference_steps=steps or None, seed=seed)
             except NotFrontalCXRError:
                 continue
-            positive = result.pe_probability >= pipeline.bundle.pe.threshold
+            score = nan if result.pe_probability is None else result.pe_probability
+            positive = nan if isnan(score) else float(score >= pipeline.bundle.pe.threshold)
             hottest = float(result.gradcam.array.max())
-            found[name].append((result.consistency["frontal_correlation"], float(positive), hottest))
+            found[name].append((result.consistency["frontal_correlation"], positive, hottest))
         if progress is not None:
             progress(number, len(chosen))
     entries = [
@@ -84,6 +86,8 @@ def _summed_up(values: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
     correlation, positive, hottest = np.array(values).T
     return {
         "perspective_correlation": entry((mean_interval(correlation), len(correlation))),
-        "positive": entry((wilson(int(positive.sum()), len(positive)), len(positive))),
+        "positive": None
+        if np.isnan(positive).any()
+        else entry((wilson(int(positive.sum()), len(positive)), len(positive))),
         "hottest": [float(value) for value in np.quantile(hottest, (0, 0.5, 1))],
     }

@@ -21,8 +21,8 @@ NOTES = (
 CORRELATION_NOTE = (
     "Correlation with the radiograph: of the volume's frontal projection, by parallel rays or by the "
     "diverging rays of a PA radiograph (perspective), with the radiograph's frame, greys of both equalised. "
-    "It is a check and no quality, and the patient's own CT is not its ceiling: the sampler moves samples "
-    "until their projection agrees with the radiograph (alignment), and so they may lie above the own CT, "
+    "It is a check and no quality, and the patient's own CT is not its ceiling: a bundle that aligns moves "
+    "each sample until its projection agrees with the radiograph, and so samples may lie above the own CT, "
     "whose projection has neither the radiograph's scatter nor its grey curve; the baselines and the row "
     "without alignment are not moved."
 )

@@ -23,6 +23,8 @@ from xray2ctpa_core.evaluation.protocol import (
 )
 from xray2ctpa_core.evaluation.store import Row, RowStore
 from xray2ctpa_core.evaluation.volumes import VolumeMeter
+from xray2ctpa_core.preprocessing.grid import resized, resized_affine
+from xray2ctpa_core.volume import Volume
 
 #: Part of every row's key; raised when a number's definition changes, so that old rows are not reused.
 MEASURES = "3"
@@ -71,7 +73,7 @@ class SubjectRows:
     def __init__(self, subject: Subject, bench: Bench) -> None:
         self._subject, self._bench = subject, bench
         self._meters: dict[tuple[float, float], VolumeMeter] = {}
-        self._once: dict[str, tuple[np.ndarray, np.ndarray, float]] = {}
+        self._once: dict[str, tuple[np.ndarray, np.ndarray, float | None]] = {}
 
     def images(self, name: str, pipeline: EvaluatedPipeline, several: bool) -> list[Row]:
         """One row a volume: both baselines, the own CT, reconstruction, samples.
@@ -112,7 +114,7 @@ class SubjectRows:
     def _reconstruction(self, pipeline: EvaluatedPipeline) -> Row:
         with torch.no_grad():
             decoded = pipeline.decode(self._encoded(pipeline))
-        return self._meter(_window(pipeline)).measure(to_array(decoded)[0])
+        return self._meter(_window(pipeline)).measure(self._on_grid(to_array(decoded))[0])
 
     def _one_sample(self, pipeline: EvaluatedPipeline) -> Row:
         return self._meter(_window(pipeline)).measure(self._sample_once(pipeline)[0])
@@ -128,9 +130,23 @@ class SubjectRows:
 
     def _encoded(self, pipeline: EvaluatedPipeline) -> torch.Tensor:
         """(1, C, D, h, w) latents of the own CT."""
-        return pipeline.encode(torch.from_numpy(self._subject.hu)[None].to(pipeline.device))
+        depth, height, width = pipeline.bundle.geometry.grid
+        own = self._subject.volume
+        if own.array.shape != (depth, height, width):
+            own = resized(own, (depth, height, width))
+        return pipeline.encode(torch.from_numpy(own.array)[None].to(pipeline.device))
 
-    def _sample_once(self, pipeline: EvaluatedPipeline) -> tuple[np.ndarray, np.ndarray, float]:
+    def _on_grid(self, volumes: np.ndarray) -> np.ndarray:
+        """(K, D, H, W) volumes of the frame on the subject's grid, where the bundle has another."""
+        own = self._subject.volume
+        depth, height, width = own.array.shape
+        if volumes.shape[1:] == own.array.shape:
+            return volumes
+        shape: tuple[int, int, int] = volumes.shape[1:]  # type: ignore[assignment]
+        place = resized_affine(own, shape)
+        return np.stack([resized(Volume(volume, place), (depth, height, width)).array for volume in volumes])
+
+    def _sample_once(self, pipeline: EvaluatedPipeline) -> tuple[np.ndarray, np.ndarray, float | None]:
         """One sample (D, H, W) HU, its Grad-CAM and its PE probability, made once for all rows."""
         key = weights_id(pipeline.bundle)
         if key not in self._once:
@@ -138,8 +154,11 @@ class SubjectRows:
             self._once[key] = samples[0], heat, probability
         return self._once[key]
 
-    def _generate(self, pipeline: EvaluatedPipeline, count: int) -> tuple[np.ndarray, np.ndarray, float]:
-        """(K, D, H, W) HU samples, the (D, H, W) Grad-CAM map and the PE probability."""
+    def _generate(
+        self, pipeline: EvaluatedPipeline, count: int
+    ) -> tuple[np.ndarray, np.ndarray, float | None]:
+        """(K, D, H, W) HU samples, the (D, H, W) Grad-CAM map and the PE probability, None without
+        classifier."""
         result = pipeline(
             self._subject.radiograph,
             frame=self._subject.frame,
@@ -150,7 +169,8 @@ class SubjectRows:
         )
         if result.samples is None:
             raise InputError("Expected the pipeline's samples with output_samples=True, got none.")
-        return to_array(result.samples), to_array(result.gradcam.array), float(result.pe_probability)
+        heat = self._on_grid(to_array(result.gradcam.array)[None])[0]
+        return self._on_grid(to_array(result.samples)), heat, result.pe_probability
 
     def _meter(self, window: tuple[float, float]) -> VolumeMeter:
         if window not in self._meters:
@@ -180,7 +200,8 @@ class PatientRows(SubjectRows):
 
     def classification(self, name: str, pipeline: EvaluatedPipeline) -> Row:
         """PE, its probability by the signs, whether there are any; the logit of real latents, probability and
-        greatest Grad-CAM value of one sample, the logit of the radiograph alone."""
+        greatest Grad-CAM value of one sample, the logit of the radiograph alone; None of what the bundle has
+        no head for."""
         row = self._bench.store.get(
             self._key("pe", "scores and heat", self._sampling(weights_id(pipeline.bundle))),
             partial(self._scores, pipeline),
@@ -209,15 +230,17 @@ class PatientRows(SubjectRows):
         return {} if share is None else {f"gradcam_{key}": value for key, value in asdict(share).items()}
 
     def _scores(self, pipeline: EvaluatedPipeline) -> Row:
-        pixels = torch.from_numpy(self._patient.frame_image(pipeline.bundle.cxr.frame_pixels))
         with torch.no_grad():
             real = pipeline.classify(self._encoded(pipeline))
-            radiograph = pipeline.classify_radiograph(pixels[None, None].to(pipeline.device))
+        radiograph = None
+        if pipeline.scores_radiographs:
+            pixels = torch.from_numpy(self._patient.frame_image(pipeline.bundle.cxr.frame_pixels))
+            radiograph = to_number(pipeline.classify_radiograph(pixels[None, None].to(pipeline.device)))
         _, heat, probability = self._sample_once(pipeline)
         return {
-            "real": to_number(real),
+            "real": to_number(real) if len(real) else None,
             "generated": probability,
-            "radiograph": None if radiograph is None else to_number(radiograph),
+            "radiograph": radiograph,
             "heat": float(heat.max()),
         }
 

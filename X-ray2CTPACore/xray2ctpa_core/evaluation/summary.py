@@ -141,7 +141,7 @@ def _comparisons(rows: Sequence[Row], bundle: str) -> list[dict[str, Any]]:
 
 def _decisions(rows: Sequence[Row], bundle: str, point: PEOperatingPoint) -> list[dict[str, Any]]:
     """What the bundle says to a user: the PE probability of one sample, at its threshold."""
-    if not rows:
+    if not rows or any(row["generated"] is None for row in rows):
         return []
     labels = np.array([int(row["pe"]) for row in rows])
     probabilities = np.array([row["generated"] for row in rows])

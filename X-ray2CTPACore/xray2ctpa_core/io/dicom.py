@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.dicom_file import read_dicom
 from xray2ctpa_core.io.dicom_header import (
+    age_in_years,
     integer,
     is_projection,
     patient_orientation,
@@ -22,8 +23,8 @@ from xray2ctpa_core.io.dicom_mask import shutter_mask
 from xray2ctpa_core.io.dicom_pixels import stored_pixels
 from xray2ctpa_core.io.dicom_size import pixel_aspect, pixel_size
 from xray2ctpa_core.io.failures import reading
-from xray2ctpa_core.io.film import Film, check_film_size
 from xray2ctpa_core.io.greys import luminance
+from xray2ctpa_core.io.raw_radiograph import RawRadiograph, check_dimensions
 
 try:
     from pydicom.pixels import apply_color_lut
@@ -34,11 +35,11 @@ _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _PYDICOM_CONVERTS_YBR = int(pydicom.__version__.split(".")[0]) >= 3
 
 
-def read_dicom_film(path: Path) -> Film:
+def read_dicom_radiograph(path: Path) -> RawRadiograph:
     """Reads a single-frame projection radiograph (CR, DX, RF, and such images kept as OT or SC).
 
     The modality LUT or rescaling and then the VOI LUT, or else the first window, are applied; MONOCHROME1
-    and an INVERSE presentation LUT are inverted once; PatientOrientation turns the picture where it says
+    and an INVERSE presentation LUT are inverted once; PatientOrientation turns the image where it says
     that the stored one is mirrored or lies on its side.
 
     Raises:
@@ -58,7 +59,7 @@ def read_dicom_film(path: Path) -> Film:
         size = pixel_size(dataset, notes)
         notes.extend(subject_doubts(dataset))
         aspect = size.spacing_mm[0] / size.spacing_mm[1] if size.spacing_mm else pixel_aspect(dataset)
-        film = Film(
+        radiograph = RawRadiograph(
             values,
             hidden,
             size.spacing_mm,
@@ -71,8 +72,9 @@ def read_dicom_film(path: Path) -> Film:
             view_position(dataset),
             tuple(steps),
             tuple(notes),
+            age_in_years(dataset),
         )
-        return _upright(film, patient_orientation(dataset))
+        return _upright(radiograph, patient_orientation(dataset))
 
 
 def check_is_one_projection(header: Dataset, name: str) -> None:
@@ -94,20 +96,20 @@ def check_is_one_projection(header: Dataset, name: str) -> None:
             f"Expected a DICOM image, got {name} without pixel data.",
             "Give the image, not its report or directory.",
         )
-    check_film_size(rows, columns, name)
+    check_dimensions(rows, columns, name)
 
 
 def _attenuation(
     path: Path, dataset: Dataset, notes: list[str], steps: list[str]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Greys with bright = attenuating, and where the header says that no film is."""
+    """Greys with bright = attenuating, and where the header says that nothing was exposed."""
     stored, hidden = stored_pixels(path, dataset, notes)
     photometric = text(dataset, "PhotometricInterpretation")
     steps.append(f"{integer(dataset, 'BitsStored', 8 * stored.dtype.itemsize)}-bit {photometric or 'grey'}")
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)
     if stored.ndim not in (2, 3):
-        raise InputError(f"Expected one grey or colour picture, got pixels of shape {stored.shape}.")
+        raise InputError(f"Expected one grey or colour image, got pixels of shape {stored.shape}.")
     shutter = shutter_mask(dataset, (stored.shape[0], stored.shape[1]), notes)
     if hidden is not None:
         steps.append(f"{hidden.mean():.0%} padding left out")
@@ -120,7 +122,7 @@ def _attenuation(
     values = modality_values(stored, dataset, notes, steps)
     seen = presentation_values(values, dataset, notes, steps, None if hidden is None else ~hidden)
     if text(dataset, "PresentationIntentType") == "FOR PROCESSING":
-        notes.append("The image holds raw detector values (FOR PROCESSING), not the processed film.")
+        notes.append("The image holds raw detector values (FOR PROCESSING), not the processed image.")
     if photometric == "MONOCHROME1" or text(dataset, "PresentationLUTShape") == "INVERSE":
         steps.append("inverted")
         seen = -seen.astype(np.float64)
@@ -136,10 +138,10 @@ def _colour(stored: np.ndarray, photometric: str, notes: list[str]) -> np.ndarra
     return grey
 
 
-def _upright(film: Film, orientation: tuple[str, str] | None) -> Film:
-    """Turns the film so that rows run to the feet and columns to the patient's left."""
+def _upright(radiograph: RawRadiograph, orientation: tuple[str, str] | None) -> RawRadiograph:
+    """Turns the radiograph so that rows run to the feet and columns to the patient's left."""
     if orientation is None or orientation == ("L", "F"):
-        return film
+        return radiograph
     said = "\\".join(orientation)
     along_columns, along_rows = orientation
     transposed = along_columns in "HF"
@@ -151,10 +153,12 @@ def _upright(film: Film, orientation: tuple[str, str] | None) -> Film:
         return (array.T if transposed else array)[::row_step, ::column_step]
 
     return replace(
-        film,
-        values=turned(film.values),
-        padding=None if film.padding is None else turned(film.padding),
-        spacing_mm=film.spacing_mm[::-1] if film.spacing_mm and transposed else film.spacing_mm,
-        aspect=1.0 / film.aspect if transposed else film.aspect,
-        notes=(*film.notes, f"The picture was turned as PatientOrientation {said} says."),
+        radiograph,
+        values=turned(radiograph.values),
+        padding=None if radiograph.padding is None else turned(radiograph.padding),
+        spacing_mm=radiograph.spacing_mm[::-1]
+        if radiograph.spacing_mm and transposed
+        else radiograph.spacing_mm,
+        aspect=1.0 / radiograph.aspect if transposed else radiograph.aspect,
+        notes=(*radiograph.notes, f"The image was turned as PatientOrientation {said} says."),
     )

@@ -27,7 +27,7 @@ def choose_frontal_file(folder: Path) -> Path:
     """The file of ``folder`` (searched with its subfolders) that holds the frontal radiograph.
 
     A view called PA or AP wins over one that is not named; lateral views are left out; raw detector values
-    (FOR PROCESSING) are only taken where no processed film is.
+    (FOR PROCESSING) are only taken where no processed image is.
 
     Raises:
         InputError: no DICOM radiograph, only lateral views, or several that could be meant.

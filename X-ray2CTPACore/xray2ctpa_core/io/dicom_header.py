@@ -10,7 +10,7 @@ from pydicom.uid import ExplicitVRBigEndian
 
 Default = TypeVar("Default", int, None)
 
-#: Modalities of projection radiographs; OT and SC (and none) are used for digitised films.
+#: Modalities of projection radiographs; OT and SC (and none) are used for digitised radiographs.
 PROJECTION_MODALITIES = ("CR", "DX", "RF", "RG", "DR", "OT", "SC", "")
 FRONTAL_VIEWS = ("PA", "AP")
 #: Words in BodyPartExamined, in the languages of modalities, for what shows the lungs.
@@ -101,7 +101,7 @@ def subject_doubts(dataset: Dataset) -> list[str]:
     part = text(dataset, "BodyPartExamined")
     if part and not any(word in part for word in CHEST_WORDS):
         doubts.append(f"The header names the body part {part}, not the chest.")
-    age = _age_in_years(dataset)
+    age = age_in_years(dataset)
     if age is not None and age < ADULT_YEARS:
         years = "under 1 year" if age < 1 else f"{age:.0f} years"
         doubts.append(
@@ -111,7 +111,7 @@ def subject_doubts(dataset: Dataset) -> list[str]:
     return doubts
 
 
-def _age_in_years(dataset: Dataset) -> float | None:
+def age_in_years(dataset: Dataset) -> float | None:
     """PatientAge, or else the years from PatientBirthDate to StudyDate; None where neither says."""
     match = re.fullmatch(r"(\d{1,3})([DWMY])", text(dataset, "PatientAge"))
     if match:

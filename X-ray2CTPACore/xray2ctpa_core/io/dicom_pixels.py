@@ -28,6 +28,8 @@ _LOSSY_SYNTAXES = (
     "1.2.840.10008.1.2.4.91",
     "1.2.840.10008.1.2.4.203",
 )
+#: Lossy compression exceeds the range by no more than this; beyond it, BitsStored is wrong.
+OVERSHOOT = 1.05
 _IMAGE_ELEMENTS = (
     "SOPClassUID",
     "SOPInstanceUID",
@@ -115,8 +117,10 @@ def _meant(
     if shift and not signed and int(used.max()) < 1 << stored and np.any(used & ((1 << shift) - 1)):
         notes.append("HighBit says that the upper bits hold the pixels, which are in the lower ones.")
         shift = 0
-    if dataset.file_meta.TransferSyntaxUID in _LOSSY_SYNTAXES and shift == 0 and not signed:
-        return np.clip(container, 0, (1 << stored) - 1)
+    brightest = (1 << stored) - 1
+    lossy = dataset.file_meta.TransferSyntaxUID in _LOSSY_SYNTAXES
+    if lossy and shift == 0 and not signed and int(used.max()) <= brightest * OVERSHOOT:
+        return np.clip(container, 0, brightest)
     values = _cut_out(container, stored, shift)
     exceeding = np.count_nonzero((values if padding is None else values[~padding]) != used)
     if shift or signed or not exceeding:

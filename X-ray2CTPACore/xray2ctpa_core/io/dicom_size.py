@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 
 from xray2ctpa_core.constants import DETECTOR_TO_CENTRE_MM
 from xray2ctpa_core.io.dicom_header import integer, number, numbers, text
-from xray2ctpa_core.io.film import size_doubt
+from xray2ctpa_core.io.raw_radiograph import size_doubt
 
 #: Pixel sizes that writers put where they know none: 1 mm, and the points of a screen (72 and 96 an inch).
 PLACEHOLDERS_MM = (1.0, 25.4 / 72, 25.4 / 96)
@@ -50,9 +50,11 @@ def pixel_size(dataset: Dataset, notes: list[str]) -> PixelSize:
     calibrated, detector, scanned = found.values()
     kind = text(dataset, "PixelSpacingCalibrationType")
     if calibrated is not None:
-        where = _place_of_calibration(calibrated, detector, kind, notes)
-        if where is not None:
-            return PixelSize(calibrated, "PixelSpacing", *where)
+        in_patient = _says_in_patient(calibrated, detector, kind, notes)
+        if in_patient:
+            return PixelSize(calibrated, "PixelSpacing", 1.0, in_patient)
+        if detector is None:
+            return PixelSize(calibrated, "PixelSpacing", *_magnification(dataset, notes))
     if detector is not None:
         return PixelSize(detector, "ImagerPixelSpacing", *_magnification(dataset, notes))
     if scanned is not None:
@@ -66,26 +68,25 @@ def pixel_aspect(dataset: Dataset) -> float:
     return pair[0] / pair[1] if len(pair) == 2 and min(pair) > 0 else 1.0
 
 
-def _place_of_calibration(
+def _says_in_patient(
     calibrated: tuple[float, float], detector: tuple[float, float] | None, kind: str, notes: list[str]
-) -> tuple[float | None, str] | None:
-    """Magnification at the place that PixelSpacing is meant for and what says so; None: it is not credible.
+) -> str:
+    """What says that PixelSpacing holds in the patient; "" where it is that at the detector, or not credible.
 
     Without ImagerPixelSpacing and a calibration type its place is not said; it is taken for the detector.
     """
     if detector is None:
-        return (1.0, f"PixelSpacingCalibrationType {kind}") if kind in _IN_PATIENT else (None, "")
+        return f"PixelSpacingCalibrationType {kind}" if kind in _IN_PATIENT else ""
     ratio = detector[0] / calibrated[0]
     if abs(ratio - 1) < SAME_SPACING:
-        return None  # it says what ImagerPixelSpacing does
+        return ""  # it says what ImagerPixelSpacing does
     if not MAGNIFICATIONS[0] <= ratio <= MAGNIFICATIONS[1]:
         notes.append(
             f"PixelSpacing of {calibrated[0]:g} mm beside ImagerPixelSpacing of {detector[0]:g} mm is no "
             "calibration of a chest radiograph; it was ignored."
         )
-        return None
-    said = f"PixelSpacingCalibrationType {kind}" if kind in _IN_PATIENT else "unlike ImagerPixelSpacing"
-    return 1.0, said
+        return ""
+    return f"PixelSpacingCalibrationType {kind}" if kind in _IN_PATIENT else "unlike ImagerPixelSpacing"
 
 
 def _magnification(dataset: Dataset, notes: list[str]) -> tuple[float | None, str]:

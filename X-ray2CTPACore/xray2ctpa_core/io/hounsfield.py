@@ -10,12 +10,17 @@ from xray2ctpa_core.errors import InputError
 AIR_BELOW_HU = -500.0
 #: HU of soft tissue and blood, and the least share of voxels that has them (a crop of the lungs: 0.1).
 SOFT_TISSUE_HU, LEAST_SOFT_TISSUE = (-200.0, 300.0), 0.01
+#: ... but where all around the lungs was masked off, their vessels alone.
+LEAST_IN_MASKED_LUNGS = 0.001
 #: Nothing but padding, which is one value, is below this HU; nothing but metal above that one.
 LOWEST_HU, HIGHEST_HU = -1200.0, 3100.0
 #: Share of the voxels that may lie beyond (rings and resampled edges of padding, metal).
 BEYOND_SHARE = 0.05
 #: Side of a CT's longest axis in mm: shorter or longer ones come of another unit.
 LONGEST_SIDE_MM = (5.0, 10_000.0)
+
+
+_NO_SOFT_TISSUE = f"soft tissue between {SOFT_TISSUE_HU[0]:.0f} and {SOFT_TISSUE_HU[1]:.0f}"
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,8 @@ def broken_rule(array: np.ndarray) -> str:
     values = np.asarray(array).ravel()
     if values.min() > AIR_BELOW_HU:
         return f"air below {AIR_BELOW_HU:.0f}"
-    low, high = SOFT_TISSUE_HU
-    if np.count_nonzero((values > low) & (values < high)) < LEAST_SOFT_TISSUE * values.size:
-        return f"soft tissue between {low:.0f} and {high:.0f}"
+    if _soft_tissue(values) < LEAST_SOFT_TISSUE:
+        return _NO_SOFT_TISSUE
     below = values[values < LOWEST_HU]
     if below.size > BEYOND_SHARE * values.size:
         levels, counts = np.unique(below, return_counts=True)
@@ -57,6 +61,12 @@ def broken_rule(array: np.ndarray) -> str:
     if np.count_nonzero(values > HIGHEST_HU) > BEYOND_SHARE * values.size:
         return f"nothing but metal above {HIGHEST_HU:.0f}"
     return ""
+
+
+def _soft_tissue(array: np.ndarray) -> float:
+    """Share of the voxels that have HU of soft tissue."""
+    low, high = SOFT_TISSUE_HU
+    return float(np.count_nonzero((array > low) & (array < high)) / array.size)
 
 
 def check_hounsfield(array: np.ndarray, name: str) -> None:
@@ -70,6 +80,8 @@ def check_hounsfield(array: np.ndarray, name: str) -> None:
     rule = broken_rule(array)
     if rule:
         slip = next((s.says for s in _SLIPS if not broken_rule(s.undo(array))), "")
+        if rule == _NO_SOFT_TISSUE and not slip and _soft_tissue(array) >= LEAST_IN_MASKED_LUNGS:
+            return
         cause = f"It seems that {slip}" if slip else "Its rescale slope and intercept were lost or spoilt"
         if not slip and array.min() > LOWEST_HU and array.max() < AIR_BELOW_HU:
             cause = "It holds air alone"

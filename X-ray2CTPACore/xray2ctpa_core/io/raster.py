@@ -1,5 +1,7 @@
 """Radiographs in PNG, JPEG and TIFF files."""
 
+import io
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +12,19 @@ from PIL import ExifTags, Image, ImageOps
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.exif import upright, upright_aspect
 from xray2ctpa_core.io.failures import reading
-from xray2ctpa_core.io.film import MAX_PIXELS, Film, check_film_size, film_of_channels
+from xray2ctpa_core.io.raw_radiograph import (
+    MAX_PIXELS,
+    RawRadiograph,
+    check_dimensions,
+    radiograph_of_channels,
+)
 from xray2ctpa_core.io.tiff import is_wide, read_wide_tiff, tiff_aspect, tiff_page
 
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff")
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", *_TIFF_SIGNATURES)
-_PNG_BIT_DEPTH_OFFSET = 24
+_PNG_BIT_DEPTH_OFFSET, _PNG_COLOUR_OFFSET, _PNG_GREY_ALPHA = 24, 25, 4
 _TIFF_PHOTOMETRIC_TAG, _TIFF_SAMPLE_FORMAT_TAG = 262, 339
 _WIDE_GREY_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 
@@ -27,7 +34,7 @@ def is_raster(path: Path) -> bool:
     return _head(path).startswith(_SIGNATURES) or path.suffix.lower() in _SUFFIXES
 
 
-def read_raster_film(path: Path) -> Film:
+def read_raster_radiograph(path: Path) -> RawRadiograph:
     """Reads a PNG, JPEG or TIFF: grey, palette or colour of any depth, with or without alpha.
 
     Alpha, the orientation in EXIF and pixels that are not square are honoured; a TIFF's thumbnails are not.
@@ -52,7 +59,7 @@ def read_raster_film(path: Path) -> Film:
         )
 
 
-def _read_by_pillow(path: Path, page: int = 0) -> Film:
+def _read_by_pillow(path: Path, page: int = 0) -> RawRadiograph:
     # Given a name, Pillow maps an uncompressed TIFF into memory and garbles orientations 5 to 8.
     with path.open("rb") as file:
         try:
@@ -70,29 +77,29 @@ def _read_by_pillow(path: Path, page: int = 0) -> Film:
                 )
             if page:
                 image.seek(page)
-            check_film_size(image.height, image.width, path.name)
+            check_dimensions(image.height, image.width, path.name)
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             aspect = upright_aspect(_aspect(image), orientation)
             if _is_wide_png(image, path):
-                channels = np.atleast_3d(sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
-                film = film_of_channels(upright(channels, orientation), 65535.0)
-                return replace(film, aspect=aspect, steps=(f"16-bit {image.format}", *film.steps))
-            return replace(_pillow_film(image), aspect=aspect)
+                channels = _wide_png(path)
+                radiograph = radiograph_of_channels(upright(channels, orientation), 65535.0)
+                return replace(radiograph, aspect=aspect, steps=(f"16-bit {image.format}", *radiograph.steps))
+            return replace(_pillow_radiograph(image), aspect=aspect)
 
 
-def _pillow_film(image: Image.Image) -> Film:
+def _pillow_radiograph(image: Image.Image) -> RawRadiograph:
     tags = getattr(image, "tag_v2", {})
     oriented = ImageOps.exif_transpose(image)
     if oriented.mode not in _WIDE_GREY_MODES:
-        film = film_of_channels(_eight_bit_channels(oriented), 255.0)
-        return replace(film, steps=(f"8-bit {image.format}", *film.steps))
+        radiograph = radiograph_of_channels(_eight_bit_channels(oriented), 255.0)
+        return replace(radiograph, steps=(f"8-bit {image.format}", *radiograph.steps))
     values = np.asarray(oriented)
     if oriented.mode == "I" and tags.get(_TIFF_SAMPLE_FORMAT_TAG, (1,))[0] == 1 and image.format == "TIFF":
         values = values.view(np.uint32)
     values = values.astype(np.float64 if values.dtype.itemsize > 2 else np.float32)
     # Pillow itself inverts greys of up to 8 bits.
     inverted = tags.get(_TIFF_PHOTOMETRIC_TAG) == 0
-    return Film(-values if inverted else values, steps=(f"{oriented.mode} {image.format}",))
+    return RawRadiograph(-values if inverted else values, steps=(f"{oriented.mode} {image.format}",))
 
 
 def _check_pillow_can(page: object, path: Path) -> None:
@@ -112,8 +119,23 @@ def _head(path: Path) -> bytes:
 
 
 def _is_wide_png(image: Image.Image, path: Path) -> bool:
-    """Whether a PNG has 16-bit channels that Pillow would cut to 8 (12-bit films would keep 16 greys)."""
+    """Whether a PNG has 16-bit channels that Pillow would cut to 8 (of 12 bits 16 greys would be left)."""
     return image.format == "PNG" and image.mode not in _WIDE_GREY_MODES and _head(path)[-1] == 16
+
+
+def _wide_png(path: Path) -> np.ndarray:
+    """(H, W, C) uint16, C = 2 grey and alpha, 3 RGB, 4 RGBA.
+
+    ITK reads no grey with alpha. Its pixels have as many bytes as 8-bit RGBA's, for which alone PNG's filters
+    ask: called that, its channels are the higher and the lower bytes.
+    """
+    content = path.read_bytes()
+    if content[_PNG_COLOUR_OFFSET] != _PNG_GREY_ALPHA:
+        return np.atleast_3d(sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
+    header = content[12:_PNG_BIT_DEPTH_OFFSET] + b"\x08\x06" + content[26:29]
+    renamed = content[:12] + header + zlib.crc32(header).to_bytes(4, "big") + content[33:]
+    halves = np.asarray(Image.open(io.BytesIO(renamed), formats=("PNG",)), np.uint16)
+    return halves[..., 0::2] * 256 + halves[..., 1::2]
 
 
 def _aspect(image: Image.Image) -> float:

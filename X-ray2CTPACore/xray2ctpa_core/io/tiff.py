@@ -1,5 +1,8 @@
 """Radiographs in TIFF files of more than 8 bits: any layout, sign and depth, and which page is the image."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +10,8 @@ import tifffile
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.exif import upright, upright_aspect
-from xray2ctpa_core.io.film import Film, check_film_size, film_of_channels
+from xray2ctpa_core.io.lzw import LZW, teach_tifffile
+from xray2ctpa_core.io.raw_radiograph import RawRadiograph, check_dimensions, radiograph_of_channels
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = 0, 1, 2, 3
 #: Bits of NewSubfileType, and the value of the older SubfileType, that say that a page is not the image.
@@ -24,7 +28,7 @@ def tiff_page(path: Path) -> "tuple[int, tifffile.TiffPage]":
     Raises:
         InputError: several images.
     """
-    with tifffile.TiffFile(path) as file:
+    with _opened(path) as file:
         pages = [(n, page.aspage()) for n, page in enumerate(file.pages)]
         stacked = int((file.imagej_metadata or {}).get("images", 1))
     images = [(n, page) for n, page in pages if not _is_marked(page)] or pages
@@ -45,19 +49,22 @@ def tiff_page(path: Path) -> "tuple[int, tifffile.TiffPage]":
 def is_wide(page: "tifffile.TiffPage") -> bool:
     """Whether ``page`` holds grey or colour that Pillow would cut, or take for another number."""
     known = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE)
-    return known and (page.bitspersample > 8 or page.sampleformat != 1)
+    # Of these Pillow reads all bits, and faster.
+    grey_by_lzw = page.compression == LZW and page.samplesperpixel == 1 and page.bitspersample in (16, 32)
+    return known and not grey_by_lzw and (page.bitspersample > 8 or page.sampleformat != 1)
 
 
-def read_wide_tiff(path: Path, index: int) -> Film:
+def read_wide_tiff(path: Path, index: int) -> RawRadiograph:
     """Page ``index`` of ``path``, of which ``is_wide`` is true.
 
     Raises:
         InputError: another number of samples or kind of numbers than a radiograph has.
         ValueError: a compression that tifffile leaves to the package imagecodecs, which is not installed.
     """
-    with tifffile.TiffFile(path) as file:
+    teach_tifffile()
+    with _opened(path) as file:
         page = file.pages[index].aspage()
-        check_film_size(page.imagelength, page.imagewidth, path.name)
+        check_dimensions(page.imagelength, page.imagewidth, path.name)
         array = _twelve_bits(file, page) if page.bitspersample == 12 else page.asarray()
     if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         raise InputError(f"Expected real pixels, got {array.dtype} in {path.name}.", "Export grey values.")
@@ -67,13 +74,13 @@ def read_wide_tiff(path: Path, index: int) -> Film:
     if page.photometric == _PALETTE and page.colormap is not None:
         channels = np.moveaxis(page.colormap[:, channels[..., 0]], 0, -1)
     orientation = int(page.tags.valueof(274, default=1))
-    film = _film(upright(channels, orientation), page)
-    return Film(
-        -film.values if page.photometric == _WHITE_IS_ZERO else film.values,
-        padding=film.padding,
+    radiograph = _raw(upright(channels, orientation), page)
+    return RawRadiograph(
+        -radiograph.values if page.photometric == _WHITE_IS_ZERO else radiograph.values,
+        padding=radiograph.padding,
         aspect=upright_aspect(tiff_aspect(page), orientation),
-        steps=(f"{page.bitspersample}-bit {array.dtype.name} TIFF", *film.steps),
-        notes=film.notes,
+        steps=(f"{page.bitspersample}-bit {array.dtype.name} TIFF", *radiograph.steps),
+        notes=radiograph.notes,
     )
 
 
@@ -83,7 +90,7 @@ def tiff_aspect(page: "tifffile.TiffPage") -> float:
     return horizontal / vertical if horizontal > 0 and vertical > 0 else 1.0
 
 
-def _film(channels: np.ndarray, page: "tifffile.TiffPage") -> Film:
+def _raw(channels: np.ndarray, page: "tifffile.TiffPage") -> RawRadiograph:
     """Grey or colour with at most one alpha channel, whatever other samples the page has."""
     colours = 3 if page.photometric in (_RGB, _PALETTE) else 1
     extra = [int(kind) for kind in page.extrasamples][: channels.shape[2] - colours]
@@ -92,7 +99,19 @@ def _film(channels: np.ndarray, page: "tifffile.TiffPage") -> Film:
     integer = np.issubdtype(channels.dtype, np.integer)
     full_scale = float(np.iinfo(channels.dtype).max) if integer else 1.0
     premultiplied = alpha is not None and extra[alpha - colours] == 1
-    return film_of_channels(channels[..., kept], full_scale, premultiplied)
+    return radiograph_of_channels(channels[..., kept], full_scale, premultiplied)
+
+
+@contextmanager
+def _opened(path: Path) -> "Iterator[tifffile.TiffFile]":
+    """The file within the context; tifffile's remarks on damage stay off the terminal."""
+    logger = logging.getLogger("tifffile")
+    was_disabled, logger.disabled = logger.disabled, True
+    try:
+        with tifffile.TiffFile(path) as file:
+            yield file
+    finally:
+        logger.disabled = was_disabled
 
 
 def _is_marked(page: "tifffile.TiffPage") -> bool:

@@ -28,11 +28,11 @@ from xray2ctpa_core.mrml.display import (
     synthetic_annotation,
 )
 from xray2ctpa_core.mrml.nodes import (
-    FILM_REFERENCE,
     NOTICE_ATTRIBUTE,
+    RADIOGRAPH_REFERENCE,
     RECORD_ATTRIBUTE,
     ResultNodes,
-    add_film,
+    add_radiograph,
     add_segmentation,
     load_result,
     remove_result,
@@ -41,29 +41,35 @@ from xray2ctpa_core.mrml.nodes import (
 from xray2ctpa_core.mrml.record import provenance, sentences
 from xray2ctpa_core.mrml.views import (
     COMPARISON_LAYOUT_ID,
-    FILM_VIEW,
-    FILM_VIEW_GROUP,
     LAYOUT_ID,
     PLANE_VIEWS,
+    RADIOGRAPH_VIEW,
+    RADIOGRAPH_VIEW_GROUP,
     go_to_hottest,
     hottest_position,
     register_layouts,
     show_overlay,
+    show_radiograph,
     show_result,
     use_layout,
 )
+
+#: Names that the page still uses.
+FILM_VIEW, FILM_VIEW_GROUP, add_film = RADIOGRAPH_VIEW, RADIOGRAPH_VIEW_GROUP, add_radiograph
 
 __all__ = [
     "ANNOTATION_COLOUR",
     "COMPARISON_LAYOUT_ID",
     "DIFFERENCE_VIEWS",
-    "FILM_REFERENCE",
     "FILM_VIEW",
     "FILM_VIEW_GROUP",
     "GRADCAM_COLOR_TAG",
     "LAYOUT_ID",
     "NOTICE_ATTRIBUTE",
     "PLANE_VIEWS",
+    "RADIOGRAPH_REFERENCE",
+    "RADIOGRAPH_VIEW",
+    "RADIOGRAPH_VIEW_GROUP",
     "RECORD_ATTRIBUTE",
     "RENDERING_CLASS",
     "TRUTH_VIEWS",
@@ -72,6 +78,7 @@ __all__ = [
     "ResultNodes",
     "add_comparison",
     "add_film",
+    "add_radiograph",
     "add_segmentation",
     "corner_text",
     "go_to_hottest",
@@ -86,6 +93,7 @@ __all__ = [
     "show_comparison",
     "show_evidence_from",
     "show_overlay",
+    "show_radiograph",
     "show_rendering",
     "show_result",
     "show_window",

@@ -37,7 +37,7 @@ REFERENCES = {
     "difference": "XRay2CTPA.Difference",
 }
 #: Reference of the CTPA to the radiograph's node it was made from.
-FILM_REFERENCE = "XRay2CTPA.Film"
+RADIOGRAPH_REFERENCE = "XRay2CTPA.Film"
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class ResultNodes:
 def load_result(
     folder: Path,
     scene: Any = None,
-    film: Any = None,
+    radiograph: Any = None,
     attributes: Mapping[str, str] | None = None,
     rendering_class: str = RENDERING_CLASS,
 ) -> ResultNodes:
@@ -89,7 +89,7 @@ def load_result(
     Args:
         folder: what ``xray2ctpa generate`` wrote.
         scene: vtkMRMLScene; ``slicer.mrmlScene`` if None.
-        film: the radiograph's node in the scene; the CTPA then refers to it.
+        radiograph: the radiograph's node in the scene; the CTPA then refers to it.
         attributes: further attributes of every node.
         rendering_class: of the volume rendering's display node.
 
@@ -102,7 +102,7 @@ def load_result(
     texts = {**record_attributes(record, folder), **(attributes or {})}
     has_spread = (folder / "spread.nii.gz").exists()
     before = _node_ids(scene)
-    source = film.GetName() if film is not None else record["input"]["name"]
+    source = radiograph.GetName() if radiograph is not None else record["input"]["name"]
 
     def add(class_name: str, title: str) -> Any:
         node = scene.AddNewNodeByClass(class_name, f"{SYNTHETIC} {title} ({source})")
@@ -126,9 +126,9 @@ def load_result(
         table = add("vtkMRMLTableNode", "numbers")
         _fill_table(table, record)
         nodes = ResultNodes(ctpa, gradcam, label, spread, table, record)
-        _refer(nodes, film)
+        _refer(nodes, radiograph)
         display_result(nodes, scene, rendering_class)
-        _gather_in_folder(nodes, scene, film, source)
+        _gather_in_folder(nodes, scene, radiograph, source)
     except BaseException:
         for identifier in _node_ids(scene) - before:
             scene.RemoveNode(scene.GetNodeByID(identifier))
@@ -171,7 +171,7 @@ def refer_to_comparison(nodes: ResultNodes, truth: Any, difference: Any) -> None
         _put_beside(node, nodes.ctpa)
 
 
-def add_film(
+def add_radiograph(
     scene: Any,
     pixels: Any,
     name: str,
@@ -185,8 +185,8 @@ def add_film(
         pixels: (H, W) array in [0, 1], rows to inferior, columns to the patient's left.
         name: of the node.
         spacing_mm: of a pixel, both ways.
-        centre: (row, column) that lies at the origin, the middle of a result's volume; None is the film's
-            own middle.
+        centre: (row, column) that lies at the origin, the middle of a result's volume; None is the
+            radiograph's own middle.
 
     Returns:
         vtkMRMLScalarVolumeNode with grey display from 0 to 1.
@@ -285,21 +285,21 @@ def _fill_table(table: Any, record: Mapping[str, Any]) -> None:
         table.AddColumn(column)
 
 
-def _refer(nodes: ResultNodes, film: Any) -> None:
+def _refer(nodes: ResultNodes, radiograph: Any) -> None:
     """The CTPA refers to what belongs to it, so that it is found again in a saved scene."""
     nodes.ctpa.SetAttribute(RECORD_ATTRIBUTE, json.dumps(nodes.record))
     for name, role in REFERENCES.items():
         node = getattr(nodes, name)
         nodes.ctpa.SetNodeReferenceID(role, node.GetID() if node is not None else None)
-    if film is not None:
-        nodes.ctpa.SetNodeReferenceID(FILM_REFERENCE, film.GetID())
+    if radiograph is not None:
+        nodes.ctpa.SetNodeReferenceID(RADIOGRAPH_REFERENCE, radiograph.GetID())
 
 
-def _gather_in_folder(nodes: ResultNodes, scene: Any, film: Any, source: str) -> None:
-    """One subject-hierarchy folder for the nodes of the result, in the study of the radiograph ``film``."""
+def _gather_in_folder(nodes: ResultNodes, scene: Any, radiograph: Any, source: str) -> None:
+    """One subject-hierarchy folder for the nodes of the result, in the radiograph's study."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     name = scene.GenerateUniqueName(f"{SYNTHETIC} X-ray2CTPA ({source})")
-    item = hierarchy.GetItemByDataNode(film) if film is not None else 0
+    item = hierarchy.GetItemByDataNode(radiograph) if radiograph is not None else 0
     parent = hierarchy.GetItemParent(item) if item else 0
     folder = hierarchy.CreateFolderItem(parent or hierarchy.GetSceneItemID(), name)
     for node in nodes.all():

@@ -5,10 +5,11 @@ import numpy as np
 from xray2ctpa_core.pipelines.bundle import GeometryRule
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, axial_affine
 
-#: Frontal frames of people, in mm, from the newborn to the largest: a spacing that says otherwise is not
-#: believed. Below the second number it is a child's.
-PLAUSIBLE_SIDE_MM = (80.0, 480.0)
-ADULT_SIDE_MM = 200.0
+#: Frontal frames of adults, in mm: a spacing that says otherwise is not believed (archives made smaller keep
+#: the spacing of the originals) ...
+PLAUSIBLE_SIDE_MM = (180.0, 480.0)
+#: ... but where the file says that the patient is younger, from this side on.
+CHILD_YEARS, CHILD_SIDE_MM = 16, 80.0
 COHORT_MEAN = "cohort mean"
 #: Source of the size of bundles whose volumes all have one extent.
 FIXED_EXTENT = "fixed extent of the bundle"
@@ -29,9 +30,14 @@ def frame_side_mm(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRul
     to_middle = rule.source_to_detector_mm - rule.detector_to_centre_mm
     magnification = radiograph.magnification or rule.source_to_detector_mm / to_middle
     side = frame.side * radiograph.spacing_mm[0] / magnification
-    if not PLAUSIBLE_SIDE_MM[0] <= side <= PLAUSIBLE_SIDE_MM[1]:
+    smallest = CHILD_SIDE_MM if _is_child(radiograph) else PLAUSIBLE_SIDE_MM[0]
+    if not smallest <= side <= PLAUSIBLE_SIDE_MM[1]:
         return mean
     return side, radiograph.spacing_source
+
+
+def _is_child(radiograph: Radiograph) -> bool:
+    return radiograph.age_years is not None and radiograph.age_years < CHILD_YEARS
 
 
 def size_sentence(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRule) -> str:
@@ -61,11 +67,8 @@ def size_doubts(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRule)
     side, source = frame_side_mm(radiograph, frame, rule)
     if source in (COHORT_MEAN, FIXED_EXTENT):
         return (size_sentence(radiograph, frame, rule),)
-    if side < ADULT_SIDE_MM:
-        return (
-            f"The chest's frame is {side:.0f} mm wide: a child's, or the file's {source} is wrong. What is "
-            "generated is an adult's anatomy made smaller.",
-        )
+    if _is_child(radiograph):
+        return (f"The child's frame is {side:.0f} mm wide; what is generated is an adult's anatomy in it.",)
     return ()
 
 
@@ -78,11 +81,11 @@ def volume_affine(side_mm: float, rule: GeometryRule) -> np.ndarray:
 
 
 def on_frame(hu: np.ndarray, frame: FrontalFrame, target: FrontalFrame) -> np.ndarray:
-    """The volume of one frame of a film, resampled to the volume that another frame would have.
+    """The volume of one frame of a radiograph, resampled to the volume that another frame would have.
 
     Args:
         hu: (D, H, W), the volume of ``frame``; beyond its edge the nearest voxel is repeated.
-        frame, target: squares of the same film, in its pixels.
+        frame, target: squares of the same radiograph, in its pixels.
 
     Returns:
         (D, H, W) float32 on the grid of ``target``.

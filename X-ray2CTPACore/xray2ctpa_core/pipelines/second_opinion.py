@@ -12,7 +12,7 @@ from xray2ctpa_core import config
 from xray2ctpa_core.constants import FRAME_PIXELS
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.pipelines.bundle import BundleInfo
-from xray2ctpa_core.preprocessing.cxr import CxrSettings, film_image
+from xray2ctpa_core.preprocessing.cxr import CxrSettings, radiograph_image
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
@@ -116,7 +116,7 @@ class OpinionReader:
             frame: its lungs' square.
         """
         if self.settings.input == "whole":
-            image = film_image(radiograph.pixels, CxrSettings(pixels=self.settings.pixels))
+            image = radiograph_image(radiograph.pixels, CxrSettings(pixels=self.settings.pixels))
         else:
             image = frame_image(radiograph.pixels, frame, self.settings.pixels)
         return torch.from_numpy(image)[None, None]

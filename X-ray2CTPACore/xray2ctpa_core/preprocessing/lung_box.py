@@ -1,4 +1,4 @@
-"""Lung masks of a film -> the lungs' box and how plausible they are as lungs. Numpy and scipy only."""
+"""Lung masks of a radiograph -> the lungs' box and how plausible they are as lungs. Numpy and scipy only."""
 
 from dataclasses import dataclass
 
@@ -26,10 +26,10 @@ class LungShape:
         areas: share of the grid covered by the lung on the image's left and on its right.
         heights: height of each lung over the box's height, 0 where missing.
         aspect: width over height of the box, 0 where there is none.
-        contact: share of the box's side along which lung runs into the film's (top, left, bottom, right)
-            edge; 0 where the film shows what lies beyond the lungs.
-        gaps: distance of the box from the film's (top, left, bottom, right) edge over the grid's side;
-            infinite where the film may go on.
+        contact: share of the box's side along which lung runs into the image's (top, left, bottom, right)
+            edge; 0 where the radiograph shows what lies beyond the lungs.
+        gaps: distance of the box from the radiograph's (top, left, bottom, right) edge over the grid's side;
+            infinite where the radiograph may go on.
         tilt_degrees: mean angle of both lungs' long axes with the vertical, counter-clockwise; 0 where one
             lung is missing.
     """
@@ -74,7 +74,7 @@ def lung_shape(
 
     Args:
         masks: (2, H, W) bool; lung on the image's left, lung on the image's right.
-        content: (top, left, bottom, right) of the film in the grid; the whole grid if None. An edge beyond
+        content: (top, left, bottom, right) of the image in the grid; the whole grid if None. An edge beyond
             the grid is touched by nothing.
         least_area: a lung covering a smaller share of the grid counts as missing.
     """

@@ -3,14 +3,16 @@
 import functools
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
 
 from xray2ctpa_core.errors import ConfigError, InputError
-from xray2ctpa_core.preprocessing.grid import Box
 from xray2ctpa_core.volume import Volume
+
+if TYPE_CHECKING:  # the grid needs SimpleITK, the lungs do not
+    from xray2ctpa_core.preprocessing.grid import Box
 
 METHODS = ("auto", "lungmask", "threshold")
 #: File of lungmask's network R231 (Hofmanninger et al., Eur Radiol Exp 2020;4:50) in torch's cache.
@@ -91,7 +93,7 @@ def _lungmask(weights: str) -> Any:
     return LMInferer(modelpath=str(_lungmask_file(weights)), tqdm_disable=True)
 
 
-def lung_box(mask: np.ndarray, spacing: tuple[float, float, float], margin_mm: float) -> Box:
+def lung_box(mask: np.ndarray, spacing: tuple[float, float, float], margin_mm: float) -> "Box":
     """Bounding box of ``mask`` (D, H, W), widened by ``margin_mm`` as far as the grid goes.
 
     Args:

@@ -39,38 +39,41 @@ class Equaliser:
 
     Attributes:
         extent_mm: (z, y, x) of the field of view, about the volume's middle.
-        spacing_mm: of the cubic voxels.
-        blur_mm: standard deviation of a Gaussian, wide against what either kind resolves.
+        spacing_mm: (z, y, x) of the voxels.
+        blur: standard deviation of a Gaussian in voxels, wide against what either kind resolves.
         noise_hu: standard deviation of the noise that is added after it.
         window: (lower, upper) HU.
     """
 
     extent_mm: tuple[float, float, float]
-    spacing_mm: float
-    blur_mm: float
+    spacing_mm: tuple[float, float, float]
+    blur: float = 0.5
     noise_hu: float = 15.0
     window: tuple[float, float] = (-1000.0, 900.0)
 
     def __call__(self, volume: Volume, seed: int) -> Volume:
         """The volume as int16 HU on the study's grid, centred at the origin."""
-        shape = tuple(max(1, round(extent / self.spacing_mm)) for extent in self.extent_mm)
+        counts = [max(1, round(e / step)) for e, step in zip(self.extent_mm, self.spacing_mm, strict=True)]
+        depth, rows, columns = counts
+        shape = (depth, rows, columns)
+        z, y, x = (count * step for count, step in zip(shape, self.spacing_mm, strict=True))
         middle = volume.affine @ [*((np.array(volume.array.shape[::-1]) - 1) / 2), 1.0]
-        extent = tuple(count * self.spacing_mm for count in shape)
-        target = axial_affine(shape, extent, tuple(middle[:3]))  # type: ignore[arg-type]
+        target = axial_affine(shape, (z, y, x), (middle[0], middle[1], middle[2]))
         lower, upper = self.window
         inside = Volume(np.clip(volume.array.astype(np.float32), lower, upper), volume.affine)
-        array = resample_onto(inside, target, shape, AIR_HU).array  # type: ignore[arg-type]
-        array = ndimage.gaussian_filter(array, self.blur_mm / self.spacing_mm, mode="nearest")
+        array = resample_onto(inside, target, shape, AIR_HU).array
+        array = ndimage.gaussian_filter(array, self.blur, mode="nearest")
         noise = np.random.default_rng(seed).normal(0.0, self.noise_hu, array.shape)
         array = np.clip(np.round(array + noise), lower, upper).astype(np.int16)
-        return Volume(array, axial_affine(shape, extent))  # type: ignore[arg-type]
+        return Volume(array, axial_affine(shape, (z, y, x)))
 
 
 def equaliser_for(volumes: Sequence[Volume]) -> Equaliser:
     """What the coarsest of ``volumes`` can show, over the field of view that all of them have."""
-    spacing = max(max(volume.spacing) for volume in volumes)
-    extents = np.array([np.array(v.spacing[::-1]) * v.array.shape for v in volumes]).min(axis=0)
-    return Equaliser((float(extents[0]), float(extents[1]), float(extents[2])), spacing, spacing / 2)
+    spacings = np.array([volume.spacing[::-1] for volume in volumes])
+    coarsest, extents = spacings.max(axis=0), (spacings * [v.array.shape for v in volumes]).min(axis=0)
+    (d, h, w), (z, y, x) = extents.tolist(), coarsest.tolist()
+    return Equaliser((d, h, w), (z, y, x))
 
 
 def make_study(

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from xray2ctpa_core.constants import AIR_HU
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.samples import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
 from xray2ctpa_core.io import preview, result_files
@@ -27,7 +26,7 @@ _ENOUGH_SHARED = 0.8
 
 
 @dataclass(frozen=True)
-class Film:
+class ShownRadiograph:
     """A radiograph as it is shown.
 
     Attributes:
@@ -49,7 +48,7 @@ class Truth:
     """A true CTPA on the grid of a result.
 
     Attributes:
-        array: (D, H, W) float32 in HU, air beyond the truth's edge.
+        array: (D, H, W) float32 in HU, NaN beyond the truth's edge.
         doubts: sentences on how far it can be compared place by place.
     """
 
@@ -57,7 +56,9 @@ class Truth:
     doubts: list[str] = field(default_factory=list)
 
 
-def film_of(record: Mapping[str, Any], folder: Path, source: Path | None = None) -> Film | None:
+def radiograph_of(
+    record: Mapping[str, Any], folder: Path, source: Path | None = None
+) -> ShownRadiograph | None:
     """The radiograph of a result: its own file where that is at hand, else what preview.png shows of it.
 
     Args:
@@ -72,7 +73,7 @@ def film_of(record: Mapping[str, Any], folder: Path, source: Path | None = None)
     if source is None and SAMPLE_CXR.is_file() and file_sha256(SAMPLE_CXR) == sha256:
         source = SAMPLE_CXR
     if source is None:
-        return _film_in_preview(folder / result_files.PREVIEW, name)
+        return _radiograph_in_preview(folder / result_files.PREVIEW, name)
     radiograph = read_radiograph(source)
     if radiograph.sha256 != sha256:
         raise InputError(
@@ -84,21 +85,21 @@ def film_of(record: Mapping[str, Any], folder: Path, source: Path | None = None)
         pixels = pixels.max() + pixels.min() - pixels
     frame, geometry = frame_of(record), record["geometry"]
     if frame is None:
-        return Film(pixels, name)
+        return ShownRadiograph(pixels, name)
     side_mm = geometry["shape"][2] * geometry["spacing_mm"][0]
     middle = (frame.side - 1) / 2
-    return Film(pixels, name, side_mm / frame.side, (frame.top + middle, frame.left + middle))
+    return ShownRadiograph(pixels, name, side_mm / frame.side, (frame.top + middle, frame.left + middle))
 
 
-def check(folder: Path, film: Path | None, truth: Path | None) -> None:
-    """Raises InputError unless the result can be shown with this film and this truth."""
+def check(folder: Path, radiograph: Path | None, truth: Path | None) -> None:
+    """Raises InputError unless the result can be shown with this radiograph and this truth."""
     record = read_record(folder)
-    film_of(record, folder, film)
+    radiograph_of(record, folder, radiograph)
     truth_of(record, truth)
 
 
 def frame_of(record: Mapping[str, Any]) -> FrontalFrame | None:
-    """The square of the film that a result's volume corresponds to; None where result.json lacks it."""
+    """The square of the radiograph that a result's volume corresponds to; None where result.json lacks it."""
     frame = record.get("geometry", {}).get("frame_in_film_pixels")
     return None if frame is None else FrontalFrame(**frame)
 
@@ -163,7 +164,7 @@ def _by_patient_space(record: Mapping[str, Any], volume: Volume) -> Truth:
         )
     if shared < _ENOUGH_SHARED:
         doubts.append(
-            f"The true CTPA covers only {100 * shared:.0f} % of the result; the rest counts as air."
+            f"The true CTPA covers only {100 * shared:.0f} % of the result; elsewhere no difference is shown."
         )
     array = ndimage.affine_transform(
         volume.array.astype(np.float32),
@@ -171,7 +172,7 @@ def _by_patient_space(record: Mapping[str, Any], volume: Volume) -> Truth:
         to_truth[2::-1, 3],
         output_shape=shape,
         order=1,
-        cval=AIR_HU,
+        cval=np.nan,
     )
     return Truth(array, doubts)
 
@@ -189,17 +190,22 @@ def _true_frame(record: Mapping[str, Any], truth: Path) -> FrontalFrame | None:
     """The frame, on the result's radiograph, of the truth's volume; None where that is not known."""
     sha256 = record["input"]["sha256"]
     folder = truth.resolve().parent
-    for film, facts in ((SAMPLE_CXR, SAMPLE_FACTS), (folder / "cxr.png", folder / "patient.json")):
-        if facts.parent == folder and facts.is_file() and film.is_file() and file_sha256(film) == sha256:
+    for radiograph, facts in ((SAMPLE_CXR, SAMPLE_FACTS), (folder / "cxr.png", folder / "patient.json")):
+        if (
+            facts.parent == folder
+            and facts.is_file()
+            and radiograph.is_file()
+            and file_sha256(radiograph) == sha256
+        ):
             return FrontalFrame(**json.loads(facts.read_text(encoding="utf-8"))["frame"])
     return None
 
 
-def _film_in_preview(path: Path, name: str) -> Film | None:
+def _radiograph_in_preview(path: Path, name: str) -> ShownRadiograph | None:
     """The radiograph as the result's own picture shows it; None where there is no such picture."""
     try:
         with Image.open(path) as picture:
-            tile = preview.film_in(picture)
+            tile = preview.radiograph_in(picture)
     except (OSError, ValueError):
         return None
-    return Film(np.asarray(tile, dtype=np.float32) / 255, name)
+    return ShownRadiograph(np.asarray(tile, dtype=np.float32) / 255, name)

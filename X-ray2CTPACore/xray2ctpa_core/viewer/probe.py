@@ -43,8 +43,9 @@ class Probe:
             return {}
         found = {"hu": self._in_slab(slicer.util.arrayFromVolume(self._nodes.ctpa), voxel, axis, display)}
         if self.truth is not None:
-            found["truth"] = self._in_slab(self.truth, voxel, axis, display)
-            found["difference"] = found["hu"] - found["truth"]
+            truth = self._in_slab(self.truth, voxel, axis, display)
+            if not math.isnan(truth):
+                found |= {"truth": truth, "difference": found["hu"] - truth}
         found["gradcam"] = float(slicer.util.arrayFromVolume(self._nodes.gradcam)[voxel])
         if self._nodes.spread is not None:
             found["spread"] = float(slicer.util.arrayFromVolume(self._nodes.spread)[voxel])

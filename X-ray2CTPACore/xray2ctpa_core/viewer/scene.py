@@ -12,7 +12,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 from xray2ctpa_core import mrml
 from xray2ctpa_core.mrml.display import show_between
 from xray2ctpa_core.viewer import renderings, stage
-from xray2ctpa_core.viewer.case import Film
+from xray2ctpa_core.viewer.case import ShownRadiograph
 from xray2ctpa_core.viewer.display import Display
 from xray2ctpa_core.viewer.probe import Probe, slices_beside
 from xray2ctpa_core.viewer.sight import Sight, extent, look
@@ -50,29 +50,35 @@ class ResultScene:
 
     Args:
         folder: the result.
-        film: the radiograph; None leaves its view empty.
-        truth: (D, H, W) in HU, the true CTPA on the result's grid, or None.
+        radiograph: the radiograph; None leaves its view empty.
+        truth: (D, H, W) in HU, the true CTPA on the result's grid, NaN where it has no voxels; or None.
 
     Raises:
         InputError: the folder is not a complete result.
     """
 
-    def __init__(self, folder: Path, film: Film | None, truth: np.ndarray | None = None) -> None:
+    def __init__(
+        self, folder: Path, radiograph: ShownRadiograph | None, truth: np.ndarray | None = None
+    ) -> None:
         self._stage = stage.borrow()
         scene = self._stage.scene
         for name in RESULT_VIEWS:
             self._stage.view(name)
         self._stage.observe_layout()
-        self._film = (
-            mrml.add_film(scene, film.pixels, film.name, film.spacing_mm, film.centre) if film else None
+        self._radiograph = (
+            mrml.add_film(scene, radiograph.pixels, radiograph.name, radiograph.spacing_mm, radiograph.centre)
+            if radiograph
+            else None
         )
         try:
-            self.nodes = mrml.load_result(folder, scene, self._film)
+            with_gpu = self._stage.has_gpu()
+            rendering = mrml.RENDERING_CLASS if with_gpu else renderings.PROCESSOR_CLASS
+            self.nodes = mrml.load_result(folder, scene, self._radiograph, rendering_class=rendering)
         except BaseException:
             self._leave()
             raise
         self.truth = truth
-        self._has_film_mm = film is not None and film.centre is not None
+        self._has_radiograph_mm = radiograph is not None and radiograph.centre is not None
         self._comparison: mrml.Comparison | None = None
         self.display = Display()
         self._moving, self._turned = True, False
@@ -80,9 +86,7 @@ class ResultScene:
         self._sights: dict[str, Sight] = {}
         self._bounds = _bounds(self.nodes.ctpa)
         self.probe = Probe(self.nodes, self._bounds)
-        if not self._stage.has_gpu():
-            renderings.cast_on_processor(self.nodes)
-        mrml.show_result(self.nodes, self._stage.application_logic, self._film, self.display.opacity)
+        mrml.show_result(self.nodes, self._stage.application_logic, self._radiograph, self.display.opacity)
         self._show_slab()
         renderings.show_rendering_as(self.nodes, self._node(RENDERING), self.display)
         self.position = tuple((low + high) / 2 for low, high in self._bounds)
@@ -92,17 +96,13 @@ class ResultScene:
 
     def close(self) -> None:
         """Empties the stage for the next result."""
-        if self._comparison is not None:
-            for node in (self._comparison.truth, self._comparison.difference):
-                self._stage.scene.RemoveNode(node.GetDisplayNode())
-                self._stage.scene.RemoveNode(node)
-        mrml.remove_result(self.nodes)
+        mrml.remove_result(mrml.result_of(self.nodes.ctpa) or self.nodes)  # with the nodes of a comparison
         self._leave()
 
     def _leave(self) -> None:
-        if self._film is not None:
-            self._stage.scene.RemoveNode(self._film.GetDisplayNode())
-            self._stage.scene.RemoveNode(self._film)
+        if self._radiograph is not None:
+            self._stage.scene.RemoveNode(self._radiograph.GetDisplayNode())
+            self._stage.scene.RemoveNode(self._radiograph)
         stage.give_back(self._stage)
 
     def shown(self) -> tuple[str, ...]:
@@ -245,7 +245,7 @@ class ResultScene:
 
         None in the rendering, and for a radiograph whose millimetres nothing says.
         """
-        if name == RENDERING or (name == mrml.FILM_VIEW and not self._has_film_mm):
+        if name == RENDERING or (name == mrml.FILM_VIEW and not self._has_radiograph_mm):
             return None
         shown = extent(self._node(name))
         return shown.left, shown.top, shown.width_mm, shown.height_mm
@@ -286,7 +286,7 @@ class ResultScene:
     def reset(self) -> set[str]:
         """All views as they were at first: fitted, the rendering seen from the front."""
         self._sights.clear()
-        for name in self._slices(with_film=True):
+        for name in self._slices(with_radiograph=True):
             self._fit(name)
         self._moving = True
         self._fit_rendering()
@@ -356,10 +356,10 @@ class ResultScene:
             node.SetSlabReconstructionThickness((2 * beside + 1.01) * spacing)
             node.SetSlabReconstructionEnabled(beside > 0)
 
-    def _slices(self, with_film: bool = False) -> list[str]:
+    def _slices(self, with_radiograph: bool = False) -> list[str]:
         """Names of the slice views that show this result."""
         compared = COMPARE_VIEWS if self._comparison is not None else ()
-        names = dict.fromkeys([*mrml.PLANE_VIEWS, *compared, *([mrml.FILM_VIEW] if with_film else [])])
+        names = dict.fromkeys([*mrml.PLANE_VIEWS, *compared, *([mrml.FILM_VIEW] if with_radiograph else [])])
         return list(names)
 
     def _axis(self, name: str) -> int:

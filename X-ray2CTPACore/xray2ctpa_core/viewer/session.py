@@ -37,13 +37,13 @@ class Opening:
 
     Attributes:
         result: result folder, or None.
-        film: the radiograph: of ``result``, or to generate from.
+        radiograph: the radiograph: of ``result``, or to generate from.
         truth: a true CTPA to compare with.
         bundle: name or folder of the weights to generate with.
     """
 
     result: Path | None = None
-    film: Path | None = None
+    radiograph: Path | None = None
     truth: Path | None = None
     bundle: str = DEFAULT_BUNDLE
 
@@ -64,8 +64,8 @@ class Session:
         self._opening = opening
         self._tabs = Tabs()
         self._message: dict[str, str] | None = None
-        self._film: Path | None = None
-        self._film_name = ""
+        self._radiograph: Path | None = None
+        self._radiograph_name = ""
         self._verdict: dict[str, Any] | None = None
         self._progress = run.Progress()
         self._shelf = Shelf()
@@ -121,10 +121,10 @@ class Session:
         self._refuse_while_busy()
         if self._is_receiving:
             raise InputError("Expected one upload at a time, got another.", "Wait for the first one.")
-        folder, name = self.folder / f"film-{secrets.token_hex(4)}", upload.safe_name(name)
+        folder, name = self.folder / f"radiograph-{secrets.token_hex(4)}", upload.safe_name(name)
         self._is_receiving = True
         try:
-            film = await upload.receive(chunks, name, announced, folder)
+            radiograph = await upload.receive(chunks, name, announced, folder)
             self._refuse_while_busy()  # a run that was started while the upload arrived
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
@@ -133,7 +133,7 @@ class Session:
             raise
         finally:
             self._is_receiving = False
-        self._take_film(film, name)
+        self._take_radiograph(radiograph, name)
 
     def act(self, message: Mapping[str, Any], tab: Tab) -> None:
         """Does what a tab asks for; raises InputError for what it cannot mean."""
@@ -163,38 +163,42 @@ class Session:
         """Shows what the command named."""
         opening = self._opening
         if opening.result is not None:
-            name = opening.film.name if opening.film else opening.result.name
-            entry = Entry(opening.result, name, opening.film, opening.truth)
+            name = opening.radiograph.name if opening.radiograph else opening.result.name
+            entry = Entry(opening.result, name, opening.radiograph, opening.truth)
             self._shelf.add(entry)
             self._open(entry)
-        elif opening.film is not None:
-            self._take_film(opening.film, opening.film.name)
+        elif opening.radiograph is not None:
+            self._take_radiograph(opening.radiograph, opening.radiograph.name)
 
     def _refuse_while_busy(self) -> None:
         if self.phase == RUNNING:
-            raise InputError("Expected to wait for the present run, got another film.", "Cancel it first.")
+            raise InputError(
+                "Expected to wait for the present run, got another radiograph.", "Cancel it first."
+            )
 
-    def _take_film(self, film: Path, name: str) -> None:
+    def _take_radiograph(self, radiograph: Path, name: str) -> None:
         """Has a radiograph checked that lies in this session's folder, or that the command named."""
         if self._task is not None:  # the check of a radiograph that this one replaces
             self._task.cancel()
-        self._forget_film()
-        self._film, self._film_name, self.phase = film, name, CHECKING
-        self._begin(self._check(film))
+        self._forget_radiograph()
+        self._radiograph, self._radiograph_name, self.phase = radiograph, name, CHECKING
+        self._begin(self._check(radiograph))
 
-    async def _check(self, film: Path) -> None:
-        self._verdict = await run.check(film, self._opening.bundle, self.folder)
-        self._tabs.show("film", await asyncio.to_thread(_thumbnail, film), keep=True)
+    async def _check(self, radiograph: Path) -> None:
+        self._verdict = await run.check(radiograph, self._opening.bundle, self.folder)
+        self._tabs.show("radiograph", await asyncio.to_thread(_thumbnail, radiograph), keep=True)
         self.phase = READY
 
     def _generate(self, message: Mapping[str, Any]) -> None:
-        if self.phase != READY or self._film is None:
-            raise InputError("Expected a checked film to generate from, got none.", "Choose a film.")
+        if self.phase != READY or self._radiograph is None:
+            raise InputError(
+                "Expected a checked radiograph to generate from, got none.", "Choose a radiograph."
+            )
         self._shelf.require_room()
         self.phase, self._progress = RUNNING, run.Progress()
-        self._begin(self._run(self._film, message))
+        self._begin(self._run(self._radiograph, message))
 
-    async def _run(self, film: Path, wishes: Mapping[str, Any]) -> None:
+    async def _run(self, radiograph: Path, wishes: Mapping[str, Any]) -> None:
         out = self.folder / f"result-{secrets.token_hex(4)}"
 
         def on_change(picture: Path | None) -> None:
@@ -203,15 +207,15 @@ class Session:
             self._tell_state()
 
         try:
-            await run.generate(film, out, self._opening.bundle, wishes, self._progress, on_change)
+            await run.generate(radiograph, out, self._opening.bundle, wishes, self._progress, on_change)
         except BaseException:
             shutil.rmtree(out, ignore_errors=True)
             raise
-        owned = (out, film.parent) if film.parent.parent == self.folder else (out,)
-        truth = self._opening.truth if film == self._opening.film else None
-        entry = Entry(out, self._film_name, film, truth, owned)
+        owned = (out, radiograph.parent) if radiograph.parent.parent == self.folder else (out,)
+        truth = self._opening.truth if radiograph == self._opening.radiograph else None
+        entry = Entry(out, self._radiograph_name, radiograph, truth, owned)
         self._shelf.add(entry)
-        self._film = None  # it belongs to the result now
+        self._radiograph = None  # it belongs to the result now
         await self._show(entry)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
@@ -240,10 +244,10 @@ class Session:
     def _give_up(self, why: XRay2CTPAError) -> None:
         """Nothing has come of a check, a run or an opening: back to what was there before."""
         self._message = self._in_words(why)
-        if self.phase == RUNNING and self._film is not None:
+        if self.phase == RUNNING and self._radiograph is not None:
             self.phase = READY
         elif self.phase == CHECKING:
-            self._forget_film()
+            self._forget_radiograph()
             self.phase = DONE if self._showing is not None else EMPTY
         else:
             self._current, self.phase = None, EMPTY
@@ -252,16 +256,16 @@ class Session:
     def _start_over(self) -> None:
         """Back to the place where a radiograph is chosen; results stay in the list."""
         if not self.is_busy:
-            self._forget_film()
+            self._forget_radiograph()
             self._message, self.phase = None, EMPTY
             self._tell_state()
 
-    def _forget_film(self) -> None:
+    def _forget_radiograph(self) -> None:
         """Removes a radiograph of which no result was made, if it lies in this session's folder."""
         self._tabs.forget()
-        if self._film is not None and self._film.parent.parent == self.folder:
-            shutil.rmtree(self._film.parent, ignore_errors=True)
-        self._film, self._verdict = None, None
+        if self._radiograph is not None and self._radiograph.parent.parent == self.folder:
+            shutil.rmtree(self._radiograph.parent, ignore_errors=True)
+        self._radiograph, self._verdict = None, None
 
     # --- Results --------------------------------------------------------------------------------
 
@@ -272,7 +276,7 @@ class Session:
             raise InputError(
                 "Expected to wait for the present run, got a result to open.", "Cancel it first."
             )
-        self._forget_film()
+        self._forget_radiograph()
         if entry is self._current and self._showing is not None:
             self._message, self.phase = None, DONE
             self._tell_state()
@@ -304,6 +308,8 @@ class Session:
         self._showing = showing.opened(entry, self._tabs)
         self._showing.artist.add_done_callback(self._on_artists_end)
         self.phase = DONE
+        self._tell_state()
+        self._tabs.tell("place", self._showing.place())
 
     def _on_artists_end(self, artist: "asyncio.Task[None]") -> None:
         """The drawing ends by itself only by a defect."""
@@ -327,7 +333,7 @@ class Session:
         state: dict[str, Any] = {
             "phase": self.phase,
             "message": self._message,
-            "film": self._film_name if self._film else None,
+            "radiograph": self._radiograph_name if self._radiograph else None,
             "verdict": self._verdict,
             "max_mb": upload.MAX_BYTES >> 20,
             "presets": presets(self._opening.bundle),
@@ -351,8 +357,8 @@ class Session:
     def _in_words(self, error: XRay2CTPAError) -> dict[str, str]:
         """What a visitor reads of an error: no path of this machine, and his own name for the radiograph."""
         text, hint = error.message, error.hint
-        if self._film is not None:
-            text = _without_paths(text, self._film, self._film_name)
+        if self._radiograph is not None:
+            text = _without_paths(text, self._radiograph, self._radiograph_name)
         private = f"{self.folder}/"
         return {"text": text.replace(private, ""), "hint": hint.replace(private, "")}
 
@@ -362,8 +368,8 @@ def _without_paths(text: str, path: Path, name: str) -> str:
     return text.replace(str(path), name).replace(path.name, name)
 
 
-def _thumbnail(film: Path) -> bytes:
+def _thumbnail(radiograph: Path) -> bytes:
     """A radiograph as a JPEG, its proportions kept."""
-    image = Image.fromarray((read_radiograph(film).pixels * 255).astype(np.uint8))
+    image = Image.fromarray((read_radiograph(radiograph).pixels * 255).astype(np.uint8))
     image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
     return jpeg(np.asarray(image))

@@ -21,7 +21,7 @@ class Entry:
     Attributes:
         folder: the result.
         name: of the radiograph, as people know it.
-        film: the radiograph's file, or None.
+        radiograph: the radiograph's file, or None.
         truth: a true CTPA's file, or None.
         owned: folders that go with the entry.
         identifier: within the shelf.
@@ -30,7 +30,7 @@ class Entry:
 
     folder: Path
     name: str
-    film: Path | None = None
+    radiograph: Path | None = None
     truth: Path | None = None
     owned: tuple[Path, ...] = ()
     identifier: str = field(default_factory=lambda: secrets.token_hex(4))

@@ -31,8 +31,11 @@ _REFINE_AFTER = 0.35
 def opened(entry: Entry, tabs: Tabs) -> "Showing":
     """Opens a result; raises InputError where it cannot be shown."""
     record = read_record(entry.folder)
-    film, truth = case.film_of(record, entry.folder, entry.film), case.truth_of(record, entry.truth)
-    scene = ResultScene(entry.folder, film, truth.array if truth else None)
+    radiograph, truth = (
+        case.radiograph_of(record, entry.folder, entry.radiograph),
+        case.truth_of(record, entry.truth),
+    )
+    scene = ResultScene(entry.folder, radiograph, truth.array if truth else None)
     return Showing(scene, tabs, truth.doubts if truth else [])
 
 

@@ -1,4 +1,4 @@
-"""A film from a browser: its name made harmless, its size and kind checked while and after it arrives."""
+"""A radiograph from a browser: its name made harmless, size and kind checked while and after it arrives."""
 
 import asyncio
 import re
@@ -24,12 +24,12 @@ _DATA_ELSEWHERE = re.compile(rb"^\s*(?:elementdatafile\s*[=:](?!\s*local\s*$)|da
 
 
 class TooLarge(InputError):
-    """More bytes than a film may have."""
+    """More bytes than a radiograph may have."""
 
     def __init__(self, got: int | None = None) -> None:
         size = "more" if got is None else f"{-(-got >> 20)} MB"
         super().__init__(
-            f"Expected a film of at most {MAX_BYTES >> 20} MB, got {size}.",
+            f"Expected a radiograph of at most {MAX_BYTES >> 20} MB, got {size}.",
             "Export it as PNG, or name the file on the command line: xray2ctpa view FILE.",
         )
 
@@ -40,7 +40,7 @@ def safe_name(name: str) -> str:
     kept = re.sub(r"[^\w.() -]", "_", last).strip(" .-")
     while len(kept.encode()) > _NAME_BYTES:
         kept = kept[1:]
-    return kept.lstrip(" .-") or "film"
+    return kept.lstrip(" .-") or "radiograph"
 
 
 def stored_name(name: str) -> str:
@@ -89,7 +89,7 @@ async def receive(chunks: AsyncIterator[bytes], name: str, announced: int | None
 
 
 def check_kind(path: Path) -> None:
-    """Raises InputError unless suffix and first bytes are those of a film in one file."""
+    """Raises InputError unless suffix and first bytes are those of a radiograph in one file."""
     known = path.name.lower().endswith(SUFFIXES)
     if not (is_dicom(path) or (known and (is_raster(path) or is_grid_file(path)))):
         raise InputError(
@@ -101,6 +101,6 @@ def check_kind(path: Path) -> None:
             header = file.read(_HEADER_BYTES)
         if _DATA_ELSEWHERE.search(header):
             raise InputError(
-                f"Expected a film in one file, got {path.name}, which takes its pixels from another.",
+                f"Expected a radiograph in one file, got {path.name}, which takes its pixels from another.",
                 "Export it as DICOM or PNG.",
             )

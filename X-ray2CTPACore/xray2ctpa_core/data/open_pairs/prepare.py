@@ -14,7 +14,7 @@ from xray2ctpa_core.errors import InputError, XRay2CTPAError
 from xray2ctpa_core.io.ct import read_ct
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
-from xray2ctpa_core.models.framing.radiograph_reading import read_film
+from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
 
 STUDIES_FILE, ERRORS_FILE = "studies.csv", "prepare-errors.jsonl"
 COLUMNS = ("id", "patient", "volume", "radiograph", "label", "split")
@@ -113,7 +113,7 @@ def _accepted(folder: Path, series: Sequence[Series], locator: LungLocator) -> P
         if not place.is_dir():
             continue
         try:
-            gate = read_film(locator, read_radiograph(place)).gate
+            gate = frame_radiograph(locator, read_radiograph(place)).gate
         except XRay2CTPAError as error:
             reasons.append(error.message.rstrip("."))
             continue

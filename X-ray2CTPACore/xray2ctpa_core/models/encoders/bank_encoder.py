@@ -81,9 +81,9 @@ class BankEncoder(ModelMixin, ConfigMixin):
     The map is the mean map, changed along the directions in which people's maps differ most, and by a fine
     change read off each place. A linear read-out of oriented gradients, solved in closed form
     (training.linear_reading), tells the directions, the tissue and the signs; a convolutional network, which
-    gives nothing at first, adds to it. Fluid, opacities and the density of the lungs, which no map can make, are
-    a smooth field added to the bent tissue: a small 3D network makes it of the tissue and of features lifted
-    along the rays.
+    gives nothing at first, adds to it. Fluid, opacities and the density of the lungs, which no map can make,
+    are a smooth field added to the bent tissue: a small 3D network makes it of the tissue and of features
+    lifted along the rays.
 
     Args:
         people: K of the bank.
@@ -163,8 +163,8 @@ class BankEncoder(ModelMixin, ConfigMixin):
         return int(self.config["lifted_channels"]) + 3
 
     def set_maps(self, maps: torch.Tensor) -> None:
-        """Takes the mean of maps (N, 3, *MAP_GRID) and their principal components, each as long as the standard
-        deviation along it."""
+        """Takes the mean of maps (N, 3, *MAP_GRID) and their principal components, each as long as the
+        standard deviation along it."""
         mean = maps.mean(0)
         self.mean_map.copy_(mean)
         nodes = (BASIS_NODES,) * 3

@@ -1,5 +1,6 @@
 """Oriented gradients of a radiograph, normalised place by place (Dalal and Triggs, CVPR 2005): what edges a
-place shows, whatever the exposure. A linear read-out of them tells strangers' anatomy better than one of greys."""
+place shows, whatever the exposure. A linear read-out of them tells strangers' anatomy better than that of
+greys."""
 
 import math
 

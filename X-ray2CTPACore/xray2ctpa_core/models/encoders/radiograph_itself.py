@@ -8,15 +8,22 @@ from xray2ctpa_core.models.protocols import Conditioning
 
 
 class RadiographItself(ModelMixin, ConfigMixin):
-    """An encoder without parameters (models.protocols.RadiographEncoder)."""
+    """An encoder that learns nothing (models.protocols.RadiographEncoder).
+
+    Attributes:
+        gain: (), 1, what greys are multiplied by; diffusers writes no file of weights without a tensor.
+    """
+
+    gain: torch.Tensor
 
     @register_to_config
     def __init__(self) -> None:
         super().__init__()
+        self.register_buffer("gain", torch.ones(()))
 
     def condition(self, image: torch.Tensor) -> Conditioning:
         """(B, 1, P, P) -> ``spatial`` (B, 1, 1, P, P), rows from the top: one plane without depth."""
-        return Conditioning(spatial=image[:, :, None])
+        return Conditioning(spatial=self.gain * image[:, :, None])
 
 
 def radiograph_of(conditioning: Conditioning) -> torch.Tensor:

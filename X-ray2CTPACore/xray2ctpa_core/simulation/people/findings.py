@@ -6,8 +6,7 @@ import torch
 from torch.nn import functional
 
 from xray2ctpa_core.simulation.embolism import CLOT_HU
-from xray2ctpa_core.simulation.patient import PREVALENCE
-from xray2ctpa_core.simulation.signs import SIGNS
+from xray2ctpa_core.simulation.signs import PREVALENCE, SIGNS
 
 #: Order of `Findings.shown`.
 SHOWN = tuple(sign.name for sign in SIGNS)

@@ -13,7 +13,7 @@ from torch.nn import functional
 from xray2ctpa_core.simulation.people.space import HALF_MM, NODES, displaced, lattice
 
 #: (cells along an edge, standard deviation in mm) of the random velocity's parts.
-_RANDOM_PARTS = ((5, 6.0), (9, 5.0), (18, 1.8))
+_RANDOM_PARTS = ((6, 4.5), (10, 4.0), (20, 1.8))
 _SQUARINGS = 5
 #: Centre and reach (z, y, x) in mm of what a heart's size changes, read off the reference.
 _HEART_MM, _HEART_REACH_MM = (-25.0, -30.0, 29.0), (42.0, 40.0, 48.0)
@@ -61,14 +61,14 @@ def draw_maps(
     share = torch.rand(batch, generator=generator, device=device) * (1 + 2 * _BEYOND) - _BEYOND
     share = share.view(-1, 1, 1, 1, 1)
     mixed = share * shapes[pair[0]] + (1 - share) * shapes[pair[1]]
-    habitus = normal(0.06)
+    habitus = normal(0.04)
     scale = torch.stack(
-        [0.3 * habitus + normal(0.07), 0.8 * habitus + normal(0.09), habitus + normal(0.03)], 1
+        [0.3 * habitus + normal(0.05), 0.8 * habitus + normal(0.05), habitus + normal(0.02)], 1
     )
     inverse = torch.linalg.inv(_turns(normal(3.0), normal(2.0), normal(3.5)) @ torch.diag_embed(scale.exp()))
     velocity = _random_velocity(batch, strength, generator, device)
     velocity[:, 0] += _diaphragm(normal(10.0), normal(6.0), normal(6.0))
-    velocity += _wall((60 * habitus + normal(8.0)).clamp(-12, 24))
+    velocity += _wall((60 * habitus + normal(6.0)).clamp(-10, 20))
     velocity += _heart(heart_scale)
     nodes = lattice(device)[None].expand(batch, -1, -1, -1, -1)
     return Maps(inverse, displaced(nodes + mixed, _exponential(velocity)) - nodes)

@@ -18,6 +18,8 @@ GRID_HALF_MM = (220.0, 160.0, 220.0)
 CHANNELS = ("native", "lungs", "enhancement", "arteries", "heart")
 #: Enhancement in HU that a CT without contrast medium is given in the chambers and great vessels.
 _GIVEN_HU = 230.0
+#: What stands for lung where a CT that cuts it has ended.
+_SOFT_HU = 40.0
 _BLOOD = (labels.HEART, labels.AORTA, labels.PULMONARY_ARTERIES, labels.PULMONARY_VEINS)
 
 
@@ -111,7 +113,15 @@ def _on_grid(person: Person, voxel_mm: float) -> torch.Tensor:
         person.organs == labels.PULMONARY_ARTERIES,
         person.organs == labels.HEART,
     ]
-    stacked = torch.from_numpy(np.stack([np.asarray(channel, np.float32) for channel in channels]))[None]
+    ended = [
+        np.pad(np.asarray(channel, np.float32), ((1, 1), (0, 0), (0, 0)), "edge") for channel in channels
+    ]
+    for end in (0, -1):  # where a CT ends, its body goes on, without lungs
+        lung = ended[1][end] > 0.5
+        ended[0][end][lung] = _SOFT_HU
+        for channel in ended[1:]:
+            channel[end] = 0
+    stacked = torch.from_numpy(np.stack(ended))[None]
     factor = voxel_mm / VOXEL_MM
     if factor > 1:
         kernel = max(1, round(factor))
@@ -119,7 +129,8 @@ def _on_grid(person: Person, voxel_mm: float) -> torch.Tensor:
     axes = [torch.linspace(-half, half, 2 * round(half / voxel_mm) + 1) for half in GRID_HALF_MM]
     index = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None] / VOXEL_MM
     shift = 0.5 if factor > 1 and kernel % 2 == 0 else 0.0
-    index = index + torch.from_numpy(np.asarray(person.centre)).float().view(1, 3, 1, 1, 1) + shift
+    centre = torch.from_numpy(np.asarray(person.centre) + np.array([1.0, 0.0, 0.0])).float()
+    index = index + centre.view(1, 3, 1, 1, 1) + shift
     size = torch.tensor(stacked.shape[2:]).view(1, 3, 1, 1, 1)
     unit = (2 * index / (size - 1) - 1).flip(1).permute(0, 2, 3, 4, 1)
     return functional.grid_sample(stacked, unit, padding_mode="border", align_corners=True)[0]

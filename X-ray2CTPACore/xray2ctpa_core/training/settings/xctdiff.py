@@ -107,6 +107,8 @@ class PriorDenoiserSettings(LoopConfig, PriorDenoiserConfig, FoldSettings):
     """Folder of the step radiographs; empty takes the index's own."""
     encoder: Existing = ""
     """Folder of the radiograph encoder: RUN/encoder of the step progressive-encoder."""
+    codec: Existing = ""
+    """Folder of the codec that encoded the latents; a copy is kept beside the denoiser."""
     steps: Positive = 100_000
     batch_size: Positive = 8
     learning_rate: Rate = 1e-4

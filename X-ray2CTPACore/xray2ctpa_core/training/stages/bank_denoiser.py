@@ -1,4 +1,4 @@
-"""Stage: the denoiser of what a radiograph leaves open of a bent bank: the map's change, and whose tissue it is."""
+"""Stage: the denoiser of what radiographs leave open of a bent bank: the map's change, whose tissue it is."""
 
 import torch
 from diffusers import DDPMScheduler

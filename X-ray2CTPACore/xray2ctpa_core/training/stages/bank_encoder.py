@@ -17,8 +17,8 @@ _WHITE, _SMOOTH = 0.03, 0.08
 class BankEncoderStage:
     """Loss of map, bent volume, findings, tissue, signs and PE.
 
-    The tissue is told by whose bent volume is nearest, the patient's own left out: a stranger's own tissue is in
-    no bank.
+    The tissue is told by whose bent volume is nearest, the patient's own left out: a stranger's own tissue is
+    in no bank.
 
     Args:
         encoder: the module; its bank, maps and linear read-out are set.

@@ -1,4 +1,5 @@
-// What is seen as one PNG: every view with its title, letters, crosshair, scale bar and lengths, and SYNTHETIC.
+// What is seen as one PNG: every view with its title, letters, crosshair, scale bar and lengths. SYNTHETIC is part of
+// the pictures of what was generated, and stands below all of them.
 
 import { byId, state } from "./page.js";
 import { placed } from "./views.js";
@@ -65,9 +66,6 @@ function drawView(pen, view, box, left, top) {
     pen.fillStyle = "#e8ecf1";
     pen.fillRect(8, height - 10, scale.part * width, 2);
     write(pen, scale.text, 8, height - 14, "#e8ecf1");
-  }
-  if (["generated", "difference"].includes(view.dataset.kind)) {
-    write(pen, "SYNTHETIC", width - 82, height - 26, "#ffb84d");
   }
   pen.restore();
 }

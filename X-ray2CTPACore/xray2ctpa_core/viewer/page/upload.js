@@ -11,8 +11,8 @@ export function renderChoose() {
 
 export function renderPrepare() {
   const { phase, verdict, progress } = state;
-  byId("film-name").textContent = state.film || "";
-  if (phase === "checking") delete byId("film").dataset.drawn;
+  byId("radiograph-name").textContent = state.radiograph || "";
+  if (phase === "checking") delete byId("radiograph").dataset.drawn;
   if (phase !== "running") delete byId("preview").dataset.drawn;
   show("settings", phase === "ready");
   show("running", phase !== "ready");

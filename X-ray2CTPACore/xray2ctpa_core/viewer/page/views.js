@@ -16,7 +16,7 @@ export function describedView(name) { return state.views.find((view) => view.nam
 export async function drawPicture(buffer) {
   const bytes = new Uint8Array(buffer);
   const name = new TextDecoder().decode(bytes.subarray(1, 1 + bytes[0]));
-  const canvas = name === "film" || name === "preview" ? byId(name) : viewOf(name)?.querySelector("canvas");
+  const canvas = name === "radiograph" || name === "preview" ? byId(name) : viewOf(name)?.querySelector("canvas");
   if (!canvas) return;
   const number = Number(canvas.dataset.asked || 0) + 1;
   canvas.dataset.asked = number;

@@ -1,4 +1,4 @@
-"""Film: what a reader of one file form hands over, before its greys and pixels are brought to one scale."""
+"""What a reader of one file form hands over, before greys and pixels are brought to one scale."""
 
 from dataclasses import dataclass
 
@@ -18,19 +18,20 @@ MAX_ASPECT = 4.0
 
 
 @dataclass(frozen=True)
-class Film:
+class RawRadiograph:
     """A radiograph in the orientation of a Radiograph, with the greys that the file holds.
 
     Attributes:
         values: (H, W), any real dtype and scale, bright = attenuating; rows superior to inferior,
             columns from the patient's right to the patient's left.
-        padding: (H, W) bool, True where the file says that no film is (padding, transparency), or None.
+        padding: (H, W) bool, True where the file says that nothing was exposed, or None.
         spacing_mm: (row, column) as the file states it, pixels not necessarily square, or None.
         spacing_source: "PixelSpacing", "ImagerPixelSpacing", "header" or "unknown".
         magnification, magnification_source: as in Radiograph.
         aspect: height of a pixel over its width.
         modality, photometric, view: as in Radiograph.
         steps: how the greys were found, in the order of what was done to the stored values.
+        age_years: as in Radiograph.
         notes: what reading changed or doubted, in sentences.
     """
 
@@ -46,6 +47,7 @@ class Film:
     view: str = "unknown"
     steps: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    age_years: float | None = None
 
 
 def size_doubt(shape: tuple[int, int], spacing_mm: tuple[float, float], source: str) -> str:
@@ -55,13 +57,13 @@ def size_doubt(shape: tuple[int, int], spacing_mm: tuple[float, float], source: 
     if low <= longer <= high and 1 / MAX_ASPECT <= spacing_mm[0] / spacing_mm[1] <= MAX_ASPECT:
         return ""
     return (
-        f"The {source} of {spacing_mm[0]:g} x {spacing_mm[1]:g} mm would make the film {longer:.0f} mm long; "
-        "it was ignored."
+        f"The {source} of {spacing_mm[0]:g} x {spacing_mm[1]:g} mm would make the radiograph {longer:.0f} mm "
+        "long; it was ignored."
     )
 
 
-def check_film_size(rows: int, columns: int, name: str) -> None:
-    """Raises InputError where a film of ``rows`` x ``columns`` pixels is too small or too large to read.
+def check_dimensions(rows: int, columns: int, name: str) -> None:
+    """Raises InputError where ``rows`` x ``columns`` pixels are too few or too many to read.
 
     Readers call it with the header's numbers, before anything is decoded.
     """
@@ -77,8 +79,10 @@ def check_film_size(rows: int, columns: int, name: str) -> None:
         )
 
 
-def film_of_channels(channels: np.ndarray, full_scale: float, premultiplied: bool = False) -> Film:
-    """The film in a colour picture; what is transparent is black and counts as no film.
+def radiograph_of_channels(
+    channels: np.ndarray, full_scale: float, premultiplied: bool = False
+) -> RawRadiograph:
+    """The radiograph in a colour image; what is transparent is black and counts as unexposed.
 
     Args:
         channels: (H, W, C) with C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
@@ -98,14 +102,14 @@ def film_of_channels(channels: np.ndarray, full_scale: float, premultiplied: boo
         values, notes = luminance(colour, full_scale)
         steps = ("luminance",)
     if alpha is None or (alpha == full_scale).all():
-        return Film(values, steps=steps, notes=notes)
+        return RawRadiograph(values, steps=steps, notes=notes)
     if not alpha.any():
-        return Film(
+        return RawRadiograph(
             values,
             steps=steps,
             notes=(*notes, "Every pixel is marked transparent; the alpha channel was ignored."),
         )
-    notes = (*notes, "Transparent pixels were taken as unexposed film.")
+    notes = (*notes, "Transparent pixels were taken as unexposed.")
     if not premultiplied:
         values = values * (alpha.astype(np.float32) / full_scale)
-    return Film(values, padding=alpha == 0, steps=(*steps, "transparency left out"), notes=notes)
+    return RawRadiograph(values, padding=alpha == 0, steps=(*steps, "transparency left out"), notes=notes)

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.io.film import Film, check_film_size, film_of_channels
 from xray2ctpa_core.io.greys import luminance
 from xray2ctpa_core.io.grid_file import GridHeader, read_grid_array, read_grid_header
+from xray2ctpa_core.io.raw_radiograph import RawRadiograph, check_dimensions, radiograph_of_channels
 
 _X, _Y, _Z = range(3)
 #: Cosine of the angle between the columns' axis and the patient's left-right axis below which the slice is
@@ -15,12 +15,13 @@ _X, _Y, _Z = range(3)
 _LEAST_FRONTAL_COSINE = 0.5
 
 
-def read_grid_film(path: Path) -> Film:
-    """Reads the one slice of ``path`` as a film seen from the front.
+def read_grid_radiograph(path: Path) -> RawRadiograph:
+    """Reads the one slice of ``path`` as a radiograph seen from the front.
 
     The header's directions decide: the axis along the patient's left-right becomes the columns; the other
-    one becomes the rows, from superior to inferior where the slice is coronal. A film has no position in the
-    patient, so ITK (and Slicer) lay it into an axial plane: there the rows run from anterior to posterior.
+    one becomes the rows, from superior to inferior where the slice is coronal. A radiograph has no position
+    in the patient, so ITK (and Slicer) lay it into an axial plane: there the rows run from anterior to
+    posterior.
     A NIfTI header without orientation is taken as stored, i along the columns and j along the rows.
 
     Raises:
@@ -35,15 +36,15 @@ def read_grid_film(path: Path) -> Film:
             "Give a projection radiograph; a CT cannot be the input.",
         )
     first, second = wide if len(wide) == 2 else (0, 1)
-    check_film_size(header.size[second], header.size[first], path.name)
+    check_dimensions(header.size[second], header.size[first], path.name)
     row_axis, column_axis, flips = _axes(header, first, second, path.name)
     stored = _slice(read_grid_array(path), header, row_axis, column_axis)
     notes, turned = stored.notes, np.s_[:: flips[0], :: flips[1]]
     changed = flips != (1, 1) or row_axis < column_axis
     if changed:
-        notes = (*notes, "The picture was turned as its header's directions say.")
+        notes = (*notes, "The image was turned as its header's directions say.")
     spacing, spacing_note = _spacing(header, row_axis, column_axis)
-    return Film(
+    return RawRadiograph(
         stored.values[turned],
         padding=None if stored.padding is None else stored.padding[turned],
         spacing_mm=None if spacing_note else spacing,
@@ -54,7 +55,7 @@ def read_grid_film(path: Path) -> Film:
 
 
 def _axes(header: GridHeader, first: int, second: int, name: str) -> tuple[int, int, tuple[int, int]]:
-    """Voxel axes of rows and columns, and the step (1 or -1) along each that makes the film upright."""
+    """Voxel axes of rows and columns, and the step (1 or -1) along each that makes the radiograph upright."""
     if not header.oriented or not _has_lengths(header):
         return second, first, (1, 1)
     vectors = header.affine[:3, :3] / np.linalg.norm(header.affine[:3, :3], axis=0)
@@ -64,7 +65,7 @@ def _axes(header: GridHeader, first: int, second: int, name: str) -> tuple[int, 
     left = vectors[_X, column_axis]
     if abs(left) < _LEAST_FRONTAL_COSINE:
         raise InputError(
-            f"Expected a frontal picture, got {name}, whose header lays it into a sagittal plane.",
+            f"Expected a frontal radiograph, got {name}, whose header lays it into a sagittal plane.",
             "Give the frontal view, or correct the directions in the header.",
         )
     posterior, superior = vectors[_Y, row_axis], vectors[_Z, row_axis]
@@ -72,21 +73,21 @@ def _axes(header: GridHeader, first: int, second: int, name: str) -> tuple[int, 
     return row_axis, column_axis, (1 if down > 0 else -1, 1 if left > 0 else -1)
 
 
-def _slice(array: np.ndarray, header: GridHeader, row_axis: int, column_axis: int) -> Film:
+def _slice(array: np.ndarray, header: GridHeader, row_axis: int, column_axis: int) -> RawRadiograph:
     """The one slice as stored, colour turned to grey, four whole-number channels taken as RGBA."""
     array = np.moveaxis(array, (row_axis, column_axis), (0, 1))
     rows, columns = array.shape[:2]
     if header.channels == 1:
-        return Film(array.reshape(rows, columns))
+        return RawRadiograph(array.reshape(rows, columns))
     channels = array.reshape(rows, columns, header.channels)
     if header.channels < 3:
-        return Film(channels[..., 0], notes=("Only the first of the file's two channels was read.",))
+        return RawRadiograph(channels[..., 0], notes=("Only the first of the file's two channels was read.",))
     integer = np.issubdtype(channels.dtype, np.integer)
     full_scale = float(np.iinfo(channels.dtype).max if integer else np.nanmax(np.abs(channels)))
     if integer and header.channels == 4:
-        return film_of_channels(channels, full_scale)
+        return radiograph_of_channels(channels, full_scale)
     values, notes = luminance(channels[..., :3], full_scale)
-    return Film(values, notes=notes)
+    return RawRadiograph(values, notes=notes)
 
 
 def _has_lengths(header: GridHeader) -> bool:

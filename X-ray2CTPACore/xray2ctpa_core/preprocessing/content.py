@@ -1,10 +1,10 @@
-"""Finds the part of a film that holds the exposure: without uniform borders and collimation edges."""
+"""Finds the part of a radiograph that holds the exposure: without uniform borders and collimation edges."""
 
 import numpy as np
 
-#: Longest side in pixels at which borders are looked for; larger films are read at a stride.
+#: Longest side in pixels at which borders are looked for; larger radiographs are read at a stride.
 SEARCH_PIXELS = 512
-#: A line is border when the spread of its inner 80 % is below this share of the film's grey range ...
+#: A line is border when the spread of its inner 80 % is below this share of the radiograph's grey range ...
 LINE_TOLERANCE = 0.03
 LINE_QUANTILES = (0.1, 0.9)
 #: ... and what is left keeps at least this share of each side; otherwise nothing is stripped there.
@@ -12,7 +12,7 @@ LEAST_CONTENT = 0.3
 
 
 def content_box(pixels: np.ndarray) -> tuple[int, int, int, int]:
-    """Box of a film without the uniform lines along its four edges.
+    """Box of a radiograph without the uniform lines along its four edges.
 
     Black or white padding, collimated margins and a viewer's frame are stripped, also where letters of up
     to 10 % of a line are burned into them.
@@ -21,7 +21,7 @@ def content_box(pixels: np.ndarray) -> tuple[int, int, int, int]:
         pixels: (H, W) real, any range.
 
     Returns:
-        (top, left, bottom, right) in pixels, bottom and right exclusive; the whole film where every line is
+        (top, left, bottom, right) in pixels, bottom and right exclusive; the whole image where every line is
         uniform or where stripping would leave less than LEAST_CONTENT of a side.
     """
     height, width = pixels.shape
@@ -36,18 +36,18 @@ def content_box(pixels: np.ndarray) -> tuple[int, int, int, int]:
         first, last = _varied_span(view[top:bottom].T, tolerance)
         left, right = (first, last) if last - first >= LEAST_CONTENT * view.shape[1] else (0, view.shape[1])
     return (
-        _film_edge(top, step, height, view.shape[0]),
-        _film_edge(left, step, width, view.shape[1]),
-        _film_edge(bottom, step, height, view.shape[0]),
-        _film_edge(right, step, width, view.shape[1]),
+        _content_edge(top, step, height, view.shape[0]),
+        _content_edge(left, step, width, view.shape[1]),
+        _content_edge(bottom, step, height, view.shape[0]),
+        _content_edge(right, step, width, view.shape[1]),
     )
 
 
 def anatomy_edges(pixels: np.ndarray, box: tuple[int, int, int, int]) -> tuple[float, float, float, float]:
-    """(top, left, bottom, right) where the film ends for the anatomy.
+    """(top, left, bottom, right) where the radiograph ends for the anatomy.
 
     An edge of the content ``box`` where a dark border begins (collimation, padding) is such an end; where
-    the border is bright it may be saturated anatomy, and the film goes on, as far as can be told: infinity.
+    the border is bright it may be saturated anatomy, which goes on as far as can be told: infinity.
     """
     top, left, bottom, right = box
     bright = float(pixels[top:bottom, left:right].mean())
@@ -61,8 +61,8 @@ def anatomy_edges(pixels: np.ndarray, box: tuple[int, int, int, int]) -> tuple[f
     return ends[0], ends[1], ends[2], ends[3]
 
 
-def _film_edge(index: int, step: int, length: int, view_length: int) -> int:
-    """Film pixel of an edge found in the strided view."""
+def _content_edge(index: int, step: int, length: int, view_length: int) -> int:
+    """RawRadiograph pixel of an edge found in the strided view."""
     return length if index == view_length else min(index * step, length)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from xray2ctpa_core.preprocessing.film import anatomy_edges, content_box
+from xray2ctpa_core.preprocessing.content import anatomy_edges, content_box
 
 
 def textured(height: int, width: int, seed: int = 0) -> np.ndarray:
