@@ -76,10 +76,10 @@ def test_without_a_prior_the_score_is_the_radiograph_encoders(
     content = json.loads(lines[0])
     opinion = content["pe"]["second_opinion"]
     pipeline = XRay2CTPAPipeline.from_pretrained(pipeline_bundle)
-    from xray2ctpa_core.models.framing.radiograph_reading import read_film
+    from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
     from xray2ctpa_core.preprocessing.frame import frame_image
 
-    reading = read_film(pipeline.lung_locator, read_radiograph(SAMPLE_CXR))
+    reading = frame_radiograph(pipeline.lung_locator, read_radiograph(SAMPLE_CXR))
     size = pipeline.bundle.cxr.frame_pixels
     image = torch.from_numpy(frame_image(reading.radiograph.pixels, reading.frame, size))
     expected = float(pipeline.classify_radiograph(image[None, None]).sigmoid())
