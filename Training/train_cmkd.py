@@ -26,15 +26,16 @@ from torch import nn
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.data.latent_cases import LatentCase
 from xray2ctpa_core.data.slice_features import EmbeddingPairs, PairedCases, read_feature_cases, read_slices
-from xray2ctpa_core.data.splits import TRAIN, VALIDATION, by_fold, by_split
+from xray2ctpa_core.data.splits import TEST, TRAIN, VALIDATION, by_fold, by_split
 from xray2ctpa_core.diffusion.prior_readout import PriorReadout
 from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.evaluation.tables.arms import FEATURES_FILE
 from xray2ctpa_core.models.classifiers.embedding_classifier import EmbeddingClassifier
 from xray2ctpa_core.models.classifiers.slice_transformer import SliceTransformer
 from xray2ctpa_core.models.weights import load_tensors, save_tensors
 from xray2ctpa_core.pipelines.encoders import EncoderConfig, make_encoder
 from xray2ctpa_core.pipelines.loading import load_part
-from xray2ctpa_core.pipelines.prior_opinion import save_prior_opinion
+from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion, save_prior_opinion
 from xray2ctpa_core.pipelines.second_opinion import OpinionSettings, calibrated
 from xray2ctpa_core.training.loop import save_network
 from xray2ctpa_core.training.stages.discom import DisentangledPair, DisentanglingStage, Modality
@@ -82,9 +83,10 @@ def run(config: Config, out: Path, resume: bool) -> None:
         raise ConfigError(f"Expected a method of {', '.join(ALL_METHODS)}, got {config.method!r}.")
     cases = read_feature_cases(Path(config.features))
     folds = range(config.folds) if config.folds and config.fold < 0 else [max(config.fold, 0)]
-    for fold in folds:
-        one = dataclasses.replace(config, fold=fold)
-        Fold(one, cases, fold, out).train(resume)
+    made = [Fold(dataclasses.replace(config, fold=fold), cases, fold, out) for fold in folds]
+    for fold in made:
+        fold.train(resume)
+    made[0].write_features()
 
 
 class Fold:
@@ -106,6 +108,34 @@ class Fold:
         train_and_predict(
             config, self.cases, self._build, self._data, key, self._save, self.out, resume, bar, stage_of
         )
+
+    @torch.no_grad()
+    def write_features(self) -> None:
+        """Writes ``out``/features.npz, the embeddings of this fold's test patients, which make_tables.py
+        draws; folds do not share their space. Of DisCoM-KD, whose parts have other lengths, none."""
+        config, place = self.config, self._place(str(self.out))
+        judged = self._part(TEST)
+        if config.method == "discom" or not judged:
+            return
+        data = self._data_with_images(judged)
+        items = [data[(number, 0)] for number in range(len(data))]
+        if config.method == "ctpa":
+            teacher = load_part(place / TEACHER)
+            vectors = [teacher.embed(item["slices"][None]) for item in items]
+        elif config.method == "prior":
+            reader: Any = load_prior_opinion(place / "second_opinion").network
+            vectors = [reader.readout.draw(reader.student.embed(i["image"][None])).mean(1) for i in items]
+        else:
+            student = load_part(place / STUDENT)
+            vectors = [student.embed(item["image"][None]) for item in items]
+        partial = self.out / f"{FEATURES_FILE}.partial.npz"
+        np.savez(
+            partial,
+            features=torch.cat(vectors).numpy(),
+            patient=np.array([case.patient for case in data.cases]),
+            label=np.array([case.label for case in data.cases]),
+        )
+        partial.replace(self.out / FEATURES_FILE)
 
     def _build(self) -> nn.Module:
         config = self.config
@@ -145,8 +175,11 @@ class Fold:
         config = self.config
         if config.method == "prior":
             return self._pairs(some)
-        films = None if config.method == "ctpa" else Path(config.films)
-        return PairedCases(some, films, config.flip if augmented else 0.0, self.longest)
+        return self._data_with_images(some, config.flip if augmented else 0.0)
+
+    def _data_with_images(self, some: Sequence[LatentCase], flip: float = 0.0) -> PairedCases:
+        films = None if self.config.method == "ctpa" else Path(self.config.films)
+        return PairedCases(some, films, flip, self.longest)
 
     def _part(self, split: str) -> list[LatentCase]:
         config = self.config

@@ -22,6 +22,7 @@ from xray2ctpa_core import config as configuration
 from xray2ctpa_core.data.slice_features import read_feature_cases, read_slices
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.tables.definition import read_definitions
+from xray2ctpa_core.evaluation.tables.embedding import read_features
 from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion
@@ -66,6 +67,14 @@ def runs(data: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str,
             stage(repository, "train_cmkd.py", out / method, "--set", f"method={method}", *SHORT, *data) == 0
         )
     return {method: out / method for method in ("ctpa", "cxr")}
+
+
+def test_the_test_patients_embeddings_are_kept_for_the_figure(runs: dict[str, Path]) -> None:
+    judged = {row["patient"] for row in rows_of(runs["ctpa"]) if row["split"] == "test"}
+    for arm in runs.values():
+        features = read_features(arm / "features.npz")
+        assert set(features.patients) == judged
+        assert features.vectors.shape == (len(judged), 24)
 
 
 def rows_of(arm: Path) -> list[dict[str, str]]:
@@ -117,6 +126,7 @@ def test_a_prior_trains_and_is_kept_as_a_second_opinion(
     sets = ["--set", *SHORT, *data, *PRIOR, *where, *settings]
     assert stage(repository, "train_cmkd.py", tmp_path / "run", *sets) == 0
     rows = rows_of(tmp_path / "run")
+    assert (tmp_path / "run" / "features.npz").is_file()
     reader = load_prior_opinion(tmp_path / "run" / "fold-0" / "second_opinion")
     row = next(row for row in rows if row["split"] == "test")
     image = torch.full((1, 1, 32, 32), float(row["patient"][1:]))
