@@ -10,6 +10,7 @@ there already is left.
 """
 
 import csv
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -74,7 +75,7 @@ def fetch(
     """
     out.mkdir(parents=True, exist_ok=True)
     for number, row in enumerate(rows):
-        folder = out / NONCOMMERCIAL if "NC" in row["licence"].upper().split("-") else out
+        folder = out / NONCOMMERCIAL if re.search(r"\bNC\b", row["licence"], re.IGNORECASE) else out
         folder.mkdir(exist_ok=True)
         target = folder / f"{row['name']}.nii.gz"
         if not target.exists():

