@@ -23,7 +23,7 @@ from xray2ctpa_core.training.arms import prediction_rows, write_arm, write_predi
 
 @dataclass(frozen=True)
 class Config:
-    """cohort: folder of the cohorts that cohort_studies.py read; latents: folder whose index lists the cases;
+    """cohort: folder of the step cohort; latents: folder whose index lists the cases;
     dataset: of the arm."""
 
     cohort: str = "runs/default/cohort"

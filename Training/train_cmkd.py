@@ -51,7 +51,7 @@ ALL_METHODS = ("ctpa", "cxr", *METHODS, "discom", "prior")
 
 @dataclass(frozen=True)
 class Config(LabelledConfig, EncoderConfig, DistillationConfig, PriorLossConfig, PriorConfig):
-    """method: of ALL_METHODS; features: of encode_slices.py; films: of preprocess_cxr.py; teacher: run of
+    """method: of ALL_METHODS; features: of encode_slices.py; films: of the step radiographs; teacher: run of
     method ctpa; student: run of method cxr (of the prior); start: earlier run of the same method; flip:
     probability that a radiograph is mirrored; architecture, width, depth, heads: of the slice transformer;
     embedding_dim: of both embeddings; dropout: before the heads; the rest as in the classes."""

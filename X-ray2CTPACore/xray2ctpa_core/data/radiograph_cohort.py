@@ -180,7 +180,7 @@ class FilmCohort(Dataset[dict[str, torch.Tensor]]):
         if not ((folder / DESCRIPTION_FILE).is_file() and (folder / SHADOWS_FILE).is_file()):
             raise InputError(
                 f"Expected a film cohort with {SHADOWS_FILE} in {folder}, found none.",
-                "Run Training/make_films.py.",
+                "Run the step of the kind radiograph-cohort.",
             )
         self._films = np.load(folder / FILMS_FILE, mmap_mode="r")
         self._maps = np.load(folder / MAPS_FILE, mmap_mode="r")
