@@ -1,6 +1,7 @@
 """What the steps of a recipe can do: each kind's settings, module and function."""
 
 from xray2ctpa_core.cli.recipe import Kind
+from xray2ctpa_core.training.settings.bundles import PackSettings
 from xray2ctpa_core.training.settings.classifiers import (
     CxrClassifierSettings,
     EvidenceClassifierSettings,
@@ -22,10 +23,18 @@ from xray2ctpa_core.training.settings.preprocessing import (
     LatentsSettings,
     RadiographSettings,
 )
+from xray2ctpa_core.training.settings.reconstruction import ReconstructionSettings
+from xray2ctpa_core.training.settings.segmentation import PretrainingSettings, SegmentationSettings
 from xray2ctpa_core.training.settings.simulation import (
     CohortSettings,
     RadiographCohortSettings,
     StudiesSettings,
+)
+from xray2ctpa_core.training.settings.style_transfer import RestyleSettings, StyleTransferSettings
+from xray2ctpa_core.training.settings.xctdiff import (
+    PriorDenoiserSettings,
+    ProgressiveEncoderSettings,
+    RegressorSettings,
 )
 
 KINDS = {
@@ -43,6 +52,22 @@ KINDS = {
         "steps.autoencoder", settings=AutoencoderSettings, finished="autoencoder/config.json"
     ),
     "vqgan": Kind("steps.vqgan", settings=VQGANSettings, finished="vqgan/config.json"),
+    "progressive-encoder": Kind(
+        "steps.progressive_encoder", settings=ProgressiveEncoderSettings, finished="encoder/config.json"
+    ),
+    "prior-denoiser": Kind(
+        "steps.prior_denoiser", settings=PriorDenoiserSettings, finished="denoiser/config.json"
+    ),
+    "regressor": Kind("steps.regressor", settings=RegressorSettings, finished="denoiser/config.json"),
+    "style-transfer": Kind(
+        "steps.style_transfer", settings=StyleTransferSettings, finished="to_computed/config.json"
+    ),
+    "restyle": Kind("steps.style_transfer", "restyle", RestyleSettings, "cases.csv"),
+    "reconstruction": Kind("steps.reconstruction", settings=ReconstructionSettings, finished="table.md"),
+    "pretraining": Kind(
+        "steps.segmentation", "pretrain", PretrainingSettings, finished="segmenter/config.json"
+    ),
+    "segmentation": Kind("steps.segmentation", "cross_validate", SegmentationSettings, "dice.json"),
     "tiny-decoder": Kind("steps.tiny_decoder", settings=TinyDecoderSettings, finished="decoder/config.json"),
     "xray-encoder": Kind(
         "steps.xray_encoder", settings=XrayEncoderSettings, finished="xray_encoder/config.json"
@@ -68,6 +93,10 @@ KINDS = {
     "slice-classifier": Kind("steps.slice_classifier", settings=SliceClassifierSettings, finished="arm.json"),
     "generate": Kind("steps.generate", settings=GenerateSettings, finished="index.csv"),
     "predict": Kind("steps.predict", settings=PredictSettings, finished="arm.json"),
+    "templates": Kind("pack_templates"),
+    "bank-encoder": Kind("train_bank_encoder", finished="encoder/config.json"),
+    "bank-denoiser": Kind("train_bank_denoiser", finished="scheduler/scheduler_config.json"),
+    "pack": Kind("steps.pack", settings=PackSettings, finished="bundle.json"),
     "calibrate": Kind("calibrate", finished="bundle.json"),
     "ship": Kind("ship_default"),
     "evaluate": Kind("evaluate", finished="evaluation.json"),

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.metrics.image import mae, psnr, slice_ssim, ssim, to_unit
+from xray2ctpa_core.metrics.image import mae, psnr, slice_ssim, ssim, to_unit, x2ct_psnr
 
 WINDOW = (-1000.0, 1000.0)
 
@@ -21,6 +21,20 @@ def test_psnr_of_an_error_of_a_tenth_of_the_window_is_20_db():
 
 def test_psnr_of_equal_volumes_is_infinite():
     assert psnr(np.ones((2, 2, 2)), np.ones((2, 2, 2)), WINDOW) == float("inf")
+
+
+def test_x2cts_psnr_is_4_29_db_above_that_of_its_range_where_every_slice_is_alike():
+    reference = np.zeros((4, 5, 6))
+    image = np.full((4, 5, 6), 250.0)  # a tenth of its range: 20 dB
+    assert x2ct_psnr(image, reference) == pytest.approx(20 + 4.287, abs=1e-3)
+    assert x2ct_psnr(reference, reference) == float("inf")
+    assert x2ct_psnr(np.full((4, 5, 6), 9000.0), np.full((4, 5, 6), 1500.0)) == float("inf")
+    image = reference.copy()
+    image[0] = 250.0  # one slice of four along the first axis; a quarter of each slice along the others
+    expected = (24.287 + 2 * (24.287 + 10 * np.log10(4))) / 3
+    assert x2ct_psnr(image, reference) == pytest.approx(expected, abs=1e-3)
+    with pytest.raises(InputError, match="one shape"):
+        x2ct_psnr(reference[0], reference[0])
 
 
 def test_what_lies_outside_the_window_does_not_count():
@@ -77,3 +91,19 @@ def test_ssim_refuses_volumes_thinner_than_its_window():
 def test_a_window_upside_down_is_refused():
     with pytest.raises(InputError, match="lower < upper"):
         mae(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)), (900.0, -100.0))
+
+
+@pytest.mark.parametrize("metric", [mae, psnr, ssim, slice_ssim])
+@pytest.mark.parametrize(
+    "wrong", [np.full((12, 12, 12), np.nan), np.full((12, 12, 12), np.inf), np.zeros((0, 12, 12))]
+)
+def test_nan_infinity_and_nothing_are_refused(metric, wrong):
+    for pair in ((wrong, np.zeros(wrong.shape)), (np.zeros(wrong.shape), wrong)):
+        with pytest.raises(InputError, match="finite voxels"):
+            metric(*pair, WINDOW)
+
+
+@pytest.mark.parametrize("window", [(0.0, np.inf), (np.nan, 1.0), (0.0, 0.0)])
+def test_a_window_without_a_width_is_refused(window):
+    with pytest.raises(InputError, match="finite lower < upper"):
+        psnr(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)), window)

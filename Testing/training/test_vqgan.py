@@ -25,16 +25,22 @@ from xray2ctpa_core.metrics.perceptual import perceptual_distance
 from xray2ctpa_core.models.codecs.vqgan import VQGAN
 from xray2ctpa_core.models.hu import normalise_hu
 from xray2ctpa_core.training.loop import LOG_FILE, TwoPlayerStage, train
+from xray2ctpa_core.training.losses.adversarial import Critics, adaptive_weight, hinge_loss
 from xray2ctpa_core.training.losses.denoising import build_discriminator
 from xray2ctpa_core.training.settings.codecs import VQGANConfig
 from xray2ctpa_core.training.settings.loop import LoopConfig
-from xray2ctpa_core.training.stages.vqgan import AdversarialVQGANStage, VQGANStage, build_vqgan
+from xray2ctpa_core.training.stages.vqgan import (
+    AdversarialVQGANStage,
+    VQGANStage,
+    build_vqgan,
+    measured_codebook,
+)
 from xray2ctpa_core.volume import Volume, axial_affine
 
 WINDOW = (-100.0, 900.0)
 CROP = (8, 32, 32)
 SMALL = VQGANConfig(
-    (8, 8), (1,), blocks=1, latent_channels=4, codes=32, perceptual_slices=2, adversarial_weight=0.1
+    (8, 8), (1,), blocks=1, latent_channels=4, codes=32, perceptual_slices=2, adversarial_start=0
 )
 
 
@@ -58,7 +64,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def made_stage(config: VQGANConfig = SMALL) -> AdversarialVQGANStage:
     torch.manual_seed(0)
-    opponent = build_discriminator(1, CROP, layers=2, width=8)
+    opponent = Critics(CROP, layers=2, width=8)
     return AdversarialVQGANStage(build_vqgan(config), config, perceptual_distance("efficientnet"), opponent)
 
 
@@ -136,6 +142,52 @@ def test_the_vqgan_learns_balls_and_uses_several_codes(files: list[Path], tmp_pa
     assert entries[-1]["mse"] < 0.3 * entries[0]["mse"]
     assert 1.1 < entries[-1]["perplexity"] <= SMALL.codes
     assert 2 / SMALL.codes <= entries[-1]["codes_used"] <= 1
+
+
+def test_the_adversarial_term_counts_from_its_start_on_and_its_weight_follows_the_gradients(
+    files: list[Path],
+) -> None:
+    data = CropDataset(files, WINDOW, CROP)
+    batch = {"volume": torch.stack([data[(case, case)]["volume"] for case in range(2)])}
+    made = made_stage(VQGANConfig(**{**vars(SMALL), "adversarial_start": 2, "adversarial_weight": 3.0}))
+    generator, scales = torch.Generator().manual_seed(0), []
+    for _ in range(3):
+        _, terms = made.loss(made.module, batch, generator)
+        scales.append(float(terms["adversarial_scale"]))
+        made.opponent_loss(made.opponent, batch).backward()
+    assert scales[:2] == [0, 0]
+    output, _ = made.module(batch["volume"])
+    last = made.module.last_layer
+    term = (output**2).mean()
+    assert float(adaptive_weight(term, 2 * term, last)) == pytest.approx(0.5, rel=1e-2)
+    assert scales[2] > 0
+    assert scales[2] != 3.0
+
+
+def test_the_hinge_is_half_for_a_score_of_one_half_and_nothing_beyond_one() -> None:
+    class Scores(torch.nn.Module):
+        def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return inputs
+
+    def loss(real: float, generated: float) -> float:
+        both = [(torch.full((1, 1), value),) * 2 for value in (real, generated)]
+        return float(hinge_loss(Scores(), *both))
+
+    assert loss(1.5, -2.0) == 0
+    assert loss(0.5, -1.0) == pytest.approx(2 * 0.25)
+    assert loss(0.0, 0.0) == pytest.approx(2.0)
+
+
+def test_the_codebook_is_measured_over_all_volumes(files: list[Path]) -> None:
+    torch.manual_seed(0)
+    vqgan = build_vqgan(SMALL).eval()
+    data = CropDataset(files, WINDOW, CROP)
+    found = measured_codebook(vqgan, (data[(case, case)]["volume"] for case in range(3)))
+    with torch.no_grad():
+        codes = {int(c) for n in range(3) for c in vqgan(data[(n, n)]["volume"][None])[1].codes.unique()}
+    assert found["vectors"] == 3 * 8 * 16 * 16
+    assert found["codes_used"] == pytest.approx(len(codes) / SMALL.codes)
+    assert 0 < found["psnr"] < 30
 
 
 class Interrupted(Exception):

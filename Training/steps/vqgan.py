@@ -1,27 +1,57 @@
 """Trains the 3D VQGAN on crops of volumes: the other codec, in the 2D autoencoder's place."""
 
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import torch
+from accelerate import PartialState
+
 from xray2ctpa_core.cli.stage import Bar
+from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.data.volumes import CropDataset, training_volumes
 from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.metrics.perceptual import perceptual_distance
 from xray2ctpa_core.models.codecs.vqgan import VQGAN
+from xray2ctpa_core.models.hu import normalise_hu
 from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import save_network, train
-from xray2ctpa_core.training.losses.denoising import build_discriminator
+from xray2ctpa_core.training.losses.adversarial import Critics
 from xray2ctpa_core.training.settings.codecs import VQGANSettings
-from xray2ctpa_core.training.stages.vqgan import AdversarialVQGANStage, VQGANStage, build_vqgan
+from xray2ctpa_core.training.stages.vqgan import (
+    AdversarialVQGANStage,
+    VQGANStage,
+    build_vqgan,
+    measured_codebook,
+)
+
+#: What `measured_codebook` says of the trained network, over the whole training volumes.
+CODEBOOK_FILE = "codebook.json"
 
 
 def run(config: VQGANSettings, out: Path, resume: bool) -> None:
-    """Trains and saves ``out``/vqgan."""
+    """Trains and saves ``out``/codebook.json and ``out``/vqgan."""
     vqgan = build_vqgan(config)
     check_crop(config, vqgan)
     files = training_volumes(Path(config.studies), config.patients)
     data = CropDataset(files, config.hu_window, config.crop)
     train(made_stage(config, vqgan), data, config, out, resume and has_checkpoint(out), Bar("vqgan"))
+    if PartialState().is_main_process:
+        found = measured_codebook(vqgan, whole_volumes(files, config.hu_window, vqgan.factors))
+        write_text_atomically(out / CODEBOOK_FILE, json.dumps(found, indent=2) + "\n")
     save_network(vqgan, out / "vqgan")
+
+
+def whole_volumes(
+    files: Sequence[Path], window: Sequence[float], factors: Sequence[int]
+) -> Iterator[torch.Tensor]:
+    """Each volume (1, D, H, W) in [-1, 1], without the last slices that ``factors`` leave over."""
+    for file in files:
+        array = read_volume(file).array.astype(np.float32)
+        box = tuple(slice(size - size % factor) for size, factor in zip(array.shape, factors, strict=True))
+        yield normalise_hu(torch.from_numpy(array[box]), window)[None]
 
 
 def check_crop(config: VQGANSettings, vqgan: VQGAN) -> None:
@@ -42,5 +72,5 @@ def made_stage(config: VQGANSettings, vqgan: VQGAN) -> VQGANStage:
         distance = perceptual_distance(config.distance, weights)
     if not config.adversarial_weight:
         return VQGANStage(vqgan, config, distance)
-    opponent = build_discriminator(1, config.crop, config.discriminator_layers, config.discriminator_width)
+    opponent = Critics(config.crop, config.discriminator_layers, config.discriminator_width)
     return AdversarialVQGANStage(vqgan, config, distance, opponent, config.opponent_rate)

@@ -59,14 +59,14 @@ def slice_distance(
 
 
 def build_discriminator(channels: int, grid: tuple[int, ...], layers: int = 4, width: int = 32) -> nn.Module:
-    """3D PatchGAN (Isola et al., CVPR 2017) on latents or volumes (B, channels, *grid) -> (B, 1, d, h, w)
+    """PatchGAN (Isola et al., CVPR 2017) on latents, volumes or slices (B, channels, *grid) -> (B, 1, ...)
     scores.
 
     Args:
         channels: C of what it judges.
-        grid: (D, H, W) of it.
+        grid: (D, H, W) of it, or (H, W).
         layers: convolutions before the last one, all but one of stride 2; the papers take 4.
-        width: channels of the first one, doubled by each; the papers take 32.
+        width: channels of the first one, doubled by each; X-ray2CTPA takes 32, XctDiff 64.
 
     Raises:
         ConfigError: the grid is too small for so many layers.
@@ -80,7 +80,7 @@ def build_discriminator(channels: int, grid: tuple[int, ...], layers: int = 4, w
             "Set discriminator_layers lower.",
         )
     return PatchDiscriminator(
-        spatial_dims=3,
+        spatial_dims=len(grid),
         channels=width,
         in_channels=channels,
         num_layers_d=layers - 1,

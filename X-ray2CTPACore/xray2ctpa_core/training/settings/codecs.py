@@ -67,10 +67,9 @@ class AutoencoderSettings(LoopConfig, AutoencoderConfig):
 class VQGANConfig:
     """Architecture and loss weights of the 3D VQGAN.
 
-    The papers' objective is L1 + LPIPS + codebook + adversarial (Esser et al., eq. 4 to 6). Ours: the weights
-    of the perceptual and the adversarial term, the latter constant where the papers' follows the gradients
-    (eq. 7), from the first step on; least squares and one 3D discriminator where XctDiff has a hinge, in 2D
-    and 3D.
+    The papers' objective is L1 + LPIPS + codebook + adversarial (Esser et al., eq. 4 to 7), with XctDiff's
+    hinge in 3D and 2D. XctDiff's weights are not published; its release has 1 for all. Slices are axial; its
+    release's are sagittal, by the order of its axes.
     """
 
     channels: Widths = (32, 64, 128)
@@ -85,16 +84,27 @@ class VQGANConfig:
     """Vectors in the codebook."""
     groups: Positive = 8
     """Groups of the group normalisation."""
+    inner_channels: Positive = 4
+    """Channels between the networks and the projections to and from the latents."""
+    homogeneous: bool = True
+    """Whether codes are looked up and learned as z-scored vectors (XctDiff), not as they are."""
+    super_resolution: bool = True
+    """Whether the decoder ends in a super-resolution head."""
     codebook_weight: Weight = 1.0
-    """Weight of the codebook's part of its loss."""
+    """Weight of the codebook's part of its loss; 0.25 in XctDiff's release."""
     commitment_weight: Weight = 1.0
-    """Weight of the encoder's part of it; alike in XctDiff."""
+    """Weight of the encoder's part of it."""
     perceptual_weight: Weight = 1.0
     """Weight of the perceptual distance of axial slices; 0 leaves it, and its network, out."""
     perceptual_slices: Positive = 4
-    """Slices a crop that it judges, drawn at random from all slices of the batch."""
-    adversarial_weight: Weight = 0.1
-    """Weight of the adversarial term; 0 leaves it, and the discriminator, out."""
+    """Slices a crop that it and the 2D critic judge, drawn at random from all slices of the batch."""
+    adversarial_weight: Weight = 1.0
+    """Weight of the adversarial term; 0 leaves it, and the critics, out."""
+    adaptive: bool = True
+    """Whether that weight is multiplied by the ratio of the gradients at the decoder's last layer."""
+    adversarial_start: Count = 10_000
+    """Batches after which the term counts; the critics learn from the first on. XctDiff's release has
+    100,000, beyond its 80,000 steps."""
 
 
 @settings

@@ -1,6 +1,9 @@
 """Stage: the 3D VQGAN on crops of volumes (Esser et al., CVPR 2021, section 3.1; XctDiff, arXiv
 2406.04679)."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -8,7 +11,7 @@ from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.models.codecs.codebook import Quantised, codebook_usage
 from xray2ctpa_core.models.codecs.slices import volumes_to_slices
 from xray2ctpa_core.models.codecs.vqgan import VQGAN
-from xray2ctpa_core.training.losses.denoising import discriminator_loss, realism
+from xray2ctpa_core.training.losses.adversarial import Critics, adaptive_weight, hinge_loss, hinge_realism
 from xray2ctpa_core.training.settings.codecs import VQGANConfig
 
 
@@ -21,6 +24,9 @@ def build_vqgan(config: VQGANConfig) -> VQGAN:
         config.latent_channels,
         config.codes,
         config.groups,
+        config.inner_channels,
+        config.homogeneous,
+        config.super_resolution,
     )
 
 
@@ -28,7 +34,7 @@ class VQGANStage:
     """L1 + codebook + commitment (+ perceptual distance of slices).
 
     Logs beside the terms "mse", and of the codebook "perplexity" and "codes_used" in a batch of crops
-    (networks.codebook.codebook_usage).
+    (models.codecs.codebook.codebook_usage).
 
     Args:
         vqgan: trained.
@@ -53,41 +59,52 @@ class VQGANStage:
         quantised: Quantised
         output, quantised = module(volumes)
         output = output.float()
-        terms = {
-            "l1": (1.0, (output - volumes).abs().mean()),
-            "codebook": (config.codebook_weight, quantised.codebook),
-            "commitment": (config.commitment_weight, quantised.commitment),
-        }
+        image, reference = self._slices((output, volumes), generator)
+        terms = {"l1": (output - volumes).abs().mean()}
+        reconstruction = terms["l1"]
         if config.perceptual_weight > 0:
-            terms["perceptual"] = (config.perceptual_weight, self._perceptual(output, volumes, generator))
-        terms |= self._judged(output)
-        loss = torch.stack([weight * term for weight, term in terms.values()]).sum()
-        logged = {name: term.detach() for name, (_, term) in terms.items()}
+            assert self._distance is not None
+            distance = self._distance.to(output.device)
+            terms["perceptual"] = distance(image.clamp(-1, 1), reference).mean()
+            reconstruction = reconstruction + config.perceptual_weight * terms["perceptual"]
+        loss = (
+            reconstruction
+            + config.codebook_weight * quantised.codebook
+            + config.commitment_weight * quantised.commitment
+        )
+        terms |= {"codebook": quantised.codebook, "commitment": quantised.commitment}
+        judged, further = self._judged(module, reconstruction, (output, image), reference)
+        logged = {name: term.detach() for name, term in (terms | further).items()}
         logged["mse"] = (output.detach() - volumes).square().mean()
-        return loss, logged | codebook_usage(quantised.codes, config.codes)
+        return loss + judged, logged | codebook_usage(quantised.codes, config.codes)
 
-    def _judged(self, output: torch.Tensor) -> dict[str, tuple[float, torch.Tensor]]:  # noqa: ARG002
-        """Further terms of the reconstruction, by name, each with its weight."""
-        return {}
+    def _judged(
+        self,
+        module: nn.Module,  # noqa: ARG002
+        reconstruction: torch.Tensor,  # noqa: ARG002
+        generated: tuple[torch.Tensor, torch.Tensor],  # noqa: ARG002
+        reference: torch.Tensor,  # noqa: ARG002
+    ) -> tuple[torch.Tensor | float, dict[str, torch.Tensor]]:
+        """A further term of the loss, weighed, and what is logged of it."""
+        return 0.0, {}
 
-    def _perceptual(
-        self, output: torch.Tensor, volumes: torch.Tensor, generator: torch.Generator
-    ) -> torch.Tensor:
-        assert self._distance is not None
-        count = len(volumes) * volumes.shape[2]
-        drawn = len(volumes) * min(self._config.perceptual_slices, volumes.shape[2])
-        chosen = torch.randperm(count, generator=generator, device=generator.device)[:drawn]
-        image, reference = (volumes_to_slices(v)[chosen.to(v.device)] for v in (output, volumes))
-        return self._distance.to(output.device)(image.clamp(-1, 1), reference).mean()
+    def _slices(self, volumes: tuple[torch.Tensor, ...], generator: torch.Generator) -> list[torch.Tensor]:
+        """The same axial slices (N, 1, H, W) of each of ``volumes`` (B, 1, D, H, W)."""
+        cases, _, depth = volumes[0].shape[:3]
+        drawn = cases * min(self._config.perceptual_slices, depth)
+        chosen = torch.randperm(cases * depth, generator=generator, device=generator.device)[:drawn]
+        return [volumes_to_slices(v)[chosen.to(v.device)] for v in volumes]
 
 
 class AdversarialVQGANStage(VQGANStage):
     """With the adversarial term: a TwoPlayerStage.
 
+    Logs beside the rest "adversarial" and "adversarial_scale", what it is multiplied by.
+
     Args:
         vqgan, config, distance: as in VQGANStage.
-        opponent: discriminator of crops (losses.denoising.build_discriminator).
-        opponent_rate: its learning rate.
+        opponent: critics of crops and slices.
+        opponent_rate: their learning rate.
     """
 
     def __init__(
@@ -95,18 +112,58 @@ class AdversarialVQGANStage(VQGANStage):
         vqgan: VQGAN,
         config: VQGANConfig,
         distance: nn.Module | None,
-        opponent: nn.Module,
+        opponent: Critics,
         opponent_rate: float = 1e-4,
     ) -> None:
         super().__init__(vqgan, config, distance)
-        self.opponent, self.opponent_rate = opponent, opponent_rate
+        self.opponent: nn.Module = opponent
+        self._critics = opponent
+        self.opponent_rate = opponent_rate
 
-    def _judged(self, output: torch.Tensor) -> dict[str, tuple[float, torch.Tensor]]:
+    def _judged(
+        self,
+        module: nn.Module,
+        reconstruction: torch.Tensor,
+        generated: tuple[torch.Tensor, torch.Tensor],
+        reference: torch.Tensor,
+    ) -> tuple[torch.Tensor | float, dict[str, torch.Tensor]]:
         """See VQGANStage."""
-        self.shown = output.detach()
-        term = realism(self.opponent.to(output.device), output).mean()
-        return {"adversarial": (self._config.adversarial_weight, term)}
+        self._generated = generated[0].detach(), generated[1].detach()
+        self._reference = reference
+        term = hinge_realism(self._critics.to(reference.device), *generated)
+        scale = torch.zeros_like(term)
+        if int(self._critics.steps) >= self._config.adversarial_start:
+            scale = scale + self._config.adversarial_weight
+            if self._config.adaptive:
+                unwrapped: Any = getattr(module, "module", module)
+                scale = scale * adaptive_weight(reconstruction, term, unwrapped.last_layer)
+        return scale * term, {"adversarial": term, "adversarial_scale": scale}
 
     def opponent_loss(self, opponent: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """See TwoPlayerStage."""
-        return discriminator_loss(opponent, batch["volume"], self.shown)
+        self._critics.steps += 1
+        return hinge_loss(opponent, (batch["volume"], self._reference), self._generated)
+
+
+@torch.no_grad()
+def measured_codebook(vqgan: VQGAN, volumes: Iterable[torch.Tensor]) -> dict[str, float]:
+    """How well the codebook is used, and what is reconstructed, over many volumes.
+
+    Args:
+        vqgan: in evaluation mode.
+        volumes: each (1, D, H, W) in [-1, 1].
+
+    Returns:
+        "codes", how many there are, "vectors" that were looked up, "perplexity" and "codes_used" over all of
+        them (`codebook_usage`), and "psnr", dB of peak 2, over all voxels.
+    """
+    device = vqgan.last_layer.device
+    codes, errors = [], []
+    for volume in volumes:
+        output, quantised = vqgan(volume[None].to(device))
+        codes.append(quantised.codes.flatten())
+        errors.append((output - volume[None].to(device)).square().mean())
+    count = int(vqgan.config["codes"])
+    usage = {name: float(value) for name, value in codebook_usage(torch.cat(codes), count).items()}
+    psnr = float(10 * torch.log10(4 / torch.stack(errors).mean()))
+    return {"codes": count, "vectors": sum(len(part) for part in codes), **usage, "psnr": psnr}

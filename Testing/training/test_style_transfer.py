@@ -1,0 +1,162 @@
+"""The style transfer: sizes, what each loss reaches, that it learns a style and that lost anatomy is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("accelerate", reason="training needs the training extra")
+
+import torch
+from stage_scripts import step
+from torch.nn import functional
+
+from xray2ctpa_core.data.unpaired_radiographs import UnpairedRadiographs
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.models.framing.lung_locator import LungLocator
+from xray2ctpa_core.models.framing.style_transfer import StyleTransfer
+from xray2ctpa_core.training.loop import TwoPlayerStage
+from xray2ctpa_core.training.settings.style_transfer import StyleTransferConfig
+from xray2ctpa_core.training.stages.style_transfer import Judges, StyleTransferStage, Translators, lungs_kept
+
+P = 32
+
+
+def thorax(seed: int) -> np.ndarray:
+    """(P, P) in [0, 1]: two dark ovals on grey, elsewhere for every seed."""
+    rows, columns = np.mgrid[:P, :P].astype(np.float32)
+    shift = np.random.default_rng(seed).uniform(-3, 3)
+    ovals = [((rows - 16) / 10) ** 2 + ((columns - centre - shift) / 5) ** 2 < 1 for centre in (9, 23)]
+    return np.where(ovals[0] | ovals[1], 0.2, 0.7).astype(np.float32)
+
+
+def write_radiographs(folder: Path, images: list[np.ndarray]) -> Path:
+    rows = ["id,patient,label,split,folder"]
+    for number, image in enumerate(images):
+        case = folder / "cases" / f"r{number}"
+        case.mkdir(parents=True)
+        np.save(case / "cxr.npy", image)
+        (case / "case.json").write_text("{}")
+        rows.append(f"r{number},p{number},,,cases/r{number}")
+    (folder / "cases.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def made_stage(**changes: Any) -> StyleTransferStage:
+    torch.manual_seed(0)
+    config = StyleTransferConfig(**{"width": 4, "blocks": 1, **changes})
+    return StyleTransferStage(Translators(4, 1), config, Judges(P, 2, 8), 2e-4)
+
+
+def batch() -> dict[str, torch.Tensor]:
+    real, computed = (
+        torch.from_numpy(np.stack([thorax(s) for s in seeds]))[:, None] for seeds in ((1, 2), (3, 4))
+    )
+    return {"real": 1 - real, "computed": computed}
+
+
+def test_the_reference_generator_and_its_discriminator_have_the_published_sizes() -> None:
+    with torch.device("meta"):
+        generator = StyleTransfer()
+        assert generator(torch.zeros(1, 1, 256, 256)).shape == (1, 1, 256, 256)
+        count = sum(p.numel() for p in generator.parameters())
+    assert count == 11_365_633  # ResNet-9 of one channel
+
+
+def test_each_player_learns_from_its_own_loss_alone() -> None:
+    stage = made_stage()
+    assert isinstance(stage, TwoPlayerStage)
+    loss, terms = stage.loss(stage.module, batch(), torch.Generator())
+    expected = terms["adversarial"] + 10 * (terms["cycle"] + 0.5 * terms["identity"])
+    assert float(loss.detach()) == pytest.approx(float(expected), rel=1e-5)
+    loss.backward()
+    assert all(p.grad is None for p in stage.opponent.parameters())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in stage.module.parameters())
+    stage.opponent_loss(stage.opponent, batch()).backward()
+    assert all(p.grad is not None for p in stage.opponent.parameters())
+
+
+def test_a_generator_that_keeps_its_style_loses_nothing_on_the_way_there_and_back() -> None:
+    stage = made_stage()
+
+    class Kept(torch.nn.Module):
+        def forward(self, real: torch.Tensor, computed: torch.Tensor) -> dict[str, torch.Tensor]:
+            names = ("as_computed", "real_again", "real_kept")
+            others = ("as_real", "computed_again", "computed_kept")
+            return dict.fromkeys(names, real) | dict.fromkeys(others, computed)
+
+    _, terms = stage.loss(Kept(), batch(), torch.Generator())
+    assert float(terms["cycle"]) == float(terms["identity"]) == 0
+    assert float(terms["adversarial"]) > 0
+
+
+def test_lungs_that_stay_overlap_fully_and_mirrored_ones_less() -> None:
+    image = torch.from_numpy(np.stack([thorax(1), thorax(1)]))[:, None]
+    moved = torch.stack([image[0], image[1].roll(6, 2)])
+    kept = lungs_kept(lambda images: images < 0.4, image, moved)
+    assert float(kept[0]) == 1
+    assert 0.2 < float(kept[1]) < 0.8
+
+
+def test_real_and_computed_radiographs_are_drawn_apart_and_standardised_ones_refused(tmp_path: Path) -> None:
+    real = write_radiographs(tmp_path / "real", [1 - thorax(n) for n in range(3)])
+    computed = write_radiographs(tmp_path / "computed", [thorax(n) for n in range(5)])
+    data = UnpairedRadiographs(real, computed)
+    assert len(data) == 3
+    drawn = [data[(1, seed)] for seed in range(12)]
+    assert all(torch.equal(item["real"][0], torch.from_numpy(1 - thorax(1))) for item in drawn)
+    assert len({float(item["computed"].sum()) for item in drawn}) > 2
+    with pytest.raises(InputError, match=r"in \[0, 1\]"):
+        UnpairedRadiographs(write_radiographs(tmp_path / "other", [3 * thorax(0)]), computed)[(0, 0)]
+
+
+def test_a_recipe_trains_the_transfer_and_restyles_a_folder_or_says_that_anatomy_is_lost(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = write_radiographs(tmp_path / "real", [1 - thorax(n) for n in range(2)])
+    computed = write_radiographs(tmp_path / "computed", [thorax(n) for n in range(2)])
+    torch.manual_seed(0)
+    locator = LungLocator((4, 8), 32)
+    with torch.no_grad():
+        locator.mask_head.bias.fill_(50.0)  # sees lung everywhere: nothing is lost
+    locator.save_pretrained(tmp_path / "locator")
+    sets = ["steps=2", "width=4", "blocks=1", "discriminator_layers=2", "discriminator_width=8"]
+    sets += [
+        f"real={real}",
+        f"computed={computed}",
+        "precision=no",
+        "tensorboard=false",
+        "checkpoint_every=1",
+    ]
+    assert step(repository, "xctdiff", "style-transfer", tmp_path, *sets) == 0
+    sets = [f"radiographs={real}", f"translator={tmp_path / 'style-transfer' / 'to_computed'}"]
+    sets += [f"lung_locator={tmp_path / 'locator'}"]
+    assert step(repository, "xctdiff", "restyled", tmp_path, *sets) == 0
+    anatomy = json.loads((tmp_path / "restyled" / "anatomy.json").read_text())
+    assert anatomy == {"lung_dice": {"r0": 1.0, "r1": 1.0}, "mean": 1.0}
+    made = np.load(tmp_path / "restyled" / "cases" / "r0" / "cxr.npy")
+    assert made.shape == (P, P)
+    assert 0 <= made.min() < made.max() <= 1
+    assert (tmp_path / "restyled" / "cases.csv").read_text() == (real / "cases.csv").read_text()
+    with torch.no_grad():
+        locator.mask_head.bias.fill_(-50.0)
+    locator.save_pretrained(tmp_path / "locator")
+    assert step(repository, "xctdiff", "restyled", tmp_path / "again", *sets) == 2
+    assert "lungs that overlap by 0.8" in capsys.readouterr().err
+
+
+def test_the_transfer_learns_to_invert_greys() -> None:
+    """Real ones are the computed ones' negatives: after some steps greys are nearer to the wanted style."""
+    torch.manual_seed(0)
+    generator = StyleTransfer(8, 1)
+    images, wanted = batch()["real"], 1 - batch()["real"]
+    before = float(functional.l1_loss(generator(images), wanted).detach())
+    optimizer = torch.optim.Adam(generator.parameters(), 2e-3)
+    for _ in range(30):
+        loss = functional.l1_loss(generator(images), wanted)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.4 * before

@@ -1,0 +1,136 @@
+"""Generates the test studies' volumes by several systems and writes the table of them."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+
+from xray2ctpa_core.cli.stage import Bar
+from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.data.latent_cases import LatentCase, read_latent_cases
+from xray2ctpa_core.data.study_data import StudyData
+from xray2ctpa_core.diffusion.latent_scaling import load_scaling
+from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
+from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.evaluation.reconstruction import image_scores, reconstruction_table
+from xray2ctpa_core.metrics.perceptual import perceptual_distance
+from xray2ctpa_core.models.codecs.codec import Codec, IdentityCodec
+from xray2ctpa_core.models.hu import denormalise_hu
+from xray2ctpa_core.pipelines.codecs import load_codec
+from xray2ctpa_core.pipelines.loading import load_part
+from xray2ctpa_core.training.settings.reconstruction import ReconstructionSettings
+
+ROWS_FILE, TABLE_FILE = "rows.jsonl", "table.md"
+MEAN_VOLUME = "mean volume of training"
+#: (volume (1, 1, D, H, W), image (1, 1, P, P)) in the networks' ranges -> (1, 1, D, H, W).
+System = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def run(config: ReconstructionSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always goes on
+    """Writes ``out``/rows.jsonl, a line a system and study, goes on with what is there, and table.md last."""
+    cases = read_latent_cases(Path(config.latents))
+    tested = [case for case in cases if not config.split or case.split == config.split]
+    if not tested:
+        raise InputError(f"Expected studies of the split {config.split} in {config.latents}, got none.")
+    films = Path(config.radiographs) if config.radiographs else None
+    data = StudyData(
+        tested[: config.patients or None], ("volume", "image"), window=config.hu_window, films=films
+    )
+    weights = Path(config.distance_weights) if config.distance_weights else None
+    distance = perceptual_distance(config.distance, weights)
+    out.mkdir(parents=True, exist_ok=True)
+    rows = [json.loads(line) for line in read_lines(out / ROWS_FILE)]
+    done = {(row["system"], row["study"]) for row in rows}
+    for name, make in systems(config, cases):
+        if all((name, case.id) in done for case in data.cases):
+            continue
+        system, bar = make(), Bar(name)
+        for place, case in enumerate(data.cases):
+            if (name, case.id) not in done:
+                item = data[(place, 0)]
+                began = time.monotonic()
+                with torch.no_grad():
+                    volume = system(item["volume"][None], item["image"][None])
+                row = {"system": name, "study": case.id, "patient": case.patient}
+                row["seconds"] = time.monotonic() - began
+                hu, reference = (
+                    denormalise_hu(v.clamp(-1, 1), config.hu_window)[0, 0].numpy()
+                    for v in (volume, item["volume"][None])
+                )
+                rows.append(row | image_scores(hu, reference, config.hu_window, distance))
+                with (out / ROWS_FILE).open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
+            bar(place + 1, len(data))
+    write_text_atomically(out / TABLE_FILE, reconstruction_table(rows))
+
+
+def read_lines(path: Path) -> list[str]:
+    """Its whole lines; none where it is not there, and not what a kill cut off."""
+    if not path.is_file():
+        return []
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+
+
+def systems(
+    config: ReconstructionSettings, cases: Sequence[LatentCase]
+) -> list[tuple[str, Callable[[], System]]]:
+    """Name of each system, and what loads it; the mean of what may be learned from comes first."""
+    taught = [case for case in cases if case.split in ("train", "training")]
+    found: list[tuple[str, Callable[[], System]]] = []
+    if taught:
+        found.append((MEAN_VOLUME, lambda: mean_volume(taught, config.hu_window)))
+    for entry in config.systems:
+        name, _, folder = entry.partition("=")
+        if not folder:
+            raise ConfigError(f"Expected systems as NAME=FOLDER, got {entry!r}.")
+        if name.startswith("codec:"):
+            found.append((name, lambda folder=folder: reconstruction(load_codec(folder))))  # type: ignore[misc]
+        else:
+            found.append((name, lambda folder=folder: generator(Path(folder), config)))  # type: ignore[misc]
+    return found
+
+
+def mean_volume(cases: Sequence[LatentCase], window: tuple[float, float]) -> System:
+    """The same for every radiograph."""
+    data = StudyData(cases, ("volume",), window=window)
+    mean = torch.stack([data[(place, 0)]["volume"] for place in range(len(data))]).mean(0, keepdim=True)
+    return lambda volume, image: mean  # noqa: ARG005
+
+
+def reconstruction(codec: Codec) -> System:
+    """What the codec makes of the volume itself: a ceiling of the systems on its latents."""
+    return lambda volume, image: codec.decode(codec.encode(volume))  # noqa: ARG005
+
+
+def generator(folder: Path, config: ReconstructionSettings) -> System:
+    """A run of regressor or prior-denoiser: encoder, denoiser, scheduler, and codec where it has one."""
+    encoder, denoiser = load_part(folder / "encoder"), load_part(folder / "denoiser")
+    scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
+    latent = (folder / "codec").is_dir()
+    codec: Codec = load_codec(folder / "codec") if latent else IdentityCodec()
+    channels = denoiser.config["latent_channels"]
+    steps = config.sampling_steps if latent else 1
+
+    def generated(volume: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        conditioning = encoder.condition(image)
+        grid = tuple(size // f for size, f in zip(volume.shape[2:], codec.factors, strict=True))
+        made = []
+        for number in range(config.samples if latent else 1):
+            noise, random = initial_noise((channels, *grid), 0, number, torch.device("cpu"))
+            latents = sample_latents(
+                lambda sample, timestep: denoiser(sample, timestep, conditioning),
+                scheduler,
+                noise,
+                steps,
+                [random],
+            )
+            if latent:
+                latents = load_scaling(folder / "denoiser").invert(latents)
+            made.append(codec.decode(latents))
+        return torch.cat(made).mean(0, keepdim=True)
+
+    return generated

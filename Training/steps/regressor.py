@@ -1,0 +1,32 @@
+"""Trains X2CT-CNN, X2CT-GAN or ReconNet: a denoiser of one step, for the identity codec."""
+
+from pathlib import Path
+
+from diffusers import DDIMScheduler
+from steps.pairs import pairs
+
+from xray2ctpa_core.cli.stage import Bar
+from xray2ctpa_core.models.encoders.radiograph_itself import RadiographItself
+from xray2ctpa_core.training.checkpoints import has_checkpoint
+from xray2ctpa_core.training.loop import save_network, train
+from xray2ctpa_core.training.settings.xctdiff import RegressorSettings
+from xray2ctpa_core.training.stages.regressor import (
+    AdversarialRegressorStage,
+    RegressorStage,
+    build_judge,
+    build_regressor,
+)
+
+
+def run(config: RegressorSettings, out: Path, resume: bool) -> None:
+    """Trains and saves ``out``/encoder, the radiograph itself, ``out``/scheduler, for one step, and
+    ``out``/denoiser."""
+    network = build_regressor(config)
+    stage = RegressorStage(network, config)
+    if config.adversarial_weight:
+        judge = build_judge(config.discriminator_layers, config.discriminator_width)
+        stage = AdversarialRegressorStage(network, config, judge, config.opponent_rate)
+    train(stage, pairs(config), config, out, resume and has_checkpoint(out), Bar(config.network))
+    save_network(RadiographItself(), out / "encoder")
+    save_network(DDIMScheduler(prediction_type="sample", clip_sample=False), out / "scheduler")
+    save_network(network, out / "denoiser")

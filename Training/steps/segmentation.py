@@ -1,0 +1,80 @@
+"""Self-supervised pre-training of a segmenter, and its fine-tuning by cross-validation."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from xray2ctpa_core.cli.stage import Bar
+from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.data.segmentation_cases import (
+    SegmentationCrops,
+    read_segmentation_case,
+    read_segmentation_cases,
+)
+from xray2ctpa_core.data.volumes import CropDataset, training_volumes
+from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.models.segmentation.segmenter import Segmenter
+from xray2ctpa_core.models.segmentation.self_supervision import SelfSupervised
+from xray2ctpa_core.pipelines.loading import load_part
+from xray2ctpa_core.training.checkpoints import has_checkpoint
+from xray2ctpa_core.training.loop import save_network, train
+from xray2ctpa_core.training.settings.segmentation import PretrainingSettings, SegmentationSettings
+from xray2ctpa_core.training.stages.pretraining import PretrainingStage
+from xray2ctpa_core.training.stages.segmentation import SegmentationStage, dice_of_classes, segmented
+
+DICE_FILE = "dice.json"
+
+
+def pretrain(config: PretrainingSettings, out: Path, resume: bool) -> None:
+    """Trains and saves ``out``/segmenter, whose last layer has learned nothing."""
+    model = SelfSupervised(Segmenter(config.network, 2, config.feature_size))
+    files = training_volumes(Path(config.studies), config.patients)
+    data = CropDataset(files, config.hu_window, config.crop)
+    stage = PretrainingStage(model, config)
+    train(stage, data, config, out, resume and has_checkpoint(out), Bar("pre-training"))
+    save_network(model.segmenter, out / "segmenter")
+
+
+def cross_validate(config: SegmentationSettings, out: Path, resume: bool) -> None:
+    """Trains a segmenter a fold and saves it in ``out``/fold-N; writes ``out``/dice.json last.
+
+    dice.json holds of each class the Dice of every case, each tested by the fold that did not see it, their
+    mean, and the mean over all.
+    """
+    cases, classes = read_segmentation_cases(Path(config.data), config.cases)
+    if len(cases) < config.folds:
+        raise ConfigError(f"Expected at least {config.folds} cases for as many folds, got {len(cases)}.")
+    order = np.random.default_rng(config.fold_seed).permutation(len(cases))
+    found: dict[str, list[float]] = {}
+    for fold in range(config.folds):
+        tested = [cases[place] for place in order[fold :: config.folds]]
+        taught = [case for case in cases if case not in tested]
+        place = out / f"fold-{fold}"
+        if not (place / "segmenter").is_dir():
+            torch.manual_seed(config.seed)
+            segmenter = Segmenter(config.network, len(classes), config.feature_size)
+            if config.start:
+                segmenter.start_from(load_part(config.start))
+            data = SegmentationCrops(taught, config.hu_window, config.crop)
+            going_on = resume and has_checkpoint(place)
+            train(SegmentationStage(segmenter), data, config, place, going_on, Bar(f"fold {fold}"))
+            save_network(segmenter, place / "segmenter")
+        segmenter = load_part(place / "segmenter")
+        for case in tested:
+            volume, label = read_segmentation_case(case, config.hu_window)
+            prediction = segmented(segmenter, volume, config.crop)
+            found[case.name] = dice_of_classes(prediction, label[0].numpy(), len(classes))
+    write_text_atomically(out / DICE_FILE, json.dumps(summary(found, classes[1:]), indent=2) + "\n")
+
+
+def summary(found: dict[str, list[float]], classes: list[str]) -> dict[str, object]:
+    """Dice by case and class, the classes' means, and the mean of these; what a case lacks does not count."""
+    table = np.array([found[name] for name in sorted(found)])
+    means = {name: float(np.nanmean(table[:, column])) for column, name in enumerate(classes)}
+    by_case = {
+        name: {c: None if np.isnan(d) else d for c, d in zip(classes, found[name], strict=True)}
+        for name in sorted(found)
+    }
+    return {"cases": by_case, "classes": means, "mean": float(np.mean(list(means.values())))}

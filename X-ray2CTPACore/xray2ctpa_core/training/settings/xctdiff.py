@@ -1,0 +1,154 @@
+"""Settings of the steps that train XctDiff (arXiv 2406.04679) and the regressors it is measured against."""
+
+from typing import Literal
+
+from xray2ctpa_core.constants import DEFAULT_HU_WINDOW
+from xray2ctpa_core.data.settings import (
+    Count,
+    Existing,
+    ExistingOrNone,
+    Positive,
+    Rate,
+    Share,
+    Weight,
+    Widths,
+    Window,
+    settings,
+)
+from xray2ctpa_core.training.settings.codecs import FoldSettings
+from xray2ctpa_core.training.settings.loop import LoopConfig
+
+
+@settings
+class PairSettings(FoldSettings):
+    """Studies with volume and radiograph."""
+
+    latents: Existing = ""
+    """Folder of the step latents, whose index lists volumes and radiographs."""
+    radiographs: ExistingOrNone = ""
+    """Folder of the step radiographs; empty takes the index's own."""
+    hu_window: Window = DEFAULT_HU_WINDOW
+    """HU window that becomes -1 to 1; that to which the volumes were clipped."""
+    flip: Share = 0.0
+    """Probability that a study is mirrored left to right; the heart then lies on the other side."""
+
+
+@settings
+class ProgressiveEncoderConfig:
+    """Architecture and loss weights of the progressive encoder."""
+
+    width: Positive = 128
+    """Channels of the first 2D level."""
+    multipliers: Widths = (1, 2, 4)
+    """Channels of the 2D levels over width; each but the last halves the radiograph."""
+    blocks: Positive = 2
+    """Residual blocks of each level."""
+    depth: Positive = 32
+    """Cells of the lifted axis, and of the radiograph at the last level."""
+    lifted_channels: Positive = 16
+    """Channels of the 3D features; the last level has lifted_channels * depth."""
+    inner_channels: Positive = 16
+    """Channels after the 3D convolutions."""
+    latent_channels: Positive = 8
+    """Channels of the condition."""
+    codes: Positive = 8192
+    """Vectors in the encoder's own codebook."""
+    groups: Positive = 32
+    """Groups of the group normalisation in 2D."""
+    homogeneous: bool = True
+    """Whether codes are looked up and learned as z-scored vectors."""
+    quantised: bool = True
+    """Whether the condition lies on codes (paper) or before them (release)."""
+    codebook_weight: Weight = 1.0
+    """Weight of the codebook's part of its loss."""
+    commitment_weight: Weight = 1.0
+    """Weight of the encoder's part of it."""
+
+
+@settings
+class ProgressiveEncoderSettings(LoopConfig, ProgressiveEncoderConfig, PairSettings):
+    """XctDiff's progressive encoder, trained on its own as a regressor of the volume."""
+
+    steps: Positive = 50_000
+    batch_size: Positive = 16
+    learning_rate: Rate = 1e-4
+    schedule: Literal["cosine", "constant"] = "constant"
+    weight_decay: Weight = 1e-5
+
+
+@settings
+class PriorDenoiserConfig:
+    """Architecture and objective of the prior-guided denoiser; its planes are axial, as the paper has them
+    (the release's are sagittal, by the order of its axes)."""
+
+    width: Positive = 64
+    """Channels of the first level."""
+    multipliers: Widths = (1, 2, 4, 8)
+    """Channels of the levels over width."""
+    heads: Positive = 8
+    """Heads of every attention."""
+    groups: Positive = 8
+    """Groups of the group normalisation."""
+    cross_attention: bool = True
+    """Whether the condition comes in by attention (paper) or concatenated (release)."""
+    error: Literal["l1", "l2"] = "l2"
+    """Error of the noise: l2 in the paper, l1 in the release."""
+    latent_factor: Rate = 0.6
+    """Factor of the latents before noise is added; the condition has none."""
+
+
+@settings
+class PriorDenoiserSettings(LoopConfig, PriorDenoiserConfig, FoldSettings):
+    """XctDiff's denoiser of the codec's latents, guided by a radiograph encoder that stays as it is."""
+
+    latents: Existing = ""
+    """Folder of the step latents, with radiographs."""
+    radiographs: ExistingOrNone = ""
+    """Folder of the step radiographs; empty takes the index's own."""
+    encoder: Existing = ""
+    """Folder of the radiograph encoder: RUN/encoder of the step progressive-encoder."""
+    codec: Existing = ""
+    """Folder of the codec that encoded the latents; a copy is kept beside the denoiser."""
+    steps: Positive = 100_000
+    batch_size: Positive = 8
+    learning_rate: Rate = 1e-4
+    schedule: Literal["cosine", "constant"] = "constant"
+    ema_decay: Share = 0.9999
+    warmup: Count = 0
+
+
+@settings
+class RegressorConfig:
+    """Network and loss weights of a regressor; the defaults are X2CT-GAN's."""
+
+    network: Literal["x2ct", "recon-net"] = "x2ct"
+    """X2CT (Ying et al., CVPR 2019) or ReconNet (Shen et al., 2019)."""
+    pixels: Positive = 128
+    """Pixels along the radiograph; the volume is a cube of as many voxels."""
+    width: Positive = 64
+    """Channels of the first level: 64 of X2CT, 256 of ReconNet, 64 of a sixteenth of its parameters."""
+    blocks: Widths = (6, 12, 24, 16, 6)
+    """Layers of X2CT's dense blocks."""
+    decoder: Widths = (256, 128, 64, 32, 16, 16)
+    """Channels of X2CT's decoder from the coarsest resolution; one more than blocks."""
+    voxel_weight: Weight = 10.0
+    """Weight of the squared error of voxels in 0 to 1."""
+    projection_weight: Weight = 10.0
+    """Weight of the absolute error of the mean along each axis; 0 in X2CT-CNN and ReconNet."""
+    adversarial_weight: Weight = 0.1
+    """Weight of the adversarial term; 0 leaves it, and the discriminator, out: X2CT-CNN."""
+
+
+@settings
+class RegressorSettings(LoopConfig, RegressorConfig, PairSettings):
+    """A regressor of the volume from the radiograph: a denoiser of one step."""
+
+    discriminator_layers: Positive = 4
+    """Layers of the discriminator."""
+    discriminator_width: Positive = 64
+    """Channels of its first layer."""
+    opponent_rate: Rate = 2e-4
+    """Its learning rate."""
+    steps: Positive = 22_900
+    batch_size: Positive = 4
+    learning_rate: Rate = 2e-4
