@@ -56,7 +56,7 @@ def whole_volume(folder: Path) -> np.ndarray:
     """(S, H, W) float32 HU of a preprocessed scan, whose slices may be dealt out over several files."""
     parts = [read_volume(path).array for path in sorted(folder.glob("ctpa*.nii.gz"))]
     if not parts:
-        raise InputError(f"Expected volumes ctpa*.nii.gz in {folder}, found none.", "Run preprocess_ctpa.py.")
+        raise InputError(f"Expected volumes ctpa*.nii.gz in {folder}, found none.", "Run the step ctpa.")
     hu = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), np.float32)
     for number, part in enumerate(parts):
         hu[number :: len(parts)] = part

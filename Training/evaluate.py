@@ -1,7 +1,7 @@
 """Stage 11: measures the bundle on people and patients it has not seen, and writes its model card.
 
 python Training/evaluate.py --out runs/default/evaluation
-python Training/evaluate.py --out runs/evaluation --config Training/configs/both-conditionings.json
+python Training/train.py global --only evaluation
 
 `xray2ctpa evaluate` prints the same report for any bundle; this script also writes it into the first bundle's
 card and bundle.json.

@@ -29,7 +29,7 @@ from xray2ctpa_core.volume import Volume
 
 @dataclass(frozen=True)
 class Config:
-    """bundle: name or folder; cohort: folder of the cohorts that cohort_studies.py read; latents: folder
+    """bundle: name or folder; cohort: folder of the step cohort; latents: folder
     whose index lists the cases; hu_window: that their volumes were clipped to; studies: of each split, from
     the first, 0 for all; samples: averaged for PE, the first is shown; seed: each patient's own comes from
     it; name, dataset: of the arm."""

@@ -24,7 +24,7 @@ from xray2ctpa_core.training.arms import prediction_rows, write_arm, write_predi
 
 @dataclass(frozen=True)
 class Config:
-    """cohort: folder of the cohorts that cohort_studies.py read; latents: folder whose index lists the cases;
+    """cohort: folder of the step cohort; latents: folder whose index lists the cases;
     features: of encode_slices.py, whose table lists them instead; folds, fold_seed: of the arms beside it, 0
     for the data's own split; dataset: of the arm."""
 

@@ -21,8 +21,8 @@ from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 
 #: One step of each network, small.
 TINY = [
-    "radiographs.workers=1", "radiographs.force=true", "radiographs.variants=1", "autoencoder.channels=[48]", "autoencoder.steps=1",
-    "autoencoder.batch_size=2", "xray-encoder.steps=1", "xray-encoder.batch_size=2",
+    "radiographs.workers=1", "radiographs.force=true", "radiographs.variants=1", "autoencoder.channels=[48]",
+    "autoencoder.steps=1",    "autoencoder.batch_size=2", "xray-encoder.steps=1", "xray-encoder.batch_size=2",
     "xray-encoder.channels=[8,8,8,8]", "xray-encoder.log_every=1", "xray-encoder.tensorboard=false",
     "denoiser.steps=1", "denoiser.batch_size=2", "denoiser.channels=[8,8]", "denoiser.log_every=1",
     "denoiser.tensorboard=false",

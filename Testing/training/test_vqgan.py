@@ -127,7 +127,7 @@ def test_a_term_with_a_weight_needs_its_network() -> None:
     plain = VQGANConfig(**{**vars(SMALL), "perceptual_weight": 0.0, "adversarial_weight": 0.0})
     assert not isinstance(VQGANStage(build_vqgan(plain), plain), TwoPlayerStage)
     assert isinstance(made_stage(), TwoPlayerStage)
-    with pytest.raises(ConfigError, match="codebook_weight: .*greater than or equal to 0"):
+    with pytest.raises(ConfigError, match=r"codebook_weight: .*greater than or equal to 0"):
         from_mapping(VQGANConfig, {"codebook_weight": -1.0})
 
 
@@ -219,7 +219,7 @@ def test_a_resumed_run_ends_as_one_without_interruption(files: list[Path], tmp_p
 
 
 def write_cases(folder: Path, files: list[Path]) -> Path:
-    """The volumes as preprocess_ctpa.py leaves them, one a case; the last one is of the test split."""
+    """The volumes as the step ctpa leaves them, one a case; the last one is of the test split."""
     rows = ["id,patient,label,split,folder"]
     for n, file in enumerate(files):
         case = folder / "cases" / f"s{n}"

@@ -76,7 +76,9 @@ def _paper(config: PackSettings) -> tuple[dict[str, Any], LatentScaling]:
 def _spatial(config: PackSettings) -> tuple[dict[str, Any], LatentScaling]:
     """Denoiser and schedule of the step spatial-denoiser, with its encoder, and the latents' own scaling."""
     if not config.xray_encoder:
-        raise ConfigError("A spatial denoiser needs xray_encoder, got none.", "Name the folder of its network.")
+        raise ConfigError(
+            "A spatial denoiser needs xray_encoder, got none.", "Name the folder of its network."
+        )
     mean, std = read_statistics(Path(config.latents))
     networks = {
         "denoiser": load_part(Path(config.denoiser) / "denoiser"),

@@ -100,7 +100,7 @@ def networks(
     Args:
         config: settings.
         channels: C of the latents.
-        embedding_dim: that the films' encoder gives.
+        embedding_dim: that the radiographs' encoder gives.
     """
     labels = None
     if config.start:

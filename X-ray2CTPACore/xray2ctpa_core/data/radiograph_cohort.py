@@ -4,7 +4,7 @@ Every augmented frame is also shifted and scaled on the film, as a lung locator'
 it.
 
 A volume costs more to make, to encode and to keep than the film of several patients, and an encoder that has
-seen a thousand films knows them by heart before it has learned where things lie.
+seen a thousand radiographs knows them by heart before it has learned where things lie.
 """
 
 import functools
@@ -103,14 +103,14 @@ def write_film_cohort(
     """Writes the augmented frames, maps and labels of a cohort, going on with what is in ``out``.
 
     Args:
-        out: folder; a film cohort of other size or seed there is refused.
-        patients, variants: films, and augmented frames of each.
+        out: folder; a radiograph cohort of other size or seed there is refused.
+        patients, variants: radiographs, and augmented frames of each.
         seed: of the cohort; with a patient's number it fixes everything, whatever the workers.
         workers: processes.
         progress: called with (done, of).
 
     Raises:
-        InputError: for a folder that holds another film cohort.
+        InputError: for a folder that holds another radiograph cohort.
     """
     out.mkdir(parents=True, exist_ok=True)
     settings = {"seed": seed, "patients": patients, "variants": variants, "shadows": SHADOW_GRID}
@@ -180,7 +180,7 @@ class FilmCohort(Dataset[dict[str, torch.Tensor]]):
         if not ((folder / DESCRIPTION_FILE).is_file() and (folder / SHADOWS_FILE).is_file()):
             raise InputError(
                 f"Expected a film cohort with {SHADOWS_FILE} in {folder}, found none.",
-                "Run Training/make_films.py.",
+                "Run the step of the kind radiograph-cohort.",
             )
         self._films = np.load(folder / FILMS_FILE, mmap_mode="r")
         self._maps = np.load(folder / MAPS_FILE, mmap_mode="r")
@@ -198,7 +198,7 @@ class FilmCohort(Dataset[dict[str, torch.Tensor]]):
         case, seed = item
         variant = seed % self._films.shape[1]
         template_map = torch.from_numpy(np.array(self._maps[case], dtype=np.float32))
-        # Drawn, for a batch takes the case beside its first film alone: those seeds have a common step.
+        # Drawn, for a batch takes the case beside its first radiograph alone: those seeds have a common step.
         rng = np.random.default_rng(seed)
         beside = self._latents[int(rng.integers(len(self._latents))), int(rng.integers(1 << 31))]
         return {

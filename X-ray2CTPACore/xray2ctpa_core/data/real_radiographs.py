@@ -22,13 +22,13 @@ from xray2ctpa_core.volume import FrontalFrame
 #: How many of a hospital's frontal films show a sign, by ChestX-ray14's own counts (Wang et al., CVPR 2017)
 #: of 112120 films: effusion 13317; opacity: infiltration 19894, mass 5782, consolidation 4667, less overlap.
 SIGN_RATES = {"opacity": 0.25, "effusion": 0.12}
-#: One patient of so many is never learned from, so that there are films to measure on.
+#: One patient of so many is never learned from, so that there are radiographs to measure on.
 _HELD_BACK = 3
 
 
 def is_held_back(file: Path) -> bool:
     """Whether a film is kept for measuring: of a patient, who is what stands before the first "_" of the name
-    (as in ChestX-ray14), all films or none."""
+    (as in ChestX-ray14), all radiographs or none."""
     return zlib.crc32(file.stem.split("_")[0].encode()) % _HELD_BACK == 0
 
 
@@ -56,7 +56,7 @@ class RealFilms:
 def films_to_learn_from(
     folder: Path, locator: LungLocator, source: str, progress: Callable[[int, int], None]
 ) -> tuple[RealFilms, TaughtFilms]:
-    """The films below ``folder`` that are not held back and that the gate accepts.
+    """The radiographs below ``folder`` that are not held back and that the gate accepts.
 
     Args:
         folder: frontal radiographs, in folders of any depth.
@@ -65,7 +65,7 @@ def films_to_learn_from(
         progress: called with (done, of).
 
     Raises:
-        InputError: no such film, or a file that is no readable radiograph.
+        InputError: no such radiograph, or a file that is no readable radiograph.
     """
     taught = [file for file in radiographs_below(folder) if not is_held_back(file)]
     films, names = [], {}

@@ -13,11 +13,11 @@ REAL_FILMS_FILE = "real_films.json"
 
 @dataclass(frozen=True)
 class TaughtFilms:
-    """The real films that taught a bundle's X-ray encoder how often a film shows a sign.
+    """The real radiographs that taught a bundle's X-ray encoder how often a radiograph shows a sign.
 
     Attributes:
         source: where they come from, as their terms of use ask to be named.
-        sha256: of each film's file, by its name.
+        sha256: of each radiograph's file, by its name.
     """
 
     source: str

@@ -13,19 +13,19 @@ from xray2ctpa_core.volume import FrontalFrame
 
 
 def read_film(folder: Path) -> tuple[np.ndarray, FrontalFrame]:
-    """A virtual patient's film (H, W) float32 in [0, 1] and its frame."""
+    """A virtual patient's radiograph (H, W) float32 in [0, 1] and its frame."""
     with Image.open(folder / FILM_FILE) as image:
         pixels = np.asarray(image).astype(np.float32) / 65535
     return pixels, FrontalFrame(**read_record(folder)["frame"])
 
 
 def augment_film(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Changes a film's look, never its geometry: as `exposed_otherwise` does, devices, letters."""
+    """Changes a radiograph's look, never its geometry: as `exposed_otherwise` does, devices, letters."""
     return furnish(exposed_otherwise(pixels, rng), rng)
 
 
 def exposed_otherwise(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The film (H, W) with other local contrast, blur, shading and noise, float32 from 0 to 1.
+    """The radiograph (H, W) with other local contrast, blur, shading and noise, float32 from 0 to 1.
 
     Grey curves need no augmentation: `frame_image` keeps ranks alone.
     """

@@ -52,7 +52,7 @@ class PaperDenoiserStage:
 
     Args:
         model: trained; its parameters that need no gradient stay.
-        embed: (B, 1, P, P) films -> (B, E); frozen here. None trains without radiographs.
+        embed: (B, 1, P, P) radiographs -> (B, E); frozen here. None trains without radiographs.
         scheduler: noise schedule.
         scaling: of the latents in the batches.
         weights: of the terms.

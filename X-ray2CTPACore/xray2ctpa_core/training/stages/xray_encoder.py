@@ -20,14 +20,14 @@ _AIR_WEIGHT = 0.05
 _SHOWN_WEIGHT = 4.0
 #: Weight of the places' cross-entropy, most of whose places are easy, over the patients'.
 _PLACES_SHARE = 20.0
-#: Share of a batch's real films in the running mean of how many show a sign, and what it starts from.
+#: Share of a batch's real radiographs in the running mean of how many show a sign, and what it starts from.
 _NEWEST_SHARE, _FIRST_MEAN = 0.3, 0.5
 #: The mean is taken for at least this far from 0 and 1, where the pull towards a rate has no bound.
 _LEAST_MEAN = 0.005
 
 
 class Readings(NamedTuple):
-    """What the encoder and its heads say of a batch of B films, of which the first b have latents.
+    """What the encoder and its heads say of a batch of B radiographs, of which the first b have latents.
 
     Attributes:
         features: the encoder's.
@@ -65,7 +65,7 @@ class EncoderWithHeads(nn.Module):
         self.coarse = nn.Linear(width, self.shape[0] * grid[0] * grid[1] * grid[2])
         self.coarse_map = nn.Linear(width, 3 * _COARSE_MAP**3)
         self.signs = nn.Linear(width, len(SIGNS))
-        # A map's own strongest places alone say whether the film shows its sign.
+        # A map's own strongest places alone say whether the radiograph shows its sign.
         self.weight = nn.Parameter(torch.full((len(SIGNS), 3), 0.3))
         self.bias = nn.Parameter(torch.zeros(len(SIGNS)))
         # Kept with the weights, so that a resumed run goes on from it.
@@ -92,7 +92,7 @@ class EncoderWithHeads(nn.Module):
         where = None if template_map is None else template_map[:dense]
         expected = self.encoder.expected_latents(features.first(dense), where)
         atlas, body, error = self.encoder.atlas, None, None
-        if atlas is not None and template_map is not None:
+        if atlas is not None and template_map is not None and known is not None:
             body = atlas.body(template_map)
             change = functional.adaptive_avg_pool3d((template_map - atlas.mean_map) / MAP_UNIT, _COARSE_MAP)
             error = (self.coarse_map(features.embedding).float() - change.flatten(1)).square().mean(1)
@@ -105,7 +105,7 @@ class EncoderWithHeads(nn.Module):
         )
 
     def rate_error(self, shown: torch.Tensor) -> torch.Tensor:
-        """Pulls the share of real films that show a sign towards its published rate.
+        """Pulls the share of real radiographs that show a sign towards its published rate.
 
         Expectation regularisation (Mann & McCallum, ICML 2007): the cross-entropy between rate and mean. Of a
         few films the mean says little, and a few films would each be pulled to the rate itself; so its slope
@@ -113,7 +113,7 @@ class EncoderWithHeads(nn.Module):
         moves those most that are in doubt.
 
         Args:
-            shown: (R, S) how surely each film shows each sign, 0 to 1.
+            shown: (R, S) how surely each radiograph shows each sign, 0 to 1.
 
         Returns:
             What has that gradient.
@@ -133,7 +133,7 @@ class XrayEncoderStage:
     The map is learned from the true maps, the latents under the true map: how things look is told apart from
     where they lie. The embedding learns coarse averages of latents and map, PE and its signs.
 
-    A batch holds films with latents (data.study_data), or films without beside ones with
+    A batch holds radiographs with latents (data.study_data), or radiographs without beside ones with
     (data.radiograph_cohort); map, PE and signs are learned on every radiograph of which they are known (NaN
     where not). Real radiographs beside them (data.real_radiographs) teach how often one shows a sign.
 
@@ -143,10 +143,10 @@ class XrayEncoderStage:
         pe_weight: weight of the cross-entropies of PE and of its signs.
         channel_weights: (1, C, 1, 1, 1) weight of each latent channel.
         dense_every: latents are learned on one case of so many in a batch: a volume teaches the small 3D
-            network much and costs as much as several films do the 2D one.
+            network much and costs as much as several radiographs do the 2D one.
         sign_weight: weight of the sign maps' cross-entropies, where the encoder has such maps: place by
-            place, on films that come with "shadows", and whether the film shows the sign at all.
-        real_weight: weight of how often real films show a sign (`EncoderWithHeads.rate_error`).
+            place, on radiographs that come with "shadows", and whether the radiograph shows the sign at all.
+        real_weight: weight of how often real radiographs show a sign (`EncoderWithHeads.rate_error`).
     """
 
     def __init__(
