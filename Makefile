@@ -5,7 +5,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 CORE := X-ray2CTPACore
 SETTINGS := $(CORE)/pyproject.toml
-LINTED := $(CORE) $(wildcard Training Testing X-ray2CTPA)
+LINTED := $(CORE) $(wildcard Training Testing X-ray2CTPA X-ray2CTPAReaderStudy)
 
 # The interpreter that makes the environment: the first of these that is Python 3.11 to 3.13.
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -21,7 +21,7 @@ PIP_INSTALL = PIP_FIND_LINKS=$(VENV) $(PYTHON) -m pip install --constraint $(COR
 # threads beside that would only wait for one another.
 PYTEST = OMP_NUM_THREADS=1 $(PYTHON) -m pytest Testing --numprocesses auto --dist loadfile $(PYTEST_ARGS)
 
-.PHONY: demo test test-slow test-all lint format train-default train-paper-smoke screenshots constraints clean
+.PHONY: demo test test-slow test-all lint format train-default train-paper-smoke train-open-pairs screenshots constraints clean
 
 demo: $(VENV)/.installed-$(if $(VIEW),viewer,base)  ## A CTPA from the packaged radiograph or CXR=path; VIEW=1 shows it
 	$(PYTHON) -m xray2ctpa_core demo $(if $(CXR),--cxr "$(CXR)") $(if $(VIEW),--view)
@@ -44,13 +44,16 @@ format: $(VENV)/.installed-all  ## Formats the tree and applies ruff's safe fixe
 	$(PYTHON) -m ruff format --config $(SETTINGS) $(LINTED)
 	$(PYTHON) -m ruff check --fix --config $(SETTINGS) $(LINTED)
 
-train-default: $(VENV)/.installed-all  ## Trains the embedded default from nothing; REAL_FILMS=folder: see Training/README.md
-	$(PYTHON) Training/train_default.py $(if $(REAL_FILMS),--real-films "$(REAL_FILMS)")
+train-default: $(VENV)/.installed-all  ## Trains the embedded default from nothing; TEMPLATES=, REAL_FILMS=folder: Training/README.md
+	$(PYTHON) Training/train.py $(if $(TEMPLATES),people --set run.templates="$(TEMPLATES)",$(if $(REAL_FILMS),default-real --set run.real="$(REAL_FILMS)",default))
 
 train-paper-smoke: $(VENV)/.installed-all  ## The papers' system from DICOM to tables, small, on CPU; goes on where it was stopped
 	$(PYTHON) Testing/training/virtual_study.py --out build/paper-smoke/data --patients 12
-	$(PYTHON) Training/train_paper.py --one-process --preset smoke --name virtual \
-		--data build/paper-smoke/data --out build/paper-smoke/run
+	$(PYTHON) Training/train.py smoke --one-process --data build/paper-smoke/data --out build/paper-smoke/run \
+		--set run.name=virtual
+
+train-open-pairs: $(VENV)/.installed-all  ## The default's networks on open pairs: COHORT=folder OUT=folder, docs/open-pairs.md
+	$(PYTHON) Training/train.py open-pairs --data "$(COHORT)" --out "$(OUT)"
 
 screenshots: $(VENV)/.installed-all  ## Takes the README's pictures of the module and the page anew, from their tests
 	$(PYTHON) -m pytest Testing/module/test_panel.py -k a_run_shows_progress

@@ -13,21 +13,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.data.cases import case_rows, save_array
 from xray2ctpa_core.data.slice_features import write_features_table
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.volumes import read_volume
+from xray2ctpa_core.metrics.perceptual import PerceptualDistance
+from xray2ctpa_core.models.encoders.filling_defects import FillingDefects
 from xray2ctpa_core.models.hu import normalise_hu
 from xray2ctpa_core.pipelines.encoders import EncoderConfig, make_encoder
 
 
 @dataclass(frozen=True)
 class Config(EncoderConfig):
-    """ctpa: folder of preprocess_ctpa.py's cases; window: HU window (lower, upper), CMKD's; every: takes one
-    slice of so many; batch_size: slices at once; seed: of an encoder without weights; the rest as in the
-    class."""
+    """encoder: as in the class, or "efficientnet-lite0" (trained on photographs, comes with the training
+    extra), or "filling-defects" (a few numbers, no weights); ctpa: folder of the step ctpa;
+    window: HU window (lower, upper), CMKD's; every: takes one slice of so many; batch_size: slices at once;
+    seed: of an encoder without weights; the rest as in the class."""
 
     ctpa: str = "runs/paper/ctpa"
     window: tuple[float, ...] = (-100.0, 900.0)
@@ -36,11 +40,23 @@ class Config(EncoderConfig):
     seed: int = 1
 
 
+class StagePooling(nn.Module):
+    """(B, 1, H, W) in [-1, 1] -> mean and largest of the features of each stage, (B, 2 * channels)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = PerceptualDistance()
+
+    def forward(self, slices: torch.Tensor) -> torch.Tensor:
+        stages = self.network.features(slices)
+        return torch.cat([pooled for x in stages for pooled in (x.mean((2, 3)), x.amax((2, 3)))], 1)
+
+
 def whole_volume(folder: Path) -> np.ndarray:
     """(S, H, W) float32 HU of a preprocessed scan, whose slices may be dealt out over several files."""
     parts = [read_volume(path).array for path in sorted(folder.glob("ctpa*.nii.gz"))]
     if not parts:
-        raise InputError(f"Expected volumes ctpa*.nii.gz in {folder}, found none.", "Run preprocess_ctpa.py.")
+        raise InputError(f"Expected volumes ctpa*.nii.gz in {folder}, found none.", "Run the step ctpa.")
     hu = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), np.float32)
     for number, part in enumerate(parts):
         hu[number :: len(parts)] = part
@@ -50,7 +66,8 @@ def whole_volume(folder: Path) -> np.ndarray:
 @torch.no_grad()
 def run(config: Config, out: Path, resume: bool) -> None:
     """Writes ``out``/features/ID.npy, (slices, width) float32 from foot to head, and features.csv."""
-    encoder = make_encoder(config).eval()
+    ready = {"efficientnet-lite0": StagePooling, "filling-defects": FillingDefects}
+    encoder: nn.Module = ready[config.encoder]() if config.encoder in ready else make_encoder(config).eval()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder.to(device)
     rows, bar = [], Bar("slices")

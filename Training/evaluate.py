@@ -1,64 +1,58 @@
-"""Stage 11: measures the bundle on the unseen test cohort, and writes its model card.
+"""Stage 11: measures the bundle on people and patients it has not seen, and writes its model card.
 
 python Training/evaluate.py --out runs/default/evaluation
-python Training/evaluate.py --out runs/evaluation --config Training/configs/both-conditionings.json
+python Training/train.py global --only evaluation
 
-`xray2ctpa evaluate` prints the same report for any bundle and cohort; this script also writes it into the
-first bundle's card and bundle.json.
+`xray2ctpa evaluate` prints the same report for any bundle; this script also writes it into the first bundle's
+card and bundle.json.
 """
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from xray2ctpa_core.cli.bars import Bars
 from xray2ctpa_core.cli.evaluate import load_pipelines, write
 from xray2ctpa_core.cli.stage import run_stage
+from xray2ctpa_core.evaluation.config import EvaluationConfig
 from xray2ctpa_core.evaluation.model_card import headline_metrics, write_card
 from xray2ctpa_core.evaluation.report import markdown
-from xray2ctpa_core.evaluation.run import EvaluationConfig, evaluate
+from xray2ctpa_core.evaluation.run import evaluate
 from xray2ctpa_core.pipelines.bundle import read_bundle_json, write_bundle_json
 
 
 @dataclass(frozen=True)
-class Config:
-    """bundles: the first gets the card, if ``card``; pairs: folders of real pairs; film_folders: of real
-    radiographs; counts, metrics (of fvd, fid, lpips) and weights (their folder) as in EvaluationConfig."""
+class Config(EvaluationConfig):
+    """EvaluationConfig, and what it is measured on. people: folders of real people's CTs; bundles: the first
+    gets the card, if ``card``; pairs: folders of real pairs; film_folders: of real radiographs."""
 
     cohort: str = "runs/default/cohort/test"
     train: str = "runs/default/cohort/train"
+    people: tuple[str, ...] = ()
     bundles: tuple[str, ...] = ("runs/default/bundle",)
     pairs: tuple[str, ...] = ()
     film_folders: tuple[str, ...] = ()
-    images: int = 60
-    multi: int = 20
-    samples: int = 8
-    auroc: int = 200
-    films: int = 20
-    seed: int = 0
     card: bool = True
-    metrics: tuple[str, ...] = ()
-    weights: str = ""
 
 
 def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows in ``out`` are always kept
     """Writes evaluation.json and evaluation.md into ``out``, and the card and metrics of the first bundle."""
-    counts = EvaluationConfig(
-        config.images,
-        config.multi,
-        config.samples,
-        config.auroc,
-        config.films,
-        seed=config.seed,
-        metrics=config.metrics,
-        weights=config.weights,
-    )
+    counts = EvaluationConfig(**{f.name: getattr(config, f.name) for f in fields(EvaluationConfig)})
     pipelines = load_pipelines(config.bundles, "auto")
-    pairs = [Path(pair) for pair in config.pairs]
-    films = [Path(folder) for folder in config.film_folders]
+    pairs, radiographs, people = (
+        [Path(folder) for folder in folders] for folders in (config.pairs, config.film_folders, config.people)
+    )
     with Bars() as bars:
         summary = evaluate(
-            Path(config.cohort), Path(config.train), pipelines, counts, pairs, out, bars.show, films
+            Path(config.cohort) if config.cohort else None,
+            Path(config.train) if config.train else None,
+            pipelines,
+            counts,
+            pairs,
+            out,
+            bars.show,
+            radiographs,
+            people,
         )
     report = markdown(summary)
     write(out, summary, report)
@@ -72,10 +66,12 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows
 
 def command(config: Config) -> str:
     """Prints the report again; real images are named by what they are: they lie elsewhere for others."""
-    words = ["xray2ctpa evaluate", config.cohort, "--train", config.train]
+    words = ["xray2ctpa evaluate"]
+    words += [config.cohort, "--train", config.train] if config.cohort else []
+    words += ["--people PEOPLE"] * len(config.people)
     words += [word for bundle in config.bundles for word in ("--bundle", bundle)]
     words += ["--pair PAIR"] * len(config.pairs)
-    words += ["--films FILMS"] * len(config.film_folders)
+    words += ["--radiographs RADIOGRAPHS"] * len(config.film_folders)
     for name in ("images", "multi", "samples", "auroc", "seed"):
         words += [f"--{name}", str(getattr(config, name))]
     if config.metrics:

@@ -1,6 +1,7 @@
 """What the steps of a recipe can do: each kind's settings, module and function."""
 
 from xray2ctpa_core.cli.recipe import Kind
+from xray2ctpa_core.training.settings.bundles import PackSettings
 from xray2ctpa_core.training.settings.classifiers import (
     CxrClassifierSettings,
     EvidenceClassifierSettings,
@@ -92,6 +93,10 @@ KINDS = {
     "slice-classifier": Kind("steps.slice_classifier", settings=SliceClassifierSettings, finished="arm.json"),
     "generate": Kind("steps.generate", settings=GenerateSettings, finished="index.csv"),
     "predict": Kind("steps.predict", settings=PredictSettings, finished="arm.json"),
+    "templates": Kind("pack_templates"),
+    "bank-encoder": Kind("train_bank_encoder", finished="encoder/config.json"),
+    "bank-denoiser": Kind("train_bank_denoiser", finished="scheduler/scheduler_config.json"),
+    "pack": Kind("steps.pack", settings=PackSettings, finished="bundle.json"),
     "calibrate": Kind("calibrate", finished="bundle.json"),
     "ship": Kind("ship_default"),
     "evaluate": Kind("evaluate", finished="evaluation.json"),

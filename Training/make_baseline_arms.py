@@ -5,10 +5,9 @@ python Training/make_baseline_arms.py --out runs/virtual/baselines --set latents
     films=runs/virtual/cxr autoencoder=runs/virtual/autoencoder/autoencoder dataset=virtual
 """
 
-import os
 import sys
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -27,19 +26,16 @@ from xray2ctpa_core.data.latent_cases import (
 )
 from xray2ctpa_core.data.splits import TEST, TRAIN, by_split
 from xray2ctpa_core.errors import ConfigError
-from xray2ctpa_core.evaluation.baselines import INDEX_PIXELS
-from xray2ctpa_core.io.volumes import read_volume, write_volume
+from xray2ctpa_core.evaluation.baselines import INDEX_PIXELS, Baselines
+from xray2ctpa_core.evaluation.tables.writing import Maker, write_generator_arm
+from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.models.hu import denormalise_hu
 from xray2ctpa_core.pipelines.codecs import load_codec
-from xray2ctpa_core.training.arms import units, write_arm, write_pairs
-
-#: The volume (D, H, W) HU that an arm shows for a case.
-Maker = Callable[[LatentCase], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Config:
-    """latents: folder of encode_latents.py; films: of preprocess_cxr.py; autoencoder: that made the latents;
+    """latents: folder of the step latents; films: of the step radiographs; autoencoder: that made the latents;
     hu_window: that the volumes were clipped to; studies: of the test, from the first, 0 for all; only: of the
     arms, all where it is empty; reconstruction: name of that arm, where two codecs are compared; dataset: of
     the arms."""
@@ -57,40 +53,33 @@ class Config:
 def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in minutes
     """Writes the arms reconstruction, mean-volume and nearest into ``out``, of the first volume of each test
     study."""
-    makers: dict[str, Callable[[list[LatentCase]], Maker]] = {
-        "reconstruction": lambda training: reconstruction(config),  # noqa: ARG005 - learned from none
-        "mean-volume": mean_volume,
-        "nearest": lambda training: nearest(first_volumes(training), Path(config.films)),
-    }
-    chosen = config.only or tuple(makers)
-    if not set(chosen) <= set(makers):
-        raise ConfigError(f"Expected only= out of {', '.join(makers)}, got {', '.join(chosen)}.")
-    needed = (TEST,) if chosen == ("reconstruction",) else (TRAIN, TEST)
-    parts = by_split(read_latent_cases(Path(config.latents)), needed)
+    names = {"reconstruction": config.reconstruction, "mean-volume": "mean-volume", "nearest": "nearest"}
+    chosen = config.only or tuple(names)
+    if not set(chosen) <= set(names):
+        raise ConfigError(f"Expected only= out of {', '.join(names)}, got {', '.join(chosen)}.")
+    learned = [arm for arm in chosen if arm != "reconstruction"]
+    parts = by_split(read_latent_cases(Path(config.latents)), (TRAIN, TEST) if learned else (TEST,))
+    makers: dict[str, Maker] = {}
+    if "reconstruction" in chosen:
+        makers["reconstruction"] = reconstruction(config)
+    if learned:
+        radiographs = Path(config.films)
+        baselines = Baselines([StudyCase(case, radiographs) for case in parts[TRAIN]])
+        makers["mean-volume"] = lambda _: baselines.mean
+        makers["nearest"] = lambda case: (
+            baselines.nearest(StudyCase(case, radiographs).frame_image(INDEX_PIXELS)).fresh().hu
+        )
     tested = first_volumes(parts[TEST])[: config.studies or None]
     for arm in chosen:
-        name = config.reconstruction if arm == "reconstruction" else arm
-        write_volumes(tested, makers[arm](parts[TRAIN]), out / name, Bar(name))
-        write_arm(out / name, name, "generator", config.dataset)
-
-
-def write_volumes(
-    cases: Sequence[LatentCase], make: Maker, out: Path, progress: Callable[[int, int], None]
-) -> None:
-    """Writes what ``make`` makes for each case on the real volume's grid, and pairs.csv."""
-    out.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for number, (unit, case) in enumerate(zip(units(cases), cases, strict=True), 1):
-        file = out / f"{case.row:05d}.nii.gz"
-        write_volume(read_volume(case.volume).with_array(make(case)), file, np.int16)
-        rows.append((unit, os.path.relpath(case.volume, out), file.name))
-        progress(number, len(cases))
-    write_pairs(out, rows)
+        write_generator_arm(
+            out / names[arm], names[arm], config.dataset, tested, makers[arm], Bar(names[arm])
+        )
 
 
 def reconstruction(config: Config) -> Maker:
     """Decodes the case's own latents."""
     codec = load_codec(config.autoencoder)
+
     @torch.no_grad()
     def make(case: LatentCase) -> np.ndarray:
         decoded = codec.decode(torch.from_numpy(read_latents(case))[None])
@@ -99,30 +88,26 @@ def reconstruction(config: Config) -> Maker:
     return make
 
 
-def mean_volume(training: Sequence[LatentCase]) -> Maker:
-    """The mean of all training volumes, voxel by voxel of their crops."""
-    total = sum(read_volume(case.volume).array.astype(np.float64) for case in training)
-    mean = np.asarray(total / len(training), np.float32)
-    return lambda case: mean  # noqa: ARG005 - the same for every case
+class StudyCase:
+    """A case as the baselines know it: its volume, and its radiograph as preprocess_cxr.py wrote it."""
 
+    def __init__(self, case: LatentCase, radiographs: Path) -> None:
+        self._case, self._radiographs = case, radiographs
 
-def nearest(training: Sequence[LatentCase], films: Path) -> Maker:
-    """The volume of the training study whose film, INDEX_PIXELS a side, correlates best with the case's."""
+    @cached_property
+    def hu(self) -> np.ndarray:
+        """(D, H, W) float32 HU."""
+        return read_volume(self._case.volume).array.astype(np.float32)
 
-    def index(cases: Sequence[LatentCase]) -> np.ndarray:
-        """(N, INDEX_PIXELS ** 2), of mean 0 and length 1."""
-        images = torch.stack([read_film(file, str(file)) for file in film_files(films, cases)])
-        small = functional.interpolate(images, (INDEX_PIXELS,) * 2, mode="bilinear", antialias=True)
-        rows = small.flatten(1) - small.flatten(1).mean(1, keepdim=True)
-        return functional.normalize(rows, dim=1).numpy()
+    def frame_image(self, size: int) -> np.ndarray:
+        """(size, size) float32: the radiograph made smaller without aliasing."""
+        (file,) = film_files(self._radiographs, [self._case])
+        image = read_film(file, str(file))[None]
+        return functional.interpolate(image, (size, size), mode="bilinear", antialias=True)[0, 0].numpy()
 
-    known = index(training)
-
-    def make(case: LatentCase) -> np.ndarray:
-        place = int(np.argmax(known @ index([case])[0]))
-        return read_volume(training[place].volume).array.astype(np.float32)
-
-    return make
+    def fresh(self) -> "StudyCase":
+        """The same, with no voxels read yet."""
+        return StudyCase(self._case, self._radiographs)
 
 
 if __name__ == "__main__":

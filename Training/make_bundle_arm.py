@@ -3,12 +3,11 @@
 python Training/make_bundle_arm.py --out runs/virtual/spatial --set bundle=virtual-thorax name=spatial \\
     latents=runs/virtual/latents dataset=virtual
 
-A film of a virtual patient has no size in mm. As in the evaluation of bundles, the frame is the patient's own
-and the volume takes the place of the patient's CTPA; from there it is resampled to the grid of the real
-volume that the latents were made from.
+A radiograph of a virtual patient has no size in mm. As in the evaluation of bundles, the frame is the
+patient's own and the volume takes the place of the patient's CTPA; from there it is resampled to the grid of
+the real volume that the latents were made from.
 """
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +19,17 @@ from xray2ctpa_core.constants import DEFAULT_BUNDLE, PAPER_HU_WINDOW
 from xray2ctpa_core.data.cohort_studies import patient_folder
 from xray2ctpa_core.data.latent_cases import LatentCase, first_volumes, read_latent_cases
 from xray2ctpa_core.data.splits import TEST, VALIDATION, by_split
-from xray2ctpa_core.evaluation.patients import CohortPatient
-from xray2ctpa_core.io.volumes import read_axial_volume, read_volume, write_volume
+from xray2ctpa_core.evaluation.patients import CohortPatient, seed_of
+from xray2ctpa_core.evaluation.tables.writing import write_generator_arm
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
-from xray2ctpa_core.preprocessing.grid import resample_onto, resized_affine
-from xray2ctpa_core.simulation.build import CTPA_FILE
-from xray2ctpa_core.training.arms import prediction_rows, write_arm, write_pairs, write_predictions
+from xray2ctpa_core.preprocessing.grid import resized_affine
+from xray2ctpa_core.training.arms import prediction_rows, write_predictions
 from xray2ctpa_core.volume import Volume
 
 
 @dataclass(frozen=True)
 class Config:
-    """bundle: name or folder; cohort: folder of the cohorts that cohort_studies.py read; latents: folder
+    """bundle: name or folder; cohort: folder of the step cohort; latents: folder
     whose index lists the cases; hu_window: that their volumes were clipped to; studies: of each split, from
     the first, 0 for all; samples: averaged for PE, the first is shown; seed: each patient's own comes from
     it; name, dataset: of the arm."""
@@ -51,20 +49,24 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - made
     """Writes volumes/ and pairs.csv of the test studies, predictions.csv of these and the validation ones."""
     pipeline = XRay2CTPAPipeline.from_pretrained(config.bundle)
     parts = by_split(read_latent_cases(Path(config.latents), labelled=True), (VALIDATION, TEST))
-    predictions, pairs = [], []
-    for split in (VALIDATION, TEST):
-        cases = first_volumes(parts[split])[: config.studies or None]
-        bar, scores = Bar(split), []
-        for number, case in enumerate(cases, 1):
-            volume, score = generated(pipeline, config, case)
-            scores.append(score)
-            if split == TEST:
-                pairs.append(written(volume, case, config.hu_window, out))
-            bar(number, len(cases))
-        predictions += prediction_rows(cases, np.array(scores), 0, split)
-    write_predictions(out, predictions)
-    write_pairs(out, pairs)
-    write_arm(out, config.name, "generator", config.dataset)
+    chosen = {split: first_volumes(parts[split])[: config.studies or None] for split in (VALIDATION, TEST)}
+    scores: dict[int, float] = {}
+
+    def make(case: LatentCase) -> Volume:
+        volume, scores[case.row] = generated(pipeline, config, case)
+        return volume
+
+    bar = Bar(VALIDATION)
+    for number, case in enumerate(chosen[VALIDATION], 1):
+        make(case)
+        bar(number, len(chosen[VALIDATION]))
+    write_generator_arm(out, config.name, config.dataset, chosen[TEST], make, Bar(TEST), (*config.hu_window,))
+    rows = [
+        row
+        for split, cases in chosen.items()
+        for row in prediction_rows(cases, np.array([scores[case.row] for case in cases]), 0, split)
+    ]
+    write_predictions(out, rows)
 
 
 def generated(pipeline: XRay2CTPAPipeline, config: Config, case: LatentCase) -> tuple[Volume, float]:
@@ -74,24 +76,11 @@ def generated(pipeline: XRay2CTPAPipeline, config: Config, case: LatentCase) -> 
         patient.radiograph,
         frame=patient.frame,
         num_samples=config.samples,
-        generator=patient.seed(config.seed),
+        seed=seed_of(patient, config.seed),
     )
     depth, height, width = result.ctpa.array.shape
-    place = resized_affine(read_axial_volume(patient.folder / CTPA_FILE), (depth, height, width))
+    place = resized_affine(patient.volume, (depth, height, width))
     return Volume(result.ctpa.array, place), result.pe_probability
-
-
-def written(volume: Volume, case: LatentCase, window: tuple[float, float], out: Path) -> tuple[str, str, str]:
-    """Writes ``volume`` on the grid of the case's real volume, clipped to ``window`` HU; returns its row of
-    pairs.csv."""
-    real = read_volume(case.volume)
-    depth, height, width = real.array.shape
-    clipped = volume.with_array(np.clip(volume.array, *window))
-    moved = resample_onto(clipped, real.affine, (depth, height, width), window[0])
-    file = out / "volumes" / f"{case.row:05d}.nii.gz"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_volume(moved, file, np.int16)
-    return case.patient, os.path.relpath(case.volume, out), os.path.relpath(file, out)
 
 
 if __name__ == "__main__":

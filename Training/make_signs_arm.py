@@ -16,29 +16,42 @@ from scipy.special import logit
 from xray2ctpa_core.cli.stage import run_stage
 from xray2ctpa_core.data.cohort_studies import patient_folder
 from xray2ctpa_core.data.latent_cases import read_latent_cases
-from xray2ctpa_core.data.splits import TEST, VALIDATION, by_split
+from xray2ctpa_core.data.slice_features import read_feature_cases
+from xray2ctpa_core.data.splits import TEST, VALIDATION, by_fold, by_split
 from xray2ctpa_core.simulation.build import read_record
 from xray2ctpa_core.training.arms import prediction_rows, write_arm, write_predictions
 
 
 @dataclass(frozen=True)
 class Config:
-    """cohort: folder of the cohorts that cohort_studies.py read; latents: folder whose index lists the cases;
-    dataset: of the arm."""
+    """cohort: folder of the step cohort; latents: folder whose index lists the cases;
+    features: of encode_slices.py, whose table lists them instead; folds, fold_seed: of the arms beside it, 0
+    for the data's own split; dataset: of the arm."""
 
     cohort: str = "runs/default/cohort"
     latents: str = "runs/virtual/latents"
+    features: str = ""
+    folds: int = 0
+    fold_seed: int = 1
     dataset: str = ""
 
 
 def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in a second
     """Writes predictions.csv: the log-odds of PE given the signs, and arm.json."""
-    parts = by_split(read_latent_cases(Path(config.latents), labelled=True), (VALIDATION, TEST))
+    if config.features:
+        cases = read_feature_cases(Path(config.features))
+    else:
+        cases = read_latent_cases(Path(config.latents), labelled=True)
     rows = []
-    for split in (VALIDATION, TEST):
-        records = [read_record(patient_folder(Path(config.cohort), case.patient)) for case in parts[split]]
-        scores = logit(np.array([record["sign_probability"] for record in records]))
-        rows += prediction_rows(parts[split], scores, 0, split)
+    for fold in range(config.folds or 1):
+        if config.folds:
+            parts = by_fold(cases, config.folds, fold, config.fold_seed)
+        else:
+            parts = by_split(cases, (VALIDATION, TEST))
+        for split in (VALIDATION, TEST):
+            records = [read_record(patient_folder(Path(config.cohort), c.patient)) for c in parts[split]]
+            scores = logit(np.array([record["sign_probability"] for record in records]))
+            rows += prediction_rows(parts[split], scores, fold, split)
     write_predictions(out, rows)
     write_arm(out, "signs", "classifier", config.dataset)
 

@@ -16,6 +16,8 @@ from xray2ctpa_core.cli.bars import Bars
 from xray2ctpa_core.cli.stage import run_stage
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
 from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.evaluation.columns import PLANES
+from xray2ctpa_core.evaluation.instruments import make_instruments
 from xray2ctpa_core.evaluation.store import RowStore
 from xray2ctpa_core.evaluation.tables.arms import find_arms
 from xray2ctpa_core.evaluation.tables.definition import read_definitions
@@ -26,8 +28,7 @@ from xray2ctpa_core.evaluation.tables.run import (
     write_plates,
     write_tables,
 )
-from xray2ctpa_core.metrics.features import clip_network, slice_network
-from xray2ctpa_core.metrics.perceptual import ALEXNET_FILE, PerceptualDistance, lpips_if_available
+from xray2ctpa_core.metrics.perceptual import ALEXNET_FILE
 
 PAPER_TABLES = Path(__file__).resolve().parent / "configs" / "paper-tables.json"
 
@@ -57,19 +58,13 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows
     definitions = read_definitions(Path(config.tables) if config.tables else PAPER_TABLES)
     arms = find_arms([Path(folder) for folder in config.arms], config.dataset)
     weights = Path(config.weights) if config.weights else None
-    perceptual = PerceptualDistance()
-    bench = VolumeBench(
-        window=config.hu_window,
-        perceptual=perceptual,
-        lpips=lpips_if_available(weights),
-        clips=clip_network(weights, perceptual),
-        slices=slice_network(weights, perceptual),
-        store=RowStore(out / "rows.jsonl"),
-    )
+    asked = {column for table in definitions for column in (*table.metrics, *table.compare)}
+    planes = ("planes",) if asked & {"planes", *PLANES} else ()
+    instruments = make_instruments(("fvd", "fid", *planes), weights)
+    bench = VolumeBench(config.hu_window, instruments, RowStore(out / "rows.jsonl"))
     with Bars() as bars:
         measured = measure_arms(arms, bench, bars.show, config.volumes)
-    titles = {"fvd": bench.clips.title, "fid": bench.slices.title}
-    for table in write_tables(definitions, measured, titles, out, note(bench)):
+    for table in write_tables(definitions, measured, instruments.titles, out, note(bench)):
         print(table.markdown())
     write_embeddings(measured, out, config.seed)
     write_plates(measured, config.plates, out)
@@ -82,7 +77,7 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows
 def note(bench: VolumeBench) -> str:
     """The window of all image numbers, and why there is no LPIPS where there is none."""
     text = f"Image numbers in the window of {bench.window[0]:g} to {bench.window[1]:g} HU."
-    if bench.lpips is None:
+    if bench.instruments.lpips is None:
         text += f" LPIPS was not measured: its weights ({ALEXNET_FILE}) are not on this machine."
     return text
 

@@ -19,20 +19,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.data.latent_cases import LatentCase
 from xray2ctpa_core.data.slice_features import EmbeddingPairs, PairedCases, read_feature_cases, read_slices
-from xray2ctpa_core.data.splits import TRAIN, by_fold, by_split
+from xray2ctpa_core.data.splits import TRAIN, VALIDATION, by_fold, by_split
+from xray2ctpa_core.diffusion.prior_readout import PriorReadout
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.models.classifiers.embedding_classifier import EmbeddingClassifier
 from xray2ctpa_core.models.classifiers.slice_transformer import SliceTransformer
 from xray2ctpa_core.models.weights import load_tensors, save_tensors
 from xray2ctpa_core.pipelines.encoders import EncoderConfig, make_encoder
 from xray2ctpa_core.pipelines.loading import load_part
-from xray2ctpa_core.pipelines.second_opinion import OpinionSettings, save_prior_opinion
+from xray2ctpa_core.pipelines.prior_opinion import save_prior_opinion
+from xray2ctpa_core.pipelines.second_opinion import OpinionSettings, calibrated
 from xray2ctpa_core.training.loop import save_network
 from xray2ctpa_core.training.stages.discom import DisentangledPair, DisentanglingStage, Modality
 from xray2ctpa_core.training.stages.distillation import (
@@ -51,14 +54,16 @@ ALL_METHODS = ("ctpa", "cxr", *METHODS, "discom", "prior")
 
 @dataclass(frozen=True)
 class Config(LabelledConfig, EncoderConfig, DistillationConfig, PriorLossConfig, PriorConfig):
-    """method: of ALL_METHODS; features: of encode_slices.py; films: of preprocess_cxr.py; teacher: run of
-    method ctpa; student: run of method cxr (of the prior); start: earlier run of the same method; flip:
-    probability that a radiograph is mirrored; architecture, width, depth, heads: of the slice transformer;
-    embedding_dim: of both embeddings; dropout: before the heads; the rest as in the classes."""
+    """method: of ALL_METHODS; features: of encode_slices.py; films: of the step radiographs; input: what that
+    wrote, whole or frame; teacher: run of method ctpa; student: run of method cxr (of the prior); start:
+    earlier run of the same method; flip: probability that a radiograph is mirrored; architecture, width,
+    depth, heads: of the slice transformer; embedding_dim: of both embeddings; dropout: before the heads; the
+    rest as in the classes."""
 
     method: str = "cxr"
     features: str = "runs/paper/slices"
     films: str = "runs/paper/cxr"
+    input: str = "whole"
     teacher: str = ""
     student: str = ""
     start: str = ""
@@ -107,7 +112,7 @@ class Fold:
         if config.method == "ctpa":
             made: nn.Module = self._slice_transformer(config.embedding_dim)
         elif config.method == "prior":
-            pairs = self._pairs(self._training())
+            pairs = self._pairs(self._part(TRAIN))
             head = self._of(config.teacher, TEACHER).head
             made = make_readout(config, head, pairs)
             self.training_pairs = pairs
@@ -143,11 +148,11 @@ class Fold:
         films = None if config.method == "ctpa" else Path(config.films)
         return PairedCases(some, films, config.flip if augmented else 0.0, self.longest)
 
-    def _training(self) -> list[LatentCase]:
+    def _part(self, split: str) -> list[LatentCase]:
         config = self.config
         if config.folds:
-            return by_fold(self.cases, config.folds, self.fold, config.fold_seed)[TRAIN]
-        return by_split(self.cases)[TRAIN]
+            return by_fold(self.cases, config.folds, self.fold, config.fold_seed)[split]
+        return by_split(self.cases, (TRAIN, VALIDATION))[split]
 
     def _distilling(self, module: nn.Module, pos_weight: float) -> DistillationStage:
         teacher = self._of(self.config.teacher, TEACHER)
@@ -188,25 +193,34 @@ class Fold:
             if config.sampler == "analytic":
                 measure_variance(readout, self.training_pairs)
             save_tensors(readout.prior, place / WEIGHTS_FILE)  # type: ignore[arg-type]
-            settings = OpinionSettings(
-                steps=config.sample_steps,
-                draws=config.draws,
-                choice=config.choice,
-                guidance_scale=config.guidance_scale,
-                sampler=config.sampler,
-                trained_on=config.dataset,
-            )
             save_prior_opinion(
-                place / "second_opinion",
-                self._of(config.student, STUDENT),
-                readout,
-                settings,  # type: ignore[arg-type]
+                place / "second_opinion", self._of(config.student, STUDENT), readout, self._settings(readout)
             )
         else:
             trained = student_of(module)
             save_tensors(trained, place / WEIGHTS_FILE)
             if config.method != "discom":
                 save_network(trained, place / STUDENT)
+
+    def _settings(self, readout: PriorReadout) -> OpinionSettings:
+        """How the prior was read out, calibrated on the validation patients."""
+        config = self.config
+        held_out = self._part(VALIDATION)
+        pairs = self._pairs(held_out)
+        place = next(readout.prior.parameters()).device
+        embeddings = torch.stack([pairs[(n, 0)]["embedding"] for n in range(len(pairs))]).to(place)
+        logits = readout(embeddings).squeeze(1).cpu().double().numpy()
+        settings = OpinionSettings(
+            input=config.input,
+            pixels=PairedCases(held_out[:1], Path(config.films))[(0, 0)]["image"].shape[-1],
+            steps=config.sample_steps,
+            draws=config.draws,
+            choice=config.choice,
+            guidance_scale=config.guidance_scale,
+            sampler=config.sampler,
+            trained_on=config.dataset,
+        )
+        return calibrated(settings, logits, np.array([case.label for case in held_out]))
 
 
 class _Slices(nn.Module):

@@ -1,5 +1,8 @@
 """X-ray2CTPA: from one frontal chest X-ray to a synthetic CT pulmonary angiogram; for research only."""
 
+import sys
+from pathlib import Path
+
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -11,10 +14,13 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
-from XRay2CTPALib import Sample
+from XRay2CTPALib import Annotations, Sample
+from XRay2CTPALib.Installer import Installer
 from XRay2CTPALib.Logic import RunLogic
 from XRay2CTPALib.Panel import Panel
 from XRay2CTPALib.ParameterNode import XRay2CTPAParameterNode
+
+DOCUMENTATION = "https://github.com/X-ray2CTPA/SlicerXRay2CTPA#3d-slicer"
 
 
 class XRay2CTPA(ScriptedLoadableModule):
@@ -25,16 +31,18 @@ class XRay2CTPA(ScriptedLoadableModule):
         parent.title = _("X-ray2CTPA")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Image Synthesis")]
         parent.dependencies = []
-        parent.contributors = ["X-ray2CTPA contributors"]
+        parent.contributors = [_("X-ray2CTPA contributors (see CITATION.cff)")]
         parent.helpText = _(
             "Generates a synthetic CT pulmonary angiogram, a classifier's score and a Grad-CAM map from one "
-            "frontal chest X-ray: a hypothesis, never a diagnosis, not for patient care. Images stay here."
-        )
-        parent.acknowledgementText = "Builds on X-ray2CTPA, arXiv:2406.16109."
-        slicer.app.connect("startupCompleted()", self.registerSampleData)
+            "frontal chest X-ray: a hypothesis, never a diagnosis, not for patient care. Images stay here. "
+            'See the <a href="{link}">tutorial</a>.'
+        ).format(link=DOCUMENTATION)
+        parent.acknowledgementText = _("Builds on X-ray2CTPA, arXiv:2406.16109.")
+        slicer.app.connect("startupCompleted()", self.onStartupCompleted)
 
-    def registerSampleData(self):
-        """Adds the sample X-ray to the Sample Data module."""
+    def onStartupCompleted(self):
+        """Adds the sample X-ray to Sample Data; scenes with results open with views and notice."""
+        Annotations.watch()
         Sample.registerSampleData(self.resourcePath("Icons/XRay2CTPASample.png"))
 
 
@@ -52,10 +60,10 @@ class XRay2CTPAWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setup(self):
         """Called when the user opens the module for the first time."""
         ScriptedLoadableModuleWidget.setup(self)
-        uiWidget = slicer.util.loadUI(self.resourcePath("UI/XRay2CTPA.ui"))
-        self.layout.addWidget(uiWidget)
-        self.ui = slicer.util.childWidgetVariables(uiWidget)
-        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.uiWidget = slicer.util.loadUI(self.resourcePath("UI/XRay2CTPA.ui"))
+        self.layout.addWidget(self.uiWidget)
+        self.ui = slicer.util.childWidgetVariables(self.uiWidget)
+        self.uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = XRay2CTPALogic()
         self.panel = Panel(self.ui, self.logic, self.resourcePath("requirements.txt"))
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
@@ -63,10 +71,22 @@ class XRay2CTPAWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(self.logic.getParameterNode())
 
     def cleanup(self):
-        """Called when the application closes or the module is reloaded: ends what runs."""
+        """Called when the application closes or on a reload: ends what runs, lets everything go."""
+        if self.panel is None:
+            return
         self.setParameterNode(None)
         self.removeObservers()
         self.panel.cleanup()
+        self.uiWidget.setMRMLScene(None)
+        self.uiWidget.deleteLater()
+        self.panel = self.logic = self.ui = self.uiWidget = None
+
+    def onReload(self):
+        """Called by the developer's Reload: the parts of the module are loaded anew with it."""
+        Annotations.stopWatching()
+        for name in [name for name in sys.modules if name.split(".")[0] == "XRay2CTPALib"]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
 
     def enter(self):
         """Called each time the user opens the module."""
@@ -91,11 +111,11 @@ class XRay2CTPAWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._parameterNode.disconnectGui(self._guiTag)
             self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.panel.update)
         self._parameterNode = parameterNode
-        self.panel.parameters = parameterNode
         if parameterNode is not None:
             self._guiTag = parameterNode.connectGui(self.ui)
             self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.panel.update)
-            self.panel.update()
+        self.panel.parameters = parameterNode
+        self.panel.update()
 
 
 class XRay2CTPALogic(ScriptedLoadableModuleLogic, RunLogic):
@@ -111,9 +131,14 @@ class XRay2CTPALogic(ScriptedLoadableModuleLogic, RunLogic):
 
 
 class XRay2CTPATest(ScriptedLoadableModuleTest):
-    """In the application: the sample X-ray gives a volume, where everything is installed."""
+    """In the application: the sample X-ray gives a volume; without the packages, that they are asked for."""
 
     def runTest(self):
         slicer.mrmlScene.Clear(0)
-        nodes = XRay2CTPALogic().process(Sample.loadSample(), steps=2)
+        node = Sample.loadSample()
+        missing = Installer(Path(__file__).parent / "Resources" / "requirements.txt").missing()
+        if missing:
+            self.delayDisplay(_("Not generated: packages are missing, which the panel offers to install."))
+            return
+        nodes = XRay2CTPALogic().process(node, steps=2)
         assert nodes.ctpa.GetName().startswith("SYNTHETIC")

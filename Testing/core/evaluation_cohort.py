@@ -37,14 +37,14 @@ def write_patient(cohort: Path, number: int, *, pe: bool, heart: int, split: str
     organs[8:14, 5:27, 19:29], organs[2:8, 5:27, 19:29] = 1, 2
     organs[2:14, 5:27, 3:13] = 5
     organs[4:6, 12:14, 22:26] = 8  # an artery inside the left lower lobe
-    film = np.clip(hu.astype(float) + 1000, 0, None).mean(axis=1)[::-1]
-    film = np.kron(film, np.ones((4, 2))) / film.max() * 60000  # (64, 64)
+    radiograph = np.clip(hu.astype(float) + 1000, 0, None).mean(axis=1)[::-1]
+    radiograph = np.kron(radiograph, np.ones((4, 2))) / radiograph.max() * 60000  # (64, 64)
     folder = cohort / "patients" / f"{number:06d}"
     folder.mkdir(parents=True)
     affine = axial_affine(GRID, (300.0, 240.0, 300.0))
     write_volume(Volume(hu, affine), folder / "ctpa.nii.gz", np.int16)
     write_volume(Volume(organs, affine), folder / "organs.nii.gz", np.uint8)
-    Image.fromarray(film.astype(np.uint16)).save(folder / "cxr.png")
+    Image.fromarray(radiograph.astype(np.uint16)).save(folder / "cxr.png")
     record = {
         "number": number,
         "cohort": cohort.name,
@@ -88,8 +88,9 @@ class ArithmeticPipeline:
     def __init__(self, template: np.ndarray, info: BundleInfo | None = None) -> None:
         self.bundle = bundle() if info is None else info
         self.taught_films: TaughtFilms | None = None
-        self.template, self.reads_films = template, True
+        self.template, self.reads_radiographs = template, True
         self.calls: list[int] = []
+        self.alignments: list[int] = []
 
     def __call__(
         self,
@@ -98,18 +99,20 @@ class ArithmeticPipeline:
         frame=None,
         num_inference_steps=None,
         num_samples=1,
-        generator=None,
+        seed=0,
         output_samples=False,
     ):
         assert output_samples or frame is None
         if radiograph.name.startswith("lateral"):
-            raise NotFrontalCXRError("Expected a frontal film.")
+            raise NotFrontalCXRError("Expected a frontal radiograph.")
         assert num_inference_steps is None  # the bundle's own
         assert radiograph.pixels.max() <= 1
-        assert frame is None or frame.side == 64.0
+        assert frame is None or frame.side in (64.0, 256.0)
         self.calls.append(num_samples)
-        noise = [np.random.default_rng([generator, k]).normal(0, 40, GRID) for k in range(num_samples)]
-        cam = self.explain(None)
+        self.alignments.append(self.bundle.sampling.alignment)
+        noise = [np.random.default_rng([seed, k]).normal(0, 40, GRID) for k in range(num_samples)]
+        cam = np.zeros(GRID, np.float32)
+        cam[2:8, 5:27, 19:29] = 0.75  # the left lower lobe
         affine = axial_affine(GRID, (300.0, 240.0, 300.0))
         return SimpleNamespace(
             samples=(self.template + np.stack(noise)).astype(np.float32),
@@ -117,11 +120,6 @@ class ArithmeticPipeline:
             gradcam=Volume(cam, affine),
             consistency={"frontal_correlation": float(radiograph.pixels.mean())},
         )
-
-    def sample_latents(self, image, num_samples, num_inference_steps, seed):
-        assert num_inference_steps is None
-        assert seed >= 0
-        return image.mean() + torch.zeros(num_samples, 1, 16, 8, 8)
 
     def encode(self, volume):
         return torch.nn.functional.avg_pool3d(volume[None], (1, 4, 4))
@@ -132,10 +130,9 @@ class ArithmeticPipeline:
     def classify(self, latents):
         return latents.mean(dim=(1, 2, 3, 4))
 
-    def explain(self, latents):
-        cam = np.zeros(GRID, np.float32)
-        cam[2:8, 5:27, 19:29] = 0.75  # the left lower lobe
-        return cam
+    @property
+    def scores_radiographs(self):
+        return self.reads_radiographs
 
     def classify_radiograph(self, image):
-        return image.mean().view(1) if self.reads_films else None
+        return image.mean().view(1)

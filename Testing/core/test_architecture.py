@@ -14,9 +14,9 @@ FILES = sorted(CORE.rglob("*.py"))
 
 #: Strictly ranked: a part imports itself and parts before it, never one after it.
 RANKS = (
-    "constants", "errors", "volume", "config", "wording", "workers",
+    "constants", "errors", "volume", "config", "wording", "triage", "workers",
     "io", "preprocessing", "simulation", "models", "diffusion", "explanation", "metrics", "data", "training",
-    "pipelines", "generation", "evaluation", "benchmark",
+    "pipelines", "generation", "evaluation", "benchmark", "reader_study",
     "mrml", "viewer", "cli",
 )  # fmt: skip
 RANK_OF = {part: rank for rank, part in enumerate(RANKS)}

@@ -51,6 +51,16 @@ def test_fewer_images_than_several_samples_are_no_contradiction(cohorts, capsys)
     assert "Pulmonary embolism" not in capsys.readouterr().out
 
 
+def test_nothing_to_measure_on_is_refused(cohorts, capsys):
+    assert main(["evaluate"]) == EXIT_UNUSABLE_INPUT
+    assert "a cohort or --people" in capsys.readouterr().err
+
+
+def test_people_alone_need_no_cohort(cohorts, tmp_path, capsys):
+    assert main(["evaluate", "--people", str(tmp_path / "nobody")]) == EXIT_UNUSABLE_INPUT
+    assert "Expected people's CTs" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import io_radiographs as films
+import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from cli_runs import COMMAND, ENVIRONMENT, assert_refused, names, xray2ctpa
 from disks import mounted
@@ -22,8 +24,10 @@ from PIL import Image
 from xray2ctpa_core.io.volumes import read_volume
 
 FILES = ["ctpa.nii.gz", "gradcam-label.nii.gz", "gradcam.nii.gz", "preview.png", "result.json"]
+#: The volume's second name, for the radiograph film.dcm.
+NAMED = "SYNTHETIC-film-ctpa.nii.gz"
 #: Stages that a run goes through, in order (design, section 4).
-STAGES = ["verify", "read", "load", "generate", "write"]
+STAGES = ["verify", "read", "load", "generate", "finish", "write"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def test_a_result_holds_the_files_of_the_contract_on_one_grid(case: Case) -> None:
-    assert names(case.result) == FILES
+    assert names(case.result) == [NAMED, *FILES]
     ctpa, gradcam, label = (read_volume(case.result / f) for f in (FILES[0], FILES[2], FILES[1]))
     assert (ctpa.array.dtype, gradcam.array.dtype, label.array.dtype) == (np.int16, np.float32, np.uint8)
     assert np.array_equal(ctpa.affine, gradcam.affine)
@@ -129,7 +133,7 @@ def test_a_result_made_in_another_way_is_neither_reused_nor_replaced(
 ) -> None:
     run = xray2ctpa(*case.arguments(*flag, "--out", case.result), cwd=place)
     assert_refused(run, 2, "which exists")
-    assert names(case.result) == FILES
+    assert names(case.result) == [NAMED, *FILES]
 
 
 def test_an_incomplete_result_is_not_taken_for_a_finished_one(case: Case, place: Path) -> None:
@@ -141,7 +145,7 @@ def test_an_incomplete_result_is_not_taken_for_a_finished_one(case: Case, place:
 def test_more_samples_contain_the_single_one_and_add_the_spread(case: Case, place: Path) -> None:
     run = xray2ctpa(*case.arguments("--out", "four", "--samples", 4), cwd=place)
     assert run.returncode == 0, run.stderr
-    assert names(place / "four") == sorted([*FILES, "spread.nii.gz"])
+    assert names(place / "four") == sorted([NAMED, *FILES, "spread.nii.gz"])
     pe = json.loads((place / "four" / "result.json").read_text())["pe"]
     assert pe["per_sample"][0] == case.record()["pe"]["probability"]
     assert len(set(pe["per_sample"])) == 4
@@ -187,7 +191,7 @@ def test_one_seed_gives_the_same_voxels_here_under_the_inputs_name_with_events(
     assert [e["stage"] for e in events if e["event"] == "stage"] == STAGES
     progress = [e for e in events if e["event"] == "progress"]
     assert [e["step"] for e in progress] == list(range(1, progress[0]["of"] + 1))
-    assert progress[-1]["eta_s"] == 0
+    assert progress[-1]["eta_s"] > 0, "the volume has yet to be decoded"
     result = events[-1]
     assert (result["event"], result["skipped"]) == ("result", False)
     assert result["result"] == json.loads((place / "film-ctpa" / "result.json").read_text())
@@ -302,3 +306,36 @@ def test_half_precision_on_a_cpu_exits_with_5(case: Case, place: Path) -> None:
 def test_an_unknown_scheduler_exits_with_2(case: Case, place: Path) -> None:
     assert_refused(xray2ctpa(*case.arguments("--out", "out", "--scheduler", "magic"), cwd=place), 2, "magic")
     assert names(place) == []
+
+
+def test_every_volume_says_synthetic_in_its_header(case: Case) -> None:
+    for name in (NAMED, *FILES[:3]):
+        header = nib.load(case.result / name).header
+        assert header["descrip"].item().decode().startswith("SYNTHETIC")
+        assert header["intent_name"].item() == b"SYNTHETIC"
+        assert "hypothesis" in header.extensions[0].get_content().decode()
+    named, plain = (case.result / name for name in (NAMED, FILES[0]))
+    assert named.read_bytes() == plain.read_bytes()
+
+
+def test_dicom_out_holds_the_same_voxels_and_resumes(case: Case, place: Path) -> None:
+    pytest.importorskip("highdicom", reason="the extra dicom writes DICOM")
+    for _ in range(2):
+        run = xray2ctpa(*case.arguments("--out", case.result, "--dicom", place / "dicom"), cwd=place)
+        assert run.returncode == 0, run.stderr
+    (place / "dicom" / "gradcam.dcm").unlink()
+    slices = [pydicom.dcmread(path).pixel_array for path in sorted((place / "dicom").iterdir())]
+    assert np.array_equal(np.stack(slices), read_volume(case.result / FILES[0]).array)
+
+    (place / "taken").mkdir()
+    (place / "taken" / "thesis.txt").write_text("precious")
+    taken = xray2ctpa(*case.arguments("--out", place / "new", "--dicom", place / "taken"), cwd=place)
+    assert_refused(taken, 2, "new folder for DICOM")
+    assert not (place / "new").exists()
+
+
+def test_how_greys_and_size_were_found_is_in_the_record(case: Case) -> None:
+    record = case.record()
+    assert record["input"]["greys"] == "12-bit MONOCHROME2"
+    assert record["input"]["magnification"] is None
+    assert "ImagerPixelSpacing of 2.2 mm at the detector" in record["geometry"]["size"]

@@ -79,6 +79,16 @@ def test_a_time_remaining_follows_from_the_steps_done(monkeypatch: pytest.Monkey
     }
 
 
+def test_the_time_remaining_includes_what_follows_the_last_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 0.0, 6.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    stream = io.StringIO()
+    reporter = EventReporter(stream)
+    reporter.stage("generate", "Generating")
+    reporter.progress("generate", 10, 10, after_s=13.5)
+    assert json.loads(stream.getvalue().splitlines()[-1])["eta_s"] == 13.5
+
+
 def test_result_json_has_null_for_what_is_not_a_number() -> None:
     assert json.loads(to_json({"a": [1.5, float("nan")], "b": {"c": float("inf")}})) == {
         "a": [1.5, None],

@@ -10,13 +10,14 @@ from PIL import Image
 from xray2ctpa_core.data.taught_radiographs import TaughtFilms
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.evaluation.baselines import INDEX_PIXELS, Baselines
+from xray2ctpa_core.evaluation.config import EvaluationConfig
 from xray2ctpa_core.evaluation.lobes import clot_lobe_share
 from xray2ctpa_core.evaluation.pair import evaluate_pair
-from xray2ctpa_core.evaluation.patients import CohortPatient, cohort_patients
+from xray2ctpa_core.evaluation.patients import CohortPatient, cohort_patients, seed_of
 from xray2ctpa_core.evaluation.protocol import weights_id
-from xray2ctpa_core.evaluation.radiographs import evaluate_films
+from xray2ctpa_core.evaluation.radiographs import evaluate_radiographs
 from xray2ctpa_core.evaluation.report import markdown
-from xray2ctpa_core.evaluation.run import EvaluationConfig, evaluate, labels
+from xray2ctpa_core.evaluation.run import evaluate, labels
 from xray2ctpa_core.evaluation.store import RowStore
 from xray2ctpa_core.evaluation.summary import summarise
 from xray2ctpa_core.io.provenance import file_sha256
@@ -63,17 +64,17 @@ def test_the_evaluation_measures_each_volume_against_the_patients_own(cohorts, p
     assert several["patients"] == 2
     # averaging 4 noises halves the error: 6 dB
     assert several["psnr"]["estimate"] - one["psnr"]["estimate"] == pytest.approx(6, abs=0.5)
-    assert entry(summary, "images", method="the patient's own CTPA")["film_correlation"]["estimate"] > 0.85
+    assert entry(summary, "images", method="the patient's own CT")["parallel_correlation"]["estimate"] > 0.85
 
 
 def test_the_nearest_radiograph_belongs_to_the_patient_with_the_same_heart(cohorts, pipeline):
     summary = evaluate(*cohorts, [pipeline], CONFIG)
-    nearest = entry(summary, "images", method="nearest training radiograph")
+    nearest = entry(summary, "images", method="nearest other radiograph's volume")
     assert nearest["mae"]["estimate"] == 0
     assert nearest["ssim"]["estimate"] == pytest.approx(1)
-    mean = entry(summary, "images", method="mean training volume")
+    mean = entry(summary, "images", method="mean of other volumes")
     assert mean["mae"]["estimate"] > 0
-    gain = entry(summary, "differences", method="one sample", minus="mean training volume")
+    gain = entry(summary, "differences", method="one sample", minus="mean of other volumes")
     assert gain["mae"]["estimate"] == pytest.approx(
         entry(summary, "images", method="one sample")["mae"]["estimate"] - mean["mae"]["estimate"], abs=1e-6
     )
@@ -83,10 +84,10 @@ def test_sets_of_volumes_are_compared_on_demand_in_features_that_are_named(cohor
     config = EvaluationConfig(images=3, multi=1, samples=2, auroc=0, metrics=("fvd", "fid"))
     summary = evaluate(*cohorts, [pipeline], config, out=tmp_path)
     # the nearest training patient has the same heart, so the same volume
-    assert entry(summary, "frechet", method="nearest training radiograph")["fvd"]["estimate"] == 0
+    assert entry(summary, "frechet", method="nearest other radiograph's volume")["fvd"]["estimate"] == 0
     for metric in ("fvd", "fid"):
         one = entry(summary, "frechet", method="one sample")
-        mean = entry(summary, "frechet", method="mean training volume")
+        mean = entry(summary, "frechet", method="mean of other volumes")
         assert one[metric]["estimate"] > 0
         assert mean[metric]["estimate"] > 0
         assert one[metric]["n"] == 3
@@ -105,7 +106,7 @@ def test_lpips_on_demand_needs_its_weights_and_says_where(cohorts, pipeline, tmp
     )
     with pytest.raises(InputError, match=r"AlexNet's ImageNet weights at .*alexnet-owt"):
         evaluate(*cohorts, [pipeline], config)
-    with pytest.raises(ConfigError, match="fvd, fid, lpips, got FVD"):
+    with pytest.raises(ConfigError, match="fvd, fid, lpips, planes, got FVD"):
         EvaluationConfig(metrics=("FVD",))
 
 
@@ -113,7 +114,7 @@ def test_auroc_of_each_source_stands_beside_the_signs(cohorts, pipeline):
     summary = evaluate(*cohorts, [pipeline], CONFIG)
     signs = entry(summary, "classification", score="signs alone (ceiling)")
     assert signs["auroc"]["estimate"] == 1  # 0.50 and 0.52 with PE, 0.41 and 0.43 without
-    # all four volumes and films are alike, so no logit tells them apart
+    # all four volumes and radiographs are alike, so no score tells them apart
     for score in ("real latents", "generated latents", "radiograph alone"):
         assert entry(summary, "classification", score=score)["auroc"]["estimate"] == 0.5
         assert entry(summary, "comparisons", score=score)["auroc"]["estimate"] == -0.5
@@ -130,7 +131,8 @@ def test_what_a_score_knows_of_the_signs_stands_beside_its_auroc():
             "pe": n % 2,
             "sign_probability": 1 / (1 + np.exp(-o)),
         }
-        | {"real": 2 * o + 1, "generated": -o, "radiograph": None, "signs": o > 0, "heat": 0.5}
+        | {"real": 2 * o + 1, "generated": 1 / (1 + np.exp(o)), "radiograph": None}
+        | {"signs": o > 0, "heat": 0.5}
         for n, o in enumerate(odds)
     ]
     summary = summarise(rows, {"b": PEOperatingPoint(0.5, 1.0, 0.0, True)}, 2)
@@ -142,21 +144,22 @@ def test_what_a_score_knows_of_the_signs_stands_beside_its_auroc():
 
 
 def test_what_a_result_says_is_counted_at_the_bundles_threshold(cohorts):
-    """All generated logits are equal: the threshold calls every patient, or none."""
-    template = cohort_patients(cohorts[0], "test")[0].hu
-    info = bundle(pe=PEOperatingPoint(0.25, 0.0, -1.0, True))  # 0.27 for everybody
+    """All probabilities are the radiographs' mean grey, which is equal: the threshold calls everybody."""
+    patient = cohort_patients(cohorts[0], "test")[0]
+    template, probability = patient.hu, float(patient.radiograph.pixels.mean())
+    info = bundle(pe=PEOperatingPoint(0.25, 1.0, 0.0, True))
+    assert 0.25 < probability < 0.75
     summary = evaluate(*cohorts, [ArithmeticPipeline(template, info)], CONFIG)
     said = entry(summary, "decisions", bundle="arithmetic")
     assert (said["sensitivity"]["estimate"], said["specificity"]["estimate"]) == (1.0, 0.0)
     assert said["ppv"]["estimate"] == said["accuracy"]["estimate"] == 0.5
-    probability = 1 / (1 + np.exp(1.0))
     assert said["brier"] == pytest.approx((probability**2 + (1 - probability) ** 2) / 2)
-    assert said["ece"] == pytest.approx(0.5 - probability)
+    assert said["ece"] == pytest.approx(abs(0.5 - probability))
     assert "Brier score" in markdown(summary)
 
 
-def test_a_bundle_without_a_film_classifier_has_no_such_row(cohorts, pipeline):
-    pipeline.reads_films = False
+def test_a_bundle_without_a_radiograph_classifier_has_no_such_row(cohorts, pipeline):
+    pipeline.reads_radiographs = False
     scores = [e["score"] for e in evaluate(*cohorts, [pipeline], CONFIG)["classification"]]
     assert scores == ["real latents", "generated latents", "signs alone (ceiling)"]
 
@@ -171,7 +174,7 @@ def test_gradcam_on_the_clots_lobe_hits_wholly_and_chance_is_its_volume(cohorts,
 
 def test_heat_of_patients_with_and_without_signs_stands_side_by_side():
     heats = {"a": (True, 0.9), "b": (True, 0.7), "c": (False, 0.1), "d": (False, 0.2), "e": (False, 0.3)}
-    logits = {"real": 0.0, "generated": 0.0, "radiograph": None, "sign_probability": 0.5}
+    logits = {"real": 0.0, "generated": 0.5, "radiograph": None, "sign_probability": 0.5}
     rows = [
         {"kind": "pe", "bundle": "b", "patient": name, "pe": n % 2, "signs": signs, "heat": heat} | logits
         for n, (name, (signs, heat)) in enumerate(heats.items())
@@ -185,7 +188,7 @@ def test_heat_of_patients_with_and_without_signs_stands_side_by_side():
 
 def test_the_report_says_how_hot_the_maps_get(cohorts, pipeline):
     text = markdown(evaluate(*cohorts, [pipeline], CONFIG))
-    assert text.count("| 0.75 [0.75, 0.75], n = 2 ") == 2
+    assert text.count("| 0.75 [-], n = 2 ") == 2
 
 
 def test_heat_in_an_artery_counts_to_the_lobe_around_it(cohorts):
@@ -203,7 +206,7 @@ def test_where_any_map_is_right_there_is_no_share(cohorts):
 
 def test_a_second_run_takes_every_row_from_the_first(cohorts, pipeline, tmp_path):
     first = evaluate(*cohorts, [pipeline], CONFIG, out=tmp_path)
-    assert pipeline.calls == [1, 4, 1, 4, 1]
+    assert pipeline.calls == [1, 4, 1, 4, 1, 1]  # the fourth patient for the PE score alone
     again = ArithmeticPipeline(pipeline.template)
     assert evaluate(*cohorts, [again], CONFIG, out=tmp_path) == first
     assert again.calls == []
@@ -216,7 +219,7 @@ def test_a_run_killed_in_mid_line_goes_on(cohorts, pipeline, tmp_path):
     rows.write_text(text[: len(text) // 2], encoding="utf-8")
     again = ArithmeticPipeline(pipeline.template)
     assert evaluate(*cohorts, [again], CONFIG, out=tmp_path) == whole
-    assert 0 < len(again.calls) < 5
+    assert 0 < len(again.calls) < 6
     assert all(json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines())
 
 
@@ -227,7 +230,7 @@ def test_other_weights_are_measured_anew_but_the_cards_numbers_do_not_matter(coh
     assert carded.calls == []
     other = ArithmeticPipeline(pipeline.template, bundle(files={"denoiser/model.safetensors": "1" * 64}))
     evaluate(*cohorts, [other], CONFIG, out=tmp_path)
-    assert len(other.calls) == 5
+    assert len(other.calls) == 6
 
 
 def test_with_another_pe_classifier_the_volumes_stay_what_they_are(cohorts, pipeline, tmp_path):
@@ -235,7 +238,7 @@ def test_with_another_pe_classifier_the_volumes_stay_what_they_are(cohorts, pipe
     files = pipeline.bundle.files | {"pe_classifier/model.safetensors": "1" * 64}
     other = ArithmeticPipeline(pipeline.template, bundle(files=files))
     evaluate(*cohorts, [other], CONFIG, out=tmp_path)
-    assert other.calls == [1, 1], "Grad-CAM of the two patients with clots"
+    assert other.calls == [1, 1, 1, 1], "PE score and Grad-CAM of the four patients"
 
 
 def test_two_bundles_are_compared_with_each_other(cohorts, pipeline):
@@ -250,10 +253,26 @@ def test_two_bundles_are_compared_with_each_other(cohorts, pipeline):
 def test_the_report_holds_every_volume_and_score_and_calls_nothing_lpips_without_it(cohorts, pipeline):
     summary = evaluate(*cohorts, [pipeline], CONFIG)
     text = markdown(summary)
-    for phrase in ("one sample", "mean of 4 samples", "mean training volume", "signs alone (ceiling)"):
+    for phrase in ("one sample", "mean of 4 samples", "mean of other volumes", "signs alone (ceiling)"):
         assert f"| {phrase}" in text
     if not any("lpips" in e for e in summary["images"]):
         assert "LPIPS" not in text
+
+
+def test_a_sample_that_was_not_aligned_stands_beside_the_aligned_one(cohorts, pipeline):
+    pipeline.bundle = dataclasses.replace(
+        pipeline.bundle, sampling=dataclasses.replace(pipeline.bundle.sampling, alignment=25)
+    )
+    config = EvaluationConfig(images=2, multi=0, samples=2, auroc=0)
+    summary = evaluate(*cohorts, [pipeline], config)
+    free = entry(summary, "images", method="one sample, not aligned")
+    assert free["parallel_correlation"]["n"] == free["perspective_correlation"]["n"] == 2
+    assert pipeline.alignments == [25, 0, 25, 0]
+    assert pipeline.bundle.sampling.alignment == 25
+    text = markdown(summary)
+    assert "the patient's own CT is not its ceiling" in text
+    assert "correlation with the radiograph, parallel rays" in text
+    assert "correlation with the radiograph, perspective" in text
 
 
 def test_patients_seen_in_training_are_refused(cohorts, pipeline):
@@ -283,17 +302,17 @@ def test_impossible_counts_are_refused():
 def test_the_mean_is_the_mean_and_a_cache_of_other_patients_is_made_anew(cohorts, tmp_path):
     training = cohort_patients(cohorts[1], "train")
     cache = tmp_path / "baselines.npz"
-    baselines = Baselines(training, cache)
+    baselines = Baselines(training, "all", cache)
     np.testing.assert_allclose(baselines.mean, np.mean([p.hu for p in training], axis=0), atol=1e-3)
-    assert Baselines(training[:1], cache).mean.max() == 300
+    assert Baselines(training[:1], "one", cache).mean.max() == 300
     image = training[2].frame_image(INDEX_PIXELS)
-    assert Baselines(training, cache).nearest(image).name == "000002"
+    assert Baselines(training, "all", cache).nearest(image).name == "000002"
 
 
 def test_each_patient_has_a_seed_of_its_own(cohorts):
     first, second, *_ = cohort_patients(cohorts[0], "test")
-    assert first.seed(0) == CohortPatient(first.folder).seed(0)
-    assert len({first.seed(0), first.seed(1), second.seed(0)}) == 3
+    assert seed_of(first, 0) == seed_of(CohortPatient(first.folder), 0)
+    assert len({seed_of(first, 0), seed_of(first, 1), seed_of(second, 0)}) == 3
 
 
 def test_a_file_that_holds_no_rows_is_refused(tmp_path):
@@ -306,8 +325,8 @@ def test_a_pair_made_of_the_pipelines_own_volume_is_matched_but_for_the_noise(co
     hu = pipeline.template
     grey = (np.clip((hu + 200) / 700, 0, 1) * 255).astype(np.uint8)[::-1]
     np.savez(tmp_path / "ct.npz", ground_truth=grey, published_generated=grey)
-    film = cohort_patients(cohorts[0], "test")[0].folder / "cxr.png"
-    (tmp_path / "cxr.png").write_bytes(film.read_bytes())
+    radiograph = cohort_patients(cohorts[0], "test")[0].folder / "cxr.png"
+    (tmp_path / "cxr.png").write_bytes(radiograph.read_bytes())
     pair = evaluate_pair(tmp_path, [("ours", pipeline)], hu, samples=4)
     of = {(e["volume"], e["placed"], e["grey"]): e for e in pair["volumes"]}
     exact = of["mean training volume", "as is", "-200..500 HU"]
@@ -323,8 +342,8 @@ def test_a_smaller_chest_is_brought_onto_the_published_lungs(cohorts, pipeline, 
     smaller[:2], smaller[-2:] = smaller[2], smaller[-3]
     grey = (np.clip((hu + 200) / 700, 0, 1) * 255).astype(np.uint8)[::-1]
     np.savez(tmp_path / "ct.npz", ground_truth=grey, published_generated=grey)
-    film = cohort_patients(cohorts[0], "test")[0].folder / "cxr.png"
-    (tmp_path / "cxr.png").write_bytes(film.read_bytes())
+    radiograph = cohort_patients(cohorts[0], "test")[0].folder / "cxr.png"
+    (tmp_path / "cxr.png").write_bytes(radiograph.read_bytes())
     pair = evaluate_pair(tmp_path, [], smaller)
     ours = [e for e in pair["volumes"] if e["volume"] == "mean training volume"]
     of = {(e["placed"], e["grey"]): e["psnr"] for e in ours}
@@ -345,63 +364,63 @@ def test_the_published_volume_of_the_real_pair_has_its_stated_numbers(real_data)
 
 
 @pytest.fixture
-def films(tmp_path) -> Path:
-    """Five frontal films in two folders, darker and darker, and a lateral one."""
+def radiographs(tmp_path) -> Path:
+    """Five frontal radiographs in two folders, darker and darker, and a lateral one."""
     ramp = np.tile(np.linspace(0, 255, 64), (64, 1))
     for number in range(5):
-        folder = tmp_path / "films" / ("a" if number < 3 else "b")
+        folder = tmp_path / "radiographs" / ("a" if number < 3 else "b")
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray((255 * (ramp / 255) ** (1 + number)).astype(np.uint8)).save(folder / f"{number}.png")
-    Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / "films" / "b" / "lateral.png")
-    return tmp_path / "films"
+    Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / "radiographs" / "b" / "lateral.png")
+    return tmp_path / "radiographs"
 
 
-def test_real_films_give_a_correlation_and_the_refused_ones_are_counted(films, pipeline):
-    found = evaluate_films(films, [("one", pipeline), ("two", pipeline)], count=20)
-    assert (found["folder"], found["films"]) == ("films", 6)
+def test_real_radiographs_give_a_correlation_and_the_refused_ones_are_counted(radiographs, pipeline):
+    found = evaluate_radiographs(radiographs, [("one", pipeline), ("two", pipeline)], count=20)
+    assert (found["folder"], found["radiographs"]) == ("radiographs", 6)
     assert [e["accepted"] for e in found["bundles"]] == [5, 5]
-    area = found["bundles"][0]["film_correlation"]
+    area = found["bundles"][0]["perspective_correlation"]
     means = [1 / (2 + number) for number in range(5)]  # of a ramp to that power
     assert area["estimate"] == pytest.approx(np.mean(means), abs=0.02)
     assert area["lower"] < area["estimate"] < area["upper"]
 
 
-def test_films_that_taught_a_bundle_are_left_out_whatever_their_name(films, pipeline):
-    known = films / "a" / "1.png"
+def test_radiographs_that_taught_a_bundle_are_left_out_whatever_their_name(radiographs, pipeline):
+    known = radiographs / "a" / "1.png"
     pipeline.taught_films = TaughtFilms("a hospital", {"another-name.png": file_sha256(known)})
-    found = evaluate_films(films, [("one", pipeline)], count=20)
-    assert (found["films"], found["left_out"], found["bundles"][0]["accepted"]) == (5, 1, 4)
-    for file in sorted(films.rglob("*.png")):
+    found = evaluate_radiographs(radiographs, [("one", pipeline)], count=20)
+    assert (found["radiographs"], found["left_out"], found["bundles"][0]["accepted"]) == (5, 1, 4)
+    for file in sorted(radiographs.rglob("*.png")):
         pipeline.taught_films.sha256[file.name] = file_sha256(file)
     with pytest.raises(InputError, match="found 6 that did"):
-        evaluate_films(films, [("one", pipeline)], count=20)
+        evaluate_radiographs(radiographs, [("one", pipeline)], count=20)
 
 
-def test_real_films_at_or_above_the_threshold_are_counted(films, pipeline):
-    """Each film's probability is its mean grey: 1/2, 1/3, ... (here the threshold is a half)."""
-    entry = evaluate_films(films, [("one", pipeline)], count=20)["bundles"][0]
+def test_real_radiographs_at_or_above_the_threshold_are_counted(radiographs, pipeline):
+    """Each radiograph's probability is its mean grey: 1/2, 1/3, ... (here the threshold is a half)."""
+    entry = evaluate_radiographs(radiographs, [("one", pipeline)], count=20)["bundles"][0]
     above = sum(mean >= 0.3 for mean in (1 / 2, 1 / 3, 1 / 4, 1 / 5, 1 / 6))
     pipeline.bundle = dataclasses.replace(
         pipeline.bundle, pe=dataclasses.replace(pipeline.bundle.pe, threshold=0.3)
     )
-    lower = evaluate_films(films, [("one", pipeline)], count=20)["bundles"][0]
+    lower = evaluate_radiographs(radiographs, [("one", pipeline)], count=20)["bundles"][0]
     assert lower["positive"]["estimate"] == pytest.approx(above / 5)
     assert lower["positive"]["estimate"] > entry["positive"]["estimate"]
     assert lower["positive"]["lower"] < above / 5 < lower["positive"]["upper"]
     assert lower["hottest"] == [0.75] * 3
 
 
-def test_fewer_films_are_taken_evenly(films, pipeline):
-    evaluate_films(films, [("one", pipeline)], count=3)
+def test_fewer_radiographs_are_taken_evenly(radiographs, pipeline):
+    evaluate_radiographs(radiographs, [("one", pipeline)], count=3)
     assert len(pipeline.calls) == 2, "first, middle and the last, which is lateral"
 
 
-def test_the_report_names_the_real_films(cohorts, films, pipeline):
-    summary = evaluate(*cohorts, [pipeline], CONFIG, films=[films])
-    assert "## Real radiographs: films" in markdown(summary)
+def test_the_report_names_the_real_radiographs(cohorts, radiographs, pipeline):
+    summary = evaluate(*cohorts, [pipeline], CONFIG, radiographs=[radiographs])
+    assert "## Real radiographs: radiographs" in markdown(summary)
     assert "5 of 6" in markdown(summary)
 
 
-def test_a_folder_without_films_is_refused(tmp_path, pipeline):
+def test_a_folder_without_radiographs_is_refused(tmp_path, pipeline):
     with pytest.raises(InputError, match="found none"):
-        evaluate_films(tmp_path, [("one", pipeline)], count=3)
+        evaluate_radiographs(tmp_path, [("one", pipeline)], count=3)

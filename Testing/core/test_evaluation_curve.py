@@ -38,9 +38,9 @@ class SteppingPipeline(ArithmeticPipeline):
     def set_scheduler(self, name: str) -> None:
         self.scheduler = name
 
-    def __call__(self, radiograph, *, frame, num_samples, num_inference_steps, generator, output_samples):
+    def __call__(self, radiograph, *, frame, num_samples, num_inference_steps, seed, output_samples):
         self.calls.append((self.scheduler, num_inference_steps, num_samples))
-        noise = np.random.default_rng(generator).normal(0, 400 / num_inference_steps, GRID)
+        noise = np.random.default_rng(seed).normal(0, 400 / num_inference_steps, GRID)
         samples = np.stack([self.template + noise, self.template - noise])[:num_samples]
         return SimpleNamespace(samples=samples.astype(np.float32))
 
@@ -60,7 +60,7 @@ def pipeline(cohort: Path) -> SteppingPipeline:
 def point(
     steps: int, psnr: float, correlation: float, ssim: float, perceptual: float, spread: float = 30.0
 ) -> dict:
-    names = ("psnr", "film_correlation", "ssim", "perceptual", "spread")
+    names = ("psnr", "parallel_correlation", "ssim", "perceptual", "spread")
     values = zip(names, (psnr, correlation, ssim, perceptual, spread), strict=True)
     return {"steps": steps} | {n: {"estimate": v, "lower": v - 0.1, "upper": v + 0.1} for n, v in values}
 

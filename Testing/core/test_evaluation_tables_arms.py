@@ -12,9 +12,9 @@ COLUMNS = ("patient", "fold", "split", "label", "score")
 
 def test_arms_are_found_below_a_folder_and_named_by_their_description(tmp_path):
     write_arm(tmp_path / "deep" / "one", "latent", patients=4)
-    write_arm(tmp_path / "two", "film", dataset="lidc", patients=4)
-    assert [arm.name for arm in find_arms([tmp_path])] == ["latent", "film"]
-    assert [arm.name for arm in find_arms([tmp_path], "lidc")] == ["film"]
+    write_arm(tmp_path / "two", "radiograph", dataset="lidc", patients=4)
+    assert [arm.name for arm in find_arms([tmp_path])] == ["latent", "radiograph"]
+    assert [arm.name for arm in find_arms([tmp_path], "lidc")] == ["radiograph"]
     assert find_arms([tmp_path / "two"])[0].predictions[0].split == "validation"
 
 

@@ -10,8 +10,11 @@ import torch
 from table_arms import AFFINE, GRID, chest, write_arm, write_generator, write_table
 
 from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.evaluation.columns import VOLUME_COLUMNS
+from xray2ctpa_core.evaluation.instruments import Instruments
 from xray2ctpa_core.evaluation.store import RowStore
 from xray2ctpa_core.evaluation.tables.arms import Prediction, read_arm
+from xray2ctpa_core.evaluation.tables.cells import cell_text, cell_values
 from xray2ctpa_core.evaluation.tables.classifier import (
     classifier_numbers,
     compare_accuracies,
@@ -59,8 +62,8 @@ def perceptual() -> PerceptualDistance:
 
 @pytest.fixture
 def bench(perceptual, tmp_path) -> VolumeBench:
-    clips, slices = clip_network(None, perceptual), slice_network(None, perceptual)
-    return VolumeBench(WINDOW, perceptual, None, clips, slices, RowStore(tmp_path / "rows.jsonl"))
+    networks = {"fvd": clip_network(None, perceptual), "fid": slice_network(None, perceptual)}
+    return VolumeBench(WINDOW, Instruments(perceptual, None, networks), RowStore(tmp_path / "rows.jsonl"))
 
 
 def test_the_threshold_is_that_of_the_folds_own_validation_patients():
@@ -103,6 +106,30 @@ def test_without_validation_patients_no_rate_is_invented():
     assert sorted(numbers) == ["auroc", "auroc_folds"]
 
 
+def test_six_models_of_other_scales_are_not_ranked_against_each_other():
+    """Each fold is in perfect order; fold 1's scores are lower by 10, so raw scores pooled are not."""
+    rows = of_scores([], [(0, 1.0), (0, 2.0), (1, 3.0), (1, 4.0)])
+    rows += of_scores([], [(0, -9.0), (0, -8.0), (1, -7.0), (1, -6.0)], fold=1)
+    tested = decide(rows)
+    assert auroc(tested.labels, tested.scores) == 0.75
+    numbers = classifier_numbers(tested)
+    assert numbers["auroc"].estimate == numbers["auroc_folds"].estimate == 1
+    assert numbers["auroc"].lower < 0.9
+    turned = decide([dataclasses.replace(row, score=-row.score) for row in rows])
+    assert compare_aurocs(tested, turned).difference.estimate == 1
+
+
+def test_a_number_of_fewer_patients_than_the_row_says_so(tmp_path, bench):
+    pairs = [measure_pair(p, bench) for p in read_arm(write_generator(tmp_path / "g", "g", patients=3)).pairs]
+    pairs[0].row["heart_dice_3d"] = float("nan")
+    equal = dataclasses.replace(pairs[1], row=pairs[1].row | {"psnr": float("inf")})
+    numbers = generator_numbers([pairs[0], equal, pairs[2]])
+    assert cell_text(numbers["heart_dice_3d"], 2).endswith("], n = 2")
+    assert cell_values(numbers["heart_dice_3d"])["n"] == "2"
+    assert cell_text(numbers["psnr"], 2) == "inf [-]"
+    assert cell_values(numbers["psnr"]) == {"": "inf", "lower": "", "upper": ""}
+
+
 def test_a_readers_calls_are_decisions_already():
     rows = [prediction(f"p{n}", 0, "test", label, float(call)) for n, (label, call) in enumerate(
         [(1, 1), (1, 1), (1, 0), (0, 0), (0, 1)]
@@ -119,7 +146,8 @@ def test_two_classifiers_are_compared_on_the_patients_that_both_have(tmp_path):
     assert areas.n == 80
     kept = np.isin(first.patients, second.patients)
     order = np.argsort(first.patients)
-    expected = auroc(first.labels[kept], first.scores[kept]) - auroc(second.labels, second.scores)
+    expected = auroc(first.labels[kept], first.scores[kept], first.folds[kept])
+    expected -= auroc(second.labels, second.scores, second.folds)
     assert areas.difference.estimate == pytest.approx(expected)
     assert areas.p < 0.001
     assert compare_accuracies(first, second).n == 80
@@ -139,10 +167,11 @@ def test_the_networks_read_a_real_volume_once_for_all_arms(tmp_path, bench):
         read_arm(write_generator(tmp_path / "other", "other", patients=1, error=90.0)).pairs[0], real=one.real
     )
     first, second = measure_pair(one, bench), measure_pair(other, bench)
-    assert len(bench.seen) == 2  # one for each of fvd and fid
-    for metric in ("fvd", "fid"):
-        np.testing.assert_array_equal(first.features[metric][0], second.features[metric][0])
-        assert not np.array_equal(first.features[metric][1], second.features[metric][1])
+    rows = (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(row)["key"].endswith("/real") for row in rows] == [False, True, False]
+    assert first.truth == second.truth
+    for metric in ("features_fvd", "features_fid"):
+        assert first.row[metric] != second.row[metric]
 
 
 def test_the_first_volumes_of_every_arm_are_measured_where_a_number_is_given(tmp_path, bench):
@@ -167,7 +196,7 @@ def test_a_generators_means_are_those_of_its_pairs(tmp_path, bench):
     assert {"ssim", "slice_ssim", "mae", "perceptual", "projection", "fvd", "fid"} <= set(numbers)
     assert "lpips" not in numbers
     assert numbers["fvd"].estimate > 0
-    assert measured[0].features["fid"][0].shape == (3, 112)
+    assert np.shape(measured[0].row["features_fid"]) == (3, 112)
 
 
 def test_of_volumes_of_few_slices_all_is_measured_but_the_3d_ssim(tmp_path, bench):
@@ -176,19 +205,19 @@ def test_of_volumes_of_few_slices_all_is_measured_but_the_3d_ssim(tmp_path, benc
     write_volume(Volume(thin, AFFINE), real, np.int16)
     write_volume(Volume(thin + 40.0, AFFINE), made, np.int16)
     pair = read_arm(write_generator(tmp_path / "g", "g", patients=1)).pairs[0]
-    values = measure_pair(dataclasses.replace(pair, real=real, generated=made), bench).values
-    assert set(values) == {"psnr", "slice_ssim", "mae", "perceptual", "projection"}
-    assert 0 < values["slice_ssim"] < 1
+    row = measure_pair(dataclasses.replace(pair, real=real, generated=made), bench).row
+    assert set(VOLUME_COLUMNS) & {"psnr", "slice_ssim", "mae", "perceptual", "projection"} <= set(row)
+    assert "ssim" not in row
+    assert 0 < row["slice_ssim"] < 1
 
 
 def test_measured_pairs_are_not_measured_again_and_are_the_same(tmp_path, bench, monkeypatch):
     pair = read_arm(write_generator(tmp_path / "g", "g", patients=1)).pairs[0]
     first = measure_pair(pair, bench)
-    monkeypatch.setattr(bench.perceptual, "forward", None)
+    monkeypatch.setattr(bench.instruments.perceptual, "forward", None)
     again = VolumeBench(**vars(bench) | {"store": RowStore(tmp_path / "rows.jsonl")})
     second = measure_pair(pair, again)
-    assert second.values == first.values
-    np.testing.assert_array_equal(second.features["fvd"][1], first.features["fvd"][1])
+    assert second == first
 
 
 def test_more_noise_is_worse_in_every_number_and_pairs_say_so(tmp_path, bench):
@@ -287,7 +316,7 @@ def test_arms_of_two_data_sets_are_not_compared_even_where_patients_names_agree(
 
 def test_the_csv_has_each_number_of_the_markdown_in_a_column_of_its_own(filled):
     rows = list(csv.DictReader(filled.csv().splitlines()))
-    name = "AUROC, all test patients (DeLong)"
+    name = "AUROC, all test patients, ranked within folds (DeLong)"
     ends = [float(rows[0][f"{name}{suffix}"]) for suffix in ("", " lower", " upper")]
     assert f"{ends[0]:.3f} [{ends[1]:.3f}, {ends[2]:.3f}]" in filled.markdown()
     assert float(rows[0][f"{name}, minus: weak p"]) < 0.001
@@ -344,13 +373,13 @@ def test_volumes_are_clipped_to_the_window_before_any_network_sees_them(tmp_path
     seen = []
 
     class Watching:
-        title = "watched"
+        title, window = "watched", None
 
         def __call__(self, volume: torch.Tensor) -> torch.Tensor:
             seen.append((float(volume.min()), float(volume.max())))
             return torch.zeros(1, 2)
 
     pair = read_arm(write_generator(tmp_path / "g", "g", patients=1)).pairs[0]
-    watched = VolumeBench(**vars(bench) | {"window": (0.0, 100.0), "clips": Watching(), "slices": Watching()})
-    measure_pair(pair, watched)
+    instruments = Instruments(perceptual, None, {"fvd": Watching(), "fid": Watching()})
+    measure_pair(pair, VolumeBench((0.0, 100.0), instruments, bench.store))
     assert seen == [(-1.0, 1.0)] * 4

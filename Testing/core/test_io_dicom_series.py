@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ct_series import Edit, set_pixels, write_series
-from pydicom.dataset import FileDataset
+from ct_series import Edit, phantom, set_pixels, write_series
+from pydicom.dataset import Dataset, FileDataset
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.dicom_series import read_dicom_series
@@ -179,4 +179,67 @@ def test_positions_rounded_to_a_tenth_of_a_millimetre_are_even(tmp_path: Path) -
 
 def test_a_folder_without_slices_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="at least 3 slices, got 0"):
+        read_dicom_series(tmp_path)
+
+
+# --- What radiographs and CTs have in common (io/dicom_pixels.py, io/dicom_file.py) -------------------------
+
+
+def test_slices_of_enhanced_objects_keep_their_header_in_functional_groups(tmp_path: Path) -> None:
+    """Spacing, place, orientation and rescaling are moved from the top level into functional groups."""
+    moved = {
+        "PixelMeasuresSequence": ("PixelSpacing",),
+        "PlanePositionSequence": ("ImagePositionPatient",),
+        "PlaneOrientationSequence": ("ImageOrientationPatient",),
+        "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
+    }
+
+    def edit(k: int, dataset: Dataset) -> None:
+        groups = Dataset()
+        for sequence, keywords in moved.items():
+            item = Dataset()
+            for keyword in keywords:
+                item[keyword] = dataset[keyword]
+                del dataset[keyword]
+            setattr(groups, sequence, [item])
+        dataset.PerFrameFunctionalGroupsSequence = [groups]
+
+    write_series(tmp_path, phantom(), edit)
+
+    volume = read_dicom_series(tmp_path).volume
+    assert np.array_equal(volume.array, phantom().array)
+    assert volume.affine == pytest.approx(phantom().affine)
+
+
+def test_slices_in_the_upper_bits_are_brought_down(tmp_path: Path) -> None:
+    def edit(k: int, dataset: Dataset) -> None:
+        stored = np.frombuffer(dataset.PixelData, np.uint16).reshape(32, 32)
+        set_pixels(dataset, stored << 4)
+        dataset.BitsStored, dataset.HighBit = 12, 15
+
+    write_series(tmp_path, phantom(), edit)
+
+    assert np.array_equal(read_dicom_series(tmp_path).volume.array, phantom().array)
+
+
+def test_padding_of_the_other_sign_becomes_air(tmp_path: Path) -> None:
+    """PixelPaddingValue -2000 as signed beside unsigned pixels of 63536."""
+
+    def edit(k: int, dataset: Dataset) -> None:
+        stored = np.frombuffer(dataset.PixelData, np.uint16).reshape(32, 32).copy()
+        stored[:4] = 63536
+        set_pixels(dataset, stored)
+        dataset.add_new("PixelPaddingValue", "SS", -2000)
+
+    write_series(tmp_path, phantom(), edit)
+
+    series = read_dicom_series(tmp_path)
+    assert (series.volume.array[:, :4] == -1000).all()
+    assert "padding" in series.notes[0]
+
+
+def test_a_slope_of_0_is_refused(tmp_path: Path) -> None:
+    write_series(tmp_path, phantom(), lambda k, dataset: setattr(dataset, "RescaleSlope", 0))
+
+    with pytest.raises(InputError, match="RescaleSlope other than 0"):
         read_dicom_series(tmp_path)

@@ -119,7 +119,7 @@ def test_the_note_says_whether_any_evidence_is_strong(
 @pytest.mark.parametrize("shape", [(100, 50), (50, 100), (64, 64)])
 def test_the_whole_film_is_shown_with_its_frame(shape: tuple[int, int]) -> None:
     tile = np.asarray(
-        preview.film_tile(Radiograph(np.ones(shape, np.float32)), FrontalFrame(-10, 5, 40), 200)
+        preview.radiograph_tile(Radiograph(np.ones(shape, np.float32)), FrontalFrame(-10, 5, 40), 200)
     )
     scale = 200 / max(shape)
     left, top = ((200 - n * scale) / 2 for n in (shape[1], shape[0]))
@@ -140,7 +140,7 @@ def test_long_sentences_stay_in_their_column() -> None:
         lines,
     )
     pixels = np.asarray(picture)
-    column = pixels[preview.HEADER + preview.FILM + 30 :, : preview.MARGIN + preview.FILM + 8]
+    column = pixels[preview.HEADER + preview.CXR_SIDE + 30 :, : preview.MARGIN + preview.CXR_SIDE + 8]
     assert (column == preview.MUTED).all(axis=2).any()
     assert (column[:, -6:] == preview.BACKGROUND).all()
 

@@ -713,3 +713,23 @@ def test_the_screenshots_of_real_pairs_read_in_their_aspect(real_data: Path) -> 
     for path in paths:
         with Image.open(path) as image:
             assert read(path).pixels.shape == (image.height, image.width)
+
+
+@pytest.mark.parametrize(
+    ("elements", "noted"),
+    [
+        ({"PatientAge": "006Y"}, "a child (6 years by the header)"),
+        ({"PatientAge": "004M"}, "a child (under 1 year by the header)"),
+        ({"PatientBirthDate": "20150301", "StudyDate": "20260102"}, "a child (11 years by the header)"),
+        ({"BodyPartExamined": "ABDOMEN"}, "the body part ABDOMEN, not the chest"),
+        ({"PatientAge": "062Y", "BodyPartExamined": "CHEST"}, ""),
+        ({"PatientBirthDate": "19600301", "StudyDate": "20260102", "BodyPartExamined": "PORT CHEST"}, ""),
+    ],
+)
+def test_a_header_of_a_child_or_of_another_part_of_the_body_is_noted(
+    elements: dict, noted: str, tmp_path: Path
+) -> None:
+    notes = read(films.write_dicom(tmp_path / "f.dcm", **elements)).notes
+
+    assert len(notes) == bool(noted)
+    assert noted in " ".join(notes)

@@ -41,6 +41,40 @@ def test_platt_stays_finite_where_classes_are_separable():
     assert 0.5 < fit.probability(np.array([2.0]))[0] < 1
 
 
+@pytest.mark.parametrize(("scale", "offset"), [(1e-6, 0), (1, 1e4), (1000, -5e5), (1e8, 3e9), (-1, 0)])
+def test_platt_gives_the_same_probabilities_whatever_the_scale_and_offset_of_the_scores(
+    overconfident, scale, offset
+):
+    logits, labels = overconfident
+    moved = logits * scale + offset
+    expected = fit_platt(logits, labels).probability(logits)
+    np.testing.assert_allclose(fit_platt(moved, labels).probability(moved), expected, atol=1e-5)
+
+
+def test_platt_of_large_perfect_scores_rises_with_the_score():
+    scores, labels = np.repeat([-900.0, 900.0], 50), np.repeat([0, 1], 50)
+    fit = fit_platt(scores, labels)
+    assert fit.slope > 0
+    # the targets are (50 + 1) / (50 + 2) and 1 / (50 + 2)
+    assert fit.probability(np.array([-900.0, 900.0])) == pytest.approx([1 / 52, 51 / 52], abs=1e-6)
+
+
+def test_platts_gradient_vanishes_at_the_fit(overconfident):
+    logits, labels = overconfident
+    positives = labels.sum()
+    targets = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (len(labels) - positives + 2))
+    error = fit_platt(logits, labels).probability(logits) - targets
+    assert abs(error.mean()) < 1e-6
+    assert abs((error * logits).mean()) < 1e-5
+
+
+def test_platt_of_equal_scores_is_the_prevalence():
+    fit = fit_platt(np.full(8, 3.0), np.array([0, 0, 0, 1, 0, 0, 0, 1]))
+    assert fit.slope == 0
+    # 6 targets of 1/8 and 2 of 3/4: 0.28
+    assert fit.probability(np.array([3.0]))[0] == pytest.approx((6 / 8 + 2 * 3 / 4) / 8)
+
+
 def test_calibration_lowers_brier_and_ece(overconfident):
     logits, labels = overconfident
     raw, fitted = Calibration().probability(logits), fit_platt(logits, labels).probability(logits)
@@ -67,6 +101,10 @@ def test_one_class_or_no_probability_is_refused():
         fit_platt(np.zeros(3), np.ones(3))
     with pytest.raises(InputError, match=r"\[0, 1\]"):
         expected_calibration_error(np.array([1.5, 0.0]), np.array([1, 0]))
+    with pytest.raises(InputError, match="at least 1 bin"):
+        calibration_bins(np.array([0.5, 0.0]), np.array([1, 0]), bins=0)
+    with pytest.raises(InputError, match="finite"):
+        brier(np.array([0.5, np.nan]), np.array([1, 0]))
 
 
 def test_the_bins_of_a_reliability_diagram_by_hand():

@@ -90,3 +90,12 @@ def test_too_little_or_unusable_is_refused():
         frechet_interval(np.zeros((2, 3)), np.ones((2, 3)), ["a", "b"], ["a", "b"])
     with pytest.raises(InputError, match="name a row"):
         frechet_interval(np.zeros((2, 3)), np.ones((2, 3)), ["a"], ["a", "b"])
+    with pytest.raises(InputError, match="between 0 and 1"):
+        frechet_interval(draw(4, 2, 0), draw(4, 2, 1), list("abcd"), list("abcd"), level=95)
+
+
+def test_equal_sets_have_no_interval():
+    names = list("abcd")
+    interval = frechet_interval(np.zeros((4, 2)), np.ones((4, 2)), names, names)
+    assert interval.estimate == 2
+    assert np.isnan([interval.lower, interval.upper]).all()

@@ -91,3 +91,19 @@ def test_ssim_refuses_volumes_thinner_than_its_window():
 def test_a_window_upside_down_is_refused():
     with pytest.raises(InputError, match="lower < upper"):
         mae(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)), (900.0, -100.0))
+
+
+@pytest.mark.parametrize("metric", [mae, psnr, ssim, slice_ssim])
+@pytest.mark.parametrize(
+    "wrong", [np.full((12, 12, 12), np.nan), np.full((12, 12, 12), np.inf), np.zeros((0, 12, 12))]
+)
+def test_nan_infinity_and_nothing_are_refused(metric, wrong):
+    for pair in ((wrong, np.zeros(wrong.shape)), (np.zeros(wrong.shape), wrong)):
+        with pytest.raises(InputError, match="finite voxels"):
+            metric(*pair, WINDOW)
+
+
+@pytest.mark.parametrize("window", [(0.0, np.inf), (np.nan, 1.0), (0.0, 0.0)])
+def test_a_window_without_a_width_is_refused(window):
+    with pytest.raises(InputError, match="finite lower < upper"):
+        psnr(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)), window)

@@ -42,5 +42,7 @@ def test_no_region_or_negative_heat_is_refused(masks):
         heat_share(np.ones((2, 2, 4)), masks[0], np.zeros((2, 2, 4), bool))
     with pytest.raises(InputError, match="at least 0"):
         heat_share(-np.ones((2, 2, 4)), *masks)
+    with pytest.raises(InputError, match="finite heat"):
+        heat_share(np.full((2, 2, 4), np.nan), *masks)
     with pytest.raises(InputError, match="one shape"):
         heat_share(np.ones((2, 2, 2)), *masks)

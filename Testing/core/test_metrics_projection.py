@@ -93,3 +93,9 @@ def test_correlation_with_a_flat_image_is_nan():
 def test_a_flat_array_is_no_volume():
     with pytest.raises(InputError, match="D, H, W"):
         frontal_projection(np.zeros((3, 3)))
+
+
+@pytest.mark.parametrize("wrong", [np.full((2, 2), np.nan), np.zeros((0, 2))])
+def test_nan_or_no_pixels_have_no_correlation(wrong):
+    with pytest.raises(InputError, match="finite pixels"):
+        normalised_cross_correlation(wrong, np.zeros(wrong.shape))

@@ -8,7 +8,7 @@ import pytest
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.models.framing.lung_location import LungLocation
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
-from xray2ctpa_core.models.framing.radiograph_reading import FilmReading, read_film
+from xray2ctpa_core.models.framing.radiograph_reading import RadiographReading, frame_radiograph
 from xray2ctpa_core.pipelines.loading import EMBEDDED
 from xray2ctpa_core.volume import Radiograph
 
@@ -30,8 +30,8 @@ def real_films(real_data: Path) -> list[Radiograph]:
 
 
 @pytest.fixture(scope="module")
-def readings(locator: LungLocator, real_films: list[Radiograph]) -> list[FilmReading]:
-    return [read_film(locator, film) for film in real_films]
+def readings(locator: LungLocator, real_films: list[Radiograph]) -> list[RadiographReading]:
+    return [frame_radiograph(locator, film) for film in real_films]
 
 
 def test_at_least_95_percent_of_real_films_are_accepted(readings):
@@ -52,13 +52,13 @@ def test_real_pictures_that_are_no_chest_film_are_refused(locator, real_data):
     files = sorted((real_data / "not_a_cxr").iterdir())
     assert len(files) >= 2
     for path in files:
-        assert not read_film(locator, read_radiograph(path)).gate.accepted, path.name
+        assert not frame_radiograph(locator, read_radiograph(path)).gate.accepted, path.name
 
 
 def test_turned_real_films_are_refused_and_most_are_told_how_they_are_turned(locator, real_films):
     told = []
     for film in real_films[::12]:
-        turned = read_film(locator, Radiograph(np.ascontiguousarray(np.rot90(film.pixels))))
+        turned = frame_radiograph(locator, Radiograph(np.ascontiguousarray(np.rot90(film.pixels))))
         assert not turned.gate.accepted
         # rot90 turns against the clock: the film then lies 270 degrees clockwise of upright.
         told.append(any("turned by 270 degrees clockwise" in w for w in turned.gate.warnings))
@@ -68,7 +68,7 @@ def test_turned_real_films_are_refused_and_most_are_told_how_they_are_turned(loc
 def test_inverted_real_films_are_turned_back_with_a_note(locator, real_films):
     corrected = []
     for film in real_films[::12]:
-        reading = read_film(locator, Radiograph(1 - film.pixels))
+        reading = frame_radiograph(locator, Radiograph(1 - film.pixels))
         corrected.append(reading.gate.accepted and "inverted" in reading.gate.warnings[0])
         if corrected[-1]:
             np.testing.assert_allclose(reading.radiograph.pixels, film.pixels, atol=1e-6)
@@ -80,19 +80,19 @@ def test_noise_gradients_and_checks_are_refused(locator):
     ramp = np.broadcast_to(np.linspace(0, 1, 200, dtype=np.float32), (200, 200))
     checks = (np.indices((240, 240)) // 30).sum(0) % 2
     for pixels in (rng.random((256, 256)), ramp, ramp.T.copy(), checks):
-        assert not read_film(locator, Radiograph(pixels.astype(np.float32))).gate.accepted
+        assert not frame_radiograph(locator, Radiograph(pixels.astype(np.float32))).gate.accepted
 
 
 def test_a_refused_film_still_has_a_frame(locator):
     noise = np.random.default_rng(1).random((300, 200)).astype(np.float32)
-    frame = read_film(locator, Radiograph(noise)).frame
+    frame = frame_radiograph(locator, Radiograph(noise)).frame
     assert frame.side > 0
 
 
 def test_reading_leaves_the_given_pixels_alone(locator):
     pixels = np.random.default_rng(2).random((2000, 2000)).astype(np.float32)
     before = pixels.copy()
-    reading = read_film(locator, Radiograph(pixels))
+    reading = frame_radiograph(locator, Radiograph(pixels))
     np.testing.assert_array_equal(pixels, before)
     assert isinstance(reading.lungs, LungLocation)
 

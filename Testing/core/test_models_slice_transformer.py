@@ -1,5 +1,7 @@
 """The CMKD teacher and student: shapes, padding, order, and what may be saved."""
 
+import math
+
 import pytest
 import torch
 
@@ -7,6 +9,7 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.models.classifiers.embedding_classifier import EmbeddingClassifier
 from xray2ctpa_core.models.classifiers.matching_layer import MatchingLayer
 from xray2ctpa_core.models.classifiers.slice_transformer import SliceTransformer
+from xray2ctpa_core.models.encoders.filling_defects import FEATURES, FillingDefects
 from xray2ctpa_core.models.encoders.published import FilmEncoder
 from xray2ctpa_core.pipelines.loading import load_part
 
@@ -64,3 +67,17 @@ def test_the_matching_layer_is_the_teachers_head() -> None:
     layer = MatchingLayer.of(network.head)
     with torch.no_grad():
         torch.testing.assert_close(layer(network.embed(slices)), network(slices))
+
+
+def test_a_dark_spot_in_a_bright_vessel_is_a_filling_defect_and_air_is_none() -> None:
+    slices = torch.full((3, 1, 32, 32), -0.7)
+    slices[1:, :, 8:24, 8:24] = 0.2
+    slices[2, :, 15:17, 15:17] = -0.6
+    found = FillingDefects()(slices)
+    assert found.shape == (3, FEATURES)
+    none, vessel, defect = found[:, :3]
+    assert none.max() == vessel.max() == 0
+    share = 4 / 32**2  # four pixels, darker by 0.8
+    assert defect.tolist() == pytest.approx(
+        [math.log1p(1000 * share), math.log1p(1000 * share), math.log1p(800 * share)], rel=1e-5
+    )

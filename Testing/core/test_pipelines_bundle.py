@@ -136,7 +136,9 @@ def test_incompatible_fields_are_named(changes: dict[str, object], says: str) ->
         parse_bundle(values)
 
 
-@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(BundleInfo)])
+@pytest.mark.parametrize(
+    "field", [f.name for f in dataclasses.fields(BundleInfo) if not f.metadata.get("optional")]
+)
 def test_a_missing_field_is_named(field: str) -> None:
     values = dataclasses.asdict(tiny_info())
     del values[field]
@@ -200,3 +202,14 @@ def test_an_unreachable_hub_says_how_to_go_on_without_it(monkeypatch: pytest.Mon
     with pytest.raises(BundleError, match="Cannot fetch bundle owner/model at revision v1") as caught:
         loading.resolve_bundle("owner/model@v1")
     assert loading.OFFLINE_FOLDERS_VARIABLE in caught.value.hint
+
+
+def test_who_taught_a_bundle_is_kept_and_a_bundle_that_says_nothing_is_as_before(tmp_path: Path) -> None:
+    folder = write_tiny_bundle(tmp_path / "tiny")
+    text = (folder / "bundle.json").read_text(encoding="utf-8")
+    assert '"training"' not in text
+    info = read_bundle_json(folder)
+    assert info.training == {}
+    taught = write_bundle_json(folder, dataclasses.replace(info, training={"people": ["one", "other"]}))
+    assert taught.sha256 != info.sha256
+    assert verify_bundle(folder).training == {"people": ["one", "other"]}

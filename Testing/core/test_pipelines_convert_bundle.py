@@ -78,7 +78,7 @@ def test_it_generates_from_a_radiograph_by_the_command(bundle: Path, tmp_path: P
     assert record["geometry"]["shape"] == [16, 64, 64]
     extent = [s * n for s, n in zip(record["geometry"]["spacing_mm"], (64, 64, 16), strict=True)]
     assert extent == pytest.approx([290, 210, 260])  # x, y, z
-    assert record["geometry"]["spacing_source"] == "mean extent of the training volumes"
+    assert record["geometry"]["spacing_source"] == "fixed extent of the bundle"
 
 
 def test_the_whole_radiograph_conditions_it_and_samples_differ_by_seed(

@@ -1,10 +1,18 @@
 """The volume's size and place in the film."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tiny_bundle import tiny_info
 
-from xray2ctpa_core.pipelines.geometry import frame_side_mm, on_frame, volume_affine
+from xray2ctpa_core.pipelines.geometry import (
+    frame_side_mm,
+    on_frame,
+    size_doubts,
+    size_sentence,
+    volume_affine,
+)
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
 RULE = tiny_info().geometry
@@ -26,6 +34,40 @@ def test_without_a_believable_spacing_the_frame_is_as_large_as_the_cohorts_mean(
     spacing: tuple[float, float] | None,
 ) -> None:
     assert frame_side_mm(film(spacing), FRAME, RULE) == (RULE.mean_frame_side_mm, "cohort mean")
+
+
+@pytest.mark.parametrize(
+    ("magnification", "said", "side", "sentence"),
+    [
+        (
+            None,
+            "",
+            330.0 * 1650 / 1800,
+            "at the detector, with the customary magnification: the frame is 302 mm",
+        ),
+        (1.25, "source distances", 264.0, "at the detector, magnification 1.25 by source distances"),
+        (1.0, "PixelSpacingCalibrationType GEOMETRY", 330.0, "calibrated in the patient"),
+    ],
+)
+def test_the_files_magnification_wins_over_the_customary_one(
+    magnification: float | None, said: str, side: float, sentence: str
+) -> None:
+    radiograph = replace(film((3.3, 3.3)), magnification=magnification, magnification_source=said)
+
+    assert frame_side_mm(radiograph, FRAME, RULE) == (pytest.approx(side), "PixelSpacing")
+    assert sentence in size_sentence(radiograph, FRAME, RULE)
+    assert size_doubts(radiograph, FRAME, RULE) == ()
+
+
+def test_a_mean_size_and_a_childs_are_said() -> None:
+    unknown, wrong, small = film(None), film((30.0, 30.0)), film((1.5, 1.5))
+    child = replace(small, age_years=6.0)
+
+    assert "Its size is not known; the frame was taken to be" in size_doubts(unknown, FRAME, RULE)[0]
+    assert "PixelSpacing of 30 mm is not credible for a chest" in size_doubts(wrong, FRAME, RULE)[0]
+    assert frame_side_mm(small, FRAME, RULE) == (RULE.mean_frame_side_mm, "cohort mean")
+    assert frame_side_mm(child, FRAME, RULE) == (pytest.approx(137.5), "PixelSpacing")
+    assert "The child's frame is 138 mm wide" in size_doubts(child, FRAME, RULE)[0]
 
 
 def test_the_volume_is_axial_centred_and_as_deep_as_the_rule_says() -> None:

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from xray2ctpa_core.errors import ConfigError, InputError
-from xray2ctpa_core.preprocessing.cxr import CxrSettings, film_image
+from xray2ctpa_core.preprocessing.cxr import CxrSettings, radiograph_image
 
 BLACK, WHITE = (0 - 0.633) / 0.181, (1 - 0.633) / 0.181
 
 
 def test_a_film_keeps_its_aspect_between_black_bars() -> None:
-    image = film_image(np.ones((200, 100), np.float32), CxrSettings())
+    image = radiograph_image(np.ones((200, 100), np.float32), CxrSettings())
 
     assert image.shape == (224, 224)
     assert image.dtype == np.float32
@@ -20,7 +20,7 @@ def test_a_film_keeps_its_aspect_between_black_bars() -> None:
 
 
 def test_a_film_is_squashed_on_request() -> None:
-    image = film_image(np.ones((200, 100), np.float32), CxrSettings(keep_aspect=False))
+    image = radiograph_image(np.ones((200, 100), np.float32), CxrSettings(keep_aspect=False))
 
     assert image == pytest.approx(WHITE)
 
@@ -29,7 +29,7 @@ def test_a_film_is_squashed_on_request() -> None:
 def test_places_on_the_film_stay_where_they_are(keep_aspect: bool) -> None:
     film = np.zeros((400, 400), np.float32)
     film[100:140, 300:340] = 1.0
-    image = film_image(film, CxrSettings(pixels=100, keep_aspect=keep_aspect))
+    image = radiograph_image(film, CxrSettings(pixels=100, keep_aspect=keep_aspect))
 
     row, column = np.argwhere(image > 0).mean(axis=0) + 0.5
     assert (row, column) == pytest.approx((30.0, 80.0), abs=0.6)
@@ -37,6 +37,6 @@ def test_places_on_the_film_stay_where_they_are(keep_aspect: bool) -> None:
 
 def test_unusable_films_and_settings_are_refused() -> None:
     with pytest.raises(InputError, match="finite pixels"):
-        film_image(np.full((64, 64), np.nan), CxrSettings())
+        radiograph_image(np.full((64, 64), np.nan), CxrSettings())
     with pytest.raises(ConfigError, match="std > 0"):
         CxrSettings(std=0.0)

@@ -21,7 +21,7 @@ def test_a_sound_frontal_film_passes_without_a_word():
 def test_another_picture_is_refused_and_named():
     report = judge(np.array([0.05, 0.05, 0.9]), SOUND, (2000, 2000))
     assert not report.accepted
-    assert "not a chest film" in report.warnings[-1]
+    assert "not a chest radiograph" in report.warnings[-1]
 
 
 def test_a_frontal_film_without_lungs_is_refused():
@@ -40,9 +40,17 @@ def test_a_frontal_film_without_lungs_is_refused():
         ),
         (
             LungShape((20, 20, 100, 108), (0.17, 0.16), (1.0, 0.9), 1.1, (0.0, 0.0, 0.2, 0.0)),
-            "reach the film's bottom edge",
+            "reach the radiograph's bottom edge",
         ),
         (LungShape((20, 20, 60, 120), (0.2, 0.2), (1.0, 1.0), 2.5, NO_CONTACT), "2.5 times as wide"),
+        (
+            LungShape(SOUND.box, SOUND.areas, SOUND.heights, 1.1, NO_CONTACT, (0.01, 0.2, 0.2, 0.2)),
+            "end close to the radiograph's top edge and may be cut off",
+        ),
+        (
+            LungShape(SOUND.box, SOUND.areas, SOUND.heights, 1.1, NO_CONTACT, tilt_degrees=-17.0),
+            "turned by about 17 degrees clockwise",
+        ),
     ],
 )
 def test_a_doubt_about_the_lungs_is_a_sentence(shape, sentence):
@@ -54,7 +62,9 @@ def test_a_small_film_and_a_mirrored_heart_are_warned_about():
     report = judge(FRONTAL, SOUND, (128, 200), view="PA", mirrored=0.99)
     assert report.accepted
     assert any("200 x 128 pixels" in w for w in report.warnings)
-    assert any("left and right may be exchanged" in w for w in report.warnings)
+    words = next(w for w in report.warnings if "left and right may be exchanged" in w)
+    assert "side marker, L or R" in words
+    assert "dextrocardia" in words
 
 
 def test_a_stated_lateral_view_is_refused_whatever_the_picture_looks_like():
@@ -74,4 +84,4 @@ def test_lungs_cut_off_by_the_films_edge_are_refused():
         FRONTAL, LungShape((20, 20, 100, 108), (0.17, 0.16), (1.0, 0.9), 1.1, (0, 0, 0.7, 0)), (900, 900)
     )
     assert not report.accepted
-    assert "The lungs are cut off at the film's bottom." in report.warnings
+    assert "The lungs are cut off at the radiograph's bottom." in report.warnings

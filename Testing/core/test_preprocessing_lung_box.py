@@ -54,3 +54,20 @@ def test_contact_is_the_share_of_the_box_that_runs_into_the_films_edge():
 def test_the_largest_component_of_an_empty_mask_is_empty():
     assert not largest_component(np.zeros((4, 4), bool)).any()
     assert mask_box(np.zeros((4, 4), bool)) is None
+
+
+def test_gaps_are_shares_of_the_grid_and_the_tilt_is_that_of_both_lungs():
+    rows, columns = np.indices((100, 100)).astype(float)
+    masks = []
+    for middle in (30.0, 70.0):
+        # 60 high and 10 wide, turned by 20 degrees counter-clockwise: its foot moves to the right.
+        x, y = columns - middle, rows - 50.0
+        turn = np.radians(20)
+        across, along = x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)
+        masks.append((np.abs(across) < 5) & (np.abs(along) < 30))
+    shape = lung_shape(np.array(masks))
+
+    assert shape.tilt_degrees == pytest.approx(20, abs=0.5)
+    assert shape.box is not None
+    assert shape.gaps[0] == pytest.approx(shape.box[0] / 100)
+    assert shape.gaps[2] == pytest.approx(1 - shape.box[2] / 100)

@@ -13,7 +13,6 @@ from xray2ctpa_core.metrics.perceptual import perceptual_distance
 from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
 from xray2ctpa_core.models.codecs.codec import SliceCodec
 from xray2ctpa_core.training.losses.denoising import (
-    ObjectiveWeights,
     build_discriminator,
     discriminator_loss,
     embolism_loss,
@@ -22,6 +21,7 @@ from xray2ctpa_core.training.losses.denoising import (
     slice_distance,
     within_range,
 )
+from xray2ctpa_core.training.settings.denoisers import ObjectiveWeights
 
 GRID = (8, 8, 8)
 SCHEDULER = DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="epsilon", clip_sample=False)

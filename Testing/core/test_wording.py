@@ -14,3 +14,8 @@ def test_a_score_at_its_operating_point_counts_as_at_or_above():
 def test_calibration_is_said_where_it_is_asked_for():
     assert "score 0.42 (calibrated), below" in score_sentence(0.42, 0.5, calibrated=True)
     assert "score 0.42 (not calibrated), below" in score_sentence(0.42, 0.5, calibrated=False)
+
+
+def test_a_score_beside_its_operating_point_is_told_apart_from_it():
+    assert "score 0.442, at or above its operating point 0.439" in score_sentence(0.4419, 0.4394)
+    assert "score 0.44, at or above its operating point 0.44" in score_sentence(0.44, 0.44)

@@ -18,6 +18,7 @@ from scenes import Application, application_scene
 from vtk.util.numpy_support import vtk_to_numpy
 
 MODULE = Path(__file__).resolve().parents[2] / "X-ray2CTPA"
+READER_STUDY = MODULE.parent / "X-ray2CTPAReaderStudy"
 
 
 class View:
@@ -72,6 +73,7 @@ class App:
     """``slicer.app``."""
 
     applicationName = "Slicer"
+    applicationVersion = "5.12.3"
 
     def __init__(self, application: Application, temporary: Path) -> None:
         self._application = application
@@ -79,6 +81,7 @@ class App:
         self.cachePath = str(temporary.parent / "slicer-cache")
         self._layout_manager = LayoutManager(application)
         self.startup: list[Any] = []
+        self.cursors: list[Any] = []
 
     def processEvents(self) -> None:
         self._application.show_views()  # as the layout manager makes widgets for new views
@@ -99,10 +102,10 @@ class App:
         return True
 
     def setOverrideCursor(self, cursor: Any) -> None:
-        """Nobody sees it."""
+        self.cursors.append(cursor)
 
     def restoreOverrideCursor(self) -> None:
-        """Nobody saw it."""
+        self.cursors.pop()
 
 
 @dataclass
@@ -111,9 +114,11 @@ class Dialogs:
 
     shown: list[tuple[str, str]] = field(default_factory=list)
     answer: bool = True
+    cursors: list[int] = field(default_factory=list)
 
     def ask(self, text: str, **_options: Any) -> bool:
         self.shown.append(("ask", text))
+        self.cursors.append(len(slicer.app.cursors))
         return self.answer
 
     def tell(self, text: str, detailedText: str = "", **_options: Any) -> None:
@@ -123,7 +128,7 @@ class Dialogs:
 def load_volume(path: str, properties: dict[str, Any] | None = None) -> Any:
     """``slicer.util.loadVolume``: a colour picture becomes a vector volume.
 
-    slicer-core has no reader of PNG; VTK's takes its place and lays the film down as the application does.
+    slicer-core has no reader of PNG; VTK's takes its place and lays the image down as the application does.
     """
     name = (properties or {}).get("name") or Path(path).stem
     is_png = str(path).lower().endswith(".png")
@@ -154,12 +159,17 @@ def load_volume(path: str, properties: dict[str, Any] | None = None) -> Any:
 # --- Base classes of a scripted module ---------------------------------------------------------------
 
 
+def _folder_of(part: Any) -> Path:
+    """The folder of the module that a class belongs to."""
+    return Path(sys.modules[type(part).__module__].__file__).parent
+
+
 class ScriptedLoadableModule:
     def __init__(self, parent: Any) -> None:
         self.parent = parent
 
     def resourcePath(self, name: str) -> str:
-        return str(MODULE / "Resources" / name)
+        return str(_folder_of(self) / "Resources" / name)
 
 
 class ScriptedLoadableModuleWidget:
@@ -168,10 +178,14 @@ class ScriptedLoadableModuleWidget:
         self.layout = parent.layout()
 
     def resourcePath(self, name: str) -> str:
-        return str(MODULE / "Resources" / name)
+        return str(_folder_of(self) / "Resources" / name)
 
     def setup(self) -> None:
         """The application adds a developer's section."""
+
+    def onReload(self) -> None:
+        """The application makes another widget of the file as it is then."""
+        self.reloaded = True
 
 
 class ScriptedLoadableModuleLogic:
@@ -190,6 +204,9 @@ class ScriptedLoadableModuleLogic:
 
 class ScriptedLoadableModuleTest:
     """A unittest.TestCase in the application."""
+
+    def delayDisplay(self, message: str) -> None:
+        self.message = message
 
 
 class Choice:
@@ -219,6 +236,8 @@ def parameter_node_wrapper(cls: type) -> type:
 
     def connectGui(self: Any, ui: Any) -> int:
         ties = [_Tie(self, hints, w) for w in vars(ui).values() if w.property("SlicerParameterName")]
+        for tie in ties:
+            tie.set_node_types()
         tag = self.parameterNode.AddObserver(
             vtk.vtkCommand.ModifiedEvent, lambda *_: [t.show() for t in ties]
         )
@@ -238,7 +257,7 @@ def parameter_node_wrapper(cls: type) -> type:
 
 
 def _parameter(name: str, hint: Any, default: Any) -> property:
-    is_node = isinstance(hint, type) and issubclass(hint, slicer.vtkMRMLNode)
+    is_node = bool(_node_types(hint))
     kind = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
     checks = getattr(hint, "__metadata__", ())
 
@@ -250,7 +269,8 @@ def _parameter(name: str, hint: Any, default: Any) -> property:
 
     def write(self: Any, value: Any) -> None:
         if is_node:
-            assert value is None or isinstance(value, hint), f"{name} takes no {value.GetClassName()}"
+            fits = value is None or value.GetClassName() in _node_types(hint)
+            assert fits, f"{name} takes no {value.GetClassName()}"
             self.parameterNode.SetNodeReferenceID(name, value.GetID() if value is not None else None)
             return
         if type(value) is not kind:
@@ -265,12 +285,23 @@ def _parameter(name: str, hint: Any, default: Any) -> property:
     return property(read, write)
 
 
+def _node_types(hint: Any) -> tuple[str, ...]:
+    """Class names of an annotation with a node class or a typing.Union of them; () for any other."""
+    is_union = typing.get_origin(hint) is typing.Union
+    parts = typing.get_args(hint) if is_union else (hint,)
+    if is_union and type(None) not in parts:
+        raise TypeError(f"Unable to write value 'None': the wrapper writes it first, and {hint} has none")
+    nodes = [part for part in parts if isinstance(part, type) and issubclass(part, slicer.vtkMRMLNode)]
+    return tuple(node.__name__ for node in nodes)
+
+
 class _Tie:
     """A widget and the parameter it shows and sets."""
 
     def __init__(self, parameters: Any, hints: dict[str, Any], widget: Any) -> None:
         self._parameters, self._widget = parameters, widget
         self._name = widget.property("SlicerParameterName")
+        self._hint = hints[self._name]
         self._live = True
         metadata = getattr(hints[self._name], "__metadata__", ())
         self._choices = next((m.choices for m in metadata if isinstance(m, Choice)), None)
@@ -293,6 +324,7 @@ class _Tie:
                 lambda v: widget.setCurrentIndex(self._choices.index(v)),
             ),
             "QSpinBox": ("valueChanged(int)", lambda: widget.value, lambda v: widget.setValue(v)),
+            "QLineEdit": ("textChanged(QString)", lambda: widget.text, lambda v: widget.setText(v)),
             "QCheckBox": ("toggled(bool)", lambda: widget.checked, lambda v: widget.setChecked(v)),
             "NodeComboBox": (
                 "currentNodeChanged(vtkMRMLNode*)",
@@ -301,6 +333,11 @@ class _Tie:
             ),
         }[kind]
         widget.connect(signal, self._changed)
+
+    def set_node_types(self) -> None:
+        """The real wrapper gives a selector the annotated types alone, whatever the .ui file says."""
+        if _node_types(self._hint):
+            self._widget.setProperty("nodeTypes", list(_node_types(self._hint)))
 
     def show(self) -> None:
         value = getattr(self._parameters, self._name)
@@ -355,6 +392,7 @@ def running_slicer(folder: Path, patch: Any) -> Iterator[Slicer]:
         app = App(application, temporary)
         patch.setattr(slicer, "mrmlScene", application.scene, raising=False)
         patch.setattr(slicer, "app", app, raising=False)
+        patch.setattr(slicer, "modules", types.SimpleNamespace(), raising=False)
         patch.setattr(slicer.util, "loadUI", pythonqt.load_ui)
         patch.setattr(slicer.util, "childWidgetVariables", pythonqt.child_widget_variables)
         patch.setattr(slicer.util, "loadVolume", load_volume)
@@ -386,7 +424,8 @@ def running_slicer(folder: Path, patch: Any) -> Iterator[Slicer]:
         for name, module in modules.items():
             patch.setitem(sys.modules, name, module)
         patch.syspath_prepend(str(MODULE))
-        for name in [n for n in sys.modules if n.split(".")[0] in ("XRay2CTPA", "XRay2CTPALib")]:
+        patch.syspath_prepend(str(READER_STUDY))
+        for name in [n for n in sys.modules if n.split(".")[0].startswith("XRay2CTPA")]:
             patch.delitem(sys.modules, name)
         try:
             yield Slicer(app, application, dialogs, temporary)

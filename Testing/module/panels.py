@@ -20,7 +20,9 @@ class OpenPanel:
 
     def __init__(self, slicer_app: Any) -> None:
         import XRay2CTPA
+        from XRay2CTPALib import Annotations
 
+        self.annotations = Annotations
         self.raised: list[str] = []  # Qt goes on when a receiver of a signal raises
         self._hook, sys.excepthook = sys.excepthook, self._on_exception
         self.module = XRay2CTPA
@@ -58,6 +60,8 @@ class OpenPanel:
         app.setStyle("Fusion")
         for suffix, palette in (("-dark", dark_palette()), ("", light_palette())):
             app.setPalette(palette)
+            self.slicer.app.processEvents()
+            self.panel.update()
             layout = QtWidgets.QWidget.layout(self.window)
             QtWidgets.QWidget.setFixedWidth(self.window, PANEL_WIDTH)
             QtWidgets.QWidget.show(self.window)
@@ -76,7 +80,7 @@ class OpenPanel:
     def close(self) -> None:
         sys.excepthook = self._hook
         self.widget.cleanup()
-        self.ui.XRay2CTPA.setMRMLScene(None)
+        self.annotations.stopWatching()
         QtWidgets.QWidget.hide(self.window)
         QtCore.QObject.deleteLater(self.window)
 

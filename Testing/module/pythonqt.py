@@ -68,12 +68,14 @@ def wrapped(cls: type) -> type:
 
 
 class CollapsibleButton(QtWidgets.QWidget):
-    """ctkCollapsibleButton: a titled section."""
+    """ctkCollapsibleButton: a titled section, with the size policy of the real one: labels in it widen it."""
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
-        self._text = ""
+        self._text, self._collapsed = "", False
         self.setContentsMargins(0, 24, 0, 0)
+        policy = QtWidgets.QSizePolicy.Policy
+        QtWidgets.QWidget.setSizePolicy(self, policy.Minimum, policy.Preferred)
 
     def _get(self) -> str:
         return self._text
@@ -83,12 +85,25 @@ class CollapsibleButton(QtWidgets.QWidget):
 
     text = QtCore.Property(str, _get, _set)
 
+    def _get_collapsed(self) -> bool:
+        return self._collapsed
+
+    def _set_collapsed(self, collapsed: bool) -> None:
+        self._collapsed = collapsed
+        QtWidgets.QWidget.setMaximumHeight(self, 24 if collapsed else 16777215)
+        for child in QtCore.QObject.children(self):
+            if isinstance(child, QtWidgets.QWidget):
+                QtWidgets.QWidget.setVisible(child, not collapsed)
+
+    collapsed = QtCore.Property(bool, _get_collapsed, _set_collapsed)
+
     def paintEvent(self, _event: Any) -> None:
         painter = QtGui.QPainter(self)
         bar = QtCore.QRect(0, 0, QtWidgets.QWidget.width(self), 22)
         painter.fillRect(bar, QtWidgets.QWidget.palette(self).color(QtGui.QPalette.ColorRole.Button))
         painter.setPen(QtWidgets.QWidget.palette(self).color(QtGui.QPalette.ColorRole.ButtonText))
-        painter.drawText(bar.adjusted(8, 0, 0, 0), QtCore.Qt.AlignmentFlag.AlignVCenter, self._text)
+        title = ("\u25b8 " if self._collapsed else "\u25be ") + self._text
+        painter.drawText(bar.adjusted(8, 0, 0, 0), QtCore.Qt.AlignmentFlag.AlignVCenter, title)
         painter.end()
 
 
@@ -183,6 +198,7 @@ class NodeComboBox(QtWidgets.QWidget):
         self.setCurrentNodeID(node.GetID() if node is not None else "")
 
     def setCurrentNodeID(self, identifier: str) -> None:
+        identifier = identifier if identifier in ("", *(node.GetID() for node in self._nodes())) else ""
         changed = identifier != self._current
         self._current = identifier
         self._on_scene()
@@ -208,8 +224,13 @@ class NodeComboBox(QtWidgets.QWidget):
             return []
         nodes = [self._scene.GetNthNode(number) for number in range(self._scene.GetNumberOfNodes())]
         types = self.property("nodeTypes") or []
-        nodes = [node for node in nodes if node.GetClassName() in types]
+        children = self.property("showChildNodeTypes")
+        nodes = [node for node in nodes if any(_fits(node, t, children is not False) for t in types)]
         return [n for n in nodes if self._attribute is None or n.GetAttribute(self._attribute)]
+
+
+def _fits(node: Any, node_type: str, with_children: bool) -> bool:
+    return bool(node.IsA(node_type)) if with_children else node.GetClassName() == node_type
 
 
 class MRMLWidget(QtWidgets.QWidget):
@@ -221,7 +242,8 @@ class MRMLWidget(QtWidgets.QWidget):
 
     def setMRMLScene(self, scene: Any) -> None:
         for receiver in self._receivers:
-            receiver.setMRMLScene(scene)
+            if not hasattr(receiver, "_scene") or receiver._scene is not scene:
+                receiver.setMRMLScene(scene)
 
 
 STAND_INS = {
@@ -262,8 +284,10 @@ def load_ui(path: str) -> Any:
     for made in loader.made:
         if QtCore.QObject.objectName(made) in receivers:
             widget._receivers.append(made)
-        if isinstance(made, CollapsibleGroupBox):
-            made._set(made._collapsed)  # its children came after the property
+        if isinstance(made, CollapsibleGroupBox):  # its children came after the property
+            made._set(made._collapsed)
+        if isinstance(made, CollapsibleButton):
+            made._set_collapsed(made._collapsed)
     return widget
 
 

@@ -25,8 +25,12 @@ HOT_KJI = (12, 4, 16)
 HOT_RAS = (-65.0, 75.0, 45.0)
 RECORD = {
     "schema_version": "1.0",
-    "input": {"name": "film.png", "sha256": "ab" * 32},
-    "gate": {"is_frontal_cxr": 0.97, "warnings": ["The lungs reach the film's top edge."], "forced": False},
+    "input": {"name": "radiograph.png", "sha256": "ab" * 32},
+    "gate": {
+        "is_frontal_cxr": 0.97,
+        "warnings": ["The lungs reach the radiograph's top edge."],
+        "forced": False,
+    },
     "bundle": {
         "name": "tiny",
         "version": "1.2.3",
@@ -138,8 +142,8 @@ def node_ids(scene: Any) -> set[str]:
     return {scene.GetNthNode(number).GetID() for number in range(scene.GetNumberOfNodes())}
 
 
-def film_node(scene: Any, rows: int = 120, columns: int = 100, name: str = "film") -> Any:
-    """A film as Slicer loads a PNG: one axial slice, a bright corner superior on the patient's right."""
+def radiograph_node(scene: Any, rows: int = 120, columns: int = 100, name: str = "radiograph") -> Any:
+    """As Slicer loads a PNG: one axial slice, a bright corner superior on the patient's right."""
     pixels = np.full((rows, columns), 40, np.uint8)
     pixels[:40, :30] = 250  # first rows and columns
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)

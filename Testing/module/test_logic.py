@@ -5,14 +5,14 @@ import signal
 import subprocess
 import time
 
-import io_radiographs as films
+import io_radiographs as radiographs
 import numpy as np
 import psutil
 import pytest
 import slicer
 from disks import mounted
 from PIL import Image
-from scenes import film_node, node_ids
+from scenes import node_ids, radiograph_node
 
 from xray2ctpa_core import mrml
 from xray2ctpa_core.errors import InputError, OutputError
@@ -47,16 +47,16 @@ def until_sampling(logic, app):
     assert logic.isRunning
 
 
-def write_films(folder):
+def write_radiographs(folder):
     """A PNG with alpha, a DICOM, an NRRD with pixels that are not square, one whose axes are turned."""
-    grey = films.quantised(8)
+    grey = radiographs.quantised(8)
     alpha = np.full_like(grey, 255)
     alpha[:, -9:] = 0
     Image.fromarray(np.stack([grey] * 3 + [alpha], axis=-1), "RGBA").save(folder / "alpha.png")
-    films.write_dicom(folder / "dicom.dcm", ImagerPixelSpacing=list(films.SPACING))
+    radiographs.write_dicom(folder / "dicom.dcm", ImagerPixelSpacing=list(radiographs.SPACING))
     straight, turned = (1, 0, 0, 0, 1, 0, 0, 0, 1), (-1, 0, 0, 0, -1, 0, 0, 0, 1)
-    films.write_itk(folder / "odd.nrrd", grey[None], straight, (2.2, 2.6, 1.0))
-    films.write_itk(folder / "turned.nrrd", grey[None, ::-1, ::-1].copy(), turned, (2.2, 2.2, 1.0))
+    radiographs.write_itk(folder / "odd.nrrd", grey[None], straight, (2.2, 2.6, 1.0))
+    radiographs.write_itk(folder / "turned.nrrd", grey[None, ::-1, ::-1].copy(), turned, (2.2, 2.2, 1.0))
     return [folder / name for name in ("alpha.png", "dicom.dcm", "odd.nrrd", "turned.nrrd")]
 
 
@@ -65,7 +65,7 @@ def test_every_form_of_node_gives_the_volume_that_the_command_line_gives(app, lo
     from XRay2CTPALib.CoreCommand import coreArguments, coreEnvironment
     from XRay2CTPALib.Settings import RunSettings
 
-    files = write_films(tmp_path)
+    files = write_radiographs(tmp_path)
     arguments = ["generate", *map(str, files), "--out", str(tmp_path / "cli")]
     command = coreArguments([*arguments, *RunSettings(**options).arguments()])
     subprocess.run(command, env=coreEnvironment(), check=True, capture_output=True, timeout=100)
@@ -87,7 +87,7 @@ def test_every_form_of_node_gives_the_volume_that_the_command_line_gives(app, lo
         assert np.array_equal(voxels(result.ctpa), expected.array), file.name
         spacing = result.ctpa.GetSpacing()
         assert spacing == pytest.approx(expected.spacing, abs=1e-4), file.name
-    assert [r.ctpa.GetNodeReference(mrml.FILM_REFERENCE) for r in results] == [*nodes, *bare]
+    assert [r.ctpa.GetNodeReference(mrml.RADIOGRAPH_REFERENCE) for r in results] == [*nodes, *bare]
     assert results[1].record["input"]["name"] == "dicom.dcm"
     assert results[1].record["input"]["spacing_source"] == "ImagerPixelSpacing"
     assert results[4].record["input"]["name"] == "odd_edited.nrrd"
@@ -100,15 +100,15 @@ def test_every_form_of_node_gives_the_volume_that_the_command_line_gives(app, lo
 
 
 @pytest.mark.slow
-def test_run_again_reproduces_the_voxels_and_needs_the_film(app, logic, options):
-    film = film_node(app.scene)
-    first = logic.process(film, **options | {"samples": 2})
+def test_run_again_reproduces_the_voxels_and_needs_the_radiograph(app, logic, options):
+    radiograph = radiograph_node(app.scene)
+    first = logic.process(radiograph, **options | {"samples": 2})
     again = logic.runAgain(first.ctpa)
     assert again.ctpa is not first.ctpa
     for name in ("ctpa", "gradcam", "gradcam_label", "spread"):
         assert np.array_equal(voxels(getattr(again, name)), voxels(getattr(first, name))), name
     assert again.record["sampling"]["samples"] == 2
-    app.scene.RemoveNode(film)
+    app.scene.RemoveNode(radiograph)
     with pytest.raises(InputError, match="no longer in the scene"):
         logic.runAgain(first.ctpa)
     with pytest.raises(InputError, match="this is none"):
@@ -116,11 +116,11 @@ def test_run_again_reproduces_the_voxels_and_needs_the_film(app, logic, options)
 
 
 def test_a_second_run_is_refused_and_closing_the_scene_ends_the_first(app, logic, options):
-    logic.process(film_node(app.scene), wait=False, **options | {"steps": 1000})
+    logic.process(radiograph_node(app.scene), wait=False, **options | {"steps": 1000})
     until_sampling(logic, app)
     job, process = logic.job, psutil.Process(logic.job.pid)
     with pytest.raises(InputError, match="A run is going on"):
-        logic.process(film_node(app.scene), **options)
+        logic.process(radiograph_node(app.scene), **options)
     assert logic.job is job
     app.scene.Clear(0)
     assert job.state == "cancelled"
@@ -131,8 +131,8 @@ def test_a_second_run_is_refused_and_closing_the_scene_ends_the_first(app, logic
 
 def test_a_killed_child_is_a_failure_with_advice_and_leaves_nothing(app, logic, options):
     before = node_ids(app.scene)
-    film = film_node(app.scene)
-    logic.process(film, wait=False, **options | {"steps": 1000})
+    radiograph = radiograph_node(app.scene)
+    logic.process(radiograph, wait=False, **options | {"steps": 1000})
     until_sampling(logic, app)
     os.kill(logic.job.pid, signal.SIGKILL)
     logic.job.wait()
@@ -140,20 +140,20 @@ def test_a_killed_child_is_a_failure_with_advice_and_leaves_nothing(app, logic, 
     assert "without a result" in logic.job.failures[0].message
     assert "try again" in logic.job.failures[0].hint
     assert app.leftovers() == []
-    app.scene.RemoveNode(film.GetDisplayNode())
-    app.scene.RemoveNode(film)
+    app.scene.RemoveNode(radiograph.GetDisplayNode())
+    app.scene.RemoveNode(radiograph)
     assert node_ids(app.scene) == before
 
 
 @pytest.mark.slow
 def test_an_input_that_is_deleted_during_the_run_still_gives_its_result(app, logic, options):
-    film = film_node(app.scene)
-    logic.process(film, wait=False, **options)
-    app.scene.RemoveNode(film)
+    radiograph = radiograph_node(app.scene)
+    logic.process(radiograph, wait=False, **options)
+    app.scene.RemoveNode(radiograph)
     logic.job.wait()
     [result] = logic.job.results
-    assert result.ctpa.GetNodeReference(mrml.FILM_REFERENCE) is None
-    assert result.record["input"]["name"] == "film.nrrd"
+    assert result.ctpa.GetNodeReference(mrml.RADIOGRAPH_REFERENCE) is None
+    assert result.record["input"]["name"] == "radiograph.nrrd"
 
 
 def test_a_bundle_that_disappeared_is_named_and_leaves_nothing(app, logic, options, tmp_path):
@@ -161,8 +161,8 @@ def test_a_bundle_that_disappeared_is_named_and_leaves_nothing(app, logic, optio
 
     gone = options | {"bundle": str(tmp_path / "gone")}
     with pytest.raises(RunFailed, match=r"got '.*gone'") as caught:
-        logic.process(film_node(app.scene), **gone)
-    assert "--bundle" in caught.value.failures[0].hint
+        logic.process(radiograph_node(app.scene), **gone)
+    assert "Choose another model" in caught.value.failures[0].hint
     assert app.leftovers() == []
     assert not logic.bundles.find(str(tmp_path / "gone")).info
 
@@ -171,7 +171,7 @@ def test_a_bundle_that_disappeared_is_named_and_leaves_nothing(app, logic, optio
 def test_a_picture_that_the_gate_refuses_gives_no_result(app, logic, options):
     from XRay2CTPALib.Logic import RunFailed
 
-    stripes = film_node(app.scene)
+    stripes = radiograph_node(app.scene)
     voxels(stripes)[:] = (np.arange(100) % 20 * 12).astype(np.uint8)
     with pytest.raises(RunFailed, match="frontal"):
         logic.process(stripes, **options | {"bundle": "virtual-thorax", "force": False})
@@ -181,38 +181,38 @@ def test_a_picture_that_the_gate_refuses_gives_no_result(app, logic, options):
 def test_a_full_disk_is_said_in_words_and_leaves_nothing(app, logic, options, tmp_path):
     from XRay2CTPALib.Logic import RunFailed
 
-    film = film_node(app.scene)
+    radiograph = radiograph_node(app.scene)
     with mounted(tmp_path / "small", "size=4m") as small:
         app.app.temporaryPath = str(small)
         with pytest.raises(RunFailed, match="of free disk, got") as caught:
-            logic.process(film, **options)
+            logic.process(radiograph, **options)
         assert "Free some space" in caught.value.failures[0].hint
         assert list(small.iterdir()) == []
-        slicer.util.updateVolumeFromArray(film, np.random.default_rng(0).random((1, 900, 900)))
+        slicer.util.updateVolumeFromArray(radiograph, np.random.default_rng(0).random((1, 900, 900)))
         with pytest.raises(OutputError, match="could not be written"):
-            logic.process(film, **options)
+            logic.process(radiograph, **options)
         assert list(small.iterdir()) == []
 
 
 @pytest.mark.slow
 def test_a_batch_goes_on_after_a_failure_and_says_which(app, logic, options):
-    good, flat = film_node(app.scene), film_node(app.scene, name="flat")
+    good, flat = radiograph_node(app.scene), radiograph_node(app.scene, name="flat")
     voxels(flat)[:] = 7
     [result] = logic.process([flat, good], **options)
-    assert result.ctpa.GetNodeReference(mrml.FILM_REFERENCE) is good
+    assert result.ctpa.GetNodeReference(mrml.RADIOGRAPH_REFERENCE) is good
     assert [failure.input for failure in logic.job.failures] == ["flat.nrrd"]
     assert "a blank image" in logic.job.failures[0].message
 
 
 def test_unusable_nodes_are_refused_before_anything_starts(app, logic):
-    volume = film_node(app.scene, name="CT")
+    volume = radiograph_node(app.scene, name="CT")
     slicer.util.updateVolumeFromArray(volume, np.zeros((3, 40, 50), np.int16))
     label = app.scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "mask")
     empty = app.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
     for node, words in (
         (volume, "3 slices"),
         (label, "mask is none"),
-        (empty, "no picture"),
+        (empty, "no image"),
         (None, "Select"),
     ):
         with pytest.raises(InputError, match=words):
@@ -225,12 +225,12 @@ def test_unusable_nodes_are_refused_before_anything_starts(app, logic):
 
 @pytest.mark.slow
 def test_twenty_runs_in_a_row_leave_no_process_file_or_node(app, logic, options):
-    film = film_node(app.scene)
+    radiograph = radiograph_node(app.scene)
     before, threads = node_ids(app.scene), len(psutil.Process().threads())
     children = psutil.Process().children()  # an earlier test's worker pool leaves its resource tracker
     handles = psutil.Process().num_fds() if hasattr(psutil.Process, "num_fds") else 0
     for seed in range(20):
-        result = logic.process(film, **options | {"seed": seed})
+        result = logic.process(radiograph, **options | {"seed": seed})
         names = {node.GetName() for node in result.all()}
         assert all("SYNTHETIC" in name for name in names)
         mrml.remove_result(result)

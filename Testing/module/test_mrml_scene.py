@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import slicer
-from scenes import HOT_RAS, application_scene, film_node, node_ids, picture, write_result
+from scenes import HOT_KJI, HOT_RAS, application_scene, node_ids, picture, radiograph_node, write_result
 
 from xray2ctpa_core import mrml
 from xray2ctpa_core.errors import InputError
@@ -18,7 +18,7 @@ def app(monkeypatch):
 
 @pytest.fixture
 def result(app, tmp_path):
-    return mrml.load_result(write_result(tmp_path / "result"), app.scene, film_node(app.scene))
+    return mrml.load_result(write_result(tmp_path / "result"), app.scene, radiograph_node(app.scene))
 
 
 def folder_names(scene, node):
@@ -28,9 +28,73 @@ def folder_names(scene, node):
 
 
 def test_everything_of_one_run_lies_in_one_folder_that_says_synthetic(app, result, tmp_path):
-    assert {folder_names(app.scene, node) for node in result.all()} == {"SYNTHETIC X-ray2CTPA (film.png)"}
+    assert {folder_names(app.scene, node) for node in result.all()} == {"SYNTHETIC X-ray2CTPA (radiograph)"}
     second = mrml.load_result(write_result(tmp_path / "second"), app.scene)
     assert folder_names(app.scene, second.ctpa) != folder_names(app.scene, result.ctpa)
+
+
+def test_nodes_are_named_after_the_radiographs_node_and_without_it_after_its_file(app, result, tmp_path):
+    assert result.ctpa.GetName() == "SYNTHETIC CTPA (radiograph)"
+    alone = mrml.load_result(write_result(tmp_path / "alone"), app.scene)
+    assert alone.ctpa.GetName() == "SYNTHETIC CTPA (radiograph.png)"
+
+
+def test_the_folder_lies_in_the_study_of_the_radiograph(app, tmp_path):
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(app.scene)
+    patient = hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), "patient")
+    study = hierarchy.CreateStudyItem(patient, "study")
+    radiograph = radiograph_node(app.scene)
+    hierarchy.SetItemParent(hierarchy.CreateItem(study, radiograph), study)
+    nodes = mrml.load_result(write_result(tmp_path / "result"), app.scene, radiograph)
+    folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(nodes.ctpa))
+    assert hierarchy.GetItemParent(folder) == study
+    mrml.remove_result(nodes)
+    assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(radiograph)) == study
+
+
+def test_the_volume_is_rendered_as_the_application_prefers(app, tmp_path):
+    preferred = "vtkMRMLCPURayCastVolumeRenderingDisplayNode"
+    nodes = mrml.load_result(write_result(tmp_path / "r"), app.scene, rendering_class=preferred)
+    assert nodes.ctpa.GetNthDisplayNode(1).GetClassName() == preferred
+
+
+def test_the_levels_become_a_segmentation_that_belongs_to_the_result(app, result, tmp_path):
+    before = node_ids(app.scene)
+    segmented = mrml.add_segmentation(result)
+    segmentation = segmented.segmentation.GetSegmentation()
+    assert segmentation.GetNumberOfSegments() == 1, "the one hot voxel is of the level high"
+    segment = segmentation.GetNthSegment(0)
+    assert segment.GetName() == "SYNTHETIC Grad-CAM high"
+    assert segment.GetColor() == pytest.approx((0.75, 0.05, 0.15))
+    bounds = [0.0] * 6
+    segmented.segmentation.GetSegmentation().GetBounds(bounds)
+    middle = [(low + high) / 2 for low, high in zip(bounds[::2], bounds[1::2], strict=True)]
+    assert middle == pytest.approx(HOT_RAS, abs=1e-3)
+    assert "never a diagnosis" in segmented.segmentation.GetAttribute("XRay2CTPA.Notice")
+    assert folder_names(app.scene, segmented.segmentation) == "SYNTHETIC X-ray2CTPA (radiograph)"
+    assert mrml.result_of(result.ctpa).segmentation is segmented.segmentation
+    assert mrml.add_segmentation(mrml.result_of(result.ctpa)).segmentation is segmented.segmentation
+    mrml.remove_result(mrml.result_of(result.ctpa))
+    assert app.scene.GetFirstNodeByClass("vtkMRMLSegmentationNode") is None
+    assert node_ids(app.scene) < before
+
+
+def test_a_scene_opens_with_its_views_where_only_the_start_up_has_registered_them(app, result, tmp_path):
+    shown(app, result)
+    saved = tmp_path / "scene.mrml"
+    app.scene.SetURL(str(saved))
+    assert app.scene.Commit(str(saved))
+    with application_scene() as fresh:
+        mrml.register_layouts(fresh.scene)
+        layout = fresh.scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+        assert layout.GetViewArrangement() not in (mrml.LAYOUT_ID, mrml.COMPARISON_LAYOUT_ID)
+        fresh.scene.SetURL(str(saved))
+        fresh.scene.Import()
+        assert layout.GetViewArrangement() == mrml.LAYOUT_ID
+        assert layout.IsLayoutDescription(mrml.LAYOUT_ID)
+        names = {fresh.layout.GetViewNodes().GetItemAsObject(n).GetLayoutName()
+                 for n in range(fresh.layout.GetViewNodes().GetNumberOfItems())}  # fmt: skip
+        assert {mrml.RADIOGRAPH_VIEW, "Red", "Green", "Yellow"} <= names
 
 
 def test_the_table_holds_every_number_of_the_record(result):
@@ -48,7 +112,7 @@ def test_a_result_is_found_again_from_its_ctpa_alone(app, result):
     again = mrml.result_of(result.ctpa)
     assert again.all() == result.all()
     assert again.record == result.record
-    assert mrml.result_of(film_node(app.scene, name="other")) is None
+    assert mrml.result_of(radiograph_node(app.scene, name="other")) is None
     assert mrml.result_of(None) is None
 
 
@@ -82,14 +146,14 @@ def test_the_sentences_rate_the_volume_and_never_the_patient(result):
         assert word not in text.lower()
 
 
-def test_the_layout_shows_film_three_planes_and_3d_side_by_side(app, result):
+def test_the_layout_shows_radiograph_three_planes_and_3d_side_by_side(app, result):
     mrml.use_layout(app.scene)
     layout = app.scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
     assert layout.GetViewArrangement() == mrml.LAYOUT_ID
-    for name in (mrml.FILM_VIEW, "Red", "Green", "Yellow"):
+    for name in (mrml.RADIOGRAPH_VIEW, "Red", "Green", "Yellow"):
         assert app.scene.GetSingletonNode(name, "vtkMRMLSliceNode") is not None
-    film = app.scene.GetSingletonNode(mrml.FILM_VIEW, "vtkMRMLSliceNode")
-    assert film.GetViewGroup() == mrml.FILM_VIEW_GROUP
+    radiograph = app.scene.GetSingletonNode(mrml.RADIOGRAPH_VIEW, "vtkMRMLSliceNode")
+    assert radiograph.GetViewGroup() == mrml.RADIOGRAPH_VIEW_GROUP
     mrml.use_layout(app.scene)  # a second time changes nothing
     assert layout.GetViewArrangement() == mrml.LAYOUT_ID
 
@@ -101,17 +165,17 @@ def shown(app, result, **options):
     return {name: logic.GetSliceCompositeNode() for name, logic in app.slices.items()}
 
 
-def test_planes_show_the_ctpa_under_the_map_and_the_film_stands_alone(app, result):
+def test_planes_show_the_ctpa_under_the_map_and_the_radiograph_stands_alone(app, result):
     composites = shown(app, result, evidence_opacity=0.4)
     for name in mrml.PLANE_VIEWS:
         assert composites[name].GetBackgroundVolumeID() == result.ctpa.GetID()
         assert composites[name].GetForegroundVolumeID() == result.gradcam.GetID()
         assert composites[name].GetForegroundOpacity() == pytest.approx(0.4)
         assert composites[name].GetLinkedControl() == 1
-    film = composites[mrml.FILM_VIEW]
-    assert film.GetBackgroundVolumeID() == result.ctpa.GetNodeReferenceID(mrml.FILM_REFERENCE)
-    assert film.GetForegroundVolumeID() is None
-    assert film.GetLinkedControl() == 0
+    radiograph = composites[mrml.RADIOGRAPH_VIEW]
+    assert radiograph.GetBackgroundVolumeID() == result.ctpa.GetNodeReferenceID(mrml.RADIOGRAPH_REFERENCE)
+    assert radiograph.GetForegroundVolumeID() is None
+    assert radiograph.GetLinkedControl() == 0
 
 
 def test_overlays_exchange_and_an_unknown_one_is_refused(app, result):
@@ -129,38 +193,38 @@ def test_overlays_exchange_and_an_unknown_one_is_refused(app, result):
         mrml.show_overlay(result, app.logic, "other")
 
 
-def test_the_film_is_upright_with_the_patients_right_on_the_left(app, result):
+def test_the_radiograph_is_upright_with_the_patients_right_on_the_left(app, result):
     shown(app, result)
-    image = picture(app.slices[mrml.FILM_VIEW])[..., 0].astype(int)
+    image = picture(app.slices[mrml.RADIOGRAPH_VIEW])[..., 0].astype(int)
     rows, columns = np.nonzero(image > 200)
     assert rows.size > 1000
-    assert rows.mean() < image.shape[0] / 2, "the first rows of the film are superior: on top"
+    assert rows.mean() < image.shape[0] / 2, "the first rows of the radiograph are superior: on top"
     assert columns.mean() < image.shape[1] / 2, "its first columns are the patient's right: on the left"
 
 
-def test_a_film_whose_axes_are_turned_in_the_header_is_shown_upright_too(app, tmp_path):
-    film = film_node(app.scene)
-    array = slicer.util.arrayFromVolume(film)
+def test_a_radiograph_whose_axes_are_turned_in_the_header_is_shown_upright_too(app, tmp_path):
+    radiograph = radiograph_node(app.scene)
+    array = slicer.util.arrayFromVolume(radiograph)
     array[:] = array[:, ::-1, ::-1].copy()  # stored from the other end, and the header says so
-    film.SetIJKToRASDirections(1, 0, 0, 0, 1, 0, 0, 0, 1)
-    result = mrml.load_result(write_result(tmp_path / "result"), app.scene, film)
+    radiograph.SetIJKToRASDirections(1, 0, 0, 0, 1, 0, 0, 0, 1)
+    result = mrml.load_result(write_result(tmp_path / "result"), app.scene, radiograph)
     shown(app, result)
-    image = picture(app.slices[mrml.FILM_VIEW])[..., 0].astype(int)
+    image = picture(app.slices[mrml.RADIOGRAPH_VIEW])[..., 0].astype(int)
     rows, columns = np.nonzero(image > 200)
     assert rows.mean() < image.shape[0] / 2
     assert columns.mean() < image.shape[1] / 2
 
 
-def test_a_film_of_greys_is_upright_and_lies_in_front_of_the_volumes_middle(app, tmp_path):
+def test_a_radiograph_of_greys_is_upright_and_lies_in_front_of_the_volumes_middle(app, tmp_path):
     pixels = np.full((120, 100), 0.2, np.float32)
     pixels[:40, :30] = 1.0  # superior, on the patient's right
-    film = mrml.add_film(app.scene, pixels, "film", 3.0, (30.0, 20.0))
-    result = mrml.load_result(write_result(tmp_path / "result"), app.scene, film)
+    radiograph = mrml.add_radiograph(app.scene, pixels, "radiograph", 3.0, (30.0, 20.0))
+    result = mrml.load_result(write_result(tmp_path / "result"), app.scene, radiograph)
     shown(app, result)
-    rows, columns = np.nonzero(picture(app.slices[mrml.FILM_VIEW])[..., 0] > 200)
+    rows, columns = np.nonzero(picture(app.slices[mrml.RADIOGRAPH_VIEW])[..., 0] > 200)
     assert rows.mean() < 200 > columns.mean()
     # By hand: the first pixel lies 20 pixels to the right of the middle and 30 above it, 3 mm each.
-    assert film.GetOrigin() == pytest.approx((60.0, 0.0, 90.0))
+    assert radiograph.GetOrigin() == pytest.approx((60.0, 0.0, 90.0))
 
 
 def test_a_comparison_lies_on_the_results_grid(app, result):
@@ -177,15 +241,76 @@ def test_a_comparison_lies_on_the_results_grid(app, result):
         mrml.add_comparison(result, truth[1:])
 
 
+def true_ctpa(scene, result, shift_mm=0.0):
+    """A CTPA of twice the voxels a side that says 100 HU everywhere, and lies ``shift_mm`` to the right."""
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "true")
+    shape = slicer.util.arrayFromVolume(result.ctpa).shape
+    slicer.util.updateVolumeFromArray(node, np.full([2 * side for side in shape], 100, np.int16))
+    node.CopyOrientation(result.ctpa)
+    node.SetSpacing(*(side / 2 for side in result.ctpa.GetSpacing()))
+    right, anterior, superior = node.GetOrigin()
+    node.SetOrigin(right + shift_mm, anterior, superior)
+    return node
+
+
+def test_a_true_ctpa_is_brought_onto_the_results_grid_and_what_it_lacks_has_no_difference(app, result):
+    before = node_ids(app.scene)
+    truth = true_ctpa(app.scene, result, shift_mm=-50.0)  # i runs to the left: the first 5 columns lack it
+    array = mrml.truth_on_grid(truth, result)
+    assert array.shape == slicer.util.arrayFromVolume(result.ctpa).shape
+    assert np.isnan(array[:, :, :5]).all()
+    assert (array[:, :, 5:19] == 100).all()
+    mrml.add_comparison(result, array)
+    compared = mrml.result_of(result.ctpa)
+    difference = slicer.util.arrayFromVolume(compared.difference)
+    assert (difference[:, :, :5] == 0).all()
+    assert difference[HOT_KJI] == 700 - 100
+    assert difference[0, 0, 10] == -1000 - 100
+    mean, absolute = mrml.mean_difference(compared)
+    assert mean < 0 < absolute
+    assert (slicer.util.arrayFromVolume(compared.truth)[:, :, :5] == -1000).all()
+    app.scene.RemoveNode(truth)
+    mrml.remove_result(compared)
+    assert node_ids(app.scene) < before, "the comparison goes with the result, its colours too"
+
+
+def test_a_transform_of_the_true_ctpa_counts(app, result):
+    truth = true_ctpa(app.scene, result, shift_mm=-50.0)
+    transform = app.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = np.eye(4)
+    matrix[0, 3] = 50.0  # back again
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    truth.SetAndObserveTransformNodeID(transform.GetID())
+    assert (mrml.truth_on_grid(truth, result)[:, :, :19] == 100).all()
+    matrix[0, 3] = 5000.0
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    with pytest.raises(InputError, match="overlaps the generated one"):
+        mrml.truth_on_grid(truth, result)
+
+
+def test_the_comparison_layout_has_three_views_a_plane(app, result):
+    mrml.add_comparison(result, np.zeros_like(slicer.util.arrayFromVolume(result.ctpa)))
+    compared = mrml.result_of(result.ctpa)
+    mrml.use_layout(app.scene, mrml.COMPARISON_LAYOUT_ID)
+    app.show_views()
+    mrml.show_result(result, app.logic, layout_id=mrml.COMPARISON_LAYOUT_ID)
+    mrml.show_comparison(mrml.Comparison(compared.truth, compared.difference), compared, app.logic)
+    shown_in = {n: app.slices[n].GetSliceCompositeNode().GetBackgroundVolumeID() for n in app.slices}
+    for plane in mrml.PLANE_VIEWS:
+        assert shown_in[plane] == result.ctpa.GetID()
+        assert shown_in[f"{plane}Truth"] == compared.truth.GetID()
+        assert shown_in[f"{plane}Difference"] == compared.difference.GetID()
+
+
 def test_the_hottest_place_is_found_in_mm_and_all_planes_go_there(app, result):
     shown(app, result)
     assert mrml.hottest_position(result) == pytest.approx(HOT_RAS, abs=1e-3)
-    film_offset = app.slices[mrml.FILM_VIEW].GetSliceOffset()
+    radiograph_offset = app.slices[mrml.RADIOGRAPH_VIEW].GetSliceOffset()
     assert mrml.go_to_hottest(result)
     for name, axis in (("Yellow", 0), ("Green", 1), ("Red", 2)):
         place = app.slices[name].GetSliceNode().GetSliceToRAS()
         assert place.GetElement(axis, 3) == pytest.approx(HOT_RAS[axis], abs=1e-3)
-    assert app.slices[mrml.FILM_VIEW].GetSliceOffset() == film_offset
+    assert app.slices[mrml.RADIOGRAPH_VIEW].GetSliceOffset() == radiograph_offset
 
 
 def test_the_hot_voxel_is_coloured_on_the_patients_left_in_front(app, result):
@@ -238,13 +363,13 @@ def test_a_saved_and_loaded_scene_keeps_the_result(app, result, tmp_path):
     voxels = slicer.util.arrayFromVolume(result.ctpa).copy()
     app.scene.Clear(0)
     assert app.scene.ReadFromMRB(str(mrb), True)
-    node = app.scene.GetFirstNodeByName("SYNTHETIC CTPA (film.png)")
+    node = app.scene.GetFirstNodeByName("SYNTHETIC CTPA (radiograph)")
     again = mrml.result_of(node)
     assert np.array_equal(slicer.util.arrayFromVolume(again.ctpa), voxels)
     assert again.record["sampling"]["seed"] == 42
     assert {n.GetAttribute("XRay2CTPA.Seed") for n in again.all()} == {"42"}
     assert again.gradcam_label.GetDisplayNode().GetColorNode().GetColorName(3) == "high"
     assert again.table.GetNumberOfRows() == result.table.GetNumberOfRows() > 20
-    assert node.GetNodeReference(mrml.FILM_REFERENCE).GetName() == "film"
-    assert folder_names(app.scene, again.gradcam) == "SYNTHETIC X-ray2CTPA (film.png)"
+    assert node.GetNodeReference(mrml.RADIOGRAPH_REFERENCE).GetName() == "radiograph"
+    assert folder_names(app.scene, again.gradcam) == "SYNTHETIC X-ray2CTPA (radiograph)"
     assert mrml.hottest_position(again) == pytest.approx(HOT_RAS, abs=1e-3)

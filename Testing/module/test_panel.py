@@ -1,9 +1,13 @@
 """The real panel, its real buttons, and the real core as a child process."""
 
+import gc
 import importlib.metadata
 import re
 import shutil
+import subprocess
 import sys
+import types
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +16,8 @@ import pytest
 import slicer
 from panels import PICTURES, OpenPanel
 from PIL import Image, ImageDraw
-from scenes import film_node, node_ids, picture
+from PySide6 import QtCore, QtWidgets
+from scenes import node_ids, picture, radiograph_node, write_result
 
 from xray2ctpa_core import mrml
 from xray2ctpa_core.wording import counted
@@ -34,7 +39,7 @@ def gone(pids):
 
 
 def ready(panel, bundle):
-    """The sample film in the panel, checked, and set to be generated from with ``bundle``."""
+    """The sample radiograph in the panel, checked, and set to be generated from with ``bundle``."""
     panel.parameters.bundle = str(bundle)
     panel.parameters.force = True
     panel.click("sampleButton")
@@ -42,8 +47,8 @@ def ready(panel, bundle):
 
 
 def save_views(application):
-    """What film view and planes show, side by side as in the layout, as a PNG."""
-    names = (mrml.FILM_VIEW, "Red", "Green", "Yellow")
+    """What radiograph view and planes show, side by side as in the layout, as a PNG."""
+    names = (mrml.RADIOGRAPH_VIEW, "Red", "Green", "Yellow")
     views = np.concatenate([picture(application.slices[name]) for name in names], axis=1)
     image = Image.fromarray(views)
     side = image.width // len(names)
@@ -58,13 +63,92 @@ def test_an_empty_panel_says_what_to_do(panel):
     assert "never a diagnosis" in panel.ui.noticeLabel.text
     assert "DEMONSTRATION" in panel.ui.bundleSelector.currentText
     assert "its results mean nothing for a patient" in panel.ui.bundleLabel.text
+    assert "its results mean nothing for a patient" in panel.ui.estimateLabel.text
     assert not panel.ui.runAgainButton.enabled
     assert panel.slicer.leftovers() == []
     panel.grab("empty")
 
 
+def place_of(panel, name):
+    """(top, bottom) of a widget in the panel's window, in pixels, at the width of grab."""
+    widget = getattr(panel.ui, name)
+    corner = QtWidgets.QWidget.mapTo(widget, panel.window, QtCore.QPoint(0, 0))
+    return corner.y(), corner.y() + QtWidgets.QWidget.height(widget)
+
+
+def test_the_notice_is_on_top_and_generate_above_the_fold_of_800_pixels(panel):
+    panel.grab("empty")
+    assert place_of(panel, "noticeLabel")[0] < 20
+    assert place_of(panel, "applyButton")[1] < 400
+    assert place_of(panel, "scoreLabel")[1] < 800
+    for name in ("modelCollapsibleButton", "batchCollapsibleButton", "logCollapsibleButton"):
+        assert getattr(panel.ui, name).collapsed
+    assert not panel.ui.applyButton.enabled
+    assert "SYNTHETIC" in panel.ui.noticeLabel.text
+
+
+def test_the_only_radiograph_is_picked_by_itself_and_of_two_none(panel):
+    scene = panel.slicer.scene
+    volume = radiograph_node(scene, name="chest CT")
+    slicer.util.updateVolumeFromArray(volume, np.zeros((30, 40, 50), np.int16))
+    radiograph = radiograph_node(scene, name="PA")
+    panel.until(lambda: panel.parameters.inputVolume is radiograph, 5)
+    panel.parameters.inputVolume = None
+    radiograph_node(scene, name="lateral")
+    panel.slicer.app.processEvents()
+    assert panel.parameters.inputVolume is None, "two: the user's choice"
+
+
+def test_a_colour_radiograph_can_be_chosen_whatever_connect_gui_does_to_the_selector(panel):
+    colour = panel.slicer.scene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "colour")
+    slicer.util.updateVolumeFromArray(colour, np.zeros((1, 60, 50, 3), np.uint8))
+    assert list(panel.ui.inputSelector.nodeTypes) == ["vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode"]
+    panel.parameters.inputVolume = colour
+    assert panel.ui.inputSelector.currentNode() is colour
+    assert panel.parameters.inputVolume is colour
+
+
+def test_coming_back_to_the_module_keeps_the_verdict_and_asks_nothing(panel, pipeline_bundle):
+    ready(panel, pipeline_bundle)
+    verdict, asked = panel.panel.input.verdict, []
+    panel.logic.check = lambda *arguments: asked.append(arguments)
+    panel.widget.exit()
+    panel.widget.enter()
+    assert panel.panel.input.verdict is verdict
+    assert asked == []
+
+
+def test_a_changed_parameter_rereads_neither_packages_nor_models(panel, monkeypatch):
+    from XRay2CTPALib import Bundles
+
+    read = []
+    monkeypatch.setattr(importlib.metadata, "version", read.append)
+    monkeypatch.setattr(Bundles, "read_bundle_json", read.append)
+    for seed in range(1, 6):
+        panel.parameters.seed = seed
+    assert panel.parameters.seed == 5
+    assert read == []
+
+
+def test_the_panel_lets_everything_go_and_reload_loads_the_parts_anew(app):
+    opened = OpenPanel(app)
+    panel, logic = weakref.ref(opened.panel), weakref.ref(opened.logic)
+    widget = opened.widget
+    widget.onReload()
+    assert widget.reloaded
+    assert not [name for name in sys.modules if name.startswith("XRay2CTPALib")]
+    opened.close()
+    opened.panel = opened.logic = opened.ui = None
+    for _round in range(3):
+        QtCore.QCoreApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete)
+        app.app.processEvents()
+        gc.collect()
+    assert panel() is None
+    assert logic() is None
+
+
 def test_a_volume_of_many_slices_is_refused_with_the_reason(panel):
-    volume = film_node(panel.slicer.scene, name="chest CT")
+    volume = radiograph_node(panel.slicer.scene, name="chest CT")
     slicer.util.updateVolumeFromArray(volume, np.zeros((30, 40, 50), np.int16))
     panel.parameters.inputVolume = volume
     assert not panel.ui.applyButton.enabled
@@ -81,12 +165,12 @@ def test_missing_packages_are_named_and_nothing_is_asked_of_the_core(panel, monk
         return real(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    panel.parameters.inputVolume = film_node(panel.slicer.scene)
-    panel.panel.update()
+    panel.parameters.inputVolume = radiograph_node(panel.slicer.scene)
+    panel.panel.refresh()
     assert panel.ui.setupFrame.visible or not panel.ui.setupFrame.isHidden()
     assert "torch, monai" in panel.ui.setupLabel.text
     assert not panel.ui.applyButton.enabled
-    assert panel.ui.gateLabel.text == "The picture is checked once everything is installed."
+    assert panel.ui.gateLabel.text == "The X-ray is checked once everything is installed."
     assert panel.slicer.leftovers() == []
     panel.grab("setup")
     panel.slicer.dialogs.answer = False
@@ -140,14 +224,16 @@ def test_a_run_shows_progress_and_preview_and_ends_in_a_shown_result(panel):
 
     panel.until(ended)
     assert job.failures == []
-    assert re.match(r"Generating from VirtualPatientCXR\.\w+, about \d+ s left", seen[0][0])
-    assert seen[0][1] in (50, 100)
+    assert re.fullmatch(r"(Generating|Decoding the volume and scoring it)(, about \d+ s left)?", seen[0][0])
+    assert 0 < seen[0][1] < 100, "decoding and scoring are still to come"
+    assert str(panel.slicer.temporary) not in " ".join(s for s, _value in seen)
+    assert '"event": "result"' in panel.ui.logText.toPlainText()
     assert panel.ui.applyButton.text == "Generate"
     node = panel.ui.resultSelector.currentNode()
     nodes = mrml.result_of(node)
     assert nodes is not None
     assert "SYNTHETIC" in node.GetName()
-    assert node.GetNodeReference(mrml.FILM_REFERENCE) is panel.parameters.inputVolume
+    assert node.GetNodeReference(mrml.RADIOGRAPH_REFERENCE) is panel.parameters.inputVolume
     assert node.GetAttribute("XRay2CTPA.BundleSource") == "virtual-thorax"
     assert "not the patient" in panel.ui.resultLabel.text
     assert "on this machine" in panel.ui.estimateLabel.text
@@ -155,7 +241,7 @@ def test_a_run_shows_progress_and_preview_and_ends_in_a_shown_result(panel):
     views = panel.slicer.app.layoutManager().views
     for name in (*mrml.PLANE_VIEWS, "3D 0"):
         assert views[name].texts() == ["SYNTHETIC"], name
-    assert views[mrml.FILM_VIEW].texts() == []
+    assert views[mrml.RADIOGRAPH_VIEW].texts() == []
     panel.grab("done")
     save_views(panel.slicer.application)
     panel.ui.overlaySelector.setCurrentIndex(3)
@@ -174,9 +260,121 @@ def test_a_run_shows_progress_and_preview_and_ends_in_a_shown_result(panel):
     assert mrml.result_of(node) is not None
 
 
+def loaded(panel, tmp_path):
+    """A small result in the scene, selected in the panel."""
+    radiograph = radiograph_node(panel.slicer.scene, name="PA")
+    nodes = mrml.load_result(write_result(tmp_path / "result"), panel.slicer.scene, radiograph)
+    panel.until(lambda: panel.ui.resultSelector.currentNode() is nodes.ctpa, 5)
+    return nodes
+
+
+def test_a_result_of_the_scene_is_selected_by_itself_with_the_score_of_every_sample(panel, tmp_path):
+    loaded(panel, tmp_path)
+    assert panel.ui.scoreLabel.text == (
+        "Model's PE score 0.25 (not calibrated), below its operating point 0.50."
+    )
+    assert "from 0.20 to 0.30: 0.20, 0.30." in panel.ui.resultLabel.text
+    assert "tiny 1.2.3" in panel.ui.resultLabel.toolTip
+    assert "tiny 1.2.3" not in panel.ui.resultLabel.text
+
+
+def test_the_triage_section_shows_the_way_of_a_case_and_the_score_beside_it(panel, tmp_path):
+    ui, triage = panel.ui, panel.panel.triage
+    ui.triageCollapsibleButton.collapsed = False
+    assert ui.triageStepLabel.text == "Wells 0. Next: measure D-dimer."
+    assert "No generated CTPA is selected." in ui.triageLabel.text
+    loaded(panel, tmp_path)
+    assert "score 0.25, below its operating point 0.50" in ui.triageLabel.text
+    assert "likelihood ratio is not known" in ui.triageLabel.text, "a demonstration has no patients"
+    ui.ageSpinBox.value = 80
+    ui.dimerUnitSelector.setCurrentIndex(2)
+    assert ui.dimerUnitSelector.currentText == "mg/L FEU"
+    ui.dimerSpinBox.value = 0.75  # 750 ng/mL, under 800
+    assert ui.triageStepLabel.text == "Wells 0. Next: excluded by D-dimer."
+    triage.wells["dvt_signs"].click()
+    triage.wells["heart_rate"].click()
+    assert ui.triageStepLabel.text == "Wells 4.5. Next: CTPA."
+    assert "NICE NG158" in ui.triageLabel.text
+    panel.grab("triage")
+    ui.unstableCheckBox.click()
+    assert ui.triageStepLabel.text == "Wells 4.5. Next: other pathway."
+    image = ui.workflowLabel.pixmap.toImage()
+    orange = [(x, y) for x in range(0, image.width(), 2) for y in range(image.height())
+              if image.pixelColor(x, y).name() == "#d9822b"]  # fmt: skip
+    assert max(x for x, _y in orange) < image.width() * 0.7, "the way ends at the left: the other pathway"
+
+
+def test_a_result_becomes_a_segmentation_and_is_removed_after_a_question(panel, tmp_path):
+    before = node_ids(panel.slicer.scene)
+    nodes = loaded(panel, tmp_path)
+    panel.click("segmentationButton")
+    assert panel.slicer.scene.GetFirstNodeByClass("vtkMRMLSegmentationNode") is not None
+    panel.slicer.dialogs.answer = False
+    panel.click("removeResultButton")
+    assert panel.ui.resultSelector.currentNode() is nodes.ctpa
+    panel.slicer.dialogs.answer = True
+    panel.click("removeResultButton")
+    assert "SYNTHETIC CTPA (PA)" in panel.slicer.dialogs.shown[-1][1]
+    left = node_ids(panel.slicer.scene) - before
+    assert {panel.slicer.scene.GetNodeByID(i).GetName() for i in left if "Display" not in i} == {"PA"}
+    assert panel.ui.resultSelector.currentNode() is None
+    assert not panel.ui.removeResultButton.enabled
+
+
+def test_a_true_ctpa_stands_beside_the_result_with_the_difference(panel, tmp_path):
+    nodes = loaded(panel, tmp_path)
+    assert panel.ui.compareButton.toolTip == "Select a true CTPA."
+    panel.ui.truthSelector.setCurrentNode(nodes.spread)
+    assert "was generated" in panel.ui.compareButton.toolTip
+    truth = panel.slicer.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "true CTPA")
+    slicer.util.updateVolumeFromArray(truth, slicer.util.arrayFromVolume(nodes.ctpa) - 20)
+    truth.CopyOrientation(nodes.ctpa)
+    panel.ui.truthSelector.setCurrentNode(truth)
+    panel.click("compareButton")
+    assert panel.ui.comparisonLabel.text.startswith(
+        "Generated minus true: +20 HU on average, 20 HU without sign."
+    )
+    logics = panel.slicer.application.slices
+    compared = mrml.result_of(nodes.ctpa)
+    assert (
+        logics["RedDifference"].GetSliceCompositeNode().GetBackgroundVolumeID() == compared.difference.GetID()
+    )
+    panel.slicer.app.processEvents()
+    views = panel.slicer.app.layoutManager().views
+    assert views["Red"].texts() == views["RedDifference"].texts() == ["SYNTHETIC"]
+    assert views["RedTruth"].texts() == []
+    panel.grab("compared")
+    panel.click("compareButton")  # a second time exchanges the nodes
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    assert sum(node.GetName().startswith("Difference") for node in volumes) == 1
+
+
+def test_the_files_of_a_result_go_to_the_chosen_folder_and_a_place_that_takes_none_is_said(
+    panel, pipeline_bundle, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(QtWidgets.QFileDialog, "getExistingDirectory", lambda *a: str(tmp_path / "out"))
+    panel.click("outputFolderButton")
+    assert panel.parameters.outputFolder == str(tmp_path / "out")
+    (tmp_path / "out" / "SYNTHETIC_CTPA_radiograph").mkdir(parents=True)  # taken
+    panel.parameters.bundle = str(pipeline_bundle)
+    panel.parameters.force, panel.parameters.steps, panel.parameters.samples = True, 1, 1
+    panel.parameters.inputVolume = radiograph_node(panel.slicer.scene)
+    panel.click("applyButton")
+    panel.until(lambda: not panel.logic.isRunning)
+    kept = tmp_path / "out" / "SYNTHETIC_CTPA_radiograph-2"
+    assert {"ctpa.nii.gz", "gradcam.nii.gz", "result.json"} <= {p.name for p in kept.iterdir()}
+    assert panel.ui.resultLabel.text.splitlines()[-1] == f"Files: {kept}"
+    (tmp_path / "file").write_text("no folder")
+    panel.parameters.outputFolder = str(tmp_path / "file")
+    panel.click("applyButton")
+    panel.until(lambda: not panel.logic.isRunning)
+    assert "could not be written to" in panel.ui.resultLabel.text.splitlines()[-1]
+    assert panel.slicer.leftovers() == []
+
+
 @pytest.mark.slow
 def test_a_picture_that_the_gate_refuses_is_said_before_the_run_and_needs_a_second_decision(panel):
-    stripes = film_node(panel.slicer.scene, name="stripes")
+    stripes = radiograph_node(panel.slicer.scene, name="stripes")
     slicer.util.arrayFromVolume(stripes)[:] = (np.arange(100) % 20 * 12).astype(np.uint8)
     panel.parameters.inputVolume = stripes
     panel.until(lambda: panel.panel.input.verdict is not None)
@@ -195,7 +393,7 @@ def test_a_picture_that_the_gate_refuses_is_said_before_the_run_and_needs_a_seco
 def test_check_installation_reports_devices_and_measures_this_machine(panel, pipeline_bundle):
     panel.parameters.bundle = str(pipeline_bundle)
     panel.parameters.force = True
-    assert "not measured yet" in panel.ui.estimateLabel.text
+    assert "Not yet measured" in panel.ui.estimateLabel.text
     panel.click("checkInstallationButton")
     assert not panel.ui.checkInstallationButton.enabled
     panel.until(lambda: panel.ui.checkInstallationButton.enabled)
@@ -233,7 +431,7 @@ def test_quitting_ends_the_run_and_the_check(panel, pipeline_bundle):
         descendants(psutil.Process().pid)
     )  # of this test run: multiprocessing's resource tracker, say
     panel.parameters.bundle = str(pipeline_bundle)
-    panel.parameters.inputVolume = film_node(panel.slicer.scene)
+    panel.parameters.inputVolume = radiograph_node(panel.slicer.scene)
     panel.click("applyButton")
     processes = [pid for pid in descendants(psutil.Process().pid) if pid not in others]
     assert len(processes) >= 2
@@ -256,8 +454,10 @@ def test_a_failed_run_says_what_to_do_and_offers_the_log(panel, pipeline_bundle)
     assert "Fetch or install the bundle again" in panel.ui.failureLabel.text
     assert not panel.ui.failureFrame.isHidden()
     panel.grab("failed")
+    assert panel.ui.logCollapsibleButton.collapsed
     panel.click("logButton")
-    assert '"event": "error"' in panel.slicer.dialogs.shown[-1][1]
+    assert not panel.ui.logCollapsibleButton.collapsed
+    assert '"event": "error"' in panel.ui.logText.toPlainText()
     assert panel.slicer.leftovers() == []
 
 
@@ -266,11 +466,11 @@ def test_a_bundle_that_disappears_is_named_and_another_can_be_chosen(panel, pipe
     shutil.copytree(pipeline_bundle, moved)
     panel.panel.model.add(str(moved))
     assert panel.parameters.bundle == str(moved)
-    assert panel.ui.bundleSelector.currentText == "tiny 0.1 - DEMONSTRATION"
+    assert panel.ui.bundleSelector.currentText == "tiny 0.1 - DEMONSTRATION (moved)"
     shutil.rmtree(moved)
     panel.panel.update()
-    assert panel.ui.bundleLabel.text == f"The bundle {moved} is not there any more."
-    panel.parameters.inputVolume = film_node(panel.slicer.scene)
+    assert panel.ui.bundleLabel.text == f"The model {moved} is not there any more."
+    panel.parameters.inputVolume = radiograph_node(panel.slicer.scene)
     assert not panel.ui.applyButton.enabled
     assert "not there any more" in panel.ui.applyButton.toolTip
     panel.click("removeBundleButton")
@@ -299,11 +499,11 @@ def test_a_bundle_on_the_hub_is_fetched_only_after_consent(panel):
 
 
 def test_leaving_and_closing_the_scene_empty_the_panel_and_it_comes_back(panel):
-    panel.parameters.inputVolume = film_node(panel.slicer.scene)
+    panel.parameters.inputVolume = radiograph_node(panel.slicer.scene)
     panel.widget.exit()
     assert panel.parameters is None
     panel.widget.enter()
-    assert panel.parameters.inputVolume.GetName() == "film"
+    assert panel.parameters.inputVolume.GetName() == "radiograph"
     panel.slicer.scene.Clear(0)
     assert panel.parameters.inputVolume is None
     assert panel.ui.gateLabel.text == "Select a chest X-ray."
@@ -316,6 +516,89 @@ def test_verify_says_that_every_file_is_intact(panel):
     assert "damaged" not in panel.ui.bundleLabel.text
 
 
+def test_a_model_dialog_that_is_cancelled_asks_nothing_more(panel, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        QtWidgets.QFileDialog, "getExistingDirectory", lambda *a: asked.append("folder") or ""
+    )
+    monkeypatch.setattr(QtWidgets.QInputDialog, "getText", lambda *a: asked.append("address") or "")
+    panel.click("addBundleButton")
+    assert asked == ["folder"]
+    panel.click("addHubButton")
+    assert asked == ["folder", "address"]
+    assert panel.ui.bundleSelector.count == 1
+
+
+def test_two_models_of_one_name_look_different_in_the_list(panel, pipeline_bundle, tmp_path):
+    for name in ("first", "second"):
+        shutil.copytree(pipeline_bundle, tmp_path / name)
+        panel.panel.model.add(str(tmp_path / name))
+    combo = panel.ui.bundleSelector
+    titles = [combo.itemText(number) for number in range(combo.count)]
+    assert titles[1:] == ["tiny 0.1 - DEMONSTRATION (first)", "tiny 0.1 - DEMONSTRATION (second)"]
+
+
+def missing(monkeypatch, *names):
+    real = importlib.metadata.version
+
+    def version(name):
+        if name in names:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+
+
+def test_one_installation_at_a_time_though_pip_lets_events_through(panel, monkeypatch):
+    missing(monkeypatch, "monai")
+    calls = []
+
+    def pip_install(_arguments):  # as the real one: events are processed while pip runs
+        calls.append(panel.ui.applyButton.enabled)
+        panel.slicer.app.processEvents()
+        assert not panel.ui.installButton.enabled
+        panel.panel.setup.onInstall()
+        panel.panel.update()
+        assert not panel.ui.applyButton.enabled
+
+    monkeypatch.setattr(slicer.util, "pip_install", pip_install)
+    monkeypatch.setitem(sys.modules, "slicer.packaging", None)
+    panel.panel.refresh()
+    panel.click("installButton")
+    assert calls == [False]
+    assert panel.ui.installButton.enabled
+    assert panel.slicer.dialogs.cursors == [0], "asked before the wait cursor"
+    assert panel.slicer.app.cursors == []
+
+
+def test_a_failed_pip_is_told_once(panel, monkeypatch):
+    missing(monkeypatch, "monai")
+    packaging = types.ModuleType("slicer.packaging")
+
+    def pip_ensure(_requirements, **_options):  # as Slicer 5.12's: shows pip's output, then raises
+        slicer.util.errorDisplay("pip failed", detailedText="its output")
+        raise subprocess.CalledProcessError(1, "pip")
+
+    packaging.pip_ensure = pip_ensure
+    monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
+    monkeypatch.setattr(slicer, "packaging", packaging, raising=False)
+    panel.panel.refresh()
+    panel.click("installButton")
+    assert [kind for kind, _text in panel.slicer.dialogs.shown] == ["ask", "tell"]
+    assert "did not finish" in panel.ui.setupLabel.text
+
+
+def test_slicers_own_numpy_that_is_too_old_is_named_before_anything_is_asked(panel, monkeypatch):
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda n: "1.26.4" if n == "numpy" else real(n))
+    panel.panel.refresh()
+    panel.click("installButton")
+    [(kind, text)] = panel.slicer.dialogs.shown
+    assert kind == "tell"
+    assert "This Slicer has numpy 1.26.4; X-ray2CTPA needs numpy 2.0." in text
+    assert "Use Slicer 5.10 or later" in text
+
+
 def test_a_failure_of_one_installation_is_shown_and_the_panel_goes_on(panel, monkeypatch):
     real = importlib.metadata.version
 
@@ -326,7 +609,7 @@ def test_a_failure_of_one_installation_is_shown_and_the_panel_goes_on(panel, mon
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
-    panel.panel.update()
+    panel.panel.refresh()
     panel.click("installButton")
     assert [kind for kind, _text in panel.slicer.dialogs.shown] == ["ask", "tell"]
     assert "Extensions Manager" in panel.slicer.dialogs.shown[1][1]

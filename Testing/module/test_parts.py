@@ -9,12 +9,12 @@ import time
 import types
 from pathlib import Path
 
-import io_radiographs as films
+import io_radiographs as radiographs
 import numpy as np
 import psutil
 import pytest
 import slicer
-from scenes import RECORD, film_node
+from scenes import RECORD, radiograph_node
 
 from xray2ctpa_core.cli.main import main
 from xray2ctpa_core.errors import InputError
@@ -279,33 +279,100 @@ def test_versions_compare_as_numbers(lib):
     assert lib.Installer._numbers("2.4.1") >= lib.Installer._numbers("2.4")
 
 
-def test_the_sample_is_registered_with_its_checksum_and_a_thumbnail(lib, app, monkeypatch):
-    calls = []
+@pytest.fixture
+def sample_data(monkeypatch):
+    """The logic of Sample Data as one version has it, and what it is called with."""
 
-    class Logic:
-        @staticmethod
-        def registerCustomSampleDataCategory(name, title):
-            calls.append((name, title))
+    def install(version):
+        calls = []
+        names = json.loads((Path(__file__).parent / "slicer_api.json").read_text())["SampleDataLogic"][
+            version
+        ]
+        logic = type(
+            "Logic", (), {n: staticmethod(lambda *a, n=n, **k: calls.append((n, a, k))) for n in names}
+        )
+        monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=logic))
+        return calls
 
-        @staticmethod
-        def registerCustomSampleDataSource(**source):
-            calls.append(source)
+    return install
 
-    monkeypatch.setitem(sys.modules, "SampleData", types.SimpleNamespace(SampleDataLogic=Logic))
+
+@pytest.mark.parametrize(("version", "has_category"), [("5.10", False), ("5.12", True)])
+def test_the_sample_is_registered_at_start_up_of_every_version(lib, app, sample_data, version, has_category):
     import XRay2CTPA
+    from XRay2CTPALib import Annotations
 
-    parent = types.SimpleNamespace()
+    calls, parent = sample_data(version), types.SimpleNamespace()
     XRay2CTPA.XRay2CTPA(parent)
     assert calls == [], "nothing before the application has started"
     assert "never a diagnosis" in parent.helpText
-    [register] = app.app.startup
-    register()
-    (category, _title), source = calls
-    assert source["category"] == category
-    film = lib.Sample.sampleFile()
-    assert source["uris"] == film.as_uri()
-    assert source["checksums"] == "SHA256:" + hashlib.sha256(film.read_bytes()).hexdigest()
+    assert "https://github.com/X-ray2CTPA/SlicerXRay2CTPA#3d-slicer" in parent.helpText
+    assert "CITATION.cff" in parent.contributors[0]
+    [started] = app.app.startup
+    started()
+    Annotations.stopWatching()
+    assert [name for name, _a, _k in calls] == [
+        *(["registerCustomSampleDataCategory"] if has_category else []),
+        "registerCustomSampleDataSource",
+    ]
+    source = calls[-1][2]
+    radiograph = lib.Sample.sampleFile()
+    assert source["category"] == "X-ray2CTPA"
+    assert source["uris"] == radiograph.as_uri()
+    assert source["checksums"] == "SHA256:" + hashlib.sha256(radiograph.read_bytes()).hexdigest()
     assert Path(source["thumbnailFileName"]).is_file()
+
+
+def test_the_self_test_needs_no_packages(lib, app, without):
+    import XRay2CTPA
+
+    without |= {"torch"}
+    test = XRay2CTPA.XRay2CTPATest()
+    test.runTest()
+    assert "packages are missing" in test.message
+
+
+@pytest.mark.parametrize(
+    ("code", "hint", "words"),
+    [
+        (2, "Free some space or choose another place.", "Free some space"),
+        (2, "Install the core with the extra that brings it: see its pyproject.toml.", "another X-ray"),
+        (3, "Name it with --bundle.", "section Model"),
+        (4, "Use --force to go on.", "Options has a way"),
+        (5, "Close other programs, or choose another --device or --precision.", "fewer samples"),
+        (2, "This is a defect: please report it with what XRAY2CTPA_DEBUG=1 shows.", "see the log"),
+    ],
+)
+def test_hints_are_for_somebody_in_front_of_the_panel(lib, code, hint, words):
+    text = lib.Job.hintFor(code, hint)
+    assert words in text
+    assert not any(mark in text for mark in lib.Job.COMMAND_LINE)
+
+
+def test_progress_goes_on_by_time_never_back_and_never_to_the_end(lib, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(lib.Job.time, "monotonic", lambda: now[0])
+    progress = lib.Job.Progress()
+    progress.tick(90.0)
+    assert progress.fraction is None, "nothing is known before sampling"
+    progress.expect(30.0)  # 10 s done, 30 s to go
+    progress.tick(90.0)
+    assert (progress.fraction, progress.secondsLeft) == (pytest.approx(0.25), pytest.approx(30.0))
+    now[0] = 120.0  # nothing was told for 20 s: decoding
+    progress.tick(90.0)
+    assert (progress.fraction, progress.secondsLeft) == (pytest.approx(0.75), pytest.approx(10.0))
+    progress.expect(90.0)  # slower than thought
+    progress.tick(90.0)
+    assert progress.fraction == pytest.approx(0.75)
+    now[0] = 300.0  # later than thought: no number of seconds is made up
+    progress.tick(90.0)
+    assert (progress.fraction, progress.secondsLeft) == (0.99, None)
+
+
+def test_stages_are_named_without_temporary_paths(lib):
+    assert lib.Job.stageText("read", "Reading /tmp/XRay2CTPA-1/input/0/a.png") == "Reading the X-ray"
+    assert lib.Job.stageText("finish", "...") == "Decoding the volume and scoring it"
+    assert lib.Job.stageText("new stage", "What the core says") == "What the core says"
 
 
 def test_folders_of_a_slicer_that_crashed_are_removed_and_those_of_a_living_one_are_not(lib, app):
@@ -321,7 +388,7 @@ def test_folders_of_a_slicer_that_crashed_are_removed_and_those_of_a_living_one_
 def test_a_node_of_the_dicom_database_stands_for_its_file(lib, app, monkeypatch, tmp_path):
     from XRay2CTPALib.InputNode import sourceFile
 
-    file = films.write_dicom(tmp_path / "1.2.3", ImagerPixelSpacing=list(films.SPACING))
+    file = radiographs.write_dicom(tmp_path / "1.2.3", ImagerPixelSpacing=list(radiographs.SPACING))
     node = slicer.util.loadVolume(str(file))
     node.SetAndObserveStorageNodeID(None)
     node.SetAttribute("DICOM.instanceUIDs", "1.2.3")
@@ -346,7 +413,7 @@ def test_file_names_are_short_and_plain_whatever_the_node_is_called(lib, app, tm
             ("a" * 300, "a" * 60 + ".nrrd"),
         ]
     ):
-        file = writeInput(film_node(app.scene, name=name), tmp_path / str(number))
+        file = writeInput(radiograph_node(app.scene, name=name), tmp_path / str(number))
         assert file.name == expected
 
 
@@ -354,19 +421,19 @@ def test_a_sequence_is_a_batch_of_its_nodes(lib, app):
     sequence = slicer.vtkMRMLSequenceNode()
     app.scene.AddNode(sequence)
     for number in range(3):
-        sequence.SetDataNodeAtValue(film_node(app.scene, name=f"film {number}"), str(number))
+        sequence.SetDataNodeAtValue(radiograph_node(app.scene, name=f"radiograph {number}"), str(number))
     assert len(lib.Logic._nodesOf(sequence)) == 3
 
 
 def test_the_check_command_refuses_stripes_in_words_with_exit_code_4(lib, app, tmp_path, capsys):
-    stripes = film_node(app.scene)
+    stripes = radiograph_node(app.scene)
     slicer.util.arrayFromVolume(stripes)[:] = (np.arange(100) % 20 * 12).astype(np.uint8)
     from XRay2CTPALib.InputNode import writeInput
 
     file = writeInput(stripes, tmp_path / "input")
     assert main(["check", str(file)]) == 4
     text = capsys.readouterr().out
-    assert "film.nrrd: refused as a frontal chest X-ray" in text
+    assert "radiograph.nrrd: refused as a frontal chest X-ray" in text
     assert main(["check", str(file), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["gate"]["accepted"] is False

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,24 @@ import torch
 pytest.importorskip("accelerate", reason="training needs the training extra")
 
 from latent_data import write_films
-from stage_scripts import stage
+from stage_scripts import module_of, read, stage
 
-from xray2ctpa_core.pipelines.second_opinion import load_opinion
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
+from tiny_bundle import write_tiny_pipeline
+
+from xray2ctpa_core import config as configuration
+from xray2ctpa_core.data.slice_features import read_feature_cases, read_slices
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.evaluation.tables.definition import read_definitions
+from xray2ctpa_core.io.volumes import write_volume
+from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion
+from xray2ctpa_core.volume import Volume, axial_affine
 
 SHORT = [
     "steps=2", "batch_size=4", "precision=no", "tensorboard=false", "folds=3", "fold=0", "width=16",
-    "depth=1", "heads=2", "embedding_dim=24", "small_dim=24", "small_features=8", "small_growth=4", "small_blocks=[2,2]",
-    "dataset=tiny",
+    "depth=1", "heads=2", "embedding_dim=24", "small_dim=24", "small_features=8", "small_growth=4",
+    "small_blocks=[2,2]", "dataset=tiny",
 ]  # fmt: skip
 
 
@@ -106,12 +117,29 @@ def test_a_prior_trains_and_is_kept_as_a_second_opinion(
     sets = ["--set", *SHORT, *data, *PRIOR, *where, *settings]
     assert stage(repository, "train_cmkd.py", tmp_path / "run", *sets) == 0
     rows = rows_of(tmp_path / "run")
-    reader = load_opinion(tmp_path / "run" / "fold-0" / "second_opinion")
+    reader = load_prior_opinion(tmp_path / "run" / "fold-0" / "second_opinion")
     row = next(row for row in rows if row["split"] == "test")
-    number = int(row["patient"][1:])
-    opinion = reader.score(torch.full((1, 1, 32, 32), float(number)))
-    assert opinion.probability == pytest.approx(float(row["score"]), abs=1e-5)
-    assert (opinion.calibrated, "prior" in opinion.rests_on) == (False, True)
+    image = torch.full((1, 1, 32, 32), float(row["patient"][1:]))
+    assert float(reader.logits(image).sigmoid()) == pytest.approx(float(row["score"]), abs=1e-5)
+    opinion = reader.score(image)
+    assert opinion.calibrated
+    assert "prior" in opinion.rests_on
+    assert reader.settings.pixels == 32
+
+
+def test_a_trained_prior_goes_into_a_bundle(
+    repository: Path, runs: dict[str, Path], data: list[str], tmp_path: Path
+) -> None:
+    where = [f"teacher={runs['ctpa']}", f"student={runs['cxr']}", "input=frame"]
+    assert stage(repository, "train_cmkd.py", tmp_path / "run", "--set", *SHORT, *data, *PRIOR, *where) == 0
+    opinion = tmp_path / "run" / "fold-0" / "second_opinion"
+    sets = ["--set", f"bundle={write_tiny_pipeline(tmp_path / 'tiny')}", f"opinion={opinion}"]
+    assert stage(repository, "add_second_opinion.py", tmp_path / "with", *sets) == 0
+    pipeline = XRay2CTPAPipeline.from_pretrained(tmp_path / "with" / "bundle")
+    image = torch.rand(1, 1, 32, 32)
+    assert pipeline.second_opinion is not None
+    expected = load_prior_opinion(opinion).score(image)
+    assert pipeline.second_opinion.score(image) == expected
 
 
 def test_a_run_starts_from_one_on_computed_radiographs(
@@ -121,9 +149,9 @@ def test_a_run_starts_from_one_on_computed_radiographs(
     pre = write_features(tmp_path / "pre", 12, splits)
     own = ["method=cxr", f"features={pre}", data[1], "folds=0"]
     assert stage(repository, "train_cmkd.py", tmp_path / "first", "--set", *SHORT, *own) == 0
-    start = ["method=cxr", f"start={tmp_path / 'first'}", "learning_rate=0.0"]
+    start = ["method=cxr", f"start={tmp_path / 'first'}", "learning_rate=1e-12"]
     assert stage(repository, "train_cmkd.py", tmp_path / "then", "--set", *SHORT, *data, *start) == 0
-    # At a learning rate of 0 the weights stay where they started.
+    # At next to no learning rate the weights stay where they started.
     first, then = weights(tmp_path / "first"), weights(tmp_path / "then" / "fold-0")
     assert all(torch.allclose(first[name], then[name]) for name in first)
 
@@ -141,3 +169,72 @@ def test_a_method_without_its_teacher_and_an_unknown_one_are_refused(
     assert "needs teacher" in capsys.readouterr().err
     assert stage(repository, "train_cmkd.py", tmp_path / "b", "--set", *SHORT, *data, "method=kd") == 2
     assert "Expected a method of ctpa" in capsys.readouterr().err
+
+
+def write_scans(folder: Path) -> Path:
+    """Two scans of six slices; the second's are dealt out over two files."""
+    rows = ["id,patient,label,split,folder"]
+    for n in range(2):
+        place = folder / "cases" / f"s{n}"
+        place.mkdir(parents=True)
+        hu = np.full((6, 16, 16), -50.0, np.float32)
+        hu[:, 4:12, 4:12] = 100.0 * np.arange(1, 7)[:, None, None]
+        for part in range(n + 1):
+            slices = hu[part :: n + 1]
+            volume = Volume(slices, axial_affine(slices.shape, (12.0, 16.0, 16.0)))
+            write_volume(volume, place / f"ctpa-{part}.nii.gz", np.int16)
+        rows.append(f"s{n},p{n},{n},train,cases/s{n}")
+    (folder / "cases.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(("encoder", "width"), [("small", 24), ("filling-defects", 20)])
+def test_slices_are_encoded_from_foot_to_head_whatever_files_they_lie_in(
+    repository: Path, tmp_path: Path, encoder: str, width: int
+) -> None:
+    ctpa = write_scans(tmp_path / "ctpa")
+    small = [s for s in SHORT if s.startswith("small_")]
+    sets = ["--set", f"ctpa={ctpa}", f"encoder={encoder}", *small, "batch_size=4"]
+    assert stage(repository, "encode_slices.py", tmp_path / "out", *sets) == 0
+    first, second = (read_slices(case) for case in read_feature_cases(tmp_path / "out"))
+    assert first.shape == (6, width)
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
+    assert (first[1:] - first[:-1]).abs().amax(1).min() > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("s0,p0,0,,features/s0.npy", "s0,p0,2,,features/s0.npy"), "label of 0 or 1"),
+        (("features/s0.npy", "features/none.npy"), "no such file"),
+        (("id,patient", "name,patient"), "got no id"),
+    ],
+)
+def test_a_table_of_features_that_is_none_is_refused_with_its_row(
+    tmp_path: Path, change: tuple[str, str], says: str
+) -> None:
+    table = write_features(tmp_path / "slices", 3) / "features.csv"
+    table.write_text(table.read_text().replace(*change))
+    with pytest.raises(InputError, match=f"(?s){says}.*row 1|row 1.*{says}"):
+        read_feature_cases(table.parent)
+
+
+def test_features_that_are_no_matrix_are_refused(tmp_path: Path) -> None:
+    folder = write_features(tmp_path / "slices", 2)
+    np.save(folder / "features" / "s0.npy", np.full((3, 2), np.nan))
+    with pytest.raises(InputError, match=r"finite slice features .* s0\.npy|s0\.npy"):
+        read_slices(read_feature_cases(folder)[0])
+
+
+def test_the_recipes_have_every_method_at_the_papers_settings(repository: Path, tmp_path: Path) -> None:
+    module = module_of(repository, "train_cmkd.py")
+    read_definitions(repository / "Training" / "configs" / "cmkd-tables.json")
+    for name in ("cmkd", "virtual-cmkd"):
+        steps = [step for step in read(repository, name, tmp_path).steps if step.kind == "cmkd"]
+        configs = {step.name: configuration.from_mapping(module.Config, step.values) for step in steps}
+        assert {config.method for config in configs.values()} == set(module.ALL_METHODS)
+        assert all(config.folds == 6 for config in configs.values())
+        if name == "cmkd":
+            assert (configs["prior"].learning_rate, configs["prior"].batch_size) == (1.1e-4, 64)
+            assert configs["discom"].batch_size == 128
+            assert configs["prior-analytic"].sample_steps == 64

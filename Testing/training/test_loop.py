@@ -120,7 +120,7 @@ def test_the_order_does_not_depend_on_where_a_run_starts() -> None:
 def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(ConfigError, match="precision"):
         config(precision="fp8")
-    with pytest.raises(ConfigError, match="steps: .* greater than 0, got 0"):
+    with pytest.raises(ConfigError, match=r"steps: .* greater than 0, got 0"):
         config(steps=0)
     with pytest.raises(ConfigError, match="accumulate"):
         config(accumulate=0)

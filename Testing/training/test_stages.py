@@ -82,6 +82,40 @@ def test_the_encoder_learns_all_its_tasks(atlas: bool) -> None:
         assert value < 0.95 * first[name], name
 
 
+def test_what_is_not_known_of_a_study_it_does_not_teach() -> None:
+    """NaN stands for an unknown map, label or sign: the other study's terms stay what they are alone."""
+    module = encoder(atlas=True)
+    stage = XrayEncoderStage(module, 4.0, 0.1, torch.ones(1, 2, 1, 1, 1))
+    stage.module.eval()
+    both = batch(2, module)
+    alone = {name: value[:1] for name, value in both.items()}
+    for name in ("template_map", "label", "signs"):
+        both[name][1] = torch.nan
+    loss, terms = stage.loss(stage.module, both, torch.Generator())
+    _, first = stage.loss(stage.module, alone, torch.Generator())
+    for name in ("map", "coarse_map", "pe", "signs"):
+        assert torch.allclose(terms[name], first[name], rtol=1e-4), name
+    loss.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in stage.module.parameters())
+
+
+def test_a_study_without_a_map_teaches_the_denoiser_its_latents_alone() -> None:
+    module = encoder(atlas=True)
+    denoiser = SpatialDenoiser(
+        2, module.spatial_channels, 16, (8,), 16, residual_std=(1.0, 1.0), map_std=(0.1, 0.1, 0.1)
+    )
+    scheduler = DDPMScheduler(prediction_type="v_prediction")
+    stage = DenoiserStage(denoiser, module, scheduler, 0.0, torch.ones(1, 5, 1, 1, 1))
+    data = batch(2, module)
+    _, known = stage.loss(denoiser, data, torch.Generator().manual_seed(0))
+    data["template_map"][:] = torch.nan
+    loss, terms = stage.loss(denoiser, data, torch.Generator().manual_seed(0))
+    assert known["map"] > 0
+    assert terms["map"] == 0
+    assert terms["latents"] > 0
+    assert loss.isfinite()
+
+
 def test_how_things_look_is_learned_under_the_true_map_whatever_the_predicted_one() -> None:
     module = encoder(atlas=True)
     stage = XrayEncoderStage(module, 0.0, 0.0, torch.ones(1, 2, 1, 1, 1))

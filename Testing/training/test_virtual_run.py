@@ -28,7 +28,7 @@ from xray2ctpa_core.data.latent_cases import LatentCase, first_volumes, read_lat
 from xray2ctpa_core.data.sources.folder import read_folder
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling, save_scaling
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.evaluation.patients import CohortPatient
+from xray2ctpa_core.evaluation.patients import CohortPatient, seed_of
 from xray2ctpa_core.io.volumes import read_volume, write_volume
 from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
 from xray2ctpa_core.models.denoisers.conditioned import ConditionedDenoiser, LabelEmbedding, guided
@@ -285,7 +285,7 @@ def test_a_bundles_volume_takes_the_place_of_the_patients_ctpa(repository: Path,
 
     pipeline = XRay2CTPAPipeline.from_pretrained(bundle)
     patient = CohortPatient(patients[3])
-    result = pipeline(patient.radiograph, frame=patient.frame, generator=patient.seed(0))
+    result = pipeline(patient.radiograph, frame=patient.frame, seed=seed_of(patient, 0))
     shown = read_volume(tmp_path / "arm" / pairs[1]["generated"])
     assert np.allclose(shown.affine, real.affine, atol=1e-3)
     assert np.abs(shown.array - result.ctpa.array.clip(*PAPER_HU_WINDOW)).max() <= 1.0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.errors import InputError, OutputError
 from xray2ctpa_core.viewer import upload
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
@@ -15,12 +15,12 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
 @pytest.mark.parametrize(
     ("given", "kept"),
     [
-        ("film.png", "film.png"),
+        ("radiograph.png", "radiograph.png"),
         ("../../etc/passwd", "passwd"),
-        ("..\\..\\windows\\film.dcm", "film.dcm"),
-        ("/absolute/film.png", "film.png"),
-        ("..", "film"),
-        ("", "film"),
+        ("..\\..\\windows\\radiograph.dcm", "radiograph.dcm"),
+        ("/absolute/radiograph.png", "radiograph.png"),
+        ("..", "radiograph"),
+        ("", "radiograph"),
         (".hidden.png", "hidden.png"),
         ("-rf.png", "rf.png"),
         ("--out=x.png", "out_x.png"),
@@ -48,26 +48,54 @@ def received(content: bytes, name: str, folder: Path, announced: int | None = No
 
 def test_an_upload_lies_in_the_folder_of_its_visitor_whatever_its_name(tmp_path):
     file = received(PNG, "../../../outside.png", tmp_path / "private")
-    assert file == tmp_path / "private" / "outside.png"
+    assert file == tmp_path / "private" / "radiograph.png", "its name may be a person's"
     assert file.read_bytes() == PNG
     assert (tmp_path / "private").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("Doe^John.DCM", "radiograph.dcm"), ("x.nii.gz", "radiograph.nii.gz"), ("IM0001", "radiograph")],
+)
+def test_the_stored_name_tells_the_kind_only(name, kept):
+    assert upload.stored_name(name) == kept
+
+
+def test_an_upload_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(upload, "SECONDS", 0.05)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield PNG
+        await asyncio.sleep(30)
+
+    with pytest.raises(OutputError, match="took more than"):
+        asyncio.run(upload.receive(slow(), "radiograph.png", None, tmp_path / "private"))
+
+
 def test_too_much_is_refused_as_announced_and_as_received(tmp_path):
     with pytest.raises(upload.TooLarge, match="at most 50 MB, got 60 MB"):
-        received(b"", "film.png", tmp_path / "announced", 60 << 20)
+        received(b"", "radiograph.png", tmp_path / "announced", 60 << 20)
     assert not (tmp_path / "announced").exists()
-    with pytest.raises(upload.TooLarge):
-        received(bytes((50 << 20) + 1), "film.png", tmp_path / "unannounced")
+    with pytest.raises(upload.TooLarge, match="at most 50 MB, got more"):
+        received(bytes((50 << 20) + 1), "radiograph.png", tmp_path / "unannounced")
 
 
 def test_an_upload_that_breaks_off_is_refused(tmp_path):
     with pytest.raises(Exception, match="broke off"):
-        received(PNG, "film.png", tmp_path / "private", len(PNG) + 1)
+        received(PNG, "radiograph.png", tmp_path / "private", len(PNG) + 1)
 
 
 @pytest.mark.parametrize(
-    "name", ["film.exe", "film", "film.svg", "film.html", "film.mhd", "film.nhdr", "film.zip"]
+    "name",
+    [
+        "radiograph.exe",
+        "radiograph",
+        "radiograph.svg",
+        "radiograph.html",
+        "radiograph.mhd",
+        "radiograph.nhdr",
+        "radiograph.zip",
+    ],
 )
 def test_another_kind_of_file_is_refused(name, tmp_path):
     with pytest.raises(InputError, match="Expected DICOM, PNG"):
@@ -77,10 +105,13 @@ def test_another_kind_of_file_is_refused(name, tmp_path):
 @pytest.mark.parametrize(
     ("name", "header"),
     [
-        ("film.mha", b"NDims = 2\nDimSize = 4 4\nElementType = MET_UCHAR\nElementDataFile = /etc/passwd\n"),
-        ("film.mha", b"NDims = 2\nComment = ElementDataFile=LOCAL\nElementDataFile: ../other.raw\n"),
-        ("film.nrrd", b"NRRD0004\ntype: uchar\ndimension: 2\nsizes: 4 4\ndata file: /etc/passwd\n\n"),
-        ("film.nrrd", b"NRRD0004\ntype: uchar\nDatafile: LIST\n/etc/passwd\n\n"),
+        (
+            "radiograph.mha",
+            b"NDims = 2\nDimSize = 4 4\nElementType = MET_UCHAR\nElementDataFile = /etc/passwd\n",
+        ),
+        ("radiograph.mha", b"NDims = 2\nComment = ElementDataFile=LOCAL\nElementDataFile: ../other.raw\n"),
+        ("radiograph.nrrd", b"NRRD0004\ntype: uchar\ndimension: 2\nsizes: 4 4\ndata file: /etc/passwd\n\n"),
+        ("radiograph.nrrd", b"NRRD0004\ntype: uchar\nDatafile: LIST\n/etc/passwd\n\n"),
     ],
 )
 def test_a_header_that_takes_its_pixels_from_another_file_is_refused(name, header, tmp_path):
@@ -90,4 +121,4 @@ def test_a_header_that_takes_its_pixels_from_another_file_is_refused(name, heade
 
 def test_a_metaimage_with_its_pixels_inside_is_taken(tmp_path):
     header = b"NDims = 2\nDimSize = 4 4\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n" + bytes(16)
-    assert received(header, "film.mha", tmp_path / "private").is_file()
+    assert received(header, "radiograph.mha", tmp_path / "private").is_file()

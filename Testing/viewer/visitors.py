@@ -130,7 +130,8 @@ class Visitor:
             return answer.status, await answer.json(content_type=None)
 
     async def picture(self, name: str, width: int = 300, height: int = 300) -> np.ndarray:
-        """What a view shows at a size: (rows, columns, RGB)."""
+        """What a view of an opened result shows at a size: (rows, columns, RGB)."""
+        await self.phase("done")
         self.pictures.pop(name, None)
         await self.do("resize", view=name, x=width, y=height)
         await self.until(lambda: name in self.pictures)

@@ -31,8 +31,8 @@ def latents(config: LatentsSettings, out: Path, resume: bool) -> None:  # noqa: 
 
     settings = {"hu_window": list(config.hu_window), "codec_sha256": digest(Path(config.autoencoder))}
     films = Path(config.radiographs) if config.radiographs else None
-    cases, summary = encode_studies(out, entries, encode, settings, films, Bar("latents"))
-    print("\n".join(summary.summary_lines()))
+    cases, lines = encode_studies(out, entries, encode, settings, films, Bar("latents"))
+    print("\n".join(lines))
 
     def gains(example: np.ndarray, std: list[float]) -> list[float]:
         return codec.channel_gains(torch.from_numpy(example).to(device), torch.tensor(std, device=device))

@@ -10,8 +10,8 @@ from xray2ctpa_core.data.latent_cases import read_latent_cases
 from xray2ctpa_core.data.latents import read_channel_weights, standardised
 from xray2ctpa_core.data.splits import training_cases
 from xray2ctpa_core.data.study_data import StudyData
-from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
 from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
+from xray2ctpa_core.pipelines.loading import part_class
 from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import save_network, train
 from xray2ctpa_core.training.settings.denoisers import SpatialDenoiserSettings
@@ -28,13 +28,14 @@ def run(config: SpatialDenoiserSettings, out: Path, resume: bool) -> None:
         clip_sample=False,
     )
     latent_channels = data[(0, 0)]["latents"].shape[0]
+    made = part_class(config.network)
     if config.conditioning == "global":
-        denoiser = SpatialDenoiser(
+        denoiser = made(
             latent_channels, 0, encoder.config["embedding_dim"], config.channels, config.condition_dim
         )
     else:
         open_latents, open_map = open_std(encoder, data)
-        denoiser = SpatialDenoiser(
+        denoiser = made(
             latent_channels,
             encoder.spatial_channels,
             encoder.config["embedding_dim"],

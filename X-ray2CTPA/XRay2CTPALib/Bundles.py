@@ -1,4 +1,4 @@
-"""The bundles a run can be made with: those that came with the core, folders, and Hub ids that were added."""
+"""The models ("bundles" of the core) a run can be made with: those that came with it, and those added."""
 
 import json
 import shutil
@@ -40,11 +40,12 @@ class Bundle:
 
     @property
     def title(self) -> str:
-        """One line for a list."""
+        """One line for a list; that of an added one ends in its folder, so that two of one name differ."""
         if self.info is None:
             return _("{source} (on the Hub)").format(source=self.source) if not self.problem else self.source
         kind = _(" - DEMONSTRATION") if self.info.is_demonstration else ""
-        return f"{self.info.name} {self.info.version}{kind}"
+        place = "" if self.embedded else f" ({Path(self.source).name})"
+        return f"{self.info.name} {self.info.version}{kind}{place}"
 
     def description(self) -> str:
         """What a user should know before choosing it."""
@@ -67,7 +68,13 @@ class Bundle:
 
 
 class Bundles:
-    """The list of bundles, kept in the user's settings. Nothing here reaches the network."""
+    """The list of bundles, kept in the user's settings. Nothing here reaches the network.
+
+    What a bundle says of itself is read once, and again when its bundle.json changes.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Any, Bundle]] = {}
 
     def all(self) -> list[Bundle]:
         """Every bundle, those that came with the core first."""
@@ -114,15 +121,20 @@ class Bundles:
             return Bundle(source)
         try:
             if not source:
-                raise BundleError(_("No bundle is selected."))
+                raise BundleError(_("No model is selected."))
             if not embedded and not Path(source).is_dir():
-                raise BundleError(_("The bundle {source} is not there any more.").format(source=source))
+                raise BundleError(_("The model {source} is not there any more.").format(source=source))
             folder = resolve_bundle(source)
+            stamp = _stamp(folder)
+            if stamp is not None and self._known.get(source, (None,))[0] == stamp:
+                return self._known[source][1]
             info = read_bundle_json(folder)
         except BundleError as error:
             return Bundle(source, problem=error.message, embedded=embedded)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        return Bundle(source, info, size / 1e6, embedded=embedded)
+        bundle = Bundle(source, info, size / 1e6, embedded=embedded)
+        self._known[source] = (stamp, bundle)
+        return bundle
 
     def _added(self) -> list[str]:
         return self._stored(ADDED_KEY)
@@ -139,3 +151,12 @@ class Bundles:
     @staticmethod
     def _store(key: str, values: list[str]) -> None:
         qt.QSettings().setValue(key, json.dumps(values))
+
+
+def _stamp(folder: Path) -> Any:
+    """What changes when the folder holds another bundle; None where there is none."""
+    try:
+        status = (folder / "bundle.json").stat()
+    except OSError:
+        return None
+    return str(folder), status.st_mtime_ns, status.st_size

@@ -12,9 +12,12 @@ from .CorePath import CORE_PACKAGE, makeCoreImportable
 
 
 def coreArguments(arguments: Sequence[str]) -> list[str]:
-    """The command line of ``xray2ctpa ARGUMENTS`` in Slicer's own Python."""
+    """The command line of ``xray2ctpa ARGUMENTS`` in Slicer's own Python.
+
+    ``-P`` keeps the working folder, and a ``random.py`` that a user may have there, out of its search path.
+    """
     python = shutil.which("PythonSlicer") or sys.executable
-    return [python, "-m", CORE_PACKAGE, *arguments]
+    return [python, "-P", "-m", CORE_PACKAGE, *arguments]
 
 
 def hubCacheFolder() -> Path:

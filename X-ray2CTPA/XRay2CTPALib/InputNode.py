@@ -27,24 +27,24 @@ def whyUnusable(node: Any) -> str:
         return _("{name} was generated; select the X-ray itself.").format(name=node.GetName())
     image = node.GetImageData()
     if image is None or image.GetPointData().GetScalars() is None:
-        return _("{name} holds no picture.").format(name=node.GetName())
+        return _("{name} holds no image.").format(name=node.GetName())
     wide = [length for length in image.GetDimensions() if length > 1]
     if len(wide) > 2:
         return _("{name} has {count} slices; a chest X-ray has one.").format(
             name=node.GetName(), count=min(wide)
         )
     if len(wide) < 2:
-        return _("{name} is no picture of rows and columns.").format(name=node.GetName())
+        return _("{name} has no rows and columns.").format(name=node.GetName())
     return ""
 
 
 def writeInput(node: Any, folder: Path) -> Path:
-    """Writes the picture of ``node`` into the new folder ``folder``, for the core to read.
+    """Writes the image of ``node`` into the new folder ``folder``, for the core to read.
 
-    Where the file that the node was read from still holds the same picture, that file is copied: it says
+    Where the file that the node was read from still holds the same image, that file is copied: it says
     more (how greys and spacing are meant) than the node does. Otherwise the node's voxels are written as
     NRRD, with its own directions; a transform that it stands under moves it in the scene and is no part of
-    the picture.
+    the image.
 
     Returns:
         The file.
@@ -100,7 +100,7 @@ def sourceFile(node: Any) -> Path | None:
     if path is None or not path.is_file():
         return None
     again = _another(node)
-    return path if reader.ReadData(again) and _samePicture(node, again) else None
+    return path if reader.ReadData(again) and _sameImage(node, again) else None
 
 
 def _another(node: Any) -> Any:
@@ -118,7 +118,7 @@ def _dicomFile(node: Any) -> Path | None:
     return Path(name) if name else None
 
 
-def _samePicture(node: Any, other: Any) -> bool:
+def _sameImage(node: Any, other: Any) -> bool:
     if other.GetImageData() is None:
         return False
     first, second = slicer.util.arrayFromVolume(node), slicer.util.arrayFromVolume(other)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
 from xray2ctpa_core.errors import XRay2CTPAError
@@ -15,7 +16,7 @@ from .InputNode import whyUnusable
 from .Question import Question
 from .Views import writeThumbnail
 
-THUMBNAIL_PIXELS = 106
+THUMBNAIL_PIXELS = 92
 
 
 class InputSection:
@@ -45,14 +46,14 @@ class InputSection:
         if reason:
             return reason
         if self.verdict is not None and not self.verdict["accepted"] and not parameters.force:
-            return _("The picture is not taken for a frontal chest X-ray; Advanced has a way to go on.")
+            return _("This is not taken for a frontal chest X-ray; Options has a way to go on.")
         return ""
 
     def update(self, parameters: Any, isInstalled: bool) -> None:
         """Shows the selected node, and asks the gate about it where everything is installed."""
         node = parameters.inputVolume
         image = node.GetImageData() if node is not None else None
-        # What the picture and the answer depend on.
+        # What the thumbnail and the answer depend on.
         state = (
             node.GetID() if node is not None else "",
             image.GetMTime() if image is not None else 0,
@@ -70,13 +71,20 @@ class InputSection:
             return
         self._showThumbnail(node)
         if not isInstalled:
-            self._ui.gateLabel.text = _("The picture is checked once everything is installed.")
+            self._ui.gateLabel.text = _("The X-ray is checked once everything is installed.")
             return
-        self._ui.gateLabel.text = _("Checking the picture...")
+        self._ui.gateLabel.text = _("Checking the X-ray...")
         try:
             self._question = self._logic.check(node, parameters.bundle, self._onAnswer)
         except XRay2CTPAError as error:
             self._ui.gateLabel.text = f"{error.message}\n{error.hint}"
+
+    def pickOnly(self, parameters: Any) -> None:
+        """Selects the scene's only radiograph, where none is selected."""
+        if parameters.inputVolume is None:
+            found = usableNodes()
+            if len(found) == 1:
+                self._onSelected(found[0])
 
     def onLoadSample(self) -> None:
         self._onSelected(Sample.loadSample())
@@ -116,3 +124,9 @@ class InputSection:
         else:
             self._ui.gateLabel.text = question.text
         self._onChanged()
+
+
+def usableNodes() -> list[Any]:
+    """The nodes of the scene that can be the input, in its order."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")  # vector volumes are scalar volumes too
+    return [node for node in nodes if not whyUnusable(node)]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -17,6 +18,14 @@ REQUESTER = "X-ray2CTPA"
 #: Slicer's own packages: pip must leave them as they are.
 SLICERS_OWN = ("numpy", "scipy", "SimpleITK", "pydicom", "requests", "setuptools", "pip", "vtk")
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)\s*>=\s*(?P<version>[0-9.]+)")
+
+
+class PipFailed(InputError):
+    """pip ended with an error; ``wasShown``: whether Slicer has told the user, with pip's whole output."""
+
+    def __init__(self, message: str, hint: str, wasShown: bool) -> None:
+        super().__init__(message, hint)
+        self.wasShown = wasShown
 
 
 @dataclass(frozen=True)
@@ -33,11 +42,8 @@ class Requirement:
 
     def isMet(self) -> bool:
         """Whether it is installed here; nothing is imported to find out."""
-        try:
-            installed = importlib.metadata.version(self.name)
-        except importlib.metadata.PackageNotFoundError:
-            return False
-        return _numbers(installed) >= _numbers(self.version)
+        installed = _installedVersion(self.name)
+        return installed is not None and _numbers(installed) >= _numbers(self.version)
 
 
 class Installer:
@@ -98,24 +104,27 @@ class Installer:
             Whether nothing is missing now; False as well where the user did not agree.
 
         Raises:
-            InputError: the PyTorch extension is missing, or a package could not be installed.
+            InputError: this Slicer's own packages are too old, the PyTorch extension is missing, or a package
+                could not be installed.
         """
         missing = self.missing()
         if not missing:
             return True
+        _requireSlicersOwn(missing)
         if not slicer.util.confirmOkCancelDisplay(
             self.consentText(offlineFolder), windowTitle=_("Install what X-ray2CTPA needs?")
         ):
             return False
-        with _keptVersions() as constraints:
+        with _waitCursor(), _keptVersions() as constraints:
             try:
                 self._installMissing(missing, offlineFolder, constraints)
             except InputError:
                 raise
             except Exception as error:  # pip's and the extension's errors are of many kinds; each means this
-                raise InputError(
+                raise PipFailed(
                     _("The installation did not finish: {reason}").format(reason=error),
                     _("See the error log; check the network, or install from a folder of wheels."),
+                    wasShown=not offlineFolder and _slicerPackaging() is not None,
                 ) from error
         importlib.invalidate_caches()
         return not self.missing()
@@ -138,6 +147,18 @@ class Installer:
             packaging.pip_ensure(others, constraints=constraints, prompt_install=False, requester=REQUESTER)
         else:
             slicer.util.pip_install(["--constraint", str(constraints), *others])
+
+
+def _requireSlicersOwn(missing: Sequence[Requirement]) -> None:
+    """Raises InputError where a package is too old that Slicer brings: pip must not exchange it."""
+    for requirement in missing:
+        if requirement.name in SLICERS_OWN and (own := _installedVersion(requirement.name)) is not None:
+            raise InputError(
+                _("This Slicer has {name} {own}; X-ray2CTPA needs {name} {version}.").format(
+                    name=requirement.name, own=own, version=requirement.version
+                ),
+                _("Use Slicer 5.10 or later: packages that Slicer brings cannot be exchanged."),
+            )
 
 
 def _installTorch(requirement: Requirement) -> None:
@@ -170,12 +191,30 @@ def _keptVersions():
     """A constraints file that keeps the versions of Slicer's own packages."""
     lines = []
     for name in SLICERS_OWN:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            lines.append(f"{name}=={importlib.metadata.version(name)}")
+        version = _installedVersion(name)
+        if version is not None:
+            lines.append(f"{name}=={version}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "constraints.txt"
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         yield path
+
+
+@contextlib.contextmanager
+def _waitCursor():
+    """The wait cursor while something is installed, not while somebody is asked."""
+    slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
+    try:
+        yield
+    finally:
+        slicer.app.restoreOverrideCursor()
+
+
+def _installedVersion(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _numbers(version: str) -> tuple[int, ...]:

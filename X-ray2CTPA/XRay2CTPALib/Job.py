@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -13,7 +14,14 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from xray2ctpa_core.constants import EXIT_DONE
+from xray2ctpa_core.constants import (
+    EXIT_BUNDLE,
+    EXIT_CANCELLED,
+    EXIT_DEVICE_OR_MEMORY,
+    EXIT_DONE,
+    EXIT_NOT_FRONTAL_CXR,
+    EXIT_UNUSABLE_INPUT,
+)
 from xray2ctpa_core.errors import InputError, OutputError
 from xray2ctpa_core.io.result_folder import is_alive
 from xray2ctpa_core.mrml import ResultNodes, load_result, remove_result
@@ -23,8 +31,13 @@ from .ChildProcess import ChildProcess
 from .CoreCommand import coreArguments, coreEnvironment
 from .InputNode import writeInput
 from .Settings import RunSettings
+from .Views import renderingClass
 
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
+#: What the bar shows at most before the run has ended; seconds between two moves of it.
+ALMOST, TICK = 0.99, 0.5
+#: What a hint for people at a command line has in it: flags, commands, settings of the core.
+COMMAND_LINE = ("--", "`", ".toml", "XRAY2CTPA_", "command")
 #: Lines of the log that are kept.
 LOG_LINES = 500
 FOLDER_PREFIX = "XRay2CTPA-"
@@ -49,9 +62,9 @@ class Progress:
     """What the core has told so far.
 
     Attributes:
-        stage: message of the stage it is in.
-        fraction: 0..1 of the sampling, None before it began.
-        secondsLeft: of the sampling, None where that is not known.
+        stage: what it is doing, in words.
+        fraction: 0..1 of the whole run, by time; None before sampling has begun.
+        secondsLeft: of the whole run, None where that is not known.
         preview: a PNG that may vanish at any time, or None.
         warnings: sentences.
     """
@@ -61,6 +74,21 @@ class Progress:
     secondsLeft: float | None = None
     preview: Path | None = None
     warnings: list[str] = field(default_factory=list)
+    _end: float | None = None
+
+    def expect(self, seconds: float | None) -> None:
+        """The run ends in about ``seconds``; None: nobody knows."""
+        self._end = None if seconds is None else time.monotonic() + seconds
+
+    def tick(self, began: float) -> None:
+        """Moves on with the time, for decoding and scoring tell nothing: never back, never to the end."""
+        if self._end is None:
+            return
+        now = time.monotonic()
+        left = self._end - now
+        self.secondsLeft = left if left > 0 else None
+        fraction = (now - began) / (now - began + max(left, 0.0)) if now > began else 0.0
+        self.fraction = min(max(self.fraction or 0.0, fraction), ALMOST)
 
 
 class Job:
@@ -81,6 +109,7 @@ class Job:
         mayFetch: bool = False,
         bundleFolders: Sequence[str] = (),
         onChanged: Callable[["Job"], None] | None = None,
+        outputFolder: str = "",
     ) -> None:
         self.settings = settings
         self.state = RUNNING
@@ -88,12 +117,15 @@ class Job:
         self.results: list[ResultNodes] = []
         self.failures: list[Failure] = []
         self.log: list[str] = []
+        self.notes: list[str] = []
         self._scene = scene
         self._onChanged = onChanged or (lambda _job: None)
         self._began = time.monotonic()
         # Nodes may be removed while the job runs: their ids are kept.
         self._nodeIds = [node.GetID() if node.GetScene() is scene else None for node in nodes]
         self._finished = 0
+        self._ticked = 0.0
+        self.outputFolder = outputFolder
         self.folder = makeFolder()
         try:
             files = [writeInput(node, self.folder / "input" / str(n)) for n, node in enumerate(nodes)]
@@ -117,6 +149,10 @@ class Job:
         """Takes in what the core has told; True while it runs."""
         if self.state == RUNNING and not self._process.poll() and self.state == RUNNING:
             self._end(self._process.exitCode)
+        if self.state == RUNNING and time.monotonic() - self._ticked > TICK:
+            self._ticked = time.monotonic()
+            self.progress.tick(self._began)
+            self._onChanged(self)
         return self.state == RUNNING
 
     def cancel(self) -> None:
@@ -149,10 +185,10 @@ class Job:
         except (ValueError, KeyError, TypeError):
             return  # what some library printed
         if kind == "stage":
-            self.progress.stage, self.progress.fraction = event["message"], None
+            self.progress.stage = stageText(event["stage"], event["message"])
         elif kind == "progress":
-            self.progress.fraction = event["step"] / event["of"]
-            self.progress.secondsLeft = event["eta_s"]
+            self.progress.expect(event["eta_s"])
+            self.progress.tick(self._began)
         elif kind == "preview":
             self.progress.preview = Path(event["path"])
         elif kind == "warning":
@@ -160,7 +196,8 @@ class Job:
         elif kind == "result":
             self._addResult(Path(event["path"]))
         elif kind == "error":
-            self.failures.append(Failure(event["message"], event["hint"], Path(event["input"]).name))
+            hint = hintFor(event["code"], event["hint"])
+            self.failures.append(Failure(event["message"], hint, Path(event["input"]).name))
             self._finished += bool(event["input"])
         self._onChanged(self)
 
@@ -168,15 +205,34 @@ class Job:
         """Loads the result of the next input; results and errors come in the order of the inputs."""
         nodeId = self._nodeIds[self._finished]
         self._finished += 1
-        film = self._scene.GetNodeByID(nodeId) if nodeId else None
+        radiograph = self._scene.GetNodeByID(nodeId) if nodeId else None
         try:
-            nodes = load_result(folder, self._scene, film, self.settings.attributes())
+            nodes = load_result(folder, self._scene, radiograph, self.settings.attributes(), renderingClass())
         except InputError as error:
             self.failures.append(Failure(error.message, error.hint))
             return
         self.results.append(nodes)
+        self._keep(folder, nodes.ctpa.GetName())
         if len(self._nodeIds) == 1:
             Estimates.remember(nodes.record, time.monotonic() - self._began, self.settings.device)
+
+    def _keep(self, folder: Path, name: str) -> None:
+        """Copies the result's files to the output folder, where one is chosen; says so where it cannot."""
+        if not self.outputFolder:
+            return
+        stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._")
+        target, number = Path(self.outputFolder) / stem, 1
+        while target.exists():
+            number += 1
+            target = Path(self.outputFolder) / f"{stem}-{number}"
+        try:
+            shutil.copytree(folder, target)
+            self.notes.append(_("Files: {folder}").format(folder=target))
+        except OSError as error:  # shutil.Error is one
+            shutil.rmtree(target, ignore_errors=True)
+            reason = error.strerror or error
+            text = _("The result is in the scene, but could not be written to {folder}: {reason}.")
+            self.notes.append(text.format(folder=target, reason=reason))
 
     def _end(self, code: int | None) -> None:
         """The process has ended by itself, or somebody else has killed it."""
@@ -191,6 +247,40 @@ class Job:
         self._process.kill()
         removeFolder(self.folder)
         self._onChanged(self)
+
+
+def stageText(stage: str, message: str) -> str:
+    """What the core is doing, in the user's language and without its temporary paths."""
+    texts = {
+        "verify": _("Checking the model"),
+        "read": _("Reading the X-ray"),
+        "load": _("Loading the model"),
+        "generate": _("Generating"),
+        "finish": _("Decoding the volume and scoring it"),
+        "write": _("Saving the result"),
+    }
+    return texts.get(stage, message)
+
+
+def hintFor(code: int, hint: str) -> str:
+    """What to do after a failure, for somebody in front of the panel instead of a command line.
+
+    Args:
+        code: exit code that stands for the failure.
+        hint: the core's own, kept where it fits both.
+    """
+    if hint and not any(mark in hint for mark in COMMAND_LINE):
+        return hint
+    hints = {
+        EXIT_UNUSABLE_INPUT: _("Choose another X-ray, or see the log."),
+        EXIT_BUNDLE: _("Choose another model, or add this one again (section Model)."),
+        EXIT_NOT_FRONTAL_CXR: _("Choose another X-ray; Options has a way to go on regardless."),
+        EXIT_DEVICE_OR_MEMORY: _(
+            "Close other programs, or choose the device cpu or fewer samples (Options)."
+        ),
+        EXIT_CANCELLED: "",
+    }
+    return hints.get(code, _("See the log, and report it if it happens again."))
 
 
 def makeFolder() -> Path:

@@ -4,6 +4,7 @@ import atexit
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import qt
@@ -16,6 +17,7 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.pipelines.loading import HUB_ID
 
 from . import Estimates
+from .Batch import Batch
 from .Bundles import Bundles
 from .InputNode import whyUnusable, writeInput
 from .Job import RUNNING, Failure, Job, makeFolder, removeFolder
@@ -42,18 +44,24 @@ class RunLogic(VTKObservationMixin):
     Attributes:
         job: the run now, or the last one; None before the first.
         bundles: what a run can be made with.
+        batch: the list of radiographs for a batch, and its run.
     """
 
     def __init__(self) -> None:
         VTKObservationMixin.__init__(self)
         self.job: Job | None = None
         self.bundles = Bundles()
+        self.batch = Batch()
         self._questions: list[Question] = []
         self._timer: Any = None
 
     @property
     def isRunning(self) -> bool:
-        """Whether a run is going on."""
+        """Whether a run or a batch is going on."""
+        return self._hasJob or self.batch.isRunning
+
+    @property
+    def _hasJob(self) -> bool:
         return self.job is not None and self.job.state == RUNNING
 
     def process(
@@ -63,6 +71,7 @@ class RunLogic(VTKObservationMixin):
         wait: bool = True,
         onChanged: Callable[[Job], None] | None = None,
         mayFetch: bool = False,
+        outputFolder: str = "",
         **options: Any,
     ) -> Any:
         """Generates a CTPA from a chest X-ray, or from each of several.
@@ -73,6 +82,7 @@ class RunLogic(VTKObservationMixin):
             wait: whether to return when it has ended; events are processed meanwhile.
             onChanged: called with the job whenever there is news.
             mayFetch: whether a bundle named by its Hub id may be fetched.
+            outputFolder: an existing folder that gets a result's files as well; "": none.
 
         Returns:
             With ``wait``: ResultNodes (a list of them for a batch). Without: the Job.
@@ -96,6 +106,7 @@ class RunLogic(VTKObservationMixin):
             mayFetch and isHubId(settings.bundle),
             self.bundles.folders(),
             onChanged,
+            outputFolder,
         )
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneStartClose)
         atexit.register(self.cancel)
@@ -110,6 +121,17 @@ class RunLogic(VTKObservationMixin):
             raise RunFailed(failures, job.logText())
         return job.results if isBatch else job.results[0]
 
+    def startBatch(
+        self, settings: RunSettings, output: str, onChanged: Callable[[], None], mayFetch: bool = False
+    ) -> None:
+        """Works ``batch`` off into the folder ``output``; raises the errors of its ``start``."""
+        if self.isRunning:
+            raise InputError(_("A run is going on."), _("Wait for it, or cancel it first."))
+        mayFetch = mayFetch and isHubId(settings.bundle)
+        self.batch.start(settings, Path(output), onChanged, mayFetch, self.bundles.folders())
+        atexit.register(self.cancel)
+        self._startPolling()
+
     def runAgain(self, ctpaNode: Any, **how: Any) -> Any:
         """Repeats the run that made ``ctpaNode``, from the X-ray it refers to; arguments as ``process``.
 
@@ -120,8 +142,8 @@ class RunLogic(VTKObservationMixin):
         nodes = mrml.result_of(ctpaNode)
         if nodes is None:
             raise InputError(_("Select a generated CTPA; this is none."))
-        film = ctpaNode.GetNodeReference(mrml.FILM_REFERENCE)
-        if film is None:
+        radiograph = ctpaNode.GetNodeReference(mrml.RADIOGRAPH_REFERENCE)
+        if radiograph is None:
             raise InputError(
                 _("The X-ray {name} is no longer in the scene.").format(name=nodes.record["input"]["name"]),
                 _("Load it again and generate with seed {seed}.").format(
@@ -133,14 +155,14 @@ class RunLogic(VTKObservationMixin):
         if bundle.problem or (bundle.info is not None and bundle.info.sha256 != wanted["sha256"]):
             raise InputError(
                 bundle.problem
-                or _("The bundle {name} has changed since; it would give other voxels.").format(
+                or _("The model {name} has changed since; it would give other voxels.").format(
                     name=bundle.info.name
                 ),
-                _("Add bundle {name} {version} again, SHA-256 {sha}.").format(
+                _("Add model {name} {version} again, SHA-256 {sha}.").format(
                     name=wanted["name"], version=wanted["version"], sha=wanted["sha256"]
                 ),
             )
-        return self.process(film, settings, **how)
+        return self.process(radiograph, settings, **how)
 
     def check(
         self, cxrNode: Any, bundle: str, onAnswer: Callable[[Question], None] | None = None
@@ -188,8 +210,9 @@ class RunLogic(VTKObservationMixin):
 
     def cancel(self) -> None:
         """Ends the run at once; nothing of it is left."""
-        if self.isRunning:
+        if self._hasJob:
             self.job.cancel()
+        self.batch.cancel()
         self._release()
 
     def shutDown(self) -> None:
@@ -206,7 +229,8 @@ class RunLogic(VTKObservationMixin):
         return question
 
     def _onSceneStartClose(self, _caller: Any, _event: Any) -> None:
-        self.cancel()
+        if self._hasJob:  # a batch needs nothing of the scene any more
+            self.job.cancel()
 
     def _startPolling(self) -> None:
         if self._timer is None:
@@ -217,8 +241,9 @@ class RunLogic(VTKObservationMixin):
 
     def _poll(self) -> None:
         """Looks at everything that goes on; stops itself when nothing does."""
-        if self.isRunning:
+        if self._hasJob:
             self.job.poll()
+        self.batch.poll()
         for question in list(self._questions):  # an answer may lead to the next question
             question.poll()
         self._questions = [question for question in self._questions if not question.ended]

@@ -1,4 +1,4 @@
-"""The part of the panel that lists bundles, and adds, verifies and removes them."""
+"""The part of the panel that lists models, and adds, verifies and removes them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,13 +22,14 @@ class ModelSection:
         self._note = ""
         self.current: Any = None
         ui.bundleSelector.connect("currentIndexChanged(int)", self.onSelected)
-        ui.addBundleButton.connect("clicked(bool)", self.onAdd)
+        ui.addBundleButton.connect("clicked(bool)", self.onAddFolder)
+        ui.addHubButton.connect("clicked(bool)", self.onAddHub)
         ui.verifyBundleButton.connect("clicked(bool)", self.onVerify)
         ui.removeBundleButton.connect("clicked(bool)", self.onRemove)
 
     def problem(self) -> str:
         """Why the bundle cannot be used; "" where it can."""
-        return self.current.problem if self.current is not None else _("Select a bundle.")
+        return self.current.problem if self.current is not None else _("Select a model.")
 
     def update(self, parameters: Any) -> None:
         bundles = self._logic.bundles.all()
@@ -52,13 +53,17 @@ class ModelSection:
         if 0 <= index < len(self._sources):
             self._onSelected(self._sources[index])
 
-    def onAdd(self) -> None:
-        """Asks for a folder; where none is chosen, for a Hub id."""
-        source = qt.QFileDialog.getExistingDirectory(self._ui.bundleSelector, _("Folder with a bundle"), "")
-        if not source:
-            source = qt.QInputDialog.getText(
-                self._ui.bundleSelector, _("Bundle on the Hugging Face Hub"), _("OWNER/NAME@REVISION:")
-            )
+    def onAddFolder(self) -> None:
+        """Asks for a folder; nothing more where none is chosen."""
+        source = qt.QFileDialog.getExistingDirectory(self._ui.bundleSelector, _("Folder with a model"), "")
+        if source:
+            self.add(source)
+
+    def onAddHub(self) -> None:
+        """Asks for an address on the Hub."""
+        source = qt.QInputDialog.getText(
+            self._ui.bundleSelector, _("Model on the Hugging Face Hub"), _("OWNER/NAME@REVISION:")
+        )
         source = source if isinstance(source, str) else ""
         if source.strip():
             self.add(source.strip())

@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from . import Annotations
+from .BatchSection import BatchSection
+from .ComparisonSection import ComparisonSection
 from .InputSection import InputSection
 from .Installer import Installer
 from .Job import Job
@@ -15,7 +18,7 @@ from .ModelSection import ModelSection
 from .ResultSection import ResultSection
 from .RunSection import RunSection
 from .SetupSection import SetupSection
-from .Views import Annotations
+from .TriageSection import TriageSection
 
 
 class Panel(VTKObservationMixin):
@@ -32,19 +35,27 @@ class Panel(VTKObservationMixin):
         self._parameters: Any = None
         self.ui = ui
         self._logic = logic
-        self._updating = False
-        self._missing: list[str] = []
+        self._updating = self._awaited = False
         self._installer = Installer(Path(requirementsFile))
-        self._annotations = Annotations()
-        self.setup = SetupSection(ui, logic, self._installer, self.update)
+        self._missing: list[str] = []
+        self.setup = SetupSection(ui, logic, self._installer, self.refresh)
         self.model = ModelSection(ui, logic, self._selectBundle, self.update)
         self.input = InputSection(ui, logic, self._selectInput, self.update)
         self.run = RunSection(ui, logic, self._whyNotApply, self._onJobEnded, self.update)
-        self.result = ResultSection(ui, self.run.start, logic, self._watchViews)
-        ui.noticeLabel.text = _(
-            "Whatever is generated here is SYNTHETIC: a hypothesis, never a diagnosis. Do not use it for "
-            "patient care."
+        self.result = ResultSection(ui, self.run.start, logic)
+        self.comparison = ComparisonSection(ui, self.result.current)
+        self.triage = TriageSection(ui, self.result.current)
+        self.batch = BatchSection(
+            ui, logic, self.result.show, self.run.showLog, self.update, self._whyNotBatch
         )
+        ui.noticeLabel.text = _(
+            "SYNTHETIC, for research only: whatever is generated here is a hypothesis, never a diagnosis. "
+            "Not for patient care."
+        )
+        scene = slicer.mrmlScene
+        for event in (scene.NodeAddedEvent, scene.EndImportEvent):
+            self.addObserver(scene, event, self._onSceneChanged)
+        Annotations.watch()
 
     @property
     def parameters(self) -> Any:
@@ -54,8 +65,15 @@ class Panel(VTKObservationMixin):
     @parameters.setter
     def parameters(self, parameters: Any) -> None:
         self._parameters = parameters
-        if parameters is None:
-            self.input.forget()
+        if parameters is not None:
+            self._findMissing()
+            self.input.pickOnly(parameters)
+            self.result.pickLast()
+
+    def refresh(self) -> None:
+        """Looks anew for what is installed, and shows it."""
+        self._findMissing()
+        self.update()
 
     def update(self, _caller: Any = None, _event: Any = None) -> None:
         """Shows the parameters as they are now, and what follows from them."""
@@ -63,26 +81,38 @@ class Panel(VTKObservationMixin):
             return
         self._updating = True  # a section may set further parameters
         try:
-            self._missing = [requirement.name for requirement in self._installer.missing()]
             self.setup.update(self.parameters, self._missing)
             self.model.update(self.parameters)
             self.input.update(self.parameters, isInstalled=not self._missing)
             self.run.update(self.parameters, self.model.current)
             self.result.update()
+            self.comparison.update()
+            self.triage.update()
+            self.batch.update(self.parameters)
         finally:
             self._updating = False
 
     def cleanup(self) -> None:
-        """Ends what runs and takes everything of the panel out of the application."""
-        self._logic.shutDown()
+        """Ends what runs; the watch over the views goes on, for results stay in the scene."""
+        self._parameters = None
         self.removeObservers()
-        self._annotations.remove()
+        self.input.forget()
+        self._logic.shutDown()
+
+    def _findMissing(self) -> None:
+        self._missing = [requirement.name for requirement in self._installer.missing()]
+
+    def _whyNotBatch(self) -> str:
+        """Why nothing can be generated from any X-ray now, as a sentence; "" where it can."""
+        if self.setup.isInstalling:
+            return _("The installation is going on.")
+        if self._missing:
+            return _("Not everything is installed: see above.")
+        return self.model.problem()
 
     def _whyNotApply(self) -> str:
         """Why nothing can be generated now, as a sentence; "" where it can."""
-        if self._missing:
-            return _("Not everything is installed: see above.")
-        return self.input.problem(self.parameters) or self.model.problem()
+        return self._whyNotBatch() or self.input.problem(self.parameters)
 
     def _selectInput(self, node: Any) -> None:
         if self.parameters is not None:
@@ -94,16 +124,17 @@ class Panel(VTKObservationMixin):
 
     def _onJobEnded(self, job: Job) -> None:
         if job.results and self.parameters is not None:
-            self.result.show(job.results[-1])
+            self.result.show(job.results[-1], job.notes)
         self.update()  # in another module nothing is shown, the result waits in the list
 
-    def _watchViews(self) -> None:
-        """Keeps the word SYNTHETIC in every view that shows a result, whoever changes what is shown."""
-        composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
-        for node in composites:
-            if not self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._onViewChanged):
-                self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._onViewChanged)
-        self._annotations.update()
+    def _onSceneChanged(self, _caller: Any, _event: Any) -> None:
+        """A node that is added gets its voxels a little later; many nodes make one look at the scene."""
+        if not self._awaited:
+            self._awaited = True
+            qt.QTimer.singleShot(0, self._onAwaited)
 
-    def _onViewChanged(self, _caller: Any, _event: Any) -> None:
-        self._annotations.update()
+    def _onAwaited(self) -> None:
+        self._awaited = False
+        if self.parameters is not None:
+            self.input.pickOnly(self.parameters)
+            self.result.pickLast()

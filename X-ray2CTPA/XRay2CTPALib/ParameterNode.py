@@ -1,8 +1,8 @@
 """What the user has chosen, kept in the scene."""
 
-from typing import Annotated
+from typing import Annotated, Union
 
-from slicer import vtkMRMLScalarVolumeNode
+from slicer import vtkMRMLScalarVolumeNode, vtkMRMLVectorVolumeNode
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES
@@ -17,13 +17,17 @@ LARGEST_SEED = 2**31 - 1
 class XRay2CTPAParameterNode:
     """The parameters of the panel.
 
-    inputVolume - the radiograph (vector volumes are scalar volumes too).
+    inputVolume - the radiograph. The selector takes its types from this annotation: colour PNG and JPEG are
+        vector volumes.
     bundle - what --bundle takes.
+    outputFolder - where the files of results go as well; "": nowhere.
     preset, steps, samples, seed, device, force - as in RunSettings; 0 steps or samples: not yet set.
     """
 
-    inputVolume: vtkMRMLScalarVolumeNode
+    # Slicer 5.10 knows no other notation of a union, and needs the None.
+    inputVolume: Union[vtkMRMLScalarVolumeNode, vtkMRMLVectorVolumeNode, None]  # noqa: UP007
     bundle: str = DEFAULT_BUNDLE
+    outputFolder: str = ""
     preset: Annotated[str, Choice(list(PRESETS))] = STANDARD
     device: Annotated[str, Choice(list(DEVICES))] = DEVICES[0]
     steps: Annotated[int, WithinRange(0, 1000)] = 0

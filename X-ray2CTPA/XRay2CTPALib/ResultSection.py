@@ -1,6 +1,6 @@
-"""The part of the panel that shows a result: words, windows, overlay, views, and the run again."""
+"""The part of the panel that shows a result: words, windows, overlay, views, removal, and the run again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import slicer
@@ -8,25 +8,24 @@ from slicer.i18n import tr as _
 
 from xray2ctpa_core import mrml
 
-from . import Views
+from . import Annotations, Views
 
-#: Title and name of every overlay, in the order of the list.
-OVERLAYS = (("Grad-CAM", "gradcam"), ("Grad-CAM levels", "gradcam_label"), ("Spread", "spread"), ("None", ""))
+#: Names of the overlays, in the order of the list.
+OVERLAYS = ("gradcam", "gradcam_label", "spread", "")
 
 
 class ResultSection:
     """Acts on the result that is selected."""
 
-    def __init__(
-        self, ui: Any, start: Callable[..., None], logic: Any, onViewsChanged: Callable[[], None]
-    ) -> None:
-        self._ui, self._start, self._logic, self._onViewsChanged = ui, start, logic, onViewsChanged
+    def __init__(self, ui: Any, start: Callable[..., None], logic: Any) -> None:
+        self._ui, self._start, self._logic = ui, start, logic
+        self._notes: tuple[str, ...] = ()
         ui.resultSelector.addAttribute("vtkMRMLScalarVolumeNode", mrml.RECORD_ATTRIBUTE)
-        for title in mrml.WINDOWS:
+        for title in (_("CTPA"), _("Lung"), _("Mediastinum")):
             ui.windowSelector.addItem(title)
-        for title, _name in OVERLAYS:
+        for title in (_("Grad-CAM"), _("Grad-CAM levels"), _("Spread of the samples"), _("None")):
             ui.overlaySelector.addItem(title)
-        ui.resultSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.update)
+        ui.resultSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onSelected)
         ui.windowSelector.connect("currentIndexChanged(int)", self.onWindow)
         ui.overlaySelector.connect("currentIndexChanged(int)", self.onOverlay)
         ui.opacitySlider.connect("valueChanged(double)", self.onOverlay)
@@ -35,14 +34,29 @@ class ResultSection:
         ui.layoutButton.connect("clicked(bool)", self.onShow)
         ui.runAgainButton.connect("clicked(bool)", self.onRunAgain)
         ui.renderingCheckBox.connect("toggled(bool)", self.onRendering)
+        ui.segmentationButton.connect("clicked(bool)", self.onSegmentation)
+        ui.removeResultButton.connect("clicked(bool)", self.onRemove)
+        self.pickLast()
         self.update()
 
     def current(self) -> mrml.ResultNodes | None:
         """The selected result; None where there is none."""
         return mrml.result_of(self._ui.resultSelector.currentNode())
 
-    def update(self, _node: Any = None) -> None:
-        """Says what the selected result says; hides what has nothing to act on."""
+    def pickLast(self) -> None:
+        """Selects the scene's last result where none is selected: that of a scene that was opened, say."""
+        if self._ui.resultSelector.currentNode() is None:
+            nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+            results = [node for node in nodes if mrml.result_of(node) is not None]
+            if results:
+                self._ui.resultSelector.setCurrentNode(results[-1])
+
+    def onSelected(self, _node: Any = None) -> None:
+        self._notes = ()
+        self.update()
+
+    def update(self) -> None:
+        """Says what the selected result says; disables what has nothing to act on."""
         nodes = self.current()
         for widget in (
             self._ui.windowSelector,
@@ -51,18 +65,25 @@ class ResultSection:
             self._ui.thresholdSlider,
             self._ui.hottestButton,
             self._ui.layoutButton,
-            self._ui.runAgainButton,
             self._ui.renderingCheckBox,
+            self._ui.segmentationButton,
+            self._ui.removeResultButton,
         ):
             widget.enabled = nodes is not None
         self._ui.runAgainButton.enabled = nodes is not None and not self._logic.isRunning
-        self._ui.resultLabel.text = "" if nodes is None else "\n".join(mrml.sentences(nodes.record))
-        if nodes is not None:
-            self._onViewsChanged()
+        score, *others = mrml.sentences(nodes.record) if nodes is not None else [""]
+        origin = mrml.provenance(nodes.record) if nodes is not None else []
+        self._ui.scoreLabel.text = score
+        told = [line for line in others if line not in origin]
+        self._ui.resultLabel.text = "\n".join([*told, *(self._notes if nodes is not None else ())])
+        self._ui.scoreLabel.toolTip = self._ui.resultLabel.toolTip = "\n".join(origin)
+        self._ui.scoreLabel.visible = self._ui.resultLabel.visible = nodes is not None
 
-    def show(self, nodes: mrml.ResultNodes) -> None:
-        """Selects a new result and shows it beside its X-ray."""
+    def show(self, nodes: mrml.ResultNodes, notes: Sequence[str] = ()) -> None:
+        """Selects a new result and shows it; ``notes`` are said until another is selected."""
         self._ui.resultSelector.setCurrentNode(nodes.ctpa)
+        self._ui.resultCollapsibleButton.collapsed = False
+        self._notes = tuple(notes)
         self.update()
         self.onShow()
 
@@ -74,7 +95,6 @@ class ResultSection:
             self.onThreshold()
             self.onWindow()
             self.onRendering()
-            self._onViewsChanged()
 
     def onWindow(self) -> None:
         nodes = self.current()
@@ -84,7 +104,7 @@ class ResultSection:
     def onOverlay(self) -> None:
         nodes = self.current()
         if nodes is not None:
-            _title, overlay = OVERLAYS[self._ui.overlaySelector.currentIndex]
+            overlay = OVERLAYS[self._ui.overlaySelector.currentIndex]
             mrml.show_overlay(nodes, slicer.app.applicationLogic(), overlay, self._ui.opacitySlider.value)
 
     def onThreshold(self) -> None:
@@ -96,12 +116,30 @@ class ResultSection:
         nodes = self.current()
         if nodes is not None:
             mrml.show_rendering(nodes, self._ui.renderingCheckBox.checked)
-            self._onViewsChanged()
+            Annotations.watch().update()
 
     def onHottest(self) -> None:
         nodes = self.current()
         if nodes is not None and not mrml.go_to_hottest(nodes):
             slicer.util.infoDisplay(_("No Grad-CAM evidence reaches the lowest level: no slice is hottest."))
+
+    def onSegmentation(self) -> None:
+        nodes = self.current()
+        if nodes is not None:
+            mrml.add_segmentation(nodes)
+
+    def onRemove(self) -> None:
+        """Takes the result out of the scene, after a question: it cannot be undone."""
+        nodes = self.current()
+        if nodes is not None and slicer.util.confirmOkCancelDisplay(
+            _("Remove {name} and everything that belongs to it from the scene?").format(
+                name=nodes.ctpa.GetName()
+            ),
+            windowTitle=_("Remove the result?"),
+        ):
+            mrml.remove_result(nodes)
+            self.pickLast()
+            self.update()
 
     def onRunAgain(self) -> None:
         node = self._ui.resultSelector.currentNode()

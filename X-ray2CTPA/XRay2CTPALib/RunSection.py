@@ -31,10 +31,11 @@ class RunSection:
         self._whyNotApply, self._onEnded, self._onChanged = whyNotApply, onEnded, onChanged
         self._parameters: Any = None
         self._chosen: tuple[str, str] | None = None
-        self._log = ""
+        self._log: list[str] = []
         ui.progressFrame.visible = ui.failureFrame.visible = False
         ui.applyButton.connect("clicked(bool)", self.onApplyButton)
         ui.logButton.connect("clicked(bool)", self.onShowLog)
+        ui.outputFolderButton.connect("clicked(bool)", self.onChooseFolder)
 
     def update(self, parameters: Any, bundle: Any) -> None:
         self._parameters = parameters
@@ -59,8 +60,10 @@ class RunSection:
         mayFetch = isHubId(settings.bundle) and self._mayFetch(settings.bundle)
         if isHubId(settings.bundle) and not mayFetch:
             return
-        node = self._parameters.inputVolume
-        self.start(lambda **how: self._logic.process(node, settings, mayFetch=mayFetch, **how))
+        node, folder = self._parameters.inputVolume, self._parameters.outputFolder
+        self.start(
+            lambda **how: self._logic.process(node, settings, mayFetch=mayFetch, outputFolder=folder, **how)
+        )
 
     def start(self, begin: Callable[..., Any]) -> None:
         """Begins a run with ``begin``, the logic's ``process`` or ``runAgain``, and shows how it goes."""
@@ -69,16 +72,34 @@ class RunSection:
         try:
             begin(wait=False, onChanged=self._onJob)
         except XRay2CTPAError as error:
-            self._showFailure(f"{error.message}\n{error.hint}".strip(), "")
+            self._showFailure(f"{error.message}\n{error.hint}".strip())
         self._ui.progressFrame.visible = self._logic.isRunning
         self._ui.stageLabel.text = _("Starting...")
         self._ui.progressBar.setRange(0, 0)
         self._onChanged()
 
     def onShowLog(self) -> None:
-        slicer.util.infoDisplay(
-            _("What the computation wrote before it failed."), windowTitle=_("Log"), detailedText=self._log
+        """Opens the section with what the computation wrote."""
+        self._ui.logCollapsibleButton.collapsed = False
+        self._ui.logText.setFocus()
+
+    def onChooseFolder(self) -> None:
+        """Asks for the folder that gets the files of results as well."""
+        folder = qt.QFileDialog.getExistingDirectory(
+            self._ui.outputFolderEdit, _("Folder for results"), self._parameters.outputFolder
         )
+        if folder:
+            self._parameters.outputFolder = folder
+
+    def showLog(self, lines: list[str]) -> None:
+        """Appends what is new of ``lines`` to the log; another list begins it anew."""
+        text = self._ui.logText
+        if self._log[: len(lines)] != lines[: len(self._log)]:
+            self._log = []
+            text.clear()
+        for line in lines[len(self._log) :]:
+            text.appendPlainText(line)
+        self._log = list(lines)
 
     def _followPreset(self, parameters: Any, bundle: Any) -> None:
         """A newly chosen preset sets steps and samples; other numbers make it a custom one."""
@@ -96,12 +117,13 @@ class RunSection:
         return bool(slicer.util.confirmOkCancelDisplay(text.format(bundle=bundle), windowTitle=_("Fetch?")))
 
     def _onJob(self, job: Job) -> None:
+        self.showLog(job.log)
         if job.state == RUNNING:
             self._showProgress(job)
             return
         self._ui.progressFrame.visible = False
         if job.state == FAILED:
-            self._showFailure("\n".join(failure.text() for failure in job.failures), job.logText())
+            self._showFailure("\n".join(failure.text() for failure in job.failures))
         elif job.state == CANCELLED:
             self._ui.previewLabel.clear()
         self._onEnded(job)
@@ -110,26 +132,28 @@ class RunSection:
         progress = job.progress
         left = progress.secondsLeft
         ending = _(", about {seconds} s left").format(seconds=max(1, round(left))) if left is not None else ""
-        percent = progress.fraction
-        self._ui.progressBar.setRange(0, 0 if percent is None else 100)
-        self._ui.progressBar.value = round(100 * (percent or 0))
-        self._ui.stageLabel.text = progress.stage + (ending if percent is not None else "")
+        part = progress.fraction
+        self._ui.progressBar.setRange(0, 0 if part is None else 100)
+        self._ui.progressBar.value = round(100 * (part or 0))
+        self._ui.stageLabel.text = progress.stage + ending
         if progress.preview is not None:
             pixmap = qt.QPixmap(str(progress.preview))
             if not pixmap.isNull():  # the core has removed it meanwhile
                 width = self._ui.progressBar.width
                 self._ui.previewLabel.setPixmap(pixmap.scaledToWidth(width, qt.Qt.SmoothTransformation))
 
-    def _showFailure(self, text: str, log: str) -> None:
-        self._log = log
+    def _showFailure(self, text: str) -> None:
         self._ui.failureFrame.visible = True
         self._ui.failureLabel.text = text
-        self._ui.logButton.visible = bool(log)
+        self._ui.logButton.visible = bool(self._log)
 
 
 def _expectation(parameters: Any, bundle: Any) -> str:
-    """Steps, samples, and what they take on this machine."""
-    return _inWords(parameters.steps, parameters.samples, parameters.device, bundle)
+    """Steps, samples, what they take on this machine, and what the model is not made for."""
+    lines = [_inWords(parameters.steps, parameters.samples, parameters.device, bundle)]
+    if bundle.info is not None and bundle.info.is_demonstration:
+        lines.append(_("A demonstration model: its results mean nothing for a patient."))
+    return "\n".join(lines)
 
 
 def _expectations(parameters: Any, bundle: Any) -> str:
@@ -152,7 +176,7 @@ def _inWords(steps: int, samples: int, device: str, bundle: Any) -> str:
     if bundle.info is not None:
         expectation = Estimates.expected(bundle.info.sha256, device, steps, samples)
     if expectation is None:
-        return _("{numbers}. How long that takes here is not measured yet: see Check installation.").format(
+        return _("{numbers}. Not yet measured how long here (Options, Check installation).").format(
             numbers=numbers
         )
     return _("{numbers}: {expectation} on this machine.").format(

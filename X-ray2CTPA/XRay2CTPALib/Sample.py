@@ -15,21 +15,23 @@ SHA256 = "bd77360e23a8872fbf700984b96aa1140f7a71dc8fc30aff037658566e9c62a7"
 
 
 def sampleFile() -> Path:
-    """The film, a PNG."""
+    """The radiograph, a PNG."""
     return makeCoreImportable() / CORE_PACKAGE / "samples" / "demo-patient-cxr.png"
 
 
 def loadSample() -> Any:
-    """Loads the film as a node; the network is not used."""
+    """Loads the radiograph as a node; the network is not used."""
     return slicer.util.loadVolume(str(sampleFile()), {"singleFile": True, "name": NODE_NAME})
 
 
 def registerSampleData(thumbnail: str) -> None:
-    """Adds the film to the Sample Data module."""
+    """Adds the radiograph to Sample Data; its category has a title of its own from Slicer 5.12 on."""
     import SampleData
 
-    SampleData.SampleDataLogic.registerCustomSampleDataCategory(CATEGORY, title=_("X-ray2CTPA"))
-    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+    logic = SampleData.SampleDataLogic
+    if hasattr(logic, "registerCustomSampleDataCategory"):
+        logic.registerCustomSampleDataCategory(CATEGORY, title=_("X-ray2CTPA"))
+    logic.registerCustomSampleDataSource(
         category=CATEGORY,
         sampleName=NAME,
         thumbnailFileName=thumbnail,

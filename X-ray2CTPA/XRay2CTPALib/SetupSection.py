@@ -18,12 +18,18 @@ MEASURED_STEPS = 2
 
 
 class SetupSection:
-    """A frame that is there only while something is missing, and the installation check."""
+    """A frame that is there only while something is missing, and the installation check.
+
+    Attributes:
+        isInstalling: whether pip is at work; it lets the application process events meanwhile.
+    """
 
     def __init__(self, ui: Any, logic: Any, installer: Installer, onChanged: Any) -> None:
         self._ui, self._logic, self._installer, self._onChanged = ui, logic, installer, onChanged
         self._parameters: Any = None
         self._report: list[str] = []
+        self.isInstalling = False
+        self._failure = ""
         ui.installButton.connect("clicked(bool)", self.onInstall)
         ui.offlineButton.connect("clicked(bool)", self.onInstallOffline)
         ui.checkInstallationButton.connect("clicked(bool)", self.onCheck)
@@ -33,9 +39,9 @@ class SetupSection:
         self._parameters = parameters
         self._ui.setupFrame.visible = bool(missing)
         if missing:
-            self._ui.setupLabel.text = _(
-                "To generate, these packages have to be installed once: {names}."
-            ).format(names=", ".join(missing))
+            text = _("To generate, these packages have to be installed once: {names}.")
+            lines = (text.format(names=", ".join(missing)), self._failure)
+            self._ui.setupLabel.text = "\n".join(filter(None, lines))
 
     def onInstall(self) -> None:
         """Asks, and installs over the network."""
@@ -56,13 +62,27 @@ class SetupSection:
         self._logic.system(self._onSystem)
 
     def _install(self, folder: str) -> None:
-        with slicer.util.tryWithErrorDisplay(_("The installation failed."), waitCursor=True):
-            try:
-                if self._installer.install(folder) and folder:
-                    self._logic.bundles.addFolder(str(Path(folder)))
-            except XRay2CTPAError as error:
-                slicer.util.errorDisplay(f"{error.message}\n{error.hint}")
+        if self.isInstalling:
+            return
+        self._setInstalling(True)
+        try:
+            if self._installer.install(folder) and folder:
+                self._logic.bundles.addFolder(str(Path(folder)))
+            self._failure = ""
+        except (XRay2CTPAError, OSError) as error:
+            hint = error.hint if isinstance(error, XRay2CTPAError) else ""
+            self._failure = "\n".join(filter(None, (str(error), hint)))
+            if not getattr(error, "wasShown", False):
+                slicer.util.errorDisplay(self._failure, windowTitle=_("The installation failed"))
+        finally:
+            self._setInstalling(False)
         self._onChanged()
+
+    def _setInstalling(self, isInstalling: bool) -> None:
+        """Nothing else of the panel can be started while pip is at work."""
+        self.isInstalling = isInstalling
+        self._ui.installButton.enabled = self._ui.offlineButton.enabled = not isInstalling
+        self._ui.applyButton.enabled = self._ui.checkInstallationButton.enabled = not isInstalling
 
     def _onSystem(self, question: Question) -> None:
         if not question.succeeded:

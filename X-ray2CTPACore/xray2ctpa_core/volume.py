@@ -75,7 +75,8 @@ class Radiograph:
     Attributes:
         pixels: (H, W) float32 in [0, 1], bright = attenuating (bone white, lung dark); rows run from
             superior to inferior, columns from the patient's right to the patient's left.
-        spacing_mm: (row, column) pixel size in mm at the detector, or None where unknown.
+        spacing_mm: (row, column) pixel size in mm at the detector, or in the patient where ``magnification``
+            is 1; None where unknown.
         spacing_source: "PixelSpacing", "ImagerPixelSpacing", "header" or "unknown".
         name: file name shown to users (no folder).
         sha256: of the file's bytes.
@@ -83,6 +84,11 @@ class Radiograph:
         photometric: DICOM photometric interpretation, else "unknown".
         view: DICOM view position ("PA", "AP", "LL"), else "unknown".
         notes: what reading changed or doubted, in sentences.
+        magnification: size at the place of ``spacing_mm`` over size in the patient's middle; None where the
+            file does not say.
+        magnification_source: what in the file says so, "" where nothing does.
+        greys: how the greys were found, in words.
+        age_years: of the patient, None where the file does not say.
     """
 
     pixels: np.ndarray
@@ -94,6 +100,10 @@ class Radiograph:
     photometric: str = "unknown"
     view: str = "unknown"
     notes: tuple[str, ...] = field(default_factory=tuple)
+    magnification: float | None = None
+    magnification_source: str = ""
+    greys: str = ""
+    age_years: float | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 2:

@@ -1,5 +1,8 @@
 """Sentences for people that more than one part of the project says, once."""
 
+from collections.abc import Mapping
+from typing import Any
+
 #: Said of a film whose greys were turned back before it was read.
 INVERTED_FILM = "The film was inverted (bright air); it was turned back."
 
@@ -20,9 +23,26 @@ def score_sentence(probability: float | None, threshold: float, calibrated: bool
         return NO_SCORE
     side = "at or above" if probability >= threshold else "below"
     kind = {None: "", True: " (calibrated)", False: " (not calibrated)"}[calibrated]
-    return f"Model's PE score {probability:.2f}{kind}, {side} its operating point {threshold:.2f}"
+    # As many decimals, from two, as tell the two apart.
+    texts = [(f"{probability:.{digits}f}", f"{threshold:.{digits}f}") for digits in (2, 3, 4)]
+    score, point = next((pair for pair in texts if pair[0] != pair[1]), texts[0])
+    return f"Model's PE score {score}{kind}, {side} its operating point {point}"
 
 
 def counted(number: int, noun: str) -> str:
     """ "1 step", "2 steps"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def second_opinion_sentence(opinion: Mapping[str, Any]) -> str:
+    """A second opinion on PE, and what it rests on.
+
+    Args:
+        opinion: of result.json, pe.second_opinion.
+    """
+    side = "at or above" if opinion["positive"] else "below"
+    kind = "calibrated" if opinion["calibrated"] else "not calibrated"
+    return (
+        f"Second opinion {opinion['probability']:.2f} ({kind}), {side} its operating point "
+        f"{opinion['threshold']:.2f}. It rests on the {opinion['rests_on']}."
+    )

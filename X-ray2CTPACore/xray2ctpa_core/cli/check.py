@@ -14,7 +14,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         "check",
-        help="say whether a picture is a frontal chest X-ray, and what is doubtful about it",
+        help="say whether an image is a frontal chest X-ray, and what is doubtful about it",
         description=__doc__,
     )
     parser.add_argument("input", type=Path, metavar="INPUT", help="as for generate")
@@ -24,25 +24,30 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the subcommand; without --json the exit code is 4 for a picture that the gate refuses."""
+    """Runs the subcommand; without --json the exit code is 4 for a radiograph that the gate refuses."""
     from xray2ctpa_core.io.radiograph import read_radiograph
 
     radiograph = read_radiograph(args.input)
-    folder, _ = load_bundle(args.bundle)
+    folder, info = load_bundle(args.bundle)
     from xray2ctpa_core.models.framing.lung_locator import LungLocator
-    from xray2ctpa_core.models.framing.radiograph_reading import read_film
+    from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
+    from xray2ctpa_core.pipelines.geometry import size_doubts, size_sentence
 
     locator = LungLocator.from_pretrained(folder / "lung_locator", use_safetensors=True).eval()
-    reading = read_film(locator, radiograph)
+    reading = frame_radiograph(locator, radiograph)
     gate = reading.gate
+    where = (reading.radiograph, reading.frame, info.geometry)
+    size, doubts = size_sentence(*where), [d for d in size_doubts(*where) if d != size_sentence(*where)]
     if args.json:
         content = {
             "input": input_content(reading.radiograph),
             "gate": {**gate_content(gate), "accepted": bool(gate.accepted)},
+            "size": size,
         }
         sys.stdout.write(json.dumps(content) + "\n")
         return EXIT_DONE
     verdict = "accepted" if gate.accepted else "refused"
     lines = [f"{radiograph.name}: {verdict} as a frontal chest X-ray (score {gate.is_frontal_cxr:.2f})"]
-    sys.stdout.write("\n".join([*lines, *reading.radiograph.notes, *gate.warnings]) + "\n")
+    lines += [f"Greys: {radiograph.greys}", f"Size: {size}"]
+    sys.stdout.write("\n".join([*lines, *reading.radiograph.notes, *gate.warnings, *doubts]) + "\n")
     return EXIT_DONE if gate.accepted else EXIT_NOT_FRONTAL_CXR

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
 def show_in_new_process(folder: Path, film: Path, bundle: str) -> int:
     """Goes on as `xray2ctpa view`, without torch, whose memory and LLVM a rendering process can spare."""
     subject = [str(folder), "--cxr", str(film)] if film.is_file() else [str(folder)]
-    command = [sys.executable, "-m", "xray2ctpa_core", "view", *subject, "--bundle", bundle]
+    command = [sys.executable, "-P", "-m", "xray2ctpa_core", "view", *subject, "--bundle", bundle]
     sys.stdout.flush()
     if os.name == "nt":  # where a replaced process would leave its terminal
         return subprocess.call(command)

@@ -1,4 +1,4 @@
-"""`xray2ctpa evaluate`: bundles on unseen virtual patients and real pairs, beside what they must beat."""
+"""`xray2ctpa evaluate`: bundles on unseen people and virtual patients, beside what they must beat."""
 
 import argparse
 import json
@@ -19,13 +19,34 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         "evaluate",
-        help="measure bundles on a cohort",
-        description="Measures bundles on unseen virtual patients: volumes against the patient's own CTPA, "
-        "beside the mean training volume and the volume of the nearest training X-ray; PE from real and "
-        "generated latents and from the X-ray alone, beside the ceiling of the signs; Grad-CAM against "
-        "chance. Prints a report in Markdown.",
+        help="measure bundles on people and virtual patients",
+        description="Measures bundles on people and virtual patients that they have not seen: volumes "
+        "against the own CT, beside the mean volume of others and that of the nearest other radiograph; of "
+        "virtual patients also PE from real and generated latents and from the radiograph alone, beside the "
+        "ceiling of the signs, and Grad-CAM against chance. Prints a report in Markdown.",
     )
-    parser.add_argument("cohort", type=Path, metavar="COHORT", help="folder made by `xray2ctpa cohort`")
+    parser.add_argument(
+        "cohort", type=Path, nargs="?", metavar="COHORT", help="folder made by `xray2ctpa cohort`"
+    )
+    parser.add_argument(
+        "--people",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="CTs of real people (NIfTI, NRRD, MetaImage; HU), a file each: radiographs are computed from "
+        "them; who taught a bundle is left out by name; the other people make the baselines",
+    )
+    parser.add_argument(
+        "--open-pairs",
+        dest="open_pairs",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a cohort that Training/open_pairs.py prepared: real radiographs of its test split against the "
+        "CTs of the same patients (docs/open-pairs.md)",
+    )
     parser.add_argument(
         "--bundle",
         dest="bundles",
@@ -44,15 +65,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="split of the baselines (default: %(default)s)",
     )
     counts = {
-        "images": (60, count, "patients whose volumes are compared"),
-        "multi": (20, count, "how many of them are sampled several times"),
+        "images": (60, count, "patients, and people, whose volumes are compared"),
+        "multi": (20, count, "how many patients are sampled several times; people all are"),
         "samples": (8, positive, "volumes averaged for those"),
         "auroc": (200, count, "patients of the PE classification"),
-        "film-count": (20, positive, "radiographs taken evenly from each --films"),
+        "radiograph-count": (20, positive, "radiographs taken evenly from each --radiographs"),
     }
     for name, (default, kind, text) in counts.items():
+        old = ["--film-count"] if name == "radiograph-count" else []
         parser.add_argument(
-            f"--{name}", type=kind, default=default, metavar="N", help=f"{text} (default: %(default)s)"
+            f"--{name}", *old, type=kind, default=default, metavar="N", help=f"{text} (default: %(default)s)"
         )
     parser.add_argument(
         "--pair",
@@ -64,21 +86,23 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="a real pair: cxr.png, and ct.npz with ground_truth and published_generated",
     )
     parser.add_argument(
+        "--radiographs",
         "--films",
-        dest="film_folders",
+        dest="radiograph_folders",
         type=Path,
         action="append",
         default=[],
         metavar="DIR",
-        help="real radiographs: does the volume's projection agree with the film? (see --film-count)",
+        help="real radiographs: does the volume's projection agree with them? (see --radiograph-count)",
     )
     parser.add_argument(
         "--metrics",
         type=lambda text: tuple(text.split(",")),
         default=(),
         metavar="LIST",
-        help="also measure fvd, fid, lpips (with commas between); without the published networks in "
-        "--weights, fvd and fid become Fréchet distances in a named other network's features, lpips an error",
+        help="also measure fvd, fid, lpips, planes (with commas between; planes of people in any case); "
+        "without the published networks in --weights, fvd and fid become Fréchet distances in a named other "
+        "network's features, lpips an error",
     )
     parser.add_argument(
         "--weights",
@@ -102,15 +126,20 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
+    from xray2ctpa_core.errors import InputError
+    from xray2ctpa_core.evaluation.config import EvaluationConfig
     from xray2ctpa_core.evaluation.report import markdown
-    from xray2ctpa_core.evaluation.run import EvaluationConfig, evaluate
+    from xray2ctpa_core.evaluation.run import evaluate
 
+    others = (args.people, args.open_pairs, args.pairs, args.radiograph_folders)
+    if args.cohort is None and not any(others):
+        raise InputError("Expected a cohort or --people to measure on, got neither.", "See --help.")
     config = EvaluationConfig(
         images=args.images,
         multi=min(args.multi, args.images),
         samples=args.samples,
         auroc=args.auroc,
-        films=args.film_count,
+        radiographs=args.radiograph_count,
         steps=args.steps or 0,
         seed=args.seed,
         split=args.split,
@@ -122,13 +151,15 @@ def run(args: argparse.Namespace) -> int:
     with Bars() as bars:
         summary = evaluate(
             args.cohort,
-            args.train or args.cohort,
+            args.train,
             pipelines,
             config,
             args.pairs,
             args.out,
             bars.show,
-            args.film_folders,
+            args.radiograph_folders,
+            args.people,
+            args.open_pairs,
         )
     report = markdown(summary)
     if args.out is not None:

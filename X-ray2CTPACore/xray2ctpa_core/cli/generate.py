@@ -1,13 +1,18 @@
 """`xray2ctpa generate`: radiographs in, a result folder each."""
 
 import argparse
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES, EXIT_DONE
 from xray2ctpa_core.errors import BundleError, Cancelled
+from xray2ctpa_core.generation.dicom_export import check_place, export_dicom
 from xray2ctpa_core.generation.events import Reporter, only_events_on_stdout
 from xray2ctpa_core.generation.failures import user_error
 from xray2ctpa_core.generation.job import Generator, Settings
+from xray2ctpa_core.io.dicom_out import require_highdicom
+from xray2ctpa_core.io.names import stem_of
 from xray2ctpa_core.pipelines.loading import load_bundle
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -40,6 +45,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="result folder; with several inputs the folder that holds a result folder each "
         f"(default: INPUT's name with {RESULT_SUFFIX}, here). A finished result is not made again",
     )
+    parser.add_argument(
+        "--dicom",
+        type=Path,
+        metavar="DIR",
+        help="also write the volume as a CT series in the radiograph's study, and Grad-CAM as a parametric "
+        "map, into DIR; with several inputs a folder each in it (extra: dicom)",
+    )
     add_sampling_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -71,8 +83,12 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand; the exit code is that of the first input that failed."""
     targets = result_folders(args.inputs, args.out)
+    dicom_folders: list[Path | None] = [None] * len(targets)
+    if args.dicom is not None:
+        require_highdicom()
+        dicom_folders = [args.dicom / t.name if len(targets) > 1 else args.dicom for _, t in targets]
     with only_events_on_stdout(args) as reporter:
-        return generate_batch(generator_for(args, reporter), targets, reporter)
+        return generate_batch(generator_for(args, reporter), targets, reporter, dicom_folders)
 
 
 def generator_for(args: argparse.Namespace, reporter: Reporter) -> Generator:
@@ -91,16 +107,32 @@ def generator_for(args: argparse.Namespace, reporter: Reporter) -> Generator:
     return Generator(folder, info, settings, reporter)
 
 
-def generate_batch(generator: Generator, targets: list[tuple[Path, Path]], reporter: Reporter) -> int:
+def generate_batch(
+    generator: Generator,
+    targets: list[tuple[Path, Path]],
+    reporter: Reporter,
+    dicom_folders: Sequence[Path | None],
+) -> int:
     """One result a pair (input, result folder); goes on after a failure, stops when cancelled.
+
+    Args:
+        generator: of all of them.
+        targets: pairs.
+        reporter: told of failures of several.
+        dicom_folders: where the result of each pair is written as DICOM too; None for nowhere.
 
     Returns:
         The exit code of the first input that failed, else 0. A failure of a single input is raised.
     """
     code = EXIT_DONE
-    for source, target in targets:
+    for (source, target), dicom in zip(targets, dicom_folders, strict=True):
         try:
-            generator.generate(source, target)
+            if dicom is not None:
+                check_place(dicom, target)
+            content = generator.generate(source, target)
+            if dicom is not None:
+                reporter.stage("dicom", f"Writing {dicom}")
+                export_dicom(target, source, dicom, content["input"]["sha256"])
         except (Exception, KeyboardInterrupt) as error:
             failure = user_error(error)
             if len(targets) == 1 or isinstance(failure, Cancelled | BundleError):
@@ -129,12 +161,8 @@ def result_folders(inputs: list[Path], out: Path | None) -> list[tuple[Path, Pat
 
 
 def stem(source: Path) -> str:
-    """Name of an input without its suffixes: image.nii.gz -> image."""
-    name = source.absolute().name
-    for suffix in (".nii.gz", source.suffix):
-        if suffix and name.lower().endswith(suffix.lower()):
-            return name[: -len(suffix)] or name
-    return name or "radiograph"
+    """Name of an input without the suffix of its form; of the folder that "." or ".." is."""
+    return stem_of(source.name if source.name not in ("", "..") else Path(os.path.realpath(source)).name)
 
 
 def positive(text: str) -> int:

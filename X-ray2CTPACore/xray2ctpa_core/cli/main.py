@@ -21,17 +21,22 @@ from xray2ctpa_core.cli import (
     evaluate,
     generate,
     info,
+    reader_study,
+    score,
     system,
     verify,
     view,
 )
 from xray2ctpa_core.cli.lean import end, leave_out, put_off
+from xray2ctpa_core.cli.streams import check_working_folder, open_missing_streams
 from xray2ctpa_core.constants import EXIT_CANCELLED
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.events import reporter_for
 from xray2ctpa_core.generation.failures import quiet_libraries, termination_as_interrupt, user_error
 
-COMMANDS = (generate, check, demo, info, verify, system, cohort, evaluate, bench, convert, view)
+COMMANDS = (
+    generate, score, check, demo, info, verify, system, cohort, evaluate, bench, convert, reader_study, view,
+)  # fmt: skip
 #: Run by themselves, these start without the packages that training alone needs.
 LEAN = (generate.run, check.run, demo.run)
 DEBUG_VARIABLE = "XRAY2CTPA_DEBUG"
@@ -60,12 +65,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line ``argv`` (default: this process's) and returns its exit code."""
+    open_missing_streams()
     arguments = sys.argv[1:] if argv is None else list(argv)
     reporter = reporter_for(argparse.Namespace(events="--events" in arguments))
     debug = bool(os.environ.get(DEBUG_VARIABLE))
     try:
         with termination_as_interrupt(), quiet_libraries(not debug):
             args = build_parser().parse_args(arguments)
+            check_working_folder()
             alone = argv is None and args.run in LEAN  # a program that calls this may need more, and goes on
             if alone:
                 leave_out()

@@ -1,4 +1,4 @@
-"""`xray2ctpa view`: a result in a browser, in Slicer's own views; or a film to generate one from."""
+"""`xray2ctpa view`: a result in a browser, in Slicer's own views; or a radiograph to generate one from."""
 
 import argparse
 import importlib.util
@@ -46,8 +46,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--host",
         default=LOOPBACK,
-        help="address to listen at (default: %(default)s, this machine only); with any other one visitors "
-        "need the token that is printed",
+        help="address to listen at (default: %(default)s, this machine only); visitors need the "
+        "token in the address that is printed",
     )
     parser.add_argument("--port", type=int, default=0, metavar="N", help="default: a free one")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
@@ -84,10 +84,15 @@ def show_page(
     is_result = subject is not None and (subject / result_files.RECORD).is_file()
     if cxr is not None and not is_result:
         raise InputError("Expected --cxr beside a result folder, got it without one.", "Name the folder.")
-    from xray2ctpa_core.viewer import case, server
+    from xray2ctpa_core.viewer import server
+    from xray2ctpa_core.viewer.presets import presets
+    from xray2ctpa_core.viewer.security import is_loopback
     from xray2ctpa_core.viewer.session import Opening
 
+    presets(bundle)  # refuses a bundle that there is not
     if is_result and subject is not None:
+        from xray2ctpa_core.viewer import case
+
         case.check(subject, cxr, truth)
         opening = Opening(subject.absolute(), cxr and cxr.absolute(), truth and truth.absolute(), bundle)
     else:
@@ -97,14 +102,14 @@ def show_page(
         name = server.machine_name() if host in ("0.0.0.0", "::") else ""
         sys.stdout.write(f"Open {door.address(name)} (Ctrl-C ends it)\n")
         sys.stdout.flush()
-        if door.token is not None:
+        if not is_loopback(host):
             sys.stderr.write(
                 "Warning: other machines can reach this page, and what passes is not encrypted. Give the "
                 "address with its token only to people who may see what is shown; radiographs they upload "
                 "come to this machine.\n"
             )
         if open_browser and has_screen():
-            webbrowser.open(door.address(name))
+            webbrowser.open(door.ticket_address(name))
 
     server.run(opening, host, port, announce)
     return EXIT_DONE

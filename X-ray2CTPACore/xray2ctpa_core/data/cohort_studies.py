@@ -14,7 +14,7 @@ from xray2ctpa_core.simulation.build import (
     read_record,
 )
 
-#: What each cohort of make_cohort.py is for, as data sets call it.
+#: What each cohort is for, as data sets call it.
 COHORT_SPLITS = {"train": "train", "calibration": "valid", "test": "test"}
 
 
@@ -69,6 +69,6 @@ def patient_folder(root: Path, name: str) -> Path:
     if not (folder / RECORD_FILE).is_file():
         raise InputError(
             f"Expected the virtual patient {name} in {folder}, found none.",
-            "Patients are called COHORT-NUMBER, as Training/cohort_studies.py writes them.",
+            "Patients are called COHORT-NUMBER, as the steps cohort and studies write them.",
         )
     return folder

@@ -16,8 +16,8 @@ from xray2ctpa_core.data.virtual_radiographs import read_film as virtual_film
 from xray2ctpa_core.errors import InputError, NotFrontalCXRError
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
-from xray2ctpa_core.models.framing.radiograph_reading import read_film
-from xray2ctpa_core.preprocessing.cxr import CxrSettings, film_image
+from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
+from xray2ctpa_core.preprocessing.cxr import CxrSettings, radiograph_image
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
@@ -32,7 +32,7 @@ def write_film_input(settings: CxrSettings, study: Study, folder: Path) -> dict[
         InputError: the study has no radiograph, or it cannot be read.
     """
     radiograph = _radiograph_of(study)
-    save_array(film_image(radiograph.pixels, settings), folder / CXR_FILE)
+    save_array(radiograph_image(radiograph.pixels, settings), folder / CXR_FILE)
     return {"source": _film_source(study, radiograph), "settings": asdict(settings)}
 
 
@@ -68,7 +68,7 @@ def write_frame_input(settings: FrameSettings, study: Study, folder: Path) -> di
         save_array(_frames(settings, study, pixels, known), folder / CXR_FILE)
         return {"source": {"where": study.where, "path": str(study.radiograph)}, "frame": asdict(known)}
     radiograph = _radiograph_of(study)
-    reading = read_film(_locator(settings.locator), radiograph)
+    reading = frame_radiograph(_locator(settings.locator), radiograph)
     if not reading.gate.accepted and not settings.force:
         raise NotFrontalCXRError(
             f"Expected an upright frontal chest radiograph, got {radiograph.name} with a score of "

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from xray2ctpa_core.config import write_text_atomically
-from xray2ctpa_core.data.cases import CASE_FILE, CasesSummary, case_folder, save_array, write_cases
+from xray2ctpa_core.data.cases import CASE_FILE, case_folder, save_array, write_cases
 from xray2ctpa_core.data.latent_cases import LatentCase, radiographs_of, read_latents, write_latent_cases
 from xray2ctpa_core.data.latents import STATISTICS_FILE, moments_of
 from xray2ctpa_core.data.sources.study import Study
@@ -16,6 +16,8 @@ from xray2ctpa_core.data.volumes import TRAINING, StudyVolumes
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.volumes import read_volume
 
+#: Studies without a radiograph that are named.
+_NAMED = 5
 #: (D, H, W) float32 HU -> latents (C, d, h, w).
 Encode = Callable[[np.ndarray], np.ndarray]
 
@@ -27,7 +29,7 @@ def encode_studies(
     settings: Mapping[str, Any],
     radiographs: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[list[LatentCase], CasesSummary]:
+) -> tuple[list[LatentCase], list[str]]:
     """Writes latents of every volume and the index of those that succeeded, going on with what is there.
 
     Args:
@@ -39,12 +41,12 @@ def encode_studies(
         progress: called with (done, of) after each study.
 
     Returns:
-        The index's volumes, and what was done and what failed.
+        The index's volumes, and lines that say what was done, what failed and what was left out.
 
     Raises:
         InputError: no study is left; or as `write_cases` says.
     """
-    entries, films = _with_radiographs(entries, radiographs)
+    entries, films, lines = _with_radiographs(entries, radiographs)
     volumes = {entry.study.id: entry.volumes for entry in entries}
 
     def write(study: Study, folder: Path) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def encode_studies(
     summary = write_cases(out, [e.study for e in entries], write, settings, workers=0, progress=progress)
     cases = _indexed(out, entries, films)
     write_latent_cases(out, cases)
-    return cases, summary
+    return cases, [*summary.summary_lines(), *lines]
 
 
 def write_statistics(
@@ -85,22 +87,26 @@ def teaching(cases: Sequence[LatentCase]) -> list[LatentCase]:
 
 def _with_radiographs(
     entries: Sequence[StudyVolumes], folder: Path | None
-) -> tuple[list[StudyVolumes], dict[str, Path]]:
-    """The studies that have a radiograph in ``folder``, and it by id; all where there is no folder."""
+) -> tuple[list[StudyVolumes], dict[str, Path], list[str]]:
+    """The studies that have a radiograph in ``folder``, it by id, and a line that names the others; all where
+    there is no folder."""
     if folder is None:
-        return list(entries), {}
-    kept, films, missing = [], {}, InputError("")
+        return list(entries), {}, []
+    kept, films, without, missing = [], {}, [], InputError("")
     for entry in entries:
         study = entry.study
         try:
             (films[study.id],) = radiographs_of([(study.id, study.patient, study.where)], folder)
         except InputError as error:
             missing = error
+            without.append(study.id)
         else:
             kept.append(entry)
     if not kept:
         raise missing
-    return kept, films
+    names = ", ".join(without[:_NAMED]) + (" and others" if len(without) > _NAMED else "")
+    said = [f"{len(without)} studies have no radiograph in {folder} and are left out: {names}."]
+    return kept, films, said if without else []
 
 
 def _indexed(out: Path, entries: Sequence[StudyVolumes], films: Mapping[str, Path]) -> list[LatentCase]:

@@ -24,9 +24,9 @@ from xray2ctpa_core.data.study_data import StudyData
 from xray2ctpa_core.data.virtual_radiographs import augment_film
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.preprocessing.frame import frame_image
-from xray2ctpa_core.simulation.patient import PREVALENCE, film_patient
+from xray2ctpa_core.simulation.patient import film_patient
 from xray2ctpa_core.simulation.sign_map import sign_masks, sign_shadows
-from xray2ctpa_core.simulation.signs import SIGNS, sign_probability
+from xray2ctpa_core.simulation.signs import PREVALENCE, SIGNS, sign_probability
 from xray2ctpa_core.simulation.template import load_template
 from xray2ctpa_core.volume import FrontalFrame
 from xray2ctpa_core.workers import in_processes
@@ -180,7 +180,7 @@ class FilmCohort(Dataset[dict[str, torch.Tensor]]):
         if not ((folder / DESCRIPTION_FILE).is_file() and (folder / SHADOWS_FILE).is_file()):
             raise InputError(
                 f"Expected a film cohort with {SHADOWS_FILE} in {folder}, found none.",
-                "Run Training/make_films.py.",
+                "Run the step of the kind radiograph-cohort.",
             )
         self._films = np.load(folder / FILMS_FILE, mmap_mode="r")
         self._maps = np.load(folder / MAPS_FILE, mmap_mode="r")

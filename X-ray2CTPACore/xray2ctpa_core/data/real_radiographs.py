@@ -15,7 +15,7 @@ from xray2ctpa_core.data.virtual_radiographs import exposed_otherwise
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.radiograph import radiographs_below, read_radiograph
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
-from xray2ctpa_core.models.framing.radiograph_reading import read_film
+from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.volume import FrontalFrame
 
@@ -70,7 +70,7 @@ def films_to_learn_from(
     taught = [file for file in radiographs_below(folder) if not is_held_back(file)]
     films, names = [], {}
     for done, file in enumerate(taught, 1):
-        reading = read_film(locator, read_radiograph(file))
+        reading = frame_radiograph(locator, read_radiograph(file))
         if reading.gate.accepted:
             films.append((reading.radiograph.pixels, reading.frame))
             names[file.name] = reading.radiograph.sha256

@@ -22,7 +22,7 @@ _CONFIG = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 @dataclass_transform(frozen_default=True, kw_only_default=False)
 def settings(cls: type[T]) -> type[T]:
     """A frozen dataclass: text is no number, 5 is no pair, and the text below a key describes it."""
-    return dataclass(frozen=True, config=_CONFIG)(cls)
+    return dataclass(frozen=True, config=_CONFIG)(cls)  # type: ignore[return-value]
 
 
 @record(frozen=True)

@@ -74,7 +74,7 @@ class PairedCases(Dataset[dict[str, torch.Tensor]]):
 
     Args:
         cases: of `read_feature_cases`.
-        films: folder of preprocess_cxr.py's cases, or None.
+        films: folder of the step radiographs' cases, or None.
         flip: probability that a radiograph is mirrored.
         longest: S; None takes the longest of these cases.
 

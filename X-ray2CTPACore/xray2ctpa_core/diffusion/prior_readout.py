@@ -80,6 +80,20 @@ class PriorReadout(nn.Module):
         )
         return self.scaling.invert(drawn.flatten(0, 1)).unflatten(0, drawn.shape[:2])
 
+    def first_estimate(self, embedding: torch.Tensor) -> torch.Tensor:
+        """(B, E) of radiographs -> (B, 1) logits of the clean embedding that the prior's first step finds,
+        with a gradient; the mean over the draws' noises."""
+        conditioning = self.conditioning(embedding.float())
+        level = int(self.scheduler.config["num_train_timesteps"]) - 1
+        times = torch.full((len(embedding),), level, device=embedding.device)
+        total = embedding.new_zeros((len(embedding), 1), dtype=torch.float32)
+        for draw in range(self.draws):
+            generator = torch.Generator().manual_seed(self.seed + draw)
+            noise = torch.randn((1, len(self.scaling.shift)), generator=generator).to(conditioning)
+            clean = self.prior(noise.expand(len(embedding), -1), times, conditioning)
+            total = total + self.head(self.scaling.invert(clean))
+        return total / self.draws
+
     @torch.no_grad()
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         """(B, E) of radiographs -> (B, 1) logits of PE."""

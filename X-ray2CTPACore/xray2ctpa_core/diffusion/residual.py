@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 
+from xray2ctpa_core.diffusion.bent import bent_latents, bent_map
 from xray2ctpa_core.models.encoders.atlas import resized, to_map_grid
+from xray2ctpa_core.models.encoders.bank_encoder import BankConditioning
 from xray2ctpa_core.models.encoders.xray_encoder import XrayConditioning
 from xray2ctpa_core.models.protocols import Conditioning
 
@@ -63,6 +65,8 @@ def to_latents(
 
     ``template_map`` takes the place of the map that was diffused (see `sampled_map`).
     """
+    if isinstance(conditioning, BankConditioning):
+        return bent_latents(denoiser, conditioning, diffused, template_map)
     if _config(denoiser, "residual_std") is None:
         return diffused
     rest = diffused[:, : denoiser.config["latent_channels"]]
@@ -81,6 +85,8 @@ def sampled_map(
 
     ``spread`` multiplies its change of the expected map.
     """
+    if isinstance(conditioning, BankConditioning):
+        return bent_map(denoiser, conditioning, diffused, spread)
     change = diffused[:, denoiser.config["latent_channels"] :]
     expected = expected_template_map(conditioning)
     return expected + spread * to_map_grid(change * _std(denoiser, "map_std", change))

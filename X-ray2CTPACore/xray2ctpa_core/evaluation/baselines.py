@@ -1,69 +1,90 @@
-"""What a model must beat: the mean training volume and the volume of the nearest training radiograph."""
+"""What a model must beat: the mean volume of others, and the volume whose radiograph is nearest."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.evaluation.patients import CohortPatient, group_identity
 
 #: Side of the frame image in which radiographs are compared.
 INDEX_PIXELS = 32
 
 
-class Baselines:
-    """Both baselines over the training patients.
+class Known(Protocol):
+    """Somebody whose volume and radiograph are known: a virtual patient, a person, a study."""
+
+    @property
+    def hu(self) -> np.ndarray:
+        """(D, H, W) HU."""
+
+    def frame_image(self, size: int) -> np.ndarray:
+        """(size, size): the radiograph as the networks read it."""
+
+    def fresh(self) -> "Known":
+        """The same, without what was read so far where that is large."""
+
+
+K = TypeVar("K", bound=Known)
+
+
+class Baselines(Generic[K]):
+    """Both baselines over those who are known.
 
     Args:
-        patients: training patients; at least one.
-        cache: .npz file that keeps the mean and the index; one of other patients is made anew.
-        progress: called with (patients read, of).
+        known: at least one; their volumes share one grid.
+        identity: of all of them; names the cache's content.
+        cache: .npz file that keeps the mean and the index; one of others is made anew.
+        progress: called with (read, of).
+
+    Attributes:
+        mean: (D, H, W) float32 HU.
     """
 
     def __init__(
         self,
-        patients: Sequence[CohortPatient],
+        known: Sequence[K],
+        identity: str = "",
         cache: Path | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        if not patients:
-            raise InputError("The baselines need at least one training patient, got none.")
-        self._folders = [patient.folder for patient in patients]
-        identity = f"{group_identity(patients)} {INDEX_PIXELS}"
-        kept = _read_cache(cache, identity)
+        if not known:
+            raise InputError("The baselines need at least one patient, got none.")
+        self._known = list(known)
+        name = f"{identity} {INDEX_PIXELS}"
+        kept = _read_cache(cache, name)
         if kept is None:
-            kept = _measure(patients, progress)
+            kept = _measure(known, progress)
             if cache is not None:
                 cache.parent.mkdir(parents=True, exist_ok=True)
                 partial = cache.with_name("partial-" + cache.name)
-                np.savez(partial, identity=np.array(identity), mean=kept[0], index=kept[1])
+                np.savez(partial, identity=np.array(name), mean=kept[0], index=kept[1])
                 partial.replace(cache)
         self.mean, self._index = kept
 
-    def nearest(self, image: np.ndarray) -> CohortPatient:
-        """The training patient whose radiograph's frame correlates best with ``image``.
+    def nearest(self, image: np.ndarray) -> K:
+        """The one whose radiograph's frame correlates best with ``image``, the first of equals.
 
         Args:
             image: (INDEX_PIXELS, INDEX_PIXELS) frame image.
         """
-        return CohortPatient(self._folders[int(np.argmax(self._index @ _normalised(image)))])
+        return self._known[int(np.argmax(self._index @ _normalised(image)))]
 
 
 def _measure(
-    patients: Sequence[CohortPatient], progress: Callable[[int, int], None] | None
+    known: Sequence[Known], progress: Callable[[int, int], None] | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean HU (D, H, W) float32, and (N, INDEX_PIXELS^2) normalised frame images."""
-    total: np.ndarray | None = None
+    total = np.zeros((), dtype=np.float64)
     index = []
-    for number, patient in enumerate(patients, start=1):
-        fresh = CohortPatient(patient.folder)  # forgets its voxels at once
-        total = fresh.hu.astype(np.float64) if total is None else total + fresh.hu
+    for number, one in enumerate(known, start=1):
+        fresh = one.fresh()
+        total = total + fresh.hu
         index.append(_normalised(fresh.frame_image(INDEX_PIXELS)))
         if progress is not None:
-            progress(number, len(patients))
-    assert total is not None
-    return (total / len(patients)).astype(np.float32), np.stack(index)
+            progress(number, len(known))
+    return (total / len(known)).astype(np.float32), np.stack(index)
 
 
 def _normalised(image: np.ndarray) -> np.ndarray:

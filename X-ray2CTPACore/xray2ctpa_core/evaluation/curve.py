@@ -9,15 +9,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from xray2ctpa_core.errors import ConfigError
-from xray2ctpa_core.evaluation.images import ImageMeter
+from xray2ctpa_core.evaluation.columns import VOLUME_COLUMNS
+from xray2ctpa_core.evaluation.instruments import make_instruments
 from xray2ctpa_core.evaluation.markdown import table
-from xray2ctpa_core.evaluation.patients import CohortPatient, cohort_patients, group_identity
+from xray2ctpa_core.evaluation.numbers import by_patient, entries, mean_of, paired_difference_of
+from xray2ctpa_core.evaluation.patients import CohortPatient, cohort_patients, group_identity, seed_of
 from xray2ctpa_core.evaluation.protocol import EvaluatedPipeline, to_array, volumes_id, weights_id
-from xray2ctpa_core.evaluation.report import DIGITS, interval_text
+from xray2ctpa_core.evaluation.report import interval_text
 from xray2ctpa_core.evaluation.store import Row, RowStore
-from xray2ctpa_core.evaluation.summary import IMAGE_COLUMNS
-from xray2ctpa_core.metrics.intervals import bootstrap_mean, paired_bootstrap_difference
-from xray2ctpa_core.metrics.perceptual import PerceptualDistance
+from xray2ctpa_core.evaluation.volumes import VolumeMeter
 from xray2ctpa_core.pipelines.bundle import (
     STEP_CURVE,
     BundleInfo,
@@ -27,8 +27,8 @@ from xray2ctpa_core.pipelines.bundle import (
 )
 from xray2ctpa_core.wording import counted
 
-#: What the curve shows, of IMAGE_COLUMNS; the first two of them say whether anatomy is where it should be.
-COLUMNS = ("psnr", "film_correlation", "ssim", "perceptual")
+#: What the curve shows, of VOLUME_COLUMNS; the first two of them say whether anatomy is where it should be.
+COLUMNS = ("psnr", "parallel_correlation", "ssim", "perceptual")
 PLACE_COLUMNS = COLUMNS[:2]
 #: Column of the bundle's own sampler alone: too few steps give the expectation, and samples that are alike.
 SPREAD = "spread"
@@ -36,14 +36,14 @@ SPREAD = "spread"
 LEAST_SPREAD = 0.95
 REFERENCE_SCHEDULER = "ddpm"
 #: Part of every row's key; raised when a number's definition changes.
-MEASURES = "curve 2"
+MEASURES = "curve 3"
 NOTE = (
-    "One sample a patient, mean [95 % interval by bootstrap over patients]; the same patients and seeds on"
+    "One sample a patient, mean [95 % t interval over patients]; the same patients and seeds on"
     " every line. In brackets after it: the paired difference from the reference sampler, which draws fresh "
     "noise at every step. Spread: of two samples, the root mean square over the volume of their standard "
     "deviation. Standard is the fewest steps whose four means are no worse than the reference's interval and"
     f" whose spread is at least {LEAST_SPREAD:.0%} of that of the most steps, Preview the fewest of which "
-    "PSNR and correlation with the film are; where none is, the most steps that were measured."
+    "PSNR and correlation with the radiograph are; where none is, the most steps that were measured."
 )
 
 
@@ -107,13 +107,14 @@ def measure_curve(
     own = pipeline.bundle.sampling.scheduler
     samplers = [*((own, steps) for steps in config.steps), (REFERENCE_SCHEDULER, config.reference_steps)]
     store = RowStore(None if out is None else out / "curve-rows.jsonl")
-    perceptual = PerceptualDistance()
+    instruments = make_instruments()
     lower, upper = pipeline.bundle.hu_window
     rows: dict[tuple[str, int], list[Row]] = {sampler: [] for sampler in samplers}
     done = 0
     try:
         for patient in patients:
-            meter = ImageMeter(patient := CohortPatient(patient.folder), (lower, upper), perceptual)
+            patient = patient.fresh()
+            meter = VolumeMeter(patient.volume, (lower, upper), instruments, patient.frame_image)
             for sampler in samplers:
                 teacher = sampler == samplers[-1]
                 source, samples = (reference, 1) if teacher else (pipeline, 2)
@@ -149,7 +150,13 @@ def preset_steps(points: Sequence[dict[str, Any]]) -> PresetSteps:
 
 def markdown(curve: dict[str, Any]) -> str:
     """The curve as a table, and what follows from it."""
-    headings = ["sampler", "steps", "n", *(IMAGE_COLUMNS[column][0] for column in COLUMNS), "spread, HU"]
+    headings = [
+        "sampler",
+        "steps",
+        "n",
+        *(VOLUME_COLUMNS[column].heading for column in COLUMNS),
+        "spread, HU",
+    ]
     lines = (
         [
             p["scheduler"],
@@ -194,7 +201,7 @@ def _row(
     sampler: tuple[str, int],
     samples: int,
     seed: int,
-    meter: ImageMeter,
+    meter: VolumeMeter,
     store: RowStore,
 ) -> Row:
     scheduler, steps = sampler
@@ -206,12 +213,12 @@ def _row(
             frame=patient.frame,
             num_samples=samples,
             num_inference_steps=steps,
-            generator=patient.seed(seed),
+            seed=seed_of(patient, seed),
             output_samples=True,
         )
         volumes = to_array(result.samples)
         measured = meter.measure(volumes[0])
-        row = {column: measured[column] for column in COLUMNS}
+        row = {"patient": patient.identity} | {column: measured[column] for column in COLUMNS}
         if samples > 1:
             row[SPREAD] = float(np.sqrt(volumes.var(0).mean()))
         return row
@@ -221,29 +228,27 @@ def _row(
 
 
 def _point(sampler: tuple[str, int], rows: Sequence[Row], reference: Sequence[Row]) -> dict[str, Any]:
-    def column_of(chosen: Sequence[Row], column: str) -> np.ndarray:
-        return np.array([row[column] for row in chosen])
-
-    point: dict[str, Any] = {"scheduler": sampler[0], "steps": sampler[1], "n": len(rows)}
-    point |= {column: asdict(bootstrap_mean(column_of(rows, column))) for column in COLUMNS}
-    if SPREAD in rows[0]:
-        point[SPREAD] = asdict(bootstrap_mean(column_of(rows, SPREAD)))
-    point["difference"] = {
-        column: asdict(paired_bootstrap_difference(column_of(rows, column), column_of(reference, column)))
-        for column in COLUMNS
+    sides = by_patient(rows), by_patient(reference)
+    return {
+        "scheduler": sampler[0],
+        "steps": sampler[1],
+        "n": len(rows),
+        **entries({column: mean_of(rows, column) for column in (*COLUMNS, SPREAD)}),
+        "difference": entries({column: paired_difference_of(*sides, column) for column in COLUMNS}),
     }
-    return point
 
 
 def _no_worse(point: dict[str, Any], reference: dict[str, Any], column: str) -> bool:
-    """Whether a point's mean lies within the reference's interval or on its better side."""
-    estimate = point[column]["estimate"]
-    if IMAGE_COLUMNS[column][1]:
-        return bool(estimate >= reference[column]["lower"])
-    return bool(estimate <= reference[column]["upper"])
+    """Whether a point's mean lies within the reference's interval or on its better side; without an interval
+    the reference's mean takes its place."""
+    estimate, held = point[column]["estimate"], reference[column]
+    # The reference is ranked by what its column prefers; agreement with the radiograph is wanted here.
+    if VOLUME_COLUMNS[column].higher_is_better is not False:
+        return bool(estimate >= (held["estimate"] if held["lower"] is None else held["lower"]))
+    return bool(estimate <= (held["estimate"] if held["upper"] is None else held["upper"]))
 
 
 def _cell(point: dict[str, Any], column: str) -> str:
-    digits = DIGITS.get(column, 3)
+    digits = VOLUME_COLUMNS[column].digits
     text = interval_text(point[column], digits)
     return f"{text} ({interval_text(point['difference'][column], digits, signed=True)})"

@@ -1,20 +1,22 @@
 """The model card of a bundle: what it is, what it is not, and what was measured."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.constants import NOTICE
 from xray2ctpa_core.data.taught_radiographs import TaughtFilms
+from xray2ctpa_core.evaluation.protocol import taught_people
 from xray2ctpa_core.pipelines.bundle import BundleInfo
 
 CARD_FILE = "README.md"
-NO_REAL_FILMS_LIMIT = """It has never seen a real film. Real ones differ from its virtual ones at the lungs'
-  bases and flanks, where it may see fluid or opacities that are not there: score and Grad-CAM say little of
-  them."""
-REAL_FILMS_LIMIT = """Of real films the X-ray encoder learned how many of them show fluid or an opacity, never
-  which: no reader's label was used. It may well show them in the wrong patients, so score and Grad-CAM of a
-  real film are not to be relied on."""
+NO_REAL_RADIOGRAPHS_LIMIT = """It has never seen a real radiograph. Real ones differ from its virtual ones at
+  the lungs' bases and flanks, where it may see fluid or opacities that are not there: score and Grad-CAM say
+  little of them."""
+REAL_RADIOGRAPHS_LIMIT = """Of real radiographs the radiograph encoder learned how many show fluid or an
+  opacity, never which: no reader's label was used. It may well show them in the wrong patients, so score and
+  Grad-CAM of a real radiograph are not to be relied on."""
 
 
 def write_card(folder: Path, info: BundleInfo, report: str, command: str) -> None:
@@ -34,6 +36,7 @@ def card(info: BundleInfo, report: str, command: str, has_seen_real_films: bool 
     """The card's text."""
     depth, height, width = info.geometry.grid
     sampling = info.sampling
+    taught = taught_people(info)
     window = f"{info.hu_window[0]:.0f}..{info.hu_window[1]:.0f} HU"
     return f"""# {info.name} {info.version}
 
@@ -51,27 +54,29 @@ score for pulmonary embolism (PE) and a Grad-CAM map of what the score rests on.
 | HU window | {window}; what is denser or lighter is clipped |
 | sampler | {sampling.scheduler}, {sampling.steps} steps, noise times {sampling.temperature:g} |
 | changes of the map into the atlas | times {sampling.map_spread:g} |
-| alignment of a sample with the film | {sampling.alignment} iterations |
-| frontal frame of a film without spacing | {info.geometry.mean_frame_side_mm} mm, the cohort mean |
+| alignment of a sample with the radiograph | {sampling.alignment} iterations |
+| frontal frame of a radiograph without spacing | {info.geometry.mean_frame_side_mm} mm, the cohort mean |
 
 ## Limits
 
-* Every patient in its training descends from **one** person's CT, deformed. It has seen no other anatomy, no
-  other disease than the simulated signs, no implants, no children. On a real radiograph the outline of
-  lungs, heart and diaphragm follows the film; what lies behind and inside is invented, and the vessels of
-  the lungs are that person's, bent.
-* PE was simulated: clots are filling defects drawn into that person's arteries, and the radiographic signs
-  were drawn at published rates, independently. The score says nothing about a real patient's embolism. The
-  ceiling of the signs stands beside every AUROC below: a film model far above it would have found a shortcut.
-* What the training patients never had is not reproduced: a lung that is white from top to bottom on the film
-  comes out aerated.
-* The depth of a structure is not in a frontal film; it is a guess from the training anatomy.
-* {REAL_FILMS_LIMIT if has_seen_real_films else NO_REAL_FILMS_LIMIT}
+* Every patient in its training descends from {_descent(taught)}, deformed. It has seen no other
+  anatomy, no other disease than the simulated signs, no implants, no children. On a real radiograph the
+  outline of lungs, heart and diaphragm follows the radiograph; what lies behind and inside is invented, and
+  the vessels of the lungs are bent from those it knows.
+* PE was simulated: clots are filling defects drawn into known arteries, and the radiographic signs were drawn
+  at published rates, independently. The score says nothing about a real patient's embolism. The ceiling of
+  the signs stands beside every AUROC below: a model far above it would have found a shortcut.
+* What the training patients never had is not reproduced: a lung that is white from top to bottom on the
+  radiograph comes out aerated.
+* Agreement of the volume's projection with the radiograph is a check and no quality: it can be optimised,
+  and {"is: each sample is moved until they agree" if sampling.alignment else "is not here"}.
+* The depth of a structure is not in a frontal radiograph; it is a guess from the training anatomy.
+* {REAL_RADIOGRAPHS_LIMIT if has_seen_real_films else NO_REAL_RADIOGRAPHS_LIMIT}
 
 ## Measured
 
-On virtual patients that were in no training, except the real pair where it is named. The command that prints
-this again:
+On people and virtual patients that were in no training, except real radiographs and pairs where they are
+named. The command that prints this again:
 
 ```
 {command}
@@ -80,22 +85,32 @@ this again:
 {report}"""
 
 
+def _descent(people: Collection[str]) -> str:
+    """Whose CTs the training patients are made of."""
+    return f"the CTs of {len(people)} people" if len(people) > 1 else "**one** person's CT"
+
+
 def headline_metrics(summary: dict[str, Any]) -> dict[str, Any]:
     """What bundle.json keeps of an evaluation: the first bundle's means and AUROCs, by short names.
 
     Args:
-        summary: of pipelines.evaluation.run.evaluate.
+        summary: of evaluation.run.evaluate.
+
+    Returns:
+        Means by method, on unseen people under "unseen people: METHOD"; AUROCs with their intervals.
     """
     bundle = next(iter(summary["bundles"]))
     metrics: dict[str, Any] = {}
-    for row in summary["images"]:
-        if row["bundle"] == bundle:
-            means = {k: round(v["estimate"], 4) for k, v in row.items() if isinstance(v, dict)}
-            metrics[row["method"]] = means
+    people = summary.get("people") or {"images": []}
+    for prefix, rows in (("unseen people: ", people["images"]), ("", summary["images"])):
+        for row in rows:
+            if row["bundle"] == bundle:
+                means = {k: round(v["estimate"], 4) for k, v in row.items() if isinstance(v, dict)}
+                metrics[prefix + row["method"]] = means
     for row in summary["classification"]:
         if row["bundle"] == bundle:
-            interval = row["auroc"]
+            ends = {key: row["auroc"][key] for key in ("estimate", "lower", "upper")}
             metrics[f"AUROC, {row['score']}"] = {
-                key: round(interval[key], 3) for key in ("estimate", "lower", "upper")
+                key: None if value is None else round(value, 3) for key, value in ends.items()
             }
     return metrics

@@ -73,7 +73,7 @@ def evaluate_pair(
             radiograph,
             num_inference_steps=steps or None,
             num_samples=samples,
-            generator=seed,
+            seed=seed,
             output_samples=True,
         )
         if result.samples is None:

@@ -1,10 +1,10 @@
-"""The patients of a cohort folder, read when needed and once."""
+"""Whom a bundle is measured on: what they share, and the virtual patients of a cohort folder."""
 
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -20,7 +20,48 @@ from xray2ctpa_core.simulation.build import (
     patient_folders,
     read_record,
 )
-from xray2ctpa_core.volume import FrontalFrame, Radiograph
+from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
+
+
+class Subject(Protocol):
+    """Somebody with a CT and a radiograph whose frame is known: a virtual patient or a person."""
+
+    name: str
+
+    @property
+    def identity(self) -> str:
+        """Digits that change with the CT or the radiograph."""
+
+    @property
+    def volume(self) -> Volume:
+        """The CT on the frame's grid, HU."""
+
+    @property
+    def hu(self) -> np.ndarray:
+        """(D, H, W) float32 HU of ``volume``."""
+
+    @property
+    def enhanced(self) -> bool:
+        """Whether the CT shows contrast medium."""
+
+    @property
+    def radiograph(self) -> Radiograph:
+        """The radiograph."""
+
+    @property
+    def frame(self) -> FrontalFrame:
+        """The radiograph's square that corresponds to the volume."""
+
+    def frame_image(self, size: int) -> np.ndarray:
+        """(size, size) float32 in [0, 1]: the radiograph's frame as the networks read it."""
+
+    def fresh(self) -> "Subject":
+        """The same, without voxels that can be read again."""
+
+
+def seed_of(subject: Subject, seed: int) -> int:
+    """The subject's own seed, whatever else is evaluated."""
+    return int(np.random.SeedSequence([seed, int(subject.identity, 16)]).generate_state(1)[0])
 
 
 class CohortPatient:
@@ -55,9 +96,24 @@ class CohortPatient:
         return [int(lobe) for lobe in self.record["clot_lobes"]]
 
     @cached_property
+    def volume(self) -> Volume:
+        """The CTPA, float32 HU."""
+        volume = read_axial_volume(self.folder / CTPA_FILE)
+        return volume.with_array(volume.array.astype(np.float32))
+
+    @property
     def hu(self) -> np.ndarray:
         """(D, H, W) float32 HU."""
-        return read_axial_volume(self.folder / CTPA_FILE).array.astype(np.float32)
+        return self.volume.array
+
+    @property
+    def enhanced(self) -> bool:
+        """A CTPA is."""
+        return True
+
+    def fresh(self) -> "CohortPatient":
+        """The same, with no voxels read yet."""
+        return CohortPatient(self.folder)
 
     @cached_property
     def organs(self) -> np.ndarray:
@@ -66,22 +122,18 @@ class CohortPatient:
 
     @cached_property
     def radiograph(self) -> Radiograph:
-        """The film."""
+        """The radiograph."""
         return read_radiograph(self.folder / FILM_FILE)
 
     @cached_property
     def frame(self) -> FrontalFrame:
-        """The film's square that corresponds to the volume."""
+        """The radiograph's square that corresponds to the volume."""
         values = self.record["frame"]
         return FrontalFrame(*(float(values[key]) for key in ("top", "left", "side")))
 
     def frame_image(self, size: int) -> np.ndarray:
-        """(size, size) float32 in [0, 1]: the film's frame as the networks read it."""
+        """(size, size) float32 in [0, 1]: the radiograph's frame as the networks read it."""
         return frame_image(self.radiograph.pixels, self.frame, size)
-
-    def seed(self, seed: int) -> int:
-        """The patient's own seed, whatever else is evaluated."""
-        return int(np.random.SeedSequence([seed, int(self.identity, 16)]).generate_state(1)[0])
 
 
 def cohort_patients(cohort: Path, split: str) -> list[CohortPatient]:
@@ -123,6 +175,6 @@ def check_both_classes(patients: Sequence[CohortPatient]) -> None:
         )
 
 
-def group_identity(patients: Sequence[CohortPatient]) -> str:
-    """12 hex digits of all patients' records."""
+def group_identity(patients: Sequence[Subject]) -> str:
+    """12 hex digits of all of them."""
     return hashlib.sha256("".join(patient.identity for patient in patients).encode()).hexdigest()[:12]

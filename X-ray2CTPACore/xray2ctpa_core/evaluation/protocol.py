@@ -15,8 +15,8 @@ class GeneratedResult(Protocol):
     """What one call of the pipeline gives back, as far as evaluation reads it."""
 
     @property
-    def pe_probability(self) -> float:
-        """Calibrated, the mean over the samples."""
+    def pe_probability(self) -> float | None:
+        """Calibrated, the mean over the samples; None without classifier."""
 
     @property
     def gradcam(self) -> Volume:
@@ -24,7 +24,7 @@ class GeneratedResult(Protocol):
 
     @property
     def consistency(self) -> dict[str, float]:
-        """{"frontal_correlation": -1..1} of the first sample's projection with the film."""
+        """{"frontal_correlation": -1..1} of the first sample's projection with the radiograph."""
 
     @property
     def samples(self) -> np.ndarray | None:
@@ -48,15 +48,10 @@ class EvaluatedPipeline(Protocol):
         frame: FrontalFrame | None = None,
         num_inference_steps: int | None = None,
         num_samples: int = 1,
-        generator: int | None = None,
+        seed: int = 0,
         output_samples: bool = False,
     ) -> GeneratedResult:
         """Generates ``num_samples`` volumes; the first is the same whatever their number."""
-
-    def sample_latents(
-        self, image: torch.Tensor, num_samples: int, num_inference_steps: int | None, seed: int
-    ) -> torch.Tensor:
-        """(1, 1, F, F) frame image -> (K, C, D, h, w) standardised latents."""
 
     def encode(self, volume: Any) -> torch.Tensor:
         """(1, D, H, W) HU -> (1, C, D, h, w) standardised latents."""
@@ -65,13 +60,14 @@ class EvaluatedPipeline(Protocol):
         """Latents -> (K, D, H, W) HU."""
 
     def classify(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents -> (K,) logits of PE."""
+        """Latents -> (K,) logits of PE, uncalibrated; (0,) without classifier."""
 
-    def explain(self, latents: torch.Tensor) -> np.ndarray:
-        """(1, C, D, h, w) -> (D, H, W) in 0..1: Grad-CAM on the volume's grid."""
+    @property
+    def scores_radiographs(self) -> bool:
+        """Whether there is a head for ``classify_radiograph``."""
 
-    def classify_radiograph(self, image: torch.Tensor) -> Any:
-        """(1, 1, F, F) -> logit of PE from the radiograph alone, or None without such a head."""
+    def classify_radiograph(self, image: torch.Tensor) -> torch.Tensor:
+        """(1, 1, F, F) -> logit of PE from the radiograph alone."""
 
 
 def to_array(values: Any) -> np.ndarray:
@@ -84,6 +80,12 @@ def to_array(values: Any) -> np.ndarray:
 def to_number(value: Any) -> float:
     """The single number in a tensor, array or float."""
     return float(to_array(value).reshape(-1)[0])
+
+
+def taught_people(bundle: BundleInfo) -> frozenset[str]:
+    """Names of the people whose CTs taught the bundle, as bundle.json says under training.people; none where
+    it says nothing."""
+    return frozenset(map(str, bundle.training.get("people", ())))
 
 
 def weights_id(bundle: BundleInfo) -> str:

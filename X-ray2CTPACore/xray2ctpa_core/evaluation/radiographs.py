@@ -1,21 +1,22 @@
-"""Real radiographs without a CTPA: does the projection of the generated volume agree with the film, and how
-many count as positive?"""
+"""Real radiographs without a CTPA: does the generated volume's projection agree with them, and how many count
+as positive?"""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xray2ctpa_core.errors import InputError, NotFrontalCXRError
+from xray2ctpa_core.evaluation.numbers import entry
 from xray2ctpa_core.evaluation.protocol import EvaluatedPipeline
 from xray2ctpa_core.io.provenance import file_sha256
 from xray2ctpa_core.io.radiograph import radiographs_below, read_radiograph
-from xray2ctpa_core.metrics.intervals import bootstrap_mean, wilson
+from xray2ctpa_core.metrics.intervals import mean_interval, wilson
 
 
-def evaluate_films(
+def evaluate_radiographs(
     folder: Path,
     pipelines: Sequence[tuple[str, EvaluatedPipeline]],
     count: int,
@@ -35,10 +36,10 @@ def evaluate_films(
         progress: called with (done, of) after each radiograph.
 
     Returns:
-        JSON-ready: folder (its name), films, left_out (how many taught a bundle), and per bundle: bundle,
-        accepted, and of the accepted films, None where none was: film_correlation (an interval), positive
-        (share at or above the bundle's threshold, an interval), hottest (least, median and greatest of the
-        volumes' greatest values of Grad-CAM).
+        JSON-ready: folder (its name), radiographs, left_out (how many taught a bundle), and per bundle:
+        bundle, accepted, and of the accepted radiographs, None where none was: perspective_correlation (an
+        interval), positive (share at or above the bundle's threshold, an interval; None without classifier),
+        hottest (least, median and greatest of the volumes' greatest values of Grad-CAM).
 
     Raises:
         InputError: no file below ``folder`` that taught no bundle, or one that is no readable radiograph.
@@ -50,7 +51,7 @@ def evaluate_films(
     if not files:
         raise InputError(
             f"Expected radiographs below {folder} that taught no bundle, found {left_out} that did.",
-            "Name a folder of other films.",
+            "Name a folder of other radiographs.",
         )
     chosen = [files[i] for i in sorted({round(i) for i in np.linspace(0, len(files) - 1, count)})]
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name, _ in pipelines}
@@ -58,19 +59,20 @@ def evaluate_films(
         radiograph = read_radiograph(file)
         for name, pipeline in pipelines:
             try:
-                result = pipeline(radiograph, num_inference_steps=steps or None, generator=seed)
+                result = pipeline(radiograph, num_inference_steps=steps or None, seed=seed)
             except NotFrontalCXRError:
                 continue
-            positive = result.pe_probability >= pipeline.bundle.pe.threshold
+            score = nan if result.pe_probability is None else result.pe_probability
+            positive = nan if isnan(score) else float(score >= pipeline.bundle.pe.threshold)
             hottest = float(result.gradcam.array.max())
-            found[name].append((result.consistency["frontal_correlation"], float(positive), hottest))
+            found[name].append((result.consistency["frontal_correlation"], positive, hottest))
         if progress is not None:
             progress(number, len(chosen))
     entries = [
         {"bundle": name, "accepted": len(values)} | _summed_up(values) for name, values in found.items()
     ]
     name = Path(folder).resolve().name
-    return {"folder": name, "films": len(chosen), "left_out": left_out, "bundles": entries}
+    return {"folder": name, "radiographs": len(chosen), "left_out": left_out, "bundles": entries}
 
 
 def _taught_by(pipeline: EvaluatedPipeline) -> Collection[str]:
@@ -78,12 +80,14 @@ def _taught_by(pipeline: EvaluatedPipeline) -> Collection[str]:
 
 
 def _summed_up(values: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
-    """Of (correlation, whether positive, hottest) of each film."""
+    """Of (correlation, whether positive, hottest) of each radiograph."""
     if not values:
-        return {"film_correlation": None, "positive": None, "hottest": None}
+        return {"perspective_correlation": None, "positive": None, "hottest": None}
     correlation, positive, hottest = np.array(values).T
     return {
-        "film_correlation": asdict(bootstrap_mean(correlation)),
-        "positive": asdict(wilson(int(positive.sum()), len(positive))),
+        "perspective_correlation": entry((mean_interval(correlation), len(correlation))),
+        "positive": None
+        if np.isnan(positive).any()
+        else entry((wilson(int(positive.sum()), len(positive)), len(positive))),
         "hottest": [float(value) for value in np.quantile(hottest, (0, 0.5, 1))],
     }

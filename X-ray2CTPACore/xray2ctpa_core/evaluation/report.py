@@ -1,67 +1,140 @@
-"""An evaluation's summary as Markdown: one table of volumes, then differences, PE, Grad-CAM and the pair."""
+"""An evaluation's summary as Markdown: people first, then virtual patients, PE, Grad-CAM and real images."""
 
 from collections.abc import Sequence
 from typing import Any
 
+from xray2ctpa_core.evaluation.columns import PATIENT_COLUMNS, PEOPLE_COLUMNS, VOLUME_COLUMNS
 from xray2ctpa_core.evaluation.markdown import table
-from xray2ctpa_core.evaluation.summary import IMAGE_COLUMNS
+from xray2ctpa_core.metrics.intervals import Interval
 
-#: Digits after the point of each column; the rest have 3.
-DIGITS = {"psnr": 2, "psnr_paper": 2, "mae": 0}
+NAN = float("nan")
 NOTES = (
-    "Mean [95 % interval]; intervals of means and paired differences by bootstrap over patients, of "
-    "AUROCs by DeLong, of rates by Wilson, of correlations of scores by Fisher. The signs' log-odds are"
-    " the best that a radiograph could say of PE: labels agree with them in about two of three "
-    "patients. SSIM and PSNR in the bundle's HU window unless stated. Perceptual distances: every "
-    "fourth axial slice. Dice: frontal masks of the lungs and of the contrast-filled heart and great "
-    "vessels (above 150 HU), found by one fixed rule in both volumes. Correlation with the film: "
-    "frontal projection by parallel rays against the radiograph's frame, greys equalised; the patient's"
-    " own CTPA is the ceiling. Grad-CAM: share of the lungs' heat inside clot-bearing lobes; chance is "
-    "those lobes' share of the lungs."
+    "Mean [95 % interval]; intervals of means and paired differences by Student's t over patients, of "
+    "AUROCs by DeLong on the logit scale, of rates by Wilson, of correlations of scores by Fisher; [-]: no "
+    "interval, for one value alone or equal ones; n where fewer patients than in the row could be measured. "
+    "The signs' log-odds are the best that a radiograph could say of PE: labels agree with them in about two "
+    "of three patients. SSIM and PSNR in the bundle's HU window unless stated. Perceptual distances: every "
+    "fourth axial slice. Dice: lungs and contrast-filled heart with great vessels (above 150 HU), found by "
+    "one fixed rule in both volumes; frontal: of their shadows from the front. Grad-CAM: share of the lungs' "
+    "heat inside clot-bearing lobes; chance is those lobes' share of the lungs."
+)
+CORRELATION_NOTE = (
+    "Correlation with the radiograph: of the volume's frontal projection, by parallel rays or by the "
+    "diverging rays of a PA radiograph (perspective), with the radiograph's frame, greys of both equalised. "
+    "It is a check and no quality, and the patient's own CT is not its ceiling: a bundle that aligns moves "
+    "each sample until its projection agrees with the radiograph, and so samples may lie above the own CT, "
+    "whose projection has neither the radiograph's scatter nor its grey curve; the baselines and the row "
+    "without alignment are not moved."
+)
+FRECHET_NOTE = (
+    "Fréchet distances between the set of volumes and the patients' own, with jackknife t intervals over "
+    "patients. They grow as patients get fewer: compare rows of equal n only."
+)
+PEOPLE_NOTE = (
+    "Real people's CTs; the radiograph is computed from each CT without its contrast medium, in perspective, "
+    "and the true frame is given. Baselines: of the other people in the folder. Beyond a scan's edges its "
+    "outermost voxels are repeated. Heart and chambers: of people with contrast medium alone. Spread: root "
+    "mean square over the volume of the samples' standard deviation; over error: 1 where samples are drawn "
+    "as the truth is, below 1 where they are too sure."
 )
 
-FRECHET_NOTE = (
-    "Fréchet distances between the set of volumes and the patients' own, with jackknife intervals over "
-    "patients. They grow as patients get fewer: compare rows of equal n only."
+
+OPEN_PAIRS_NOTE = (
+    "Real radiographs and CTs of the same patients, each framed by its own lungs: they differ in "
+    "inspiration, arms and posture, so that voxels compare anatomy only roughly. Baselines: of the pairs outside the test "
+    "split. Chance for the last column of the second table is 0.5."
 )
 
 
 def markdown(summary: dict[str, Any]) -> str:
     """The whole report."""
-    parts = ["## Volumes", _images(summary["images"])]
+    parts: list[str] = []
+    people = summary.get("people")
+    if people is not None:
+        parts += ["## Unseen people", *_people(people)]
+    for pairs in summary.get("open_pairs", []):
+        parts += ["## Open pairs, test split", *_open_pairs(pairs)]
+    if summary["images"]:
+        parts += ["## Virtual patients: volumes", _images(summary["images"], PATIENT_COLUMNS)]
     if summary.get("frechet"):
         parts += ["## Sets of volumes", _frechet(summary["frechet"], summary["features"]), FRECHET_NOTE]
     if summary["differences"]:
-        parts += ["## Paired differences", _differences(summary["differences"])]
+        parts += ["## Paired differences", _differences(summary["differences"], PATIENT_COLUMNS)]
     if summary["classification"]:
         parts += ["## Pulmonary embolism", _classification(summary)]
-        parts += ["What a result says (probability from generated latents, at the bundle's threshold):"]
+        parts += ["What a result says (probability of one sample, at the bundle's threshold):"]
         parts += [_decisions(summary["decisions"])]
     if summary["gradcam"]:
         parts += ["## Grad-CAM", _gradcam(summary["gradcam"])]
     if summary["hottest"]:
         parts += ["Greatest value of a sample's Grad-CAM, 0 to 1:", _hottest(summary["hottest"])]
-    for films in summary.get("films", []):
-        parts += [f"## Real radiographs: {films['folder']}", _films(films)]
+    for radiographs in summary.get("radiographs", []):
+        parts += [f"## Real radiographs: {radiographs['folder']}", _radiographs(radiographs)]
     for pair in summary.get("pairs", []):
         parts += [f"## Real pair {pair['pair']}", _pair(pair), pair["note"]]
-    return "\n\n".join([*parts, NOTES]) + "\n"
+    return "\n\n".join([*parts, NOTES, CORRELATION_NOTE]) + "\n"
 
 
-def interval_text(value: dict[str, float] | None, digits: int = 3, signed: bool = False) -> str:
-    """``estimate [lower, upper]``, or a dash where nothing was measured."""
+def interval_text(value: dict[str, Any] | None, digits: int = 3, signed: bool = False, of: int = 0) -> str:
+    """``estimate [lower, upper]``, with ``n`` where it is not ``of``; a dash where nothing was measured."""
     if value is None:
         return "-"
-    sign = "+" if signed else ""
-    numbers = [f"{value[key]:{sign}.{digits}f}" for key in ("estimate", "lower", "upper")]
-    return f"{numbers[0]} [{numbers[1]}, {numbers[2]}]"
+    ends = [NAN if value[key] is None else value[key] for key in ("lower", "upper")]
+    text = Interval(value["estimate"], *ends).text(digits, signed)
+    return f"{text}, n = {value['n']}" if of and value["n"] != of else text
 
 
-def _images(entries: Sequence[dict[str, Any]]) -> str:
-    columns = _measured(entries)
-    headings = ["bundle", "volume", "n", *(IMAGE_COLUMNS[c][0] for c in columns)]
+def _people(people: dict[str, Any]) -> list[str]:
+    parts = [_images(people["images"], PEOPLE_COLUMNS)]
+    if people["frechet"]:
+        parts += [_frechet(people["frechet"], people["features"]), FRECHET_NOTE]
+    if people["differences"]:
+        parts += ["Paired differences:", _differences(people["differences"], PEOPLE_COLUMNS)]
+    for bundle, names in people["people"].items():
+        taught = people["left_out"][bundle]
+        text = f"{bundle} was measured on {', '.join(names)}"
+        enhanced = [name for name in names if name in people["enhanced"]]
+        text += f"; with contrast medium: {', '.join(enhanced) or 'none'}"
+        text += f"; left out, for they taught it: {', '.join(taught) or 'none of the folder'}."
+        parts.append(text)
+    return [*parts, PEOPLE_NOTE]
+
+
+def _open_pairs(pairs: dict[str, Any]) -> list[str]:
+    headings = ["bundle", "n", "with the own CT", "with the others'", "others that it fits less"]
+    lines = [
+        [
+            e["bundle"],
+            str(e["right"]["n"]),
+            *(interval_text(e[key], 2) for key in ("right", "wrong", "share")),
+        ]
+        for e in pairs["matches"]
+    ]
+    parts = [_images(pairs["images"], PEOPLE_COLUMNS)]
+    if pairs["frechet"]:
+        parts += [_frechet(pairs["frechet"], pairs["features"]), FRECHET_NOTE]
+    if pairs["differences"]:
+        parts += ["Paired differences:", _differences(pairs["differences"], PEOPLE_COLUMNS)]
+    parts += ["Right patient against wrong ones, correlation of volumes:", table(headings, lines)]
+    headings = ["bundle", "n", "generated, litres", "real, litres", "relative difference"]
+    lines = [
+        [
+            e["bundle"],
+            str(e["real"]["n"]),
+            *(interval_text(e[key], 2) for key in ("generated", "real")),
+            interval_text(e["difference"], 2, signed=True),
+        ]
+        for e in pairs["lungs"]
+    ]
+    parts += ["Lungs:", table(headings, lines), OPEN_PAIRS_NOTE]
+    return [*parts, f"Protocol {pairs['protocol']}, cohort {pairs['cohort'][:12]}."]
+
+
+def _images(entries: Sequence[dict[str, Any]], wanted: Sequence[str]) -> str:
+    columns = _measured(entries, wanted)
+    headings = ["bundle", "volume", "n", *(VOLUME_COLUMNS[c].heading for c in columns)]
     lines = (
-        [e["bundle"], e["method"], str(e["patients"]), *(_cell(e, c, signed=False) for c in columns)]
+        [e["bundle"], e["method"], str(e["patients"]), *(_cell(e, c, e["patients"]) for c in columns)]
         for e in entries
     )
     return table(headings, lines)
@@ -75,22 +148,14 @@ def _frechet(entries: Sequence[dict[str, Any]], titles: dict[str, str]) -> str:
     return table(["bundle", "volume", "n", *titles.values()], lines)
 
 
-def _differences(entries: Sequence[dict[str, Any]]) -> str:
-    columns = _measured(entries)
-    headings = ["bundle", "volume", "minus", "n"]
-    headings += [
-        f"{IMAGE_COLUMNS[c][0]} ({'higher' if IMAGE_COLUMNS[c][1] else 'lower'} is better)" for c in columns
-    ]
-    lines = (
-        [
-            e["bundle"],
-            e["method"],
-            e["minus"],
-            str(max(e[c]["n"] for c in columns if c in e)),
-            *(_cell(e, c, signed=True) for c in columns),
-        ]
-        for e in entries
-    )
+def _differences(entries: Sequence[dict[str, Any]], wanted: Sequence[str]) -> str:
+    columns = _measured(entries, wanted)
+    headings = ["bundle", "volume", "minus", "n", *(VOLUME_COLUMNS[c].signed_heading for c in columns)]
+    lines = []
+    for e in entries:
+        count = max(e[c]["n"] for c in columns if c in e)
+        cells = (_cell(e, c, count, signed=True) for c in columns)
+        lines.append([e["bundle"], e["method"], e["minus"], str(count), *cells])
     return table(headings, lines)
 
 
@@ -149,23 +214,28 @@ def _hottest(entries: Sequence[dict[str, Any]]) -> str:
     return table(["bundle", "patients without any radiographic sign", "with signs"], lines)
 
 
-def _films(films: dict[str, Any]) -> str:
+def _radiographs(radiographs: dict[str, Any]) -> str:
     lines = (
         [
             e["bundle"],
-            f"{e['accepted']} of {films['films']}",
-            interval_text(e["film_correlation"]),
+            f"{e['accepted']} of {radiographs['radiographs']}",
+            interval_text(e["perspective_correlation"]),
             interval_text(e["positive"], 2),
             "-" if e["hottest"] is None else ", ".join(f"{value:.2f}" for value in e["hottest"]),
         ]
-        for e in films["bundles"]
+        for e in radiographs["bundles"]
     )
-    headings = ["bundle", "accepted by the gate", "correlation of one sample with the film"]
+    headings = [
+        "bundle",
+        "accepted by the gate",
+        "correlation of one sample with the radiograph, perspective",
+    ]
     headings += ["scored at or above the threshold", "hottest of Grad-CAM: least, median, greatest"]
     rows = table(headings, lines)
-    if not films["left_out"]:
+    if not radiographs["left_out"]:
         return rows
-    return f"{rows}\n\n{films['left_out']} films of the folder taught the X-ray encoder and were left out."
+    left = f"{radiographs['left_out']} radiographs of the folder taught the encoder and were left out."
+    return f"{rows}\n\n{left}"
 
 
 def _pair(pair: dict[str, Any]) -> str:
@@ -178,9 +248,9 @@ def _pair(pair: dict[str, Any]) -> str:
     )
 
 
-def _measured(entries: Sequence[dict[str, Any]]) -> list[str]:
-    return [column for column in IMAGE_COLUMNS if any(column in entry for entry in entries)]
+def _measured(entries: Sequence[dict[str, Any]], wanted: Sequence[str]) -> list[str]:
+    return [column for column in wanted if any(column in entry for entry in entries)]
 
 
-def _cell(entry: dict[str, Any], column: str, signed: bool) -> str:
-    return interval_text(entry.get(column), DIGITS.get(column, 3), signed)
+def _cell(entry: dict[str, Any], column: str, count: int, signed: bool = False) -> str:
+    return interval_text(entry.get(column), VOLUME_COLUMNS[column].digits, signed, count)

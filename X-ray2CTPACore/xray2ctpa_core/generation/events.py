@@ -22,8 +22,8 @@ class Reporter(Protocol):
     def stage(self, name: str, message: str) -> None:
         """A stage begins."""
 
-    def progress(self, stage: str, step: int, of: int) -> None:
-        """``step`` steps of ``of`` are done."""
+    def progress(self, stage: str, step: int, of: int, after_s: float = 0.0) -> None:
+        """``step`` steps of ``of`` are done; what follows the last takes about ``after_s`` seconds."""
 
     def preview(self, path: Path) -> None:
         """A picture of what is being generated lies at ``path`` for now."""
@@ -51,7 +51,7 @@ class HumanReporter:
         if sys.stderr.isatty():
             sys.stderr.write(message + "\n")
 
-    def progress(self, stage: str, step: int, of: int) -> None:
+    def progress(self, stage: str, step: int, of: int, after_s: float = 0.0) -> None:  # noqa: ARG002
         if self._bar is None:
             from tqdm import tqdm
 
@@ -102,9 +102,9 @@ class EventReporter(HumanReporter):
         self._stage_began = time.monotonic()
         self._emit(event="stage", stage=name, message=message)
 
-    def progress(self, stage: str, step: int, of: int) -> None:
+    def progress(self, stage: str, step: int, of: int, after_s: float = 0.0) -> None:
         elapsed = time.monotonic() - self._stage_began
-        eta = elapsed / step * (of - step) if step else None
+        eta = elapsed / step * (of - step) + after_s if step else None
         self._emit(
             event="progress", stage=stage, step=step, of=of, eta_s=None if eta is None else round(eta, 2)
         )

@@ -1,5 +1,7 @@
 """One radiograph through the whole way: read, gate, generate, write, publish."""
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +15,7 @@ from xray2ctpa_core.generation.result_json import former_result, result_content,
 from xray2ctpa_core.io import result_files
 from xray2ctpa_core.io.result_folder import ResultFolder
 from xray2ctpa_core.pipelines.bundle import BundleInfo
+from xray2ctpa_core.pipelines.geometry import size_doubts
 from xray2ctpa_core.pipelines.stopwatch import Stopwatch
 from xray2ctpa_core.volume import Radiograph
 from xray2ctpa_core.wording import counted, score_sentence
@@ -21,7 +24,11 @@ if TYPE_CHECKING:
     import torch
 
     from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
-from xray2ctpa_core.pipelines.result import XRay2CTPAResult
+    from xray2ctpa_core.pipelines.result import XRay2CTPAResult
+
+
+#: Where the axial slices of a picture on the way lie, from the feet, 0 to 1.
+_PICTURED_SLICES = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,8 @@ class Generator:
             with spent.on("load"):
                 pipeline = self._loaded()
             generated = self._sampled(pipeline, radiograph, folder.work)
-            self._warn(radiograph, (*generated.gate.warnings, *generated.notes))
+            size = size_doubts(generated.radiograph, generated.frame, self.info.geometry)
+            self._warn(radiograph, (*generated.gate.warnings, *size, *generated.notes))
             self._reporter.stage("write", f"Writing {target}")
             with spent.on("write"):
                 self._write(folder.path, generated)
@@ -104,14 +112,21 @@ class Generator:
     ) -> "XRay2CTPAResult":
         """Runs the pipeline, telling how far it is; pictures on the way go to ``work``."""
         self._reporter.stage("generate", f"Generating from {radiograph.name}")
-        of, done = self.settings.steps * self.settings.samples, 0
+        of, done, decoding = self.settings.steps * self.settings.samples, 0, math.inf
 
         def on_step_end(pipeline: Any, _step: int, _timestep: Any, state: dict[str, Any]) -> dict[str, Any]:
-            nonlocal done
+            nonlocal done, decoding
             done += len(state["latents"])
-            self._reporter.progress("generate", done, of)
             if "estimate" in state:
-                self._reporter.preview(_step_picture(pipeline, state["estimate"][:1], work, done))
+                began = time.monotonic()
+                picture = _step_picture(pipeline, state["estimate"][:1], work, done)
+                # What a picture's slices took, the fastest time, all slices of all samples take again.
+                volumes = self.settings.samples * state["estimate"].shape[2] / len(_PICTURED_SLICES)
+                decoding = min(decoding, (time.monotonic() - began) * volumes)
+                self._reporter.preview(picture)
+            self._reporter.progress("generate", done, of, decoding if decoding < math.inf else 0.0)
+            if done == of:
+                self._reporter.stage("finish", "Decoding the volume and scoring it")
             return {}
 
         return pipeline(
@@ -131,7 +146,8 @@ class Generator:
         from xray2ctpa_core.io.preview import render_preview
 
         labels = label_map(generated.gradcam.array)
-        result_files.write_volumes(folder, generated.ctpa, generated.gradcam, labels, generated.spread)
+        name = generated.radiograph.name
+        result_files.write_volumes(folder, name, generated.ctpa, generated.gradcam, labels, generated.spread)
         lines = preview_lines(generated.pe_probability, self.info, self.settings)
         film, frame = generated.radiograph, generated.frame
         picture = render_preview(film, frame, generated.ctpa, generated.gradcam, lines)
@@ -160,7 +176,7 @@ def _step_picture(pipeline: "XRay2CTPAPipeline", estimate: "torch.Tensor", work:
     """Decodes three axial slices of the latents (1, C, D, h, w) estimated so far: a few milliseconds each."""
     from xray2ctpa_core.io.preview import render_step
 
-    slices = pipeline.decode_slices(estimate, (0.25, 0.5, 0.75))
+    slices = pipeline.decode_slices(estimate, _PICTURED_SLICES)
     path = work / f"step-{number:04d}.png"
     result_files.write_picture(path, render_step(slices))
     return path

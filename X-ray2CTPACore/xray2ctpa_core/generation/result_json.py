@@ -12,6 +12,7 @@ from xray2ctpa_core.constants import NOTICE, RESULT_SCHEMA_VERSION
 from xray2ctpa_core.io import result_files
 from xray2ctpa_core.io.provenance import package_versions, peak_memory_mb
 from xray2ctpa_core.pipelines.bundle import BundleInfo
+from xray2ctpa_core.pipelines.geometry import size_sentence
 from xray2ctpa_core.volume import Radiograph, Volume
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def result_content(
         "geometry": {
             **geometry_content(generated.ctpa),
             "spacing_source": generated.geometry_source,
+            "size": size_sentence(generated.radiograph, generated.frame, info.geometry),
             "frame_in_film_pixels": asdict(generated.frame),
         },
         "consistency": generated.consistency,
@@ -74,6 +76,9 @@ def input_content(radiograph: Radiograph) -> dict[str, Any]:
         "view": radiograph.view,
         "spacing_mm": None if radiograph.spacing_mm is None else list(radiograph.spacing_mm),
         "spacing_source": radiograph.spacing_source,
+        "magnification": radiograph.magnification,
+        "magnification_source": radiograph.magnification_source,
+        "greys": radiograph.greys,
         "notes": list(radiograph.notes),
     }
 
@@ -97,13 +102,14 @@ def bundle_content(info: BundleInfo) -> dict[str, Any]:
 def pe_content(generated: "XRay2CTPAResult", info: BundleInfo) -> dict[str, Any]:
     """The classifier's score on the generated volume, never a diagnosis; null of a bundle without
     classifier."""
-    probability = generated.pe_probability
+    probability, opinion = generated.pe_probability, generated.second_opinion
     return {
         "probability": probability,
         "per_sample": list(generated.per_sample),
         "threshold": info.pe.threshold,
         "positive": None if probability is None else bool(probability >= info.pe.threshold),
         "calibrated": info.pe.calibrated,
+        **({} if opinion is None else {"second_opinion": opinion.content()}),
     }
 
 

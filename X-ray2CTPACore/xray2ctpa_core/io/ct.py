@@ -6,15 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.io.dicom import is_dicom
+from xray2ctpa_core.io.dicom_file import is_dicom
 from xray2ctpa_core.io.dicom_series import read_dicom_series
 from xray2ctpa_core.io.failures import reading
+from xray2ctpa_core.io.hounsfield import broken_rule, check_extent, check_hounsfield
 from xray2ctpa_core.io.provenance import file_sha256, files_sha256
-from xray2ctpa_core.io.volumes import read_volume
+from xray2ctpa_core.io.volumes import read_volume_with_notes
 from xray2ctpa_core.volume import Volume
-
-#: Some of every chest CT is below this HU (air, lung); otherwise the values are not HU.
-AIR_BELOW_HU = -500.0
 
 
 @dataclass(frozen=True)
@@ -72,33 +70,26 @@ def read_ct(path: Path, correction: HeaderCorrection | None = None) -> CtScan:
                 "Give the folder that holds it.",
             )
         else:
-            volume = read_volume(path)
+            volume, notes = read_volume_with_notes(path)
             volume = Volume(volume.array.astype(np.float32), volume.affine)
-            scan = CtScan(_corrected(volume, correction), path, 1, file_sha256(path))
-        _check_hu(scan.volume.array, path)
+            scan = CtScan(_corrected(volume, correction, path), path, 1, file_sha256(path), notes)
+        check_hounsfield(scan.volume.array, path.name)
+        check_extent(scan.volume.array.shape[::-1], scan.volume.spacing, path.name)
         return scan
 
 
-def _corrected(volume: Volume, correction: HeaderCorrection | None) -> Volume:
+def _corrected(volume: Volume, correction: HeaderCorrection | None, path: Path) -> Volume:
     if correction is None:
         return volume
+    changes = (correction.slope, correction.intercept) != (1.0, 0.0)
+    if changes and np.isfinite(volume.array).all() and not broken_rule(volume.array):
+        raise InputError(
+            f"Expected stored values to scale by {correction.slope:g} and {correction.intercept:g}, got "
+            f"Hounsfield units already in {path.name}.",
+            "The table's scale is of another release: leave the metadata out, or take that release's files.",
+        )
     array = volume.array * np.float32(correction.slope) + np.float32(correction.intercept)
     affine = volume.affine.copy()
     if correction.spacing_mm is not None:
         affine[:3, :3] = volume.direction * np.asarray(correction.spacing_mm)
     return Volume(array, affine)
-
-
-def _check_hu(array: np.ndarray, path: Path) -> None:
-    bad = int(array.size - np.count_nonzero(np.isfinite(array)))
-    if bad:
-        raise InputError(
-            f"Expected finite voxels, got {bad} NaN or infinite of {array.size} in {path.name}.",
-            "Convert the scan again; a mask's outside is -1000 HU, not NaN.",
-        )
-    if array.min() > AIR_BELOW_HU:
-        raise InputError(
-            f"Expected Hounsfield units with air below {AIR_BELOW_HU:.0f}, got {array.min():g} to "
-            f"{array.max():g} in {path.name}.",
-            "The rescale slope and intercept were lost: convert the scan again.",
-        )

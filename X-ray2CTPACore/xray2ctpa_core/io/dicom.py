@@ -1,6 +1,6 @@
 """Radiographs in DICOM files: refused by their header, or read as their maker meant them to be seen."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,86 +8,73 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.dicom_file import read_dicom
 from xray2ctpa_core.io.dicom_header import (
-    film_spacing,
+    age_in_years,
     integer,
     is_projection,
     patient_orientation,
-    pixel_aspect,
+    subject_doubts,
     text,
     view_position,
 )
+from xray2ctpa_core.io.dicom_lut import modality_values, presentation_values
+from xray2ctpa_core.io.dicom_mask import shutter_mask
 from xray2ctpa_core.io.dicom_pixels import stored_pixels
+from xray2ctpa_core.io.dicom_size import pixel_aspect, pixel_size
 from xray2ctpa_core.io.failures import reading
-from xray2ctpa_core.io.film import Film, check_film_size
-from xray2ctpa_core.io.greys import has_contrast, luminance
+from xray2ctpa_core.io.greys import luminance
+from xray2ctpa_core.io.raw_radiograph import RawRadiograph, check_dimensions
 
 try:
-    from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
+    from pydicom.pixels import apply_color_lut
 except ImportError:  # pydicom 2, which Slicer 5.10 brings
-    from pydicom.pixel_data_handlers.util import apply_color_lut, apply_modality_lut, apply_voi_lut
+    from pydicom.pixel_data_handlers.util import apply_color_lut
 
-_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
-_PREAMBLE_BYTES = 128
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-_MALFORMED = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 _PYDICOM_CONVERTS_YBR = int(pydicom.__version__.split(".")[0]) >= 3
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether the bytes after the preamble or the suffix say DICOM."""
-    with path.open("rb") as file:
-        head = file.read(_PREAMBLE_BYTES + 4)
-    return head[_PREAMBLE_BYTES:] == b"DICM" or path.suffix.lower() in _SUFFIXES
-
-
-def read_dicom_header(path: Path) -> Dataset:
-    """The data set before the pixels; raises InputError where the file is no DICOM."""
-    with reading(path, "DICOM"):
-        header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-        if "SOPClassUID" not in header and "Rows" not in header:
-            raise InputError(
-                f"Expected a DICOM file, got {path.name}, which has no DICOM header.",
-                "Check that the file is complete and that its name fits its content.",
-            )
-        return header
-
-
-def read_dicom_film(path: Path) -> Film:
+def read_dicom_radiograph(path: Path) -> RawRadiograph:
     """Reads a single-frame projection radiograph (CR, DX, RF, and such images kept as OT or SC).
 
     The modality LUT or rescaling and then the VOI LUT, or else the first window, are applied; MONOCHROME1
-    and an INVERSE presentation LUT are inverted once; PatientOrientation turns the picture where it says
+    and an INVERSE presentation LUT are inverted once; PatientOrientation turns the image where it says
     that the stored one is mirrored or lies on its side.
 
     Raises:
         InputError: no DICOM, another modality, several frames, no or damaged pixels, too small or large.
     """
-    check_is_one_projection(read_dicom_header(path), path.name)
+    check_is_one_projection(read_dicom(path, pixels=False), path.name)
     with reading(path, "DICOM"):
-        dataset = pydicom.dcmread(path, force=True)
+        dataset = read_dicom(path)
         if not any(keyword in dataset for keyword in _PIXEL_KEYWORDS):
             raise InputError(
                 f"Expected a DICOM image, got {path.name} without complete pixel data.",
                 "The file is truncated, or its archive gave the header alone: export it again.",
             )
-        stored = stored_pixels(path, dataset)
         notes: list[str] = []
-        values, padding = _attenuation(stored, dataset, notes)
-        spacing, source = film_spacing(dataset, notes)
-        aspect = spacing[0] / spacing[1] if spacing else pixel_aspect(dataset)
-        film = Film(
+        steps: list[str] = []
+        values, hidden = _attenuation(path, dataset, notes, steps)
+        size = pixel_size(dataset, notes)
+        notes.extend(subject_doubts(dataset))
+        aspect = size.spacing_mm[0] / size.spacing_mm[1] if size.spacing_mm else pixel_aspect(dataset)
+        radiograph = RawRadiograph(
             values,
-            padding,
-            spacing,
-            source,
+            hidden,
+            size.spacing_mm,
+            size.source,
+            size.magnification,
+            size.magnification_source,
             aspect,
             text(dataset, "Modality") or "unknown",
             text(dataset, "PhotometricInterpretation") or "unknown",
             view_position(dataset),
+            tuple(steps),
             tuple(notes),
+            age_in_years(dataset),
         )
-        return _upright(film, patient_orientation(dataset))
+        return _upright(radiograph, patient_orientation(dataset))
 
 
 def check_is_one_projection(header: Dataset, name: str) -> None:
@@ -109,30 +96,37 @@ def check_is_one_projection(header: Dataset, name: str) -> None:
             f"Expected a DICOM image, got {name} without pixel data.",
             "Give the image, not its report or directory.",
         )
-    check_film_size(rows, columns, name)
+    check_dimensions(rows, columns, name)
 
 
 def _attenuation(
-    stored: np.ndarray, dataset: Dataset, notes: list[str]
+    path: Path, dataset: Dataset, notes: list[str], steps: list[str]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Greys with bright = attenuating, and where the header says that no film is."""
+    """Greys with bright = attenuating, and where the header says that nothing was exposed."""
+    stored, hidden = stored_pixels(path, dataset, notes)
     photometric = text(dataset, "PhotometricInterpretation")
+    steps.append(f"{integer(dataset, 'BitsStored', 8 * stored.dtype.itemsize)}-bit {photometric or 'grey'}")
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)
+    if stored.ndim not in (2, 3):
+        raise InputError(f"Expected one grey or colour image, got pixels of shape {stored.shape}.")
+    shutter = shutter_mask(dataset, (stored.shape[0], stored.shape[1]), notes)
+    if hidden is not None:
+        steps.append(f"{hidden.mean():.0%} padding left out")
+    if shutter is not None:
+        steps.append(f"{shutter.mean():.0%} outside the display shutter left out")
+        hidden = shutter if hidden is None else shutter | hidden
     if stored.ndim == 3:
-        return _colour(stored, photometric, notes), None
-    if stored.ndim != 2:
-        raise InputError(f"Expected one grey or colour picture, got pixels of shape {stored.shape}.")
-    values = _applied(apply_modality_lut, stored, dataset, "modality LUT", notes)
-    seen = _applied(apply_voi_lut, values, dataset, "VOI LUT or window", notes)
-    if seen is not values and not has_contrast(seen) and has_contrast(values):
-        notes.append("The VOI LUT or window leaves one grey; the full range was read instead.")
-        seen = values
+        steps.append("luminance")
+        return _colour(stored, photometric, notes), hidden
+    values = modality_values(stored, dataset, notes, steps)
+    seen = presentation_values(values, dataset, notes, steps, None if hidden is None else ~hidden)
     if text(dataset, "PresentationIntentType") == "FOR PROCESSING":
-        notes.append("The image holds raw detector values (FOR PROCESSING), not the processed film.")
+        notes.append("The image holds raw detector values (FOR PROCESSING), not the processed image.")
     if photometric == "MONOCHROME1" or text(dataset, "PresentationLUTShape") == "INVERSE":
+        steps.append("inverted")
         seen = -seen.astype(np.float64)
-    return seen, padding_mask(stored, dataset)
+    return seen, hidden
 
 
 def _colour(stored: np.ndarray, photometric: str, notes: list[str]) -> np.ndarray:
@@ -144,35 +138,10 @@ def _colour(stored: np.ndarray, photometric: str, notes: list[str]) -> np.ndarra
     return grey
 
 
-def _applied(
-    apply: Callable[[np.ndarray, Dataset], np.ndarray],
-    values: np.ndarray,
-    dataset: Dataset,
-    what: str,
-    notes: list[str],
-) -> np.ndarray:
-    """``apply(values, dataset)``, or the untouched values and a note where the header is malformed."""
-    try:
-        return apply(values, dataset)
-    except _MALFORMED as error:
-        notes.append(f"The {what} is malformed ({error}); it was not applied.")
-        return values
-
-
-def padding_mask(stored: np.ndarray, dataset: Dataset) -> np.ndarray | None:
-    """(H, W) bool: PixelPaddingValue (up to its range limit); None if no or every pixel holds it."""
-    value = integer(dataset, "PixelPaddingValue", None)
-    if value is None:
-        return None
-    limit = integer(dataset, "PixelPaddingRangeLimit", value)
-    padding = (stored >= min(value, limit)) & (stored <= max(value, limit))
-    return padding if padding.any() and not padding.all() else None
-
-
-def _upright(film: Film, orientation: tuple[str, str] | None) -> Film:
-    """Turns the film so that rows run to the feet and columns to the patient's left."""
+def _upright(radiograph: RawRadiograph, orientation: tuple[str, str] | None) -> RawRadiograph:
+    """Turns the radiograph so that rows run to the feet and columns to the patient's left."""
     if orientation is None or orientation == ("L", "F"):
-        return film
+        return radiograph
     said = "\\".join(orientation)
     along_columns, along_rows = orientation
     transposed = along_columns in "HF"
@@ -183,14 +152,13 @@ def _upright(film: Film, orientation: tuple[str, str] | None) -> Film:
     def turned(array: np.ndarray) -> np.ndarray:
         return (array.T if transposed else array)[::row_step, ::column_step]
 
-    return Film(
-        turned(film.values),
-        None if film.padding is None else turned(film.padding),
-        film.spacing_mm[::-1] if film.spacing_mm and transposed else film.spacing_mm,
-        film.spacing_source,
-        1.0 / film.aspect if transposed else film.aspect,
-        film.modality,
-        film.photometric,
-        film.view,
-        (*film.notes, f"The picture was turned as PatientOrientation {said} says."),
+    return replace(
+        radiograph,
+        values=turned(radiograph.values),
+        padding=None if radiograph.padding is None else turned(radiograph.padding),
+        spacing_mm=radiograph.spacing_mm[::-1]
+        if radiograph.spacing_mm and transposed
+        else radiograph.spacing_mm,
+        aspect=1.0 / radiograph.aspect if transposed else radiograph.aspect,
+        notes=(*radiograph.notes, f"The image was turned as PatientOrientation {said} says."),
     )

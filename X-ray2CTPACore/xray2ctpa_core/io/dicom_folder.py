@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.io.dicom import check_is_one_projection, is_dicom, read_dicom_header
+from xray2ctpa_core.io.dicom import check_is_one_projection
+from xray2ctpa_core.io.dicom_file import is_dicom, read_dicom
 from xray2ctpa_core.io.dicom_header import FRONTAL_VIEWS, is_lateral, text, view_position
 
 #: A folder with more files than this is an archive, not an examination.
@@ -26,7 +27,7 @@ def choose_frontal_file(folder: Path) -> Path:
     """The file of ``folder`` (searched with its subfolders) that holds the frontal radiograph.
 
     A view called PA or AP wins over one that is not named; lateral views are left out; raw detector values
-    (FOR PROCESSING) are only taken where no processed film is.
+    (FOR PROCESSING) are only taken where no processed image is.
 
     Raises:
         InputError: no DICOM radiograph, only lateral views, or several that could be meant.
@@ -35,7 +36,7 @@ def choose_frontal_file(folder: Path) -> Path:
     refused: list[InputError] = []
     for path in dicom_files(folder):
         try:
-            header = read_dicom_header(path)
+            header = read_dicom(path, pixels=False)
             check_is_one_projection(header, path.name)
         except InputError as error:
             refused.append(error)

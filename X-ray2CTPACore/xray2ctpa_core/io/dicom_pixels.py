@@ -8,7 +8,9 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
-from xray2ctpa_core.io.dicom_header import text
+from xray2ctpa_core.errors import OutputError
+from xray2ctpa_core.io.dicom_header import integer, text
+from xray2ctpa_core.io.dicom_mask import padding_mask
 
 #: Transfer syntaxes that pydicom decodes only through pylibjpeg-libjpeg (GPL), or not at 12 bit.
 _GDCM_SYNTAXES = (
@@ -18,12 +20,23 @@ _GDCM_SYNTAXES = (
     "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
     "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
 )
+#: Those whose values may lie a little outside the range of BitsStored, for they were stored with a loss.
+_LOSSY_SYNTAXES = (
+    "1.2.840.10008.1.2.4.50",
+    "1.2.840.10008.1.2.4.51",
+    "1.2.840.10008.1.2.4.81",
+    "1.2.840.10008.1.2.4.91",
+    "1.2.840.10008.1.2.4.203",
+)
+#: Lossy compression exceeds the range by no more than this; beyond it, BitsStored is wrong.
+OVERSHOOT = 1.05
 _IMAGE_ELEMENTS = (
     "SOPClassUID",
     "SOPInstanceUID",
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "PlanarConfiguration",
+    "NumberOfFrames",
     "Rows",
     "Columns",
     "BitsAllocated",
@@ -32,31 +45,134 @@ _IMAGE_ELEMENTS = (
     "PixelRepresentation",
     "PixelData",
 )
+_OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 
 
-def stored_pixels(path: Path, dataset: Dataset) -> np.ndarray:
-    """Pixels as stored, before any lookup table: (H, W) or (H, W, 3).
+def stored_pixels(path: Path, dataset: Dataset, notes: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Pixels as stored, before any lookup table, and where they are padding.
+
+    Grey pixels lie in the BitsStored bits below HighBit; what other bits hold (overlays, rubbish) is left
+    out, values beyond the range by lossy compression are clipped, and where the header's bits cannot be
+    those of the values, the values are believed.
 
     Args:
         path: the file that ``dataset`` was read from.
         dataset: the whole data set, pixels included.
+        notes: takes a sentence on every doubt.
+
+    Returns:
+        (H, W) or (H, W, 3), and (H, W) bool or None.
 
     Raises:
         Exception: whatever the decoder raises on damaged pixels; callers wrap it in ``reading``.
     """
-    if "TransferSyntaxUID" not in dataset.file_meta:
-        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
-    if dataset.file_meta.TransferSyntaxUID in _GDCM_SYNTAXES:
-        return _decoded_by_gdcm(path)
-    return np.asarray(dataset.pixel_array)
+    if "PixelData" not in dataset or integer(dataset, "SamplesPerPixel", 1) != 1:
+        by_gdcm = "PixelData" in dataset and dataset.file_meta.TransferSyntaxUID in _GDCM_SYNTAXES
+        return (_by_gdcm(_image_alone(path)) if by_gdcm else np.asarray(dataset.pixel_array)), None
+    container = _container(path, dataset)
+    if not np.issubdtype(container.dtype, np.integer) or container.ndim != 2:
+        return container, None
+    whole = container, container.dtype.itemsize * 8
+    values = _meant(container, padding_mask(dataset, whole), dataset, notes)
+    stored = integer(dataset, "BitsStored", whole[1])
+    return values, padding_mask(dataset, whole, (values, stored if 0 < stored <= whole[1] else whole[1]))
 
 
-def _decoded_by_gdcm(path: Path) -> np.ndarray:
-    """Decodes a copy of the image's elements alone, since ITK rescales and turns MONOCHROME1 where it can."""
-    image = pydicom.dcmread(path, specific_tags=list(_IMAGE_ELEMENTS), force=True)
+def _container(path: Path, dataset: Dataset) -> np.ndarray:
+    """(H, W) whole numbers of BitsAllocated bits: decoded as if all of them were stored, so that no decoder
+    masks, shifts or extends a sign on its own."""
+    image = _image_alone(path)
+    image.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+    allocated = integer(dataset, "BitsAllocated", 16)
+    if allocated in (8, 16, 32):
+        image.BitsStored, image.HighBit = allocated, allocated - 1
+    if image.file_meta.TransferSyntaxUID not in _GDCM_SYNTAXES:
+        return np.asarray(image.pixel_array)
+    image.PixelRepresentation = 0
+    try:
+        unsigned = _by_gdcm(image)
+    except RuntimeError:  # a code stream that GDCM does not decode into more bits than it announces
+        return _by_gdcm(_image_alone(path))
+    signed = integer(dataset, "PixelRepresentation", 0) == 1
+    return unsigned.view(unsigned.dtype.str.replace("u", "i")) if signed else unsigned
+
+
+def _meant(
+    container: np.ndarray, padding: np.ndarray | None, dataset: Dataset, notes: list[str]
+) -> np.ndarray:
+    """The values that BitsStored and HighBit cut out of ``container``, (H, W) whole numbers."""
+    allocated = container.dtype.itemsize * 8
+    stored = integer(dataset, "BitsStored", allocated)
+    if not 0 < stored <= allocated:
+        notes.append(f"BitsStored of {stored} does not fit {allocated} allocated bits; all were read.")
+        return container
+    shift = integer(dataset, "HighBit", stored - 1) + 1 - stored
+    used = container if padding is None else container[~padding]
+    if not used.size or (stored == allocated and shift == 0):
+        return container
+    signed = container.dtype.kind == "i"
+    if shift < 0 or shift + stored > allocated:
+        notes.append("HighBit does not fit BitsStored; the lowest bits were read.")
+        shift = 0
+    if shift and not signed and int(used.max()) < 1 << stored and np.any(used & ((1 << shift) - 1)):
+        notes.append("HighBit says that the upper bits hold the pixels, which are in the lower ones.")
+        shift = 0
+    brightest = (1 << stored) - 1
+    lossy = dataset.file_meta.TransferSyntaxUID in _LOSSY_SYNTAXES
+    if lossy and shift == 0 and not signed and int(used.max()) <= brightest * OVERSHOOT:
+        return np.clip(container, 0, brightest)
+    values = _cut_out(container, stored, shift)
+    exceeding = np.count_nonzero((values if padding is None else values[~padding]) != used)
+    if shift or signed or not exceeding:
+        return values
+    if not _overlay_bits(dataset, stored) and _roughness(container) < _roughness(values):
+        notes.append(f"The pixels use more than the {stored} bits of BitsStored; all bits were read.")
+        return container
+    notes.append(f"Bits above the {stored} of BitsStored (an overlay) were left out.")
+    return values
+
+
+def _cut_out(container: np.ndarray, stored: int, shift: int) -> np.ndarray:
+    """Bits ``shift`` to ``shift`` + ``stored`` of every pixel, with their sign if ``container`` has one."""
+    bits = container.dtype.itemsize * 8
+    up = bits - stored - shift
+    unsigned = container.view(container.dtype.str.replace("i", "u"))
+    raised = (unsigned << up).astype(unsigned.dtype).view(container.dtype)
+    return (raised >> (bits - stored)).astype(container.dtype)
+
+
+def _roughness(values: np.ndarray) -> float:
+    """Sum of the steps between neighbours: values that wrap around are far rougher than those that do not."""
+    return float(sum(np.abs(np.diff(values.astype(np.float32), axis=axis)).sum() for axis in (0, 1)))
+
+
+def _overlay_bits(dataset: Dataset, stored: int) -> bool:
+    """Whether an overlay is kept in the pixels' bits above ``stored``."""
+    for group in _OVERLAY_GROUPS:
+        element = dataset.get((group, 0x0102))
+        if element is not None and (group, 0x3000) not in dataset and int(element.value or 0) >= stored:
+            return True
+    return False
+
+
+def _image_alone(path: Path) -> Dataset:
+    """The elements of the image alone, read again, to be changed at will."""
+    return pydicom.dcmread(path, specific_tags=list(_IMAGE_ELEMENTS), force=True)
+
+
+def _by_gdcm(image: Dataset) -> np.ndarray:
+    """Decodes the image's elements alone, since ITK rescales and turns MONOCHROME1 where it can."""
     if text(image, "PhotometricInterpretation") == "MONOCHROME1":
         image.PhotometricInterpretation = "MONOCHROME2"
-    with tempfile.TemporaryDirectory() as folder:
+    try:
+        scratch = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise OutputError(
+            f"Expected a folder for temporary files, got none that can be written: "
+            f"{error.strerror or error}.",
+            "Name one that can be written: set TMPDIR (on Windows TEMP) to it.",
+        ) from error
+    with scratch as folder:
         copy = Path(folder) / "image.dcm"
         image.save_as(copy)
         return sitk.GetArrayFromImage(sitk.ReadImage(str(copy), imageIO="GDCMImageIO")).squeeze(axis=0)

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 
 from xray2ctpa_core.constants import AIR_HU
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.io.dicom import padding_mask, read_dicom_header
+from xray2ctpa_core.io.dicom_file import read_dicom
 from xray2ctpa_core.io.dicom_folder import dicom_files
 from xray2ctpa_core.io.dicom_header import integer, text
 from xray2ctpa_core.io.dicom_pixels import stored_pixels
@@ -87,14 +86,15 @@ def read_dicom_series(folder: Path) -> DicomSeries:
         _check_one_grid(slices)
         slices = _ordered(slices)
         step, notes = _step(slices)
-        volume, padded = _volume(slices, step)
+        volume, padded, doubts = _volume(slices, step)
+        notes = (*notes, *doubts)
         if padded:
             notes = (*notes, f"{padded} voxels of padding were set to {AIR_HU:.0f} HU.")
         return DicomSeries(volume, tuple(s.path for s in slices), slices[0].series_uid, notes)
 
 
 def _read_slice(path: Path) -> _Slice:
-    header = read_dicom_header(path)
+    header = read_dicom(path, pixels=False)
     modality = text(header, "Modality")
     if modality != "CT":
         raise InputError(
@@ -118,6 +118,12 @@ def _read_slice(path: Path) -> _Slice:
     spacing = _numbers(header, "PixelSpacing", 2, path)
     if spacing.min() <= 0:
         raise InputError(f"Expected a positive PixelSpacing, got {spacing.tolist()} in {path.name}.")
+    slope = float(_numbers(header, "RescaleSlope", 1, path)[0])
+    if slope == 0:
+        raise InputError(
+            f"Expected a RescaleSlope other than 0, got 0 in {path.name}.",
+            "The series' HU scale is unknown without it: export the series again.",
+        )
     return _Slice(
         path,
         str(header.get("SeriesInstanceUID") or ""),
@@ -125,7 +131,7 @@ def _read_slice(path: Path) -> _Slice:
         directions / lengths[:, None],
         spacing,
         (integer(header, "Rows", 0), integer(header, "Columns", 0)),
-        float(_numbers(header, "RescaleSlope", 1, path)[0]),
+        slope,
         float(_numbers(header, "RescaleIntercept", 1, path)[0]),
     )
 
@@ -226,36 +232,36 @@ def _step(slices: Sequence[_Slice]) -> tuple[np.ndarray, tuple[str, ...]]:
     return step, (f"The gantry was tilted by {tilt:.1f} degrees; the affine holds the slices' true shift.",)
 
 
-def _volume(slices: Sequence[_Slice], step: np.ndarray) -> tuple[Volume, int]:
-    """The voxels in HU with their affine, and how many of them were padding."""
+def _volume(slices: Sequence[_Slice], step: np.ndarray) -> tuple[Volume, int, tuple[str, ...]]:
+    """The voxels in HU with their affine, how many of them were padding, and the doubts, each once."""
     first = slices[0]
     array = np.empty((len(slices), *first.size), dtype=np.float32)
     padded = 0
+    doubts: list[str] = []
     for k, s in enumerate(slices):
         with reading(s.path, "DICOM"):
-            array[k], padding = _hounsfield(s)
+            array[k], padding = _hounsfield(s, doubts)
             padded += padding
     affine = np.eye(4)
     affine[:3, 0] = first.directions[0] * first.spacing[1]
     affine[:3, 1] = first.directions[1] * first.spacing[0]
     affine[:3, 2] = step
     affine[:3, 3] = first.position
-    return Volume(array, affine), padded
+    return Volume(array, affine), padded, tuple(dict.fromkeys(doubts))
 
 
-def _hounsfield(s: _Slice) -> tuple[np.ndarray, int]:
+def _hounsfield(s: _Slice, notes: list[str]) -> tuple[np.ndarray, int]:
     """(H, W) HU of one slice and its number of padding pixels."""
-    dataset = pydicom.dcmread(s.path, force=True)
+    dataset = read_dicom(s.path)
     if "PixelData" not in dataset:
         raise InputError(
             f"Expected a DICOM image, got {s.path.name} without complete pixel data.",
             "The file is truncated: get it again.",
         )
-    stored = stored_pixels(s.path, dataset)
+    stored, padding = stored_pixels(s.path, dataset, notes)
     if stored.shape != s.size:
         raise InputError(f"Expected pixels of shape {s.size}, got {stored.shape} in {s.path.name}.")
     hu = stored.astype(np.float32) * np.float32(s.slope) + np.float32(s.intercept)
-    padding = padding_mask(stored, dataset)
     if padding is None:
         return hu, 0
     hu[padding] = AIR_HU

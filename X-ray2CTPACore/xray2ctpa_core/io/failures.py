@@ -1,5 +1,6 @@
 """One place where the exceptions of image decoders become errors that a user can act on."""
 
+import errno
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,13 +42,24 @@ def reading(path: Path, form: str) -> Iterator[None]:
             f"Expected a readable file, got no permission to read {path}.",
             "Change its permissions or copy it.",
         ) from error
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"Expected a file, got {path}, which does not exist.", "Check the path.") from error
-    except Exception as error:
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise _unreadable(path, form, error) from error
         raise InputError(
-            f"Expected a {form} file, got {path.name}, which cannot be read as one: {_reason(error)}.",
-            "The file is truncated, damaged or of another kind than its name says: export it again.",
+            f"Expected a name that this disk allows, got {len(path.name)} letters: {path.name[:60]}...",
+            "Give the file a shorter name.",
         ) from error
+    except Exception as error:
+        raise _unreadable(path, form, error) from error
+
+
+def _unreadable(path: Path, form: str, error: Exception) -> InputError:
+    return InputError(
+        f"Expected a {form} file, got {path.name}, which cannot be read as one: {_reason(error)}.",
+        "The file is truncated, damaged or of another kind than its name says: export it again.",
+    )
 
 
 def _reason(error: Exception) -> str:

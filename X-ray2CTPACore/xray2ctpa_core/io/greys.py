@@ -1,4 +1,4 @@
-"""Greys of a film: colour to luminance, any scale to [0, 1], pixels to squares."""
+"""Greys of a radiograph: colour to luminance, any scale to [0, 1], pixels to squares."""
 
 import numpy as np
 from PIL import Image
@@ -39,11 +39,11 @@ def luminance(rgb: np.ndarray, full_scale: float) -> tuple[np.ndarray, tuple[str
 
 
 def scale_to_unit(values: np.ndarray, padding: np.ndarray | None, name: str) -> np.ndarray:
-    """Greys between the SCALE_PERCENTILES of the film itself, as (H, W) float32 in [0, 1]; padding becomes 0.
+    """Greys between the radiograph's own SCALE_PERCENTILES, as (H, W) float32 in [0, 1]; padding becomes 0.
 
     Args:
         values: (H, W), any real dtype.
-        padding: (H, W) bool, True where no film is, or None.
+        padding: (H, W) bool, True where nothing was exposed, or None.
         name: for messages.
 
     Raises:

@@ -32,7 +32,7 @@ HEAT_OPACITY = 0.6
 CELL = 300
 GAP = 10
 MARGIN = 24
-FILM = 2 * CELL + GAP
+CXR_SIDE = 2 * CELL + GAP
 HEADER = 64
 #: Width in pixels of the live view.
 STEP_WIDTH = 480
@@ -68,15 +68,15 @@ def render_preview(
     Returns:
         RGB image, about 1600 x 1060 pixels.
     """
-    grid_left = MARGIN + FILM + 2 * GAP + 26
+    grid_left = MARGIN + CXR_SIDE + 2 * GAP + 26
     width = grid_left + 3 * CELL + 2 * GAP + MARGIN
     height = HEADER + 3 * CELL + 2 * GAP + MARGIN + 22
     picture = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(picture)
     draw.text((MARGIN, 18), "X-ray2CTPA", TEXT, text_font(28))
     draw.text((MARGIN + 190, 26), f"{SYNTHETIC} CTPA from one chest X-ray", ACCENT, text_font(19))
-    picture.paste(film_tile(radiograph, frame, FILM), (MARGIN, HEADER))
-    _write_lines(draw, lines, (MARGIN, HEADER + FILM + 2 * GAP), FILM)
+    picture.paste(radiograph_tile(radiograph, frame, CXR_SIDE), (MARGIN, HEADER))
+    _write_lines(draw, lines, (MARGIN, HEADER + CXR_SIDE + 2 * GAP), CXR_SIDE)
     rows = (
         ("CTPA window", CTPA_DISPLAY_WINDOW, centre_index(ctpa.array.shape), None),
         ("lung window", LUNG_DISPLAY_WINDOW, centre_index(ctpa.array.shape), None),
@@ -96,9 +96,9 @@ def render_preview(
     return picture
 
 
-def film_in(picture: Image.Image) -> Image.Image:
+def radiograph_in(picture: Image.Image) -> Image.Image:
     """The radiograph, in grey, of a picture that ``render_preview`` drew."""
-    return picture.crop((MARGIN, HEADER, MARGIN + FILM, HEADER + FILM)).convert("L")
+    return picture.crop((MARGIN, HEADER, MARGIN + CXR_SIDE, HEADER + CXR_SIDE)).convert("L")
 
 
 def render_step(slices: np.ndarray) -> Image.Image:
@@ -117,7 +117,7 @@ def render_step(slices: np.ndarray) -> Image.Image:
     return strip
 
 
-def film_tile(radiograph: Radiograph, frame: FrontalFrame, side: int) -> Image.Image:
+def radiograph_tile(radiograph: Radiograph, frame: FrontalFrame, side: int) -> Image.Image:
     """The whole radiograph in a square of ``side`` pixels, with the networks' frame drawn on it."""
     pixels = np.clip(radiograph.pixels * 255, 0, 255).astype(np.uint8)
     rows, columns = pixels.shape
@@ -150,7 +150,7 @@ def plane_tile(
     image = _fitted(Image.fromarray(grey), plane).convert("RGB")
     if overlay is not None:
         evidence = _fitted(Image.fromarray(cut(overlay, name, index).pixels.astype(np.float32)), plane)
-        image = _heated(image, np.asarray(evidence))
+        image = heated(image, np.asarray(evidence))
     tile = Image.new("RGB", (CELL, CELL), (0, 0, 0))
     tile.paste(image, ((CELL - image.width) // 2, (CELL - image.height) // 2))
     draw = ImageDraw.Draw(tile)
@@ -193,7 +193,7 @@ def _fitted(image: Image.Image, plane: Plane) -> Image.Image:
     return image.resize(size, Image.Resampling.BICUBIC)
 
 
-def _heated(image: Image.Image, evidence: np.ndarray) -> Image.Image:
+def heated(image: Image.Image, evidence: np.ndarray) -> Image.Image:
     """``image`` under HEAT_COLOURS where ``evidence`` (rows, columns) reaches HEAT_LEVELS[0]."""
     channels = np.array(HEAT_COLOURS, dtype=np.float32).T
     heat = np.stack([np.interp(evidence, HEAT_LEVELS, channel) for channel in channels], axis=-1)

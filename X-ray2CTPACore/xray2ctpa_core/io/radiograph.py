@@ -6,20 +6,17 @@ from pathlib import Path
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io import grid_file
-from xray2ctpa_core.io.dicom import is_dicom, read_dicom_film
+from xray2ctpa_core.io.dicom import read_dicom_radiograph
+from xray2ctpa_core.io.dicom_file import is_dicom
 from xray2ctpa_core.io.dicom_folder import choose_frontal_file
 from xray2ctpa_core.io.failures import reading
-from xray2ctpa_core.io.film import Film, check_film_size
 from xray2ctpa_core.io.greys import SQUARE_TOLERANCE, scale_to_unit, with_square_pixels
-from xray2ctpa_core.io.grid_film import read_grid_film
+from xray2ctpa_core.io.grid_radiograph import read_grid_radiograph
 from xray2ctpa_core.io.provenance import file_sha256
-from xray2ctpa_core.io.raster import is_raster, read_raster_film
+from xray2ctpa_core.io.raster import is_raster, read_raster_radiograph
+from xray2ctpa_core.io.raw_radiograph import MAX_ASPECT, RawRadiograph, check_dimensions, size_doubt
 from xray2ctpa_core.volume import Radiograph
 
-#: A film's longer side in mm; a spacing that makes it shorter or longer is a placeholder.
-PLAUSIBLE_LONGER_SIDE_MM = (80.0, 800.0)
-#: Pixels further from square than this are a broken header, not a detector.
-MAX_ASPECT = 4.0
 _FORMS = "DICOM, PNG, JPEG, TIFF, NIfTI, NRRD and MetaImage"
 
 
@@ -32,7 +29,7 @@ def read_radiograph(path: Path) -> Radiograph:
             single-slice NIfTI, NRRD or MetaImage (.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd).
 
     Returns:
-        Pixels on a square grid, scaled to [0, 1] between percentiles of the film; spacing where the file
+        Pixels on a square grid, scaled to [0, 1] between percentiles of the image; spacing where the file
         states a credible one; in ``notes``, what was changed or doubted. ``sha256`` is that of the file's
         bytes (of the chosen file of a folder).
 
@@ -46,8 +43,8 @@ def read_radiograph(path: Path) -> Radiograph:
         if _is_folder(path):
             path = choose_frontal_file(path)
         digest = file_sha256(path)
-        film = _read_film(path)
-        return _to_radiograph(film, path.name, digest)
+        radiograph = _read_raw(path)
+        return _to_radiograph(radiograph, path.name, digest)
 
 
 def radiographs_below(folder: Path) -> list[Path]:
@@ -69,51 +66,63 @@ def _is_folder(path: Path) -> bool:
     return stat.S_ISDIR(mode)
 
 
-def _read_film(path: Path) -> Film:
+def _read_raw(path: Path) -> RawRadiograph:
     """Finds the form by content first, by suffix where content has no mark, and reads it."""
     if is_dicom(path):
-        return read_dicom_film(path)
+        return read_dicom_radiograph(path)
     if is_raster(path):
-        return read_raster_film(path)
+        return read_raster_radiograph(path)
     if grid_file.is_grid_file(path):
-        return read_grid_film(path)
+        return read_grid_radiograph(path)
     raise InputError(
         f"Expected {_FORMS}, got {path.name} of an unknown form.", "Export the radiograph as DICOM or PNG."
     )
 
 
-def _to_radiograph(film: Film, name: str, digest: str) -> Radiograph:
+def _to_radiograph(radiograph: RawRadiograph, name: str, digest: str) -> Radiograph:
     """Brings greys to [0, 1] and pixels to squares."""
-    rows, columns = film.values.shape
-    check_film_size(rows, columns, name)
-    notes = list(film.notes)
-    spacing, source = _credible_spacing(film, notes)
-    pixels = scale_to_unit(film.values, film.padding, name)
-    aspect = _credible_aspect(film.aspect, notes)
+    rows, columns = radiograph.values.shape
+    check_dimensions(rows, columns, name)
+    notes = list(radiograph.notes)
+    spacing, source = _credible_spacing(radiograph, notes)
+    pixels = scale_to_unit(radiograph.values, radiograph.padding, name)
+    aspect = _credible_aspect(radiograph.aspect, notes)
     if abs(aspect - 1.0) > SQUARE_TOLERANCE:
-        check_film_size(round(rows * max(aspect, 1.0)), round(columns / min(aspect, 1.0)), name)
+        check_dimensions(round(rows * max(aspect, 1.0)), round(columns / min(aspect, 1.0)), name)
         pixels = with_square_pixels(pixels, aspect)
         notes.append(f"Pixels {aspect:.3g} times as high as wide were resampled to squares.")
         if spacing is not None:
             spacing = (min(spacing), min(spacing))
     return Radiograph(
-        pixels, spacing, source, name, digest, film.modality, film.photometric, film.view, tuple(notes)
+        pixels,
+        spacing,
+        source,
+        name,
+        digest,
+        radiograph.modality,
+        radiograph.photometric,
+        radiograph.view,
+        tuple(notes),
+        None if spacing is None else radiograph.magnification,
+        "" if spacing is None else radiograph.magnification_source,
+        ", ".join(radiograph.steps),
+        radiograph.age_years,
     )
 
 
-def _credible_spacing(film: Film, notes: list[str]) -> tuple[tuple[float, float] | None, str]:
-    """The film's spacing unless it makes the film smaller or larger than films are; adds a note then."""
-    if film.spacing_mm is None:
+def _credible_spacing(radiograph: RawRadiograph, notes: list[str]) -> tuple[tuple[float, float] | None, str]:
+    """The spacing, unless it makes the radiograph smaller or larger than any is; adds a note then."""
+    if radiograph.spacing_mm is None:
         return None, "unknown"
-    longer = max(n * s for n, s in zip(film.values.shape, film.spacing_mm, strict=True))
-    low, high = PLAUSIBLE_LONGER_SIDE_MM
-    if not low <= longer <= high or not 1 / MAX_ASPECT <= film.aspect <= MAX_ASPECT:
-        notes.append(
-            f"The {film.spacing_source} of {film.spacing_mm[0]:g} x {film.spacing_mm[1]:g} mm would make the "
-            f"film {longer:.0f} mm long; it was ignored."
-        )
+    doubt = size_doubt(
+        (radiograph.values.shape[0], radiograph.values.shape[1]),
+        radiograph.spacing_mm,
+        radiograph.spacing_source,
+    )
+    if doubt:
+        notes.append(doubt)
         return None, "unknown"
-    return film.spacing_mm, film.spacing_source
+    return radiograph.spacing_mm, radiograph.spacing_source
 
 
 def _credible_aspect(aspect: float, notes: list[str]) -> float:

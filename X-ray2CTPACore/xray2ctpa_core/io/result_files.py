@@ -1,12 +1,16 @@
 """The files of a result: which there are, and the images among them."""
 
 import math
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xray2ctpa_core.constants import SYNTHETIC
+from xray2ctpa_core.io.names import stem_of
 from xray2ctpa_core.io.result_folder import writing
 from xray2ctpa_core.volume import Volume
 
@@ -21,8 +25,9 @@ RECORD = "result.json"
 PREVIEW = "preview.png"
 #: What every complete result holds; SPREAD comes with more than one sample.
 ALWAYS = (CTPA, GRADCAM, GRADCAM_LABEL, RECORD, PREVIEW)
-#: CTPA, Grad-CAM, its labels and the spread, uncompressed; and the other files with room to spare.
-BYTES_PER_VOXEL = 2 + 4 + 1 + 4
+#: CTPA, twice where a disk has no links, Grad-CAM, its labels and the spread, uncompressed; and the other
+#: files with room to spare.
+BYTES_PER_VOXEL = 2 + 2 + 4 + 1 + 4
 BYTES_BESIDES = 8 << 20
 
 
@@ -31,12 +36,30 @@ def needed_bytes(grid: Sequence[int]) -> int:
     return math.prod(grid) * BYTES_PER_VOXEL + BYTES_BESIDES
 
 
+def named_ctpa(radiograph: str) -> str:
+    """Second name of the volume, for people and other programs: it says what it is and what it was made of.
+
+    Args:
+        radiograph: name of its file.
+    """
+    return f"{SYNTHETIC}-{stem_of(radiograph)}-{CTPA}"
+
+
 def write_volumes(
-    folder: Path, ctpa: Volume, gradcam: Volume, gradcam_label: np.ndarray, spread: Volume | None
+    folder: Path,
+    radiograph: str,
+    ctpa: Volume,
+    gradcam: Volume,
+    gradcam_label: np.ndarray,
+    spread: Volume | None,
 ) -> None:
     """Writes the volumes of a result into ``folder``, all on the grid of ``ctpa``.
 
+    Every header says SYNTHETIC; the volume has a second name (a hard link) that does.
+
     Args:
+        folder: of the result.
+        radiograph: name of the radiograph's file.
         ctpa: HU, stored as int16.
         gradcam: 0..1, stored as float32.
         gradcam_label: (D, H, W), 0 and 1..3 = low, medium, high.
@@ -47,11 +70,18 @@ def write_volumes(
     """
     from xray2ctpa_core.io.volumes import write_volume  # nibabel: half a second that names do not need
 
-    write_volume(ctpa, folder / CTPA, np.int16)
-    write_volume(gradcam, folder / GRADCAM, np.float32)
-    write_volume(ctpa.with_array(gradcam_label), folder / GRADCAM_LABEL, np.uint8)
+    of_volume = "of a generated volume"
+    write_volume(ctpa, folder / CTPA, np.int16, f"{SYNTHETIC} CTPA in HU, generated from one radiograph")
+    write_volume(gradcam, folder / GRADCAM, np.float32, f"{SYNTHETIC}: Grad-CAM {of_volume}")
+    labels = ctpa.with_array(gradcam_label)
+    write_volume(labels, folder / GRADCAM_LABEL, np.uint8, f"{SYNTHETIC}: Grad-CAM labels {of_volume}")
     if spread is not None:
-        write_volume(spread, folder / SPREAD, np.float32)
+        write_volume(spread, folder / SPREAD, np.float32, f"{SYNTHETIC}: spread in HU {of_volume}s")
+    with writing(folder):
+        try:
+            os.link(folder / CTPA, folder / named_ctpa(radiograph))
+        except OSError:  # a disk without hard links
+            shutil.copyfile(folder / CTPA, folder / named_ctpa(radiograph))
 
 
 def write_record(folder: Path, text: str) -> None:

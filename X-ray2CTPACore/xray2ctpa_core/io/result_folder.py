@@ -5,6 +5,7 @@ Ctrl-C removes it; after a kill -9 the guard process does (result_guard.py); aft
 """
 
 import errno
+import hashlib
 import os
 import platform
 import re
@@ -19,6 +20,9 @@ from typing import Self
 
 from xray2ctpa_core.errors import OutputError
 from xray2ctpa_core.io import result_guard
+
+#: Bytes of a target's name and of the machine's that the hidden folder's name repeats.
+_LONGEST_NAME, _LONGEST_HOST = 120, 40
 
 
 class ResultFolder:
@@ -36,8 +40,8 @@ class ResultFolder:
     """
 
     def __init__(self, target: Path, needed_bytes: int = 0) -> None:
-        self.target = Path(target).absolute()
-        self.path = self.target.with_name(f".{self.target.name}.partial-{_host()}-{os.getpid()}")
+        self.target = _real_path(target)
+        self.path = self.target.with_name(f"{_partial_prefix(self.target)}{os.getpid()}")
         self._needed_bytes = needed_bytes
         self._created_parents: list[Path] = []
         self._guard: subprocess.Popen[bytes] | None = None
@@ -93,7 +97,7 @@ class ResultFolder:
 
 def remove_leftovers(target: Path) -> None:
     """Removes hidden folders for ``target`` whose process on this machine is no longer alive."""
-    pattern = re.compile(re.escape(f".{target.name}.partial-{_host()}-") + r"(\d+)")
+    pattern = re.compile(re.escape(_partial_prefix(target)) + r"(\d+)")
     for folder in target.parent.iterdir():
         match = pattern.fullmatch(folder.name)
         if match and not is_alive(int(match[1])):
@@ -111,9 +115,10 @@ def writing(place: Path) -> Iterator[None]:
                 f"Expected room for the result, got a full disk at {place}.",
                 "Free some space or choose another place.",
             ) from error
+        too_long = error.errno == errno.ENAMETOOLONG
         raise OutputError(
             f"Expected a place to write the result to, got {place}: {error.strerror or error}.",
-            "Choose a writable place.",
+            "Choose a shorter name." if too_long else "Choose a writable place.",
         ) from error
 
 
@@ -167,6 +172,31 @@ def _missing_parents(target: Path) -> list[Path]:
 
 def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
+
+
+def _real_path(target: Path) -> Path:
+    """``target`` without symbolic links: what a link names becomes the result, and the link stays."""
+    try:
+        real = Path(os.path.realpath(target))
+        if os.path.islink(real):
+            raise OutputError(
+                f"Expected a place to write the result to, got {target}, a link that leads back to itself.",
+                "Choose another place.",
+            )
+        return real
+    except FileNotFoundError as error:
+        raise OutputError(
+            f"Expected a working folder for {target}, got one that no longer exists.",
+            "Change to a folder that exists, or give the whole path.",
+        ) from error
+
+
+def _partial_prefix(target: Path) -> str:
+    """Name of the hidden folder for ``target`` up to the process's number; short enough for any disk."""
+    name = target.name.encode(errors="surrogateescape")
+    if len(name) > _LONGEST_NAME:
+        name = name[:_LONGEST_NAME] + b"-" + hashlib.sha256(name).hexdigest()[:8].encode()
+    return f".{name.decode(errors='ignore')}.partial-{_host()[:_LONGEST_HOST]}-"
 
 
 def _host() -> str:

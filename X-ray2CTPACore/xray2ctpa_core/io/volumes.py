@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import DTypeLike
 
+from xray2ctpa_core.constants import NOTICE, SYNTHETIC
 from xray2ctpa_core.errors import InputError, OutputError
 from xray2ctpa_core.io.failures import reading
 from xray2ctpa_core.io.grid_file import is_grid_file, read_grid_array, read_grid_header
@@ -19,7 +20,7 @@ _SCANNER_ANATOMICAL = 1
 _GZIP_LEVEL = 6
 
 
-def write_volume(volume: Volume, path: Path, dtype: DTypeLike) -> None:
+def write_volume(volume: Volume, path: Path, dtype: DTypeLike, description: str = "") -> None:
     """Writes ``volume`` as NIfTI-1, the same bytes for the same volume, all of it or nothing.
 
     sform and qform both carry the affine (code 1, scanner), units are mm, and no scaling is used: what is
@@ -30,6 +31,8 @@ def write_volume(volume: Volume, path: Path, dtype: DTypeLike) -> None:
         path: ends in .nii or .nii.gz; its folder exists.
         dtype: of the file (int16 for HU, uint8 for labels, float32 for maps). Integers are rounded to the
             nearest, halves to the even one, and clipped to the range of ``dtype``.
+        description: ASCII of at most 79 characters for the header. One that begins with SYNTHETIC also sets
+            the header's intent name to it and adds NOTICE as a comment.
 
     Raises:
         InputError: another suffix, or NaN or infinite voxels.
@@ -38,7 +41,7 @@ def write_volume(volume: Volume, path: Path, dtype: DTypeLike) -> None:
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise InputError(f"Expected a name that ends in .nii or .nii.gz, got {path.name}.")
-    content = _nifti_bytes(volume, np.dtype(dtype))
+    content = _nifti_bytes(volume, np.dtype(dtype), description)
     if path.name.endswith(".gz"):
         content = _gzip(content)
     partial = path.with_name(path.name + ".partial")
@@ -65,6 +68,11 @@ def read_volume(path: Path) -> Volume:
     Raises:
         InputError: missing, damaged, of another form, not three-dimensional, or in colour.
     """
+    return read_volume_with_notes(path)[0]
+
+
+def read_volume_with_notes(path: Path) -> tuple[Volume, tuple[str, ...]]:
+    """As ``read_volume``, with what its header leaves in doubt, in sentences."""
     path = Path(path)
     with reading(path, "NIfTI, NRRD or MetaImage"):
         path.stat()
@@ -80,7 +88,8 @@ def read_volume(path: Path) -> Volume:
             )
         array = read_grid_array(path).reshape(header.size[:3])
         native = array.dtype.newbyteorder("=")
-        return Volume(np.ascontiguousarray(array.transpose(2, 1, 0), dtype=native), header.affine)
+        volume = Volume(np.ascontiguousarray(array.transpose(2, 1, 0), dtype=native), header.affine)
+        return volume, header.notes
 
 
 def read_axial_volume(path: Path) -> Volume:
@@ -96,13 +105,17 @@ def read_axial_volume(path: Path) -> Volume:
     return volume
 
 
-def _nifti_bytes(volume: Volume, dtype: np.dtype) -> bytes:
+def _nifti_bytes(volume: Volume, dtype: np.dtype, description: str) -> bytes:
     array = _as_dtype(volume.array, dtype).transpose(2, 1, 0)
     image = nib.Nifti1Image(array, None, dtype=dtype)
     ras = _LPS_TO_RAS @ volume.affine
     image.set_sform(ras, code=_SCANNER_ANATOMICAL)
     image.set_qform(ras, code=_SCANNER_ANATOMICAL)
     image.header.set_xyzt_units(xyz="mm")
+    image.header["descrip"] = description.encode("ascii")
+    if description.startswith(SYNTHETIC):
+        image.header["intent_name"] = SYNTHETIC.encode("ascii")
+        image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", NOTICE.encode("ascii")))
     content: bytes = image.to_bytes()
     return content
 

@@ -4,10 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.metrics.intervals import Interval, wilson
+
+#: Largest gradient of the mean cross-entropy at which Platt's fit counts as converged.
+GRADIENT = 1e-6
+#: Probabilities of 0 and 1 have no logit: they are moved in by this.
+LEAST_PROBABILITY = 1e-6
 
 
 @dataclass(frozen=True)
@@ -25,22 +30,42 @@ class Calibration:
 def fit_platt(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     """Slope and intercept of Platt 1999 by maximum likelihood on his smoothed targets.
 
-    The targets (N+ + 1) / (N+ + 2) and 1 / (N- + 2) keep the fit finite where classes are separable.
+    The targets (N+ + 1) / (N+ + 2) and 1 / (N- + 2) keep the fit finite where classes are separable. Newton's
+    method with the exact gradient and Hessian (Lin, Lin and Weng 2007) on standardised scores: the fit does
+    not depend on their scale and offset.
 
     Args:
-        logits: (N,) finite.
+        logits: (N,) finite. Of equal ones the slope is 0.
         labels: (N,) 0 or 1, both present.
+
+    Raises:
+        InputError: other values, or a fit that did not converge.
     """
     logits, labels = _checked(logits, labels)
     positives, negatives = labels.sum(), (1 - labels).sum()
     targets = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
-    scale = float(np.abs(logits).max()) or 1.0
+    centre, scale = float(logits.mean()), float(logits.std())
+    if np.ptp(logits) == 0 or scale == 0:
+        return Calibration(0.0, float(logit(targets.mean())))
+    design = np.stack([(logits - centre) / scale, np.ones(len(logits))])  # (2, N)
 
     def loss(parameters: np.ndarray) -> float:
-        return _cross_entropy(parameters[0] * logits / scale + parameters[1], targets)
+        return _cross_entropy(parameters @ design, targets)
 
-    fit = minimize(loss, x0=np.array([scale, 0.0]), method="BFGS")
-    return Calibration(slope=float(fit.x[0] / scale), intercept=float(fit.x[1]))
+    def gradient(parameters: np.ndarray) -> np.ndarray:
+        return np.asarray(design @ (expit(parameters @ design) - targets)) / len(targets)
+
+    def hessian(parameters: np.ndarray) -> np.ndarray:
+        chance = expit(parameters @ design)
+        return np.asarray(design * (chance * (1 - chance)) @ design.T) / len(targets)
+
+    options = {"gtol": GRADIENT / 100}
+    fit = minimize(loss, np.zeros(2), method="trust-exact", jac=gradient, hess=hessian, options=options)
+    steepest = float(np.abs(gradient(fit.x)).max())
+    if not steepest < GRADIENT:
+        raise InputError(f"Platt's fit did not converge: a gradient of {steepest:.1e}, {fit.message}")
+    slope = float(fit.x[0] / scale)
+    return Calibration(slope, float(fit.x[1]) - slope * centre)
 
 
 def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -96,8 +121,11 @@ def calibration_bins(
 
 def _bins(probabilities: np.ndarray, bins: int) -> np.ndarray:
     """Index of each probability's bin; 1 belongs to the last."""
-    if probabilities.min() < 0 or probabilities.max() > 1:
-        raise InputError("Probabilities must lie in [0, 1].")
+    if probabilities.min() < 0 or probabilities.max() > 1 or bins < 1:
+        raise InputError(
+            f"Expected probabilities in [0, 1] and at least 1 bin, got {probabilities.min():g} to "
+            f"{probabilities.max():g} and {bins}."
+        )
     return np.minimum((probabilities * bins).astype(int), bins - 1)
 
 

@@ -21,6 +21,11 @@ INCEPTION_FILE = "inception-2015-12-05.pt"
 #: Slice networks and perceptual distances read every fourth axial slice: a quarter of the time, the same mean
 #: to 1 %.
 SLICE_STEP = 4
+#: Slices of one direction: how many, in which middle share of the volume, pixels a side, HU window (lung and
+#: soft tissue).
+PLANE_SLICES, PLANE_SHARE, PLANE_PIXELS, PLANE_WINDOW = 12, 0.8, 128, (-1000.0, 400.0)
+#: Axis of (D, H, W) across each direction's slices.
+PLANE_AXES = {"axial": 0, "coronal": 1, "sagittal": 2}
 
 
 class FeatureNetwork(Protocol):
@@ -28,9 +33,11 @@ class FeatureNetwork(Protocol):
 
     Attributes:
         title: the column's heading, with the features' name; called FID or FVD only where they are those.
+        window: HU (lower, upper) that volumes are clipped to; None for that of the evaluation.
     """
 
     title: str
+    window: tuple[float, float] | None
 
     def __call__(self, volume: torch.Tensor) -> torch.Tensor:
         """(D, H, W) in [-1, 1], axial slices -> (R, F) float32: a row a slice, or one for the whole clip."""
@@ -44,6 +51,7 @@ class SubstituteSlices:
     """
 
     title = "Fréchet distance of slices (EfficientNet-Lite0 features; no FID)"
+    window: tuple[float, float] | None = None
 
     def __init__(self, network: PerceptualDistance) -> None:
         self._network = network
@@ -61,6 +69,7 @@ class SubstituteClip:
     """
 
     title = "Fréchet distance of clips (EfficientNet-Lite0 features: mean and change along slices; no FVD)"
+    window: tuple[float, float] | None = None
 
     def __init__(self, network: PerceptualDistance) -> None:
         self._network = network
@@ -69,6 +78,33 @@ class SubstituteClip:
         """(D, H, W), at least 2 slices -> (1, F)."""
         rows = _pooled(self._network, _check_volume(volume))
         return torch.cat([rows.mean(dim=0), rows.diff(dim=0).abs().mean(dim=0)])[None]
+
+
+class PlaneSlices:
+    """EfficientNet-Lite0's features of PLANE_SLICES slices of one direction: (PLANE_SLICES, 112).
+
+    Slices lie evenly in the middle PLANE_SHARE of the volume and are resampled to PLANE_PIXELS a side.
+    Volumes that are smeared along the rays or noisy look like no CT in coronal and sagittal slices, whatever
+    their axial ones look like.
+
+    Args:
+        network: whose features are taken.
+        plane: "axial", "coronal" or "sagittal".
+    """
+
+    window: tuple[float, float] | None = PLANE_WINDOW
+
+    def __init__(self, network: PerceptualDistance, plane: str) -> None:
+        self._network, self._axis = network, PLANE_AXES[plane]
+        self.title = f"Fréchet distance of {plane} slices (EfficientNet-Lite0 features; no FID)"
+
+    def __call__(self, volume: torch.Tensor) -> torch.Tensor:
+        """(D, H, W) -> (PLANE_SLICES, F)."""
+        slices = _check_volume(volume).movedim(self._axis, 0)
+        margin = (1 - PLANE_SHARE) / 2 * (len(slices) - 1)
+        places = torch.linspace(margin, len(slices) - 1 - margin, PLANE_SLICES).round().long()
+        chosen = F.interpolate(slices[places][:, None].float(), (PLANE_PIXELS, PLANE_PIXELS), mode="bilinear")
+        return _pooled(self._network, chosen[:, 0])
 
 
 class TorchScriptFeatures:
@@ -83,6 +119,8 @@ class TorchScriptFeatures:
     Raises:
         InputError: no such file, another name, or no TorchScript.
     """
+
+    window: tuple[float, float] | None = None
 
     def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
         if path.name not in (I3D_FILE, INCEPTION_FILE):

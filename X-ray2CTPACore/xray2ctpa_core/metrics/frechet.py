@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.metrics.intervals import Interval
+from xray2ctpa_core.metrics.intervals import Interval, t_quantile, without_interval
 
 
 def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -44,7 +43,7 @@ def frechet_interval(
     second_patients: Sequence[str],
     level: float = 0.95,
 ) -> Interval:
-    """Fréchet distance with the normal interval of the delete-one-patient jackknife (Efron and Stein 1981).
+    """Fréchet distance with the t interval of the delete-one-patient jackknife (Efron and Stein 1981).
 
     A patient is left out of both sets at once with all of the rows, so that pairs stay pairs. The jackknife
     and not the bootstrap: patients drawn twice lower the rank of the covariances and push every resampled
@@ -68,7 +67,9 @@ def frechet_interval(
         dtype=np.float64,
     )
     error = np.sqrt((len(names) - 1) * np.square(left_out - left_out.mean()).mean())
-    reach = float(stats.norm.ppf((1 + level) / 2) * error)
+    reach = float(t_quantile(level, len(names) - 1) * error)
+    if error == 0:
+        return without_interval(estimate)
     return Interval(estimate, max(0.0, estimate - reach), estimate + reach)
 
 

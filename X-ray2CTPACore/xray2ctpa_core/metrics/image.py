@@ -16,8 +16,8 @@ SSIM_K1, SSIM_K2 = 0.01, 0.03
 def to_unit(array: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     """Clips to the window (lower, upper) and maps it to float32 in [0, 1]."""
     lower, upper = window
-    if not lower < upper:
-        raise InputError(f"A window needs lower < upper, got {window}.")
+    if not (lower < upper and np.isfinite([lower, upper]).all()):
+        raise InputError(f"A window needs finite lower < upper, got {window}.")
     return ((np.clip(array, lower, upper).astype(np.float32) - lower) / (upper - lower)).astype(np.float32)
 
 
@@ -92,6 +92,8 @@ def _pair(
 ) -> tuple[np.ndarray, np.ndarray]:
     if image.shape != reference.shape:
         raise InputError(f"Expected two arrays of one shape, got {image.shape} and {reference.shape}.")
+    if image.size == 0 or not (np.isfinite(image).all() and np.isfinite(reference).all()):
+        raise InputError(f"Expected finite voxels, at least one, got NaN, infinity or none ({image.shape}).")
     return to_unit(image, window), to_unit(reference, window)
 
 

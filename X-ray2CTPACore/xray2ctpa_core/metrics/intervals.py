@@ -1,4 +1,4 @@
-"""Estimates with confidence intervals: bootstrap means, paired differences, Wilson."""
+"""Estimates with confidence intervals that hold at small numbers: means, paired differences, proportions."""
 
 from dataclasses import dataclass
 
@@ -7,51 +7,69 @@ from scipy import stats
 
 from xray2ctpa_core.errors import InputError
 
-BOOTSTRAP_DRAWS = 2000
+#: What stands for the ends of an interval that the data do not give.
+NO_INTERVAL = "[-]"
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with the lower and upper end of its confidence interval."""
+    """An estimate with the lower and upper end of its confidence interval.
+
+    Both ends are NaN where the data give none: a single value, or values that are all equal.
+    """
 
     estimate: float
     lower: float
     upper: float
 
-    def text(self, digits: int = 3) -> str:
-        """``estimate [lower, upper]``."""
-        return f"{self.estimate:.{digits}f} [{self.lower:.{digits}f}, {self.upper:.{digits}f}]"
+    def text(self, digits: int = 3, signed: bool = False) -> str:
+        """``estimate [lower, upper]``, or ``estimate [-]`` without an interval."""
+        sign = "+" if signed else ""
+        estimate, *ends = (f"{value:{sign}.{digits}f}" for value in (self.estimate, self.lower, self.upper))
+        if not np.isfinite([self.lower, self.upper]).all():
+            return f"{estimate} {NO_INTERVAL}"
+        return f"{estimate} [{', '.join(ends)}]"
 
 
-def bootstrap_mean(
-    values: np.ndarray, level: float = 0.95, draws: int = BOOTSTRAP_DRAWS, seed: int = 0
-) -> Interval:
-    """Mean of ``values`` with the percentile bootstrap's interval (Efron 1979), patients drawn anew.
+def without_interval(estimate: float) -> Interval:
+    """An estimate whose uncertainty the data do not tell."""
+    return Interval(estimate, float("nan"), float("nan"))
+
+
+def mean_interval(values: np.ndarray, level: float = 0.95) -> Interval:
+    """Mean of ``values`` with Student's t interval (Biometrika 6, 1908, 1).
+
+    At 8 to 20 patients it covers what it says (0.95 to 0.97 for 95 %), where the percentile bootstrap of a
+    mean covers 0.89 to 0.94.
 
     Args:
         values: (N,) finite, one value a patient, N at least 1.
         level: confidence, between 0 and 1.
-        draws: resamples.
-        seed: of the resampling; the same seed gives the same interval.
+
+    Returns:
+        Without ends for one value, or where all are equal.
     """
     values = _finite(values)
-    picks = np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
-    lower, upper = np.quantile(values[picks].mean(axis=1), _tails(level))
-    return Interval(float(values.mean()), float(lower), float(upper))
+    estimate = float(values.mean())
+    if len(values) < 2 or np.ptp(values) == 0:
+        return without_interval(estimate)
+    reach = t_quantile(level, len(values) - 1) * float(values.std(ddof=1)) / np.sqrt(len(values))
+    return Interval(estimate, float(estimate - reach), float(estimate + reach))
 
 
-def paired_bootstrap_difference(
-    first: np.ndarray, second: np.ndarray, level: float = 0.95, draws: int = BOOTSTRAP_DRAWS, seed: int = 0
-) -> Interval:
-    """Mean of ``first - second`` over the same patients, with a percentile bootstrap interval."""
+def paired_difference(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Interval:
+    """Mean of ``first - second`` over the same patients, with the t interval of the differences."""
     first, second = _finite(first), _finite(second)
     if first.shape != second.shape:
         raise InputError(f"A paired difference needs equal lengths, got {len(first)} and {len(second)}.")
-    return bootstrap_mean(first - second, level, draws, seed)
+    return mean_interval(first - second, level)
 
 
 def pearson(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Interval:
     """Pearson's correlation of paired values with Fisher's interval (z has the deviation 1 / sqrt(N - 3)).
+
+    Returns:
+        Without ends for a correlation of 1 or -1, whose z is infinite.
 
     Raises:
         InputError: unequal lengths, fewer than 4 pairs, or values that do not vary.
@@ -62,8 +80,10 @@ def pearson(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Inter
     if min(np.ptp(first), np.ptp(second)) == 0:
         raise InputError("A correlation needs values that vary, got equal ones.")
     estimate = float(np.corrcoef(first, second)[0, 1])
-    z = np.arctanh(np.clip(estimate, -1 + 1e-12, 1 - 1e-12))
-    reach = float(stats.norm.ppf(_tails(level)[1])) / np.sqrt(len(first) - 3)
+    if abs(estimate) > 1 - 1e-12:
+        return without_interval(estimate)
+    reach = normal_quantile(level) / np.sqrt(len(first) - 3)
+    z = np.arctanh(estimate)
     return Interval(estimate, float(np.tanh(z - reach)), float(np.tanh(z + reach)))
 
 
@@ -71,19 +91,34 @@ def wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
     """Proportion with Wilson's score interval (JASA 22, 1927, 209); all NaN without trials."""
     if not 0 <= successes <= trials:
         raise InputError(f"Expected 0 <= successes <= trials, got {successes} of {trials}.")
+    z = normal_quantile(level)
     if trials == 0:
-        return Interval(float("nan"), float("nan"), float("nan"))
-    z = float(stats.norm.ppf(_tails(level)[1]))
+        return without_interval(float("nan"))
     share = successes / trials
     centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     reach = z / (1 + z**2 / trials) * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
     return Interval(share, float(max(0.0, centre - reach)), float(min(1.0, centre + reach)))
 
 
-def _tails(level: float) -> tuple[float, float]:
+def tails(level: float) -> tuple[float, float]:
+    """Shares of the distribution below the lower and below the upper end.
+
+    Raises:
+        InputError: a level outside 0 to 1, as 95 for 0.95.
+    """
     if not 0 < level < 1:
-        raise InputError(f"A confidence level lies between 0 and 1, got {level}.")
+        raise InputError(f"Expected a confidence level between 0 and 1, got {level}.", "95 % is 0.95.")
     return (1 - level) / 2, (1 + level) / 2
+
+
+def normal_quantile(level: float) -> float:
+    """How many standard deviations a two-sided normal interval reaches: 1.96 for 0.95."""
+    return float(stats.norm.ppf(tails(level)[1]))
+
+
+def t_quantile(level: float, degrees: int) -> float:
+    """As `normal_quantile`, of Student's t with ``degrees`` of freedom: 2.36 for 0.95 and 7."""
+    return float(stats.t.ppf(tails(level)[1], degrees))
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

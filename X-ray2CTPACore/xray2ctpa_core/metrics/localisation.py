@@ -32,8 +32,8 @@ def heat_share(heat: np.ndarray, target: np.ndarray, region: np.ndarray) -> Heat
     """
     if not heat.shape == target.shape == region.shape:
         raise InputError(f"Expected one shape, got {heat.shape}, {target.shape} and {region.shape}.")
-    if not region.any() or (heat < 0).any():
-        raise InputError("Expected a region that is not empty and heat of at least 0.")
+    if not region.any() or not (np.isfinite(heat).all() and (heat >= 0).all()):
+        raise InputError("Expected a region that is not empty and finite heat of at least 0.")
     target = target & region
     total, within = float(heat.sum(dtype=np.float64)), float(heat[region].sum(dtype=np.float64))
     hit = float(heat[target].sum(dtype=np.float64))

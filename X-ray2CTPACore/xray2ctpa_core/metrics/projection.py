@@ -41,6 +41,8 @@ def normalised_cross_correlation(image: np.ndarray, reference: np.ndarray) -> fl
     """Pearson correlation of the pixels of two images of one shape: -1 to 1; NaN where one is flat."""
     if image.shape != reference.shape:
         raise InputError(f"Expected two images of one shape, got {image.shape} and {reference.shape}.")
+    if image.size == 0 or not (np.isfinite(image).all() and np.isfinite(reference).all()):
+        raise InputError(f"Expected finite pixels, at least one, got NaN, infinity or none ({image.shape}).")
     a = image.astype(np.float64) - image.mean(dtype=np.float64)
     b = reference.astype(np.float64) - reference.mean(dtype=np.float64)
     norm = float(np.sqrt((a * a).sum() * (b * b).sum()))

@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import slicer
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
 
-from xray2ctpa_core.constants import SYNTHETIC
+from xray2ctpa_core.constants import AIR_HU, SYNTHETIC
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.mrml.display import show_between
-from xray2ctpa_core.mrml.nodes import ResultNodes
+from xray2ctpa_core.mrml.display import DIFFERENCE_COLOR_TAG, show_between
+from xray2ctpa_core.mrml.nodes import NOTICE_ATTRIBUTE, ResultNodes, refer_to_comparison
 from xray2ctpa_core.mrml.views import PLANE_VIEWS
 
 #: Slice views of the truth and of the difference <- the plane beside which they stand.
@@ -16,7 +19,6 @@ TRUTH_VIEWS = {f"{name}Truth": name for name in PLANE_VIEWS}
 DIFFERENCE_VIEWS = {f"{name}Difference": name for name in PLANE_VIEWS}
 #: Difference in HU that has the full colour.
 FULL_DIFFERENCE_HU = 400.0
-DIFFERENCE_COLOR_TAG = "XRay2CTPADifference"
 _COLOURS = 255
 
 
@@ -38,7 +40,8 @@ def add_comparison(nodes: ResultNodes, truth: Any) -> Comparison:
 
     Args:
         nodes: the result.
-        truth: (D, H, W) array in HU on the grid of ``nodes.ctpa``.
+        truth: (D, H, W) array in HU on the grid of ``nodes.ctpa``; NaN where the true one has no voxels,
+            which is shown as air with no difference.
 
     Raises:
         InputError: another shape.
@@ -46,14 +49,63 @@ def add_comparison(nodes: ResultNodes, truth: Any) -> Comparison:
     generated = slicer.util.arrayFromVolume(nodes.ctpa)
     if truth.shape != generated.shape:
         raise InputError(f"Expected a truth of {generated.shape} voxels, got {truth.shape}.")
-    name = nodes.record["input"]["name"]
+    name = nodes.ctpa.GetName().removeprefix(f"{SYNTHETIC} CTPA (").removesuffix(")")
     truth = truth.astype("float32")
     true_node = _beside(nodes, f"True CTPA ({name})", truth)
     show_between(true_node, _window_of(nodes.ctpa))
-    difference = _beside(nodes, f"Difference, {SYNTHETIC} minus true ({name})", generated - truth)
+    known = ~np.isnan(truth)
+    difference = _beside(
+        nodes,
+        f"Difference, {SYNTHETIC} minus true ({name})",
+        np.where(known, generated - truth, 0.0).astype("float32"),
+    )
+    slicer.util.arrayFromVolume(true_node)[~known] = AIR_HU
+    difference.SetAttribute(NOTICE_ATTRIBUTE, nodes.ctpa.GetAttribute(NOTICE_ATTRIBUTE))
     colours = _difference_colours(nodes.ctpa.GetScene())
     show_between(difference, (0.0, 2 * FULL_DIFFERENCE_HU), colours.GetID())
+    refer_to_comparison(nodes, true_node, difference)
     return Comparison(true_node, difference)
+
+
+def truth_on_grid(node: Any, nodes: ResultNodes) -> np.ndarray:
+    """(D, H, W) float32 HU of a CTPA's node at the voxels of ``nodes.ctpa``, linear; NaN where it has none.
+
+    Both nodes may stand under transforms; only linear ones are taken into account.
+
+    Raises:
+        InputError: the two do not overlap.
+    """
+    reslice = vtk.vtkImageReslice()
+    source = vtk.vtkImageData()
+    source.DeepCopy(node.GetImageData())
+    reslice.SetInputData(source)
+    axes = vtk.vtkMatrix4x4()
+    vtk.vtkMatrix4x4.Multiply4x4(_ras_to_ijk(node), _ijk_to_world(nodes.ctpa), axes)
+    transform = vtk.vtkTransform()
+    transform.SetMatrix(axes)
+    reslice.SetResliceTransform(transform)
+    columns, rows, slices = nodes.ctpa.GetImageData().GetDimensions()
+    reslice.SetOutputExtent(0, columns - 1, 0, rows - 1, 0, slices - 1)
+    reslice.SetOutputSpacing(1.0, 1.0, 1.0)
+    reslice.SetOutputOrigin(0.0, 0.0, 0.0)
+    reslice.SetInterpolationModeToLinear()
+    reslice.SetOutputScalarType(vtk.VTK_FLOAT)
+    reslice.SetBackgroundLevel(float("nan"))
+    reslice.Update()
+    scalars = reslice.GetOutput().GetPointData().GetScalars()
+    array = vtk_to_numpy(scalars).reshape(slices, rows, columns).copy()
+    if np.isnan(array).all():
+        raise InputError(
+            f"Expected a CTPA that overlaps the generated one, got {node.GetName()}, which lies elsewhere.",
+            "Register the two first: move its transform until they overlap.",
+        )
+    return array
+
+
+def mean_difference(nodes: ResultNodes) -> tuple[float, float]:
+    """(mean, mean absolute) difference in HU of a compared result, generated minus true."""
+    array = slicer.util.arrayFromVolume(nodes.difference)
+    return float(array.mean()), float(np.abs(array).mean())
 
 
 def show_comparison(comparison: Comparison, nodes: ResultNodes, application_logic: Any) -> None:
@@ -72,6 +124,21 @@ def _window_of(node: Any) -> tuple[float, float]:
     """The window (centre, width) in which a volume is displayed."""
     display = node.GetDisplayNode()
     return display.GetLevel(), display.GetWindow()
+
+
+def _ijk_to_world(node: Any) -> Any:
+    matrix, to_world = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(node.GetParentTransformNode(), None, to_world)
+    vtk.vtkMatrix4x4.Multiply4x4(to_world, matrix, matrix)
+    return matrix
+
+
+def _ras_to_ijk(node: Any) -> Any:
+    """World RAS -> voxels of ``node``."""
+    matrix = _ijk_to_world(node)
+    matrix.Invert()
+    return matrix
 
 
 def _beside(nodes: ResultNodes, name: str, array: Any) -> Any:

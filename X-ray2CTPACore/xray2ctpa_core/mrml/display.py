@@ -25,6 +25,7 @@ GRADCAM_LABELS = (
     ("high", (0.75, 0.05, 0.15, 0.75)),
 )
 GRADCAM_COLOR_TAG = "XRay2CTPAGradCAM"
+DIFFERENCE_COLOR_TAG = "XRay2CTPADifference"
 #: Display window (centre, width) in HU of the standard deviation over samples.
 SPREAD_DISPLAY_WINDOW = (100.0, 200.0)
 #: Windows (centre, width) in HU that a CTPA can be shown in, by name.
@@ -43,6 +44,8 @@ RENDERED_OPACITY = ((-1000.0, 0.0), (-850.0, 0.0), (-700.0, 0.012), (-400.0, 0.0
 RENDERED_COLOURS = ((-1000.0, 0.25, 0.3, 0.4), (-500.0, 0.5, 0.6, 0.72), (100.0, 0.62, 0.18, 0.15),
                     (220.0, 0.85, 0.3, 0.22), (330.0, 0.93, 0.62, 0.45), (480.0, 0.98, 0.92, 0.82),
                     (900.0, 1.0, 1.0, 0.97))  # fmt: skip
+#: How a volume is rendered where the application prefers no other method.
+RENDERING_CLASS = "vtkMRMLGPURayCastVolumeRenderingDisplayNode"
 #: Ambient, diffuse and specular parts of the light.
 RENDERED_LIGHT = (0.3, 0.9, 0.15)
 
@@ -85,7 +88,7 @@ def corner_text(text: str, colour: tuple[float, float, float]) -> Any:
     return actor
 
 
-def display_result(nodes: "ResultNodes", scene: Any) -> None:
+def display_result(nodes: "ResultNodes", scene: Any, rendering_class: str = RENDERING_CLASS) -> None:
     """Fixed windows, colours, and a volume rendering that is off until it is shown."""
     show_between(nodes.ctpa, CTPA_DISPLAY_WINDOW)
     show_between(nodes.gradcam, (0.5, 1.0), color_id="vtkMRMLColorTableNodeIron")
@@ -95,7 +98,7 @@ def display_result(nodes: "ResultNodes", scene: Any) -> None:
     _add_legend(nodes.gradcam_label, scene)
     if nodes.spread is not None:
         show_between(nodes.spread, SPREAD_DISPLAY_WINDOW)
-    _add_rendering(nodes.ctpa, scene)
+    _add_rendering(nodes.ctpa, scene, rendering_class)
 
 
 def rendering_display(nodes: "ResultNodes") -> Any | None:
@@ -107,9 +110,9 @@ def rendering_display(nodes: "ResultNodes") -> Any | None:
     return None
 
 
-def colours_a_label_map(colours: Any) -> bool:
-    """Whether a label map of the scene is shown with the colour table."""
-    scene, name = colours.GetScene(), "vtkMRMLLabelMapVolumeDisplayNode"
+def is_used(colours: Any) -> bool:
+    """Whether anything in the scene is shown with the colour table."""
+    scene, name = colours.GetScene(), "vtkMRMLVolumeDisplayNode"
     displays = [scene.GetNthNodeByClass(n, name) for n in range(scene.GetNumberOfNodesByClass(name))]
     return any(display.GetColorNodeID() == colours.GetID() for display in displays)
 
@@ -147,7 +150,7 @@ def _add_legend(label: Any, scene: Any) -> None:
     label.AddAndObserveDisplayNodeID(legend.GetID())
 
 
-def _add_rendering(ctpa: Any, scene: Any) -> None:
+def _add_rendering(ctpa: Any, scene: Any, rendering_class: str) -> None:
     """A volume rendering of ``ctpa`` with RENDERED_OPACITY and RENDERED_COLOURS, not yet visible."""
     opacity, colours = vtk.vtkPiecewiseFunction(), vtk.vtkColorTransferFunction()
     for point in RENDERED_OPACITY:
@@ -165,7 +168,7 @@ def _add_rendering(ctpa: Any, scene: Any) -> None:
     appearance.SetDiffuse(RENDERED_LIGHT[1])
     appearance.SetSpecular(RENDERED_LIGHT[2])
     scene.AddNode(preset)
-    display = slicer.vtkMRMLGPURayCastVolumeRenderingDisplayNode()
+    display = getattr(slicer, rendering_class)()
     display.SetName(f"{ctpa.GetName()} volume rendering")
     display.SetVisibility(False)
     scene.AddNode(display)

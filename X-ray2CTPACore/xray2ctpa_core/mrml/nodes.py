@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,12 @@ import vtk
 from xray2ctpa_core.constants import SYNTHETIC
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.mrml.display import (
+    DIFFERENCE_COLOR_TAG,
     GRADCAM_COLOR_TAG,
-    colours_a_label_map,
+    GRADCAM_LABELS,
+    RENDERING_CLASS,
     display_result,
+    is_used,
     rendering_display,
     show_between,
 )
@@ -22,14 +25,19 @@ from xray2ctpa_core.mrml.record import read_record, record_attributes, record_ro
 
 #: Attribute of the CTPA that holds all of result.json, and its references to what belongs to it.
 RECORD_ATTRIBUTE = "XRay2CTPA.Record"
+#: Attribute of every generated volume: what it is, in words.
+NOTICE_ATTRIBUTE = "XRay2CTPA.Notice"
 REFERENCES = {
     "gradcam": "XRay2CTPA.GradCAM",
     "gradcam_label": "XRay2CTPA.GradCAMLabel",
     "spread": "XRay2CTPA.Spread",
     "table": "XRay2CTPA.Table",
+    "segmentation": "XRay2CTPA.Segmentation",
+    "truth": "XRay2CTPA.Truth",
+    "difference": "XRay2CTPA.Difference",
 }
 #: Reference of the CTPA to the radiograph's node it was made from.
-FILM_REFERENCE = "XRay2CTPA.Film"
+RADIOGRAPH_REFERENCE = "XRay2CTPA.Film"
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,8 @@ class ResultNodes:
         spread: vtkMRMLScalarVolumeNode, standard deviation in HU, or None for a single sample.
         table: vtkMRMLTableNode, the case's numbers as text.
         record: result.json as it stands in the folder.
+        segmentation: vtkMRMLSegmentationNode of the Grad-CAM levels, None until ``add_segmentation``.
+        truth, difference: of a comparison with a true CTPA, None until ``add_comparison``.
     """
 
     ctpa: Any
@@ -51,25 +61,37 @@ class ResultNodes:
     spread: Any | None
     table: Any
     record: Mapping[str, Any]
+    segmentation: Any | None = None
+    truth: Any | None = None
+    difference: Any | None = None
 
     def all(self) -> list[Any]:
         """Every node that there is, the CTPA first."""
-        nodes = (self.ctpa, self.gradcam, self.gradcam_label, self.spread, self.table)
+        nodes = (
+            *(self.ctpa, self.gradcam, self.gradcam_label, self.spread, self.table),
+            *(self.segmentation, self.truth, self.difference),
+        )
         return [node for node in nodes if node is not None]
 
 
 def load_result(
-    folder: Path, scene: Any = None, film: Any = None, attributes: Mapping[str, str] | None = None
+    folder: Path,
+    scene: Any = None,
+    radiograph: Any = None,
+    attributes: Mapping[str, str] | None = None,
+    rendering_class: str = RENDERING_CLASS,
 ) -> ResultNodes:
     """Adds the result in ``folder`` to ``scene``: volumes, table, volume rendering, subject-hierarchy folder.
 
-    Every node's name holds SYNTHETIC and every node carries ATTRIBUTES, the values as text.
+    Every node's name holds SYNTHETIC and the radiograph's name, and every node carries ATTRIBUTES, the values
+    as text. The folder lies beside the radiograph: in its study, where it has one.
 
     Args:
         folder: what ``xray2ctpa generate`` wrote.
         scene: vtkMRMLScene; ``slicer.mrmlScene`` if None.
-        film: the radiograph's node in the scene; the CTPA then refers to it.
+        radiograph: the radiograph's node in the scene; the CTPA then refers to it.
         attributes: further attributes of every node.
+        rendering_class: of the volume rendering's display node.
 
     Raises:
         InputError: if the folder is not a complete result; the scene is then as it was.
@@ -80,9 +102,10 @@ def load_result(
     texts = {**record_attributes(record, folder), **(attributes or {})}
     has_spread = (folder / "spread.nii.gz").exists()
     before = _node_ids(scene)
+    source = radiograph.GetName() if radiograph is not None else record["input"]["name"]
 
     def add(class_name: str, title: str) -> Any:
-        node = scene.AddNewNodeByClass(class_name, f"{SYNTHETIC} {title} ({record['input']['name']})")
+        node = scene.AddNewNodeByClass(class_name, f"{SYNTHETIC} {title} ({source})")
         for name, value in texts.items():
             node.SetAttribute(name, value)
         return node
@@ -103,9 +126,9 @@ def load_result(
         table = add("vtkMRMLTableNode", "numbers")
         _fill_table(table, record)
         nodes = ResultNodes(ctpa, gradcam, label, spread, table, record)
-        _refer(nodes, film)
-        display_result(nodes, scene)
-        _gather_in_folder(nodes, scene)
+        _refer(nodes, radiograph)
+        display_result(nodes, scene, rendering_class)
+        _gather_in_folder(nodes, scene, radiograph, source)
     except BaseException:
         for identifier in _node_ids(scene) - before:
             scene.RemoveNode(scene.GetNodeByID(identifier))
@@ -113,7 +136,42 @@ def load_result(
     return nodes
 
 
-def add_film(
+def add_segmentation(nodes: ResultNodes) -> ResultNodes:
+    """Adds the Grad-CAM's levels as a segmentation: a segment a level there is, named and coloured like it.
+
+    Returns:
+        The result with its segmentation; the one that it has already, where it has one.
+    """
+    if nodes.segmentation is not None:
+        return nodes
+    scene = nodes.ctpa.GetScene()
+    name = nodes.gradcam_label.GetName().replace("label", "segmentation")
+    segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    for attribute in nodes.gradcam_label.GetAttributeNames():
+        segmentation.SetAttribute(attribute, nodes.gradcam_label.GetAttribute(attribute))
+    segmentation.CreateDefaultDisplayNodes()
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(nodes.ctpa)
+    slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(
+        nodes.gradcam_label, segmentation
+    )
+    colours, segments = dict(GRADCAM_LABELS), segmentation.GetSegmentation()
+    for number in range(segments.GetNumberOfSegments()):
+        segment = segments.GetNthSegment(number)  # named after the colour of its value
+        segment.SetColor(*colours[segment.GetName()][:3])
+        segment.SetName(f"{SYNTHETIC} Grad-CAM {segment.GetName()}")
+    nodes.ctpa.SetNodeReferenceID(REFERENCES["segmentation"], segmentation.GetID())
+    _put_beside(segmentation, nodes.ctpa)
+    return replace(nodes, segmentation=segmentation)
+
+
+def refer_to_comparison(nodes: ResultNodes, truth: Any, difference: Any) -> None:
+    """Makes the nodes of a comparison part of the result: found again with it, removed with it."""
+    for role, node in (("truth", truth), ("difference", difference)):
+        nodes.ctpa.SetNodeReferenceID(REFERENCES[role], node.GetID())
+        _put_beside(node, nodes.ctpa)
+
+
+def add_radiograph(
     scene: Any,
     pixels: Any,
     name: str,
@@ -127,8 +185,8 @@ def add_film(
         pixels: (H, W) array in [0, 1], rows to inferior, columns to the patient's left.
         name: of the node.
         spacing_mm: of a pixel, both ways.
-        centre: (row, column) that lies at the origin, the middle of a result's volume; None is the film's
-            own middle.
+        centre: (row, column) that lies at the origin, the middle of a result's volume; None is the
+            radiograph's own middle.
 
     Returns:
         vtkMRMLScalarVolumeNode with grey display from 0 to 1.
@@ -173,9 +231,10 @@ def remove_result(nodes: ResultNodes) -> None:
         scene.RemoveNode(node)
         if hierarchy.GetItemParent(item) == folder:  # the application has removed it with its node
             hierarchy.RemoveItem(item, False, False)
-    colours = scene.GetSingletonNode(GRADCAM_COLOR_TAG, "vtkMRMLColorTableNode")
-    if colours is not None and not colours_a_label_map(colours):
-        scene.RemoveNode(colours)
+    for tag in (GRADCAM_COLOR_TAG, DIFFERENCE_COLOR_TAG):
+        colours = scene.GetSingletonNode(tag, "vtkMRMLColorTableNode")
+        if colours is not None and not is_used(colours):
+            scene.RemoveNode(colours)
     if folder != hierarchy.GetSceneItemID() and hierarchy.GetNumberOfItemChildren(folder) == 0:
         hierarchy.RemoveItem(folder)
 
@@ -226,21 +285,30 @@ def _fill_table(table: Any, record: Mapping[str, Any]) -> None:
         table.AddColumn(column)
 
 
-def _refer(nodes: ResultNodes, film: Any) -> None:
+def _refer(nodes: ResultNodes, radiograph: Any) -> None:
     """The CTPA refers to what belongs to it, so that it is found again in a saved scene."""
     nodes.ctpa.SetAttribute(RECORD_ATTRIBUTE, json.dumps(nodes.record))
     for name, role in REFERENCES.items():
         node = getattr(nodes, name)
         nodes.ctpa.SetNodeReferenceID(role, node.GetID() if node is not None else None)
-    if film is not None:
-        nodes.ctpa.SetNodeReferenceID(FILM_REFERENCE, film.GetID())
+    if radiograph is not None:
+        nodes.ctpa.SetNodeReferenceID(RADIOGRAPH_REFERENCE, radiograph.GetID())
 
 
-def _gather_in_folder(nodes: ResultNodes, scene: Any) -> None:
-    """One subject-hierarchy folder for the nodes of the result."""
+def _gather_in_folder(nodes: ResultNodes, scene: Any, radiograph: Any, source: str) -> None:
+    """One subject-hierarchy folder for the nodes of the result, in the radiograph's study."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-    name = scene.GenerateUniqueName(f"{SYNTHETIC} X-ray2CTPA ({nodes.record['input']['name']})")
-    folder = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), name)
+    name = scene.GenerateUniqueName(f"{SYNTHETIC} X-ray2CTPA ({source})")
+    item = hierarchy.GetItemByDataNode(radiograph) if radiograph is not None else 0
+    parent = hierarchy.GetItemParent(item) if item else 0
+    folder = hierarchy.CreateFolderItem(parent or hierarchy.GetSceneItemID(), name)
     for node in nodes.all():
         # In the application an item exists already, outside the folder.
         hierarchy.SetItemParent(hierarchy.CreateItem(folder, node), folder)
+
+
+def _put_beside(node: Any, ctpa: Any) -> None:
+    """Moves ``node`` into the subject-hierarchy folder of ``ctpa``."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(ctpa.GetScene())
+    folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(ctpa))
+    hierarchy.SetItemParent(hierarchy.CreateItem(folder, node), folder)

@@ -7,7 +7,7 @@ from typing import Any
 
 from xray2ctpa_core.constants import RESULT_SCHEMA_VERSION
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.wording import counted, score_sentence
+from xray2ctpa_core.wording import counted, score_sentence, second_opinion_sentence
 
 #: Attribute of every node of a result <- where its value stands in result.json.
 ATTRIBUTES = {
@@ -51,19 +51,28 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def sentences(record: Mapping[str, Any]) -> list[str]:
     """What a result says, for people: the score first, then what it means and where it comes from."""
-    pe, bundle, sampling = record["pe"], record["bundle"], record["sampling"]
+    pe = record["pe"]
     lines = [score_sentence(pe["probability"], pe["threshold"], bool(pe["calibrated"])) + "."]
     samples = pe.get("per_sample", [])
     if len(samples) > 1:
-        lines.append(
-            f"Over {len(samples)} samples the score runs from {min(samples):.2f} to {max(samples):.2f}."
-        )
+        each = ", ".join(f"{score:.2f}" for score in samples)
+        ends = f"from {min(samples):.2f} to {max(samples):.2f}"
+        lines.append(f"Over {len(samples)} samples the score runs {ends}: {each}.")
+    if "second_opinion" in pe:
+        lines.append(second_opinion_sentence(pe["second_opinion"]))
     lines.append("The score rates this generated volume, not the patient: a hypothesis, never a diagnosis.")
+    return [*lines, *provenance(record), *record.get("gate", {}).get("warnings", [])]
+
+
+def provenance(record: Mapping[str, Any]) -> list[str]:
+    """The part of ``sentences`` that says where the volume comes from: its model, its sampling."""
+    bundle, sampling = record["bundle"], record["sampling"]
     kind = " (a demonstration)" if bundle["is_demonstration"] else ""
     trained = f", trained on {bundle['trained_on']}" if "trained_on" in bundle else ""
-    lines.append(f"Bundle {bundle['name']} {bundle['version']}{kind}{trained}.")
-    lines.append(f"{sampling['scheduler']}, {counted(sampling['steps'], 'step')}, seed {sampling['seed']}.")
-    return lines + list(record.get("gate", {}).get("warnings", []))
+    return [
+        f"Model {bundle['name']} {bundle['version']}{kind}{trained}.",
+        f"{sampling['scheduler']}, {counted(sampling['steps'], 'step')}, seed {sampling['seed']}.",
+    ]
 
 
 def record_attributes(record: Mapping[str, Any], folder: Path) -> dict[str, str]:

@@ -8,13 +8,15 @@ import vtk
 from xray2ctpa_core.constants import GRADCAM_LABEL_THRESHOLDS
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.mrml.display import show_rendering
-from xray2ctpa_core.mrml.nodes import FILM_REFERENCE, ResultNodes
+from xray2ctpa_core.mrml.nodes import RADIOGRAPH_REFERENCE, ResultNodes
 
-FILM_VIEW = "XRay2CTPAFilm"
+RADIOGRAPH_VIEW = "XRay2CTPAFilm"
 PLANE_VIEWS = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
-#: The film's view stands in a group of its own, so that linked planes leave it alone.
-FILM_VIEW_GROUP = 1
+#: The radiograph's view stands in a group of its own, so that linked planes leave it alone.
+RADIOGRAPH_VIEW_GROUP = 1
 LAYOUT_ID = 24616
+COMPARISON_LAYOUT_ID = 24617
+_COLOURS = {"Red": "#F34A33", "Green": "#6EB04B", "Yellow": "#EDD54C"}
 _SLICE_VIEW = """<view class="vtkMRMLSliceNode" singletontag="{tag}">
 <property name="orientation" action="default">{orientation}</property>
 <property name="viewlabel" action="default">{label}</property>
@@ -26,48 +28,80 @@ _3D_VIEW = """<view class="vtkMRMLViewNode" singletontag="1">
 
 def layout_description() -> str:
     """The layout as XML: the radiograph at the left, three planes and the 3D view in a square beside it."""
-    film = _SLICE_VIEW.format(
-        tag=FILM_VIEW, orientation="Axial", label="X", colour="#8C8C8C", group=FILM_VIEW_GROUP
+    radiograph = _SLICE_VIEW.format(
+        tag=RADIOGRAPH_VIEW, orientation="Axial", label="X", colour="#8C8C8C", group=RADIOGRAPH_VIEW_GROUP
     )
-    colours = {"Red": "#F34A33", "Green": "#6EB04B", "Yellow": "#EDD54C"}
     red, green, yellow = (
-        _SLICE_VIEW.format(tag=tag, orientation=orientation, label=tag[0], colour=colours[tag], group=0)
+        _SLICE_VIEW.format(tag=tag, orientation=orientation, label=tag[0], colour=_COLOURS[tag], group=0)
         for tag, orientation in PLANE_VIEWS.items()
     )
     upper = f"<layout type='horizontal'><item>{red}</item><item>{_3D_VIEW}</item></layout>"
     lower = f"<layout type='horizontal'><item>{green}</item><item>{yellow}</item></layout>"
     planes = f"<layout type='vertical'><item>{upper}</item><item>{lower}</item></layout>"
     return (
-        f"<layout type='horizontal' split='true'><item splitSize='340'>{film}</item>"
+        f"<layout type='horizontal' split='true'><item splitSize='340'>{radiograph}</item>"
         f"<item splitSize='660'>{planes}</item></layout>"
     )
 
 
-def use_layout(scene: Any) -> None:
-    """Changes the scene's view arrangement to the layout of this module; needs the scene's layout node."""
+def comparison_layout_description() -> str:
+    """The layout as XML: a column a plane; generated, true and difference from top to bottom."""
+    columns = []
+    for tag, orientation in PLANE_VIEWS.items():
+        rows = [
+            _SLICE_VIEW.format(
+                tag=f"{tag}{kind}", orientation=orientation, label=label, colour=_COLOURS[tag], group=0
+            )
+            for kind, label in (("", tag[0]), ("Truth", "T"), ("Difference", "D"))
+        ]
+        items = "".join(f"<item>{row}</item>" for row in rows)
+        columns.append(f"<item><layout type='vertical'>{items}</layout></item>")
+    return f"<layout type='horizontal'>{''.join(columns)}</layout>"
+
+
+def register_layouts(scene: Any) -> None:
+    """Makes this module's layouts known without changing the view arrangement.
+
+    A scene saves only the number of its layout: without this, one that was saved with these views opens
+    without any. Raises InputError where the scene has no layout node.
+    """
     layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
     if layout is None:
         raise InputError("Expected a scene with a layout node, got one without.", "Start the layout logic.")
-    if layout.IsLayoutDescription(LAYOUT_ID):
-        layout.SetLayoutDescription(LAYOUT_ID, layout_description())
-    else:
-        layout.AddLayoutDescription(LAYOUT_ID, layout_description())
-    layout.SetViewArrangement(LAYOUT_ID)
+    for number, description in (
+        (LAYOUT_ID, layout_description()),
+        (COMPARISON_LAYOUT_ID, comparison_layout_description()),
+    ):
+        if layout.IsLayoutDescription(number):
+            layout.SetLayoutDescription(number, description)
+        else:
+            layout.AddLayoutDescription(number, description)
+
+
+def use_layout(scene: Any, layout_id: int = LAYOUT_ID) -> None:
+    """Changes the scene's view arrangement to a layout of this module; needs the scene's layout node."""
+    register_layouts(scene)
+    scene.GetFirstNodeByClass("vtkMRMLLayoutNode").SetViewArrangement(layout_id)
 
 
 def show_result(
-    nodes: ResultNodes, application_logic: Any, film: Any = None, evidence_opacity: float = 0.5
+    nodes: ResultNodes,
+    application_logic: Any,
+    radiograph: Any = None,
+    evidence_opacity: float = 0.5,
+    layout_id: int = LAYOUT_ID,
 ) -> None:
     """Shows a result beside its radiograph: planes centred, linked, with the Grad-CAM laid over them.
 
     Args:
         nodes: the result.
         application_logic: vtkMRMLApplicationLogic that knows the slice views.
-        film: the radiograph's node; None takes the one that the CTPA refers to, if it is still there.
+        radiograph: the radiograph's node; None takes the one that the CTPA refers to, if it is still there.
         evidence_opacity: 0..1, of the Grad-CAM.
+        layout_id: the layout that holds the planes.
     """
-    use_layout(nodes.ctpa.GetScene())
-    film = film or nodes.ctpa.GetNodeReference(FILM_REFERENCE)
+    use_layout(nodes.ctpa.GetScene(), layout_id)
+    radiograph = radiograph or nodes.ctpa.GetNodeReference(RADIOGRAPH_REFERENCE)
     for name, orientation in PLANE_VIEWS.items():
         logic = application_logic.GetSliceLogicByLayoutName(name)
         if logic is not None:
@@ -81,9 +115,9 @@ def show_result(
             logic.FitSliceToBackground()
     for composite in _plane_composites(nodes, application_logic):
         composite.SetLinkedControl(True)
-    logic = application_logic.GetSliceLogicByLayoutName(FILM_VIEW)
+    logic = application_logic.GetSliceLogicByLayoutName(RADIOGRAPH_VIEW)
     if logic is not None:
-        _show_film(logic, film)
+        show_radiograph(logic, radiograph)
     show_rendering(nodes, True)
 
 
@@ -144,23 +178,23 @@ def _plane_composites(nodes: ResultNodes, application_logic: Any) -> list[Any]:
     return [c for c in composites if c.GetBackgroundVolumeID() == nodes.ctpa.GetID()]
 
 
-def _show_film(logic: Any, film: Any) -> None:
+def show_radiograph(logic: Any, radiograph: Any) -> None:
     """The radiograph alone, upright, in a view that links to no other; an empty view where it is gone."""
     composite = logic.GetSliceCompositeNode()
     composite.SetLinkedControl(False)
     composite.SetForegroundVolumeID(None)
     composite.SetLabelVolumeID(None)
-    composite.SetBackgroundVolumeID(film.GetID() if film is not None else None)
-    if film is not None:
-        logic.GetSliceNode().SetOrientation(_film_orientation(film))
-        logic.GetSliceNode().RotateToVolumePlane(film)
+    composite.SetBackgroundVolumeID(radiograph.GetID() if radiograph is not None else None)
+    if radiograph is not None:
+        logic.GetSliceNode().SetOrientation(_radiograph_orientation(radiograph))
+        logic.GetSliceNode().RotateToVolumePlane(radiograph)
         logic.FitSliceToBackground()
 
 
-def _film_orientation(film: Any) -> str:
-    """The plane, seen as radiologists do, that the one slice of ``film`` lies in (or nearest to)."""
-    matrix, dimensions = vtk.vtkMatrix4x4(), film.GetImageData().GetDimensions()
-    film.GetIJKToRASDirectionMatrix(matrix)
+def _radiograph_orientation(radiograph: Any) -> str:
+    """The plane, seen as radiologists do, that the one slice of ``radiograph`` lies in (or nearest to)."""
+    matrix, dimensions = vtk.vtkMatrix4x4(), radiograph.GetImageData().GetDimensions()
+    radiograph.GetIJKToRASDirectionMatrix(matrix)
     across = dimensions.index(1) if 1 in dimensions else 2
     normal = [abs(matrix.GetElement(axis, across)) for axis in range(3)]
     return ("Sagittal", "Coronal", "Axial")[normal.index(max(normal))]

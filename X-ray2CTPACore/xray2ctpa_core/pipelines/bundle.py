@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar, get_origin, get_type_hints
 
@@ -144,6 +144,7 @@ class BundleInfo:
         hu_window: (lower, upper) HU that map to [-1, 1].
         conditioning: "spatial" or "global" (design, section 6).
         metrics: measured numbers by name, as printed in the model card.
+        training: what taught it; "people": names of those whose CTs did, who are not measured on.
         files: SHA-256 of every other file of the bundle, by POSIX path inside the folder.
     """
 
@@ -163,6 +164,7 @@ class BundleInfo:
     metrics: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     schema_version: str = BUNDLE_SCHEMA_VERSION
+    training: dict[str, Any] = field(default_factory=dict, metadata={"optional": True})
 
     @property
     def preset_steps(self) -> PresetSteps | None:
@@ -188,7 +190,8 @@ def stated(part: Any) -> dict[str, Any]:
     values = {}
     for entry in fields(part):
         value = getattr(part, entry.name)
-        if entry.metadata.get("optional") and value == entry.default:
+        default = entry.default if entry.default_factory is MISSING else entry.default_factory()
+        if entry.metadata.get("optional") and value == default:
             continue
         values[entry.name] = stated(value) if is_dataclass(value) else value
     return values

@@ -16,15 +16,15 @@ def load_codec(name: str | os.PathLike[str]) -> Codec:
     """The codec ``name``, in evaluation mode.
 
     Args:
-        name: folder of a VQGAN or an AutoencoderKL; or what else AutoencoderKL.from_pretrained takes.
+        name: folder of a VQGAN or an AutoencoderKL.
 
     Raises:
-        ConfigError: the folder's config.json is of neither.
+        ConfigError: no such folder, or its config.json is of neither.
     """
     found = Path(name) / CONFIG_NAME
-    kind = AutoencoderKL.__name__
-    if found.is_file():
-        kind = json.loads(found.read_text(encoding="utf-8")).get("_class_name")
+    if not found.is_file():
+        raise ConfigError(f"Expected a codec in {name}, got no {CONFIG_NAME} there.", "Name its folder.")
+    kind = json.loads(found.read_text(encoding="utf-8")).get("_class_name")
     if kind == VQGAN.__name__:
         return as_codec(VQGAN.from_pretrained(name, use_safetensors=True)).eval()
     if kind != AutoencoderKL.__name__:
@@ -33,4 +33,4 @@ def load_codec(name: str | os.PathLike[str]) -> Codec:
             f"{f'a {kind}' if kind else f'a {CONFIG_NAME} of neither'}.",
             "Name the network's own folder: RUN/autoencoder or RUN/vqgan.",
         )
-    return SliceCodec(AutoencoderKL.from_pretrained(name)).eval()
+    return SliceCodec(AutoencoderKL.from_pretrained(name, use_safetensors=True)).eval()

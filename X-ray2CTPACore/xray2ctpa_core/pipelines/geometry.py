@@ -1,31 +1,75 @@
 """How large the generated volume is, in mm, and how that was found."""
 
 import numpy as np
-from scipy import ndimage
 
 from xray2ctpa_core.pipelines.bundle import GeometryRule
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, axial_affine
 
-#: Frontal frames of adults, in mm: a film's spacing that says otherwise is not believed.
+#: Frontal frames of adults, in mm: a spacing that says otherwise is not believed (archives made smaller keep
+#: the spacing of the originals) ...
 PLAUSIBLE_SIDE_MM = (180.0, 480.0)
+#: ... but where the file says that the patient is younger, from this side on.
+CHILD_YEARS, CHILD_SIDE_MM = 16, 80.0
+COHORT_MEAN = "cohort mean"
+#: Source of the size of bundles whose volumes all have one extent.
+FIXED_EXTENT = "fixed extent of the bundle"
 
 
 def frame_side_mm(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRule) -> tuple[float, str]:
     """Side of the frame in the plane through the thorax's middle, and the source of that number.
 
-    The film's spacing is that at the detector; the thorax's middle is smaller by the magnification of
-    source to detector over source to middle. Without a believable spacing it is the cohort's mean.
+    The spacing is that at the detector; the thorax's middle is smaller by the magnification, which the file
+    states (1 where its spacing is that in the patient) or else is that of source to detector over source to
+    middle by ``rule``. Without a believable spacing it is the cohort's mean.
     """
     if rule.extent_mm:
-        return rule.extent_mm[0], "mean extent of the training volumes"
-    mean = rule.mean_frame_side_mm, "cohort mean"
+        return rule.extent_mm[0], FIXED_EXTENT
+    mean = rule.mean_frame_side_mm, COHORT_MEAN
     if radiograph.spacing_mm is None:
         return mean
     to_middle = rule.source_to_detector_mm - rule.detector_to_centre_mm
-    side = frame.side * radiograph.spacing_mm[0] * to_middle / rule.source_to_detector_mm
-    if not PLAUSIBLE_SIDE_MM[0] <= side <= PLAUSIBLE_SIDE_MM[1]:
+    magnification = radiograph.magnification or rule.source_to_detector_mm / to_middle
+    side = frame.side * radiograph.spacing_mm[0] / magnification
+    smallest = CHILD_SIDE_MM if _is_child(radiograph) else PLAUSIBLE_SIDE_MM[0]
+    if not smallest <= side <= PLAUSIBLE_SIDE_MM[1]:
         return mean
     return side, radiograph.spacing_source
+
+
+def _is_child(radiograph: Radiograph) -> bool:
+    return radiograph.age_years is not None and radiograph.age_years < CHILD_YEARS
+
+
+def size_sentence(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRule) -> str:
+    """How ``frame_side_mm`` found the size, in one sentence."""
+    side, source = frame_side_mm(radiograph, frame, rule)
+    if source == FIXED_EXTENT:
+        return f"Every volume of this bundle is {side:.0f} mm high, whatever the size of the radiograph."
+    if radiograph.spacing_mm is None:
+        return f"Its size is not known; the frame was taken to be {side:.0f} mm wide, the mean of the cohort."
+    spacing = f"{radiograph.spacing_source} of {radiograph.spacing_mm[0]:.4g} mm"
+    if source == COHORT_MEAN:
+        return (
+            f"{spacing} is not credible for a chest; the frame was taken to be {side:.0f} mm wide, the mean "
+            "of the cohort."
+        )
+    place = f"calibrated in the patient ({radiograph.magnification_source})"
+    if radiograph.magnification is None:
+        place = "at the detector, with the customary magnification"
+    elif radiograph.magnification != 1:
+        factor = f"magnification {radiograph.magnification:.3g} by {radiograph.magnification_source}"
+        place = f"at the detector, {factor}"
+    return f"{spacing} {place}: the frame is {side:.0f} mm wide in the patient."
+
+
+def size_doubts(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRule) -> tuple[str, ...]:
+    """What a user should know of the size: that it is the cohort's mean, or a child's; in sentences."""
+    side, source = frame_side_mm(radiograph, frame, rule)
+    if source in (COHORT_MEAN, FIXED_EXTENT):
+        return (size_sentence(radiograph, frame, rule),)
+    if _is_child(radiograph):
+        return (f"The child's frame is {side:.0f} mm wide; what is generated is an adult's anatomy in it.",)
+    return ()
 
 
 def volume_affine(side_mm: float, rule: GeometryRule) -> np.ndarray:
@@ -37,15 +81,17 @@ def volume_affine(side_mm: float, rule: GeometryRule) -> np.ndarray:
 
 
 def on_frame(hu: np.ndarray, frame: FrontalFrame, target: FrontalFrame) -> np.ndarray:
-    """The volume of one frame of a film, resampled to the volume that another frame would have.
+    """The volume of one frame of a radiograph, resampled to the volume that another frame would have.
 
     Args:
         hu: (D, H, W), the volume of ``frame``; beyond its edge the nearest voxel is repeated.
-        frame, target: squares of the same film, in its pixels.
+        frame, target: squares of the same radiograph, in its pixels.
 
     Returns:
         (D, H, W) float32 on the grid of ``target``.
     """
+    from scipy import ndimage  # here, for who only asks for a size
+
     scale = target.side / frame.side
     below = (frame.top + frame.side - target.top - target.side) / frame.side
     starts = (below, (1 - scale) / 2, (target.left - frame.left) / frame.side)

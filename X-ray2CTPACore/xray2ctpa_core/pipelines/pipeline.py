@@ -33,6 +33,7 @@ from xray2ctpa_core.pipelines.geometry import frame_side_mm, volume_affine
 from xray2ctpa_core.pipelines.loading import load_bundle
 from xray2ctpa_core.pipelines.parts import NETWORKS, is_training_schedule, load_parts
 from xray2ctpa_core.pipelines.result import XRay2CTPAResult
+from xray2ctpa_core.pipelines.second_opinion import OpinionReader, carried_opinion, save_carried_opinion
 from xray2ctpa_core.pipelines.stopwatch import Stopwatch
 from xray2ctpa_core.preprocessing.cxr import CxrSettings
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
@@ -59,6 +60,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         lung_locator: judges radiographs, and frames them where the bundle's framing is "lungs".
         bundle: everything else that a call needs: scaling, geometry, sampling, operating point.
         taught_films: the real radiographs that taught the encoder; None where there were none.
+        second_opinion: reads PE off the radiograph alone (a prior); None without.
 
     Raises:
         InputError: no bundle.
@@ -83,6 +85,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         lung_locator: LungLocator,
         bundle: BundleInfo | None = None,
         taught_films: TaughtFilms | None = None,
+        second_opinion: OpinionReader | None = None,
     ) -> None:
         super().__init__()
         if bundle is None:
@@ -96,7 +99,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             pe_classifier=pe_classifier,
             lung_locator=lung_locator,
         )
-        self.bundle, self.taught_films = bundle, taught_films
+        self.bundle, self.taught_films, self.second_opinion = bundle, taught_films, second_opinion
         self._codec = as_codec(autoencoder)
         #: Samples drawn at once; None: as many as the device gains by.
         self.samples_at_once: int | None = None
@@ -138,7 +141,12 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         """Loads a bundle that was verified just before; raises BundleError where this code cannot obey it."""
         bundle = read_bundle_json(folder)
         _check_obeyed(bundle)
-        return cls(**load_parts(folder, dtype), bundle=bundle, taught_films=TaughtFilms.load(folder))
+        return cls(
+            **load_parts(folder, dtype),
+            bundle=bundle,
+            taught_films=TaughtFilms.load(folder),
+            second_opinion=carried_opinion(folder),
+        )
 
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | os.PathLike[str], **settings: Any
@@ -153,13 +161,16 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         super().save_pretrained(folder, **(settings | {"safe_serialization": True}))
         if self.taught_films is not None:
             self.taught_films.save(folder)
+        if self.second_opinion is not None:
+            save_carried_opinion(folder, self.second_opinion)
         write_bundle_json(folder, self.bundle)
 
     @property
     def components(self) -> dict[str, Any]:
         """What the constructor takes, by name: a second pipeline of the same networks is made of them."""
         parts = {name: getattr(self, name) for name in (*NETWORKS, "scheduler")}
-        return parts | {"bundle": self.bundle, "taught_films": self.taught_films}
+        beside = ("bundle", "taught_films", "second_opinion")
+        return parts | {name: getattr(self, name) for name in beside}
 
     def place(self, device: str) -> None:
         """Moves the networks to ``device``; those that do not fit there together take turns.
@@ -278,6 +289,10 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             per_sample = self.probability(self.classify(latents).cpu().double().numpy())
         with clock.on("explain"):
             heat = self.explain(latents[:1])
+        opinion = None
+        if self.second_opinion is not None:
+            with clock.on("second opinion"):
+                opinion = self.second_opinion.score(framed.radiograph, framed.frame)
         with clock.on("check"):
             rule = self.bundle.geometry
             side, source = frame_side_mm(framed.radiograph, framed.frame, rule)
@@ -299,6 +314,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             geometry_source=source,
             stage_seconds=clock.seconds,
             samples=samples if output_samples else None,
+            second_opinion=opinion,
             notes=self._memory_notes(),
         )
 
@@ -428,21 +444,13 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         grid = self.bundle.geometry.grid
         return gradcam_map(self.pe_classifier, layer, latents, grid, full)  # type: ignore[arg-type]
 
-    @property
-    def scores_radiographs(self) -> bool:
-        """Whether the encoder has a PE head of its own."""
-        return isinstance(self.xray_encoder, XrayEncoder)
-
     @torch.no_grad()
-    def classify_radiograph(self, image: torch.Tensor) -> torch.Tensor:
-        """(1, 1, P, P) frame image -> (1,) logit of PE from the radiograph alone.
-
-        Raises:
-            InputError: the bundle's encoder has no PE head.
-        """
-        if not self.scores_radiographs:
-            raise InputError(f"The encoder of {self.bundle.name} gives no PE score of the radiograph alone.")
+    def classify_radiograph(self, image: torch.Tensor) -> torch.Tensor | None:
+        """(1, 1, P, P) frame image -> (1,) logit of PE from the radiograph alone; None where the encoder has
+        no PE head."""
         encoder = self.xray_encoder
+        if not isinstance(encoder, XrayEncoder):
+            return None
         return encoder(image.to(self._execution_device, encoder.dtype)).pe_logit.float()
 
     def probability(self, logits: np.ndarray) -> np.ndarray:

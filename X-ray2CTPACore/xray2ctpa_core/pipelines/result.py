@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xray2ctpa_core.pipelines.second_opinion import SecondOpinion
 from xray2ctpa_core.preprocessing.gate import GateReport
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
 
@@ -27,6 +28,7 @@ class XRay2CTPAResult:
         geometry_source: where the volume's size in mm comes from.
         stage_seconds: seconds by stage.
         samples: (K, D, H, W) float32 HU, on request.
+        second_opinion: PE from the radiograph alone; None of a bundle that carries no prior.
         notes: what was done otherwise than asked, as sentences: for lack of memory.
     """
 
@@ -42,4 +44,5 @@ class XRay2CTPAResult:
     geometry_source: str
     stage_seconds: dict[str, float]
     samples: np.ndarray | None = None
+    second_opinion: SecondOpinion | None = None
     notes: tuple[str, ...] = ()

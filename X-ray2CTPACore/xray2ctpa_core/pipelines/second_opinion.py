@@ -1,36 +1,31 @@
 """A second opinion on PE from the radiograph alone, beside the volume's score, with its own calibration."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler
 from torch import nn
 
 from xray2ctpa_core import config
-from xray2ctpa_core.diffusion.analytic_dpm import AnalyticDPMScheduler
-from xray2ctpa_core.diffusion.latent_scaling import load_scaling, save_scaling
-from xray2ctpa_core.diffusion.prior_readout import PriorReadout
-from xray2ctpa_core.diffusion.schedulers import make_scheduler
-from xray2ctpa_core.errors import BundleError
-from xray2ctpa_core.metrics.calibration import Calibration
-from xray2ctpa_core.models.classifiers.embedding_classifier import EmbeddingClassifier
-from xray2ctpa_core.models.classifiers.matching_layer import MatchingLayer
-from xray2ctpa_core.models.denoisers.prior import EmbeddingPrior
-from xray2ctpa_core.pipelines.loading import load_part
+from xray2ctpa_core.constants import FRAME_PIXELS
+from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.pipelines.bundle import BundleInfo
+from xray2ctpa_core.preprocessing.cxr import CxrSettings, radiograph_image
+from xray2ctpa_core.preprocessing.frame import frame_image
+from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
-#: Folder of a bundle that holds what `save_prior_opinion` writes, and its files.
+#: Folder of a bundle that holds a prior's opinion (pipelines.prior_opinion).
 SECOND_OPINION_FOLDER = "second_opinion"
-SETTINGS_FILE = "second_opinion.json"
-_ENCODER, _PRIOR, _HEAD, _GIVEN = "encoder", "prior", "head", "conditioning"
-#: What each kind rests on, for readers of a result.
+#: Name in a bundle's metrics of the calibration of its radiograph encoder's linear layer: OpinionSettings.
+HEAD_CALIBRATION = "radiograph calibration"
 RESTS_ON_HEAD = "radiograph alone: a linear layer on the radiograph encoder's embedding; no volume"
-RESTS_ON_PRIOR = (
-    "radiograph alone: CTPA embeddings drawn from the radiograph's by a diffusion prior, read by the last "
-    "layer of a CTPA classifier; no volume"
-)
+#: Probabilities of signs are kept this far from 0 and 1.
+_CERTAIN = 1e-6
+#: What a network of opinions reads: the lungs' square with equalised greys, or the whole radiograph as the
+#: papers' encoders read it.
+INPUTS = ("frame", "whole")
 
 
 @dataclass(frozen=True)
@@ -41,7 +36,7 @@ class SecondOpinion:
         probability: 0 to 1.
         threshold: probability from which it counts as positive.
         calibrated: whether probability and threshold were fitted on held-out patients.
-        rests_on: a sentence: what the score was computed from.
+        rests_on: what the score was computed from, in words.
     """
 
     probability: float
@@ -67,20 +62,24 @@ class SecondOpinion:
 
 @dataclass(frozen=True)
 class OpinionSettings:
-    """How an opinion is read out; second_opinion.json of a prior's.
+    """How an opinion is read out: second_opinion.json of a prior's, HEAD_CALIBRATION of a bundle's metrics.
 
     Attributes:
         threshold, platt_a, platt_b, calibrated: as bundle.PEOperatingPoint has them.
-        steps: 0 for every noise level of the prior.
-        draws, choice, guidance_scale: of PriorReadout.
+        input: of INPUTS.
+        pixels: along a side of what is read.
+        steps: of a prior; 0 for every noise level.
+        draws, choice, guidance_scale: of diffusion.prior_readout.PriorReadout.
         sampler: "ddpm", "ddim" or "analytic" (then the scheduler's file holds what was measured).
-        trained_on: a sentence.
+        trained_on: in words.
     """
 
     threshold: float = 0.5
     platt_a: float = 1.0
     platt_b: float = 0.0
     calibrated: bool = False
+    input: str = "frame"
+    pixels: int = FRAME_PIXELS
     steps: int = 0
     draws: int = 4
     choice: str = "mean"
@@ -88,124 +87,168 @@ class OpinionSettings:
     sampler: str = "ddpm"
     trained_on: str = ""
 
+    def __post_init__(self) -> None:
+        if self.input not in INPUTS or not 0 < self.threshold < 1 or self.pixels < 1:
+            raise ConfigError(
+                f"Expected an input of {', '.join(INPUTS)}, a threshold between 0 and 1 and pixels, got "
+                f"{self.input!r}, {self.threshold} and {self.pixels}."
+            )
+
 
 class OpinionReader:
     """A classifier of radiographs with its calibration.
 
     Args:
-        network: (B, 1, P, P), what its encoder reads -> (B, 1) or (B,) logits.
-        settings: its calibration.
-        rests_on: a sentence.
+        network: (B, 1, P, P), what its encoder reads -> (B, 1) or (B,) logits. Where it has a
+            ``gradcam_layer``, the logit that Grad-CAM explains is its ``explained(image)``, (B, 1).
+        settings: its calibration and input.
+        rests_on: in words.
     """
 
     def __init__(self, network: nn.Module, settings: OpinionSettings, rests_on: str) -> None:
         self.network, self.settings, self.rests_on = network, settings, rests_on
 
+    def image_of(self, radiograph: Radiograph, frame: FrontalFrame) -> torch.Tensor:
+        """(1, 1, P, P) float32, what the network reads.
+
+        Args:
+            radiograph: greys the right way round.
+            frame: its lungs' square.
+        """
+        if self.settings.input == "whole":
+            image = radiograph_image(radiograph.pixels, CxrSettings(pixels=self.settings.pixels))
+        else:
+            image = frame_image(radiograph.pixels, frame, self.settings.pixels)
+        return torch.from_numpy(image)[None, None]
+
     @torch.no_grad()
     def logits(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, 1, P, P) -> (B,) logits, not calibrated."""
+        """(B, 1, P, P) -> (B,) float32 logits, not calibrated."""
         place = next(self.network.parameters())
         return self.network(image.to(place.device, place.dtype)).float().reshape(len(image))
 
-    def score(self, image: torch.Tensor) -> SecondOpinion:
-        """(1, 1, P, P), the frame that the bundle's framing makes -> the opinion on it."""
+    def score(self, given: torch.Tensor | Radiograph, frame: FrontalFrame | None = None) -> SecondOpinion:
+        """The opinion on one radiograph.
+
+        Args:
+            given: a radiograph, or the image (1, 1, P, P) of it that `image_of` makes.
+            frame: the lungs' square of a radiograph.
+
+        Raises:
+            InputError: a radiograph without its frame, or several images.
+        """
+        if isinstance(given, Radiograph):
+            if frame is None:
+                raise InputError("A radiograph's opinion needs the frame of its lungs, got none.")
+            given = self.image_of(given, frame)
+        if len(given) != 1:
+            raise InputError(f"Expected one image (1, 1, P, P), got shape {tuple(given.shape)}.")
         settings = self.settings
-        scale = Calibration(settings.platt_a, settings.platt_b)
-        probability = float(scale.probability(self.logits(image).cpu().numpy().astype(np.float64))[0])
+        scaled = settings.platt_a * self.logits(given).double() + settings.platt_b
+        probability = float(scaled.sigmoid()[0])
         return SecondOpinion(probability, settings.threshold, settings.calibrated, self.rests_on)
 
 
 class HeadReader(nn.Module):
-    """The linear layer that the default's radiograph encoder carries: (B, 1, P, P) -> (B,) logits.
+    """The linear layer that the default's radiograph encoder carries: (B, 1, P, P) -> (B, 1) logits.
 
     Args:
-        encoder: whose forward pass gives features with ``pe_logit``.
+        encoder: whose forward pass, called with (image, 0), gives features with ``pe_logit``.
     """
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
+        self.shown = nn.Identity()
+
+    @property
+    def gradcam_layer(self) -> str:
+        """Module that Grad-CAM reads: how surely each place shows each radiographic sign, where the encoder
+        has such maps, else features that both of the embedding's sources come from. What the score draws from
+        the embedding of the whole frame has no place."""
+        return "encoder.down.1" if getattr(self.encoder, "see_signs", None) is None else "shown"
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.encoder(image, 1).pe_logit
+        """(B, 1, P, P) -> (B, 1) logits of PE."""
+        return self.encoder(image, 0).pe_logit[:, None]
+
+    def explained(self, image: torch.Tensor) -> torch.Tensor:
+        """The logit, computed through the probabilities of the signs, which ``shown`` gives."""
+        see_signs = getattr(self.encoder, "see_signs", None)
+        if see_signs is None:
+            return self(image)
+
+        def through_probabilities(_layer: nn.Module, _given: Any, signs: torch.Tensor) -> torch.Tensor:
+            return self.shown(signs.sigmoid()).logit(_CERTAIN)
+
+        handle = see_signs.register_forward_hook(through_probabilities)
+        try:
+            return self(image)
+        finally:
+            handle.remove()
 
 
-class PriorReader(nn.Module):
-    """Radiograph -> embedding -> prior -> logit (B, 1).
+def carried_opinion(folder: Path) -> OpinionReader | None:
+    """The opinion of the prior that the bundle in ``folder`` carries; None where it carries none. Errors as
+    `bundle_opinion`."""
+    place = Path(folder) / SECOND_OPINION_FOLDER
+    if not place.is_dir():
+        return None
+    from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion
+
+    return load_prior_opinion(place)
+
+
+def save_carried_opinion(folder: Path, reader: OpinionReader) -> None:
+    """Writes a prior's opinion into the bundle in ``folder``."""
+    from xray2ctpa_core.pipelines.prior_opinion import PriorReader, save_prior_opinion
+
+    network = reader.network
+    if not isinstance(network, PriorReader):
+        raise InputError(f"Expected the opinion of a prior, got that of a {type(network).__name__}.")
+    save_prior_opinion(
+        Path(folder) / SECOND_OPINION_FOLDER, network.student, network.readout, reader.settings
+    )
+
+
+def bundle_opinion(folder: Path, info: BundleInfo, encoder: nn.Module) -> OpinionReader:
+    """The second opinion that a bundle gives: of its prior where it carries one, else of the linear layer on
+    its radiograph encoder, uncalibrated unless the bundle's metrics have its HEAD_CALIBRATION.
 
     Args:
-        student: its ``embed`` is taken.
-        readout: of the student's embeddings.
-    """
-
-    def __init__(self, student: EmbeddingClassifier, readout: PriorReadout) -> None:
-        super().__init__()
-        self.student, self.readout = student, readout
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.readout(self.student.embed(image))
-
-
-def head_opinion(encoder: nn.Module, settings: OpinionSettings | None = None) -> OpinionReader:
-    """The opinion of the linear layer on a bundle's radiograph encoder; uncalibrated unless settings say
-    otherwise."""
-    return OpinionReader(HeadReader(encoder).eval(), settings or OpinionSettings(), RESTS_ON_HEAD)
-
-
-def save_prior_opinion(
-    folder: Path, student: EmbeddingClassifier, readout: PriorReadout, settings: OpinionSettings
-) -> None:
-    """Writes a prior with its radiograph encoder, last layer, scheduler and scalings, for `load_opinion`."""
-    student.save_pretrained(folder / _ENCODER)
-    readout.prior.save_pretrained(folder / _PRIOR)  # type: ignore[operator]
-    readout.scheduler.save_pretrained(folder / _PRIOR)
-    save_scaling(readout.scaling, folder / _PRIOR)
-    if readout.given is not None:
-        save_scaling(readout.given, folder / _PRIOR / _GIVEN)
-    MatchingLayer.of(_linear(readout.head)).save_pretrained(folder / _HEAD)
-    config.save(settings, folder / SETTINGS_FILE)
-
-
-def load_opinion(folder: Path) -> OpinionReader:
-    """What `save_prior_opinion` wrote, in fp32 on the CPU.
+        folder: of the bundle, verified.
+        info: of the bundle.
+        encoder: its radiograph encoder.
 
     Raises:
-        BundleError: a part is missing, damaged or another network.
-        ConfigError: settings with unknown or wrong values.
+        BundleError, ConfigError: a damaged prior or calibration.
     """
-    folder = Path(folder)
-    settings = config.load(OpinionSettings, folder / SETTINGS_FILE)
-    parts = {name: load_part(folder / name) for name in (_ENCODER, _PRIOR, _HEAD)}
-    for (name, part), wanted in zip(
-        parts.items(), (EmbeddingClassifier, EmbeddingPrior, MatchingLayer), strict=True
-    ):
-        if not isinstance(part, wanted):
-            raise BundleError(f"Expected a {wanted.__name__} in {folder / name}, got {type(part).__name__}.")
-    given = folder / _PRIOR / _GIVEN
-    readout = PriorReadout(
-        parts[_PRIOR],
-        parts[_HEAD],
-        load_sampler(folder / _PRIOR, settings.sampler),
-        load_scaling(folder / _PRIOR),
-        load_scaling(given) if given.is_dir() else None,
-        settings.steps or None,
-        settings.draws,
-        settings.choice,
-        settings.guidance_scale,
+    carried = carried_opinion(folder)
+    if carried is not None:
+        return carried
+    stored = {"pixels": info.cxr.frame_pixels, **info.metrics.get(HEAD_CALIBRATION, {})}
+    settings = config.from_mapping(OpinionSettings, stored)
+    return OpinionReader(HeadReader(encoder).eval(), settings, RESTS_ON_HEAD)
+
+
+def calibrated(settings: OpinionSettings, logits: np.ndarray, labels: np.ndarray) -> OpinionSettings:
+    """The settings with Platt scaling and Youden's threshold of held-out patients.
+
+    Args:
+        settings: kept but for the calibration.
+        logits: (N,) uncalibrated, of patients that nothing was trained on.
+        labels: (N,) 0 or 1, both present.
+    """
+    # scipy's statistics, which reading an opinion needs nothing of.
+    from xray2ctpa_core.metrics.calibration import fit_platt
+    from xray2ctpa_core.metrics.classification import youden_threshold
+
+    fitted = fit_platt(logits, labels)
+    threshold = youden_threshold(labels, fitted.probability(logits))
+    return replace(
+        settings,
+        threshold=float(np.clip(threshold, 1e-6, 1 - 1e-6)),
+        platt_a=fitted.slope,
+        platt_b=fitted.intercept,
+        calibrated=True,
     )
-    return OpinionReader(PriorReader(parts[_ENCODER], readout).eval(), settings, RESTS_ON_PRIOR)
-
-
-def load_sampler(folder: Path, name: str) -> Any:
-    """The sampler ``name`` for the noise schedule in ``folder``/scheduler_config.json."""
-    if name == "analytic":
-        return AnalyticDPMScheduler.from_pretrained(folder)
-    trained = DDPMScheduler.from_pretrained(folder)
-    return trained if name == "ddpm" else make_scheduler(name, trained)
-
-
-def _linear(head: nn.Module) -> nn.Linear:
-    found = head.linear if isinstance(head, MatchingLayer) else head
-    if not isinstance(found, nn.Linear):
-        raise BundleError(f"Expected a linear layer for the head, got {type(found).__name__}.")
-    return found

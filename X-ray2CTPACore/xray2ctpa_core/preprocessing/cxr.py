@@ -19,7 +19,7 @@ class CxrSettings:
         pixels: along a side.
         mean, std: greys in [0, 1] become (grey - mean) / std. The papers take (0.633, 0.181) for every
             encoder; BiomedCLIP's own are others.
-        keep_aspect: the film is centred in a black square; False squashes it, as the released scripts do.
+        keep_aspect: the image is centred in a black square; False squashes it, as the released scripts do.
     """
 
     pixels: int = 224
@@ -34,8 +34,8 @@ class CxrSettings:
             )
 
 
-def film_image(pixels: np.ndarray, settings: CxrSettings) -> np.ndarray:
-    """The whole film, normalised.
+def radiograph_image(pixels: np.ndarray, settings: CxrSettings) -> np.ndarray:
+    """The whole radiograph, normalised.
 
     Args:
         pixels: (H, W) in [0, 1], bright = attenuating.
@@ -56,7 +56,7 @@ def film_image(pixels: np.ndarray, settings: CxrSettings) -> np.ndarray:
 
 
 def _in_square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """(size, size): aspect kept, centred, black beside the film."""
+    """(size, size): aspect kept, centred, black beside the radiograph."""
     height, width = pixels.shape
     side = float(max(height, width))
     frame = FrontalFrame((height - side) / 2, (width - side) / 2, side)

@@ -1,10 +1,10 @@
-"""The square frame of a film that the networks read, resampled and brought to a common grey scale."""
+"""The square frame of a radiograph that the networks read, resampled and brought to a common grey scale."""
 
 import numpy as np
 
 from xray2ctpa_core.constants import FRAME_MARGIN, FRAME_PIXELS
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.preprocessing.film import content_box
+from xray2ctpa_core.preprocessing.content import content_box
 from xray2ctpa_core.volume import FrontalFrame
 
 #: Name of what `frame_image` does to greys, as bundles state it.
@@ -21,7 +21,7 @@ def frame_from_lung_box(top: float, left: float, bottom: float, right: float) ->
     """Square of FRAME_MARGIN times the box's longer side, centred on the box.
 
     Args:
-        top, left, bottom, right: edges of the lungs' bounding box in film pixels.
+        top, left, bottom, right: edges of the lungs' bounding box in radiograph pixels.
 
     Raises:
         InputError: if the box is empty or not finite.
@@ -37,13 +37,13 @@ def frame_from_lung_box(top: float, left: float, bottom: float, right: float) ->
 def frame_image(pixels: np.ndarray, frame: FrontalFrame, size: int = FRAME_PIXELS) -> np.ndarray:
     """The frame as network input: resampled without aliasing, greys equalised.
 
-    Simulated and real films differ in exposure and grey curve; the rank of a grey inside the frame does not
-    change under any increasing curve. Padding, area outside the film and saturated greys (collimation,
+    Simulated and real radiographs differ in exposure and grey curve; the rank of a grey inside the frame does
+    not change under any increasing curve. Padding, area outside the image and saturated greys (collimation,
     burned-in letters, air) hardly count in the ranks.
 
     Args:
         pixels: (H, W) float32, bright = attenuating, any range.
-        frame: square in film pixels; outside the film the nearest edge pixel is repeated.
+        frame: square in radiograph pixels; outside the radiograph the nearest edge pixel is repeated.
         size: pixels along a side of the result.
 
     Returns:
@@ -95,7 +95,7 @@ def _axis_weights(start: float, extent: float, length: int, size: int) -> tuple[
     """Resampling along one axis.
 
     Returns:
-        (size, M) float32 weights with rows that sum to 1, and the slice of the M film pixels they read.
+        (size, M) float32 weights with rows that sum to 1, and the slice of the M radiograph pixels they read.
     """
     step = extent / size
     reach = max(1.0, step)

@@ -1,8 +1,8 @@
-"""A whole film brought to the small square that the lung locator reads."""
+"""A whole radiograph brought to the small square that the lung locator reads."""
 
 import numpy as np
 
-from xray2ctpa_core.preprocessing.film import content_box
+from xray2ctpa_core.preprocessing.content import content_box
 from xray2ctpa_core.preprocessing.frame import equalise, resample_square
 from xray2ctpa_core.volume import FrontalFrame
 
@@ -11,14 +11,14 @@ LOCATOR_PIXELS = 128
 
 
 def letterbox(pixels: np.ndarray, size: int = LOCATOR_PIXELS) -> tuple[np.ndarray, FrontalFrame]:
-    """The film's content, aspect kept, centred in a square; greys equalised, zero beside the content.
+    """The radiograph's content, aspect kept, centred in a square; greys equalised, zero beside the content.
 
     Args:
         pixels: (H, W) real, bright = attenuating.
         size: pixels along a side of the result.
 
     Returns:
-        (size, size) float32 in [0, 1] and the square in film pixels that it shows.
+        (size, size) float32 in [0, 1] and the square in radiograph pixels that it shows.
     """
     top, left, bottom, right = content_box(pixels)
     side = float(max(bottom - top, right - left))

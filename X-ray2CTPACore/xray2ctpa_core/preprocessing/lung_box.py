@@ -1,4 +1,4 @@
-"""Lung masks of a film -> the lungs' box and how plausible they are as lungs. Numpy and scipy only."""
+"""Lung masks of a radiograph -> the lungs' box and how plausible they are as lungs. Numpy and scipy only."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,11 @@ from scipy import ndimage
 
 #: The locator's classes.
 FRONTAL, OTHER_VIEW, NOT_A_FILM = 0, 1, 2
-CLASS_NAMES = ("upright frontal chest film", "other or incomplete chest view", "not a chest film")
+CLASS_NAMES = (
+    "an upright frontal chest radiograph",
+    "another or incomplete view (a lateral, an abdomen, a part of a chest)",
+    "not a chest radiograph",
+)
 
 #: Share of each lung's pixels that an edge of its box may leave out: thin spurs do not move the box.
 EDGE_SHARE = 0.004
@@ -22,8 +26,12 @@ class LungShape:
         areas: share of the grid covered by the lung on the image's left and on its right.
         heights: height of each lung over the box's height, 0 where missing.
         aspect: width over height of the box, 0 where there is none.
-        contact: share of the box's side along which lung runs into the film's (top, left, bottom, right)
-            edge; 0 where the film shows what lies beyond the lungs.
+        contact: share of the box's side along which lung runs into the image's (top, left, bottom, right)
+            edge; 0 where the radiograph shows what lies beyond the lungs.
+        gaps: distance of the box from the radiograph's (top, left, bottom, right) edge over the grid's side;
+            infinite where the radiograph may go on.
+        tilt_degrees: mean angle of both lungs' long axes with the vertical, counter-clockwise; 0 where one
+            lung is missing.
     """
 
     box: tuple[float, float, float, float] | None
@@ -31,6 +39,8 @@ class LungShape:
     heights: tuple[float, float]
     aspect: float
     contact: tuple[float, float, float, float]
+    gaps: tuple[float, float, float, float] = (np.inf, np.inf, np.inf, np.inf)
+    tilt_degrees: float = 0.0
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:
@@ -64,7 +74,7 @@ def lung_shape(
 
     Args:
         masks: (2, H, W) bool; lung on the image's left, lung on the image's right.
-        content: (top, left, bottom, right) of the film in the grid; the whole grid if None. An edge beyond
+        content: (top, left, bottom, right) of the image in the grid; the whole grid if None. An edge beyond
             the grid is touched by nothing.
         least_area: a lung covering a smaller share of the grid counts as missing.
     """
@@ -81,7 +91,26 @@ def lung_shape(
     aspect = (right - left) / (bottom - top)
     edges = content or (0.0, 0.0, float(masks.shape[1]), float(masks.shape[2]))
     contact = edge_contact(lungs[0] | lungs[1], edges, (right - left, bottom - top))
-    return LungShape((top, left, bottom, right), areas, heights, aspect, contact)  # type: ignore[arg-type]
+    side = masks.shape[1]
+    gaps = np.array([top - edges[0], left - edges[1], edges[2] - bottom, edges[3] - right]) / side
+    tilt = float(np.mean([_tilt(m) for m in lungs])) if len(found) == len(lungs) else 0.0
+    return LungShape(
+        (top, left, bottom, right),
+        areas,
+        (heights[0], heights[1]),
+        aspect,
+        contact,
+        (float(gaps[0]), float(gaps[1]), float(gaps[2]), float(gaps[3])),
+        tilt,
+    )
+
+
+def _tilt(mask: np.ndarray) -> float:
+    """Angle in degrees of the long axis of ``mask`` (H, W) with the vertical, counter-clockwise."""
+    rows, columns = np.nonzero(mask)
+    _, axes = np.linalg.eigh(np.cov(np.stack([columns, rows])))
+    across, down = axes[:, 1] * (1 if axes[1, 1] >= 0 else -1)
+    return float(np.degrees(np.arctan2(across, down)))
 
 
 def edge_contact(

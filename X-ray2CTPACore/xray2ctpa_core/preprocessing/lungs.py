@@ -3,14 +3,16 @@
 import functools
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
 
 from xray2ctpa_core.errors import ConfigError, InputError
-from xray2ctpa_core.preprocessing.grid import Box
 from xray2ctpa_core.volume import Volume
+
+if TYPE_CHECKING:  # the grid needs SimpleITK, the lungs do not
+    from xray2ctpa_core.preprocessing.grid import Box
 
 METHODS = ("auto", "lungmask", "threshold")
 #: File of lungmask's network R231 (Hofmanninger et al., Eur Radiol Exp 2020;4:50) in torch's cache.
@@ -91,7 +93,7 @@ def _lungmask(weights: str) -> Any:
     return LMInferer(modelpath=str(_lungmask_file(weights)), tqdm_disable=True)
 
 
-def lung_box(mask: np.ndarray, spacing: tuple[float, float, float], margin_mm: float) -> Box:
+def lung_box(mask: np.ndarray, spacing: tuple[float, float, float], margin_mm: float) -> "Box":
     """Bounding box of ``mask`` (D, H, W), widened by ``margin_mm`` as far as the grid goes.
 
     Args:
@@ -107,7 +109,7 @@ def lung_box(mask: np.ndarray, spacing: tuple[float, float, float], margin_mm: f
     return edges[0], edges[1], edges[2]
 
 
-def threshold_lungs(volume: Volume) -> np.ndarray:
+def threshold_lungs(volume: Volume, inside: np.ndarray | None = None) -> np.ndarray:
     """Lungs by thresholds: air inside the body, without airways, the two largest parts, closed and filled.
 
     Works in adults with aerated lungs; consolidated lung is lost where it reaches the pleura. Against the
@@ -115,14 +117,16 @@ def threshold_lungs(volume: Volume) -> np.ndarray:
 
     Args:
         volume: HU on an axial grid.
+        inside: (D, H, W) bool, the body, where it is known better than by thresholds.
 
     Returns:
         (D, H, W) bool; empty where there is no such air.
     """
     steps = [max(1, round(COARSE_MM / s)) for s in reversed(volume.spacing)]
-    hu = volume.array[tuple(slice(None, None, step) for step in steps)]
+    coarse = tuple(slice(None, None, step) for step in steps)
+    hu = volume.array[coarse]
     spacing = tuple(s * step for s, step in zip(reversed(volume.spacing), steps, strict=True))
-    body = _body(hu, spacing)
+    body = _body(hu, spacing) if inside is None else inside[coarse]
     air = _without_airways(body & (hu < LUNG_HU), body, spacing)
     lungs = _filled(_two_largest(air), spacing)
     for axis, step in enumerate(steps):

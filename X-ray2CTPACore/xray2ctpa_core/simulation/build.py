@@ -16,8 +16,8 @@ from sklearn.metrics import roc_auc_score
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.volumes import write_volume
-from xray2ctpa_core.simulation.patient import PREVALENCE, Patient, make_patient
-from xray2ctpa_core.simulation.signs import SIGNS, ceiling_auroc
+from xray2ctpa_core.simulation.patient import Patient, make_patient
+from xray2ctpa_core.simulation.signs import PREVALENCE, SIGNS, ceiling_auroc
 from xray2ctpa_core.simulation.template import load_template
 from xray2ctpa_core.workers import in_processes
 

@@ -1,13 +1,16 @@
 """Clots: filling defects along the pulmonary arteries of chosen lobes, with their mask."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 
 from xray2ctpa_core.simulation import labels
 from xray2ctpa_core.simulation.boxes import box_around
-from xray2ctpa_core.simulation.template import Template
+
+if TYPE_CHECKING:  # the template needs SimpleITK, which what draws people's patients does without
+    from xray2ctpa_core.simulation.template import Template
 
 #: Attenuation of fresh clot, lower and upper bound in HU (facts: 30-60 HU in an artery of 250-550 HU).
 CLOT_HU = (30.0, 60.0)
@@ -34,7 +37,7 @@ class Embolism:
     hu: float
 
 
-def draw_embolism(template: Template, generator: np.random.Generator) -> Embolism:
+def draw_embolism(template: "Template", generator: np.random.Generator) -> Embolism:
     """Draws one to four lobes and a clot in each, from a start depth outwards along the lobe's arteries."""
     count = int(generator.choice([1, 2, 3, 4], p=[0.3, 0.35, 0.2, 0.15]))
     chosen = tuple(sorted(int(lobe) for lobe in generator.choice(labels.LOBES, count, replace=False)))

@@ -31,12 +31,10 @@ from xray2ctpa_core.simulation.deformation import Deformation, draw_anatomy
 from xray2ctpa_core.simulation.embolism import draw_embolism
 from xray2ctpa_core.simulation.projection import attenuation, develop, magnification, project
 from xray2ctpa_core.simulation.sign_map import sign_bits
-from xray2ctpa_core.simulation.signs import draw_signs, sign_probability
+from xray2ctpa_core.simulation.signs import PREVALENCE, draw_signs, sign_probability
 from xray2ctpa_core.simulation.template import Template
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume, axial_affine
 
-#: Share of patients with embolism.
-PREVALENCE = 0.5
 #: The film shows this much more than the frame, in each direction.
 _FILM_MARGIN = 1.25
 #: Rendering grid of the frame: finer than DEFAULT_GRID by (2, 1, 2), so that averaging removes aliasing.

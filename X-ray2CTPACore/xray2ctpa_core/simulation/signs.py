@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+#: Share of virtual patients with embolism.
+PREVALENCE = 0.5
+
 
 @dataclass(frozen=True)
 class Sign:

@@ -35,7 +35,7 @@ def newest_checkpoint(out: Path) -> tuple[int, Path]:
     Raises:
         InputError: there is none; names what is damaged.
     """
-    damaged = []
+    damaged: list[str] = []
     for checkpoint in reversed(checkpoints(out / CHECKPOINT_FOLDER)):
         wrong = _damage(checkpoint)
         if not wrong:

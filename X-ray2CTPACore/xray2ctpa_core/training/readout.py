@@ -16,7 +16,7 @@ from xray2ctpa_core.models.classifiers.evidence import strongest_places
 from xray2ctpa_core.models.classifiers.pe_classifier import STRONGEST_PLACES, PEClassifier
 from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 
-#: What Training/train_pe_classifier.py saves beside the classifier.
+#: What the step evidence-classifier saves beside the classifier.
 EVIDENCE_FILE = "evidence.npz"
 #: Ridge penalties that leave-one-out chooses from: from almost none to almost no weight.
 _PENALTIES = np.logspace(-1, 5, 13)
@@ -161,7 +161,7 @@ def fit_readout(classifier: PEClassifier, groups: Sequence[Evidence]) -> list[fl
     if len(set(first.labels.tolist())) < 2:
         raise InputError(
             "Expected patients with and without PE to weigh the classifier's evidence on, got one kind.",
-            "Take more patients: readout_patients of Training/train_pe_classifier.py.",
+            "Take more patients: readout_patients of the step evidence-classifier.",
         )
     evidence = [counted(classifier, group) for group in groups]
     centred = np.concatenate([of[:, 1:] - of[:, 1:].mean(0) for of in evidence])

@@ -197,7 +197,8 @@ def _step(table: Table, name: str, out: Path, run: Table, kinds: Mapping[str, ty
     if kind not in kinds:
         raise ConfigError(f"Step {name}: expected a kind out of {', '.join(sorted(kinds))}, got {kind!r}.")
     filled = {key: _filled(value, run, f"{name}.{key}") for key, value in values.items()}
-    cls, settings = kinds[kind], None
+    cls = kinds[kind]
+    settings: Any = None
     if cls is not None:
         try:
             settings = configuration.from_mapping(cls, filled)

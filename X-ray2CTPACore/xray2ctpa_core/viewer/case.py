@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from xray2ctpa_core.constants import AIR_HU
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.samples import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
 from xray2ctpa_core.io import preview, result_files
@@ -17,12 +16,17 @@ from xray2ctpa_core.io.provenance import file_sha256
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.mrml.record import read_record
-from xray2ctpa_core.volume import FrontalFrame
+from xray2ctpa_core.volume import FrontalFrame, Volume
 from xray2ctpa_core.wording import INVERTED_FILM
+
+#: What result.json says of a size that nothing on the radiograph gave.
+COHORT_MEAN = "cohort mean"
+#: A truth that covers less of the result than this part of it is doubtful.
+_ENOUGH_SHARED = 0.8
 
 
 @dataclass(frozen=True)
-class Film:
+class ShownRadiograph:
     """A radiograph as it is shown.
 
     Attributes:
@@ -39,7 +43,22 @@ class Film:
     centre: tuple[float, float] | None = None
 
 
-def film_of(record: Mapping[str, Any], folder: Path, source: Path | None = None) -> Film | None:
+@dataclass(frozen=True)
+class Truth:
+    """A true CTPA on the grid of a result.
+
+    Attributes:
+        array: (D, H, W) float32 in HU, NaN beyond the truth's edge.
+        doubts: sentences on how far it can be compared place by place.
+    """
+
+    array: np.ndarray
+    doubts: list[str] = field(default_factory=list)
+
+
+def radiograph_of(
+    record: Mapping[str, Any], folder: Path, source: Path | None = None
+) -> ShownRadiograph | None:
     """The radiograph of a result: its own file where that is at hand, else what preview.png shows of it.
 
     Args:
@@ -54,7 +73,7 @@ def film_of(record: Mapping[str, Any], folder: Path, source: Path | None = None)
     if source is None and SAMPLE_CXR.is_file() and file_sha256(SAMPLE_CXR) == sha256:
         source = SAMPLE_CXR
     if source is None:
-        return _film_in_preview(folder / result_files.PREVIEW, name)
+        return _radiograph_in_preview(folder / result_files.PREVIEW, name)
     radiograph = read_radiograph(source)
     if radiograph.sha256 != sha256:
         raise InputError(
@@ -66,72 +85,127 @@ def film_of(record: Mapping[str, Any], folder: Path, source: Path | None = None)
         pixels = pixels.max() + pixels.min() - pixels
     frame, geometry = frame_of(record), record["geometry"]
     if frame is None:
-        return Film(pixels, name)
+        return ShownRadiograph(pixels, name)
     side_mm = geometry["shape"][2] * geometry["spacing_mm"][0]
     middle = (frame.side - 1) / 2
-    return Film(pixels, name, side_mm / frame.side, (frame.top + middle, frame.left + middle))
+    return ShownRadiograph(pixels, name, side_mm / frame.side, (frame.top + middle, frame.left + middle))
 
 
-def check(folder: Path, film: Path | None, truth: Path | None) -> None:
-    """Raises InputError unless the result can be shown with this film and this truth."""
+def check(folder: Path, radiograph: Path | None, truth: Path | None) -> None:
+    """Raises InputError unless the result can be shown with this radiograph and this truth."""
     record = read_record(folder)
-    film_of(record, folder, film)
+    radiograph_of(record, folder, radiograph)
     truth_of(record, truth)
 
 
 def frame_of(record: Mapping[str, Any]) -> FrontalFrame | None:
-    """The square of the film that a result's volume corresponds to; None where result.json lacks it."""
+    """The square of the radiograph that a result's volume corresponds to; None where result.json lacks it."""
     frame = record.get("geometry", {}).get("frame_in_film_pixels")
     return None if frame is None else FrontalFrame(**frame)
 
 
-def truth_of(record: Mapping[str, Any], truth: Path | None = None) -> np.ndarray | None:
-    """(D, H, W) float32 in HU: the true CTPA on the result's grid, air beyond its edge.
+def are_millimetres_assumed(record: Mapping[str, Any]) -> bool:
+    """Whether the result's size is the cohort's mean, for want of a believable spacing of the radiograph."""
+    return record.get("geometry", {}).get("spacing_source", COHORT_MEAN) == COHORT_MEAN
+
+
+def truth_of(record: Mapping[str, Any], truth: Path | None = None) -> Truth | None:
+    """The true CTPA on the result's grid.
+
+    Where the truth's frame on the same radiograph is known (the packaged sample patient, a virtual patient's
+    folder), the truth is laid where the radiograph shows it, whatever the millimetres; elsewhere by patient
+    space.
 
     Args:
         record: result.json.
-        truth: a CTPA in the patient space of the result, NIfTI, NRRD or MetaImage; None takes that of the
-            packaged sample patient if the result is his, else there is none.
+        truth: a CTPA, NIfTI, NRRD or MetaImage; None takes that of the packaged sample patient if the result
+            is his, else there is none.
 
     Raises:
-        InputError: the file is no volume.
+        InputError: the file is no volume, or lies wholly outside the result.
     """
+    if truth is None:
+        if not SAMPLE_CXR.is_file() or file_sha256(SAMPLE_CXR) != record["input"]["sha256"]:
+            return None
+        truth = SAMPLE_CTPA
+    volume = read_volume(truth)
+    true_frame, frame = _true_frame(record, truth), frame_of(record)
+    if true_frame is not None and frame is not None and volume.array.shape == _shape(record):
+        from xray2ctpa_core.pipelines.geometry import on_frame
+
+        return Truth(on_frame(volume.array, true_frame, frame))
+    return _by_patient_space(record, volume)
+
+
+def _shape(record: Mapping[str, Any]) -> tuple[int, ...]:
+    return tuple(record["geometry"]["shape"])
+
+
+def _by_patient_space(record: Mapping[str, Any], volume: Volume) -> Truth:
+    """``volume`` resampled to the result's grid; raises InputError where they do not overlap."""
     from scipy import ndimage
 
-    if truth is None:
-        return _sample_truth(record)
-    volume, geometry = read_volume(truth), record["geometry"]
+    geometry, shape = record["geometry"], _shape(record)
     affine = np.eye(4)
     affine[:3, :3] = np.asarray(geometry["direction"]) * np.asarray(geometry["spacing_mm"])
     affine[:3, 3] = geometry["origin_lps"]
     to_truth = np.linalg.inv(volume.affine) @ affine  # (i, j, k) of the result -> (i, j, k) of the truth
-    return ndimage.affine_transform(
+    shared = _shared_part(to_truth, shape, volume.array.shape)
+    if shared == 0:
+        raise InputError(
+            "Expected a true CTPA that overlaps the result in patient space, got one wholly outside it.",
+            "Register the true CTPA with the result first, or leave --truth out.",
+        )
+    doubts = []
+    if are_millimetres_assumed(record):
+        doubts.append(
+            "The result's millimetres are assumed (the cohort's mean size), the true CTPA's are measured: "
+            "their anatomy need not coincide, and the difference shows that, too."
+        )
+    if shared < _ENOUGH_SHARED:
+        doubts.append(
+            f"The true CTPA covers only {100 * shared:.0f} % of the result; elsewhere no difference is shown."
+        )
+    array = ndimage.affine_transform(
         volume.array.astype(np.float32),
         to_truth[2::-1, 2::-1],
         to_truth[2::-1, 3],
-        output_shape=tuple(geometry["shape"]),
+        output_shape=shape,
         order=1,
-        cval=AIR_HU,
+        cval=np.nan,
     )
+    return Truth(array, doubts)
 
 
-def _sample_truth(record: Mapping[str, Any]) -> np.ndarray | None:
-    """The sample patient's CTPA in the frame of the result, whose film it shares."""
-    frame = frame_of(record)
-    if not SAMPLE_CXR.is_file() or frame is None or file_sha256(SAMPLE_CXR) != record["input"]["sha256"]:
-        return None
-    from xray2ctpa_core.pipelines.geometry import on_frame
-
-    true_frame = FrontalFrame(**json.loads(SAMPLE_FACTS.read_text(encoding="utf-8"))["frame"])
-    truth = on_frame(read_volume(SAMPLE_CTPA).array, true_frame, frame)
-    return truth if truth.shape == tuple(record["geometry"]["shape"]) else None
+def _shared_part(to_truth: np.ndarray, shape: tuple[int, ...], true_shape: tuple[int, ...]) -> float:
+    """The part of a result's grid (D, H, W) within the truth's, 0..1, from up to 32 places an axis."""
+    axes = [np.linspace(0, n - 1, min(n, 32)) for n in shape[::-1]]
+    places = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")])
+    there = to_truth[:3, :3] @ places + to_truth[:3, 3:]
+    limits = np.asarray(true_shape[::-1])[:, None] - 0.5
+    return float(np.all((there >= -0.5) & (there <= limits), axis=0).mean())
 
 
-def _film_in_preview(path: Path, name: str) -> Film | None:
+def _true_frame(record: Mapping[str, Any], truth: Path) -> FrontalFrame | None:
+    """The frame, on the result's radiograph, of the truth's volume; None where that is not known."""
+    sha256 = record["input"]["sha256"]
+    folder = truth.resolve().parent
+    for radiograph, facts in ((SAMPLE_CXR, SAMPLE_FACTS), (folder / "cxr.png", folder / "patient.json")):
+        if (
+            facts.parent == folder
+            and facts.is_file()
+            and radiograph.is_file()
+            and file_sha256(radiograph) == sha256
+        ):
+            return FrontalFrame(**json.loads(facts.read_text(encoding="utf-8"))["frame"])
+    return None
+
+
+def _radiograph_in_preview(path: Path, name: str) -> ShownRadiograph | None:
     """The radiograph as the result's own picture shows it; None where there is no such picture."""
     try:
         with Image.open(path) as picture:
-            tile = preview.film_in(picture)
+            tile = preview.radiograph_in(picture)
     except (OSError, ValueError):
         return None
-    return Film(np.asarray(tile, dtype=np.float32) / 255, name)
+    return ShownRadiograph(np.asarray(tile, dtype=np.float32) / 255, name)

@@ -9,6 +9,10 @@ from xray2ctpa_core.mrml import WINDOWS
 
 OVERLAYS = ("gradcam", "gradcam_label", "spread", "")
 MODES = ("result", "compare")
+#: What a thick slab shows of the voxels across it.
+SLABS = ("maximum", "mean", "minimum")
+#: How the rendering is coloured; "MIP" is the greatest HU along each ray, in the planes' window.
+RENDERINGS = ("vessels and bone", "bone", "lung", "MIP")
 
 
 @dataclass(frozen=True)
@@ -16,33 +20,65 @@ class Display:
     """How a result is shown.
 
     Attributes:
-        window: name of a window in HU, of mrml.WINDOWS.
+        window: name of a window in HU, of mrml.WINDOWS; "" where level and width are a visitor's own.
+        level: HU in the middle of the greys.
+        width: HU from black to white.
         overlay: what is laid over the planes, of OVERLAYS; "" is nothing.
         opacity: of the overlay, 0..1.
         threshold: Grad-CAM below it is not shown, 0..1.
+        slab: of SLABS, what the planes show where ``slab_mm`` is more than one slice.
+        slab_mm: thickness of the planes; 0 is one slice.
+        rendering: of RENDERINGS.
         mode: of MODES; "compare" needs a true CTPA.
     """
 
     window: str = "CTPA"
+    level: float = WINDOWS["CTPA"][0]
+    width: float = WINDOWS["CTPA"][1]
     overlay: str = "gradcam"
     opacity: float = 0.5
     threshold: float = 0.25
+    slab: str = "maximum"
+    slab_mm: float = 0.0
+    rendering: str = RENDERINGS[0]
     mode: str = "result"
 
 
-_CHOICES = {"window": tuple(WINDOWS), "overlay": OVERLAYS, "mode": MODES}
-_PARTS = ("opacity", "threshold")
+CHOICES = {
+    "window": tuple(WINDOWS),
+    "overlay": OVERLAYS,
+    "slab": SLABS,
+    "rendering": RENDERINGS,
+    "mode": MODES,
+}
+#: Least and greatest of each number.
+RANGES = {
+    "opacity": (0.0, 1.0),
+    "threshold": (0.0, 1.0),
+    "level": (-1200.0, 3000.0),
+    "width": (1.0, 4000.0),
+    "slab_mm": (0.0, 60.0),
+}
 
 
 def changed(display: Display, wishes: Mapping[str, Any]) -> Display:
-    """``display`` with the fields that ``wishes`` names; raises InputError for another field or value."""
+    """``display`` with the fields that ``wishes`` names; raises InputError for another field or value.
+
+    A named window sets level and width; a level or width of a visitor's own unsets the name.
+    """
     for name, value in wishes.items():
-        if name in _CHOICES:
-            if value not in _CHOICES[name]:
-                raise InputError(f"Expected {name} of {_CHOICES[name]}, got {value!r}.")
-        elif name in _PARTS:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise InputError(f"Expected {name} from 0 to 1, got {value!r}.")
+        if name in CHOICES:
+            if value not in CHOICES[name]:
+                raise InputError(f"Expected {name} of {CHOICES[name]}, got {value!r}.")
+        elif name in RANGES:
+            low, high = RANGES[name]
+            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+                raise InputError(f"Expected {name} from {low:g} to {high:g}, got {value!r}.")
         else:
-            raise InputError(f"Expected one of {[*_CHOICES, *_PARTS]}, got {name!r}.")
+            raise InputError(f"Expected one of {[*CHOICES, *RANGES]}, got {name!r}.")
+    if "window" in wishes:
+        level, width = WINDOWS[wishes["window"]]
+        return replace(display, **{"level": level, "width": width, **wishes})
+    if "level" in wishes or "width" in wishes:
+        return replace(display, **{**wishes, "window": ""})
     return replace(display, **wishes)

@@ -22,7 +22,7 @@ LIMITS = {"steps": (1, 250), "samples": (1, 16), "seed": (0, 2**31 - 1)}
 #: What a visitor reads of a stage.
 STAGES = {
     "verify": "Verifying the bundle",
-    "read": "Reading the film",
+    "read": "Reading the radiograph",
     "load": "Loading the bundle",
     "generate": "Generating",
     "write": "Writing the result",
@@ -46,11 +46,11 @@ class Progress:
     warnings: list[str] = field(default_factory=list)
 
 
-async def check(film: Path, bundle: str, scratch: Path) -> dict[str, Any]:
+async def check(radiograph: Path, bundle: str, scratch: Path) -> dict[str, Any]:
     """What ``xray2ctpa check --json`` says of a radiograph.
 
     Args:
-        film: the radiograph.
+        radiograph: the radiograph.
         bundle: name or folder.
         scratch: private folder for temporary files.
 
@@ -58,7 +58,9 @@ async def check(film: Path, bundle: str, scratch: Path) -> dict[str, Any]:
         InputError: the command failed, with what it said.
     """
     lines: list[str] = []
-    code, errors = await _run_core(["check", str(film), "--bundle", bundle, "--json"], scratch, lines.append)
+    code, errors = await _run_core(
+        ["check", str(radiograph), "--bundle", bundle, "--json"], scratch, lines.append
+    )
     if code != EXIT_DONE or not lines:
         raise _failure(code, errors)
     verdict: dict[str, Any] = json.loads(lines[-1])
@@ -66,17 +68,17 @@ async def check(film: Path, bundle: str, scratch: Path) -> dict[str, Any]:
 
 
 async def generate(
-    film: Path,
+    radiograph: Path,
     out: Path,
     bundle: str,
     wishes: Mapping[str, Any],
     progress: Progress,
     on_change: Callable[[Path | None], None],
 ) -> None:
-    """Generates from ``film`` into ``out``; cancelling the task ends the process and all its children.
+    """Generates from ``radiograph`` into ``out``; cancelling the task ends the process and all its children.
 
     Args:
-        film: the radiograph.
+        radiograph: the radiograph.
         out: result folder, new; temporary files go beside it.
         bundle: name or folder.
         wishes: steps, samples and seed within LIMITS, each optional; force, a bool.
@@ -86,7 +88,16 @@ async def generate(
     Raises:
         InputError: wrong wishes; or the command failed, with what it said.
     """
-    arguments = ["generate", str(film), "--out", str(out), "--bundle", bundle, "--events", *_flags(wishes)]
+    arguments = [
+        "generate",
+        str(radiograph),
+        "--out",
+        str(out),
+        "--bundle",
+        bundle,
+        "--events",
+        *_flags(wishes),
+    ]
     failures: list[InputError] = []
 
     def on_line(line: str) -> None:
@@ -136,6 +147,7 @@ async def _run_core(
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",  # a random.py of the user in the working folder is none of Python's
         "-m",
         "xray2ctpa_core",
         *arguments,

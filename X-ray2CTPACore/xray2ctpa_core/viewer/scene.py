@@ -7,33 +7,39 @@ from typing import Any
 import numpy as np
 import slicer
 import vtk
-from trame_slicer.core.slicer_app import SlicerApp
-from trame_slicer.views import SliceView, ThreeDView
-from trame_slicer.views.render_scheduler import NoScheduleRendering
 from vtk.util.numpy_support import vtk_to_numpy
 
 from xray2ctpa_core import mrml
-from xray2ctpa_core.viewer.case import Film
+from xray2ctpa_core.mrml.display import show_between
+from xray2ctpa_core.viewer import renderings, stage
+from xray2ctpa_core.viewer.case import ShownRadiograph
 from xray2ctpa_core.viewer.display import Display
-from xray2ctpa_core.viewer.labels import annotate, orientation
+from xray2ctpa_core.viewer.probe import Probe, slices_beside
+from xray2ctpa_core.viewer.sight import Sight, extent, look
+from xray2ctpa_core.viewer.stage import RENDERING
 
-RENDERING = "3D"
 RESULT_VIEWS = (mrml.FILM_VIEW, *mrml.PLANE_VIEWS, RENDERING)
 COMPARE_VIEWS = (*mrml.PLANE_VIEWS, *mrml.TRUTH_VIEWS, *mrml.DIFFERENCE_VIEWS)
 #: RAS axis along which a plane is scrolled.
 _AXIS = {"Sagittal": 0, "Coronal": 1, "Axial": 2}
-#: Pixels along a side of a view: at first, and what a visitor may ask for.
-_FIRST_SIZE = (400, 400)
+#: VTK's numbers for SLABS.
+_SLAB_TYPES = {"maximum": 1, "mean": 2, "minimum": 0}
+#: Pixels along a side of a view that a visitor may ask for.
 _SIDES = (48, 1400)
-#: Rays along a side of the rendering, per pixel, while it turns; and the seconds that it may take in full:
-#: without a GPU it casts fewer, for planes wait meanwhile.
-_COARSE = 0.4
-_FULL_SECONDS = 0.6
-_BACKGROUND = (14, 17, 22)
-_WHEEL = 0.1
+#: Seconds that the rendering may take while it turns and when it rests: without a GPU it casts fewer rays for
+#: that, as planes wait meanwhile. And the least of them along a side of the view, per pixel.
+_MOVING_SECONDS, _RESTING_SECONDS = 0.1, 0.4
+_LEAST_RAYS = 0.15
 #: How much nearer than Slicer's fit the rendering is seen, as the box that it leaves room for is not shown.
 _NEARER = 0.12
 _DEGREES = 180.0
+_VOXELS_MOVED = 1e-3
+
+
+def orientation(name: str) -> str:
+    """The plane that a slice view of a result or of a comparison shows."""
+    plane = mrml.TRUTH_VIEWS.get(name) or mrml.DIFFERENCE_VIEWS.get(name) or name
+    return mrml.PLANE_VIEWS[plane]
 
 
 class ResultScene:
@@ -44,90 +50,135 @@ class ResultScene:
 
     Args:
         folder: the result.
-        film: the radiograph; None leaves its view empty.
-        truth: (D, H, W) in HU, the true CTPA on the result's grid, or None.
+        radiograph: the radiograph; None leaves its view empty.
+        truth: (D, H, W) in HU, the true CTPA on the result's grid, NaN where it has no voxels; or None.
 
     Raises:
         InputError: the folder is not a complete result.
     """
 
-    def __init__(self, folder: Path, film: Film | None, truth: np.ndarray | None = None) -> None:
-        _quiet_vtk()
-        self._app = SlicerApp()
-        scene = self._app.scene
-        for singleton in (slicer.vtkMRMLInteractionNode(), slicer.vtkMRMLSelectionNode()):
-            singleton.SetSingletonTag("Singleton")
-            scene.AddNode(singleton)
-        node = mrml.add_film(scene, film.pixels, film.name, film.spacing_mm, film.centre) if film else None
-        self.nodes = mrml.load_result(folder, scene, node)
-        self.comparison = None if truth is None else mrml.add_comparison(self.nodes, truth)
+    def __init__(
+        self, folder: Path, radiograph: ShownRadiograph | None, truth: np.ndarray | None = None
+    ) -> None:
+        self._stage = stage.borrow()
+        scene = self._stage.scene
+        for name in RESULT_VIEWS:
+            self._stage.view(name)
+        self._stage.observe_layout()
+        self._radiograph = (
+            mrml.add_film(scene, radiograph.pixels, radiograph.name, radiograph.spacing_mm, radiograph.centre)
+            if radiograph
+            else None
+        )
+        try:
+            with_gpu = self._stage.has_gpu()
+            rendering = mrml.RENDERING_CLASS if with_gpu else renderings.PROCESSOR_CLASS
+            self.nodes = mrml.load_result(folder, scene, self._radiograph, rendering_class=rendering)
+        except BaseException:
+            self._leave()
+            raise
+        self.truth = truth
+        self._has_radiograph_mm = radiograph is not None and radiograph.centre is not None
+        self._comparison: mrml.Comparison | None = None
         self.display = Display()
-        self._coarse, self._turned = True, False
-        self._full_part = 1.0
-        names = [*RESULT_VIEWS, *(COMPARE_VIEWS if self.comparison else ())]
-        self._views = {name: self._new_view(name) for name in dict.fromkeys(names)}
-        # After the views, which have made their nodes by then; the layout only describes how they stand.
-        self._layout = slicer.vtkMRMLLayoutLogic()
-        self._layout.SetMRMLScene(scene)
-        mrml.show_result(self.nodes, self._app.app_logic, node, self.display.opacity)
-        if self.comparison:
-            mrml.show_comparison(self.comparison, self.nodes, self._app.app_logic)
-        for name, view in self._views.items():
-            annotate(view.renderers()[-1], name, name == RENDERING)
+        self._moving, self._turned = True, False
+        self._full_seconds = 0.5
+        self._sights: dict[str, Sight] = {}
         self._bounds = _bounds(self.nodes.ctpa)
+        self.probe = Probe(self.nodes, self._bounds)
+        mrml.show_result(self.nodes, self._stage.application_logic, self._radiograph, self.display.opacity)
+        self._show_slab()
+        renderings.show_rendering_as(self.nodes, self._node(RENDERING), self.display)
         self.position = tuple((low + high) / 2 for low, high in self._bounds)
+        self.reset()
         if not self.go_to_hottest():
             self.go_to(self.position)
-        self.reset()
 
     def close(self) -> None:
-        """Gives the views' memory back."""
-        for view in self._views.values():
-            view.finalize()
-        self._layout.SetMRMLScene(None)
-        self._app.scene.Clear(1)
+        """Empties the stage for the next result."""
+        mrml.remove_result(mrml.result_of(self.nodes.ctpa) or self.nodes)  # with the nodes of a comparison
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._radiograph is not None:
+            self._stage.scene.RemoveNode(self._radiograph.GetDisplayNode())
+            self._stage.scene.RemoveNode(self._radiograph)
+        stage.give_back(self._stage)
 
     def shown(self) -> tuple[str, ...]:
         """Names of the views of the present mode."""
-        return COMPARE_VIEWS if self.display.mode == "compare" and self.comparison else RESULT_VIEWS
+        return COMPARE_VIEWS if self.display.mode == "compare" and self.truth is not None else RESULT_VIEWS
 
-    def resize(self, name: str, width: int, height: int) -> set[str]:
-        """Gives a view another size in pixels, its content fitted; the rendering is drawn coarsely first."""
-        width, height = (int(np.clip(side, *_SIDES)) for side in (width, height))
-        view = self._views[name]
-        if name == RENDERING:
-            view.update_size(width, height)
-            self._coarse = True
-            if not self._turned:
-                self._fit_rendering(view)
-            return {name}
-        if view.render_window().GetSize() != (width, height):
-            self._fit(view, width, height)
-            self.go_to(self.position)
-        return {name}
+    # --- What is shown --------------------------------------------------------------------------
 
     def show(self, display: Display) -> set[str]:
         """Shows the result as ``display`` says."""
         former, self.display = self.display, display
-        application = self._app.app_logic
-        if display.window != former.window:
-            mrml.show_window(self.nodes, display.window)
-            if self.comparison:
-                mrml.show_comparison(self.comparison, self.nodes, application)
-                self.go_to(self.position)
+        application = self._stage.application_logic
+        if display.mode == "compare" and self._comparison is None and self.truth is not None:
+            self._comparison = mrml.add_comparison(self.nodes, self.truth)
+            self.probe.truth = self.truth
+            for name in COMPARE_VIEWS:
+                self._stage.view(name)
+            mrml.show_comparison(self._comparison, self.nodes, application)
+            for name in (*mrml.TRUTH_VIEWS, *mrml.DIFFERENCE_VIEWS):
+                self._fit(name)
+            self._show_slab()
+            self.go_to(self.position)
+        window = (display.level, display.width)
+        show_between(self.nodes.ctpa, window)
+        if self._comparison is not None:
+            show_between(self._comparison.truth, window)
         mrml.show_overlay(self.nodes, application, display.overlay, display.opacity)
         mrml.show_evidence_from(self.nodes, display.threshold)
+        if (display.slab, display.slab_mm) != (former.slab, former.slab_mm):
+            self._show_slab()
         if display.mode != former.mode:
             return set(self.shown())
-        return set(self.shown()) - {mrml.FILM_VIEW, RENDERING}
+        out_of_date = set(self.shown()) - {mrml.FILM_VIEW, RENDERING}
+        windowed = display.rendering == "MIP" and window != (former.level, former.width)
+        if display.rendering != former.rendering or windowed:
+            renderings.show_rendering_as(self.nodes, self._node(RENDERING), display)
+            self._moving = True
+            return out_of_date | ({RENDERING} & set(self.shown()))
+        return out_of_date
+
+    def bars(self) -> list[dict[str, object]]:
+        """The colour bars of what is shown."""
+        found = renderings.bars(self.nodes, self.display)
+        if self._comparison is not None and self.display.mode == "compare":
+            found.append(renderings.difference_bar(self._comparison.difference))
+        return found
+
+    def resize(self, name: str, width: int, height: int) -> set[str]:
+        """Gives a view another size in pixels, its content fitted; the rendering is drawn coarsely first."""
+        width, height = (int(np.clip(side, *_SIDES)) for side in (width, height))
+        view = self._stage.view(name)
+        has_changed = view.render_window().GetSize() != (width, height)
+        if has_changed:
+            view.update_size(width, height)
+        if name == RENDERING:
+            self._moving = True
+            if not self._turned:
+                self._fit_rendering()
+        elif has_changed:
+            self._fit(name)
+        return {name}
+
+    # --- Where the planes are cut ---------------------------------------------------------------
 
     def go_to(self, position: tuple[float, ...]) -> set[str]:
         """Moves the planes through ``position`` (RAS in mm), or the nearest place in the volume."""
+        former = self.position
         self.position = tuple(float(np.clip(p, *b)) for p, b in zip(position, self._bounds, strict=True))
-        for name, view in self._views.items():
-            if name not in (mrml.FILM_VIEW, RENDERING):
-                view.get_view_node().JumpSliceByOffsetting(*self.position)
-        return set(self.shown()) - {mrml.FILM_VIEW, RENDERING}
+        for name in self._slices():
+            self._node(name).JumpSliceByOffsetting(*self.position)
+        return {
+            name
+            for name in self.shown()
+            if name not in (mrml.FILM_VIEW, RENDERING)
+            and abs(former[self._axis(name)] - self.position[self._axis(name)]) > _VOXELS_MOVED
+        }
 
     def go_to_hottest(self) -> bool:
         """Moves the planes through the strongest evidence; False where there is none."""
@@ -138,10 +189,22 @@ class ResultScene:
 
     def scroll(self, name: str, steps: float) -> set[str]:
         """Moves a plane by ``steps`` voxels towards the patient's left, anterior or superior."""
-        axis = _AXIS[orientation(name)]
+        axis = self._axis(name)
         position = list(self.position)
         position[axis] += steps * self.nodes.ctpa.GetSpacing()[axis] * (-1 if axis == 0 else 1)
         return self.go_to(tuple(position))
+
+    def slice_of(self, name: str) -> tuple[int, int]:
+        """(number of the slice from 1, how many there are) of a plane, counted as ``scroll`` goes."""
+        axis = self._axis(name)
+        low, high = self._bounds[axis]
+        step = self.nodes.ctpa.GetSpacing()[axis]
+        done = high - self.position[axis] if axis == 0 else self.position[axis] - low
+        return round(done / step) + 1, round((high - low) / step) + 1
+
+    def go_to_slice(self, name: str, number: float) -> set[str]:
+        """Moves a plane to its slice ``number``, from 1."""
+        return self.scroll(name, round(number) - self.slice_of(name)[0])
 
     def point(self, name: str, x: float, y: float) -> set[str]:
         """Moves the planes to what lies at (x, y), parts of a view's width and height from its upper left.
@@ -150,41 +213,22 @@ class ResultScene:
         """
         if name == RENDERING:
             return set()
-        place = self._node(name).GetXYToRAS().MultiplyPoint((*self._xy(name, x, y), 0.0, 1.0))[:3]
-        kept = 1 if name == mrml.FILM_VIEW else _AXIS[orientation(name)]
-        position = [self.position[axis] if axis == kept else place[axis] for axis in range(3)]
-        return self.go_to(tuple(position))
+        place = self.place_at(name, x, y)
+        kept = 1 if name == mrml.FILM_VIEW else self._axis(name)
+        return self.go_to(tuple(self.position[axis] if axis == kept else place[axis] for axis in range(3)))
 
-    def zoom(self, name: str, steps: float) -> set[str]:
-        """Brings a view nearer by ``steps`` turns of the wheel (farther if negative)."""
-        self._views[name].zoom(float(np.clip(steps, -5, 5)) * _WHEEL)
-        return {name}
+    def place_at(self, name: str, x: float, y: float) -> tuple[float, float, float]:
+        """RAS in mm of (x, y), parts of a slice view from its upper left."""
+        width, height = self._stage.view(name).render_window().GetSize()
+        pixel = (x * width - 0.5, (1 - y) * height - 0.5, 0.0, 1.0)
+        right, anterior, superior = self._node(name).GetXYToRAS().MultiplyPoint(pixel)[:3]
+        return right, anterior, superior
 
-    def turn(self, right: float, up: float) -> set[str]:
-        """Turns the rendering by parts of half a turn; drawn coarsely until ``refine``."""
-        node = self._views[RENDERING].get_camera_node()
-        camera = node.GetCamera()
-        camera.Azimuth(-_DEGREES * right)
-        camera.Elevation(_DEGREES * up)
-        camera.OrthogonalizeViewUp()
-        node.ResetClippingRange()
-        self._coarse = self._turned = True
-        return {RENDERING}
-
-    def refine(self) -> set[str]:
-        """Asks for the rendering in full after it has turned."""
-        was_coarse, self._coarse = self._coarse, False
-        return {RENDERING} if was_coarse else set()
-
-    def reset(self) -> set[str]:
-        """All views as they were at first: fitted, the rendering seen from the front."""
-        for name, view in self._views.items():
-            if name == RENDERING:
-                self._fit_rendering(view)
-            else:
-                self._fit(view, *view.render_window().GetSize())
-        self.go_to(self.position)
-        return set(self.shown())
+    def values_at(self, name: str, x: float, y: float) -> dict[str, float]:
+        """What lies under (x, y) of a view: HU, Grad-CAM and more, as its slab shows them; {} outside."""
+        if name in (RENDERING, mrml.FILM_VIEW):
+            return {}
+        return self.probe.values(self.place_at(name, x, y), self._axis(name), self.display)
 
     def crosshair(self, name: str) -> tuple[float, float] | None:
         """Where the planes meet in a view, as parts of its width and height; None in the rendering."""
@@ -193,68 +237,141 @@ class ResultScene:
         to_xy = vtk.vtkMatrix4x4()
         vtk.vtkMatrix4x4.Invert(self._node(name).GetXYToRAS(), to_xy)
         x, y = to_xy.MultiplyPoint((*self.position, 1.0))[:2]
-        width, height = self._views[name].render_window().GetSize()
+        width, height = self._stage.view(name).render_window().GetSize()
         return (x + 0.5) / width, 1 - (y + 0.5) / height
+
+    def extent(self, name: str) -> tuple[float, float, float, float] | None:
+        """Left, top, width and height in mm of what a slice view shows, from the middle of the volume.
+
+        None in the rendering, and for a radiograph whose millimetres nothing says.
+        """
+        if name == RENDERING or (name == mrml.FILM_VIEW and not self._has_radiograph_mm):
+            return None
+        shown = extent(self._node(name))
+        return shown.left, shown.top, shown.width_mm, shown.height_mm
+
+    # --- How near it is seen --------------------------------------------------------------------
+
+    def zoom(self, name: str, factor: float, x: float = 0.5, y: float = 0.5) -> set[str]:
+        """Brings a view nearer by ``factor``, about (x, y); views of one plane go together."""
+        factor = float(np.clip(factor, 0.2, 5.0))
+        if name == RENDERING:
+            self._turned = self._moving = True
+            self._stage.view(name).zoom(1 - 1 / factor)
+            return {name}
+        return self._look(name, self._sight(name).zoomed(extent(self._node(name)), factor, x, y))
+
+    def pan(self, name: str, across: float, down: float) -> set[str]:
+        """Drags a slice view's content by parts of its width and height; views of one plane go together."""
+        if name == RENDERING:
+            return set()
+        return self._look(name, self._sight(name).panned(extent(self._node(name)), across, down))
+
+    def turn(self, right: float, up: float) -> set[str]:
+        """Turns the rendering by parts of half a turn; drawn coarsely until ``refine``."""
+        node = self._stage.view(RENDERING).get_camera_node()
+        camera = node.GetCamera()
+        camera.Azimuth(-_DEGREES * right)
+        camera.Elevation(_DEGREES * up)
+        camera.OrthogonalizeViewUp()
+        node.ResetClippingRange()
+        self._moving = self._turned = True
+        return {RENDERING}
+
+    def refine(self) -> set[str]:
+        """Asks for the rendering in full after it has turned."""
+        was_moving, self._moving = self._moving, False
+        return {RENDERING} & set(self.shown()) if was_moving else set()
+
+    def reset(self) -> set[str]:
+        """All views as they were at first: fitted, the rendering seen from the front."""
+        self._sights.clear()
+        for name in self._slices(with_radiograph=True):
+            self._fit(name)
+        self._moving = True
+        self._fit_rendering()
+        return set(self.shown())
+
+    # --- Drawing --------------------------------------------------------------------------------
 
     def draw(self, name: str) -> np.ndarray:
         """What a view shows: (rows from the top, columns from the left, RGB) uint8."""
-        view = self._views[name]
+        view = self._stage.view(name)
         window = view.render_window()
-        if name == RENDERING:
-            self._cast_rays(view)
+        part = self._cast_rays(view) if name == RENDERING else 1.0
         began = time.monotonic()
         window.Render()
-        if name == RENDERING and self._coarse:  # the cost grows with the number of rays
-            in_full = (time.monotonic() - began) / _COARSE**2
-            self._full_part = float(np.clip((_FULL_SECONDS / in_full) ** 0.5, _COARSE, 1.0))
+        if name == RENDERING:  # the cost grows with the number of rays
+            self._full_seconds = max((time.monotonic() - began) / part**2, 1e-3)
         columns, rows = window.GetSize()
         pixels = vtk.vtkUnsignedCharArray()
         window.GetPixelData(0, 0, columns - 1, rows - 1, 0, pixels, 0)
         return vtk_to_numpy(pixels).reshape(rows, columns, 3)[::-1].copy()
 
-    def _new_view(self, name: str) -> Any:
-        scene, logic = self._app.scene, self._app.app_logic
-        if name != RENDERING:
-            view = SliceView(scene, logic, name, scheduled_render_strategy=NoScheduleRendering())
-            if name == mrml.FILM_VIEW:
-                view.get_view_node().SetViewGroup(mrml.FILM_VIEW_GROUP)
-        else:
-            # The layout's 3D view has the tag "1".
-            view = ThreeDView(scene, logic, "1", scheduled_render_strategy=NoScheduleRendering())
-            view.set_background_color(list(_BACKGROUND))
-            view.set_box_visible(False)
-            view.renderer().SetUseDepthPeelingForVolumes(False)
-        view.render_window().SetMultiSamples(0)
-        view.update_size(*_FIRST_SIZE)
-        return view
-
-    def _fit_rendering(self, view: Any) -> None:
-        """The rendering from the front, as large as its view allows."""
-        self._turned = False
-        view.fit_view_to_content()
-        view.zoom(_NEARER)
-
-    @staticmethod
-    def _fit(view: Any, width: int, height: int) -> None:
-        """Gives a slice view a size in pixels and lets its background fill it."""
-        view.update_size(width, height)
-        view._logic.ResizeSliceNode(width, height)
-        view._logic.FitSliceToBackground()
-
-    def _cast_rays(self, view: Any) -> None:
-        """Has the rendering cast as many rays as there is time for; letters stay sharp."""
+    def _cast_rays(self, view: Any) -> float:
+        """Has the rendering cast as many rays as there is time for; returns them per pixel and side."""
+        seconds = _MOVING_SECONDS if self._moving else _RESTING_SECONDS
+        part = float(np.clip((seconds / self._full_seconds) ** 0.5, _LEAST_RAYS, 1.0))
         manager = view.get_displayable_manager_by_class(slicer.vtkMRMLVolumeRenderingDisplayableManager)
         mapper = manager.GetVolumeMapper(self.nodes.ctpa)
         mapper.SetAutoAdjustSampleDistances(False)
-        mapper.SetImageSampleDistance(1.0 / (_COARSE if self._coarse else self._full_part))
+        mapper.SetImageSampleDistance(1.0 / part)
+        return part
+
+    def _fit(self, name: str) -> None:
+        """Lets a slice view's background fill it, then zooms and pans as its plane is."""
+        view = self._stage.view(name)
+        view._logic.ResizeSliceNode(*view.render_window().GetSize())
+        view._logic.FitSliceToBackground()
+        look(self._node(name), self._sight(name))
+        if name != mrml.FILM_VIEW:  # fitting has put the plane through the middle of the volume
+            self._node(name).JumpSliceByOffsetting(*self.position)
+
+    def _fit_rendering(self) -> None:
+        """The rendering from the front, as large as its view allows."""
+        self._turned = False
+        view = self._stage.view(RENDERING)
+        view.fit_view_to_content()
+        view.zoom(_NEARER)
+
+    def _sight(self, name: str) -> Sight:
+        return self._sights.get(_plane(name), Sight())
+
+    def _look(self, name: str, sight: Sight) -> set[str]:
+        """Zooms and pans every shown view of a plane."""
+        self._sights[_plane(name)] = sight
+        together = {other for other in self.shown() if other != RENDERING and _plane(other) == _plane(name)}
+        for other in together:
+            self._fit(other)
+        return together
+
+    def _show_slab(self) -> None:
+        for name in self._slices():
+            node = self._node(name)
+            node.SetSlabReconstructionType(_SLAB_TYPES[self.display.slab])
+            spacing = self.nodes.ctpa.GetSpacing()[self._axis(name)]
+            beside = slices_beside(self.display.slab_mm, spacing)
+            # Slicer takes whole slices, thickness over spacing of them, if it is not to sample between them.
+            node.SetSlabReconstructionOversamplingFactor(1)
+            node.SetSlabReconstructionThickness((2 * beside + 1.01) * spacing)
+            node.SetSlabReconstructionEnabled(beside > 0)
+
+    def _slices(self, with_radiograph: bool = False) -> list[str]:
+        """Names of the slice views that show this result."""
+        compared = COMPARE_VIEWS if self._comparison is not None else ()
+        names = dict.fromkeys([*mrml.PLANE_VIEWS, *compared, *([mrml.FILM_VIEW] if with_radiograph else [])])
+        return list(names)
+
+    def _axis(self, name: str) -> int:
+        return _AXIS[orientation(name)]
 
     def _node(self, name: str) -> Any:
-        return self._views[name].get_view_node()
+        return self._stage.view(name).get_view_node()
 
-    def _xy(self, name: str, x: float, y: float) -> tuple[float, float]:
-        """Parts of a view from its upper left -> its pixels from the lower left."""
-        width, height = self._views[name].render_window().GetSize()
-        return x * width - 0.5, (1 - y) * height - 0.5
+
+def _plane(name: str) -> str:
+    """What views that go together have in common."""
+    return name if name == mrml.FILM_VIEW else orientation(name)
 
 
 def _bounds(node: Any) -> list[tuple[float, float]]:
@@ -263,9 +380,3 @@ def _bounds(node: Any) -> list[tuple[float, float]]:
     node.GetRASBounds(edges)
     half = [side / 2 for side in node.GetSpacing()]  # axial grids: i, j, k lie along R, A, S
     return [(edges[2 * a] + half[a], edges[2 * a + 1] - half[a]) for a in range(3)]
-
-
-def _quiet_vtk() -> None:
-    """VTK's remarks on missing displays stay off the terminal."""
-    vtk.vtkLogger.SetStderrVerbosity(vtk.vtkLogger.VERBOSITY_OFF)
-    vtk.vtkObject.GlobalWarningDisplayOff()

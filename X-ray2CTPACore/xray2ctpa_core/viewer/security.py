@@ -1,4 +1,9 @@
-"""Who may come in: this machine only, or whoever holds the token; and what a browser may do with the page."""
+"""Who may come in, and what a browser may do with the page.
+
+Whoever holds the token may come in, on the loopback address too, which every user of a machine reaches. The
+own browser is sent in with a ticket for one visit, as others can read with which address it is started. A
+visitor is then known by a cookie that is signed, so that no visit costs memory.
+"""
 
 import hmac
 import ipaddress
@@ -40,17 +45,14 @@ class Door:
     Attributes:
         host: address that it listens at.
         port: known once it listens.
-        token: that a first visit must bring; None on the loopback address.
+        token: that a first visit must bring.
     """
 
     host: str
     port: int = 0
-    token: str | None = field(default=None)
-
-    @classmethod
-    def at(cls, host: str) -> "Door":
-        """A door at ``host``, with a new token unless it is a loopback address."""
-        return cls(host, token=None if is_loopback(host) else secrets.token_urlsafe(32))
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    _ticket: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    _secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
 
     @property
     def cookie(self) -> str:
@@ -63,14 +65,21 @@ class Door:
         Args:
             name: the machine's, where the address it listens at is none ("0.0.0.0").
         """
+        return self._address(self.token, name)
+
+    def ticket_address(self, name: str = "") -> str:
+        """The same for one visit, to start a browser with."""
+        return self._address(self._ticket, name)
+
+    def _address(self, token: str, name: str) -> str:
         host = name or self.host
         host = f"[{host}]" if ":" in host else host
-        return f"http://{host}:{self.port}/" + (f"?{TOKEN_FIELD}={self.token}" if self.token else "")
+        return f"http://{host}:{self.port}/?{TOKEN_FIELD}={token}"
 
     def refuse_strangers(self, request: web.Request) -> None:
         """Raises HTTPForbidden for another site's page or another name of this machine (DNS rebinding)."""
         own = {f"{name}:{self.port}" for name in (LOOPBACK, "localhost", "[::1]", self.host)}
-        if self.token is None and request.host not in own:
+        if is_loopback(self.host) and request.host not in own:
             raise web.HTTPForbidden(text="This page is served to this machine only.")
         origin = request.headers.get("Origin")
         if origin is not None and origin != f"http://{request.host}":
@@ -79,9 +88,27 @@ class Door:
         if embedded and request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise web.HTTPForbidden(text="This page is part of no other page.")
 
-    def holds_token(self, request: web.Request) -> bool:
-        """Whether a visitor without a session may have one."""
-        if self.token is None:
+    def admits(self, request: web.Request) -> bool:
+        """Whether a visitor without a key may have one; the ticket is good for the first who brings it."""
+        given = request.query.get(TOKEN_FIELD, "").encode()
+        if hmac.compare_digest(given, self.token.encode()):
             return True
-        given = request.query.get(TOKEN_FIELD, "")
-        return hmac.compare_digest(given.encode(), self.token.encode())
+        if not self._ticket or not hmac.compare_digest(given, self._ticket.encode()):
+            return False
+        self._ticket = ""
+        return True
+
+    def new_key(self) -> str:
+        """A visitor's key, to be kept in the cookie."""
+        name = secrets.token_hex(16)
+        return f"{name}.{self._sign(name)}"
+
+    def key_of(self, request: web.Request) -> str | None:
+        """The key that a visitor brings, if it is one of this door's."""
+        key = request.cookies.get(self.cookie, "")
+        name, _, signature = key.partition(".")
+        is_own = hmac.compare_digest(signature.encode(), self._sign(name).encode())
+        return key if is_own else None
+
+    def _sign(self, name: str) -> str:
+        return hmac.new(self._secret, name.encode(), "sha256").hexdigest()

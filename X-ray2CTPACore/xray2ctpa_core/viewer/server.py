@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import importlib
 import io
 import json
+import os
 import secrets
 import signal
 import socket
@@ -25,17 +27,20 @@ from xray2ctpa_core.viewer.session import Opening, Session
 from xray2ctpa_core.viewer.upload import TooLarge
 
 PAGE = Path(__file__).with_name("page")
+SCRIPTS = ("page", "connection", "result", "views", "gestures", "measure", "screenshot", "upload")
 #: All files of the page, by the address they are asked for with.
 PAGE_FILES = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
+    **{f"/{name}.js": (f"{name}.js", "text/javascript") for name in SCRIPTS},
 }
 FOLDER_PREFIX = "xray2ctpa-view-"
 #: Sessions at a time; each holds a scene and its views.
 MAX_SESSIONS = 8
 #: Seconds after which a session that nobody watches and that computes nothing is closed.
 IDLE_SECONDS = 1800.0
+#: Seconds after which a result that nobody watches gives its views back.
+REST_SECONDS = 120.0
 _MESSAGE_BYTES = 1 << 14
 _HEARTBEAT_SECONDS = 20.0
 
@@ -106,14 +111,18 @@ class Site:
         self._sessions.clear()
 
     async def close_idle_forever(self) -> None:
-        """Ends sessions that nobody has watched for IDLE_SECONDS."""
+        """Lets sessions rest that nobody has watched for REST_SECONDS, and ends them after IDLE_SECONDS."""
         while True:
-            await asyncio.sleep(IDLE_SECONDS / 30)
+            await asyncio.sleep(REST_SECONDS / 4)
             for key, session in list(self._sessions.items()):
-                idle = time.monotonic() - session.last_seen > IDLE_SECONDS
-                if idle and not session.is_watched and not session.is_busy:
+                if session.is_watched or session.is_busy:
+                    continue
+                idle = time.monotonic() - session.last_seen
+                if idle > IDLE_SECONDS:
                     del self._sessions[key]
                     await session.close()
+                elif idle > REST_SECONDS:
+                    session.rest()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
@@ -128,17 +137,21 @@ class Site:
             return response
         if request.query:  # so that the token does not stay in the address
             response = web.Response(status=303, headers={"Location": "/"})
-        if self._session_of(request) is None:
-            if not self._door.holds_token(request):
+        if self._door.key_of(request) is None:
+            if not self._door.admits(request):
                 raise web.HTTPForbidden(
                     text="Open the address that `xray2ctpa view` printed, with its token."
                 )
-            key = await self._new_session()
+            key = self._door.new_key()
             response.set_cookie(self._door.cookie, key, httponly=True, samesite="Lax", path="/")
         return response
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
-        session = self._required_session(request)
+        """A tab looks: a visitor's session begins with his first one."""
+        key = self._door.key_of(request)
+        if key is None:
+            raise web.HTTPForbidden(text="Open the page first.")
+        session = self._sessions.get(key) or await self._new_session(key)
         answer = web.WebSocketResponse(max_msg_size=_MESSAGE_BYTES, heartbeat=_HEARTBEAT_SECONDS)
         await answer.prepare(request)
         tab = SocketTab(answer)
@@ -176,16 +189,13 @@ class Site:
         headers = {"Content-Disposition": 'attachment; filename="SYNTHETIC-ctpa.zip"'}
         return web.Response(body=packed.getvalue(), content_type="application/zip", headers=headers)
 
-    def _session_of(self, request: web.Request) -> Session | None:
-        return self._sessions.get(request.cookies.get(self._door.cookie, ""))
-
     def _required_session(self, request: web.Request) -> Session:
-        session = self._session_of(request)
+        session = self._sessions.get(self._door.key_of(request) or "")
         if session is None:
             raise web.HTTPForbidden(text="Open the page first.")
         return session
 
-    async def _new_session(self) -> str:
+    async def _new_session(self, key: str) -> Session:
         if len(self._sessions) >= MAX_SESSIONS:
             leaving = [
                 (session.last_seen, key)
@@ -195,9 +205,8 @@ class Site:
             if not leaving:
                 raise web.HTTPServiceUnavailable(text="Too many visitors at a time; try again later.")
             await self._sessions.pop(min(leaving)[1]).close()
-        key = secrets.token_urlsafe(32)
         self._sessions[key] = Session(self._folder / secrets.token_hex(8), self._opening)
-        return key
+        return self._sessions[key]
 
 
 async def serve(
@@ -214,7 +223,7 @@ async def serve(
     Raises:
         OutputError: the address is taken or not this machine's.
     """
-    door = Door.at(host)
+    door = Door(host)
     site = Site(door, opening, folder)
     runner = web.AppRunner(site.application(), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
@@ -234,18 +243,24 @@ async def serve(
             ) from error
         door.port = runner.addresses[0][1]
         announce(door)
-        idle = asyncio.create_task(site.close_idle_forever())
+        chores = [asyncio.create_task(site.close_idle_forever()), asyncio.create_task(_get_ready())]
         await stop.wait()
-        idle.cancel()
+        for chore in chores:
+            chore.cancel()
     finally:
         await site.close()
         await runner.cleanup()
 
 
 def run(opening: Opening, host: str, port: int, announce: Callable[[Door], None]) -> None:
-    """Serves the page from a private temporary folder that is gone afterwards, even after a kill."""
+    """Serves the page from a private temporary folder that is gone afterwards, even after a kill.
+
+    Whatever libraries keep temporarily (slicer-core a folder an application) lies in it, too.
+    """
     folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
     guard = start_guard([folder])
+    tempfile.tempdir = str(folder)
+    os.environ.update(dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder)))
     try:
         asyncio.run(serve(opening, host, port, announce, folder))
     finally:
@@ -253,6 +268,12 @@ def run(opening: Opening, host: str, port: int, announce: Callable[[Door], None]
         if guard is not None and guard.stdin is not None:
             guard.stdin.close()
             guard.wait()
+
+
+async def _get_ready() -> None:
+    """Loads Slicer's libraries and makes views ready, so that the first result opens sooner."""
+    showing = await asyncio.to_thread(importlib.import_module, "xray2ctpa_core.viewer.showing")
+    showing.warm_up()
 
 
 def machine_name() -> str:
@@ -265,9 +286,9 @@ def _act(session: Session, tab: SocketTab, text: str) -> None:
     try:
         message = json.loads(text)
         if isinstance(message, dict):
-            session.act(message)
-    except ValueError:
-        return  # not JSON: no page of ours
+            session.act(message, tab)
+    except (ValueError, RecursionError):
+        return  # not JSON, or nested beyond measure: no page of ours
     except XRay2CTPAError as error:
         tab.tell("problem", {"text": error.message, "hint": error.hint})
 

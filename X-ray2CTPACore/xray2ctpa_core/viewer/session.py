@@ -1,13 +1,14 @@
-"""One visitor: a private folder, a film, a run, a result, and the tabs that show them."""
+"""One visitor: a private folder, a radiograph, a run, the results, and the tabs that show them."""
 
 import asyncio
+import importlib
 import secrets
 import shutil
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -16,15 +17,17 @@ from xray2ctpa_core.constants import DEFAULT_BUNDLE
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
 from xray2ctpa_core.generation.failures import user_error
 from xray2ctpa_core.io.radiograph import read_radiograph
-from xray2ctpa_core.mrml import sentences
-from xray2ctpa_core.mrml.record import read_record, record_rows
-from xray2ctpa_core.viewer import case, run, upload
-from xray2ctpa_core.viewer.scene import ResultScene
-from xray2ctpa_core.viewer.showing import WISHES, Showing, jpeg
-from xray2ctpa_core.viewer.tabs import Tab, Tabs
+from xray2ctpa_core.viewer import run, upload
+from xray2ctpa_core.viewer.presets import presets
+from xray2ctpa_core.viewer.shelf import Entry, Shelf
+from xray2ctpa_core.viewer.tabs import Tab, Tabs, jpeg
 
-EMPTY, CHECKING, READY, RUNNING, DONE = "empty", "checking", "ready", "running", "done"
-#: Longer side in pixels of the picture of a film that waits for its run.
+if TYPE_CHECKING:
+    from xray2ctpa_core.viewer.showing import Showing
+
+EMPTY, CHECKING, READY, RUNNING, OPENING, DONE = "empty", "checking", "ready", "running", "opening", "done"
+_SHOWING = "xray2ctpa_core.viewer.showing"
+#: Longer side in pixels of the picture of a radiograph that waits for its run.
 _THUMBNAIL_SIDE = 900
 
 
@@ -34,13 +37,13 @@ class Opening:
 
     Attributes:
         result: result folder, or None.
-        film: the radiograph: of ``result``, or to generate from.
+        radiograph: the radiograph: of ``result``, or to generate from.
         truth: a true CTPA to compare with.
         bundle: name or folder of the weights to generate with.
     """
 
     result: Path | None = None
-    film: Path | None = None
+    radiograph: Path | None = None
     truth: Path | None = None
     bundle: str = DEFAULT_BUNDLE
 
@@ -50,7 +53,7 @@ class Session:
 
     Args:
         folder: private to this session, new; removed by ``close``.
-        opening: what the command named.
+        opening: what the command named; shown as soon as a tab looks.
     """
 
     def __init__(self, folder: Path, opening: Opening) -> None:
@@ -61,19 +64,16 @@ class Session:
         self._opening = opening
         self._tabs = Tabs()
         self._message: dict[str, str] | None = None
-        self._film: Path | None = None
+        self._radiograph: Path | None = None
+        self._radiograph_name = ""
         self._verdict: dict[str, Any] | None = None
         self._progress = run.Progress()
-        self._result: Path | None = None
+        self._shelf = Shelf()
+        self._current: Entry | None = None
         self._showing: Showing | None = None
         self._task: asyncio.Task[None] | None = None
-        if opening.result is not None:
-            try:
-                self._open_result(opening.result, opening.film, opening.truth)
-            except XRay2CTPAError as error:
-                self._message = _in_words(error)
-        elif opening.film is not None:
-            self._take_film(opening.film)
+        self._is_receiving = False
+        self._has_begun = False
 
     @property
     def is_watched(self) -> bool:
@@ -83,13 +83,18 @@ class Session:
     @property
     def is_busy(self) -> bool:
         """Whether it computes."""
-        return self.phase in (CHECKING, RUNNING)
+        return self.phase in (CHECKING, RUNNING, OPENING)
 
     def attach(self, tab: Tab) -> None:
         """Shows everything to a new tab."""
         self.last_seen = time.monotonic()
-        tab.tell("state", self._state())
         self._tabs.add(tab)
+        if not self._has_begun:
+            self._has_begun = True
+            self._begin_with_opening()
+        elif self.phase == DONE and self._current is not None and self._showing is None:
+            self._open(self._current)
+        tab.tell("state", self._state())
         if self._showing is not None:
             self._showing.welcome(tab)
 
@@ -98,73 +103,102 @@ class Session:
         self._tabs.remove(tab)
         self.last_seen = time.monotonic()
 
+    def rest(self) -> None:
+        """Gives the views of a result back that nobody looks at; the next tab has it opened again."""
+        if not self.is_watched and not self.is_busy:
+            self._close_showing()
+
     async def close(self) -> None:
         """Ends the run and removes every file."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        self._close_result()
+        self._close_showing()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     async def receive(self, chunks: AsyncIterator[bytes], name: str, announced: int | None) -> None:
         """Takes an upload in; raises InputError or OutputError, and keeps what was there before."""
-        self._refuse_while_busy(CHECKING, RUNNING)
-        folder = self.folder / f"film-{secrets.token_hex(4)}"
+        self._refuse_while_busy()
+        if self._is_receiving:
+            raise InputError("Expected one upload at a time, got another.", "Wait for the first one.")
+        folder, name = self.folder / f"radiograph-{secrets.token_hex(4)}", upload.safe_name(name)
+        self._is_receiving = True
         try:
-            film = await upload.receive(chunks, name, announced, folder)
-            self._refuse_while_busy(RUNNING)  # a run that was started while the upload arrived
-        except BaseException:
+            radiograph = await upload.receive(chunks, name, announced, folder)
+            self._refuse_while_busy()  # a run that was started while the upload arrived
+        except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, InputError):
+                error.message = _without_paths(error.message, folder / upload.stored_name(name), name)
             raise
-        self._take_film(film)
+        finally:
+            self._is_receiving = False
+        self._take_radiograph(radiograph, name)
 
-    def act(self, message: Mapping[str, Any]) -> None:
+    def act(self, message: Mapping[str, Any], tab: Tab) -> None:
         """Does what a tab asks for; raises InputError for what it cannot mean."""
         what = message.get("do")
-        if what == "generate":
-            self._generate(message)
-        elif what == "cancel":
-            self._cancel()
-        elif what == "start_over":
-            self._start_over()
-        elif what in WISHES:
-            if self._showing is not None:
-                self._showing.do(what, message)
-                if what == "show":
-                    self._tell_state()
-        else:
-            raise InputError(f"Expected generate, cancel, start_over or one of {WISHES}, got {what!r}.")
+        actions = {
+            "generate": lambda: self._generate(message),
+            "cancel": self._cancel,
+            "start_over": self._start_over,
+            "open": lambda: self._open_again(message.get("id")),
+            "discard": lambda: self._discard(message.get("id")),
+        }
+        if isinstance(what, str) and what in actions:
+            actions[what]()
+        elif self._showing is not None and self.phase == DONE:
+            if self._showing.do(what, message, tab):
+                self._tell_state()
+        elif not isinstance(what, str):
+            raise InputError(f"Expected one of {list(actions)} or a wish for a view, got {what!r}.")
 
     def result_folder(self) -> Path | None:
         """The result that is shown."""
-        return self._result if self.phase == DONE else None
+        return self._current.folder if self.phase == DONE and self._current else None
 
-    # --- Film and run ---------------------------------------------------------------------------
+    # --- Radiograph and run ---------------------------------------------------------------------
 
-    def _refuse_while_busy(self, *phases: str) -> None:
-        if self.phase in phases:
-            raise InputError("Expected to wait for the present run, got another film.", "Cancel it first.")
+    def _begin_with_opening(self) -> None:
+        """Shows what the command named."""
+        opening = self._opening
+        if opening.result is not None:
+            name = opening.radiograph.name if opening.radiograph else opening.result.name
+            entry = Entry(opening.result, name, opening.radiograph, opening.truth)
+            self._shelf.add(entry)
+            self._open(entry)
+        elif opening.radiograph is not None:
+            self._take_radiograph(opening.radiograph, opening.radiograph.name)
 
-    def _take_film(self, film: Path) -> None:
-        """Has a film checked that lies in this session's folder, or that the command named."""
-        if self._task is not None:  # the check of a film that this one replaces
+    def _refuse_while_busy(self) -> None:
+        if self.phase == RUNNING:
+            raise InputError(
+                "Expected to wait for the present run, got another radiograph.", "Cancel it first."
+            )
+
+    def _take_radiograph(self, radiograph: Path, name: str) -> None:
+        """Has a radiograph checked that lies in this session's folder, or that the command named."""
+        if self._task is not None:  # the check of a radiograph that this one replaces
             self._task.cancel()
-        self._forget_film()
-        self._film, self.phase = film, CHECKING
-        self._begin(self._check(film))
+        self._forget_radiograph()
+        self._radiograph, self._radiograph_name, self.phase = radiograph, name, CHECKING
+        self._begin(self._check(radiograph))
 
-    async def _check(self, film: Path) -> None:
-        self._verdict = await run.check(film, self._opening.bundle, self.folder)
-        self._tabs.show("film", await asyncio.to_thread(_thumbnail, film), keep=True)
+    async def _check(self, radiograph: Path) -> None:
+        self._verdict = await run.check(radiograph, self._opening.bundle, self.folder)
+        self._tabs.show("radiograph", await asyncio.to_thread(_thumbnail, radiograph), keep=True)
         self.phase = READY
 
     def _generate(self, message: Mapping[str, Any]) -> None:
-        if self.phase != READY or self._film is None:
-            raise InputError("Expected a checked film to generate from, got none.", "Choose a film.")
+        if self.phase != READY or self._radiograph is None:
+            raise InputError(
+                "Expected a checked radiograph to generate from, got none.", "Choose a radiograph."
+            )
+        self._shelf.require_room()
         self.phase, self._progress = RUNNING, run.Progress()
-        self._begin(self._run(self._film, message))
+        self._begin(self._run(self._radiograph, message))
 
-    async def _run(self, film: Path, wishes: Mapping[str, Any]) -> None:
+    async def _run(self, radiograph: Path, wishes: Mapping[str, Any]) -> None:
         out = self.folder / f"result-{secrets.token_hex(4)}"
 
         def on_change(picture: Path | None) -> None:
@@ -173,21 +207,26 @@ class Session:
             self._tell_state()
 
         try:
-            await run.generate(film, out, self._opening.bundle, wishes, self._progress, on_change)
-            self._open_result(out, film, self._opening.truth if film == self._opening.film else None)
+            await run.generate(radiograph, out, self._opening.bundle, wishes, self._progress, on_change)
         except BaseException:
             shutil.rmtree(out, ignore_errors=True)
             raise
+        owned = (out, radiograph.parent) if radiograph.parent.parent == self.folder else (out,)
+        truth = self._opening.truth if radiograph == self._opening.radiograph else None
+        entry = Entry(out, self._radiograph_name, radiograph, truth, owned)
+        self._shelf.add(entry)
+        self._radiograph = None  # it belongs to the result now
+        await self._show(entry)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Starts to check or to run."""
+        """Starts to check, to run or to open."""
         self._message = None
         self._task = asyncio.create_task(work)
         self._task.add_done_callback(self._on_end)
         self._tell_state()
 
     def _on_end(self, task: "asyncio.Task[None]") -> None:
-        """A check or a run has ended by itself; what it failed of is said."""
+        """A check, a run or an opening has ended by itself; what it failed of is said."""
         if task.cancelled() or task is not self._task:
             return
         error = task.exception()
@@ -197,53 +236,89 @@ class Session:
         self._tell_state()
 
     def _cancel(self) -> None:
-        if self.is_busy and self._task is not None:
+        if self.phase in (CHECKING, RUNNING) and self._task is not None:
             self._task.cancel()
             self._give_up(InputError("Cancelled; nothing of the run was kept."))
             self._tell_state()
 
     def _give_up(self, why: XRay2CTPAError) -> None:
-        """A check or a run has given nothing: a film that was not yet accepted is forgotten."""
-        was_checking = self.phase == CHECKING
-        self.phase = READY
-        if was_checking:
-            self._forget_film()
+        """Nothing has come of a check, a run or an opening: back to what was there before."""
+        self._message = self._in_words(why)
+        if self.phase == RUNNING and self._radiograph is not None:
+            self.phase = READY
+        elif self.phase == CHECKING:
+            self._forget_radiograph()
+            self.phase = DONE if self._showing is not None else EMPTY
+        else:
+            self._current, self.phase = None, EMPTY
         self._tabs.forget("preview")
-        self._message = _in_words(why)
 
     def _start_over(self) -> None:
-        """Back to the place where a film is chosen."""
+        """Back to the place where a radiograph is chosen; results stay in the list."""
         if not self.is_busy:
-            self._forget_film()
-            self._message = None
+            self._forget_radiograph()
+            self._message, self.phase = None, EMPTY
             self._tell_state()
 
-    def _forget_film(self) -> None:
-        """Removes the film and what was made of it, as far as they lie in this session's folder."""
-        self._close_result()
+    def _forget_radiograph(self) -> None:
+        """Removes a radiograph of which no result was made, if it lies in this session's folder."""
         self._tabs.forget()
-        for path in (self._film and self._film.parent, self._result):
-            if path is not None and path.parent == self.folder:
-                shutil.rmtree(path, ignore_errors=True)
-        self._verdict, self._film, self._result, self.phase = None, None, None, EMPTY
+        if self._radiograph is not None and self._radiograph.parent.parent == self.folder:
+            shutil.rmtree(self._radiograph.parent, ignore_errors=True)
+        self._radiograph, self._verdict = None, None
 
-    # --- Result ---------------------------------------------------------------------------------
+    # --- Results --------------------------------------------------------------------------------
 
-    def _open_result(self, folder: Path, film: Path | None, truth: Path | None) -> None:
-        record = read_record(folder)
-        scene = ResultScene(folder, case.film_of(record, folder, film), case.truth_of(record, truth))
-        self._showing = Showing(scene, self._tabs)
+    def _open_again(self, identifier: Any) -> None:
+        """Shows a result of the list; a radiograph that waits for its run stays on the disk no longer."""
+        entry = self._shelf.find(identifier)
+        if self.is_busy:
+            raise InputError(
+                "Expected to wait for the present run, got a result to open.", "Cancel it first."
+            )
+        self._forget_radiograph()
+        if entry is self._current and self._showing is not None:
+            self._message, self.phase = None, DONE
+            self._tell_state()
+        else:
+            self._open(entry)
+
+    def _discard(self, identifier: Any) -> None:
+        entry = self._shelf.find(identifier)
+        if self.is_busy:
+            raise InputError("Expected to wait for the present run, got a result to discard.")
+        if entry is self._current:
+            self._close_showing()
+            self._current = None
+            self.phase = EMPTY if self.phase == DONE else self.phase
+        self._shelf.discard(entry)
+        self._tell_state()
+
+    def _open(self, entry: Entry) -> None:
+        self.phase = OPENING
+        self._begin(self._show(entry))
+
+    async def _show(self, entry: Entry) -> None:
+        """Builds the views of a result; the first time, Slicer's libraries are loaded for it."""
+        self.phase = OPENING
+        self._tell_state()
+        showing = await asyncio.to_thread(importlib.import_module, _SHOWING)
+        self._close_showing()
+        self._current = entry
+        self._showing = showing.opened(entry, self._tabs)
         self._showing.artist.add_done_callback(self._on_artists_end)
-        self._result, self.phase = folder, DONE
+        self.phase = DONE
+        self._tell_state()
+        self._tabs.tell("place", self._showing.place())
 
     def _on_artists_end(self, artist: "asyncio.Task[None]") -> None:
         """The drawing ends by itself only by a defect."""
         error = None if artist.cancelled() else artist.exception()
         if error is not None:
-            self._message = _in_words(user_error(error))
+            self._message = self._in_words(user_error(error))
             self._tell_state()
 
-    def _close_result(self) -> None:
+    def _close_showing(self) -> None:
         if self._showing is not None:
             self._showing.close()
             self._showing = None
@@ -258,34 +333,43 @@ class Session:
         state: dict[str, Any] = {
             "phase": self.phase,
             "message": self._message,
-            "film": self._film.name if self._film else None,
+            "radiograph": self._radiograph_name if self._radiograph else None,
             "verdict": self._verdict,
             "max_mb": upload.MAX_BYTES >> 20,
+            "presets": presets(self._opening.bundle),
+            "results": [
+                {
+                    "id": entry.identifier,
+                    "name": entry.name,
+                    "made": entry.made,
+                    "current": entry is self._current,
+                    "kept_elsewhere": not entry.owned,
+                }
+                for entry in self._shelf
+            ],
         }
         if self.phase == RUNNING:
             state["progress"] = asdict(self._progress)
-        if self._showing is not None:
-            scene = self._showing.scene
-            record = scene.nodes.record
-            state["result"] = {
-                "sentences": sentences(record),
-                "pe": record["pe"],
-                "rows": record_rows(record),
-                "notice": record["notice"],
-                "has_spread": scene.nodes.spread is not None,
-                "has_truth": scene.comparison is not None,
-            }
-            state["display"] = asdict(scene.display)
-            state["views"] = scene.shown()
+        if self._showing is not None and self.phase == DONE:
+            state.update(self._showing.state())
         return state
 
+    def _in_words(self, error: XRay2CTPAError) -> dict[str, str]:
+        """What a visitor reads of an error: no path of this machine, and his own name for the radiograph."""
+        text, hint = error.message, error.hint
+        if self._radiograph is not None:
+            text = _without_paths(text, self._radiograph, self._radiograph_name)
+        private = f"{self.folder}/"
+        return {"text": text.replace(private, ""), "hint": hint.replace(private, "")}
 
-def _in_words(error: XRay2CTPAError) -> dict[str, str]:
-    return {"text": error.message, "hint": error.hint}
+
+def _without_paths(text: str, path: Path, name: str) -> str:
+    """``text`` with ``name`` for a radiograph's path and for its neutral name."""
+    return text.replace(str(path), name).replace(path.name, name)
 
 
-def _thumbnail(film: Path) -> bytes:
-    """A film as a JPEG, its proportions kept."""
-    image = Image.fromarray((read_radiograph(film).pixels * 255).astype(np.uint8))
+def _thumbnail(radiograph: Path) -> bytes:
+    """A radiograph as a JPEG, its proportions kept."""
+    image = Image.fromarray((read_radiograph(radiograph).pixels * 255).astype(np.uint8))
     image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
     return jpeg(np.asarray(image))

@@ -1,34 +1,64 @@
-"""A result before its audience: wishes change the scene, and what is out of date is drawn and sent."""
+"""A result before its audience: wishes change the scene, and what is out of date is drawn and sent.
+
+Importing it loads Slicer's libraries.
+"""
 
 import asyncio
-import io
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.mrml import FILM_VIEW
-from xray2ctpa_core.viewer.display import changed
-from xray2ctpa_core.viewer.scene import RENDERING, ResultScene
-from xray2ctpa_core.viewer.tabs import Tab, Tabs
+from xray2ctpa_core.mrml import sentences
+from xray2ctpa_core.mrml.record import read_record, record_rows
+from xray2ctpa_core.viewer import case, stage
+from xray2ctpa_core.viewer.display import CHOICES, RANGES, changed
+from xray2ctpa_core.viewer.scene import ResultScene, orientation
+from xray2ctpa_core.viewer.shelf import Entry
+from xray2ctpa_core.viewer.stage import RENDERING
+from xray2ctpa_core.viewer.tabs import Tab, Tabs, jpeg
+from xray2ctpa_core.viewer.titles import described
 
-#: What a tab may ask of the views.
-WISHES = ("show", "hottest", "reset", "turn", "resize", "point", "zoom", "scroll")
-_JPEG_QUALITY = 92
+#: What a tab may ask of the views: of all of them, and of one.
+WISHES = ("show", "hottest", "reset", "turn")
+VIEW_WISHES = ("resize", "point", "zoom", "pan", "scroll", "slice", "probe")
 #: Seconds that pictures of planes get to be sent before the rendering is drawn.
 _SENDING_SECONDS = 0.03
-#: Seconds after the last turn of the rendering until it is drawn in full.
+#: Seconds without a wish after which the rendering is drawn in full.
 _REFINE_AFTER = 0.35
 
 
-class Showing:
-    """Shows one result; all of it in the event loop's thread, to which the scene belongs."""
+def opened(entry: Entry, tabs: Tabs) -> "Showing":
+    """Opens a result; raises InputError where it cannot be shown."""
+    record = read_record(entry.folder)
+    radiograph, truth = (
+        case.radiograph_of(record, entry.folder, entry.radiograph),
+        case.truth_of(record, entry.truth),
+    )
+    scene = ResultScene(entry.folder, radiograph, truth.array if truth else None)
+    return Showing(scene, tabs, truth.doubts if truth else [])
 
-    def __init__(self, scene: ResultScene, tabs: Tabs) -> None:
+
+def warm_up() -> None:
+    """Makes a stage ready, so that the first result opens sooner; in the event loop's thread."""
+    ready = stage.borrow()
+    ready.warm_up()
+    stage.give_back(ready)
+
+
+class Showing:
+    """Shows one result; all of it in the event loop's thread, to which the scene belongs.
+
+    Args:
+        scene: closed with it.
+        tabs: told and shown everything.
+        doubts: sentences on the comparison with the truth.
+    """
+
+    def __init__(self, scene: ResultScene, tabs: Tabs, doubts: list[str]) -> None:
         self.scene = scene
         self._tabs = tabs
+        self._doubts = doubts
         self._dirty: set[str] = set()
         self._wake = asyncio.Event()
         self._refining: asyncio.TimerHandle | None = None
@@ -42,59 +72,117 @@ class Showing:
             self._refining.cancel()
         self.scene.close()
 
-    def place(self) -> dict[str, Any]:
-        """Where the planes meet: RAS in mm, and by view as parts of its width and height."""
+    def state(self) -> dict[str, Any]:
+        """What a tab needs to draw the page of the result."""
+        scene = self.scene
+        record = scene.nodes.record
+        assumed = case.are_millimetres_assumed(record)
         return {
-            "position": [round(p, 1) for p in self.scene.position],
-            "crosshairs": {name: self.scene.crosshair(name) for name in self.scene.shown()},
+            "result": {
+                "sentences": sentences(record),
+                "pe": record["pe"],
+                "rows": record_rows(record),
+                "notice": record["notice"],
+                "has_spread": scene.nodes.spread is not None,
+                "has_truth": scene.truth is not None,
+                "doubts": self._doubts,
+                "millimetres_assumed": assumed,
+            },
+            "display": asdict(scene.display),
+            "ranges": RANGES,
+            "choices": CHOICES,
+            "views": [{"name": name, **described(name)} for name in scene.shown()],
+            "bars": scene.bars(),
         }
+
+    def place(self) -> dict[str, Any]:
+        """Where the planes meet: RAS in mm, and of every view what it shows and where they meet in it."""
+        views: dict[str, dict[str, Any]] = {}
+        for name in self.scene.shown():
+            views[name] = {"crosshair": self.scene.crosshair(name), "extent": self.scene.extent(name)}
+            if described(name)["plane"]:
+                number, count = self.scene.slice_of(name)
+                views[name] |= {"slice": number, "slices": count}
+        return {"position": [round(p, 1) for p in self.scene.position], "views": views}
 
     def welcome(self, tab: Tab) -> None:
         """Tells a new tab where the planes meet; its views are drawn when it has said how large they are."""
         tab.tell("place", self.place())
 
-    def do(self, wish: str, message: Mapping[str, Any]) -> None:
-        """Does what a tab wishes, one of WISHES; raises InputError for what it cannot mean."""
+    def do(self, wish: Any, message: Mapping[str, Any], tab: Tab) -> bool:
+        """Does what a tab wishes, and returns whether the state has changed with it.
+
+        Raises:
+            InputError: it is none of WISHES and VIEW_WISHES, or names what is not there.
+        """
         scene = self.scene
         if wish == "show":
             how = {name: value for name, value in message.items() if name != "do"}
             self._redraw(scene.show(changed(scene.display, how)))
+            return True
+        if wish == "probe":
+            self._probe(message, tab)
         elif wish == "hottest":
             if not scene.go_to_hottest():
                 raise InputError("No Grad-CAM evidence reaches the lowest level: no slice is hottest.")
-            self._redraw(set(scene.shown()))
+            self._redraw(set(scene.shown()) - {RENDERING})
         elif wish == "reset":
             self._redraw(scene.reset())
         elif wish == "turn":
             self._redraw(scene.turn(_number(message, "x"), _number(message, "y")))
-            self._refine_soon()
-        else:
+        elif isinstance(wish, str) and wish in VIEW_WISHES:
             self._redraw(self._do_in_view(wish, message))
+        else:
+            raise InputError(f"Expected one of {[*WISHES, *VIEW_WISHES]}, got {wish!r}.")
+        return False
 
     def _do_in_view(self, wish: str, message: Mapping[str, Any]) -> set[str]:
         """What concerns one view; returns those that are out of date then."""
-        scene, name = self.scene, message.get("view")
-        if name not in scene.shown():
-            raise InputError(f"Expected a view of {scene.shown()}, got {name!r}.")
+        scene, name = self.scene, self._view_of(message)
+        x, y = (_number(message, side, None if wish in ("resize", "point", "pan") else 0.5) for side in "xy")
         if wish == "resize":
-            self._refine_soon()
-            return scene.resize(name, round(_number(message, "x")), round(_number(message, "y")))
+            return scene.resize(name, round(x), round(y))
         if wish == "point":
-            return scene.point(name, _number(message, "x"), _number(message, "y"))
-        if wish == "zoom" or name in (RENDERING, FILM_VIEW):
-            return scene.zoom(name, _number(message, "y"))
-        return scene.scroll(name, _number(message, "y"))
+            return scene.point(name, x, y)
+        if wish == "pan":
+            return scene.pan(name, x, y)
+        if wish == "zoom":
+            factor = _number(message, "factor")
+            if factor <= 0:
+                raise InputError(f"Expected a factor above 0, got {factor:g}.")
+            return scene.zoom(name, factor, x, y)
+        if not described(name)["plane"]:
+            return set()
+        if wish == "slice":
+            return scene.go_to_slice(name, _number(message, "number"))
+        return scene.scroll(name, _number(message, "steps"))
+
+    def _probe(self, message: Mapping[str, Any], tab: Tab) -> None:
+        """Tells the tab that asks what lies under its cursor."""
+        name, x, y = self._view_of(message), _number(message, "x"), _number(message, "y")
+        tab.tell("probe", {"view": name, "values": self.scene.values_at(name, x, y)})
+
+    def _view_of(self, message: Mapping[str, Any]) -> str:
+        name = message.get("view")
+        if not isinstance(name, str) or name not in self.scene.shown():
+            raise InputError(f"Expected a view of {self.scene.shown()}, got {name!r}.")
+        return name
 
     def _refine_soon(self) -> None:
-        """Has the rendering drawn in full when nothing has changed for a moment."""
+        """Has the rendering drawn in full when nothing has been wished for a moment."""
         if self._refining is not None:
             self._refining.cancel()
         loop = asyncio.get_running_loop()
-        self._refining = loop.call_later(_REFINE_AFTER, lambda: self._redraw(self.scene.refine()))
+        self._refining = loop.call_later(_REFINE_AFTER, self._refine)
+
+    def _refine(self) -> None:
+        self._dirty |= self.scene.refine()
+        self._wake.set()
 
     def _redraw(self, names: set[str]) -> None:
         """Has views drawn again, and tells where the planes meet now."""
         self._dirty |= names
+        self._refine_soon()
         self._wake.set()
         self._tabs.tell("place", self.place())
 
@@ -102,27 +190,27 @@ class Showing:
         """Draws what is out of date, planes before the rendering, as long as somebody looks."""
         while True:
             await self._wake.wait()
+            self._dirty &= set(self.scene.shown())
             if not self._dirty or not self._tabs:
                 self._wake.clear()
                 continue
-            if self._dirty == {RENDERING}:  # it takes long: what is drawn goes out first
+            if self._dirty == {
+                RENDERING
+            }:  # it takes long: what is drawn goes out first, what comes goes before
                 await asyncio.sleep(_SENDING_SECONDS)
-            name = min(self._dirty, key=lambda n: (n == RENDERING, n))
+            name = min(self._dirty, key=self._rank)
             self._dirty.discard(name)
             self._tabs.show(name, jpeg(self.scene.draw(name)))
             await asyncio.sleep(0)  # messages that came meanwhile may spare the next drawing
 
-
-def jpeg(pixels: np.ndarray) -> bytes:
-    """(H, W, 3) or (H, W) uint8 as JPEG with all its colour."""
-    packed = io.BytesIO()
-    Image.fromarray(pixels).save(packed, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
-    return packed.getvalue()
+    def _rank(self, name: str) -> tuple[bool, str]:
+        """Views in the order in which they are drawn."""
+        return name == RENDERING, orientation(name) if described(name)["plane"] else ""
 
 
-def _number(message: Mapping[str, Any], name: str) -> float:
+def _number(message: Mapping[str, Any], name: str, default: float | None = None) -> float:
     """A finite number of a message; raises InputError for anything else."""
-    value = message.get(name)
+    value = message.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e5:
         raise InputError(f"Expected a number {name}, got {value!r}.")
     return float(value)

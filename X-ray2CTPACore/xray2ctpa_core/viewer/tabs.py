@@ -1,7 +1,13 @@
 """The browser tabs of one visitor, and what they are shown."""
 
+import io
 from collections.abc import Mapping
 from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+_JPEG_QUALITY = 92
 
 
 class Tab(Protocol):
@@ -46,3 +52,10 @@ class Tabs:
         """Keeps these pictures no longer; without names, none."""
         for name in names or list(self._kept):
             self._kept.pop(name, None)
+
+
+def jpeg(pixels: np.ndarray) -> bytes:
+    """(H, W, 3) or (H, W) uint8 as JPEG with all its colour."""
+    packed = io.BytesIO()
+    Image.fromarray(pixels).save(packed, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    return packed.getvalue()

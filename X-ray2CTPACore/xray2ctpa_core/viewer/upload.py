@@ -1,11 +1,12 @@
-"""A film from a browser: its name made harmless, its size and kind checked while and after it arrives."""
+"""A radiograph from a browser: its name made harmless, size and kind checked while and after it arrives."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from xray2ctpa_core.errors import InputError, OutputError
-from xray2ctpa_core.io.dicom import is_dicom
+from xray2ctpa_core.io.dicom_file import is_dicom
 from xray2ctpa_core.io.grid_file import is_grid_file
 from xray2ctpa_core.io.raster import is_raster
 from xray2ctpa_core.io.result_folder import writing
@@ -15,17 +16,20 @@ MAX_BYTES = 50 << 20
 SUFFIXES = (
     ".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".nii.gz", ".nrrd", ".mha",
 )  # fmt: skip
+#: Seconds that one upload may take.
+SECONDS = 300.0
 _NAME_BYTES = 120
 _HEADER_BYTES = 1 << 16
 _DATA_ELSEWHERE = re.compile(rb"^\s*(?:elementdatafile\s*[=:](?!\s*local\s*$)|data ?file\s*:)", re.I | re.M)
 
 
 class TooLarge(InputError):
-    """More bytes than a film may have."""
+    """More bytes than a radiograph may have."""
 
-    def __init__(self, got: int) -> None:
+    def __init__(self, got: int | None = None) -> None:
+        size = "more" if got is None else f"{-(-got >> 20)} MB"
         super().__init__(
-            f"Expected a film of at most {MAX_BYTES >> 20} MB, got {got >> 20} MB.",
+            f"Expected a radiograph of at most {MAX_BYTES >> 20} MB, got {size}.",
             "Export it as PNG, or name the file on the command line: xray2ctpa view FILE.",
         )
 
@@ -36,7 +40,13 @@ def safe_name(name: str) -> str:
     kept = re.sub(r"[^\w.() -]", "_", last).strip(" .-")
     while len(kept.encode()) > _NAME_BYTES:
         kept = kept[1:]
-    return kept.lstrip(" .-") or "film"
+    return kept.lstrip(" .-") or "radiograph"
+
+
+def stored_name(name: str) -> str:
+    """What the file is called on disk, where other users may read names, which may be a person's."""
+    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.lower().endswith(s)), "")
+    return f"radiograph{suffix}"
 
 
 async def receive(chunks: AsyncIterator[bytes], name: str, announced: int | None, folder: Path) -> Path:
@@ -44,7 +54,7 @@ async def receive(chunks: AsyncIterator[bytes], name: str, announced: int | None
 
     Args:
         chunks: the body.
-        name: as the browser says; only its last part is used.
+        name: as the browser says; only its ending is used.
         announced: bytes that the browser announces, or None.
         folder: private to one visitor.
 
@@ -54,20 +64,24 @@ async def receive(chunks: AsyncIterator[bytes], name: str, announced: int | None
     Raises:
         TooLarge: from the announcement, or as soon as it is true.
         InputError: another kind of file.
-        OutputError: no room.
+        OutputError: no room, or it broke off or took too long.
     """
     if announced is not None and announced > MAX_BYTES:
         raise TooLarge(announced)
-    path = folder / safe_name(name)
+    path = folder / stored_name(name)
     received = 0
     with writing(folder):
         folder.mkdir(mode=0o700)
         with path.open("xb") as file:
-            async for chunk in chunks:
-                received += len(chunk)
-                if received > MAX_BYTES:
-                    raise TooLarge(received)
-                file.write(chunk)
+            try:
+                async with asyncio.timeout(SECONDS):
+                    async for chunk in chunks:
+                        received += len(chunk)
+                        if received > MAX_BYTES:
+                            raise TooLarge
+                        file.write(chunk)
+            except TimeoutError as error:
+                raise OutputError(f"The upload took more than {SECONDS:.0f} s.", "Try again.") from error
     if announced is not None and received < announced:
         raise OutputError("The upload broke off.", "Try again.")
     check_kind(path)
@@ -75,7 +89,7 @@ async def receive(chunks: AsyncIterator[bytes], name: str, announced: int | None
 
 
 def check_kind(path: Path) -> None:
-    """Raises InputError unless suffix and first bytes are those of a film in one file."""
+    """Raises InputError unless suffix and first bytes are those of a radiograph in one file."""
     known = path.name.lower().endswith(SUFFIXES)
     if not (is_dicom(path) or (known and (is_raster(path) or is_grid_file(path)))):
         raise InputError(
@@ -87,6 +101,6 @@ def check_kind(path: Path) -> None:
             header = file.read(_HEADER_BYTES)
         if _DATA_ELSEWHERE.search(header):
             raise InputError(
-                f"Expected a film in one file, got {path.name}, which takes its pixels from another.",
+                f"Expected a radiograph in one file, got {path.name}, which takes its pixels from another.",
                 "Export it as DICOM or PNG.",
             )

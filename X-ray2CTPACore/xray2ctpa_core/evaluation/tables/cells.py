@@ -1,6 +1,7 @@
 """What a table's cell holds, as text for people and as values for a CSV file."""
 
 from dataclasses import dataclass
+from math import isnan
 
 from xray2ctpa_core.metrics.intervals import Interval
 
@@ -24,8 +25,16 @@ class Comparison:
     text: str = ""
 
 
+@dataclass(frozen=True)
+class Partial:
+    """A mean over fewer patients than the row has: of the others there was nothing to measure."""
+
+    interval: Interval
+    n: int
+
+
 #: A number with or without its interval, a comparison, or words.
-Cell = Interval | float | Comparison | str
+Cell = Interval | Partial | float | Comparison | str
 
 
 def cell_text(cell: Cell, digits: int) -> str:
@@ -34,12 +43,13 @@ def cell_text(cell: Cell, digits: int) -> str:
         return cell
     if isinstance(cell, Interval):
         return cell.text(digits)
+    if isinstance(cell, Partial):
+        return f"{cell.interval.text(digits)}, n = {cell.n}"
     if isinstance(cell, float):
         return f"{cell:.{digits}f}"
     parts = [cell.text] if cell.text else []
     if cell.difference is not None:
-        d = cell.difference
-        parts.append(f"{d.estimate:+.{digits}f} [{d.lower:+.{digits}f}, {d.upper:+.{digits}f}]")
+        parts.append(cell.difference.text(digits, signed=True))
     if cell.p is not None:
         parts.append("p < 0.001" if cell.p < 0.001 else f"p = {cell.p:.3f}")
     return ", ".join(parts)
@@ -53,10 +63,12 @@ def cell_values(cell: Cell) -> dict[str, str]:
         return {"": f"{cell:.6g}"}
     if isinstance(cell, Interval):
         return _interval_values(cell)
+    if isinstance(cell, Partial):
+        return _interval_values(cell.interval) | {"n": str(cell.n)}
     values = {"": cell.text} if cell.difference is None else _interval_values(cell.difference)
     return values | {"n": str(cell.n)} | ({} if cell.p is None else {"p": f"{cell.p:.6g}"})
 
 
 def _interval_values(interval: Interval) -> dict[str, str]:
     ends = {"": interval.estimate, "lower": interval.lower, "upper": interval.upper}
-    return {suffix: f"{value:.6g}" for suffix, value in ends.items()}
+    return {suffix: "" if isnan(value) else f"{value:.6g}" for suffix, value in ends.items()}

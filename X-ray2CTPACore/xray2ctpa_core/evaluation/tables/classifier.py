@@ -10,19 +10,23 @@ from xray2ctpa_core.data.splits import TEST, VALIDATION
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.tables.arms import Prediction
 from xray2ctpa_core.evaluation.tables.cells import Cell, Comparison
-from xray2ctpa_core.metrics.calibration import Calibration, expected_calibration_error, fit_platt
+from xray2ctpa_core.metrics.calibration import (
+    LEAST_PROBABILITY,
+    Calibration,
+    expected_calibration_error,
+    fit_platt,
+)
 from xray2ctpa_core.metrics.classification import (
+    auroc,
     delong_interval,
     delong_test,
     mean_auroc,
     operating_point,
     youden_threshold,
 )
-from xray2ctpa_core.metrics.intervals import Interval, bootstrap_mean
+from xray2ctpa_core.metrics.intervals import Interval, mean_interval
 from xray2ctpa_core.metrics.mcnemar import mcnemar
 
-#: Probabilities of 0 and 1 have no logit: they are moved in by this.
-LEAST_PROBABILITY = 1e-6
 RATES = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
 
 
@@ -76,15 +80,18 @@ def classifier_numbers(tested: Decisions) -> dict[str, Cell]:
     """What a table's columns may ask of a classifier; what could not be measured is left out.
 
     Returns:
-        auroc: of all test patients with DeLong's interval. auroc_folds: mean over the folds. sensitivity,
-        specificity, ppv, npv, accuracy: Wilson's intervals. brier: bootstrap over patients; ece: 10 bins.
-        brier_raw, ece_raw: of the scores as given, where all lie within [0, 1].
+        auroc: of all test patients, each ranked against those of the same fold, for scores of two models
+        have no common scale; folds count by their pairs. auroc_folds: folds count alike. Both with DeLong's
+        interval, where each fold has 2 patients of each class. sensitivity, specificity, ppv, npv, accuracy:
+        Wilson's intervals. brier: t interval over patients; ece: 10 bins. brier_raw, ece_raw: of the scores
+        as given, where all lie within [0, 1].
     """
-    labels, scores = tested.labels, tested.scores
-    numbers: dict[str, Cell] = {"auroc": delong_interval(labels, scores)}
-    parts = [(labels[tested.folds == fold], scores[tested.folds == fold]) for fold in np.unique(tested.folds)]
-    if all(min(part.sum(), len(part) - part.sum()) >= 2 for part, _ in parts):
-        numbers["auroc_folds"] = mean_auroc(parts)
+    labels, scores, folds = tested.labels, tested.scores, tested.folds
+    numbers: dict[str, Cell] = {}
+    auroc(labels, scores)  # refuses one class alone
+    if _has_variance(labels, folds):
+        numbers["auroc"] = delong_interval(labels, scores, folds=folds)
+        numbers["auroc_folds"] = mean_auroc(labels, scores, folds)
     if tested.calls is not None:
         point = operating_point(labels, tested.calls.astype(float), 0.5)
         rates: dict[str, Interval] = {name: getattr(point, name) for name in RATES}
@@ -92,18 +99,22 @@ def classifier_numbers(tested: Decisions) -> dict[str, Cell]:
     kinds = {"": tested.probabilities, "_raw": scores if scores.min() >= 0 and scores.max() <= 1 else None}
     for suffix, probabilities in kinds.items():
         if probabilities is not None:
-            numbers[f"brier{suffix}"] = bootstrap_mean(np.square(probabilities - labels))
+            numbers[f"brier{suffix}"] = mean_interval(np.square(probabilities - labels))
             numbers[f"ece{suffix}"] = expected_calibration_error(probabilities, labels)
     return numbers
 
 
 def compare_aurocs(first: Decisions, second: Decisions) -> Comparison | None:
-    """First minus second by DeLong's test for paired scores; None where they share too few patients."""
+    """First minus second by DeLong's test for paired scores, each ranked within its folds; None where they
+    share too few patients of a fold."""
     a, b = _shared(first, second)
     labels = first.labels[a]
-    if min(labels.sum(), len(labels) - labels.sum()) < 2:
+    folds = first.folds[a], second.folds[b]
+    if not all(_has_variance(labels, of) for of in folds):
         return None
-    difference, p = delong_test(labels, first.scores[a], second.scores[b])
+    difference, p = delong_test(
+        labels, first.scores[a], second.scores[b], first_folds=folds[0], second_folds=folds[1]
+    )
     return Comparison(len(labels), difference, p)
 
 
@@ -116,6 +127,15 @@ def compare_accuracies(first: Decisions, second: Decisions) -> Comparison | None
     result = mcnemar(first.calls[a] == labels, second.calls[b] == labels)
     text = f"right alone: {result.first_only} v {result.second_only}"
     return Comparison(len(a), None, result.exact_p, text)
+
+
+def _has_variance(labels: np.ndarray, folds: np.ndarray) -> bool:
+    """Whether each fold has 2 patients of each class, or one class alone (no pair to rank), not all so."""
+    counts = [
+        (int(part.sum()), int((1 - part).sum())) for f in np.unique(folds) for part in [labels[folds == f]]
+    ]
+    ranked = [min(pair) for pair in counts if min(pair)]
+    return bool(ranked) and min(ranked) >= 2
 
 
 def _shared(first: Decisions, second: Decisions) -> tuple[np.ndarray, np.ndarray]:

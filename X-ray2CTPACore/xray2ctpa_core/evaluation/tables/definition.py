@@ -8,14 +8,13 @@ from typing import Any, TypeVar
 
 from xray2ctpa_core import config as configuration
 from xray2ctpa_core.errors import ConfigError
-from xray2ctpa_core.evaluation.report import DIGITS
-from xray2ctpa_core.evaluation.summary import IMAGE_COLUMNS
+from xray2ctpa_core.evaluation.columns import SET_FEATURES, VOLUME_COLUMNS
 
 T = TypeVar("T")
 
 #: Column of a table -> its heading; fvd and fid take the title of the network that gave the features.
 CLASSIFIER_COLUMNS = {
-    "auroc": "AUROC, all test patients (DeLong)",
+    "auroc": "AUROC, all test patients, ranked within folds (DeLong)",
     "auroc_folds": "AUROC, mean over folds",
     "sensitivity": "sensitivity",
     "specificity": "specificity",
@@ -27,15 +26,12 @@ CLASSIFIER_COLUMNS = {
     "brier_raw": "Brier score, as given",
     "ece_raw": "calibration error, as given",
 }
-_VOLUMES = ("psnr", "ssim", "slice_ssim", "mae", "lpips", "perceptual")
-GENERATOR_COLUMNS = {name: IMAGE_COLUMNS[name][0] for name in _VOLUMES} | {
-    "projection": "frontal projection, correlation",
-    "fvd": "FVD",
-    "fid": "FID",
+GENERATOR_COLUMNS = {name: column.heading for name, column in VOLUME_COLUMNS.items()} | {
+    name: name.upper() if name in ("fvd", "fid") else f"Fréchet distance, {name}" for name in SET_FEATURES
 }
 COLUMNS = CLASSIFIER_COLUMNS | GENERATOR_COLUMNS
 #: What two arms can be compared in.
-COMPARED = ("auroc", "accuracy", *_VOLUMES, "projection")
+COMPARED = ("auroc", "accuracy", *VOLUME_COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,9 @@ class TableDefinition:
 
 def digits_of(column: str) -> int:
     """Digits after the point that a column shows."""
-    return {"fvd": 2, "fid": 2}.get(column, DIGITS.get(column, 3))
+    if column in SET_FEATURES:
+        return 2
+    return VOLUME_COLUMNS[column].digits if column in VOLUME_COLUMNS else 3
 
 
 def read_definitions(path: Path) -> list[TableDefinition]:

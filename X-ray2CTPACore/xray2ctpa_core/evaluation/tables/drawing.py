@@ -61,11 +61,12 @@ def draw_table(table: FilledTable, path: Path) -> None:
 
 
 def draw_roc(arms: Mapping[str, Decisions], title: str, path: Path) -> None:
-    """Writes the ROC curves of all test patients, each with a pointwise 95 % band and DeLong's interval."""
+    """Writes the ROC curves of all test patients, the mean of their folds', each with a pointwise 95 % band
+    and DeLong's interval."""
     figure, axes = _figure(6.6, 6.6 + LEGEND * (len(arms) + 1))
     for (name, tested), colour in zip(arms.items(), _colours(len(arms)), strict=True):
-        rates, sensitivity, lower, upper = roc_band(tested.labels, tested.scores)
-        area = delong_interval(tested.labels, tested.scores).text(2)
+        rates, sensitivity, lower, upper = roc_band(tested.labels, tested.scores, folds=tested.folds)
+        area = delong_interval(tested.labels, tested.scores, folds=tested.folds).text(2)
         label = f"{name}: AUROC {area}"
         axes.step(np.r_[0, rates], np.r_[0, sensitivity], where="post", color=colour, label=label)
         axes.fill_between(rates, lower, upper, step="post", color=colour, alpha=0.11, linewidth=0)

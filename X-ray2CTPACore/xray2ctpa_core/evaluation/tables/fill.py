@@ -29,12 +29,14 @@ from xray2ctpa_core.training.arms import PREDICTIONS_FILE
 MCNEMAR = "McNemar against"
 LABEL, PATIENTS, REPORTED, SOURCE = "arm", "patients", "reported", "source of reported"
 NOTE = (
-    "Measured here, with 95 % intervals: AUROC of all test patients by DeLong, its mean over folds from "
-    "DeLong's variances; rates by Wilson, at a threshold that Youden's index chose on each fold's "
-    "validation patients; means over patients and differences by bootstrap; Fréchet distances by jackknife "
-    "over patients (they grow as patients get fewer: compare equal numbers only). AUROCs are compared by "
-    "DeLong's paired test, accuracies by McNemar's exact test, on the patients that both arms have. What is "
-    "reported stands in its own column and comes from other patients."
+    "Measured here, with 95 % intervals ([-]: none, for one value alone or equal ones): AUROCs by DeLong on "
+    "the logit scale, patients ranked against those of the same fold, whose model gave their scores; rates "
+    "by Wilson, at a threshold that Youden's index chose on each fold's validation patients; means over "
+    "patients and differences by Student's t; Fréchet distances by jackknife over patients (they grow as "
+    "patients get fewer: compare equal numbers only). n in a cell: patients, where fewer than in the row "
+    "could be measured. AUROCs are compared by DeLong's paired test, accuracies by McNemar's exact test, on "
+    "the patients that both arms have. What is reported stands in its own column and comes from other "
+    "patients."
 )
 
 

@@ -21,6 +21,8 @@ from xray2ctpa_core.io.volumes import read_axial_volume
 Progress = Callable[[str, int, int], None]
 #: Vectors that an embedding needs.
 LEAST_POINTS = 5
+#: Of a row: what the clips' network sees in a volume, one vector.
+CLIP_FEATURES = "features_fvd"
 
 
 def measure_arms(
@@ -135,7 +137,7 @@ def _write_curves(table: FilledTable, measured: Mapping[str, MeasuredArm], out: 
     if "auroc" in table.definition.metrics:
         for row in table.definition.rows:
             arm = measured.get(row.arm)
-            if arm is not None and arm.tested is not None:
+            if arm is not None and arm.tested is not None and "auroc" in arm.numbers:
                 tested[row.label] = arm.tested
     number = table.definition.number
     if tested:
@@ -157,9 +159,9 @@ def _volume_rows(measured: Mapping[str, MeasuredArm]) -> list[tuple[np.ndarray, 
     for name, arm in measured.items():
         for pair in arm.pairs:
             label = labels.get(pair.patient, "")
-            truth, made = pair.features["fvd"]
-            real[(arm.arm.description.dataset, pair.patient)] = (truth[0], "real", label)
-            generated.append((made[0], name, label))
+            truth, made = (np.array(row[CLIP_FEATURES][0]) for row in (pair.truth, pair.row))
+            real[(arm.arm.description.dataset, pair.patient)] = (truth, "real", label)
+            generated.append((made, name, label))
     return [*real.values(), *generated]
 
 

@@ -83,7 +83,7 @@ class XrayConditioning(Conditioning):
         return self.encoder.expected_latents(self.features, template_map).float()
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     """GroupNorm, SiLU, 3x3 convolution, twice, around a shortcut (He et al., ECCV 2016)."""
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
@@ -141,8 +141,8 @@ class XrayEncoder(ModelMixin, ConfigMixin):
             raise ValueError(f"channels needs at least 3 multiples of 8, got {channels}.")
         self.stem = nn.Conv2d(1, channels[0], 5, 2, 2)
         pairs = list(itertools.pairwise(channels))
-        self.down = nn.ModuleList(nn.Sequential(_Residual(a, b, stride=2), _Residual(b, b)) for a, b in pairs)
-        self.up = nn.ModuleList(_Residual(a + b, a) for a, b in reversed(pairs[1:]))
+        self.down = nn.ModuleList(nn.Sequential(Residual(a, b, stride=2), Residual(b, b)) for a, b in pairs)
+        self.up = nn.ModuleList(Residual(a + b, a) for a, b in reversed(pairs[1:]))
         depth_planes = latent_grid[1]
         self.to_depths = nn.Sequential(
             nn.GroupNorm(8, channels[1]), nn.SiLU(), nn.Conv2d(channels[1], 192, 3, 1, 1), nn.SiLU()
@@ -199,7 +199,8 @@ class XrayEncoder(ModelMixin, ConfigMixin):
 
         Args:
             image: (B, 1, P, P) in [0, 1], from preprocessing.frame.frame_image.
-            lifted: how many of the batch, from the first, get lifted features, which take long; None: all.
+            lifted: how many of the batch, from the first, get lifted features, which take long; None: all. 0
+                leaves out the map into the atlas, too: embedding, PE and signs need neither.
         """
         depth, planes, width = self.config["latent_grid"]
         x = self.stem(2 * image - 1)
@@ -227,7 +228,7 @@ class XrayEncoder(ModelMixin, ConfigMixin):
             embedding,
             self.lift(maps),
             self.pe_head(embedding).squeeze(1),
-            None if self.atlas is None else self._template_map(self.atlas, deepest, x),
+            None if self.atlas is None or lifted == 0 else self._template_map(self.atlas, deepest, x),
             None if signs is None else signs.float(),
         )
 

@@ -3,7 +3,7 @@
 import torch
 
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
-from xray2ctpa_core.models.framing.radiograph_reading import read_film
+from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
 from xray2ctpa_core.models.protocols import FramedRadiograph
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.preprocessing.gate import GateReport
@@ -28,7 +28,7 @@ class LungFrame:
         """See models.protocols.Framing; the image is in [0, 1]."""
         gate = NOT_JUDGED
         if frame is None:
-            reading = read_film(self._locator, radiograph)
+            reading = frame_radiograph(self._locator, radiograph)
             radiograph, frame, gate = reading.radiograph, reading.frame, reading.gate
         image = torch.from_numpy(frame_image(radiograph.pixels, frame, self._pixels))
         return FramedRadiograph(radiograph, frame, gate, image)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
-from xray2ctpa_core.preprocessing.film import anatomy_edges, content_box
+from xray2ctpa_core.preprocessing.content import anatomy_edges, content_box
 from xray2ctpa_core.preprocessing.letterbox import letterbox
 from xray2ctpa_core.preprocessing.lung_box import LungShape, lung_shape
 from xray2ctpa_core.volume import FrontalFrame

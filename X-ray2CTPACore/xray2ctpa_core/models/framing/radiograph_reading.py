@@ -1,4 +1,4 @@
-"""From a radiograph to the frame the networks read: locate the lungs, gate, correct an inverted film."""
+"""From a radiograph to the frame the networks read: locate the lungs, gate, correct inverted greys."""
 
 from dataclasses import dataclass, replace
 
@@ -11,17 +11,17 @@ from xray2ctpa_core.preprocessing.gate import GateReport, judge
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
 from xray2ctpa_core.wording import INVERTED_FILM
 
-#: An inverted reading replaces the film's own only where it is this sure and the film's own is refused.
+#: An inverted reading replaces the radiograph's own only where it is this sure and its own is refused.
 INVERTED_FROM = 0.8
 
 
 @dataclass(frozen=True)
-class FilmReading:
+class RadiographReading:
     """A radiograph, judged and framed.
 
     Attributes:
         radiograph: as given, or with its greys turned back where it was inverted.
-        frame: the lungs' square; the whole film's square where no lungs were found.
+        frame: the lungs' square; the whole radiograph's square where no lungs were found.
         gate: the judgement.
         lungs: masks, box and class.
     """
@@ -32,10 +32,10 @@ class FilmReading:
     lungs: LungLocation
 
 
-def read_film(locator: LungLocator, radiograph: Radiograph) -> FilmReading:
-    """Finds the frame and judges the film; a clearly inverted film is turned back with a note.
+def frame_radiograph(locator: LungLocator, radiograph: Radiograph) -> RadiographReading:
+    """Finds the frame and judges the radiograph; a clearly inverted radiograph is turned back with a note.
 
-    A refused film is also looked at inverted and turned, so that the report can say what is wrong.
+    A refused radiograph is also looked at inverted and turned, so that the report can say what is wrong.
     """
     pixels = radiograph.pixels
     lungs = locate_lungs_in(locator, [pixels])[0]
@@ -51,9 +51,9 @@ def read_film(locator: LungLocator, radiograph: Radiograph) -> FilmReading:
         elif best > 0 and reports[best].accepted:
             degrees = (0, 90, 180, 270)[best]
             gate = _judge(
-                lungs, radiograph, (f"The film seems to be turned by {degrees} degrees clockwise.",)
+                lungs, radiograph, (f"The radiograph seems to be turned by {degrees} degrees clockwise.",)
             )
-    return FilmReading(radiograph, _frame(lungs), gate, lungs)
+    return RadiographReading(radiograph, _frame(lungs), gate, lungs)
 
 
 def _judge(lungs: LungLocation, radiograph: Radiograph, doubts: tuple[str, ...] = ()) -> GateReport:

@@ -4,9 +4,9 @@ import torch
 
 from xray2ctpa_core.models.framing.lung_frame import NOT_JUDGED
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
-from xray2ctpa_core.models.framing.radiograph_reading import read_film
+from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
 from xray2ctpa_core.models.protocols import FramedRadiograph
-from xray2ctpa_core.preprocessing.cxr import CxrSettings, film_image
+from xray2ctpa_core.preprocessing.cxr import CxrSettings, radiograph_image
 from xray2ctpa_core.preprocessing.frame import resample_square
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
@@ -27,10 +27,10 @@ class WholeRadiograph:
         given the square alone is read."""
         if frame is not None:
             square = resample_square(radiograph.pixels, frame, self._settings.pixels)
-            image = film_image(square, self._settings)
+            image = radiograph_image(square, self._settings)
             return FramedRadiograph(radiograph, frame, NOT_JUDGED, torch.from_numpy(image))
-        reading = read_film(self._locator, radiograph)
-        image = film_image(reading.radiograph.pixels, self._settings)
+        reading = frame_radiograph(self._locator, radiograph)
+        image = radiograph_image(reading.radiograph.pixels, self._settings)
         frame = enclosing_square(reading.radiograph)
         return FramedRadiograph(reading.radiograph, frame, reading.gate, torch.from_numpy(image))
 

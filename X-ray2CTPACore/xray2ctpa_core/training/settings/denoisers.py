@@ -84,6 +84,8 @@ class XrayEncoderSettings(LoopConfig):
 class SpatialDenoiserSettings(LoopConfig):
     """The default's denoiser, conditioned on radiographs."""
 
+    network: str = "SpatialDenoiser"
+    """Class in xray2ctpa_core.models that is trained; its constructor takes SpatialDenoiser's arguments."""
     latents: Existing = ""
     """Folder of the step latents, with radiographs."""
     xray_encoder: Existing = ""

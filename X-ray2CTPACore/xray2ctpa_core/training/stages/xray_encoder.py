@@ -92,7 +92,7 @@ class EncoderWithHeads(nn.Module):
         where = None if template_map is None else template_map[:dense]
         expected = self.encoder.expected_latents(features.first(dense), where)
         atlas, body, error = self.encoder.atlas, None, None
-        if atlas is not None and template_map is not None:
+        if atlas is not None and template_map is not None and known is not None:
             body = atlas.body(template_map)
             change = functional.adaptive_avg_pool3d((template_map - atlas.mean_map) / MAP_UNIT, _COARSE_MAP)
             error = (self.coarse_map(features.embedding).float() - change.flatten(1)).square().mean(1)

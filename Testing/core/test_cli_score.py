@@ -1,0 +1,157 @@
+"""`xray2ctpa score`: a line a file from the radiograph alone, in the order given, failures beside it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from xray2ctpa_core.cli.main import main
+from xray2ctpa_core.diffusion.embedding_sampling import prior_scheduler
+from xray2ctpa_core.diffusion.latent_scaling import LatentScaling
+from xray2ctpa_core.diffusion.prior_readout import PriorReadout
+from xray2ctpa_core.generation.samples import SAMPLE_CXR
+from xray2ctpa_core.io.radiograph import read_radiograph
+from xray2ctpa_core.models.classifiers.embedding_classifier import EmbeddingClassifier
+from xray2ctpa_core.models.classifiers.matching_layer import MatchingLayer
+from xray2ctpa_core.models.denoisers.prior import EmbeddingPrior
+from xray2ctpa_core.models.encoders.published import FilmEncoder
+from xray2ctpa_core.mrml.record import read_record, sentences
+from xray2ctpa_core.pipelines.bundle import read_bundle_json, write_bundle_json
+from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion, save_prior_opinion
+from xray2ctpa_core.pipelines.second_opinion import SECOND_OPINION_FOLDER, OpinionSettings
+from xray2ctpa_core.volume import FrontalFrame
+
+
+@pytest.fixture(scope="module")
+def prior_bundle(pipeline_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny pipeline with a tiny prior."""
+    folder = tmp_path_factory.mktemp("prior") / "bundle"
+    shutil.copytree(pipeline_bundle, folder)
+    torch.manual_seed(0)
+    encoder = FilmEncoder("small", {"init_features": 8, "growth_rate": 4, "block_config": (2, 2, 2)}, 12)
+    prior = EmbeddingPrior(dim=12, depth=1, heads=2, dim_head=8, num_timesteps=4, max_text_len=0, ff_mult=1.0)
+    scaling = LatentScaling((0.5,) * 12, (2.0,) * 12)
+    readout = PriorReadout(prior.eval(), MatchingLayer(12), prior_scheduler(4), scaling, scaling)
+    settings = OpinionSettings(0.25, 2.0, 0.1, True, "frame", 32)
+    student = EmbeddingClassifier.on(encoder, 12).eval()
+    save_prior_opinion(folder / SECOND_OPINION_FOLDER, student, readout, settings)
+    write_bundle_json(folder, read_bundle_json(folder))
+    return folder
+
+
+def lines_of(arguments: list[object], capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str], str]:
+    code = main(["score", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out.splitlines(), captured.err
+
+
+def test_every_file_has_its_line_in_order_and_failures_are_said_beside(
+    pipeline_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.png").write_text("no image")
+    files = [SAMPLE_CXR, tmp_path / "text.png", SAMPLE_CXR]
+    code, lines, said = lines_of([*files, "--bundle", pipeline_bundle, "--force"], capsys)
+    assert code == 2
+    assert lines[0].split("\t") == ["probability", "threshold", "call", "calibrated", "file"]
+    assert len(lines) == 3
+    assert lines[1] == lines[2]
+    probability, threshold, call, calibrated, file = lines[1].split("\t")
+    assert (threshold, calibrated, file) == ("0.500", "uncalibrated", str(SAMPLE_CXR))
+    assert call == ("positive" if float(probability) >= 0.5 else "negative")
+    assert "text.png" in said
+
+
+def test_without_a_prior_the_score_is_the_radiograph_encoders(
+    pipeline_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, lines, _ = lines_of([SAMPLE_CXR, "--bundle", pipeline_bundle, "--json", "--force"], capsys)
+    content = json.loads(lines[0])
+    opinion = content["pe"]["second_opinion"]
+    pipeline = XRay2CTPAPipeline.from_pretrained(pipeline_bundle)
+    from xray2ctpa_core.models.framing.radiograph_reading import read_film
+    from xray2ctpa_core.preprocessing.frame import frame_image
+
+    reading = read_film(pipeline.lung_locator, read_radiograph(SAMPLE_CXR))
+    size = pipeline.bundle.cxr.frame_pixels
+    image = torch.from_numpy(frame_image(reading.radiograph.pixels, reading.frame, size))
+    expected = float(pipeline.classify_radiograph(image[None, None]).sigmoid())
+    assert opinion["probability"] == pytest.approx(expected, abs=1e-6)
+    assert "no volume" in opinion["rests_on"]
+    assert content["input"]["sha256"] == read_radiograph(SAMPLE_CXR).sha256
+
+
+def test_a_bundle_with_a_prior_scores_by_it_with_its_own_calibration(
+    prior_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, lines, _ = lines_of([SAMPLE_CXR, "--bundle", prior_bundle, "--json", "--force"], capsys)
+    opinion = json.loads(lines[0])["pe"]["second_opinion"]
+    assert (opinion["threshold"], opinion["calibrated"]) == (0.25, True)
+    assert "diffusion prior" in opinion["rests_on"]
+    reader = load_prior_opinion(prior_bundle / SECOND_OPINION_FOLDER)
+    image = torch.rand(1, 1, 32, 32)
+    expected = torch.sigmoid(2 * reader.logits(image) + 0.1)
+    assert reader.score(image).probability == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_a_score_does_not_hang_on_its_batch_and_is_the_same_again(prior_bundle: Path) -> None:
+    reader = load_prior_opinion(prior_bundle / SECOND_OPINION_FOLDER)
+    images = torch.rand(3, 1, 32, 32)
+    together = reader.logits(images)
+    torch.testing.assert_close(together[1:2], reader.logits(images[1:2]), rtol=1e-4, atol=1e-5)
+    assert torch.equal(together, reader.logits(images))
+    assert len(set(together.tolist())) == 3
+
+
+@pytest.mark.parametrize("kind", ["head", "prior"])
+def test_maps_show_where_on_the_radiograph_a_score_rests(
+    pipeline_bundle: Path,
+    prior_bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+) -> None:
+    bundle = {"head": pipeline_bundle, "prior": prior_bundle}[kind]
+    code, _, said = lines_of([SAMPLE_CXR, "--bundle", bundle, "--force", "--maps", tmp_path / "maps"], capsys)
+    assert code == 0, said
+    (picture,) = (tmp_path / "maps").iterdir()
+    assert picture.name == f"{SAMPLE_CXR.stem}-gradcam.png"
+    height, width = read_radiograph(SAMPLE_CXR).pixels.shape
+    with Image.open(picture) as image:
+        assert image.width / (image.height - 28) == pytest.approx(width / height, rel=0.01)
+
+
+def test_what_is_no_frontal_chest_radiograph_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (128, 128)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    code, lines, said = lines_of([tmp_path / "noise.png"], capsys)
+    assert (code, len(lines)) == (4, 1)
+    assert "frontal chest radiograph" in said
+    assert "--force" in said
+
+
+def test_generate_gives_the_priors_opinion_beside_the_volumes_score(
+    prior_bundle: Path, tmp_path: Path
+) -> None:
+    words = ["generate", str(SAMPLE_CXR), "--bundle", str(prior_bundle), "--steps", "1", "--force"]
+    assert main([*words, "--out", str(tmp_path / "result")]) == 0
+    pe = json.loads((tmp_path / "result" / "result.json").read_text())["pe"]
+    opinion = pe["second_opinion"]
+    assert opinion["positive"] is (opinion["probability"] >= opinion["threshold"])
+    assert opinion["probability"] != pe["probability"]
+    said = sentences(read_record(tmp_path / "result"))
+    assert any(line.startswith(f"Second opinion {opinion['probability']:.2f}") for line in said)
+    pipe = XRay2CTPAPipeline.from_pretrained(prior_bundle)
+    pipe.save_pretrained(tmp_path / "saved")
+    again = XRay2CTPAPipeline.from_pretrained(tmp_path / "saved")
+    radiograph = read_radiograph(SAMPLE_CXR)
+    frame = FrontalFrame(0.0, 0.0, 300.0)
+    assert again.second_opinion is not None
+    assert pipe.second_opinion is not None
+    assert again.second_opinion.score(radiograph, frame) == pipe.second_opinion.score(radiograph, frame)

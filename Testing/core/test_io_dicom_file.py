@@ -1,0 +1,64 @@
+"""DICOM files without preamble and suffix are found out by their elements; other files are not."""
+
+from pathlib import Path
+
+import io_radiographs as radiographs
+import numpy as np
+import pytest
+from ct_series import phantom, write_series
+from pydicom import uid
+
+from xray2ctpa_core.io.ct import read_ct
+from xray2ctpa_core.io.dicom_file import is_dicom
+from xray2ctpa_core.io.radiograph import read_radiograph
+from xray2ctpa_core.viewer.upload import check_kind
+
+PREAMBLE = 132
+SYNTAXES = [uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian]
+
+
+def without_preamble(path: Path, meta: bool = True) -> Path:
+    """Cuts preamble and prefix off, and the file meta group too."""
+    content = path.read_bytes()[PREAMBLE:]
+    if not meta:
+        first = [content.find(tag) for tag in (b"\x08\0\x16\0", b"\0\x08\0\x16")]
+        content = content[max(first) :]
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("meta", [True, False], ids=["with meta", "bare"])
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=["implicit", "explicit", "big endian"])
+def test_a_file_without_preamble_and_suffix_is_read(syntax: str, meta: bool, tmp_path: Path) -> None:
+    path = radiographs.write_dicom(tmp_path / "1.2.840.99.5.1", syntax=syntax)
+    without_preamble(path, meta)
+
+    assert is_dicom(path)
+    check_kind(path)
+    assert np.abs(read_radiograph(path).pixels - radiographs.expected_pixels()).mean() < 0.006
+    assert read_radiograph(tmp_path).name == path.name
+
+
+def test_a_ct_series_without_preambles_is_read(tmp_path: Path) -> None:
+    for n, path in enumerate(write_series(tmp_path, phantom())):
+        without_preamble(path).rename(tmp_path / f"IM{n:04d}")
+
+    assert np.array_equal(read_ct(tmp_path).volume.array, phantom().array)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x08\x00",
+        b"This is a letter, not a radiograph.\n" * 50,
+        b"\x08\x00\x05\x00" + bytes(range(256)),
+        bytes(400),
+        b"\x89PNG\r\n\x1a\n" + bytes(200),
+        b"\x02\x00\x02\x00" * 40,
+    ],
+)
+def test_other_bytes_are_no_dicom(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "IM0001").write_bytes(content)
+
+    assert not is_dicom(tmp_path / "IM0001")

@@ -1,0 +1,305 @@
+"""Greys of DICOM radiographs: lookup tables, bits, functional groups and masks, however they are stored."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import io_radiographs as radiographs
+import numpy as np
+import pydicom
+import pytest
+from pydicom import uid
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+
+from xray2ctpa_core.io.radiograph import read_radiograph
+from xray2ctpa_core.volume import Radiograph
+
+GREY12 = radiographs.quantised(12)
+EXPECTED = radiographs.expected_pixels()
+
+
+def read(path: Path) -> Radiograph:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return read_radiograph(path)
+
+
+def distance(radiograph: Radiograph) -> float:
+    """Mean difference from the expected greys, 0..1."""
+    return float(np.abs(radiograph.pixels - EXPECTED).mean())
+
+
+def lut(entries: np.ndarray, first: int, bits: int, vr: str, descriptor_vr: str = "US") -> Dataset:
+    """An item of a LUT sequence whose data are written as ``vr``: a word an entry, or "packed"."""
+    item = Dataset()
+    descriptor = [len(entries) % 65536, first, bits]
+    if descriptor_vr == "UN":
+        item.add_new("LUTDescriptor", "UN", (np.array(descriptor) & 0xFFFF).astype("<u2").tobytes())
+    else:
+        item.add_new("LUTDescriptor", descriptor_vr, descriptor)
+    if vr == "US":
+        item.add_new("LUTData", "US", entries.tolist())
+    elif vr == "packed US":
+        item.add_new("LUTData", "US", entries.astype(np.uint8).view("<u2").tolist())
+    else:
+        packed = vr.startswith("packed")
+        data = entries.astype(np.uint8 if packed else "<u2").tobytes()
+        item.add_new("LUTData", vr.removeprefix("packed "), data)
+    return item
+
+
+@pytest.mark.parametrize(
+    ("bits", "vr"),
+    [
+        (8, "US"),
+        (8, "OW"),
+        (8, "packed OW"),
+        (8, "packed US"),
+        (8, "packed UN"),
+        (16, "OW"),
+        (16, "UN"),
+        (12, "US"),
+    ],
+)
+def test_a_voi_lut_of_any_storage_gives_its_greys(bits: int, vr: str, tmp_path: Path) -> None:
+    entries = np.arange(4096) >> max(0, 12 - bits)
+    item = lut(entries, 0, bits, vr)
+
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", VOILUTSequence=[item]))
+
+    assert distance(radiograph) < 0.006
+    assert radiograph.notes == ()
+    assert "VOI LUT of 4096 entries" in radiograph.greys
+
+
+@pytest.mark.parametrize("descriptor", ["US", "UN"])
+def test_a_lut_of_all_16_bits_announces_0_entries(descriptor: str, tmp_path: Path) -> None:
+    item = lut(np.arange(65535, -1, -1), 0, 16, "UN", descriptor)
+    stored = 65535 - radiographs.quantised(16)
+
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", stored, bits=16, VOILUTSequence=[item]))
+
+    assert distance(radiograph) < 0.006
+
+
+@pytest.mark.parametrize(("first", "vr"), [(-1000, "SS"), (64536, "US")])
+def test_the_first_mapped_value_may_be_below_zero(first: int, vr: str, tmp_path: Path) -> None:
+    """The table starts at -1000 and lets greys rise; read as 64536 it would make every pixel one grey."""
+    signed = (GREY12.astype(np.int32) - 1000).astype(np.int16)
+    item = lut(np.arange(4096) * 16, first, 16, "OW", vr)
+
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", signed, bits=13, VOILUTSequence=[item]))
+
+    assert distance(radiograph) < 0.006
+    assert radiograph.notes == ()
+
+
+def test_a_modality_lut_of_8_bit_entries_does_not_wrap(tmp_path: Path) -> None:
+    item = lut((4095 - np.arange(4096)) >> 4, 0, 8, "US")
+    item.ModalityLUTType = "US"
+
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", 4095 - GREY12, ModalityLUTSequence=[item]))
+
+    assert distance(radiograph) < 0.006
+
+
+def test_a_lut_with_too_few_entries_is_noted_and_the_window_taken(tmp_path: Path) -> None:
+    item = lut(np.arange(4096), 0, 16, "OW")
+    item.LUTData = item.LUTData[:1000]
+    path = radiographs.write_dicom(
+        tmp_path / "f.dcm", VOILUTSequence=[item], WindowCenter="2048", WindowWidth="4096"
+    )
+
+    radiograph = read(path)
+
+    assert "4096 are announced" in radiograph.notes[0]
+    assert radiograph.greys.endswith("window 2048/4096")
+    assert distance(radiograph) < 0.006
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+def test_windows_keep_the_order_of_greys(function: str, tmp_path: Path) -> None:
+    path = radiographs.write_dicom(
+        tmp_path / "f.dcm", WindowCenter="2048", WindowWidth="4096", VOILUTFunction=function
+    )
+
+    pixels = read(path).pixels
+
+    assert np.corrcoef(pixels.ravel(), EXPECTED.ravel())[0, 1] > 0.99
+
+
+# --- Bits --------------------------------------------------------------------------------------------------
+
+
+def test_pixels_in_the_upper_bits_are_brought_down(tmp_path: Path) -> None:
+    path = radiographs.write_dicom(tmp_path / "f.dcm", GREY12 << 4, HighBit=15)
+
+    assert distance(read(path)) < 0.006
+
+
+def test_a_high_bit_that_the_pixels_do_not_use_is_not_believed(tmp_path: Path) -> None:
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", GREY12, HighBit=15))
+
+    assert distance(radiograph) < 0.006
+    assert "HighBit" in radiograph.notes[0]
+
+
+def test_an_overlay_in_the_unused_bits_is_left_out(tmp_path: Path) -> None:
+    drawn = GREY12.copy()
+    drawn[60:64] |= 1 << 12
+    path = radiographs.write_dicom(tmp_path / "f.dcm", drawn)
+
+    assert distance(read(path)) < 0.006
+
+
+def test_pixels_of_more_bits_than_stored_are_believed_with_a_note(tmp_path: Path) -> None:
+    radiograph = read(
+        radiographs.write_dicom(
+            tmp_path / "f.dcm", radiographs.quantised(16), bits=16, BitsStored=12, HighBit=11
+        )
+    )
+
+    assert distance(radiograph) < 0.006
+    assert "all bits were read" in radiograph.notes[0]
+
+
+def test_a_sign_in_the_stored_bits_is_extended(tmp_path: Path) -> None:
+    """12 bits with sign in 16 whose upper four are 0, as some archives leave them."""
+    signed = (GREY12.astype(np.int32) - 2048).astype(np.int16) & 0x0FFF
+
+    assert distance(read(radiographs.write_dicom(tmp_path / "f.dcm", signed))) < 0.006
+
+
+def test_lossy_values_above_the_stored_bits_stay_white(tmp_path: Path) -> None:
+    """JPEG-LS may overshoot by its NEAR: 4097 where 4095 is the brightest."""
+    jpegls = pytest.importorskip("jpeg_ls", reason="the package pyjpegls writes JPEG-LS")
+    bright = GREY12.copy()
+    bright[bright > 4090] = 4097
+    path = radiographs.write_dicom(tmp_path / "f.dcm")
+    dataset = pydicom.dcmread(path)
+    code = bytes(jpegls.encode_array(bright, lossy_error=2))
+    dataset.PixelData = encapsulate([code])
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta.TransferSyntaxUID = uid.JPEGLSNearLossless
+    pydicom.dcmwrite(path, dataset)
+
+    radiograph = read(path)
+
+    assert radiograph.pixels[10:26, 8:20].min() > 0.98
+    assert distance(radiograph) < 0.006
+
+
+# --- Functional groups, rescaling --------------------------------------------------------------------------
+
+
+def groups(**elements: Any) -> list[Dataset]:
+    """Functional groups: PixelMeasures=dict(PixelSpacing=...) becomes PixelMeasuresSequence."""
+    item = Dataset()
+    for name, values in elements.items():
+        group = Dataset()
+        for keyword, value in values.items():
+            setattr(group, keyword, value)
+        setattr(item, f"{name}Sequence", [group])
+    return [item]
+
+
+@pytest.mark.parametrize("place", ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"])
+def test_functional_groups_are_read_like_the_top_level(place: str, tmp_path: Path) -> None:
+    held = groups(
+        PixelMeasures={"PixelSpacing": [2.2, 2.2]},
+        PixelValueTransformation={"RescaleSlope": "-1", "RescaleIntercept": "4095"},
+        FrameVOILUT={"WindowCenter": "2048", "WindowWidth": "4096"},
+    )
+
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", 4095 - GREY12, **{place: held}))
+
+    assert distance(radiograph) < 0.006
+    assert radiograph.spacing_mm == (2.2, 2.2)
+    assert radiograph.greys == "12-bit MONOCHROME2, rescaled by -1 and 4095, window 2048/4096"
+
+
+@pytest.mark.parametrize("slope", ["0", "0.0"])
+def test_a_slope_of_0_is_no_slope(slope: str, tmp_path: Path) -> None:
+    path = radiographs.write_dicom(tmp_path / "f.dcm", RescaleSlope=slope, RescaleIntercept="0")
+
+    radiograph = read(path)
+
+    assert distance(radiograph) < 0.006
+    assert "RescaleSlope of 0" in radiograph.notes[0]
+
+
+# --- Padding and shutter -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("value", "vr"), [(-2000, "SS"), (63536, "US"), (63536, "UN")])
+@pytest.mark.parametrize("signed", [False, True])
+def test_padding_is_found_whatever_its_sign(value: int, vr: str, signed: bool, tmp_path: Path) -> None:
+    stored = np.full((radiographs.ROWS, radiographs.COLUMNS + 60), -2000, np.int16)
+    stored[:, 30:-30] = GREY12 // 4
+    stored = stored if signed else stored.view(np.uint16)
+    path = radiographs.write_dicom(tmp_path / "f.dcm", stored, bits=16)
+    dataset = pydicom.dcmread(path)
+    dataset.add_new("PixelPaddingValue", "SS" if vr == "SS" else "US", value)
+    pydicom.dcmwrite(path, dataset)
+    if vr == "UN":
+        short, unknown = b"\x28\0\x20\1US\2\0", b"\x28\0\x20\1UN\0\0\2\0\0\0"
+        path.write_bytes(path.read_bytes().replace(short, unknown))
+
+    pixels = read(path).pixels
+
+    assert pixels[:, :30].max() == 0.0
+    assert np.abs(pixels[:, 30:-30] - EXPECTED).mean() < 0.006
+
+
+SHUTTERS = {
+    "rectangular": {
+        "ShutterShape": "RECTANGULAR",
+        "ShutterLeftVerticalEdge": 31,
+        "ShutterRightVerticalEdge": 30 + radiographs.COLUMNS,
+        "ShutterUpperHorizontalEdge": 1,
+        "ShutterLowerHorizontalEdge": radiographs.ROWS,
+    },
+    "polygonal": {
+        "ShutterShape": "POLYGONAL",
+        "VerticesOfThePolygonalShutter": [1, 31, 1, 158, 160, 158, 160, 31],
+    },
+}
+
+
+@pytest.mark.parametrize("shape", SHUTTERS)
+def test_what_the_shutter_hides_is_black_and_does_not_count(shape: str, tmp_path: Path) -> None:
+    stored = np.full((radiographs.ROWS, radiographs.COLUMNS + 60), 65535, np.uint16)
+    stored[:, 30:-30] = GREY12
+    path = radiographs.write_dicom(tmp_path / "f.dcm", stored, bits=16, **SHUTTERS[shape])
+
+    radiograph = read(path)
+
+    assert radiograph.pixels[:, :30].max() == radiograph.pixels[:, -30:].max() == 0.0
+    assert np.abs(radiograph.pixels[:, 30:-30] - EXPECTED).mean() < 0.006
+    assert "32% outside the display shutter left out" in radiograph.greys
+
+
+def test_a_circular_shutter_hides_the_corners(tmp_path: Path) -> None:
+    path = radiographs.write_dicom(
+        tmp_path / "f.dcm",
+        ShutterShape="CIRCULAR",
+        CenterOfCircularShutter=[80, 64],
+        RadiusOfCircularShutter=60,
+    )
+
+    pixels = read(path).pixels
+
+    assert pixels[:10, :10].max() == 0.0
+    assert (pixels[78:82, 10:118] > 0).mean() > 0.95
+
+
+def test_a_shutter_that_hides_everything_is_ignored_with_a_note(tmp_path: Path) -> None:
+    path = radiographs.write_dicom(
+        tmp_path / "f.dcm", ShutterShape="RECTANGULAR", ShutterLeftVerticalEdge=500
+    )
+
+    radiograph = read(path)
+
+    assert distance(radiograph) < 0.006
+    assert "shutter" in radiograph.notes[0]

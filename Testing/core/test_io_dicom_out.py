@@ -1,0 +1,152 @@
+"""A result as DICOM: valid by dciodvfy, in the radiograph's study, saying everywhere that it is synthetic."""
+
+import shutil
+import subprocess
+import warnings
+from pathlib import Path
+
+import io_radiographs as radiographs
+import numpy as np
+import pydicom
+import pytest
+from ct_series import phantom
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+
+from xray2ctpa_core.errors import OutputError
+from xray2ctpa_core.generation.dicom_export import check_place, export_dicom
+from xray2ctpa_core.io.ct import read_ct
+from xray2ctpa_core.io.dicom_out import GRADCAM_FILE, is_written, radiograph_header, write_dicom_result
+from xray2ctpa_core.io.volumes import write_volume
+from xray2ctpa_core.volume import Volume
+
+pytest.importorskip("highdicom", reason="the extra dicom writes DICOM")
+
+CTPA = Volume(phantom().array.astype(np.int16), phantom().affine)
+GRADCAM = CTPA.with_array(np.linspace(0, 1, CTPA.array.size, dtype=np.float32).reshape(CTPA.array.shape))
+SHA256 = "0123456789abcdef" * 4
+
+
+@pytest.fixture(scope="module")
+def radiograph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return radiographs.write_dicom(
+        tmp_path_factory.mktemp("study") / "f.dcm",
+        PatientName="Roe^Jane",
+        PatientID="4711",
+        PatientBirthDate="19600102",
+        PatientSex="F",
+        StudyInstanceUID=generate_uid(),
+        StudyDate="20260102",
+        StudyTime="101112",
+        StudyID="7",
+        AccessionNumber="8",
+    )
+
+
+@pytest.fixture(scope="module")
+def written(radiograph: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("out") / "dicom"
+    write_dicom_result(folder, CTPA, GRADCAM, radiograph_header(radiograph), SHA256, SHA256)
+    return folder
+
+
+def instances(folder: Path) -> list[Dataset]:
+    return [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
+
+
+def faults(path: Path) -> list[str]:
+    """Errors that David Clunie's dciodvfy finds."""
+    validator = shutil.which("dciodvfy")
+    if validator is None:
+        pytest.skip("the package dicom3tools brings the validator")
+    run = subprocess.run([validator, "-new", str(path)], capture_output=True, text=True, check=False)
+    assert "CTImage" in run.stderr + run.stdout or "ParametricMap" in run.stderr + run.stdout
+    return [line for line in (run.stderr + run.stdout).splitlines() if line.startswith("Error")]
+
+
+def test_every_instance_is_valid(written: Path) -> None:
+    for path in (written / "ctpa-0001.dcm", written / "ctpa-0012.dcm", written / GRADCAM_FILE):
+        assert faults(path) == []
+
+
+def test_a_radiograph_that_is_no_dicom_gives_a_valid_patient_of_its_own(tmp_path: Path) -> None:
+    write_dicom_result(tmp_path / "out", CTPA, GRADCAM, None, SHA256, SHA256)
+
+    dataset = pydicom.dcmread(tmp_path / "out" / "ctpa-0001.dcm")
+    assert faults(tmp_path / "out" / "ctpa-0001.dcm") == []
+    assert dataset.PatientID == "SYNTHETIC-0123456789abcdef"
+    assert "SYNTHETIC" in str(dataset.PatientName)
+
+
+def test_it_lies_in_the_radiographs_study_under_new_uids(written: Path, radiograph: Path) -> None:
+    source, made = pydicom.dcmread(radiograph), instances(written)
+
+    for keyword in ("PatientName", "PatientID", "PatientBirthDate", "StudyInstanceUID", "AccessionNumber"):
+        assert {str(dataset.get(keyword)) for dataset in made} == {str(source.get(keyword))}
+    assert len({dataset.SOPInstanceUID for dataset in made}) == 13
+    assert len({dataset.SeriesInstanceUID for dataset in made}) == 2
+    assert len({dataset.FrameOfReferenceUID for dataset in made}) == 1
+    assert made[0].SourceImageSequence[0].ReferencedSOPInstanceUID == source.SOPInstanceUID
+
+
+def test_every_instance_says_that_it_is_synthetic_and_derived(written: Path) -> None:
+    for dataset in instances(written):
+        assert dataset.SeriesDescription.startswith("SYNTHETIC")
+        assert dataset.SyntheticData == "YES"
+        assert dataset.ImageType[0] == "DERIVED"
+        assert dataset.BurnedInAnnotation == "NO"
+        assert "hypothesis" in dataset.DerivationDescription
+
+
+def test_the_series_reads_as_the_volume(written: Path, tmp_path: Path) -> None:
+    shutil.copytree(written, tmp_path / "series")
+    (tmp_path / "series" / GRADCAM_FILE).unlink()
+
+    scan = read_ct(tmp_path / "series")
+
+    assert np.array_equal(scan.volume.array, CTPA.array)
+    assert scan.volume.affine == pytest.approx(CTPA.affine, abs=1e-6)
+
+
+def test_the_parametric_map_holds_grad_cam_slice_by_slice(written: Path) -> None:
+    dataset = pydicom.dcmread(written / GRADCAM_FILE)
+
+    frames = np.frombuffer(dataset.FloatPixelData, "<f4").reshape(CTPA.array.shape)
+    places = [
+        float(group.PlanePositionSequence[0].ImagePositionPatient[2])
+        for group in dataset.PerFrameFunctionalGroupsSequence
+    ]
+    order = np.argsort(places)
+    assert np.array_equal(frames[order], GRADCAM.array)
+    assert np.array(places)[order] == pytest.approx(CTPA.affine[2, 3] + 20.0 * np.arange(12))
+
+
+def test_a_result_is_exported_once_and_another_never_over_it(radiograph: Path, tmp_path: Path) -> None:
+    result = tmp_path / "result"
+    result.mkdir()
+    write_volume(CTPA, result / "ctpa.nii.gz", np.int16)
+    write_volume(GRADCAM, result / "gradcam.nii.gz", np.float32)
+    for _ in range(2):
+        check_place(tmp_path / "dicom", result)
+        export_dicom(result, radiograph, tmp_path / "dicom", SHA256)
+    before = sorted(p.name for p in (tmp_path / "dicom").iterdir())
+
+    write_volume(CTPA.with_array(CTPA.array + 1), result / "ctpa.nii.gz", np.int16)
+    with pytest.raises(OutputError, match="which exists"):
+        export_dicom(result, radiograph, tmp_path / "dicom", SHA256)
+    with pytest.raises(OutputError, match="which exists"):
+        check_place(tmp_path / "dicom", tmp_path / "not made yet")
+
+    assert sorted(p.name for p in (tmp_path / "dicom").iterdir()) == before
+    assert not is_written(tmp_path / "dicom", "f" * 64)
+
+
+def test_odd_values_of_the_radiograph_are_passed_on_without_a_word(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = radiographs.write_dicom(tmp_path / "f.dcm", PatientAge="62", PatientSex="X", StudyDate="2026")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_dicom_result(tmp_path / "out", CTPA, GRADCAM, radiograph_header(path), SHA256, SHA256)
+
+    assert (tmp_path / "out" / GRADCAM_FILE).is_file()

@@ -1,0 +1,105 @@
+"""Fetches openly licensed chest CTs from the Imaging Data Commons, by their series' identifiers.
+
+python Training/fetch_templates.py --out templates --set table=Training/templates.csv
+make train-default TEMPLATES=templates
+
+The table has the columns name, series_instance_uid, licence, doi. A series becomes templates/NAME.nii.gz
+(int16 HU) and a line of templates/ATTRIBUTION.csv; series under a non-commercial licence go to
+templates/noncommercial, which training does not read. Needs the package idc-index and the network. What is
+there already is left.
+"""
+
+import csv
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.ct import read_ct
+from xray2ctpa_core.io.volumes import write_volume
+
+COLUMNS = ("name", "series_instance_uid", "licence", "doi")
+NONCOMMERCIAL = "noncommercial"
+
+
+@dataclass(frozen=True)
+class Config:
+    """table: CSV of the series."""
+
+    table: str = "Training/templates.csv"
+
+
+def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
+    """Fetches every series of the table."""
+    fetch(read_table(Path(config.table)), out, idc_download, Bar("templates"))
+
+
+def read_table(table: Path) -> list[dict[str, str]]:
+    """Rows of the table.
+
+    Raises:
+        InputError: it is missing, lacks a column, names a series twice, or gives no licence.
+    """
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise InputError(f"Expected a table of series in {table}, got: {error.strerror}.") from error
+    if not rows or any(column not in rows[0] for column in COLUMNS):
+        raise InputError(f"Expected the columns {', '.join(COLUMNS)} in {table}.")
+    names = [row["name"] for row in rows]
+    if len(set(names)) < len(names) or not all(row["licence"] for row in rows):
+        raise InputError(f"Expected names that differ and a licence in each row of {table}.")
+    return rows
+
+
+def fetch(
+    rows: list[dict[str, str]],
+    out: Path,
+    download: Callable[[str, Path], None],
+    progress: Callable[[int, int], None],
+) -> None:
+    """Writes a NIfTI a series, and who is to be credited.
+
+    Args:
+        rows: of `read_table`.
+        out: folder.
+        download: puts a series' DICOM files into a folder.
+        progress: called with (done, of).
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for number, row in enumerate(rows):
+        folder = out / NONCOMMERCIAL if "NC" in row["licence"].upper().split("-") else out
+        folder.mkdir(exist_ok=True)
+        target = folder / f"{row['name']}.nii.gz"
+        if not target.exists():
+            with tempfile.TemporaryDirectory() as scratch:
+                download(row["series_instance_uid"], Path(scratch))
+                write_volume(read_ct(Path(scratch)).volume, target, np.int16)
+        progress(number + 1, len(rows))
+    with (out / "ATTRIBUTION.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def idc_download(series_instance_uid: str, folder: Path) -> None:
+    """Downloads one series. Raises InputError without the package idc-index."""
+    try:
+        from idc_index import IDCClient
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "Fetching needs the package idc-index, which is not installed.", "pip install idc-index"
+        ) from error
+    IDCClient().download_dicom_series(
+        seriesInstanceUID=series_instance_uid, downloadDir=str(folder), quiet=True
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(__doc__, Config, run, {}))

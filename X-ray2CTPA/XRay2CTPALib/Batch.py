@@ -1,0 +1,235 @@
+"""A list of radiographs, generated from one after the other into a folder; it resumes where it ended."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from xray2ctpa_core import mrml
+from xray2ctpa_core.constants import EXIT_CANCELLED, EXIT_DONE
+from xray2ctpa_core.errors import InputError, XRay2CTPAError
+
+from .ChildProcess import ChildProcess
+from .CoreCommand import coreArguments, coreEnvironment
+from .InputNode import whyUnusable, writeInput
+from .Job import hintFor, makeFolder, removeFolder, stageText
+from .Settings import RunSettings
+
+WAITING, ACTIVE, COMPLETE, FAILED = "waiting", "active", "complete", "failed"
+#: Files that a folder is searched for; DICOM files often have no suffix at all.
+SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".nii.gz", ".nrrd", ".mha", "")
+#: Modalities of a radiograph in DICOM.
+MODALITIES = ("CR", "DX", "RF")
+MODALITY_TAG = "0008,0060"
+
+
+@dataclass
+class Row:
+    """One radiograph of the list.
+
+    Attributes:
+        name: for people.
+        source: a file, or the id of a node.
+        state: WAITING, ACTIVE, COMPLETE or FAILED.
+        message: what it is doing, or why it failed.
+        score: the model's PE score, None before it is complete.
+        folder: of the result, None likewise.
+    """
+
+    name: str
+    source: Path | str
+    state: str = WAITING
+    message: str = ""
+    score: float | None = None
+    folder: Path | None = None
+
+
+class Batch:
+    """The list, and the one child process that works it off.
+
+    A result is a folder on the disk, complete or not there; nothing is added to the scene. Started anew, the
+    core skips what is complete and was made in the same way.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.log: list[str] = []
+        self._process: ChildProcess | None = None
+        self._onChanged: Callable[[], None] = lambda: None
+        self._work: Path | None = None
+        self._files: list[Path] = []
+        self._current = 0
+
+    @property
+    def isRunning(self) -> bool:
+        """Whether the list is being worked off."""
+        return self._process is not None
+
+    def addNodes(self, nodes: Sequence[Any]) -> int:
+        """Adds the nodes that are radiographs and not yet in the list; returns how many."""
+        return self._add([Row(n.GetName(), n.GetID()) for n in nodes if not whyUnusable(n)])
+
+    def addFiles(self, files: Sequence[Path]) -> int:
+        """Adds files that are not yet in the list; returns how many."""
+        return self._add([Row(file.name, file) for file in files])
+
+    def addFolder(self, folder: Path) -> int:
+        """Adds the image files directly in ``folder``, by name; returns how many."""
+        files = [f for f in sorted(folder.iterdir()) if f.is_file() and not f.name.startswith(".")]
+        return self.addFiles([f for f in files if _suffix(f) in SUFFIXES])
+
+    def clear(self) -> None:
+        """Empties the list; files stay."""
+        if not self.isRunning:
+            self.rows = []
+
+    def start(
+        self,
+        settings: RunSettings,
+        output: Path,
+        onChanged: Callable[[], None],
+        mayFetch: bool = False,
+        bundleFolders: Sequence[str] = (),
+    ) -> None:
+        """Begins with the rows that are not complete.
+
+        Raises:
+            InputError: the list is empty, or a node of it is no longer in the scene.
+            OutputError: a node cannot be written.
+        """
+        if not self.rows:
+            raise InputError(_("Expected at least one chest X-ray, got none."))
+        self._onChanged, self._current, self.log = onChanged, 0, []
+        self._work = makeFolder()
+        try:
+            self._files = [self._fileOf(row, n) for n, row in enumerate(self.rows)]
+            names = folderNames(self._files)
+            arguments = ["generate", *map(str, self._files), "--events", "--out"]
+            # For one input the core takes the result's own folder.
+            arguments.append(str(output / names[0] if len(names) == 1 else output))
+            for row in self.rows:
+                row.state, row.message = WAITING, ""
+            self._process = ChildProcess(
+                coreArguments([*arguments, *settings.arguments()]),
+                coreEnvironment(mayFetch, bundleFolders),
+                self._onLine,
+                self.log.append,
+            )
+        except BaseException:
+            self._close()
+            raise
+        self._onChanged()
+
+    def poll(self) -> bool:
+        """Takes in what the core has told; True while it runs."""
+        if self._process is not None and not self._process.poll():
+            code = self._process.exitCode
+            self._close()
+            if code not in (EXIT_DONE, EXIT_CANCELLED):
+                for row in self.rows:
+                    if row.state in (WAITING, ACTIVE):
+                        row.state, row.message = FAILED, row.message or _("The computation ended early.")
+            self._onChanged()
+        return self.isRunning
+
+    def cancel(self) -> None:
+        """Ends the run at once; complete results stay, and are not made again."""
+        if self._process is not None:
+            self._process.kill()
+            self._close()
+            for row in self.rows:
+                if row.state == ACTIVE:
+                    row.state, row.message = WAITING, ""
+            self._onChanged()
+
+    def _add(self, rows: Sequence[Row]) -> int:
+        known = {row.source for row in self.rows}
+        new = [row for row in rows if row.source not in known]
+        self.rows += new
+        return len(new)
+
+    def _fileOf(self, row: Row, number: int) -> Path:
+        if isinstance(row.source, Path):
+            return row.source
+        node = slicer.mrmlScene.GetNodeByID(row.source)
+        if node is None:
+            raise InputError(_("{name} is no longer in the scene.").format(name=row.name))
+        return writeInput(node, self._work / str(number))
+
+    def _onLine(self, line: str) -> None:
+        self.log.append(line)
+        try:
+            event = json.loads(line)
+            kind = event["event"]
+        except (ValueError, KeyError, TypeError):
+            return  # what some library printed
+        row = self.rows[min(self._current, len(self.rows) - 1)]
+        if kind == "stage":
+            row.state, row.message = ACTIVE, stageText(event["stage"], event["message"])
+        elif kind == "progress":
+            row.message = f"{round(100 * event['step'] / event['of'])} %"
+        elif kind == "result":
+            row.state, row.folder = COMPLETE, Path(event["path"])
+            row.score = event["result"]["pe"]["probability"]
+            row.message = _("complete before") if event["skipped"] else _("complete")
+            self._current += 1
+        elif kind == "error":
+            row.state = FAILED
+            row.message = " ".join(filter(None, (event["message"], hintFor(event["code"], event["hint"]))))
+            self._current += 1
+        self._onChanged()
+
+    def _close(self) -> None:
+        self._process = None
+        if self._work is not None:
+            removeFolder(self._work)
+        self._work = None
+
+
+def folderNames(files: Sequence[Path]) -> list[str]:
+    """What the results of ``files`` are called: by their names without suffixes."""
+    return [file.name[: len(file.name) - len(_suffix(file))] or file.name for file in files]
+
+
+def dicomRadiographs(database: Any, patient: str) -> list[Path]:
+    """The radiographs of a patient of the DICOM database, a file each."""
+    found = []
+    for study in database.studiesForPatient(patient):
+        for series in database.seriesForStudy(study):
+            for file in database.filesForSeries(series):
+                if database.fileValue(file, MODALITY_TAG) in MODALITIES:
+                    found.append(Path(file))
+    return found
+
+
+def loadRow(row: Row) -> Any:
+    """Adds the result of a complete row to the scene; refers to its node where it has one."""
+    if row.folder is None:
+        raise InputError(_("{name} has no result yet.").format(name=row.name))
+    node = slicer.mrmlScene.GetNodeByID(row.source) if isinstance(row.source, str) else None
+    return mrml.load_result(row.folder, slicer.mrmlScene, node)
+
+
+def whyNotStart(batch: Batch, output: str) -> str:
+    """Why the list cannot be worked off, as a sentence; "" where it can."""
+    if not batch.rows:
+        return _("Add chest X-rays to the list.")
+    if not output:
+        return _("Choose the folder for results first: Options, Save to.")
+    return ""
+
+
+def errorText(error: XRay2CTPAError) -> str:
+    """Message and hint of an error, a line each."""
+    return "\n".join(filter(None, (error.message, error.hint)))
+
+
+def _suffix(file: Path) -> str:
+    """The suffix by which an image's form is known, lower case; numbers (of DICOM UIDs) are none."""
+    if file.name.lower().endswith(".nii.gz"):
+        return file.name[-7:].lower()
+    return "" if file.suffix[1:].isdigit() else file.suffix.lower()

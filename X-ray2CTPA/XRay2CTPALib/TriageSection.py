@@ -1,0 +1,79 @@
+"""The part of the panel with the clinical rules: items, D-dimer, the pathway, the score beside it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import qt
+from slicer.i18n import tr as _
+
+from xray2ctpa_core import mrml
+from xray2ctpa_core.triage.criteria import PERC, WELLS, Criterion
+from xray2ctpa_core.triage.rules import FEU_PER_UNIT, d_dimer_feu, wells_score
+from xray2ctpa_core.triage.workflow import TRIAGE_NOTICE, Case, Score, beside, way_of
+
+from .WorkflowDrawing import draw
+
+#: Width of the drawing in pixels: fits the narrowest dock.
+DRAWING_WIDTH = 360
+
+
+class TriageSection:
+    """Draws what the core's rules say of what is entered; nothing of it is kept in the scene."""
+
+    def __init__(self, ui: Any, current: Callable[[], mrml.ResultNodes | None]) -> None:
+        self._ui, self._current = ui, current
+        self._shown: Any = None
+        ui.triageNoticeLabel.text = _(TRIAGE_NOTICE)
+        self.wells = {c.name: self._addBox(ui.wellsFrame.layout(), c) for c in WELLS}
+        self.perc = {c.name: self._addBox(ui.percFrame.layout(), c) for c in PERC}
+        for unit in FEU_PER_UNIT:
+            ui.dimerUnitSelector.addItem(unit)
+        ui.unstableCheckBox.connect("toggled(bool)", self.update)
+        ui.gestaltCheckBox.connect("toggled(bool)", self.update)
+        ui.ageSpinBox.connect("valueChanged(int)", self.update)
+        ui.dimerSpinBox.connect("valueChanged(double)", self.update)
+        ui.dimerUnitSelector.connect("currentIndexChanged(int)", self.update)
+        ui.resultSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.update)
+        self.update()
+
+    def case(self) -> Case:
+        """What is entered."""
+        dimer = self._ui.dimerSpinBox.value
+        unit = list(FEU_PER_UNIT)[self._ui.dimerUnitSelector.currentIndex]
+        return Case(
+            wells=[name for name, box in self.wells.items() if box.checked],
+            perc=[name for name, box in self.perc.items() if box.checked],
+            gestalt_low=self._ui.gestaltCheckBox.checked,
+            age=self._ui.ageSpinBox.value or None,
+            d_dimer=d_dimer_feu(dimer, unit) if dimer > 0 else None,
+            unstable=self._ui.unstableCheckBox.checked,
+        )
+
+    def update(self, _value: Any = None) -> None:
+        """Shows where the case goes, on what grounds, and what the generated score adds."""
+        case, score = self.case(), self._score()
+        palette = self._ui.workflowLabel.palette
+        state = (case, score, palette.color(qt.QPalette.Window).name())
+        if state == self._shown:
+            return  # drawn so already
+        self._shown, way = state, way_of(case)
+        self._ui.triageStepLabel.text = _("Wells {score:g}. Next: {step}.").format(
+            score=wells_score(case.wells), step=_(way.step)
+        )
+        self._ui.triageLabel.text = "\n\n".join([*way.reasons, "\n".join(beside(case, score))])
+        self._ui.workflowLabel.setPixmap(draw(way, DRAWING_WIDTH, palette))
+
+    def _score(self) -> Score | None:
+        """That of the selected result."""
+        nodes = self._current()
+        if nodes is None:
+            return None
+        return Score(nodes.record["pe"]["probability"], nodes.record["pe"]["threshold"])
+
+    def _addBox(self, layout: Any, criterion: Criterion) -> Any:
+        points = _(" ({points:g})").format(points=criterion.points) if criterion.points else ""
+        box = qt.QCheckBox(_(criterion.text) + points)
+        box.toolTip = box.text
+        layout.addWidget(box)
+        box.connect("toggled(bool)", self.update)
+        return box

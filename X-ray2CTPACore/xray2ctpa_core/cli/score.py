@@ -1,0 +1,154 @@
+"""`xray2ctpa score`: PE from radiographs alone, a line a file, without a volume."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from xray2ctpa_core.cli.generate import stem
+from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
+from xray2ctpa_core.errors import NotFrontalCXRError, XRay2CTPAError
+from xray2ctpa_core.pipelines.loading import load_bundle
+
+
+class Scored(NamedTuple):
+    """What one file gives: the content of its line, or the error that takes its place."""
+
+    source: Path
+    content: dict[str, Any]
+    error: XRay2CTPAError | None = None
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declares the subcommand."""
+    parser = subparsers.add_parser(
+        "score",
+        help="score radiographs for PE without generating a volume",
+        description="Scores radiographs for PE from the radiograph alone, without a volume: a line a file, "
+        "probability, threshold, positive or negative, calibrated or not, the file. A bundle with a prior "
+        "scores by it, another by its radiograph encoder. A score is a hypothesis, never a diagnosis: "
+        "not for patient care.",
+        epilog="Exit codes are those of generate; with several files the code of the first that failed, and "
+        "the others are scored.",
+    )
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="FILE", help="as for generate")
+    parser.add_argument(
+        "--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR|HUB_ID", help="weights (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="a JSON object a line")
+    parser.add_argument(
+        "--maps", type=Path, metavar="DIR", help="also write FILE-gradcam.png: where each score rests"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="go on if the input is no frontal chest radiograph"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the subcommand; the exit code is that of the first file that failed."""
+    score = scorer(args.bundle, args.force, args.maps)
+    code = EXIT_DONE
+    if not args.json:
+        sys.stdout.write("probability\tthreshold\tcall\tcalibrated\tfile\n")
+    for scored in in_order(score, args.inputs):
+        if scored.error is not None:
+            sys.stderr.write(f"{scored.source}: {scored.error.message}\n{scored.error.hint}".rstrip() + "\n")
+            code = code or scored.error.exit_code
+            continue
+        sys.stdout.write((json.dumps(scored.content) if args.json else line(scored.content)) + "\n")
+        sys.stdout.flush()
+    return code
+
+
+def line(content: dict[str, Any]) -> str:
+    """A score as a line for readers, its columns apart by tabs."""
+    opinion = content["pe"]["second_opinion"]
+    cells = (
+        f"{opinion['probability']:.3f}",
+        f"{opinion['threshold']:.3f}",
+        "positive" if opinion["positive"] else "negative",
+        "calibrated" if opinion["calibrated"] else "uncalibrated",
+        content["file"],
+    )
+    return "\t".join(cells)
+
+
+def in_order(score: Callable[[Path], Scored], sources: list[Path]) -> Iterator[Scored]:
+    """The files' scores in the order given, several files at a time, each on one processor."""
+    if len(sources) == 1:
+        yield score(sources[0])
+        return
+    from threadpoolctl import threadpool_limits
+    from torch import get_num_threads, set_num_threads
+
+    before = get_num_threads()
+    set_num_threads(1)
+    try:
+        with threadpool_limits(1), ThreadPoolExecutor(cpus()) as pool:
+            yield from pool.map(score, sources)
+    finally:
+        set_num_threads(before)
+
+
+def cpus() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def scorer(bundle: str, force: bool, maps: Path | None = None) -> Callable[[Path], Scored]:
+    """Reads the networks once; what it returns scores a file.
+
+    Args:
+        bundle: its name, folder or Hub id.
+        force: takes what the gate refuses.
+        maps: folder of Grad-CAM pictures, or None.
+    """
+    folder, info = load_bundle(bundle)
+    from xray2ctpa_core.generation.result_json import gate_content, input_content
+    from xray2ctpa_core.io.radiograph import read_radiograph
+    from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
+    from xray2ctpa_core.models.framing.lung_locator import LungLocator
+    from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
+    from xray2ctpa_core.pipelines.second_opinion import bundle_opinion
+
+    locator = LungLocator.from_pretrained(folder / "lung_locator", use_safetensors=True).eval()
+    encoder = XrayEncoder.from_pretrained(folder / "xray_encoder", use_safetensors=True).eval()
+    reader = bundle_opinion(folder, info, encoder)
+
+    def scored(source: Path) -> dict[str, Any]:
+        reading = frame_radiograph(locator, read_radiograph(source))
+        radiograph, gate = reading.radiograph, reading.gate
+        if not (gate.accepted or force):
+            raise NotFrontalCXRError(
+                f"Expected a frontal chest radiograph, got a score of {gate.is_frontal_cxr:.2f} of 1. "
+                f"{' '.join(gate.warnings)}".rstrip(),
+                "Give a frontal chest radiograph, or go on with --force.",
+            )
+        image = reader.image_of(radiograph, reading.frame)
+        opinion = reader.score(image)
+        if maps is not None:
+            from xray2ctpa_core.explanation.radiograph_gradcam import on_radiograph, radiograph_gradcam
+            from xray2ctpa_core.io.radiograph_map import write_radiograph_map
+
+            heat = radiograph_gradcam(reader.network, image)
+            whole = on_radiograph(heat, reading.frame, radiograph.pixels.shape)
+            write_radiograph_map(radiograph, whole, maps / f"{stem(source)}-gradcam.png")
+        return {
+            "file": str(source),
+            "input": input_content(radiograph),
+            "gate": gate_content(gate),
+            "pe": {"second_opinion": opinion.content()},
+        }
+
+    def score(source: Path) -> Scored:
+        try:
+            return Scored(source, scored(source))
+        except XRay2CTPAError as error:
+            return Scored(source, {}, error)
+
+    return score

@@ -1,0 +1,36 @@
+"""What a command is started with: streams, which services, cron and pythonw leave out, and a folder."""
+
+import os
+import sys
+
+from xray2ctpa_core.errors import InputError
+
+
+def open_missing_streams() -> None:
+    """Opens what is closed of standard input, output and error onto the null device.
+
+    Otherwise ``sys.stdout`` is None, and the next file that is opened would take the stream's number, into
+    which libraries write. Names that the terminal cannot show are written with backslashes.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the process's life
+        stream = getattr(sys, name)
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def check_working_folder() -> None:
+    """Raises InputError where the working folder has been deleted: there libraries end without a word."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise InputError(
+            "Expected a working folder, got one that was deleted or cannot be read.",
+            "Change to a folder that exists.",
+        ) from error

@@ -1,0 +1,99 @@
+"""Series of the Imaging Data Commons, as its index describes them; read offline from the package
+idc-index-data."""
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from xray2ctpa_core.errors import InputError
+
+#: Package, and the file in it, that holds the index.
+INDEX_PACKAGE, INDEX_NAME = "idc_index_data", "idc_index.parquet"
+_HINT = "Install the core with its extra open-data."
+
+
+@dataclass(frozen=True)
+class Series:
+    """One DICOM series.
+
+    Attributes:
+        collection, patient, study, uid: where it belongs; PatientID, StudyInstanceUID, SeriesInstanceUID.
+        modality: "CT", "CR" or "DX".
+        date: of its study, shifted per patient by the collection: differences within a patient hold. None
+            where the index has none.
+        study_description, description: of study and series, "" where missing.
+        body_part: BodyPartExamined, "" where missing.
+        images: how many.
+        megabytes: of all its files.
+        licence, doi: of the data.
+    """
+
+    collection: str
+    patient: str
+    study: str
+    uid: str
+    modality: str
+    date: date | None
+    study_description: str
+    description: str
+    body_part: str
+    images: int
+    megabytes: float
+    licence: str
+    doi: str
+
+
+def index_path() -> Path:
+    """The index of the installed package; raises InputError where it is not installed."""
+    spec = importlib.util.find_spec(INDEX_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError("Expected the package idc-index-data, which is not installed.", _HINT)
+    return Path(spec.submodule_search_locations[0]) / INDEX_NAME
+
+
+def index_version() -> str:
+    """Version of the installed index; raises InputError where it is not installed."""
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version("idc-index-data")
+    except importlib.metadata.PackageNotFoundError as error:
+        raise InputError("Expected the package idc-index-data, which is not installed.", _HINT) from error
+
+
+def read_index(path: Path, collections: Sequence[str]) -> list[Series]:
+    """The CT, CR and DX series of ``collections``, sorted by UID.
+
+    Args:
+        path: the index, a Parquet file.
+        collections: names as the index has them.
+
+    Raises:
+        InputError: no such file, another file, or the reader of Parquet is not installed.
+    """
+    try:
+        import duckdb
+    except ImportError as error:
+        raise InputError("Reading the index needs duckdb, which is not installed.", _HINT) from error
+    if not Path(path).is_file():
+        raise InputError(f"Expected the index at {path}, which is no file.", _HINT)
+    query = """
+        select collection_id, PatientID, StudyInstanceUID, SeriesInstanceUID, Modality,
+            try_cast(StudyDate as date), coalesce(StudyDescription, ''), coalesce(SeriesDescription, ''),
+            coalesce(BodyPartExamined, ''), instanceCount, series_size_MB, license_short_name,
+            coalesce(source_DOI, '')
+        from read_parquet($path)
+        where Modality in ('CT', 'CR', 'DX') and analysis_result_id is null
+            and list_contains($collections, collection_id)
+        order by SeriesInstanceUID
+    """
+    try:
+        with duckdb.connect() as connection:
+            found = connection.execute(query, {"path": str(path), "collections": list(collections)})
+            return [Series(*row) for row in found.fetchall()]
+    except duckdb.Error as error:
+        raise InputError(
+            f"Expected an index of the Imaging Data Commons in {path}, got: {str(error).splitlines()[0]}"
+        ) from error

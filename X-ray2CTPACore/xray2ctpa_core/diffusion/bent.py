@@ -1,0 +1,66 @@
+"""What is diffused with a bank of atlases: the map's change, and whose tissue it is.
+
+A sample is then one real person's tissue, bent: sharp whatever the noise. The tissue is told by analog bits
+(Chen et al., ICLR 2023): a channel a person, 1 for the one and -1 for all others, the same at every place.
+"""
+
+from typing import Any
+
+import torch
+
+from xray2ctpa_core.models.encoders.atlas import resized, to_map_grid
+from xray2ctpa_core.models.encoders.bank_encoder import BankConditioning, BankFeatures
+
+
+def to_diffused_bank(
+    denoiser: Any, features: BankFeatures, template_map: torch.Tensor, person: torch.Tensor
+) -> torch.Tensor:
+    """(B, K + 3, d, h, w): a patient's tissue and map as ``denoiser`` diffuses them.
+
+    Args:
+        denoiser: latent_channels of its configuration are the K people.
+        features: of the radiographs.
+        template_map: (B, 3, *MAP_GRID), the true map.
+        person: (B,), whose tissue.
+    """
+    size = features.lifted.shape[2:]
+    change = resized(template_map - features.template_map, size)
+    bits = -torch.ones(len(person), denoiser.config["latent_channels"], device=person.device)
+    bits[torch.arange(len(person), device=person.device), person] = 1
+    bits = bits[:, :, None, None, None].expand(-1, -1, *size)
+    return torch.cat([bits, change / _map_std(denoiser, change)], 1)
+
+
+def bent_latents(
+    denoiser: Any,
+    conditioning: BankConditioning,
+    diffused: torch.Tensor,
+    template_map: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """(B, C, d, h, w): the latents of what was diffused.
+
+    Args:
+        denoiser, conditioning: as they made it.
+        diffused: (B, K + 3, d, h, w).
+        template_map: takes the place of the map that was diffused.
+    """
+    if template_map is None:
+        template_map = bent_map(denoiser, conditioning, diffused)
+    return conditioning.latents(template_map, person_of(denoiser, diffused))
+
+
+def person_of(denoiser: Any, diffused: torch.Tensor) -> torch.Tensor:
+    """(B,): whose tissue was diffused."""
+    return diffused[:, : denoiser.config["latent_channels"]].mean((2, 3, 4)).argmax(1)
+
+
+def bent_map(
+    denoiser: Any, conditioning: BankConditioning, diffused: torch.Tensor, spread: float = 1.0
+) -> torch.Tensor:
+    """(B, 3, *MAP_GRID): the map that was diffused; ``spread`` multiplies its change of the expected one."""
+    change = diffused[:, denoiser.config["latent_channels"] :]
+    return conditioning.template_map + spread * to_map_grid(change * _map_std(denoiser, change))
+
+
+def _map_std(denoiser: Any, like: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(denoiser.config["map_std"]).to(like).reshape(1, -1, 1, 1, 1)

@@ -1,0 +1,113 @@
+"""DICOM files: found out by their bytes, read with or without preamble, functional groups laid flat."""
+
+import struct
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.dicom_header import integer
+from xray2ctpa_core.io.failures import reading
+
+_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
+_PREAMBLE_BYTES = 128
+_HEAD_BYTES = 4096
+#: Explicit value representations; those of the second row have a length of four bytes after two reserved.
+_SHORT_VRS = b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()
+_LONG_VRS = b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
+#: Groups with which a data set can begin (file meta, identifying), and how many elements must follow.
+_FIRST_GROUPS, _CHAINED = (0x0002, 0x0008), 4
+#: Functional groups about other images than this one.
+_OTHERS = (
+    "DerivationImageSequence",
+    "ReferencedImageSequence",
+    "UnassignedPerFrameConvertedAttributesSequence",
+)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether the bytes say DICOM, with a preamble or without (PACS and CD exports), or the suffix does."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    marked = head[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == b"DICM"
+    return marked or path.suffix.lower() in _SUFFIXES or _begins_with_elements(head)
+
+
+def read_dicom(path: Path, pixels: bool = True) -> Dataset:
+    """The data set of ``path``; what its functional groups say of the (first) frame stands at its top level.
+
+    Args:
+        path: the file.
+        pixels: False leaves the pixels out.
+
+    Raises:
+        InputError: the file is no DICOM.
+    """
+    with reading(path, "DICOM"):
+        dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)
+        if "SOPClassUID" not in dataset and "Rows" not in dataset:
+            raise InputError(
+                f"Expected a DICOM file, got {path.name}, which has no DICOM header.",
+                "Check that the file is complete and that its name fits its content.",
+            )
+        _name_syntax(dataset)
+        _lay_flat(dataset)
+        return dataset
+
+
+def _name_syntax(dataset: "pydicom.FileDataset") -> None:
+    """Names the transfer syntax that was found, where the file has no meta group that does."""
+    if "TransferSyntaxUID" in dataset.file_meta:
+        return
+    if hasattr(dataset, "original_encoding"):
+        implicit, little_endian = dataset.original_encoding
+    else:  # pydicom 2
+        implicit, little_endian = dataset.is_implicit_VR, dataset.is_little_endian
+    syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = syntax if little_endian else ExplicitVRBigEndian
+
+
+def _lay_flat(dataset: Dataset) -> None:
+    """Copies the elements of shared functional groups, then of a single frame's own, to the top level.
+
+    Enhanced objects keep spacing, rescaling, window, shutter and position there (PS3.3 C.7.6.16); the groups
+    win over an element of the same name outside.
+    """
+    single = integer(dataset, "NumberOfFrames", 1) == 1
+    for keyword in ("SharedFunctionalGroupsSequence", *(["PerFrameFunctionalGroupsSequence"] * single)):
+        for groups in list(dataset.get(keyword) or [])[:1]:
+            for group in groups:
+                if group.VR != "SQ" or group.keyword in _OTHERS or not group.value:
+                    continue
+                for element in group.value[0]:
+                    if not element.is_empty:
+                        dataset[element.tag] = element
+
+
+def _begins_with_elements(head: bytes) -> bool:
+    """Whether ``head`` is a chain of data elements in rising order that begins a DICOM data set."""
+    return any(_chain(head, order) for order in ("<", ">"))
+
+
+def _chain(head: bytes, order: str) -> bool:
+    place, former = 0, Tag(0, 0)
+    for number in range(_CHAINED):
+        if place + 8 > len(head):
+            return False
+        group, element = struct.unpack_from(order + "HH", head, place)
+        tag, vr = Tag(group, element), head[place + 4 : place + 6]
+        if tag <= former or (number == 0 and group not in _FIRST_GROUPS):
+            return False
+        if vr in _SHORT_VRS:
+            length, start = struct.unpack_from(order + "H", head, place + 6)[0], place + 8
+        elif vr in _LONG_VRS and place + 12 <= len(head):
+            length, start = struct.unpack_from(order + "I", head, place + 8)[0], place + 12
+        else:
+            length, start = struct.unpack_from(order + "I", head, place + 4)[0], place + 8
+        if length == 0xFFFFFFFF or (number and start + length > len(head)):
+            return number > 1  # a sequence or a long value: what came before it has to do
+        place, former = start + length, tag
+    return True

@@ -1,0 +1,177 @@
+"""Lookup tables, rescaling and windows of a DICOM header, as PS3.3 C.11.1 and C.11.2 mean them.
+
+Own code, because pydicom's keeps an index in the data type of the entries (8 bits wrap), knows no packed
+entries, and leaves the signedness of the first mapped value to the value representation.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from xray2ctpa_core.io.dicom_header import is_little_endian, number, text
+from xray2ctpa_core.io.greys import has_contrast
+
+#: What accessing or decoding a malformed element raises.
+MALFORMED = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
+_ALL_ENTRIES = 1 << 16
+
+
+@dataclass(frozen=True)
+class LookupTable:
+    """Greys for stored values.
+
+    Attributes:
+        first: value that the first entry stands for.
+        entries: (N,) whole numbers; values beyond either end take the entry there.
+    """
+
+    first: int
+    entries: np.ndarray
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """``values`` of any real dtype and shape, looked up; between whole numbers it is linear."""
+        last = len(self.entries) - 1
+        if np.issubdtype(values.dtype, np.integer):
+            return self.entries[np.clip(values.astype(np.int64) - self.first, 0, last)]
+        return np.interp(values, self.first + np.arange(last + 1), self.entries)
+
+
+def lookup_table(item: Dataset, values: np.ndarray, little_endian: bool = True) -> LookupTable:
+    """The table in an ``item`` of a Modality or VOI LUT Sequence.
+
+    Entries of 8 bits stand in a byte each (two a word) or in a word each; the elements may be US, SS, OW or,
+    from 64 kB on, UN. The first mapped value is read with the sign under which the table covers ``values``.
+
+    Raises:
+        ValueError: another number of entries than the descriptor announces.
+    """
+    count, first, bits = _words(item["LUTDescriptor"].value, little_endian)[:3].tolist()
+    count = count or _ALL_ENTRIES
+    data = item["LUTData"].value
+    if isinstance(data, bytes | bytearray):
+        entries = _of_bytes(bytes(data), count, bits, little_endian)
+    else:
+        entries = _words(data, little_endian)
+        if bits <= 8 and len(entries) == -(-count // 2) < count:
+            entries = entries.astype("<u2").view(np.uint8)
+    if len(entries) < count:
+        raise ValueError(f"it has {len(entries)} entries, {count} are announced")
+    low, high = float(np.min(values)), float(np.max(values))
+    starts = sorted({first, first - _ALL_ENTRIES if first >= _ALL_ENTRIES // 2 else first}, reverse=True)
+    covered = [min(high, start + count - 1) - max(low, start) for start in starts]
+    return LookupTable(starts[int(np.argmax(covered))], np.ascontiguousarray(entries[:count]))
+
+
+def _words(value: Any, little_endian: bool) -> np.ndarray:
+    """(N,) uint16 of an element that holds one or several whole numbers, or their bytes (UN)."""
+    if isinstance(value, bytes | bytearray):
+        return np.frombuffer(bytes(value), "<u2" if little_endian else ">u2").astype(np.uint16)
+    return (np.atleast_1d(np.asarray(value, dtype=np.int64)) & 0xFFFF).astype(np.uint16)
+
+
+def _of_bytes(data: bytes, count: int, bits: int, little_endian: bool) -> np.ndarray:
+    """(>= count,) entries in words where there are that many, else in bytes."""
+    if len(data) >= 2 * count:
+        return _words(data[: 2 * count], little_endian)
+    if len(data) < count or (bits > 8 and len(data) > count + 1):
+        raise ValueError(f"it has {len(data) // (1 if bits <= 8 else 2)} entries, {count} are announced")
+    if len(data) % 2 == 0 and not little_endian:  # two entries a word, the first in its lower byte
+        return np.frombuffer(data, ">u2").astype("<u2").view(np.uint8)
+    return np.frombuffer(data, np.uint8)
+
+
+def modality_values(values: np.ndarray, dataset: Dataset, notes: list[str], steps: list[str]) -> np.ndarray:
+    """``values`` through the modality LUT, or rescaled; ``steps`` says how, ``notes`` what was doubted."""
+    sequence = _items(dataset, "ModalityLUTSequence", notes)
+    if sequence:
+        try:
+            table = lookup_table(sequence[0], values, is_little_endian(dataset))
+            steps.append(f"modality LUT of {len(table.entries)} entries")
+            return table(values)
+        except MALFORMED as error:
+            notes.append(f"The modality LUT is malformed ({_reason(error)}); it was not applied.")
+    slope, intercept = rescaling(dataset, notes)
+    if (slope, intercept) == (1.0, 0.0):
+        return values
+    steps.append(f"rescaled by {slope:g} and {intercept:g}")
+    return values.astype(np.float64) * slope + intercept
+
+
+def rescaling(dataset: Dataset, notes: list[str]) -> tuple[float, float]:
+    """RescaleSlope and RescaleIntercept; a slope of 0 is no slope, and malformed ones are 1 and 0."""
+    pair = []
+    for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)):
+        value = number(dataset, keyword)
+        if value is None and text(dataset, keyword) not in ("", "NONE"):
+            notes.append(f"The {keyword} is malformed; it was taken as {default:g}.")
+        pair.append(default if value is None else value)
+    if pair[0] == 0.0:
+        notes.append("A RescaleSlope of 0 would make every pixel one grey; it was taken as 1.")
+        pair[0] = 1.0
+    return pair[0], pair[1]
+
+
+def presentation_values(
+    values: np.ndarray, dataset: Dataset, notes: list[str], steps: list[str], counted: np.ndarray | None
+) -> np.ndarray:
+    """``values`` through the first VOI LUT, or else the first window.
+
+    One that leaves a single grey among the pixels ``counted`` (bool, None for all) is not applied.
+    """
+    for apply in (_through_voi_lut, _through_window):
+        try:
+            seen, step = apply(values, dataset)
+        except MALFORMED as error:
+            notes.append(f"The VOI LUT or window is malformed ({_reason(error)}); it was not applied.")
+            continue
+        if seen is None:
+            continue
+        if _has_contrast(seen, counted) or not _has_contrast(values, counted):
+            steps.append(step)
+            return seen
+        notes.append("The VOI LUT or window leaves one grey; the full range was read instead.")
+    return values
+
+
+def _has_contrast(values: np.ndarray, counted: np.ndarray | None) -> bool:
+    part = values if counted is None else values[counted]
+    return bool(part.size) and has_contrast(part)
+
+
+def _through_voi_lut(values: np.ndarray, dataset: Dataset) -> tuple[np.ndarray | None, str]:
+    sequence = dataset.get("VOILUTSequence")
+    if not sequence:
+        return None, ""
+    table = lookup_table(sequence[0], values, is_little_endian(dataset))
+    return table(values), f"VOI LUT of {len(table.entries)} entries"
+
+
+def _through_window(values: np.ndarray, dataset: Dataset) -> tuple[np.ndarray | None, str]:
+    """The window in [0, 1], by the function that VOILUTFunction names (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
+    if dataset.get("WindowCenter") in (None, "") or dataset.get("WindowWidth") in (None, ""):
+        return None, ""
+    centre, width = (number(dataset, keyword) for keyword in ("WindowCenter", "WindowWidth"))
+    function = text(dataset, "VOILUTFunction") or "LINEAR"
+    if centre is None or width is None or width < (1 if function == "LINEAR" else 1e-12):
+        raise ValueError(f"centre {dataset.WindowCenter}, width {dataset.WindowWidth}")
+    greys = values.astype(np.float64)
+    step = f"window {centre:g}/{width:g}"
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(np.clip(-4 * (greys - centre) / width, -60, 60))), f"sigmoid {step}"
+    if function == "LINEAR":
+        centre, width = centre - 0.5, max(width - 1, 1e-3)
+    return np.clip((greys - centre) / width + 0.5, 0.0, 1.0), step
+
+
+def _items(dataset: Dataset, keyword: str, notes: list[str]) -> list[Dataset]:
+    try:
+        return list(dataset.get(keyword) or [])
+    except MALFORMED as error:
+        notes.append(f"The {keyword} is malformed ({_reason(error)}); it was not applied.")
+        return []
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:100] or type(error).__name__

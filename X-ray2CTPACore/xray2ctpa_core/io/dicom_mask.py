@@ -1,0 +1,80 @@
+"""Where a DICOM image shows no patient: padding, and what its display shutter hides."""
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from xray2ctpa_core.io.dicom_header import integer, numbers, text
+
+#: A shutter that leaves less than this share of the image is a broken header.
+LEAST_OPEN = 0.05
+
+
+def padding_mask(dataset: Dataset, *forms: tuple[np.ndarray, int]) -> np.ndarray | None:
+    """(H, W) bool: PixelPaddingValue up to its range limit; None where no pixel or every one is padding.
+
+    Args:
+        dataset: the header. Its value may be written with the other sign than the pixels have (63536 for
+            -2000): values are compared modulo their bits.
+        forms: the pixels (H, W) and their number of bits, in one or several forms: padding may use bits above
+            BitsStored. The first form counts that holds any.
+    """
+    value = integer(dataset, "PixelPaddingValue", None)
+    if value is None:
+        return None
+    limit = integer(dataset, "PixelPaddingRangeLimit", value)
+    start, span = min(value, limit), abs(limit - value)
+    for pixels, bits in forms:
+        if np.issubdtype(pixels.dtype, np.integer):
+            padding = (pixels.astype(np.int64) - start) % (1 << bits) <= span
+        else:
+            padding = (pixels >= start) & (pixels <= start + span)
+        if padding.any():
+            return None if padding.all() else padding
+    return None
+
+
+def shutter_mask(dataset: Dataset, shape: tuple[int, int], notes: list[str]) -> np.ndarray | None:
+    """(H, W) bool: what the display shutter hides (PS3.3 C.7.6.11), None where there is none.
+
+    Several shapes hide what any of them hides. Rows and columns count from 1; edges are not hidden.
+    """
+    shapes = text(dataset, "ShutterShape")
+    hidden = np.zeros(shape, bool)
+    row, column = (axis + 1 for axis in np.indices(shape, sparse=True))
+    if "RECTANGULAR" in shapes:
+        left, right, top, bottom = (
+            integer(dataset, f"Shutter{edge}Edge", default)
+            for edge, default in (
+                ("LeftVertical", 1),
+                ("RightVertical", shape[1]),
+                ("UpperHorizontal", 1),
+                ("LowerHorizontal", shape[0]),
+            )
+        )
+        hidden |= (column < left) | (column > right) | (row < top) | (row > bottom)
+    if "CIRCULAR" in shapes:
+        centre, radius = (
+            numbers(dataset, "CenterOfCircularShutter"),
+            integer(dataset, "RadiusOfCircularShutter", 0),
+        )
+        if len(centre) == 2 and radius > 0:
+            hidden |= (row - centre[0]) ** 2 + (column - centre[1]) ** 2 > radius**2
+    if "POLYGONAL" in shapes:
+        vertices = numbers(dataset, "VerticesOfThePolygonalShutter")
+        if len(vertices) >= 6 and len(vertices) % 2 == 0:
+            hidden |= _outside_polygon(np.reshape(vertices, (-1, 2)), shape)
+    if not hidden.any():
+        return None
+    if 1 - hidden.mean() < LEAST_OPEN:
+        notes.append("The display shutter hides nearly the whole image; it was ignored.")
+        return None
+    return hidden
+
+
+def _outside_polygon(vertices: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool, True outside the polygon of (row, column) ``vertices`` that count from 1."""
+    from PIL import Image, ImageDraw
+
+    image = Image.new("1", (shape[1], shape[0]), 1)
+    ImageDraw.Draw(image).polygon([(float(c - 1), float(r - 1)) for r, c in vertices], fill=0, outline=0)
+    return np.asarray(image)

@@ -1,0 +1,70 @@
+"""Latents that are the volume's voxels, folded: blocks of voxels become channels, and nothing is lost."""
+
+import math
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+
+from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.models.codecs.codec import Codec, gains
+
+
+class FoldCodec(ModelMixin, ConfigMixin, Codec):
+    """Volumes (B, 1, D, H, W) <-> latents (B, C, d, h, w) of C voxels a cell; differentiable.
+
+    Args:
+        fold: voxels along the edges of a cell, (D, H, W).
+    """
+
+    @register_to_config
+    def __init__(self, fold: tuple[int, ...] = (2, 4, 4)) -> None:
+        super().__init__()
+        if len(fold) != 3 or min(fold) < 1:
+            raise ConfigError(f"Expected three positive edges of a cell, got {fold}.")
+
+    @property
+    def factors(self) -> tuple[int, int, int]:
+        """See Codec."""
+        depth, height, width = self.config["fold"]
+        return depth, height, width
+
+    @property
+    def latent_channels(self) -> int:
+        """C."""
+        return math.prod(self.factors)
+
+    def encode(self, volumes: torch.Tensor) -> torch.Tensor:
+        """See Codec. Raises ConfigError where the cells do not divide the volume."""
+        return folded(volumes.float(), self.factors)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """See Codec."""
+        return unfolded(latents.float(), self.factors)
+
+    def decode_slices(self, latents: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+        """See Codec."""
+        volumes = self.decode(latents)
+        chosen = (where * volumes.shape[2]).long()
+        return volumes[torch.arange(len(volumes), device=volumes.device), :, chosen]
+
+    def channel_gains(self, latents: torch.Tensor, std: torch.Tensor) -> list[float]:
+        """See Codec."""
+        return gains(self.decode, latents[None], std)
+
+
+def folded(volumes: torch.Tensor, fold: tuple[int, int, int]) -> torch.Tensor:
+    """(B, 1, D, H, W) -> (B, prod(fold), D / fold, ...). Raises ConfigError where it does not divide."""
+    if any(size % edge for size, edge in zip(volumes.shape[2:], fold, strict=True)):
+        raise ConfigError(f"Expected a volume that cells of {fold} divide, got {tuple(volumes.shape[2:])}.")
+    cells = volumes
+    for axis, edge in enumerate(fold):
+        cells = cells.unflatten(2 + 2 * axis, (-1, edge))
+    # (B, 1, d, a, h, b, w, c) -> (B, a * b * c, d, h, w)
+    return cells.permute(0, 1, 3, 5, 7, 2, 4, 6).flatten(1, 4)
+
+
+def unfolded(latents: torch.Tensor, fold: tuple[int, int, int]) -> torch.Tensor:
+    """The inverse of `folded`."""
+    cells = latents.unflatten(1, (1, *fold))
+    return cells.permute(0, 1, 5, 2, 6, 3, 7, 4).flatten(6, 7).flatten(4, 5).flatten(2, 3)

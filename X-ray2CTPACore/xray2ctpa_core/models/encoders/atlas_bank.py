@@ -1,0 +1,81 @@
+"""A bank of atlases: several people's volumes in one space, so that one map bends any of them to a patient.
+
+Where things lie follows from the radiograph, how tissue looks hardly: so a predicted map bends a real
+person's CT (Dalca et al., NeurIPS 2019, section 3, with one template), and which person's is drawn anew for
+each sample. What comes out is as sharp as a CT, whatever the networks have learned. The volumes share what is
+coarse, for that is expected of everybody; only what is finer is a person's own.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from xray2ctpa_core.models.encoders.atlas import resized
+
+#: Standard deviation of the Gaussian that parts what is coarse from a person's own, in mm.
+SHARED_MM = 8.0
+
+
+class AtlasBank(nn.Module):
+    """Volumes of several people on one grid.
+
+    Maps are (B, 3, d, h, w): for every point of the patient's frame the bank's point, in grid_sample
+    coordinates (x, y, z) in [-1, 1]; a map's corners are the centres of the corner voxels.
+
+    Args:
+        people: volumes K.
+        shape: (D, H, W) of each.
+    """
+
+    def __init__(self, people: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.intensities: torch.Tensor
+        self.register_buffer("intensities", torch.zeros(people, *shape, dtype=torch.uint8))
+
+    def set_volumes(self, normalised: torch.Tensor, voxel_mm: float) -> None:
+        """Takes volumes (K, D, H, W) with values in [-1, 1]; their coarse part becomes everybody's mean."""
+        coarse = _smooth(normalised, SHARED_MM / voxel_mm)
+        shared = (normalised - coarse + coarse.mean(0)).clamp(-1, 1)
+        self.intensities.copy_(((shared + 1) * 127.5).round().to(torch.uint8))
+
+    def forward(
+        self, template_map: torch.Tensor, person: torch.Tensor, size: tuple[int, ...]
+    ) -> torch.Tensor:
+        """(B, 1, *size) in [-1, 1]: for each case the volume of its ``person`` (B,), bent by its map."""
+        weights = functional.one_hot(person, len(self.intensities)).to(template_map)
+        return self.mixed(template_map, weights, size)
+
+    def mixed(self, template_map: torch.Tensor, weights: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+        """(B, 1, *size): the mean of people's volumes, bent, by ``weights`` (B, K) that add up to 1."""
+        points = resized(template_map.float(), size).permute(0, 2, 3, 4, 1)
+        bent = []
+        for case, share in zip(points.split(1), weights.float(), strict=True):
+            volume = self._mean(share) / 127.5 - 1
+            bent.append(
+                functional.grid_sample(volume[None, None], case, padding_mode="border", align_corners=True)
+            )
+        return torch.cat(bent)
+
+    def _mean(self, share: torch.Tensor) -> torch.Tensor:
+        """(D, H, W) float32, weighted by ``share`` (K,)."""
+        total = torch.zeros(self.intensities.shape[1:], device=share.device)
+        for number in share.nonzero().flatten().tolist():
+            total = total + share[number] * self.intensities[number]
+        return total
+
+
+def _smooth(volumes: torch.Tensor, sigma: float) -> torch.Tensor:
+    """(K, D, H, W) under a Gaussian of ``sigma`` voxels; borders go on."""
+    reach = max(1, round(3 * sigma))
+    places = torch.arange(-reach, reach + 1, device=volumes.device, dtype=volumes.dtype)
+    kernel = torch.exp(-((places / sigma) ** 2) / 2)
+    kernel = kernel / kernel.sum()
+    result = volumes[:, None]
+    for axis in range(3):
+        shape = [1, 1, 1, 1, 1]
+        shape[2 + axis] = len(kernel)
+        pad = [0] * 6
+        pad[2 * (2 - axis)] = pad[2 * (2 - axis) + 1] = reach
+        padded = functional.pad(result, pad, mode="replicate")
+        result = functional.conv3d(padded, kernel.view(shape))
+    return result[:, 0]

@@ -1,0 +1,75 @@
+"""Finds the part of a radiograph that holds the exposure: without uniform borders and collimation edges."""
+
+import numpy as np
+
+#: Longest side in pixels at which borders are looked for; larger radiographs are read at a stride.
+SEARCH_PIXELS = 512
+#: A line is border when the spread of its inner 80 % is below this share of the radiograph's grey range ...
+LINE_TOLERANCE = 0.03
+LINE_QUANTILES = (0.1, 0.9)
+#: ... and what is left keeps at least this share of each side; otherwise nothing is stripped there.
+LEAST_CONTENT = 0.3
+
+
+def content_box(pixels: np.ndarray) -> tuple[int, int, int, int]:
+    """Box of a radiograph without the uniform lines along its four edges.
+
+    Black or white padding, collimated margins and a viewer's frame are stripped, also where letters of up
+    to 10 % of a line are burned into them.
+
+    Args:
+        pixels: (H, W) real, any range.
+
+    Returns:
+        (top, left, bottom, right) in pixels, bottom and right exclusive; the whole image where every line is
+        uniform or where stripping would leave less than LEAST_CONTENT of a side.
+    """
+    height, width = pixels.shape
+    step = max(1, -(-max(height, width) // SEARCH_PIXELS))
+    view = np.asarray(pixels[::step, ::step], dtype=np.float32)
+    low, high = np.quantile(view, (0.005, 0.995))
+    tolerance = LINE_TOLERANCE * float(high - low)
+    top, left, bottom, right = 0, 0, *view.shape
+    for _ in range(2):
+        first, last = _varied_span(view[:, left:right], tolerance)
+        top, bottom = (first, last) if last - first >= LEAST_CONTENT * view.shape[0] else (0, view.shape[0])
+        first, last = _varied_span(view[top:bottom].T, tolerance)
+        left, right = (first, last) if last - first >= LEAST_CONTENT * view.shape[1] else (0, view.shape[1])
+    return (
+        _content_edge(top, step, height, view.shape[0]),
+        _content_edge(left, step, width, view.shape[1]),
+        _content_edge(bottom, step, height, view.shape[0]),
+        _content_edge(right, step, width, view.shape[1]),
+    )
+
+
+def anatomy_edges(pixels: np.ndarray, box: tuple[int, int, int, int]) -> tuple[float, float, float, float]:
+    """(top, left, bottom, right) where the radiograph ends for the anatomy.
+
+    An edge of the content ``box`` where a dark border begins (collimation, padding) is such an end; where
+    the border is bright it may be saturated anatomy, which goes on as far as can be told: infinity.
+    """
+    top, left, bottom, right = box
+    bright = float(pixels[top:bottom, left:right].mean())
+    borders = (
+        (top, -np.inf, pixels[:top, left:right]),
+        (left, -np.inf, pixels[top:bottom, :left]),
+        (bottom, np.inf, pixels[bottom:, left:right]),
+        (right, np.inf, pixels[top:bottom, right:]),
+    )
+    ends = [beyond if b.size and b.mean() > bright else float(edge) for edge, beyond, b in borders]
+    return ends[0], ends[1], ends[2], ends[3]
+
+
+def _content_edge(index: int, step: int, length: int, view_length: int) -> int:
+    """RawRadiograph pixel of an edge found in the strided view."""
+    return length if index == view_length else min(index * step, length)
+
+
+def _varied_span(lines: np.ndarray, tolerance: float) -> tuple[int, int]:
+    """(first, past the last) line of ``lines`` (N, M) whose inner grey spread exceeds ``tolerance``."""
+    lower, upper = np.quantile(lines, LINE_QUANTILES, axis=1)
+    varied = np.flatnonzero(upper - lower > tolerance)
+    if varied.size == 0:
+        return 0, len(lines)
+    return int(varied[0]), int(varied[-1]) + 1

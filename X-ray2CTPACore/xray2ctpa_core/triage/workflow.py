@@ -1,0 +1,180 @@
+"""The pathway after Figure 10 of X-ray2CTPA: where a case goes, and what each branch rests on.
+
+The generated CTPA's score stands beside the pathway. It never moves a patient: with a sensitivity of 74 % a
+negative leaves 4.6 % PE where Wells says unlikely, and an exclusion needs less than about 2 %.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from xray2ctpa_core.triage.criteria import SOURCES
+from xray2ctpa_core.triage.likelihood import Counts, post_test
+from xray2ctpa_core.triage.rules import (
+    D_DIMER_FIXED,
+    LIKELY,
+    age_adjusted_cutoff,
+    perc_met,
+    wells_score,
+    wells_tier,
+    years_excludes,
+)
+
+OTHER, PERC_OUT, MEASURE, EXCLUDED, IMAGE = STEPS = (
+    "other pathway",
+    "excluded by PERC",
+    "measure D-dimer",
+    "excluded by D-dimer",
+    "CTPA",
+)
+#: Said under every picture and every list of the pathway.
+TRIAGE_NOTICE = "Research use only. The generated score never replaces a D-dimer or a CTPA."
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is known of a patient.
+
+    Attributes:
+        wells: names of the WELLS items that he has.
+        perc: names of the PERC items that hold.
+        gestalt_low: whether the clinician thinks PE unlikely (below 15 %), without which PERC does not count.
+        age: in years, None if not known.
+        d_dimer: ng/mL FEU, None if not measured.
+        unstable: haemodynamic instability or pregnancy.
+    """
+
+    wells: Collection[str] = ()
+    perc: Collection[str] = ()
+    gestalt_low: bool = False
+    age: int | None = None
+    d_dimer: float | None = None
+    unstable: bool = False
+
+
+@dataclass(frozen=True)
+class Score:
+    """The generated CTPA's score beside its operating point, and the patients who stand behind it, if any."""
+
+    value: float
+    threshold: float
+    counts: Counts | None = None
+
+    @property
+    def positive(self) -> bool:
+        """At or above the operating point."""
+        return self.value >= self.threshold
+
+
+@dataclass(frozen=True)
+class Way:
+    """Where a case goes.
+
+    Attributes:
+        step: one of STEPS: what comes next.
+        boxes: names of the BOXES on its way, in order.
+        reasons: sentences, each with its source in brackets.
+    """
+
+    step: str
+    boxes: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+#: Boxes of the drawing: name -> (text, column 0..2, row 0..4).
+BOXES = {
+    "suspected": ("Suspected PE", 1, 0),
+    "other": ("Unstable, pregnant:\nother pathway", 0, 0),
+    "wells": ("Wells score", 1, 1),
+    "model": ("X-ray2CTPA score,\nbeside", 2, 1),
+    "perc": ("PERC, if thought\nunlikely", 0, 2),
+    "d_dimer": ("D-dimer", 1, 3),
+    "ctpa": ("CTPA", 2, 4),
+    "excluded": ("PE excluded", 0, 4),
+}
+#: What stands beside the pathway and moves nobody: drawn as a dotted line.
+BESIDE = ("model", "wells")
+#: Arrows of the drawing: from, to, what is written beside it.
+ARROWS = (
+    ("suspected", "other", ""),
+    ("suspected", "wells", ""),
+    ("wells", "ctpa", "> 4"),
+    ("wells", "d_dimer", "<= 4"),
+    ("wells", "perc", "<= 4"),
+    ("perc", "excluded", "all 8"),
+    ("perc", "d_dimer", "not all"),
+    ("d_dimer", "ctpa", "raised"),
+    ("d_dimer", "excluded", "not raised"),
+)
+
+
+def way_of(case: Case) -> Way:
+    """Where a case goes by Wells, PERC and D-dimer; no score of a model is asked for."""
+    if case.unstable:
+        reason = "Unstable circulation or pregnancy leaves this pathway at once" + _by("pathway")
+        return Way(OTHER, ("suspected", "other"), (reason,))
+    score = wells_score(case.wells)
+    tier = wells_tier(score)
+    said = f"Wells {score:g}: PE {tier.name}, {100 * tier.pe:.0f} % of such patients have it" + _by(
+        "Wells tiers"
+    )
+    before: tuple[str, ...] = ("suspected", "wells")
+    if tier is LIKELY:
+        return Way(
+            IMAGE, (*before, "ctpa"), (said, "A D-dimer is not used where PE is likely" + _by("pathway"))
+        )
+    if case.gestalt_low and perc_met(case.perc):
+        reason = "PE is thought unlikely and all eight PERC items hold: no D-dimer" + _by("PERC")
+        return Way(PERC_OUT, (*before, "perc", "excluded"), (said, reason))
+    before = (*before, "perc", "d_dimer") if case.gestalt_low and case.perc else (*before, "d_dimer")
+    cutoff = age_adjusted_cutoff(case.age)
+    limit = f"{cutoff:.0f} ng/mL FEU" + (
+        ", age-adjusted" + _by("age-adjusted") if cutoff > D_DIMER_FIXED else _by("pathway")
+    )
+    if case.d_dimer is None:
+        return Way(MEASURE, before, (said, f"D-dimer is the next step; raised from {limit}"))
+    reasons = [said]
+    if case.d_dimer < cutoff:
+        reasons.append(f"D-dimer {case.d_dimer:.0f} is under {limit}: PE excluded")
+    else:
+        reasons.append(f"D-dimer {case.d_dimer:.0f} is raised, from {limit}: CTPA")
+    reasons += _by_years(case, case.d_dimer, cutoff)
+    if case.d_dimer < cutoff:
+        return Way(EXCLUDED, (*before, "excluded"), tuple(reasons))
+    return Way(IMAGE, (*before, "ctpa"), tuple(reasons))
+
+
+def beside(case: Case, score: Score | None) -> tuple[str, ...]:
+    """What the generated CTPA's score adds: sentences that name its uncertainty and change no step."""
+    if score is None:
+        return ("No generated CTPA is selected.",)
+    side = "at or above" if score.positive else "below"
+    first = f"Generated CTPA: score {score.value:.2f}, {side} its operating point {score.threshold:.2f}."
+    if score.counts is None:
+        return (first, "No patients stand behind this model: its likelihood ratio is not known.")
+    ratio = score.counts.ratio(score.positive)
+    tier = wells_tier(wells_score(case.wells))
+    after, low, high = (post_test(tier.pe, value) for value in (ratio.estimate, ratio.lower, ratio.upper))
+    name = "LR+" if score.positive else "LR-"
+    second = (
+        f"{name} {ratio.estimate:.2f} [{ratio.lower:.2f}, {ratio.upper:.2f}], 95 % interval, of "
+        f"{score.counts.diseased} patients with and {score.counts.healthy} without PE: "
+        f"{100 * tier.pe:.0f} % would become {100 * after:.1f} % [{100 * low:.1f}, {100 * high:.1f}]."
+    )
+    use = (
+        "May speak for earlier imaging in the order of work."
+        if score.positive
+        else "Excludes nothing: under about 2 % would be needed, for every such patient."
+    )
+    return first, second, use
+
+
+def _by_years(case: Case, d_dimer: float, cutoff: float) -> list[str]:
+    excludes = years_excludes(case.wells, d_dimer)
+    said = [f"YEARS {'excludes' if excludes else 'does not exclude'} PE" + _by("YEARS")]
+    if excludes and d_dimer >= cutoff:
+        said.append("The two differ here" + _by("YEARS caution"))
+    return said
+
+
+def _by(source: str) -> str:
+    return f" ({SOURCES[source]})."

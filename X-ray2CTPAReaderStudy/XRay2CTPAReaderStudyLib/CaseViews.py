@@ -1,0 +1,93 @@
+"""Shows a case of a study in the views: under an opaque name, from no file that could be found, and alike."""
+
+from pathlib import Path
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+from XRay2CTPALib import Annotations
+
+from xray2ctpa_core import mrml
+from xray2ctpa_core.constants import CTPA_DISPLAY_WINDOW, NOTICE
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.mrml.display import show_between
+from xray2ctpa_core.reader_study.protocol import Phase, Presentation
+
+
+class CaseViews:
+    """The nodes of one case at a time; they are never saved with the scene and in no list of nodes."""
+
+    def __init__(self) -> None:
+        self._nodes: list[Any] = []
+        self._volume: Any = None
+
+    def show(self, folder: Path, phase: Phase, shown: Presentation) -> None:
+        """Shows a case instead of the former one.
+
+        A volume is marked SYNTHETIC in its views unless the phase is blinded, in which it may be real.
+
+        Raises:
+            InputError: a file of the case cannot be read.
+        """
+        self.clear()
+        name = _("Case {number}").format(number=shown.position + 1)
+        radiograph = None
+        if "volume" in phase.shows and shown.case.volume:
+            self._volume = self._load(folder / shown.case.volume, name)
+            show_between(self._volume, CTPA_DISPLAY_WINDOW)
+            if not phase.blinded:
+                self._volume.SetAttribute(mrml.NOTICE_ATTRIBUTE, NOTICE)
+        if "radiograph" in phase.shows and shown.case.radiograph:
+            radiograph = self._load(folder / shown.case.radiograph, _("{name}, X-ray").format(name=name))
+        mrml.use_layout(slicer.mrmlScene)
+        slicer.app.processEvents()  # new views have their sizes only then
+        self._put(radiograph)
+        Annotations.watch().update()
+
+    def clear(self) -> None:
+        """Takes the case out of the scene."""
+        scene = slicer.mrmlScene
+        for node in self._nodes:
+            for number in reversed(range(node.GetNumberOfDisplayNodes())):
+                scene.RemoveNode(node.GetNthDisplayNode(number))
+            scene.RemoveNode(node)
+        self._nodes, self._volume = [], None
+
+    def settings(self) -> str:
+        """Window and level of the volume as the reader has left them; "" without one."""
+        if self._volume is None:
+            return ""
+        display = self._volume.GetDisplayNode()
+        return f"window {display.GetWindow():.0f} level {display.GetLevel():.0f}"
+
+    def _load(self, file: Path, name: str) -> Any:
+        try:
+            node = slicer.util.loadVolume(str(file), {"name": name, "singleFile": True, "show": False})
+        except RuntimeError as error:
+            raise InputError(
+                _("A file of the case cannot be read: {file}.").format(file=file.name),
+                _("Copy the study anew."),
+            ) from error
+        storage = node.GetStorageNode()
+        node.SetAndObserveStorageNodeID(None)
+        if storage is not None:
+            slicer.mrmlScene.RemoveNode(storage)  # it says where the file lies
+        node.SetSaveWithScene(False)
+        node.SetHideFromEditors(True)
+        self._nodes.append(node)
+        return node
+
+    def _put(self, radiograph: Any) -> None:
+        """Volume in the planes, radiograph in its own view; an empty view where there is none."""
+        logics = slicer.app.applicationLogic()
+        mrml.show_radiograph(logics.GetSliceLogicByLayoutName(mrml.RADIOGRAPH_VIEW), radiograph)
+        for view, orientation in mrml.PLANE_VIEWS.items():
+            logic = logics.GetSliceLogicByLayoutName(view)
+            composite = logic.GetSliceCompositeNode()
+            composite.SetLinkedControl(False)
+            composite.SetForegroundVolumeID(None)
+            composite.SetLabelVolumeID(None)
+            composite.SetBackgroundVolumeID(self._volume.GetID() if self._volume is not None else None)
+            if self._volume is not None:
+                logic.GetSliceNode().SetOrientation(orientation)
+                logic.FitSliceToBackground()
