@@ -10,7 +10,8 @@ from xray2ctpa_core.errors import BundleError, Cancelled
 from xray2ctpa_core.generation.dicom_export import check_place, export_dicom
 from xray2ctpa_core.generation.events import Reporter, only_events_on_stdout
 from xray2ctpa_core.generation.failures import user_error
-from xray2ctpa_core.generation.job import Generator, Settings
+from xray2ctpa_core.generation.job import Generator
+from xray2ctpa_core.generation.settings import Settings
 from xray2ctpa_core.io.dicom_out import require_highdicom
 from xray2ctpa_core.io.names import stem_of
 from xray2ctpa_core.pipelines.loading import load_bundle

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from xray2ctpa_core.errors import BundleError, DeviceError
 from xray2ctpa_core.generation.events import Reporter
 from xray2ctpa_core.generation.failures import user_error
 from xray2ctpa_core.generation.result_json import former_result, result_content, to_json
+from xray2ctpa_core.generation.settings import Settings
 from xray2ctpa_core.io import result_files
 from xray2ctpa_core.io.result_folder import ResultFolder
 from xray2ctpa_core.pipelines.bundle import BundleInfo
@@ -29,24 +30,6 @@ if TYPE_CHECKING:
 
 #: Where the axial slices of a picture on the way lie, from the feet, 0 to 1.
 _PICTURED_SLICES = (0.25, 0.5, 0.75)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to generate.
-
-    Attributes:
-        device, precision: "auto" or by name.
-        force: go on where the input is no frontal chest radiograph.
-    """
-
-    scheduler: str
-    steps: int
-    samples: int
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    force: bool = False
 
 
 class Generator:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from xray2ctpa_core import __version__
 from xray2ctpa_core.constants import NOTICE, RESULT_SCHEMA_VERSION
+from xray2ctpa_core.generation.settings import Settings
 from xray2ctpa_core.io import result_files
 from xray2ctpa_core.io.provenance import package_versions, peak_memory_mb
 from xray2ctpa_core.pipelines.bundle import BundleInfo
@@ -16,7 +17,6 @@ from xray2ctpa_core.pipelines.geometry import size_sentence
 from xray2ctpa_core.volume import Radiograph, Volume
 
 if TYPE_CHECKING:
-    from xray2ctpa_core.generation.job import Settings
     from xray2ctpa_core.pipelines.result import XRay2CTPAResult
     from xray2ctpa_core.preprocessing.gate import GateReport
 
@@ -27,7 +27,7 @@ def result_content(
     radiograph: Radiograph,
     generated: "XRay2CTPAResult",
     info: BundleInfo,
-    settings: "Settings",
+    settings: Settings,
     seconds: dict[str, float],
 ) -> dict[str, Any]:
     """The object that result.json holds (design, section 4).
@@ -134,7 +134,7 @@ def software_versions() -> dict[str, str | None]:
 
 
 def former_result(
-    folder: Path, radiograph: Radiograph, info: BundleInfo, settings: "Settings"
+    folder: Path, radiograph: Radiograph, info: BundleInfo, settings: Settings
 ) -> dict[str, Any] | None:
     """The content of result.json if ``folder`` is complete and made from the same input in the same way.
 
