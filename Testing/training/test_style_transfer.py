@@ -1,4 +1,4 @@
-"""The style transfer: sizes, what each loss reaches, that it learns a style and that lost anatomy is refused."""
+"""The style transfer: sizes, what each loss reaches, that it learns a style, that lost anatomy is refused."""
 
 import json
 from pathlib import Path
@@ -118,7 +118,7 @@ def test_a_recipe_trains_the_transfer_and_restyles_a_folder_or_says_that_anatomy
     real = write_radiographs(tmp_path / "real", [1 - thorax(n) for n in range(2)])
     computed = write_radiographs(tmp_path / "computed", [thorax(n) for n in range(2)])
     torch.manual_seed(0)
-    locator = LungLocator((4, 8), 32)
+    locator = LungLocator((4, 8, 8), 32)
     with torch.no_grad():
         locator.mask_head.bias.fill_(50.0)  # sees lung everywhere: nothing is lost
     locator.save_pretrained(tmp_path / "locator")

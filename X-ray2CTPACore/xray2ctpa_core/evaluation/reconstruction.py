@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from xray2ctpa_core.metrics.image import mae, psnr, slice_ssim, ssim, x2ct_psnr
-from xray2ctpa_core.metrics.intervals import bootstrap_mean
+from xray2ctpa_core.metrics.intervals import mean_interval
 from xray2ctpa_core.models.codecs.slices import volumes_to_slices
 
 #: Columns of the table: key, title, digits.
@@ -50,7 +50,7 @@ def image_scores(
 
 
 def reconstruction_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: a line a system in order of appearance, mean over patients with a 95 % bootstrap interval.
+    """Markdown: a line a system in order of appearance, mean over patients with a 95 % t interval.
 
     Args:
         rows: "system", "patient", and the keys of COLUMNS; several of a patient are averaged first.
@@ -64,6 +64,6 @@ def reconstruction_table(rows: Sequence[Mapping[str, Any]]) -> str:
         cells = []
         for key, _, digits in COLUMNS:
             values = [np.mean([row[key] for row in own if str(row["patient"]) == p]) for p in patients]
-            cells.append(bootstrap_mean(np.array(values)).text(digits))
+            cells.append(mean_interval(np.array(values)).text(digits))
         lines.append(f"| {system} | {len(patients)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

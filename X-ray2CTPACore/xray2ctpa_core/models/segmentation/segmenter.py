@@ -28,14 +28,14 @@ class Segmenter(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, network: str = "unet", classes: int = 2, feature_size: int = 32) -> None:
         super().__init__()
-        self.network: nn.Module
+        self.body: nn.Module
         if network == "unet":
             features = tuple(feature_size * width for width in _UNET_WIDTHS)
-            self.network = BasicUNet(3, 1, classes, features)
+            self.body = BasicUNet(3, 1, classes, features)
             self.bottleneck_channels, self.factor = features[4], 16
             self._heads = ("final_conv",)
         elif network == "swin-unetr":
-            self.network = SwinUNETR(1, classes, feature_size=feature_size)
+            self.body = SwinUNETR(1, classes, feature_size=feature_size)
             self.bottleneck_channels, self.factor = 16 * feature_size, 32
             self._heads = ("out",)
         else:
@@ -43,15 +43,15 @@ class Segmenter(ModelMixin, ConfigMixin):
 
     def forward(self, volumes: torch.Tensor) -> torch.Tensor:
         """(B, 1, D, H, W), sizes multiples of ``factor`` -> (B, classes, D, H, W) logits."""
-        return self.network(volumes)
+        return self.body(volumes)
 
     def bottleneck(self, volumes: torch.Tensor) -> torch.Tensor:
         """(B, 1, D, H, W) -> (B, bottleneck_channels, D / factor, H / factor, W / factor)."""
-        network = self.network
-        if isinstance(network, SwinUNETR):
-            return network.swinViT(volumes, network.normalize)[4]
-        x = network.conv_0(volumes)  # type: ignore[operator]
-        for level in (network.down_1, network.down_2, network.down_3, network.down_4):
+        body = self.body
+        if isinstance(body, SwinUNETR):
+            return body.swinViT(volumes, body.normalize)[4]
+        x = body.conv_0(volumes)  # type: ignore[operator]
+        for level in (body.down_1, body.down_2, body.down_3, body.down_4):
             x = level(x)  # type: ignore[operator]
         return x
 
@@ -69,7 +69,7 @@ class Segmenter(ModelMixin, ConfigMixin):
             )
         kept = {
             name: tensor
-            for name, tensor in self.network.state_dict().items()
+            for name, tensor in self.body.state_dict().items()
             if name.split(".")[0] in self._heads
         }
-        self.network.load_state_dict(other.network.state_dict() | kept)
+        self.body.load_state_dict(other.body.state_dict() | kept)

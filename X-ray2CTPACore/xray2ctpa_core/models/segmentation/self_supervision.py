@@ -1,5 +1,6 @@
 """The heads of Swin UNETR's self-supervised pre-training (Tang et al., CVPR 2022), on any segmenter."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -57,14 +58,14 @@ class SelfSupervised(nn.Module):
         Raises:
             InputError: smaller crops.
         """
-        deepest = self.segmenter.bottleneck(volumes)
-        places = deepest.flatten(2)
-        if places.shape[2] < 2:
+        if math.prod(size // self.segmenter.factor for size in volumes.shape[2:]) < 2:
             raise InputError(
                 f"Expected crops of at least two cells of {self.segmenter.factor} voxels, got "
                 f"{tuple(volumes.shape[2:])}.",
                 "Set a larger crop.",
             )
+        deepest = self.segmenter.bottleneck(volumes)
+        places = deepest.flatten(2)
         return Guesses(
             self.rotation(places[:, :, 0]), self.contrast(places[:, :, 1]), self.reconstruction(deepest)
         )

@@ -96,7 +96,7 @@ def realism(discriminator: nn.Module, latents: torch.Tensor) -> torch.Tensor:
     """
     weights = {name: p.detach() for name, p in discriminator.named_parameters()}
     scores = torch.func.functional_call(discriminator, weights, latents)[-1]
-    return (scores.float() - 1).square().mean((1, 2, 3, 4))
+    return (scores.float() - 1).square().flatten(1).mean(1)
 
 
 def discriminator_loss(discriminator: nn.Module, real: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,62 @@
+"""XctDiff and its rivals from DICOM to Table 1, killed and gone on with."""
+
+import csv
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("diffdrr", reason="computed radiographs come with the training extra")
+
+from ct_series import phantom, write_series
+from test_paper_chain import ENVIRONMENT, chain, run_until
+
+from xray2ctpa_core.pipelines.loading import load_part
+from xray2ctpa_core.volume import Volume
+
+SYSTEMS = ["mean volume of training", "ReconNet", "X2CT-CNN", "X2CT-GAN", "XctDiff", "codec:VQGAN"]
+
+
+def write_dicom_cts(folder: Path) -> Path:
+    """Six phantoms with a ball of another density, one DICOM series each; the last two are for testing."""
+    with_splits = [["volume", "id", "patient", "split"]]
+    for number in range(6):
+        volume = phantom((12, 32, 32), clot_hu=40.0 + 100 * number)
+        hu = volume.array + np.random.default_rng(number).normal(0, 3, volume.array.shape)
+        write_series(folder / f"s{number}", Volume(hu.astype(np.float32), volume.affine))
+        with_splits.append([f"s{number}", f"s{number}", f"p{number}", "train" if number < 4 else "test"])
+    with (folder / "studies.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(with_splits)
+    return folder
+
+
+@pytest.mark.slow
+def test_from_dicom_to_table_1_with_all_systems_killed_and_gone_on_with(
+    repository: Path, tmp_path: Path
+) -> None:
+    out, log = tmp_path / "run", tmp_path / "log.txt"
+    command = chain(repository, "xctdiff-smoke", write_dicom_cts(tmp_path / "data"), out)
+    run_until(command, out / "vqgan" / "checkpoint" / "3", log)
+    run_until(command, out / "table-1" / "rows.jsonl", log)
+    assert not (out / "table-1" / "table.md").exists()
+    with log.open("ab") as file:
+        assert subprocess.run(command, stdout=file, stderr=file, env=ENVIRONMENT).returncode == 0, (
+            log.read_text()[-3000:]
+        )
+    rows = [json.loads(line) for line in (out / "table-1" / "rows.jsonl").read_text().splitlines()]
+    assert sorted((row["system"], row["study"]) for row in rows) == sorted(
+        (system, study) for system in SYSTEMS for study in ("s4", "s5")
+    )
+    lines = (out / "table-1" / "table.md").read_text().splitlines()
+    assert [line.split(" | ")[0].removeprefix("| ") for line in lines[2:]] == SYSTEMS
+    steps = [json.loads(line)["step"] for line in (out / "vqgan" / "log.jsonl").read_text().splitlines()]
+    assert steps[-1] == 8
+    used = json.loads((out / "vqgan" / "codebook.json").read_text())
+    assert used["vectors"] == 4 * 8**3
+    assert 0 < used["codes_used"] <= 1
+    encoder = load_part(out / "prior-denoiser" / "encoder")
+    with torch.no_grad():
+        assert encoder.condition(torch.rand(1, 1, 32, 32)).spatial.shape == (1, 4, 8, 8, 8)
