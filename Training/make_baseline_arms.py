@@ -35,7 +35,8 @@ from xray2ctpa_core.pipelines.codecs import load_codec
 
 @dataclass(frozen=True)
 class Config:
-    """latents: folder of the step latents; films: of the step radiographs; autoencoder: that made the latents;
+    """latents: folder of the step latents; films: of the step radiographs; autoencoder: that made the
+    latents;
     hu_window: that the volumes were clipped to; studies: of the test, from the first, 0 for all; only: of the
     arms, all where it is empty; reconstruction: name of that arm, where two codecs are compared; dataset: of
     the arms."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from ct_series import write_rows
 
+from xray2ctpa_core.config import from_mapping
 from xray2ctpa_core.data.sources.ct_rate import read_ct_rate
 from xray2ctpa_core.data.sources.folder import read_folder
 from xray2ctpa_core.data.sources.inspect_ctpa import read_inspect
@@ -356,8 +357,8 @@ def test_a_source_is_read_with_the_settings_that_its_data_set_knows(tmp_path: Pa
 
     assert len(read_studies(StudySource(root=str(tmp_path)))) == 2
     assert [s.id for s in read_studies(StudySource(root=str(tmp_path), studies=1))] == ["a"]
-    with pytest.raises(ConfigError, match="Expected a dataset out of rspect, lidc"):
-        read_studies(StudySource(dataset="mimic"))
+    with pytest.raises(ConfigError, match="dataset: .*'folder', 'rspect', 'lidc'"):
+        from_mapping(StudySource, {"dataset": "mimic"})
     with pytest.raises(ConfigError, match="rspect needs table"):
         read_studies(StudySource(dataset="rspect", root=str(tmp_path)))
     with pytest.raises(ConfigError, match="may have table, radiographs; got metadata"):

@@ -260,7 +260,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_its_next_checkpoint(tmp_
 
     with pytest.raises(ConfigError, match="at step 7"):
         train(Breaks(), Line(), config(checkpoint_every=1), tmp_path)
-    assert [path.name for path in (tmp_path / CHECKPOINT_FOLDER).iterdir()] == ["6"]
+    assert sorted(path.name for path in (tmp_path / CHECKPOINT_FOLDER).iterdir()) == ["5", "6"]
     assert len(losses(tmp_path)) == 6
 
 

@@ -41,8 +41,8 @@ PEOPLE_NOTE = (
 
 OPEN_PAIRS_NOTE = (
     "Real radiographs and CTs of the same patients, each framed by its own lungs: they differ in "
-    "inspiration, arms and posture, so that voxels compare anatomy only roughly. Baselines: of the pairs outside the test "
-    "split. Chance for the last column of the second table is 0.5."
+    "inspiration, arms and posture, so that voxels compare anatomy only roughly. Baselines: of the pairs "
+    "outside the test split. Chance for the last column of the second table is 0.5."
 )
 
 

@@ -26,7 +26,7 @@ class FoldCodec(ModelMixin, ConfigMixin, Codec):
     @property
     def factors(self) -> tuple[int, int, int]:
         """See Codec."""
-        depth, height, width = self.config["fold"]
+        depth, height, width = self.config["fold"]  # type: ignore[index]
         return depth, height, width
 
     @property
