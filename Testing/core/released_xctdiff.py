@@ -1,7 +1,7 @@
 """The published XctDiff codec and radiograph encoder, operation by operation: what ours is checked against.
 
-Written from measured facts of the release (names and shapes of its tensors, order of operations), without its
-code; it shares nothing with our networks. Tensors are made when they are first asked for, so that a pass both
+Written after the release was read and run for its facts (names and shapes of its tensors, order of operations);
+no code of it is here. It shares nothing with our networks. Tensors are made when they are first asked for, so that a pass both
 says which there are and what is computed with them.
 """
 

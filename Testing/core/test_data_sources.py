@@ -357,7 +357,7 @@ def test_a_source_is_read_with_the_settings_that_its_data_set_knows(tmp_path: Pa
 
     assert len(read_studies(StudySource(root=str(tmp_path)))) == 2
     assert [s.id for s in read_studies(StudySource(root=str(tmp_path), studies=1))] == ["a"]
-    with pytest.raises(ConfigError, match="dataset: .*'folder', 'rspect', 'lidc'"):
+    with pytest.raises(ConfigError, match=r"dataset: .*'folder', 'rspect', 'lidc'"):
         from_mapping(StudySource, {"dataset": "mimic"})
     with pytest.raises(ConfigError, match="rspect needs table"):
         read_studies(StudySource(dataset="rspect", root=str(tmp_path)))

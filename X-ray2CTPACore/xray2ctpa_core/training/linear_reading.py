@@ -34,7 +34,7 @@ def fit_linear(encoder: BankEncoder, batches: Iterable[dict[str, torch.Tensor]],
         How many patients taught it.
     """
     linear = cast(nn.Linear, encoder.linear)
-    device, outputs = cast(torch.Tensor, encoder.mean_map).device, linear.out_features
+    device, outputs = encoder.mean_map.device, linear.out_features
     products = torch.zeros(FEATURES + 1, FEATURES + 1, dtype=torch.float64, device=device)
     targets = torch.zeros(FEATURES + 1, outputs, dtype=torch.float64, device=device)
     count = 0
