@@ -32,7 +32,8 @@ def fit_linear(encoder: BankEncoder, batches: Iterable[dict[str, torch.Tensor]],
         How many patients taught it.
     """
     device = encoder.mean_map.device
-    outputs = encoder.linear.out_features
+    linear = encoder.linear
+    outputs = int(linear.out_features)
     products = torch.zeros(FEATURES + 1, FEATURES + 1, dtype=torch.float64, device=device)
     targets = torch.zeros(FEATURES + 1, outputs, dtype=torch.float64, device=device)
     count = 0
@@ -48,8 +49,8 @@ def fit_linear(encoder: BankEncoder, batches: Iterable[dict[str, torch.Tensor]],
     middle = targets[-1] / count
     against = targets[:-1] - count * torch.outer(mean, middle)
     weight = torch.linalg.solve(centred + strength * torch.eye(FEATURES, device=device).double(), against)
-    encoder.linear.weight.copy_(weight.T)
-    encoder.linear.bias.copy_(middle - mean @ weight)
+    linear.weight.copy_(weight.T)
+    linear.bias.copy_(middle - mean @ weight)
     return count
 
 

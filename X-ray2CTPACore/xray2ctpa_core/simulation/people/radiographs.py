@@ -181,7 +181,8 @@ def _devices(grey: torch.Tensor, draw: _Draw) -> torch.Tensor:
         ends = [(draw.uniform(-1.2, 0.4), draw.uniform(-0.9, 0.9)) for _ in range(3)]
         weights = ((1 - share) ** 2, 2 * share * (1 - share), share**2)
         rows, columns = (
-            sum(weight * end[axis] for weight, end in zip(weights, ends, strict=True)) for axis in (0, 1)
+            torch.stack([weight * end[axis] for weight, end in zip(weights, ends, strict=True)]).sum(0)
+            for axis in (0, 1)
         )
         nearest = torch.full_like(grey, 9.0)
         for start in range(_CURVE_POINTS - 1):
