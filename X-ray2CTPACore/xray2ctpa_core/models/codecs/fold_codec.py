@@ -22,11 +22,16 @@ class FoldCodec(ModelMixin, ConfigMixin, Codec):
         super().__init__()
         if len(fold) != 3 or min(fold) < 1:
             raise ConfigError(f"Expected three positive edges of a cell, got {fold}.")
+        self._fold = tuple(fold)
 
     @property
     def factors(self) -> tuple[int, int, int]:
         """See Codec."""
+<<<<<<< HEAD
         depth, height, width = self.config["fold"]  # type: ignore[index]
+=======
+        depth, height, width = self._fold
+>>>>>>> default
         return depth, height, width
 
     @property

@@ -133,7 +133,8 @@ class BankEncoder(ModelMixin, ConfigMixin):
             nn.SiLU(),
         )
         self._parts = (directions, people, signs, 1)
-        self.linear = _zero(nn.Linear(FEATURES, sum(self._parts)))
+        self.linear = nn.Linear(FEATURES, sum(self._parts))
+        _zero(self.linear)
         self.added = _zero(nn.Linear(embedding_dim, sum(self._parts)))
         self.fine_map = _zero(nn.Conv2d(channels[-2], 3 * BASIS_NODES, 1))
         planes = self.latent_grid[1]
