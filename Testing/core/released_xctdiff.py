@@ -1,8 +1,8 @@
 """The published XctDiff codec and radiograph encoder, operation by operation: what ours is checked against.
 
-Written after the release was read and run for its facts (names and shapes of its tensors, order of operations);
-no code of it is here. It shares nothing with our networks. Tensors are made when they are first asked for, so that a pass both
-says which there are and what is computed with them.
+Written after the release was read and run for its facts (names and shapes of its tensors, order of
+operations); no code of it is here. It shares nothing with our networks. Tensors are made when they are first
+asked for, so that a pass both says which there are and what is computed with them.
 """
 
 import math

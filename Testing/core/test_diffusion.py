@@ -86,6 +86,6 @@ def test_each_step_is_reported() -> None:
         noise,
         5,
         generator,
-        lambda step, *_: seen.append(step),
+        lambda step, _timestep, latents, _estimate: seen.append(step) or latents,
     )
     assert seen == [0, 1, 2, 3, 4]

@@ -41,7 +41,7 @@ def requirements(project: dict) -> list[str]:
 def test_requirements_have_lower_bounds_and_no_upper_ones(project):
     for requirement in requirements(project):
         assert requirement == PINNED_TOGETHER or re.fullmatch(
-            r"[A-Za-z0-9_.-]+(\[\w+\])?>=[0-9.]+", requirement
+            r"[A-Za-z0-9_.-]+(\[\w+\])?>=[0-9.]+(; python_version < '[0-9.]+')?", requirement
         ), requirement
 
 

@@ -83,7 +83,9 @@ def test_a_slab_of_water_attenuates_by_its_thickness() -> None:
 
 
 def test_the_file_is_a_radiograph_of_true_size(tmp_path: Path) -> None:
-    write_volume(ball(60.0, 0.0, 40.0), tmp_path / "scan.nii.gz", np.int16)
+    scan = ball(60.0, 0.0, 40.0)
+    soft = scan.with_array(np.where(scan.array > 0, 200.0, scan.array))  # a ball of metal is no CT in HU
+    write_volume(soft, tmp_path / "scan.nii.gz", np.int16)
     folder = tmp_path / "case"
     folder.mkdir()
 

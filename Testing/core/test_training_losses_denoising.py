@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler
 
+from xray2ctpa_core.config import from_mapping
 from xray2ctpa_core.diffusion.sampling import clean_estimate, clipped_epsilon
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.metrics.perceptual import perceptual_distance
@@ -109,8 +110,8 @@ def test_the_papers_discriminator_fits_the_papers_latents_and_small_ones_are_ref
         assert discriminator(torch.zeros(1, 4, 64, 32, 32))[-1].shape[:2] == (1, 1)
     with pytest.raises(ConfigError, match="too small for a discriminator of 4 layers"):
         build_discriminator(4, (8, 8, 8))
-    with pytest.raises(ConfigError, match="at least 0"):
-        ObjectiveWeights(perceptual_weight=-1)
+    with pytest.raises(ConfigError, match=r"perceptual_weight: .*greater than or equal to 0"):
+        from_mapping(ObjectiveWeights, {"perceptual_weight": -1.0})
 
 
 @pytest.mark.parametrize("timestep", [0, 500, 999])

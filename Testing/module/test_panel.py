@@ -178,7 +178,7 @@ def test_missing_packages_are_named_and_nothing_is_asked_of_the_core(panel, monk
     panel.click("installButton")
     [(kind, text)] = panel.slicer.dialogs.shown
     assert kind == "ask"
-    assert "torch>=2.4: 1180 MB" in text
+    assert "torch>=2.5: 1180 MB" in text
     assert "numpy" not in text
 
 

@@ -194,7 +194,7 @@ def test_consent_comes_first_and_lists_packages_and_sizes(lib, app, without, mon
     app.dialogs.answer = False
     assert not installer(lib).install()
     [(_kind, text)] = app.dialogs.shown
-    assert "torch>=2.4: 1180 MB" in text
+    assert "torch>=2.5: 1180 MB" in text
     assert "monai>=1.4: 7 MB" in text
     assert "About 1187 MB" in text
     assert calls == []
@@ -220,7 +220,7 @@ def test_slicer_510_installs_with_pip_and_keeps_slicers_own_packages(lib, app, w
     monkeypatch.setitem(sys.modules, "slicer.packaging", None)  # not in 5.10
     assert installer(lib).install()
     torch_options, (packages, constraints) = calls
-    assert torch_options == {"askConfirmation": False, "torchVersionRequirement": ">=2.4"}
+    assert torch_options == {"askConfirmation": False, "torchVersionRequirement": ">=2.5"}
     assert packages == ["monai>=1.4"]
     assert f"numpy=={importlib.metadata.version('numpy')}" in constraints
     assert f"SimpleITK=={importlib.metadata.version('SimpleITK')}" in constraints
@@ -249,7 +249,7 @@ def test_offline_everything_comes_from_the_folder(lib, app, without, monkeypatch
     monkeypatch.setattr(slicer.util, "pip_install", calls.append)
     assert not installer(lib).install("/media/wheels"), "still missing: pip did nothing"
     [arguments] = calls
-    assert arguments[2:] == ["--no-index", "--find-links", "/media/wheels", "torch>=2.4", "monai>=1.4"]
+    assert arguments[2:] == ["--no-index", "--find-links", "/media/wheels", "torch>=2.5", "monai>=1.4"]
     assert "the network is not used" in app.dialogs.shown[0][1]
 
 

@@ -27,11 +27,7 @@ class FoldCodec(ModelMixin, ConfigMixin, Codec):
     @property
     def factors(self) -> tuple[int, int, int]:
         """See Codec."""
-<<<<<<< HEAD
-        depth, height, width = self.config["fold"]  # type: ignore[index]
-=======
         depth, height, width = self._fold
->>>>>>> default
         return depth, height, width
 
     @property
