@@ -5,10 +5,8 @@ carries to strangers, and it takes seconds. Gradient descent adds to it (trainin
 """
 
 from collections.abc import Iterable
-from typing import cast
 
 import torch
-from torch import nn
 from torch.nn import functional
 
 from xray2ctpa_core.models.encoders.atlas import resized
@@ -33,7 +31,7 @@ def fit_linear(encoder: BankEncoder, batches: Iterable[dict[str, torch.Tensor]],
     Returns:
         How many patients taught it.
     """
-    linear = cast(nn.Linear, encoder.linear)
+    linear = encoder.linear
     device, outputs = encoder.mean_map.device, linear.out_features
     products = torch.zeros(FEATURES + 1, FEATURES + 1, dtype=torch.float64, device=device)
     targets = torch.zeros(FEATURES + 1, outputs, dtype=torch.float64, device=device)
