@@ -380,10 +380,13 @@ def test_the_slider_and_the_keys_go_to_a_slice(opened):
     opened.drawn(*VIEWS)
     opened.tab.fill(".view[data-view=Green] .slice", "3")
     opened.tab.wait_for_selector(".view[data-view=Green] .number:has-text('3 / 24')")
+    assert opened.number("Green") == "3 / 24"
     opened.tab.press(".view[data-view=Green] .box", "End")
     opened.tab.wait_for_selector(".view[data-view=Green] .number:has-text('24 / 24')")
+    assert opened.number("Green") == "24 / 24"
     opened.tab.press(".view[data-view=Green] .box", "PageDown")
     opened.tab.wait_for_selector(".view[data-view=Green] .number:has-text('19 / 24')")
+    assert opened.number("Green") == "19 / 24"
 
 
 def test_the_tools_of_a_reader(opened):

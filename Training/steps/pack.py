@@ -25,7 +25,7 @@ from xray2ctpa_core.pipelines.bundle import (
     SamplingDefaults,
 )
 from xray2ctpa_core.pipelines.codecs import load_codec
-from xray2ctpa_core.pipelines.convert_bundle import gate_locator
+from xray2ctpa_core.pipelines.converted_bundle import gate_locator
 from xray2ctpa_core.pipelines.loading import load_part
 from xray2ctpa_core.pipelines.paper_run import CONDITIONS_FILE, load_paper_run
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline

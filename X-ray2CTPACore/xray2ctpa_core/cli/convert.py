@@ -10,6 +10,7 @@ from xray2ctpa_core import config
 from xray2ctpa_core.constants import EXIT_DONE
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.result_folder import ResultFolder
+from xray2ctpa_core.pipelines.bundle import PROVENANCE_FILE
 
 if TYPE_CHECKING:
     from xray2ctpa_core.pipelines.convert import Conversion
@@ -26,7 +27,6 @@ NETWORKS = {
 }
 BUNDLES = ("x-ray2ctpa", "xctdiff")
 KINDS = (*BUNDLES, *NETWORKS)
-PROVENANCE_FILE = "conversion.json"
 #: The largest network: CMKD's prior, 49 million parameters of 4 bytes, and what is said of them.
 _NEEDED_BYTES = 200 << 20
 #: An AutoencoderKL of the SD kind, BiomedCLIP's image tower, and the smaller networks beside them.

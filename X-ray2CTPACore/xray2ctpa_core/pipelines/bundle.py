@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 BUNDLE_SCHEMA_VERSION = "1.0"
 BUNDLE_FILE = "bundle.json"
+#: Beside a converted checkpoint's weights: where they come from.
+PROVENANCE_FILE = "conversion.json"
 #: Optional entry of a bundle's metrics: quality against steps, with the presets that follow from it.
 STEP_CURVE = "quality against steps"
 #: Name in a bundle's metrics of the Grad-CAM heat that counts as 1 (explanation.gradcam).

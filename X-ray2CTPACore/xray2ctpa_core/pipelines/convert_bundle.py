@@ -3,20 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from xray2ctpa_core.constants import DETECTOR_TO_CENTRE_MM, SOURCE_TO_DETECTOR_MM
 from xray2ctpa_core.diffusion.latent_scaling import min_max_scaling
 from xray2ctpa_core.diffusion.schedulers import papers_schedule
 from xray2ctpa_core.errors import BundleError, InputError
 from xray2ctpa_core.models.encoders.published import FilmEncoder, encoder_name
-from xray2ctpa_core.models.framing.lung_locator import LungLocator
-from xray2ctpa_core.pipelines.bundle import (
-    BundleInfo,
-    CXRPreprocessing,
-    GeometryRule,
-    LatentStatistics,
-    PEOperatingPoint,
-    SamplingDefaults,
-)
+from xray2ctpa_core.pipelines.bundle import CXRPreprocessing, LatentStatistics, SamplingDefaults
 from xray2ctpa_core.pipelines.codecs import load_codec
 from xray2ctpa_core.pipelines.convert import (
     Conversion,
@@ -24,13 +15,9 @@ from xray2ctpa_core.pipelines.convert import (
     convert_denoiser,
     encoder_tensors,
 )
+from xray2ctpa_core.pipelines.converted_bundle import converted_bundle, gate_locator
 from xray2ctpa_core.pipelines.encoders import PUBLISHED, load_film_encoder
-from xray2ctpa_core.pipelines.loading import load_bundle
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
-
-#: The bundle whose lung locator judges radiographs: the release has no gate.
-GATE_BUNDLE = "virtual-thorax"
-PROVENANCE_FILE = "conversion.json"
 
 
 @dataclass(frozen=True)
@@ -112,6 +99,22 @@ def convert_x_ray2ctpa(
         )
     slices = load_codec(codec)
     grid = tuple(n * f for n, f in zip(settings.latent_grid, slices.factors, strict=True))
+    scaling = min_max_scaling(
+        settings.latent_low, settings.latent_high, settings.latent_factor, denoiser.config["latent_channels"]
+    )
+    info = converted_bundle(
+        name,
+        "CTPA",
+        grid,
+        settings.extent_mm,
+        settings.hu_window,
+        conditioning="global",
+        cxr=CXRPreprocessing(
+            1.0, settings.pixels, "standardised", "whole", settings.mean, settings.std, keep_aspect=False
+        ),
+        sampling=SamplingDefaults("ddpm", settings.steps, 1, largest_latent=1.0),
+        latents=LatentStatistics(scaling.shift, scaling.scale),
+    )
     pipeline = XRay2CTPAPipeline(
         autoencoder=slices.autoencoder,  # type: ignore[attr-defined]
         denoiser=denoiser,
@@ -119,15 +122,9 @@ def convert_x_ray2ctpa(
         xray_encoder=radiograph_encoder,
         pe_classifier=network,
         lung_locator=gate_locator(),
-        bundle=_bundle(name, settings, grid, denoiser.config["latent_channels"]),
+        bundle=info,
     )
     return pipeline, conversion
-
-
-def gate_locator() -> LungLocator:
-    """The lung locator of GATE_BUNDLE."""
-    folder, _ = load_bundle(GATE_BUNDLE)
-    return LungLocator.from_pretrained(folder / "lung_locator", use_safetensors=True)
 
 
 def encoder_of(encoder: str) -> FilmEncoder:
@@ -145,31 +142,3 @@ def encoder_of(encoder: str) -> FilmEncoder:
             f"Name one of {', '.join(PUBLISHED)}, or a folder with its published files.",
         )
     return load_film_encoder(kinds[0], encoder)
-
-
-def _bundle(name: str, settings: PublishedSettings, grid: tuple[int, ...], channels: int) -> BundleInfo:
-    scaling = min_max_scaling(settings.latent_low, settings.latent_high, settings.latent_factor, channels)
-    return BundleInfo(
-        name=name,
-        version="converted",
-        licence="that of the checkpoint",
-        trained_on="what the published checkpoint was trained on; see " + PROVENANCE_FILE,
-        intended_use="Research. Not for patient care: a generated CTPA is a hypothesis, never a diagnosis.",
-        is_demonstration=False,
-        hu_window=settings.hu_window,
-        conditioning="global",
-        geometry=GeometryRule(
-            grid=grid,
-            mean_frame_side_mm=settings.extent_mm[2],
-            depth_fraction=settings.extent_mm[1] / settings.extent_mm[2],
-            source_to_detector_mm=SOURCE_TO_DETECTOR_MM,
-            detector_to_centre_mm=DETECTOR_TO_CENTRE_MM,
-            extent_mm=settings.extent_mm,
-        ),
-        cxr=CXRPreprocessing(
-            1.0, settings.pixels, "standardised", "whole", settings.mean, settings.std, keep_aspect=False
-        ),
-        sampling=SamplingDefaults("ddpm", settings.steps, 1, largest_latent=1.0),
-        latents=LatentStatistics(scaling.shift, scaling.scale),
-        pe=PEOperatingPoint(0.5, 1.0, 0.0, calibrated=False),
-    )

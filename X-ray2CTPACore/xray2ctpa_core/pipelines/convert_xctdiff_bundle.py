@@ -5,19 +5,11 @@ from pathlib import Path
 
 from diffusers import DDIMScheduler
 
-from xray2ctpa_core.constants import DETECTOR_TO_CENTRE_MM, SOURCE_TO_DETECTOR_MM
 from xray2ctpa_core.errors import BundleError
 from xray2ctpa_core.pipelines import convert_xctdiff
-from xray2ctpa_core.pipelines.bundle import (
-    BundleInfo,
-    CXRPreprocessing,
-    GeometryRule,
-    LatentStatistics,
-    PEOperatingPoint,
-    SamplingDefaults,
-)
+from xray2ctpa_core.pipelines.bundle import CXRPreprocessing, LatentStatistics, SamplingDefaults
 from xray2ctpa_core.pipelines.convert import Conversion
-from xray2ctpa_core.pipelines.convert_bundle import gate_locator
+from xray2ctpa_core.pipelines.converted_bundle import converted_bundle, gate_locator
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 
 
@@ -84,27 +76,16 @@ def convert_xctdiff_bundle(
             "Name the codec that the denoiser was trained with by --codec.",
         )
     grid = tuple(progressive.config["depth"] * factor for factor in vqgan.factors)
-    info = BundleInfo(
-        name=name,
-        version="converted",
-        licence="that of the checkpoint",
-        trained_on="what the published checkpoint was trained on; see conversion.json",
-        intended_use="Research. Not for patient care: a generated CT is a hypothesis, never a diagnosis.",
-        is_demonstration=False,
-        hu_window=settings.hu_window,
+    info = converted_bundle(
+        name,
+        "CT",
+        grid,
+        settings.extent_mm,
+        settings.hu_window,
         conditioning="spatial",
-        geometry=GeometryRule(
-            grid=grid,
-            mean_frame_side_mm=settings.extent_mm[2],
-            depth_fraction=settings.extent_mm[1] / settings.extent_mm[2],
-            source_to_detector_mm=SOURCE_TO_DETECTOR_MM,
-            detector_to_centre_mm=DETECTOR_TO_CENTRE_MM,
-            extent_mm=settings.extent_mm,
-        ),
         cxr=CXRPreprocessing(1.0, progressive.pixels, "standardised", "whole", 0.0, 1.0, keep_aspect=False),
         sampling=SamplingDefaults("ddim", settings.steps, 1),
         latents=LatentStatistics((0.0,) * channels, (1 / settings.latent_scale,) * channels),
-        pe=PEOperatingPoint(0.5, 1.0, 0.0, calibrated=False),
     )
     pipeline = XRay2CTPAPipeline(
         autoencoder=vqgan,
