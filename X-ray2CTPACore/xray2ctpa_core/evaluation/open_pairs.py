@@ -60,19 +60,19 @@ class PairedPerson(Person):
             raise InputError(f"Expected a CT and a radiograph of {study.id}, got not both ({study.where}).")
         super().__init__(study.volume, geometry)
         self.name = study.id
-        self._film, self._locate = study.radiograph, locate
+        self._radiograph, self._locate = study.radiograph, locate
 
     @cached_property
     def identity(self) -> str:
         """12 hex digits of the files of both images and the grid."""
-        digests = [_digest(path) for path in (self._file, self._film)]
+        digests = [_digest(path) for path in (self._file, self._radiograph)]
         text = f"{digests} {self._geometry.grid} {self._geometry.depth_fraction}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @cached_property
     def radiograph(self) -> Radiograph:
         """As it is in its file."""
-        return read_radiograph(self._film)
+        return read_radiograph(self._radiograph)
 
     @cached_property
     def frame(self) -> FrontalFrame:

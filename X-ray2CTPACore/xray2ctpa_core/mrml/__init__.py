@@ -54,15 +54,10 @@ from xray2ctpa_core.mrml.views import (
     use_layout,
 )
 
-#: Names that the page still uses.
-FILM_VIEW, FILM_VIEW_GROUP, add_film = RADIOGRAPH_VIEW, RADIOGRAPH_VIEW_GROUP, add_radiograph
-
 __all__ = [
     "ANNOTATION_COLOUR",
     "COMPARISON_LAYOUT_ID",
     "DIFFERENCE_VIEWS",
-    "FILM_VIEW",
-    "FILM_VIEW_GROUP",
     "GRADCAM_COLOR_TAG",
     "LAYOUT_ID",
     "NOTICE_ATTRIBUTE",
@@ -77,7 +72,6 @@ __all__ = [
     "Comparison",
     "ResultNodes",
     "add_comparison",
-    "add_film",
     "add_radiograph",
     "add_segmentation",
     "corner_text",

@@ -37,7 +37,7 @@ REFERENCES = {
     "difference": "XRay2CTPA.Difference",
 }
 #: Reference of the CTPA to the radiograph's node it was made from.
-RADIOGRAPH_REFERENCE = "XRay2CTPA.Film"
+RADIOGRAPH_REFERENCE = "XRay2CTPA.Radiograph"
 
 
 @dataclass(frozen=True)

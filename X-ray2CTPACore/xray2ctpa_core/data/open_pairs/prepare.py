@@ -51,7 +51,7 @@ def prepare_pairs(
     for pair in pairs:
         try:
             ct = _axial_chest(folder, pair.ct)
-            film = _accepted(folder, (pair.radiograph, *pair.others), locator)
+            radiograph = _accepted(folder, (pair.radiograph, *pair.others), locator)
         except XRay2CTPAError as error:
             failed.append({"id": pair.id, "patient": pair.ct.patient, "wrong": error.message})
             continue
@@ -61,7 +61,7 @@ def prepare_pairs(
                 pair.id,
                 pair.ct.patient,
                 str(ct.relative_to(folder)),
-                str(film.relative_to(folder)),
+                str(radiograph.relative_to(folder)),
                 "" if label is None else str(label),
                 pair.split,
             )
