@@ -168,7 +168,7 @@ class PaperDenoiserSettings(
     radiographs: ExistingOrNone = ""
     """Folder of the step radiographs, computed or real; empty takes those of the latents' index."""
     conditioning: Literal["unconditional", "radiograph"] = "unconditional"
-    """Whether it is conditioned on the radiograph , computed or real."""
+    """Whether it is conditioned on the radiograph, computed or real."""
     encoder: Literal["biomedclip", "clip", "dinov2", "radimagenet-resnet50", "small"] = "biomedclip"
     """The radiograph encoder, frozen."""
     encoder_weights: ExistingOrNone = ""
