@@ -21,7 +21,7 @@ from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
 from xray2ctpa_core.diffusion.schedulers import make_scheduler
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.volumes import read_volume, write_volume
-from xray2ctpa_core.models.codecs.codec import as_codec
+from xray2ctpa_core.models.codecs.as_codec import as_codec
 from xray2ctpa_core.models.codecs.tiny_decoder import TinyDecoder
 from xray2ctpa_core.models.denoisers.conditioned import NO_LABEL
 from xray2ctpa_core.models.hu import denormalise_hu

@@ -96,11 +96,6 @@ class StudyData(Dataset[dict[str, torch.Tensor]]):
         case = self.cases[place]
         return f"study {case.id} ({case.where})"
 
-    @property
-    def has_maps(self) -> bool:
-        """Whether any case has a map into the atlas."""
-        return any(case.map is not None for case in self.cases)
-
     def __getitem__(self, item: tuple[int, int]) -> dict[str, torch.Tensor]:
         place, seed = item
         with naming(lambda: self.where(place)):

@@ -19,7 +19,8 @@ from xray2ctpa_core.diffusion.sampling import Model, clipped_epsilon, initial_no
 from xray2ctpa_core.diffusion.schedulers import FEW_STEP, is_sampler, make_scheduler, most_steps
 from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError, is_out_of_memory
 from xray2ctpa_core.explanation.gradcam import gradcam_map
-from xray2ctpa_core.models.codecs.codec import SliceCodec, as_codec
+from xray2ctpa_core.models.codecs.as_codec import as_codec
+from xray2ctpa_core.models.codecs.codec import SliceCodec
 from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 from xray2ctpa_core.models.framing.lung_frame import LungFrame
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
