@@ -21,7 +21,7 @@ SMALL = [
     "pe-classifier.growth_rate=4", "pe-classifier.readout_patients=2",
     "denoiser.steps=2", "denoiser.batch_size=2", "denoiser.channels=[8,8]",
     "real-radiograph-encoder.steps=2", "bundle.steps=1", "bundle.patients=8",
-    "evaluation.images=2", "evaluation.multi=1", "evaluation.samples=2", "evaluation.auroc=0",
+    "evaluation.images=2", "evaluation.multi=1", "evaluation.samples=2", "evaluation.auroc=6",
 ]  # fmt: skip
 STEPS = [
     "cohort", "autoencoder", "radiographs", "latents", "radiograph-cohort", "xray-encoder", "pe-classifier",

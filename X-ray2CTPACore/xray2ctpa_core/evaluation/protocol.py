@@ -62,12 +62,8 @@ class EvaluatedPipeline(Protocol):
     def classify(self, latents: torch.Tensor) -> torch.Tensor:
         """Latents -> (K,) logits of PE, uncalibrated; (0,) without classifier."""
 
-    @property
-    def scores_radiographs(self) -> bool:
-        """Whether there is a head for ``classify_radiograph``."""
-
-    def classify_radiograph(self, image: torch.Tensor) -> torch.Tensor:
-        """(1, 1, F, F) -> logit of PE from the radiograph alone."""
+    def classify_radiograph(self, image: torch.Tensor) -> torch.Tensor | None:
+        """(1, 1, F, F) -> logit of PE from the radiograph alone; None of an encoder without that head."""
 
 
 def to_array(values: Any) -> np.ndarray:

@@ -232,15 +232,13 @@ class PatientRows(SubjectRows):
     def _scores(self, pipeline: EvaluatedPipeline) -> Row:
         with torch.no_grad():
             real = pipeline.classify(self._encoded(pipeline))
-        radiograph = None
-        if pipeline.scores_radiographs:
-            pixels = torch.from_numpy(self._patient.frame_image(pipeline.bundle.cxr.frame_pixels))
-            radiograph = to_number(pipeline.classify_radiograph(pixels[None, None].to(pipeline.device)))
+        pixels = torch.from_numpy(self._patient.frame_image(pipeline.bundle.cxr.frame_pixels))
+        radiograph = pipeline.classify_radiograph(pixels[None, None].to(pipeline.device))
         _, heat, probability = self._sample_once(pipeline)
         return {
             "real": to_number(real) if len(real) else None,
             "generated": probability,
-            "radiograph": radiograph,
+            "radiograph": None if radiograph is None else to_number(radiograph),
             "heat": float(heat.max()),
         }
 
