@@ -14,6 +14,7 @@ from xray2ctpa_core.mrml.record import read_record, record_rows
 from xray2ctpa_core.viewer import case, stage
 from xray2ctpa_core.viewer.ahead import Ahead
 from xray2ctpa_core.viewer.display import CHOICES, RANGES, changed
+from xray2ctpa_core.viewer.pathway import pathway
 from xray2ctpa_core.viewer.pictures import Pictures
 from xray2ctpa_core.viewer.scene import ResultScene, orientation
 from xray2ctpa_core.viewer.shelf import Entry
@@ -22,7 +23,7 @@ from xray2ctpa_core.viewer.tabs import Tab, Tabs, jpeg
 from xray2ctpa_core.viewer.titles import described
 
 #: What a tab may ask of the views: of all of them, and of one.
-WISHES = ("show", "hottest", "reset", "turn")
+WISHES = ("show", "hottest", "reset", "turn", "triage")
 VIEW_WISHES = ("resize", "point", "zoom", "pan", "scroll", "slice", "probe")
 #: Seconds that pictures of planes get to be sent before the rendering is drawn.
 _SENDING_SECONDS = 0.03
@@ -32,15 +33,15 @@ _REFINE_AFTER = 0.35
 _LULL_SECONDS = 0.01
 
 
-def opened(entry: Entry, tabs: Tabs) -> "Showing":
-    """Opens a result; raises InputError where it cannot be shown."""
+def opened(entry: Entry, tabs: Tabs, bundle: str) -> "Showing":
+    """Opens a result; raises InputError where it cannot be shown. ``bundle``: as ``Showing``."""
     record = read_record(entry.folder)
     radiograph, truth = (
         case.radiograph_of(record, entry.folder, entry.radiograph),
         case.truth_of(record, entry.truth),
     )
     scene = ResultScene(entry.folder, radiograph, truth.array if truth else None)
-    return Showing(scene, tabs, truth.doubts if truth else [])
+    return Showing(scene, tabs, truth.doubts if truth else [], bundle)
 
 
 def warm_up() -> None:
@@ -57,10 +58,11 @@ class Showing:
         scene: closed with it.
         tabs: told and shown everything.
         doubts: sentences on the comparison with the truth.
+        bundle: name or folder of the model that the page generates with.
     """
 
-    def __init__(self, scene: ResultScene, tabs: Tabs, doubts: list[str]) -> None:
-        self.scene = scene
+    def __init__(self, scene: ResultScene, tabs: Tabs, doubts: list[str], bundle: str) -> None:
+        self.scene, self._bundle = scene, bundle
         self._tabs = tabs
         self._doubts = doubts
         self._dirty: set[str] = set()
@@ -128,6 +130,8 @@ class Showing:
             return True
         if wish == "probe":
             self._probe(message, tab)
+        elif wish == "triage":
+            tab.tell("triage", pathway(scene.nodes.record, message, self._bundle))
         elif wish == "hottest":
             if not scene.go_to_hottest():
                 raise InputError("No Grad-CAM evidence reaches the lowest level: no slice is hottest.")
