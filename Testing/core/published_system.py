@@ -64,7 +64,7 @@ def converted_bundles(folder: Path) -> dict[str, Path]:
     made, without = folder / "converted", folder / "without-classifier"
     words = ["convert", "x-ray2ctpa", str(trainer_checkpoint(folder, **CONFIGURATIONS[1])), str(made)]
     words += ["--codec", str(stable_diffusion_codec(folder)), "--encoder", str(radiograph_encoder(folder))]
-    if main([*words, "--latent-grid", "8", "16", "16"]):
+    if main([*words, "--latent-grid", "16", "32", "32"]):
         raise RuntimeError("the conversion failed, see above")
     pipeline = XRay2CTPAPipeline.from_folder(made)
     pipeline.register_modules(pe_classifier=None)

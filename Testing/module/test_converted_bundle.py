@@ -20,7 +20,7 @@ def test_a_converted_bundle_generates_in_the_panel_and_in_its_batch(app, convert
         panel.until(lambda: not panel.logic.isRunning)
         assert [failure.text() for failure in job.failures] == []
         nodes = panel.panel.result.current()
-        assert nodes.ctpa.GetImageData().GetDimensions() == (32, 32, 8)
+        assert nodes.ctpa.GetImageData().GetDimensions() == (64, 64, 16)
         has_score = kind == "whole"
         assert ("no PE classifier" in panel.ui.scoreLabel.text) != has_score
         assert ("no PE classifier" in panel.ui.triageLabel.text) != has_score

@@ -28,6 +28,7 @@ def test_a_converted_bundle_goes_from_upload_to_a_shown_result(tmp_path, convert
 
         async def visit(visitor):
             assert (await visitor.upload(radiograph_png(), "radiograph.png"))[0] == 200
+            await visitor.phase("checking")
             await visitor.phase("ready", "empty")
             assert visitor.state["phase"] == "ready", visitor.state["message"]
             await visitor.do("generate", steps=2, samples=2, seed=7, force=True)
@@ -54,6 +55,6 @@ def test_a_converted_bundle_goes_from_upload_to_a_shown_result(tmp_path, convert
                 archive = zipfile.ZipFile(io.BytesIO(await answer.read()))
             record = json.loads(archive.read("SYNTHETIC-ctpa/result.json"))
             assert record["bundle"]["name"] == "converted"
-            assert record["geometry"]["shape"] == [8, 32, 32]
+            assert record["geometry"]["shape"] == [16, 64, 64]
 
         visiting(page.address, visit)
