@@ -253,8 +253,8 @@ def test_real_and_generated_volumes_share_grid_range_noise_and_type(study: Path)
     assert len({v.array.shape for v in volumes.values()}) == 1
     assert len({v.array.dtype for v in volumes.values()}) == 1
     assert all(np.allclose(v.affine, next(iter(volumes.values())).affine) for v in volumes.values())
-    # By hand: the real ones have voxels of 300/16, 240/32 and 300/32 mm, the generated ones finer ones; of their
-    # 320, 300 and 330 mm the patient's own 300, 240 and 300 are left.
+    # By hand: the real ones have voxels of 300/16, 240/32 and 300/32 mm, the generated ones finer ones, and
+    # 320, 300 and 330 mm, in whose place the patient's own 300, 240 and 300 come.
     assert next(iter(volumes.values())).spacing == pytest.approx((300 / 32, 240 / 32, 300 / 16))
     assert all(v.array.min() >= -1000 and v.array.max() <= 900 for v in volumes.values())
     for name, volume in volumes.items():

@@ -121,11 +121,14 @@ def test_nonsense_from_a_tab_is_answered_and_harms_nothing(shown):
             visitor.told.pop("problem", None)
             await visitor.socket.send_str(json.dumps(wrong))
             await visitor.until(lambda: "problem" in visitor.told)
+        visitor.told.pop("problem")
+        await visitor.do("resize", view="RedTruth", x=300, y=300)  # sent before the tab knew of the mode
         await visitor.socket.send_str("no JSON")
         await visitor.socket.send_str("[1]")
         await visitor.socket.send_str("[" * 8000)
         await visitor.picture("Green")
         assert visitor.state["phase"] == "done"
+        assert "problem" not in visitor.told
 
     visiting(shown.address, visit)
 

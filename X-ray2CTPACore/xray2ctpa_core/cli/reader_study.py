@@ -35,8 +35,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     demo = actions.add_parser(
         "demo",
         help="make the demo study",
-        description=f"The demo study: {DEMO_CASES} virtual patients, half of them with PE, always the same, and "
-        "what the model makes of their radiographs. Takes some minutes.",
+        description=f"The demo study: {DEMO_CASES} virtual patients, always the same, half of them with PE, "
+        "and what the model makes of their radiographs. Takes some minutes.",
     )
     demo.add_argument("out", type=Path, metavar="STUDY", help="new folder")
     demo.add_argument("--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR", help="default: %(default)s")

@@ -132,16 +132,16 @@ def way_of(case: Case) -> Way:
         return Way(PERC_OUT, (*before, "perc", "excluded"), (said, reason))
     before = (*before, "perc", "d_dimer") if case.gestalt_low and case.perc else (*before, "d_dimer")
     cutoff = age_adjusted_cutoff(case.age)
-    limit = f"{cutoff:.0f} ng/mL FEU" + (
-        ", age-adjusted" + _by("age-adjusted") if cutoff > D_DIMER_FIXED else _by("pathway")
-    )
+    is_adjusted = cutoff > D_DIMER_FIXED
+    limit = f"{cutoff:.0f} ng/mL FEU" + (", age-adjusted" if is_adjusted else "")
+    by = _by("age-adjusted" if is_adjusted else "pathway")
     if case.d_dimer is None:
-        return Way(MEASURE, before, (said, f"D-dimer is the next step; raised from {limit}"))
+        return Way(MEASURE, before, (said, f"D-dimer is the next step; raised from {limit}{by}"))
     reasons = [said]
     if case.d_dimer < cutoff:
-        reasons.append(f"D-dimer {case.d_dimer:.0f} is under {limit}: PE excluded")
+        reasons.append(f"D-dimer {case.d_dimer:.0f} is under {limit}: PE excluded{by}")
     else:
-        reasons.append(f"D-dimer {case.d_dimer:.0f} is raised, from {limit}: CTPA")
+        reasons.append(f"D-dimer {case.d_dimer:.0f} is raised, from {limit}: CTPA{by}")
     reasons += _by_years(case, case.d_dimer, cutoff)
     if case.d_dimer < cutoff:
         return Way(EXCLUDED, (*before, "excluded"), tuple(reasons))

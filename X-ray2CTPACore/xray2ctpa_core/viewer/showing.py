@@ -16,7 +16,7 @@ from xray2ctpa_core.viewer.ahead import Ahead
 from xray2ctpa_core.viewer.display import CHOICES, RANGES, changed
 from xray2ctpa_core.viewer.pathway import pathway
 from xray2ctpa_core.viewer.pictures import Pictures
-from xray2ctpa_core.viewer.scene import ResultScene, orientation
+from xray2ctpa_core.viewer.scene import COMPARE_VIEWS, RESULT_VIEWS, ResultScene, orientation
 from xray2ctpa_core.viewer.shelf import Entry
 from xray2ctpa_core.viewer.stage import RENDERING
 from xray2ctpa_core.viewer.tabs import Tab, Tabs, jpeg
@@ -149,6 +149,8 @@ class Showing:
     def _do_in_view(self, wish: str, message: Mapping[str, Any]) -> set[str]:
         """What concerns one view; returns those that are out of date then."""
         scene, name = self.scene, self._view_of(message)
+        if name not in scene.shown():
+            return set()  # sent before the tab knew of the present mode
         self._ahead.touched = name
         x, y = (_number(message, side, None if wish in ("resize", "point", "pan") else 0.5) for side in "xy")
         if wish == "resize":
@@ -171,6 +173,8 @@ class Showing:
     def _probe(self, message: Mapping[str, Any], tab: Tab) -> None:
         """Tells the tab that asks what lies under its cursor."""
         name, x, y = self._view_of(message), _number(message, "x"), _number(message, "y")
+        if name not in self.scene.shown():
+            return
         if name != self._ahead.touched:  # what is pointed at will be scrolled
             self._ahead.touched = name
             self._ahead.renew()
@@ -178,8 +182,9 @@ class Showing:
         tab.tell("probe", {"view": name, "values": self.scene.values_at(name, x, y)})
 
     def _view_of(self, message: Mapping[str, Any]) -> str:
+        """The view that a message names, of either mode."""
         name = message.get("view")
-        if not isinstance(name, str) or name not in self.scene.shown():
+        if not isinstance(name, str) or name not in (*RESULT_VIEWS, *COMPARE_VIEWS):
             raise InputError(f"Expected a view of {self.scene.shown()}, got {name!r}.")
         return name
 

@@ -5,7 +5,7 @@ import { send, sendSoon } from "./connection.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 360;
-const ROW = 62;
+const ROW = 70;
 const BOX = 38;
 const ROWS = 5;
 const ACROSS = WIDTH / 3;
@@ -58,7 +58,7 @@ function makeForm({ wells, perc, units }) {
     box("unstable", "yes", "Unstable circulation, or pregnancy"),
     group("Wells", ...items("wells", wells)),
     group("D-dimer", element("div", { className: "row" }, number("Age, years", "age", 120), number("D-dimer", "d_dimer", 100000),
-      element("label", {}, "Unit", element("select", { name: "unit" },
+      element("label", { className: "wide" }, "Unit", element("select", { name: "unit" },
         ...units.map((value) => element("option", { value, textContent: value })))))),
     element("details", {}, element("summary", { textContent: "PERC, if PE is thought unlikely (below 15 %)" }),
       group("PERC", box("gestalt", "yes", "PE is thought unlikely"), ...items("perc", perc))),
