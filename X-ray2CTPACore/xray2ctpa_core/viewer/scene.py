@@ -1,7 +1,8 @@
 """One result in Slicer's own slice views and 3D view, off screen; what they show as arrays of pixels."""
 
+import contextlib
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -331,8 +332,11 @@ class ResultScene:
         window = view.render_window()
         part = self._cast_rays(view) if name == RENDERING else 1.0
         began = time.monotonic()
-        window.Render()
-        if name == RENDERING:  # the cost grows with the number of rays
+        if name != RENDERING:
+            with _one_thread():
+                window.Render()
+        else:  # the cost grows with the number of rays
+            window.Render()
             self._full_seconds = max((time.monotonic() - began) / part**2, 1e-3)
         columns, rows = window.GetSize()
         pixels = vtk.vtkUnsignedCharArray()
@@ -398,6 +402,17 @@ class ResultScene:
 
     def _node(self, name: str) -> Any:
         return self._stage.view(name).get_view_node()
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Within, VTK's filters start no threads: to start and await them costs a plane more than it saves."""
+    former = vtk.vtkMultiThreader.GetGlobalMaximumNumberOfThreads()
+    vtk.vtkMultiThreader.SetGlobalMaximumNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        vtk.vtkMultiThreader.SetGlobalMaximumNumberOfThreads(former)
 
 
 def _plane(name: str) -> str:
