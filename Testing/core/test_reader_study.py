@@ -290,6 +290,18 @@ def test_a_generated_volume_that_is_the_real_one_in_other_millimetres_is_not_tol
     )
 
 
+def test_a_study_whose_generation_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
+    for number in range(4):
+        write_patient(tmp_path / "cohort", number, pe=number % 2 == 0, heart=6)
+
+    def generate(_patient) -> Volume:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_study(cohort_patients(tmp_path / "cohort", "test"), generate, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
 def test_noise_is_measured_in_soft_tissue_whatever_lies_around() -> None:
     draw = np.random.default_rng(0)
     array = np.full((8, 40, 40), 50.0) + draw.normal(0, 10, (8, 40, 40))

@@ -134,7 +134,6 @@ def make_study(
         )
     out = Path(out)
     require_new(out)
-    (out / CASES_FOLDER).mkdir(parents=True)
     names = _Names(seed, 3 * len(patients))
     shows_real = {p.name for group in (with_pe, without) for p in group[: len(group) // 2]}
     cases: list[StudyCase] = []
@@ -146,6 +145,7 @@ def make_study(
         volumes.append((real, sized_like(generate(patient), real)))
         on_patient(number + 1, len(patients))
     equalise = equaliser_for([volume for pair in volumes for volume in pair])
+    (out / CASES_FOLDER).mkdir(parents=True)
     for patient, (real, generated) in zip(patients, volumes, strict=True):
         synthetic = patient.name not in shows_real
         parts = [("turing", generated if synthetic else real, synthetic), ("pe", generated, True)]
