@@ -9,7 +9,7 @@ from xray2ctpa_core.constants import EXIT_DONE
 
 from .ChildProcess import ChildProcess
 from .CoreCommand import coreArguments, coreEnvironment
-from .Job import removeFolder
+from .Job import hintFor, removeFolder
 
 
 class Question:
@@ -46,8 +46,8 @@ class Question:
 
     @property
     def text(self) -> str:
-        """What the command said: its output, or its error message."""
-        return "\n".join(self._output if self.succeeded else self._errors).removeprefix("Error: ")
+        """What the command said: its output, or its error message and what to do in front of the panel."""
+        return "\n".join(self._output) if self.succeeded else errorText(self._process.exitCode, self._errors)
 
     @property
     def content(self) -> dict[str, Any]:
@@ -71,3 +71,17 @@ class Question:
         self.ended = True
         if self._folder is not None:
             removeFolder(self._folder)
+
+
+def errorText(code: int, lines: Sequence[str]) -> str:
+    """The message and the hint of a command that failed, as the panel's other failures say them.
+
+    Args:
+        code: exit code.
+        lines: of its stderr: "Error: message", then a hint; warnings may come before.
+    """
+    start = next((number for number, line in enumerate(lines) if line.startswith("Error: ")), None)
+    if start is None:
+        return "\n".join([*lines, hintFor(code, "")])
+    message, hint = lines[start].removeprefix("Error: "), " ".join(lines[start + 1 :])
+    return "\n".join(filter(None, (message, hintFor(code, hint))))

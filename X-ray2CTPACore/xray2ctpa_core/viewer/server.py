@@ -27,7 +27,7 @@ from xray2ctpa_core.viewer.session import Opening, Session
 from xray2ctpa_core.viewer.upload import TooLarge
 
 PAGE = Path(__file__).with_name("page")
-SCRIPTS = ("page", "connection", "result", "views", "gestures", "measure", "screenshot", "upload")
+SCRIPTS = ("page", "connection", "result", "views", "gestures", "measure", "screenshot", "triage", "upload")
 #: All files of the page, by the address they are asked for with.
 PAGE_FILES = {
     "/": ("index.html", "text/html"),

@@ -305,7 +305,7 @@ class Session:
         showing = await asyncio.to_thread(importlib.import_module, _SHOWING)
         self._close_showing()
         self._current = entry
-        self._showing = showing.opened(entry, self._tabs)
+        self._showing = showing.opened(entry, self._tabs, self._opening.bundle)
         self._showing.artist.add_done_callback(self._on_artists_end)
         self.phase = DONE
         self._tell_state()
