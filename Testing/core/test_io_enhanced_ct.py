@@ -96,7 +96,7 @@ def test_a_file_with_fewer_frames_than_it_announces_is_refused(tmp_path: Path) -
     dataset.PixelData = dataset.PixelData[: -64 * 40 * 2]
     dataset.save_as(tmp_path / "e.dcm")
 
-    with pytest.raises(InputError, match="cannot be read as one|shape"):
+    with pytest.raises(InputError, match=r"cannot be read as one|shape"):
         read_dicom_series(tmp_path / "e.dcm")
 
 
@@ -140,5 +140,5 @@ def with_study(k: int, dataset: Dataset) -> None:
 def test_an_enhanced_ct_is_no_radiograph(tmp_path: Path) -> None:
     write_enhanced(tmp_path / "e.dcm", stepped_volume())
 
-    with pytest.raises(InputError, match="projection radiograph .* of modality CT"):
+    with pytest.raises(InputError, match=r"projection radiograph .* of modality CT"):
         read_radiograph(tmp_path / "e.dcm")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from ct_series import phantom, write_series
 from cli_runs import ENVIRONMENT
+from ct_series import phantom, write_series
 from PIL import Image
 from scenes import EXTENT_MM, HOT_KJI, HOT_RAS, SHAPE, write_result
 

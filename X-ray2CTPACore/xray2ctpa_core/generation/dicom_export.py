@@ -29,8 +29,8 @@ def export_result(result: Path, radiograph: Path | None, target: Path) -> None:
 
     Args:
         result: complete result folder.
-        radiograph: what it was made from, a file or a folder, whose study it joins if that is DICOM; None makes
-            a patient of its own.
+        radiograph: what it was made from, a file or a folder, whose study it joins if that is DICOM; None
+            makes a patient of its own.
         target: holds nothing, or the DICOM of this very result.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A CT in Hounsfield units from any supported form: DICOM of a slice or of many a file, NIfTI, NRRD, MetaImage."""
+"""A CT in Hounsfield units from any supported form: DICOM, enhanced or not, NIfTI, NRRD or MetaImage."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The word SYNTHETIC over a DICOM image: an overlay plane (PS3.3 C.9.2), which viewers draw and voxels escape."""
+"""The word SYNTHETIC over a DICOM image: an overlay plane (PS3.3 C.9.2), which leaves the voxels alone."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont

@@ -89,7 +89,7 @@ def grey_values(
 def decoded(path: Path, dataset: Dataset) -> np.ndarray:
     """Grey pixels (H, W), of several frames (F, H, W), in whole numbers of BitsAllocated bits.
 
-    They are decoded as if all bits were stored, so that no decoder masks, shifts or extends a sign on its own.
+    They are decoded as if all bits were stored, so that no decoder masks, shifts or extends a sign by itself.
     """
     image = _image_alone(path)
     image.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID

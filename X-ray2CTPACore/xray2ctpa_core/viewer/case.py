@@ -120,8 +120,8 @@ def truth_of(record: Mapping[str, Any], truth: Path | None = None) -> Truth | No
 
     Args:
         record: result.json.
-        truth: a CTPA, DICOM (a folder, or enhanced), NIfTI, NRRD or MetaImage; None takes that of the packaged sample patient if the result
-            is his, else there is none.
+        truth: a CTPA, DICOM (a folder, or enhanced), NIfTI, NRRD or MetaImage; None takes that of the
+            packaged sample patient if the result is his, else there is none.
 
     Raises:
         InputError: the file is no volume, or lies wholly outside the result.

@@ -1,4 +1,4 @@
-"""What a visitor takes home of a result: its files, or its DICOM series, in a zip named after his radiograph."""
+"""What a visitor takes home of a result: its files or DICOM series, in a zip named after the radiograph."""
 
 import importlib.util
 import io
@@ -22,8 +22,8 @@ def can_write_dicom() -> bool:
 
 
 def result_zip(entry: Entry) -> tuple[str, bytes]:
-    """(name, content): the result folder, which ``xray2ctpa view`` opens, and the volume once more by the name
-    that says what it is of."""
+    """(name, content): the result folder, which ``xray2ctpa view`` opens, with the volume once more by the
+    name that says what it is of."""
     record = read_record(entry.folder)
     radiograph = _radiograph_name(entry, record)
     folder = _folder_name(radiograph)
