@@ -248,6 +248,17 @@ def test_every_exif_orientation_is_turned_upright(name: str, orientation: int, t
     assert np.abs(pixels - films.expected_pixels()).mean() < 0.006
 
 
+def test_an_image_of_few_greys_says_so(tmp_path: Path) -> None:
+    grey = films.quantised(8)
+    Image.fromarray(grey).save(tmp_path / "many.png")
+    Image.fromarray(grey // 16 * 16).save(tmp_path / "few.png")
+
+    assert read_radiograph(tmp_path / "many.png").notes == ()
+    [note] = read_radiograph(tmp_path / "few.png").notes
+    assert note.endswith("greys; most of the radiograph's were lost before.")
+    assert 10 <= int(note.split()[4]) <= 16
+
+
 def test_sixteen_bits_keep_more_greys_than_eight(tmp_path: Path) -> None:
     pixels = read(films.write_dicom(tmp_path / "f.dcm", bits=16)).pixels
 

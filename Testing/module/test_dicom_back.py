@@ -74,7 +74,7 @@ def panel(app):
 
 
 @pytest.fixture
-def film(tmp_path):
+def radiograph(tmp_path):
     """A radiograph in DICOM."""
     return radiographs.write_dicom(
         tmp_path / "chest.dcm", PatientName="Roe^Jane", PatientID="4711", StudyInstanceUID=STUDY
@@ -99,9 +99,9 @@ def export(panel):
 
 
 def test_a_result_lies_in_the_study_of_its_radiograph_and_loads_at_the_same_place(
-    panel, database, film, tmp_path
+    panel, database, radiograph, tmp_path
 ):
-    nodes = loaded(panel, tmp_path, slicer.util.loadVolume(str(film)), file_sha256(film))
+    nodes = loaded(panel, tmp_path, slicer.util.loadVolume(str(radiograph)), file_sha256(radiograph))
     export(panel)
     said = "17 DICOM files, marked SYNTHETIC, are in the DICOM database, in the study of the X-ray."
     assert said in panel.ui.resultLabel.text
@@ -172,9 +172,9 @@ def test_a_database_that_takes_a_part_only_is_a_failure(panel, database, tmp_pat
 
 
 def test_a_radiograph_that_was_exchanged_meanwhile_is_refused_in_the_cores_words(
-    panel, database, film, tmp_path
+    panel, database, radiograph, tmp_path
 ):
-    loaded(panel, tmp_path, slicer.util.loadVolume(str(film)), "ab" * 32)
+    loaded(panel, tmp_path, slicer.util.loadVolume(str(radiograph)), "ab" * 32)
     export(panel)
     assert "got chest.dcm, which is another file" in panel.slicer.dialogs.shown[-1][1]
     assert list(database.folder.iterdir()) == []

@@ -11,6 +11,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.dicom_header import integer
 from xray2ctpa_core.io.failures import reading
+from xray2ctpa_core.io.names import RASTER_SIGNATURES
 
 _SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
 _PREAMBLE_BYTES = 128
@@ -29,10 +30,15 @@ _OTHERS = (
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the bytes say DICOM, with a preamble or without (PACS and CD exports), or the suffix does."""
+    """Whether the bytes say DICOM, with a preamble or without (PACS and CD exports), or else the suffix does.
+
+    A preamble may say TIFF; a file without DICOM's prefix that begins like a PNG, JPEG or TIFF is none.
+    """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     marked = head[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == b"DICM"
+    if not marked and head.startswith(RASTER_SIGNATURES):
+        return False
     return marked or path.suffix.lower() in _SUFFIXES or _begins_with_elements(head)
 
 
