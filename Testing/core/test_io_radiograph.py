@@ -446,6 +446,14 @@ def test_two_frontal_views_in_a_folder_are_ambiguous(tmp_path: Path) -> None:
     assert "IM1 (PA), IM2 (AP)" in error_of(tmp_path).message
 
 
+def test_copies_of_one_image_in_a_folder_are_one(tmp_path: Path) -> None:
+    films.write_dicom(tmp_path / "b.dcm", ViewPosition="PA")
+    (tmp_path / "a (copy).dcm").write_bytes((tmp_path / "b.dcm").read_bytes())
+    films.write_dicom(tmp_path / "lateral.dcm", ViewPosition="LL")
+
+    assert read_radiograph(tmp_path).name == "a (copy).dcm"
+
+
 def test_a_folder_with_lateral_views_alone_is_refused(tmp_path: Path) -> None:
     films.write_dicom(tmp_path / "IM1", ViewPosition="LL")
 
