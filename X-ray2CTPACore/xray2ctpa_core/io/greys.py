@@ -81,7 +81,7 @@ def has_contrast(values: np.ndarray) -> bool:
 
 
 def hides_image(seen: np.ndarray, stored: np.ndarray) -> bool:
-    """Whether a window or table made ``seen``, nearly black and white alone, of ``stored``, alike in shape."""
+    """Whether a window or table made ``seen``, nearly all black and white, of ``stored``, alike in shape."""
     return _at_the_ends(seen) > CLIPPED_SHARE and _at_the_ends(stored) < STORED_SHARE
 
 
