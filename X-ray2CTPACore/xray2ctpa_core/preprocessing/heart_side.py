@@ -33,7 +33,7 @@ def mirrored_probability(masks: np.ndarray, image: np.ndarray) -> float:
 
 def asymmetry(masks: np.ndarray, image: np.ndarray) -> np.ndarray:
     """(64,) features of ``mirrored_probability``; mirroring masks and image changes their sign alone."""
-    lungs = masks.any(axis=0)
+    lungs = np.logical_or(masks[0], masks[1])
     rows, columns = np.flatnonzero(lungs.any(axis=1)), np.flatnonzero(lungs.any(axis=0))
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     grey = _cells(image[box])
