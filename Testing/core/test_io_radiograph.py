@@ -259,6 +259,13 @@ def test_an_image_of_few_greys_says_so(tmp_path: Path) -> None:
     assert 10 <= int(note.split()[4]) <= 16
 
 
+@pytest.mark.parametrize(("bits", "said"), [(8, "8-bit PNG"), (16, "16-bit PNG")])
+def test_a_png_says_its_depth_in_words(bits: int, said: str, tmp_path: Path) -> None:
+    Image.fromarray(films.quantised(bits)).save(tmp_path / "f.png")
+
+    assert read_radiograph(tmp_path / "f.png").greys == said
+
+
 def test_sixteen_bits_keep_more_greys_than_eight(tmp_path: Path) -> None:
     pixels = read(films.write_dicom(tmp_path / "f.dcm", bits=16)).pixels
 

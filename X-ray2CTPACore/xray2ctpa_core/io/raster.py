@@ -97,9 +97,10 @@ def _pillow_radiograph(image: Image.Image) -> RawRadiograph:
     if oriented.mode == "I" and tags.get(_TIFF_SAMPLE_FORMAT_TAG, (1,))[0] == 1 and image.format == "TIFF":
         values = values.view(np.uint32)
     values = values.astype(np.float64 if values.dtype.itemsize > 2 else np.float32)
+    depth = {"F": "32-bit float", "I": "32-bit"}.get(oriented.mode, "16-bit")
     # Pillow itself inverts greys of up to 8 bits.
     inverted = tags.get(_TIFF_PHOTOMETRIC_TAG) == 0
-    return RawRadiograph(-values if inverted else values, steps=(f"{oriented.mode} {image.format}",))
+    return RawRadiograph(-values if inverted else values, steps=(f"{depth} {image.format}",))
 
 
 def _check_pillow_can(page: object, path: Path) -> None:
