@@ -92,8 +92,13 @@ def test_a_result_can_be_taken_home(shown):
         await visitor.phase("done")
         async with visitor.session.get(f"{visitor.address}result.zip") as answer:
             archive = zipfile.ZipFile(io.BytesIO(await answer.read()))
-        assert "SYNTHETIC-ctpa/ctpa.nii.gz" in archive.namelist()
-        assert "SYNTHETIC-ctpa/result.json" in archive.namelist()
+            assert 'filename="SYNTHETIC-radiograph-ctpa.zip"' in answer.headers["Content-Disposition"]
+        assert "SYNTHETIC-radiograph-ctpa/ctpa.nii.gz" in archive.namelist()
+        assert "SYNTHETIC-radiograph-ctpa/result.json" in archive.namelist()
+        if visitor.state["can_dicom"]:
+            async with visitor.session.get(f"{visitor.address}result-dicom.zip") as answer:
+                archive = zipfile.ZipFile(io.BytesIO(await answer.read()))
+            assert "SYNTHETIC-radiograph-ctpa-dicom/ctpa-0001.dcm" in archive.namelist()
 
     visiting(shown.address, visit)
 
@@ -226,7 +231,7 @@ def test_without_a_session_there_is_no_socket_no_upload_and_no_download(shown):
         async with newcomer() as session:
             with pytest.raises(aiohttp.WSServerHandshakeError):
                 await session.ws_connect(f"{plain(shown.address)}socket")
-            for method, path in (("POST", "upload"), ("GET", "result.zip")):
+            for method, path in (("POST", "upload"), ("GET", "result.zip"), ("GET", "result-dicom.zip")):
                 async with session.request(method, plain(shown.address) + path, data=b"") as answer:
                     assert answer.status == 403
 

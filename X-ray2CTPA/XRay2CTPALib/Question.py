@@ -1,4 +1,4 @@
-"""A short question to the core (check, verify, info, system): one child process, one answer."""
+"""A short question to the core (check, verify, info, system, dicom): one child process, one answer."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ class Question:
     Args:
         arguments: of the command.
         onAnswer: called with this object.
-        folder: removed at the end.
+        folder: removed at the end, after ``onAnswer``.
     """
 
     def __init__(
@@ -57,8 +57,11 @@ class Question:
     def poll(self) -> bool:
         """True while the answer is awaited."""
         if not self.ended and not self._process.poll():
-            self._close()
-            self._onAnswer(self)
+            self.ended = True
+            try:
+                self._onAnswer(self)
+            finally:
+                self._close()
         return not self.ended
 
     def cancel(self) -> None:

@@ -43,6 +43,7 @@ function render() {
   show("prepare", ["checking", "ready", "running"].includes(phase));
   show("opening", phase === "opening");
   for (const id of ["views", "side", "tools", "download", "screenshot"]) show(id, isDone);
+  show("dicom", isDone && state.can_dicom);
   show("start-over", isDone || phase === "ready");
   show("mode", isDone && state.result.has_truth);
   if (phase === "empty") renderChoose();
