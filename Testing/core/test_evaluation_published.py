@@ -1,4 +1,4 @@
-"""`xray2ctpa evaluate` measures a converted bundle as it does the default: on its own grid, with its classifier."""
+"""`xray2ctpa evaluate` measures a converted bundle: on its own grid, with its classifier."""
 
 import json
 from pathlib import Path
