@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from diffusers import DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler
 
 from xray2ctpa_core import constants
 from xray2ctpa_core.data.cases import SETTINGS_FILE
 from xray2ctpa_core.data.latent_cases import LatentCase, read_latent_cases
 from xray2ctpa_core.data.latents import read_statistics
-from xray2ctpa_core.diffusion.latent_scaling import LatentScaling
+from xray2ctpa_core.diffusion.latent_scaling import LatentScaling, load_scaling
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.models.codecs.codec import SliceCodec
@@ -41,7 +41,7 @@ def run(config: PackSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 
     """Writes the bundle ``out``; one there is replaced when the new one is complete."""
     cases = read_latent_cases(Path(config.latents))
     codec = load_codec(config.autoencoder)
-    parts, scaling = _paper(config) if _is_paper(config) else _spatial(config)
+    parts, scaling = _trained(config)
     grid = _grid(cases[0], codec.factors)
     pipeline = XRay2CTPAPipeline(
         autoencoder=codec.autoencoder if isinstance(codec, SliceCodec) else codec.vqgan,  # type: ignore[attr-defined]
@@ -55,6 +55,28 @@ def run(config: PackSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 
     pipeline.save_pretrained(partial)
     shutil.rmtree(out, ignore_errors=True)
     partial.replace(out)
+
+
+def _trained(config: PackSettings) -> tuple[dict[str, Any], LatentScaling]:
+    """Denoiser, encoder and schedule of whichever step made the denoiser, and the latents' scaling."""
+    if _is_paper(config):
+        return _paper(config)
+    return _guided(config) if _is_guided(config) else _spatial(config)
+
+
+def _is_guided(config: PackSettings) -> bool:
+    return (Path(config.denoiser) / "encoder").is_dir()
+
+
+def _guided(config: PackSettings) -> tuple[dict[str, Any], LatentScaling]:
+    """Of the step prior-denoiser, which keeps its encoder beside it."""
+    run = Path(config.denoiser)
+    networks = {
+        "denoiser": load_part(run / "denoiser"),
+        "xray_encoder": load_part(run / "encoder"),
+        "scheduler": DDIMScheduler.from_pretrained(run / "scheduler"),
+    }
+    return networks, load_scaling(run / "denoiser")
 
 
 def _is_paper(config: PackSettings) -> bool:
@@ -119,10 +141,10 @@ def _describe(
         geometry=GeometryRule(
             grid=grid,
             mean_frame_side_mm=extent[0],
-            depth_fraction=extent[1] / extent[0],
+            depth_fraction=round(extent[1] / extent[0], 4),
             source_to_detector_mm=constants.SOURCE_TO_DETECTOR_MM,
             detector_to_centre_mm=constants.DETECTOR_TO_CENTRE_MM,
-            extent_mm=extent,
+            extent_mm=() if config.framed else extent,
         ),
         cxr=_reading(Path(config.radiographs)),
         sampling=SamplingDefaults(

@@ -11,7 +11,7 @@ class PackSettings:
     latents: Existing = ""
     """Folder of the step latents: statistics, and the volumes whose mean extent every result is given."""
     denoiser: Existing = ""
-    """Folder of the step paper-denoiser (which names its encoder) or spatial-denoiser."""
+    """Folder of the step paper-denoiser (which names its encoder), spatial-denoiser or prior-denoiser."""
     autoencoder: Existing = ""
     """Folder of the codec."""
     radiographs: Existing = ""
@@ -22,6 +22,9 @@ class PackSettings:
     """Folder of a latent classifier's network; without one results have no PE score."""
     hu_window: Window = PAPER_HU_WINDOW
     """HU window to which the latents' volumes were clipped."""
+    framed: bool = False
+    """Whether the volumes lie in the radiograph's frame (ctpa.crop=frame): their size then follows from the
+    radiograph, else every result has the volumes' mean extent."""
     name: str = "mine"
     """Name of the bundle."""
     version: str = "1"
