@@ -11,9 +11,10 @@ class PackSettings:
     latents: Existing = ""
     """Folder of the step latents: statistics, and the volumes whose mean extent every result is given."""
     denoiser: Existing = ""
-    """Folder of the step paper-denoiser (which names its encoder), spatial-denoiser or prior-denoiser."""
-    autoencoder: Existing = ""
-    """Folder of the codec."""
+    """Folder of the step paper-denoiser (which names its encoder), spatial-denoiser, prior-denoiser or
+    regressor (which hold it)."""
+    autoencoder: ExistingOrNone = ""
+    """Folder of the codec; empty takes the one beside the denoiser, or none where it makes voxels."""
     radiographs: Existing = ""
     """Folder of the step radiographs: how a radiograph becomes what the encoder reads."""
     xray_encoder: ExistingOrNone = ""
