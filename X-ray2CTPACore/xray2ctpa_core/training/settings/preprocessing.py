@@ -26,7 +26,7 @@ class CtpaSettings(StudySource):
     window: Window = PAPER_HU_WINDOW
     """Lower and upper HU; values beyond are clipped."""
     crop: Literal["box", "frame"] = "box"
-    """The lungs' bounding box as in the papers, or the square that a radiograph's frame is, for networks whose
+    """The lungs' bounding box as in the papers, or the square of a radiograph's frame, for networks whose
     volume lies in it."""
     lungs: Literal["auto", "lungmask", "threshold", "none"] = "auto"
     """Segmentation for the lung crop; none keeps the whole scan."""
