@@ -66,7 +66,8 @@ def framed_ctpa(volume: Volume, settings: CtpaSettings) -> ProcessedCtpa:
     frame = lung_frame(fine.with_array(mask.astype(np.float32)))
     depth, height, width = settings.shape
     affine = frame.affine((depth, height, width), DEPTH_FRACTION)
-    windowed = fine.with_array(np.clip(fine.array, *settings.window))
+    lower, upper = settings.window
+    windowed = fine.with_array(np.clip(fine.array, lower, upper))
     made = resample_onto(continued(windowed, frame.side / 2), affine, (depth, height, width))
     return ProcessedCtpa(alternate_slices(made, settings.interleave), None, shape_of(fine), used)
 

