@@ -24,8 +24,8 @@ from xray2ctpa_core import constants
 from xray2ctpa_core.cli.stage import CONFIG_FILE, Bar, run_stage
 from xray2ctpa_core.data.latents import read_statistics
 from xray2ctpa_core.data.radiograph_cohort import DESCRIPTION_FILE
-from xray2ctpa_core.data.taught_radiographs import TaughtFilms
-from xray2ctpa_core.data.virtual_radiographs import read_film
+from xray2ctpa_core.data.taught_radiographs import TaughtRadiographs
+from xray2ctpa_core.data.virtual_radiographs import read_virtual_radiograph
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.explanation.gradcam import gradcam_peak
 from xray2ctpa_core.metrics.calibration import Calibration, fit_platt
@@ -48,20 +48,20 @@ from xray2ctpa_core.pipelines.bundle import (
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
 from xray2ctpa_core.simulation.build import patient_folders, read_record
-from xray2ctpa_core.simulation.patient import film_patient
+from xray2ctpa_core.simulation.patient import radiograph_patient
 from xray2ctpa_core.simulation.signs import SIGNS
 from xray2ctpa_core.simulation.template import load_template
 from xray2ctpa_core.training.readout import (
     EVIDENCE_FILE,
     Evidence,
-    fit_film_head,
+    fit_radiograph_head,
     fit_readout,
     logits_of,
     read_evidence,
 )
 
-TRAINED_ON = "{patients} virtual patients{films} (deformations of one template CT); {real}"
-NO_REAL_FILMS = "no real patient but the template"
+TRAINED_ON = "{patients} virtual patients{radiographs} (deformations of one template CT); {real}"
+NO_REAL_RADIOGRAPHS = "no real patient but the template"
 INTENDED_USE = (
     "Demonstration of the software and research on virtual patients. Not for patient care: a generated CTPA "
     "is a hypothesis, never a diagnosis."
@@ -72,7 +72,7 @@ FULL_HEAT_QUANTILE = 0.75
 
 @dataclass(frozen=True)
 class Config:
-    """Folders of the stages before (xray_encoder: stage 6, or 9 where there were real films); name and
+    """Folders of the stages before (xray_encoder: stage 6, or 9 where there were real radiographs); name and
     version of the bundle; sampler and steps it proposes; patients: that it is calibrated on; heat_patients:
     the first so many of them say how hot a Grad-CAM must be to count as hottest."""
 
@@ -119,14 +119,14 @@ def calibrate(config: Config, out: Path) -> None:
     bar = Bar("calibration")
 
     kept: list[torch.Tensor] = []
-    films: list[tuple[torch.Tensor, float]] = []
+    radiographs: list[tuple[torch.Tensor, float]] = []
 
     def generated() -> Iterator[tuple[torch.Tensor, float, list[bool]]]:
         for number, (image, record) in enumerate(patients, 1):
             latents = pipeline.sample_latents(image, 1, None, config.seed + number)
             if number <= config.heat_patients:
                 kept.append(latents)
-            films.append((image, record["sign_probability"]))
+            radiographs.append((image, record["sign_probability"]))
             has = [record["pe"], *(record["signs"][sign.name] for sign in SIGNS)]
             yield latents, record["sign_probability"], has
             bar(number, config.patients)
@@ -140,7 +140,7 @@ def calibrate(config: Config, out: Path) -> None:
         "{:.2f} in the patients' own volumes, {:.2f} in generated ones".format(*agreement)
     )
     classifier.half().save_pretrained(out / "pe_classifier")
-    fit_film_head(pipeline.xray_encoder, films)
+    fit_radiograph_head(pipeline.xray_encoder, radiographs)
     pipeline.xray_encoder.half().save_pretrained(out / "xray_encoder")
     logits = logits_of(classifier.float(), evidence)
     fitted = fit_platt(logits, evidence.labels)
@@ -180,10 +180,10 @@ def calibration_patients(cohort: Path, count: int) -> Iterator[tuple[torch.Tenso
     its seed, filmed for this."""
     folders = patient_folders(cohort)[:count]
     for folder in folders:
-        yield torch.from_numpy(frame_image(*read_film(folder)))[None, None], read_record(folder)
+        yield torch.from_numpy(frame_image(*read_virtual_radiograph(folder)))[None, None], read_record(folder)
     seed = read_record(folders[0])["seed"]
     for number in range(len(folders), count):
-        patient = film_patient(load_template(), seed, number)
+        patient = radiograph_patient(load_template(), seed, number)
         image = frame_image(patient.radiograph.pixels, patient.frame)
         yield torch.from_numpy(image)[None, None], patient.record
 
@@ -202,8 +202,10 @@ def assemble(config: Config, out: Path) -> None:
     loaded = {part: network.from_pretrained(folder).half() for part, (network, folder) in parts.items()}
     scheduler = DDPMScheduler.from_pretrained(Path(config.denoiser) / "scheduler")
     info = describe(config, stages, bool(loaded["denoiser"].config["spatial_channels"]))
-    taught = TaughtFilms.load(Path(config.xray_encoder))
-    XRay2CTPAPipeline(scheduler=scheduler, bundle=info, taught_films=taught, **loaded).save_pretrained(out)
+    taught = TaughtRadiographs.load(Path(config.xray_encoder))
+    XRay2CTPAPipeline(scheduler=scheduler, bundle=info, taught_radiographs=taught, **loaded).save_pretrained(
+        out
+    )
 
 
 def describe(config: Config, stages: Path, spatial: bool) -> BundleInfo:
@@ -212,11 +214,11 @@ def describe(config: Config, stages: Path, spatial: bool) -> BundleInfo:
     sides = [read_record(folder)["frame_side_mm"] for folder in training]
     window = json.loads((stages / "autoencoder" / "config.json").read_text(encoding="utf-8"))["hu_window"]
     mean, std = read_statistics(stages / "latents")
-    real = TaughtFilms.load(Path(config.xray_encoder))
+    real = TaughtRadiographs.load(Path(config.xray_encoder))
     trained_on = TRAINED_ON.format(
         patients=len(training),
-        films=_films(Path(config.xray_encoder)),
-        real=NO_REAL_FILMS if real is None else f"the X-ray encoder also on {real}",
+        radiographs=_radiographs(Path(config.xray_encoder)),
+        real=NO_REAL_RADIOGRAPHS if real is None else f"the X-ray encoder also on {real}",
     )
     return BundleInfo(
         name=config.name,
@@ -248,9 +250,9 @@ def describe(config: Config, stages: Path, spatial: bool) -> BundleInfo:
     )
 
 
-def _films(encoder: Path) -> str:
+def _radiographs(encoder: Path) -> str:
     """The virtual patients beside those of the cohort of whom the X-ray encoder saw the radiograph alone."""
-    used = json.loads((encoder / CONFIG_FILE).read_text(encoding="utf-8"))["films"]
+    used = json.loads((encoder / CONFIG_FILE).read_text(encoding="utf-8"))["radiographs"]
     if not used:
         return ""
     description = json.loads((Path(used) / DESCRIPTION_FILE).read_text(encoding="utf-8"))

@@ -24,14 +24,14 @@ from xray2ctpa_core.pipelines.bundle import read_bundle_json, write_bundle_json
 @dataclass(frozen=True)
 class Config(EvaluationConfig):
     """EvaluationConfig, and what it is measured on. people: folders of real people's CTs; bundles: the first
-    gets the card, if ``card``; pairs: folders of real pairs; film_folders: of real radiographs."""
+    gets the card, if ``card``; pairs: folders of real pairs; radiograph_folders: of real radiographs."""
 
     cohort: str = "runs/default/cohort/test"
     train: str = "runs/default/cohort/train"
     people: tuple[str, ...] = ()
     bundles: tuple[str, ...] = ("runs/default/bundle",)
     pairs: tuple[str, ...] = ()
-    film_folders: tuple[str, ...] = ()
+    radiograph_folders: tuple[str, ...] = ()
     card: bool = True
 
 
@@ -40,7 +40,8 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows
     counts = EvaluationConfig(**{f.name: getattr(config, f.name) for f in fields(EvaluationConfig)})
     pipelines = load_pipelines(config.bundles, "auto")
     pairs, radiographs, people = (
-        [Path(folder) for folder in folders] for folders in (config.pairs, config.film_folders, config.people)
+        [Path(folder) for folder in folders]
+        for folders in (config.pairs, config.radiograph_folders, config.people)
     )
     with Bars() as bars:
         summary = evaluate(
@@ -71,7 +72,7 @@ def command(config: Config) -> str:
     words += ["--people PEOPLE"] * len(config.people)
     words += [word for bundle in config.bundles for word in ("--bundle", bundle)]
     words += ["--pair PAIR"] * len(config.pairs)
-    words += ["--radiographs RADIOGRAPHS"] * len(config.film_folders)
+    words += ["--radiographs RADIOGRAPHS"] * len(config.radiograph_folders)
     for name in ("images", "multi", "samples", "auroc", "seed"):
         words += [f"--{name}", str(getattr(config, name))]
     if config.metrics:

@@ -2,7 +2,7 @@
 of the real volumes, the mean training volume, and the volume of the nearest training radiograph.
 
 python Training/make_baseline_arms.py --out runs/virtual/baselines --set latents=runs/virtual/latents \\
-    films=runs/virtual/cxr autoencoder=runs/virtual/autoencoder/autoencoder dataset=virtual
+    radiographs=runs/virtual/cxr autoencoder=runs/virtual/autoencoder/autoencoder dataset=virtual
 """
 
 import sys
@@ -18,9 +18,9 @@ from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
 from xray2ctpa_core.data.latent_cases import (
     LatentCase,
-    film_files,
     first_volumes,
-    read_film,
+    radiograph_files,
+    read_encoder_input,
     read_latent_cases,
     read_latents,
 )
@@ -35,14 +35,14 @@ from xray2ctpa_core.pipelines.codecs import load_codec
 
 @dataclass(frozen=True)
 class Config:
-    """latents: folder of the step latents; films: of the step radiographs; autoencoder: that made the
+    """latents: folder of the step latents; radiographs: of the step radiographs; autoencoder: that made the
     latents;
     hu_window: that the volumes were clipped to; studies: of the test, from the first, 0 for all; only: of the
     arms, all where it is empty; reconstruction: name of that arm, where two codecs are compared; dataset: of
     the arms."""
 
     latents: str = "runs/paper/latents"
-    films: str = "runs/paper/cxr"
+    radiographs: str = "runs/paper/cxr"
     autoencoder: str = "runs/paper/autoencoder/autoencoder"
     hu_window: tuple[float, ...] = PAPER_HU_WINDOW
     studies: int = 0
@@ -64,7 +64,7 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - made
     if "reconstruction" in chosen:
         makers["reconstruction"] = reconstruction(config)
     if learned:
-        radiographs = Path(config.films)
+        radiographs = Path(config.radiographs)
         baselines = Baselines([StudyCase(case, radiographs) for case in parts[TRAIN]])
         makers["mean-volume"] = lambda _: baselines.mean
         makers["nearest"] = lambda case: (
@@ -102,8 +102,8 @@ class StudyCase:
 
     def frame_image(self, size: int) -> np.ndarray:
         """(size, size) float32: the radiograph made smaller without aliasing."""
-        (file,) = film_files(self._radiographs, [self._case])
-        image = read_film(file, str(file))[None]
+        (file,) = radiograph_files(self._radiographs, [self._case])
+        image = read_encoder_input(file, str(file))[None]
         return functional.interpolate(image, (size, size), mode="bilinear", antialias=True)[0, 0].numpy()
 
     def fresh(self) -> "StudyCase":

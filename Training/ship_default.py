@@ -12,7 +12,7 @@ from pathlib import Path
 from xray2ctpa_core.cli.demo import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
 from xray2ctpa_core.cli.stage import run_stage
 from xray2ctpa_core.pipelines.bundle import verify_bundle
-from xray2ctpa_core.simulation.build import CTPA_FILE, FILM_FILE, RECORD_FILE, save_patient
+from xray2ctpa_core.simulation.build import CTPA_FILE, RADIOGRAPH_FILE, RECORD_FILE, save_patient
 from xray2ctpa_core.simulation.patient import make_patient
 from xray2ctpa_core.simulation.template import load_template
 
@@ -44,7 +44,7 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - the 
     patient = make_patient(load_template(), config.sample_seed, config.sample_number)
     samples = out / "samples"
     samples.mkdir(exist_ok=True)
-    names = {FILM_FILE: SAMPLE_CXR.name, CTPA_FILE: SAMPLE_CTPA.name, RECORD_FILE: SAMPLE_FACTS.name}
+    names = {RADIOGRAPH_FILE: SAMPLE_CXR.name, CTPA_FILE: SAMPLE_CTPA.name, RECORD_FILE: SAMPLE_FACTS.name}
     with tempfile.TemporaryDirectory() as scratch:
         save_patient(patient, Path(scratch))
         for made, shipped in names.items():

@@ -2,9 +2,10 @@
 
 python Training/train_cmkd.py --out runs/mine/cmkd/ctpa --set method=ctpa features=runs/mine/slices folds=6
 python Training/train_cmkd.py --out runs/mine/cmkd/cxr --set method=cxr features=runs/mine/slices \\
-    films=runs/mine/cxr folds=6 encoder=biomedclip
+    radiographs=runs/mine/cxr folds=6 encoder=biomedclip
 python Training/train_cmkd.py --out runs/mine/cmkd/prior --config Training/configs/cmkd-prior.json \\
-    --set teacher=runs/mine/cmkd/ctpa student=runs/mine/cmkd/cxr features=runs/mine/slices films=runs/mine/cxr
+    --set teacher=runs/mine/cmkd/ctpa student=runs/mine/cmkd/cxr features=runs/mine/slices \\
+    radiographs=runs/mine/cxr
 
 Methods: ctpa (the teacher), cxr (a radiograph's classifier without one), hinton, protokd, aftkd (our reading
 of it), discom, chopra and margin (contrastive), prior. All take the same folds by patient and choose
@@ -55,15 +56,16 @@ ALL_METHODS = ("ctpa", "cxr", *METHODS, "discom", "prior")
 
 @dataclass(frozen=True)
 class Config(LabelledConfig, EncoderConfig, DistillationConfig, PriorLossConfig, PriorConfig):
-    """method: of ALL_METHODS; features: of encode_slices.py; films: of the step radiographs; input: what that
-    wrote, whole or frame; teacher: run of method ctpa; student: run of method cxr (of the prior); start:
-    earlier run of the same method; flip: probability that a radiograph is mirrored; architecture, width,
+    """method: of ALL_METHODS; features: of encode_slices.py; radiographs: of the step of that name; input:
+    what it wrote, whole or frame; teacher: run of method ctpa; student: run of method cxr (of the prior);
+    start: earlier run of the same method; flip: probability that a radiograph is mirrored; architecture,
+        width,
     depth, heads: of the slice transformer; embedding_dim: of both embeddings; dropout: before the heads; the
     rest as in the classes."""
 
     method: str = "cxr"
     features: str = "runs/paper/slices"
-    films: str = "runs/paper/cxr"
+    radiographs: str = "runs/paper/cxr"
     input: str = "whole"
     teacher: str = ""
     student: str = ""
@@ -178,8 +180,8 @@ class Fold:
         return self._data_with_images(some, config.flip if augmented else 0.0)
 
     def _data_with_images(self, some: Sequence[LatentCase], flip: float = 0.0) -> PairedCases:
-        films = None if self.config.method == "ctpa" else Path(self.config.films)
-        return PairedCases(some, films, flip, self.longest)
+        radiographs = None if self.config.method == "ctpa" else Path(self.config.radiographs)
+        return PairedCases(some, radiographs, flip, self.longest)
 
     def _part(self, split: str) -> list[LatentCase]:
         config = self.config
@@ -198,7 +200,7 @@ class Fold:
     def _pairs(self, some: Sequence[LatentCase]) -> EmbeddingPairs:
         """Both frozen networks' embeddings of some cases."""
         student, teacher = self._of(self.config.student, STUDENT), self._of(self.config.teacher, TEACHER)
-        data = PairedCases(some, Path(self.config.films), 0.0, self.longest)
+        data = PairedCases(some, Path(self.config.radiographs), 0.0, self.longest)
         items = [data[(place, 0)] for place in range(len(data))]
         embeddings = torch.cat([student.embed(item["image"][None]) for item in items])
         targets = torch.cat([teacher.embed(item["slices"][None]) for item in items])
@@ -245,7 +247,7 @@ class Fold:
         logits = readout(embeddings).squeeze(1).cpu().double().numpy()
         settings = OpinionSettings(
             input=config.input,
-            pixels=PairedCases(held_out[:1], Path(config.films))[(0, 0)]["image"].shape[-1],
+            pixels=PairedCases(held_out[:1], Path(config.radiographs))[(0, 0)]["image"].shape[-1],
             steps=config.sample_steps,
             draws=config.draws,
             choice=config.choice,

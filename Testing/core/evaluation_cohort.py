@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from xray2ctpa_core.data.taught_radiographs import TaughtFilms
+from xray2ctpa_core.data.taught_radiographs import TaughtRadiographs
 from xray2ctpa_core.errors import NotFrontalCXRError
 from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.pipelines.bundle import (
@@ -87,7 +87,7 @@ class ArithmeticPipeline:
 
     def __init__(self, template: np.ndarray, info: BundleInfo | None = None) -> None:
         self.bundle = bundle() if info is None else info
-        self.taught_films: TaughtFilms | None = None
+        self.taught_radiographs: TaughtRadiographs | None = None
         self.template, self.reads_radiographs = template, True
         self.calls: list[int] = []
         self.alignments: list[int] = []

@@ -30,29 +30,29 @@ Writer = Callable[[Path], Path]
 ROWS, COLUMNS = 160, 128
 #: Bright block near the corner that is superior and on the patient's right: the first rows and columns.
 MARKER = (slice(6, 30), slice(4, 24))
-#: (row, column) mm of the picture where a form carries a spacing: a film of 352 x 282 mm.
+#: (row, column) mm of the picture where a form carries a spacing: a radiograph of 352 x 282 mm.
 SPACING = (2.2, 2.2)
 
 
 def picture() -> np.ndarray:
     """(160, 128) float32 in [0, 1], bright = attenuating: unequal lungs, a heart on the left, a marker."""
     v, u = np.mgrid[0:ROWS, 0:COLUMNS].astype(np.float32)
-    film = 0.55 + 0.25 * v / ROWS
+    radiograph = 0.55 + 0.25 * v / ROWS
     for row, column, height, width, depth in (
         (75, 40, 45, 20, 0.5),
         (85, 92, 35, 16, 0.4),
         (105, 74, 22, 14, -0.3),
     ):
-        film -= depth * np.exp(-(((v - row) / height) ** 2) - ((u - column) / width) ** 2)
-    film[MARKER] = 1.0
-    return np.clip(film, 0.0, 1.0).astype(np.float32)
+        radiograph -= depth * np.exp(-(((v - row) / height) ** 2) - ((u - column) / width) ** 2)
+    radiograph[MARKER] = 1.0
+    return np.clip(radiograph, 0.0, 1.0).astype(np.float32)
 
 
 def expected_pixels() -> np.ndarray:
     """What reading ``picture()`` gives: scaled between its own percentiles 0.5 and 99.5."""
-    film = picture()
-    low, high = np.percentile(film, (0.5, 99.5))
-    return np.clip((film - low) / (high - low), 0.0, 1.0)
+    radiograph = picture()
+    low, high = np.percentile(radiograph, (0.5, 99.5))
+    return np.clip((radiograph - low) / (high - low), 0.0, 1.0)
 
 
 def quantised(bits: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL
 
 from xray2ctpa_core.benchmark.released_reference import random_weights
 from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
-from xray2ctpa_core.models.encoders.published import FilmEncoder
+from xray2ctpa_core.models.encoders.published import PublishedEncoder
 from xray2ctpa_core.pipelines.convert import RELEASED_CLASSIFIER, released_classifier_name
 
 #: Of the U-Net: the paper's, and two others that the published constructor allows.
@@ -51,5 +51,7 @@ def stable_diffusion_codec(folder: Path, latent_channels: int = 4) -> Path:
 def radiograph_encoder(folder: Path, embedding_dim: int = 24) -> Path:
     """A small encoder of whole radiographs, as our stages save it."""
     torch.manual_seed(3)
-    FilmEncoder("small", None, embedding_dim).save_pretrained(folder / "encoder", safe_serialization=True)
+    PublishedEncoder("small", None, embedding_dim).save_pretrained(
+        folder / "encoder", safe_serialization=True
+    )
     return folder / "encoder"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import io_radiographs as films
+import io_radiographs as radiographs
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -21,16 +21,16 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def truncated_dicom(folder: Path) -> Path:
-    path = films.write_dicom(folder / "truncated.dcm")
+    path = radiographs.write_dicom(folder / "truncated.dcm")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     return path
 
 
 def multi_frame(folder: Path) -> Path:
-    frames = np.stack([films.quantised(12)] * 3)
-    return films.write_dicom(
-        folder / "cine.dcm", frames, Rows=films.ROWS, Columns=films.COLUMNS, NumberOfFrames=3
+    frames = np.stack([radiographs.quantised(12)] * 3)
+    return radiographs.write_dicom(
+        folder / "cine.dcm", frames, Rows=radiographs.ROWS, Columns=radiographs.COLUMNS, NumberOfFrames=3
     )
 
 
@@ -55,7 +55,7 @@ def huge(folder: Path) -> Path:
 
 
 def not_a_number(folder: Path) -> Path:
-    pixels = films.picture()
+    pixels = radiographs.picture()
     pixels[5, 5] = np.nan
     sitk.WriteImage(sitk.GetImageFromArray(pixels), str(folder / "nan.mha"))
     return folder / "nan.mha"
@@ -67,7 +67,7 @@ def text(folder: Path) -> Path:
 
 
 def missing(folder: Path) -> Path:
-    return folder / "nowhere" / "film.png"
+    return folder / "nowhere" / "radiograph.png"
 
 
 def empty_folder(folder: Path) -> Path:
@@ -121,14 +121,14 @@ ARGUMENTS = {
     "no command": ([], "COMMAND"),
     "unknown command": (["operate"], "operate"),
     "no input": (["generate"], "INPUT"),
-    "unknown flag": (["generate", "film.png", "--sharpen"], "--sharpen"),
-    "no steps": (["generate", "film.png", "--steps", "0"], "--steps"),
-    "steps in words": (["generate", "film.png", "--steps", "many"], "--steps"),
-    "no samples": (["generate", "film.png", "--samples", "-1"], "--samples"),
-    "negative seed": (["generate", "film.png", "--seed", "-1"], "--seed"),
-    "large seed": (["generate", "film.png", "--seed", str(2**63)], "--seed"),
-    "unknown device": (["generate", "film.png", "--device", "abacus"], "abacus"),
-    "unknown precision": (["generate", "film.png", "--precision", "int1"], "int1"),
+    "unknown flag": (["generate", "radiograph.png", "--sharpen"], "--sharpen"),
+    "no steps": (["generate", "radiograph.png", "--steps", "0"], "--steps"),
+    "steps in words": (["generate", "radiograph.png", "--steps", "many"], "--steps"),
+    "no samples": (["generate", "radiograph.png", "--samples", "-1"], "--samples"),
+    "negative seed": (["generate", "radiograph.png", "--seed", "-1"], "--seed"),
+    "large seed": (["generate", "radiograph.png", "--seed", str(2**63)], "--seed"),
+    "unknown device": (["generate", "radiograph.png", "--device", "abacus"], "abacus"),
+    "unknown precision": (["generate", "radiograph.png", "--precision", "int1"], "int1"),
     "cohort of none": (["cohort", "--n", "0", "--out", "c"], "--n"),
     "cohort without a place": (["cohort", "--n", "1"], "--out"),
 }
@@ -160,7 +160,7 @@ def test_events_report_an_error_as_the_last_line_and_on_stderr_too(tmp_path: Pat
 
 
 def test_events_report_wrong_arguments_as_well(tmp_path: Path) -> None:
-    run = xray2ctpa("generate", "film.png", "--events", "--steps", "0", cwd=tmp_path)
+    run = xray2ctpa("generate", "radiograph.png", "--events", "--steps", "0", cwd=tmp_path)
     assert_refused(run, 2)
     assert [json.loads(line)["code"] for line in run.stdout.splitlines()] == [2]
 
@@ -234,9 +234,9 @@ def test_a_damaged_bundle_exits_with_3_and_names_the_file(
     says = damage(bundle)
     place = tmp_path / "place"
     place.mkdir()
-    film = films.write_dicom(tmp_path / "film.dcm")
+    radiograph = radiographs.write_dicom(tmp_path / "radiograph.dcm")
     assert_refused(xray2ctpa("verify", bundle, cwd=place), 3, says)
-    assert_refused(xray2ctpa("generate", film, "--bundle", bundle, cwd=place), 3, says)
+    assert_refused(xray2ctpa("generate", radiograph, "--bundle", bundle, cwd=place), 3, says)
     assert names(place) == []
 
 
@@ -261,9 +261,9 @@ def test_info_and_verify_say_what_a_bundle_is(tmp_path: Path, bundle: Path) -> N
 def test_a_place_that_cannot_be_written_exits_with_2_before_torch_is_loaded(
     read_only_place: Path, tmp_path: Path, bundle: Path
 ) -> None:
-    film = films.write_dicom(tmp_path / "film.dcm")
+    radiograph = radiographs.write_dicom(tmp_path / "radiograph.dcm")
     out = read_only_place / "a" / "out"
-    run = xray2ctpa("generate", film, "--bundle", bundle, "--out", out, "--events", cwd=tmp_path)
+    run = xray2ctpa("generate", radiograph, "--bundle", bundle, "--out", out, "--events", cwd=tmp_path)
     stages = [json.loads(line).get("stage") for line in run.stdout.splitlines()]
     assert_refused(run, 2, "writable")
     assert stages == ["verify", "read", None]
@@ -273,9 +273,9 @@ def test_a_place_that_cannot_be_written_exits_with_2_before_torch_is_loaded(
 def test_a_full_disk_exits_with_2_before_torch_is_loaded(
     small_disk: Path, tmp_path: Path, bundle: Path
 ) -> None:
-    film = films.write_dicom(tmp_path / "film.dcm")
+    radiograph = radiographs.write_dicom(tmp_path / "radiograph.dcm")
     run = xray2ctpa(
-        "generate", film, "--bundle", bundle, "--out", small_disk / "out", "--events", cwd=tmp_path
+        "generate", radiograph, "--bundle", bundle, "--out", small_disk / "out", "--events", cwd=tmp_path
     )
     stages = [json.loads(line).get("stage") for line in run.stdout.splitlines()]
     assert_refused(run, 2, "MB of free disk")
@@ -284,9 +284,9 @@ def test_a_full_disk_exits_with_2_before_torch_is_loaded(
 
 
 def test_a_folder_that_holds_something_else_is_refused_and_kept(tmp_path: Path, bundle: Path) -> None:
-    film = films.write_dicom(tmp_path / "film.dcm")
+    radiograph = radiographs.write_dicom(tmp_path / "radiograph.dcm")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("precious")
-    run = xray2ctpa("generate", film, "--bundle", bundle, "--out", tmp_path / "out", cwd=tmp_path)
+    run = xray2ctpa("generate", radiograph, "--bundle", bundle, "--out", tmp_path / "out", cwd=tmp_path)
     assert_refused(run, 2, "which exists")
     assert names(tmp_path / "out") == ["thesis.txt"]

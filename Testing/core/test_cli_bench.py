@@ -33,9 +33,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
         found = {"device": "CPU", "threads": 1, "latents": [4], "sides": {}, "extrapolated": "1 of 2"}
         return found | {"tiny_decoder": tiny}
 
-    def measure_end_to_end(film, bundle, repeats, threads, device, progress):
+    def measure_end_to_end(radiograph, bundle, repeats, threads, device, progress):
         progress("whole command", 1, 1)
-        calls.append((film, bundle, repeats, threads, device))
+        calls.append((radiograph, bundle, repeats, threads, device))
         return FOUND
 
     monkeypatch.setattr(paper_scale, "measure_paper_scale", measure_paper_scale)

@@ -1,10 +1,10 @@
-"""`xray2ctpa demo`: what it says about the patient it knows, and about any other film."""
+"""`xray2ctpa demo`: what it says about the patient it knows, and about any other radiograph."""
 
 import json
 import re
 from pathlib import Path
 
-import io_radiographs as films
+import io_radiographs as radiographs
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,7 +22,7 @@ def known_patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A sample patient on the tiny bundle's grid in place of the packaged one; an empty current folder."""
     samples = tmp_path / "samples"
     samples.mkdir()
-    Image.fromarray(films.quantised(8)).save(samples / "cxr.png")
+    Image.fromarray(radiographs.quantised(8)).save(samples / "cxr.png")
     truth = np.random.default_rng(0).normal(0, 300, GRID)
     write_volume(Volume(truth, axial_affine(GRID, (300, 240, 300))), samples / "ctpa.nii.gz", np.int16)
     frame = {"top": 0.0, "left": 0.0, "side": 64.0}
@@ -54,12 +54,13 @@ def test_the_demonstration_compares_the_volume_with_the_patients_own(
     assert "Already complete" in capfd.readouterr().out
 
 
-def test_another_film_has_no_truth_to_compare_with(
+def test_another_radiograph_has_no_truth_to_compare_with(
     known_patient: Path, pipeline_bundle: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    film = films.write_dicom(known_patient / "other.dcm")
+    radiograph = radiographs.write_dicom(known_patient / "other.dcm")
     assert (
-        main(["demo", "--cxr", str(film), "--out", "mine", "--bundle", str(pipeline_bundle), "--force"]) == 0
+        main(["demo", "--cxr", str(radiograph), "--out", "mine", "--bundle", str(pipeline_bundle), "--force"])
+        == 0
     )
     said = capfd.readouterr().out
     assert str(Path("mine").absolute() / "ctpa.nii.gz") in said
@@ -67,7 +68,7 @@ def test_another_film_has_no_truth_to_compare_with(
     assert "virtual patient" not in said
 
 
-def test_every_film_and_bundle_has_a_folder_of_its_own() -> None:
+def test_every_radiograph_and_bundle_has_a_folder_of_its_own() -> None:
     folders = {demo.default_target(Path(p), b) for p in ("a/1.png", "b/1.png") for b in ("f0", "f1")}
     assert len(folders) == 4
     assert {f.name[:2] for f in folders} == {"1-"}

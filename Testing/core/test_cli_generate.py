@@ -1,4 +1,4 @@
-"""`xray2ctpa generate` from a film to a result folder, through the real command and a tiny pipeline."""
+"""`xray2ctpa generate` from a radiograph to a result folder, through the real command and a tiny pipeline."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import io_radiographs as films
+import io_radiographs as radiographs
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -24,23 +24,23 @@ from PIL import Image
 from xray2ctpa_core.io.volumes import read_volume
 
 FILES = ["ctpa.nii.gz", "gradcam-label.nii.gz", "gradcam.nii.gz", "preview.png", "result.json"]
-#: The volume's second name, for the radiograph film.dcm.
-NAMED = "SYNTHETIC-film-ctpa.nii.gz"
+#: The volume's second name, for the radiograph radiograph.dcm.
+NAMED = "SYNTHETIC-radiograph-ctpa.nii.gz"
 #: Stages that a run goes through, in order (design, section 4).
 STAGES = ["verify", "read", "load", "generate", "finish", "write"]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A film, a bundle and what one run with seed 3 made of them."""
+    """A radiograph, a bundle and what one run with seed 3 made of them."""
 
-    film: Path
+    radiograph: Path
     bundle: Path
     result: Path
     run: subprocess.CompletedProcess[str]
 
     def arguments(self, *more: object) -> tuple[object, ...]:
-        return ("generate", self.film, "--bundle", self.bundle, "--seed", 3, "--force", *more)
+        return ("generate", self.radiograph, "--bundle", self.bundle, "--seed", 3, "--force", *more)
 
     def record(self) -> dict[str, Any]:
         return json.loads((self.result / "result.json").read_text())
@@ -49,11 +49,13 @@ class Case:
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory, pipeline_bundle: Path) -> Case:
     folder = tmp_path_factory.mktemp("case")
-    film = films.write_dicom(folder / "film.dcm", ImagerPixelSpacing=list(films.SPACING))
-    draft = Case(film, pipeline_bundle, folder / "result", subprocess.CompletedProcess([], 0))
+    radiograph = radiographs.write_dicom(
+        folder / "radiograph.dcm", ImagerPixelSpacing=list(radiographs.SPACING)
+    )
+    draft = Case(radiograph, pipeline_bundle, folder / "result", subprocess.CompletedProcess([], 0))
     run = xray2ctpa(*draft.arguments("--out", draft.result), cwd=folder)
     assert run.returncode == 0, run.stderr
-    return Case(film, pipeline_bundle, draft.result, run)
+    return Case(radiograph, pipeline_bundle, draft.result, run)
 
 
 @pytest.fixture
@@ -78,11 +80,11 @@ def test_a_result_holds_the_files_of_the_contract_on_one_grid(case: Case) -> Non
 def test_result_json_holds_every_field_of_the_contract(case: Case) -> None:
     record, ctpa = case.record(), read_volume(case.result / "ctpa.nii.gz")
     assert record["schema_version"] == "1.0"
-    assert record["input"]["name"] == "film.dcm"
+    assert record["input"]["name"] == "radiograph.dcm"
     assert len(record["input"]["sha256"]) == 64
     assert record["input"]["modality"] == "CR"
     assert record["input"]["photometric"] == "MONOCHROME2"
-    assert record["input"]["spacing_mm"] == list(films.SPACING)
+    assert record["input"]["spacing_mm"] == list(radiographs.SPACING)
     assert record["input"]["spacing_source"] == "ImagerPixelSpacing"
     assert {"view"} <= set(record["input"])
     assert 0 <= record["gate"]["is_frontal_cxr"] <= 1
@@ -156,13 +158,13 @@ def test_more_samples_contain_the_single_one_and_add_the_spread(case: Case, plac
     assert spread.array.max() > 0
 
 
-def test_a_batch_gives_each_film_what_it_gets_alone_and_goes_on_after_a_failure(
+def test_a_batch_gives_each_radiograph_what_it_gets_alone_and_goes_on_after_a_failure(
     case: Case, place: Path
 ) -> None:
-    mirrored = films.write_dicom(place / "other.dcm", films.quantised(12)[:, ::-1].copy())
-    (place / "notes.png").write_text("no film")
+    mirrored = radiographs.write_dicom(place / "other.dcm", radiographs.quantised(12)[:, ::-1].copy())
+    (place / "notes.png").write_text("no radiograph")
     (place / "sub").mkdir()
-    shutil.copy(case.film, place / "sub" / "other.dcm")
+    shutil.copy(case.radiograph, place / "sub" / "other.dcm")
     inputs = [mirrored, place / "notes.png", place / "sub" / "other.dcm"]
     batch = ("generate", *inputs, "--bundle", case.bundle, "--seed", 3, "--force", "--out", place / "out")
     run = xray2ctpa(*batch, cwd=place)
@@ -185,17 +187,17 @@ def test_one_seed_gives_the_same_voxels_here_under_the_inputs_name_with_events(
     run = xray2ctpa(*case.arguments("--events"), cwd=place)
     events = [json.loads(line) for line in run.stdout.splitlines()]
     assert run.returncode == 0, run.stderr
-    assert names(place) == ["film-ctpa"]
+    assert names(place) == ["radiograph-ctpa"]
     for name in FILES[:3]:
-        assert (place / "film-ctpa" / name).read_bytes() == (case.result / name).read_bytes()
+        assert (place / "radiograph-ctpa" / name).read_bytes() == (case.result / name).read_bytes()
     assert [e["stage"] for e in events if e["event"] == "stage"] == STAGES
     progress = [e for e in events if e["event"] == "progress"]
     assert [e["step"] for e in progress] == list(range(1, progress[0]["of"] + 1))
     assert progress[-1]["eta_s"] > 0, "the volume has yet to be decoded"
     result = events[-1]
     assert (result["event"], result["skipped"]) == ("result", False)
-    assert result["result"] == json.loads((place / "film-ctpa" / "result.json").read_text())
-    assert Path(result["path"]).name == "film-ctpa"
+    assert result["result"] == json.loads((place / "radiograph-ctpa" / "result.json").read_text())
+    assert Path(result["path"]).name == "radiograph-ctpa"
 
 
 @contextmanager

@@ -16,15 +16,24 @@ from xray2ctpa_core.generation.result_json import to_json
 
 
 def test_one_input_gets_the_folder_named_or_one_after_itself() -> None:
-    assert result_folders([Path("a/film.dcm")], Path("out")) == [(Path("a/film.dcm"), Path("out"))]
-    assert result_folders([Path("a/film.nii.gz")], None) == [(Path("a/film.nii.gz"), Path("film-ctpa"))]
+    assert result_folders([Path("a/radiograph.dcm")], Path("out")) == [
+        (Path("a/radiograph.dcm"), Path("out"))
+    ]
+    assert result_folders([Path("a/radiograph.nii.gz")], None) == [
+        (Path("a/radiograph.nii.gz"), Path("radiograph-ctpa"))
+    ]
 
 
 def test_several_inputs_of_one_name_get_a_folder_each_even_where_disks_ignore_case() -> None:
-    inputs = [Path("a/film.png"), Path("b/FILM.dcm"), Path("c/film"), Path("c/film-2.png")]
+    inputs = [
+        Path("a/radiograph.png"),
+        Path("b/RADIOGRAPH.dcm"),
+        Path("c/radiograph"),
+        Path("c/radiograph-2.png"),
+    ]
     folders = [target.as_posix() for _, target in result_folders(inputs, Path("out"))]
-    assert folders == ["out/film", "out/FILM-2", "out/film-3", "out/film-2-2"]
-    assert result_folders(inputs[:1] * 2, None)[1][1] == Path("film-ctpa-2")
+    assert folders == ["out/radiograph", "out/RADIOGRAPH-2", "out/radiograph-3", "out/radiograph-2-2"]
+    assert result_folders(inputs[:1] * 2, None)[1][1] == Path("radiograph-ctpa-2")
 
 
 @pytest.mark.parametrize(

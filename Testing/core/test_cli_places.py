@@ -100,9 +100,9 @@ def test_the_core_runs_from_its_own_folder_uninstalled(repository: Path) -> None
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("film.nii.gz", "film"),
-        ("film.DCM", "film"),
-        ("film.v2.png", "film.v2"),
+        ("radiograph.nii.gz", "radiograph"),
+        ("radiograph.DCM", "radiograph"),
+        ("radiograph.v2.png", "radiograph.v2"),
         ("1.2.840.10008.5.1", "1.2.840.10008.5.1"),
         ("1.2.840.10008.5.1.dcm", "1.2.840.10008.5.1"),
         ("IM0001", "IM0001"),

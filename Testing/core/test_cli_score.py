@@ -21,7 +21,7 @@ from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.models.classifiers.embedding_classifier import EmbeddingClassifier
 from xray2ctpa_core.models.classifiers.matching_layer import MatchingLayer
 from xray2ctpa_core.models.denoisers.prior import EmbeddingPrior
-from xray2ctpa_core.models.encoders.published import FilmEncoder
+from xray2ctpa_core.models.encoders.published import PublishedEncoder
 from xray2ctpa_core.mrml.record import read_record, sentences
 from xray2ctpa_core.pipelines.bundle import read_bundle_json, write_bundle_json
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
@@ -36,7 +36,7 @@ def prior_bundle(pipeline_bundle: Path, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("prior") / "bundle"
     shutil.copytree(pipeline_bundle, folder)
     torch.manual_seed(0)
-    encoder = FilmEncoder("small", {"init_features": 8, "growth_rate": 4, "block_config": (2, 2, 2)}, 12)
+    encoder = PublishedEncoder("small", {"init_features": 8, "growth_rate": 4, "block_config": (2, 2, 2)}, 12)
     prior = EmbeddingPrior(dim=12, depth=1, heads=2, dim_head=8, num_timesteps=4, max_text_len=0, ff_mult=1.0)
     scaling = LatentScaling((0.5,) * 12, (2.0,) * 12)
     readout = PriorReadout(prior.eval(), MatchingLayer(12), prior_scheduler(4), scaling, scaling)

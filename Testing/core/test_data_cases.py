@@ -11,7 +11,7 @@ import pytest
 from ct_series import phantom, write_series
 from killing import write_or_die
 
-from xray2ctpa_core.data.cases import case_folders, case_rows, read_case, write_cases
+from xray2ctpa_core.data.cases import case_rows, read_case, write_cases
 from xray2ctpa_core.data.ctpa_cases import write_ctpa
 from xray2ctpa_core.data.sources.study import Study
 from xray2ctpa_core.errors import InputError, OutputError
@@ -63,7 +63,7 @@ def test_a_bad_case_is_logged_with_its_row_and_the_others_go_on(tmp_path: Path) 
         "split": "train",
         "folder": "cases/c",
     }
-    assert read_case(case_folders(tmp_path)[0])["said"] == "a"
+    assert read_case(tmp_path / case_rows(tmp_path)[0]["folder"])["said"] == "a"
 
 
 def test_a_run_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_when_every_case_fails_the_run_does(tmp_path: Path) -> None:
         write_cases(tmp_path, studies("bad-1", "bad-2"), Writer(), SETTINGS)
     assert len((tmp_path / "errors.jsonl").read_text().splitlines()) == 2
     with pytest.raises(InputError, match="found none"):
-        case_folders(tmp_path)
+        case_rows(tmp_path)
 
 
 def test_ids_become_folder_names_that_do_not_collide(tmp_path: Path) -> None:

@@ -98,8 +98,8 @@ def test_lidc_pairs_each_ct_with_its_subjects_radiographs(tmp_path: Path) -> Non
         ("b", "LIDC-IDRI-0001", "CT", f"{base}1/01-01-2000-30178/3000566.000000-03192"),
         ("c", "LIDC-IDRI-0002", "CT", ".\\LIDC-IDRI\\LIDC-IDRI-0002\\scan"),
         ("d", "LIDC-IDRI-0002", "SEG", f"{base}2/seg"),
-        ("e", "LIDC-IDRI-0003", "CR", f"{base}3/films/front"),
-        ("f", "LIDC-IDRI-0003", "CR", f"{base}3/films/side"),
+        ("e", "LIDC-IDRI-0003", "CR", f"{base}3/radiographs/front"),
+        ("f", "LIDC-IDRI-0003", "CR", f"{base}3/radiographs/side"),
         ("g", "LIDC-IDRI-0003", "CT", f"{base}3/scan"),
     )
 
@@ -110,7 +110,7 @@ def test_lidc_pairs_each_ct_with_its_subjects_radiographs(tmp_path: Path) -> Non
     assert first.volume == tree / "LIDC-IDRI-0001/01-01-2000-30178/3000566.000000-03192"
     assert first.radiograph == tree / "LIDC-IDRI-0001/01-01-2000-35511/3000923.000000-62357"
     assert (second.volume, second.radiograph) == (tree / "LIDC-IDRI-0002" / "scan", None)
-    assert third.radiograph == tree / "LIDC-IDRI-0003" / "films"
+    assert third.radiograph == tree / "LIDC-IDRI-0003" / "radiographs"
 
 
 def test_lidc_refuses_a_series_that_was_not_downloaded(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_ct_rate_refuses_another_name(tmp_path: Path) -> None:
 # --- the papers' table
 
 
-def test_the_papers_table_pairs_ct_and_film_by_accession(tmp_path: Path) -> None:
+def test_the_papers_table_pairs_ct_and_radiograph_by_accession(tmp_path: Path) -> None:
     touch(tmp_path / "ct" / "A1.nii.gz")
     touch(tmp_path / "ct" / "A2" / "1.dcm")
     for name in ("X1.png", "X2.dcm"):
@@ -247,7 +247,7 @@ def test_a_label_that_is_not_0_or_1_is_refused_by_row(value: str, tmp_path: Path
         read_papers(tmp_path, table, check_files=False)
 
 
-def test_a_missing_film_and_two_files_of_one_name_are_refused_by_row(tmp_path: Path) -> None:
+def test_a_missing_radiograph_and_two_files_of_one_name_are_refused_by_row(tmp_path: Path) -> None:
     touch(tmp_path / "A1.nii.gz")
     table = write_rows(tmp_path / "pairs.csv", PAPERS, [("A1", "X1", 1)])
     with pytest.raises(InputError, match=r"X1, got no such file or folder \(pairs.csv, row 2\)"):
@@ -277,14 +277,14 @@ def test_a_folder_of_volumes_needs_no_table(tmp_path: Path) -> None:
 
 def test_a_folder_with_a_table_knows_patients_labels_and_splits(tmp_path: Path) -> None:
     touch(tmp_path / "one.nii.gz")
-    touch(tmp_path / "films" / "one.png")
+    touch(tmp_path / "radiographs" / "one.png")
     rows = [("one", "one.png", "p1", "1", "train"), ("", "two", "p2", "", "test")]
     table = write_rows(tmp_path / "t.csv", ("volume", "radiograph", "patient", "label", "split"), rows)
 
-    first, second = read_folder(tmp_path, table, tmp_path / "films", check_files=False)
+    first, second = read_folder(tmp_path, table, tmp_path / "radiographs", check_files=False)
 
     assert (first.id, first.patient, first.label, first.split) == ("one", "p1", 1, "train")
-    assert (first.volume, first.radiograph) == (tmp_path / "one.nii.gz", tmp_path / "films" / "one.png")
+    assert (first.volume, first.radiograph) == (tmp_path / "one.nii.gz", tmp_path / "radiographs" / "one.png")
     assert (second.id, second.patient, second.label, second.split) == ("two", "p2", None, "test")
     assert second.volume is None
 

@@ -1,4 +1,4 @@
-"""The atlas is moved to where the film shows it."""
+"""The atlas is moved to where the radiograph shows it."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def atlas() -> DeformableAtlas:
     return module
 
 
-def film_of(atlas: DeformableAtlas, template_map: torch.Tensor) -> torch.Tensor:
+def radiograph_of(atlas: DeformableAtlas, template_map: torch.Tensor) -> torch.Tensor:
     """Its projection through a steep grey curve, as a frame image."""
     lower, upper = DEFAULT_HU_WINDOW
     hu = atlas.intensities.float() / 255 * (upper - lower) + lower
@@ -34,31 +34,33 @@ def film_of(atlas: DeformableAtlas, template_map: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("axis", "shift"), [(0, 0.05), (2, -0.06)])
-def test_a_shift_across_the_film_is_found(atlas: DeformableAtlas, axis: int, shift: float) -> None:
+def test_a_shift_across_the_radiograph_is_found(atlas: DeformableAtlas, axis: int, shift: float) -> None:
     true_map = identity_map()
     true_map[:, axis] += shift
     found = alignment.align_map(
-        atlas, identity_map(), film_of(atlas, true_map), DEFAULT_HU_WINDOW, iterations=40
+        atlas, identity_map(), radiograph_of(atlas, true_map), DEFAULT_HU_WINDOW, iterations=40
     )
     inside = (..., slice(6, -6), slice(6, -6), slice(6, -6))
     left = (found - true_map)[0, axis][inside].abs().mean()
     assert left < 0.35 * abs(shift)
 
 
-def test_what_the_film_shows_moves_the_map_across_it_far_more_than_along_the_rays(
+def test_what_the_radiograph_shows_moves_the_map_across_it_far_more_than_along_the_rays(
     atlas: DeformableAtlas,
 ) -> None:
     true_map = identity_map()
     true_map[:, 0] += 0.05
-    found = alignment.align_map(atlas, identity_map(), film_of(atlas, true_map), DEFAULT_HU_WINDOW, 40)
+    found = alignment.align_map(atlas, identity_map(), radiograph_of(atlas, true_map), DEFAULT_HU_WINDOW, 40)
     across, along = ((found - identity_map())[0, axis].abs().mean() for axis in (0, 1))
     assert across > 4 * along
 
 
-def test_no_iterations_change_nothing_and_the_same_film_gives_the_same_map(atlas: DeformableAtlas) -> None:
-    film = film_of(atlas, identity_map())
+def test_no_iterations_change_nothing_and_the_same_radiograph_gives_the_same_map(
+    atlas: DeformableAtlas,
+) -> None:
+    radiograph = radiograph_of(atlas, identity_map())
     start = identity_map() + 0.02
-    assert alignment.align_map(atlas, start, film, DEFAULT_HU_WINDOW, 0) is start
+    assert alignment.align_map(atlas, start, radiograph, DEFAULT_HU_WINDOW, 0) is start
     with torch.no_grad():  # as the pipeline calls it
-        once, again = (alignment.align_map(atlas, start, film, DEFAULT_HU_WINDOW, 3) for _ in range(2))
+        once, again = (alignment.align_map(atlas, start, radiograph, DEFAULT_HU_WINDOW, 3) for _ in range(2))
     assert torch.equal(once, again)

@@ -1,4 +1,4 @@
-"""The embedded default, end to end: contract, orientation, determinism, time, memory, real films."""
+"""The embedded default, end to end: contract, orientation, determinism, time, memory, real radiographs."""
 
 import json
 import re
@@ -158,9 +158,9 @@ def test_fluid_on_the_patients_left_ends_on_the_left_in_slicers_scene(tmp_path: 
     from xray2ctpa_core.simulation.template import load_template
 
     patient = make_patient(_with_fluid_on_the_left(load_template(), labels), 11, 2)
-    film = tmp_path / "left-fluid.png"
-    Image.fromarray((patient.radiograph.pixels * 65535).astype(np.uint16)).save(film)
-    run = xray2ctpa("generate", film, "--out", "result", "--force", cwd=tmp_path)
+    radiograph = tmp_path / "left-fluid.png"
+    Image.fromarray((patient.radiograph.pixels * 65535).astype(np.uint16)).save(radiograph)
+    run = xray2ctpa("generate", radiograph, "--out", "result", "--force", cwd=tmp_path)
     assert run.returncode == 0, run.stderr
 
     scene = slicer.vtkMRMLScene()
@@ -206,12 +206,15 @@ def test_the_default_takes_at_most_40_seconds_and_4_gb_with_its_start_up(tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.real
-def test_twenty_real_films_the_dicom_and_the_pair_give_chests(real_data: Path, tmp_path: Path) -> None:
-    films = sorted((real_data / "cxr" / "nih").iterdir())[::16][:10]
-    films += sorted((real_data / "cxr" / "nih_pneumonia").iterdir())[::2][:10]
-    films += [*sorted((real_data / "cxr" / "dicom").iterdir()), *sorted(real_data.glob("pairs/*/cxr.png"))]
-    assert len(films) == 22
-    run = xray2ctpa("generate", *films, "--out", "results", cwd=tmp_path, timeout=1200)
+def test_twenty_real_radiographs_the_dicom_and_the_pair_give_chests(real_data: Path, tmp_path: Path) -> None:
+    radiographs = sorted((real_data / "cxr" / "nih").iterdir())[::16][:10]
+    radiographs += sorted((real_data / "cxr" / "nih_pneumonia").iterdir())[::2][:10]
+    radiographs += [
+        *sorted((real_data / "cxr" / "dicom").iterdir()),
+        *sorted(real_data.glob("pairs/*/cxr.png")),
+    ]
+    assert len(radiographs) == 22
+    run = xray2ctpa("generate", *radiographs, "--out", "results", cwd=tmp_path, timeout=1200)
     assert run.returncode == 0, run.stderr
     folders = sorted((tmp_path / "results").iterdir())
     assert len(folders) == 22
@@ -227,7 +230,7 @@ def test_twenty_real_films_the_dicom_and_the_pair_give_chests(real_data: Path, t
 
 
 @pytest.mark.real
-def test_what_is_no_chest_film_exits_with_4(real_data: Path, tmp_path: Path) -> None:
+def test_what_is_no_chest_radiograph_exits_with_4(real_data: Path, tmp_path: Path) -> None:
     pictures = sorted((real_data / "not_a_cxr").iterdir())
     assert len(pictures) >= 2
     for path in pictures:

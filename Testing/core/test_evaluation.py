@@ -7,7 +7,7 @@ import pytest
 from evaluation_cohort import GRID, ArithmeticPipeline, bundle, write_patient
 from PIL import Image
 
-from xray2ctpa_core.data.taught_radiographs import TaughtFilms
+from xray2ctpa_core.data.taught_radiographs import TaughtRadiographs
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.evaluation.baselines import INDEX_PIXELS, Baselines
 from xray2ctpa_core.evaluation.config import EvaluationConfig
@@ -387,11 +387,11 @@ def test_real_radiographs_give_a_correlation_and_the_refused_ones_are_counted(ra
 
 def test_radiographs_that_taught_a_bundle_are_left_out_whatever_their_name(radiographs, pipeline):
     known = radiographs / "a" / "1.png"
-    pipeline.taught_films = TaughtFilms("a hospital", {"another-name.png": file_sha256(known)})
+    pipeline.taught_radiographs = TaughtRadiographs("a hospital", {"another-name.png": file_sha256(known)})
     found = evaluate_radiographs(radiographs, [("one", pipeline)], count=20)
     assert (found["radiographs"], found["left_out"], found["bundles"][0]["accepted"]) == (5, 1, 4)
     for file in sorted(radiographs.rglob("*.png")):
-        pipeline.taught_films.sha256[file.name] = file_sha256(file)
+        pipeline.taught_radiographs.sha256[file.name] = file_sha256(file)
     with pytest.raises(InputError, match="found 6 that did"):
         evaluate_radiographs(radiographs, [("one", pipeline)], count=20)
 

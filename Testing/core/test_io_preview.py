@@ -93,7 +93,7 @@ def test_every_generated_plane_says_synthetic() -> None:
             ["score"],
         )
     assert drawn.count("SYNTHETIC") == 9
-    assert (drawn.count("R"), drawn.count("L")) == (7, 7)  # the film, three axial, three coronal planes
+    assert (drawn.count("R"), drawn.count("L")) == (7, 7)  # the radiograph, three axial, three coronal planes
     assert (drawn.count("A"), drawn.count("P")) == (3, 3)
 
 
@@ -109,15 +109,15 @@ def test_the_note_says_whether_any_evidence_is_strong(
         original(draw, place, text, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(preview.ImageDraw.ImageDraw, "text", noted)
-    film, frame = Radiograph(np.zeros((50, 40), np.float32)), FrontalFrame(5, 5, 30)
+    radiograph, frame = Radiograph(np.zeros((50, 40), np.float32)), FrontalFrame(5, 5, 30)
     heat = np.zeros(SHAPE, np.float32)
     heat[8, 10, 12] = strongest
-    preview.render_preview(film, frame, volume(np.zeros(SHAPE)), volume(heat), ["score"])
+    preview.render_preview(radiograph, frame, volume(np.zeros(SHAPE)), volume(heat), ["score"])
     assert [text for text in written if text.endswith(says)]
 
 
 @pytest.mark.parametrize("shape", [(100, 50), (50, 100), (64, 64)])
-def test_the_whole_film_is_shown_with_its_frame(shape: tuple[int, int]) -> None:
+def test_the_whole_radiograph_is_shown_with_its_frame(shape: tuple[int, int]) -> None:
     tile = np.asarray(
         preview.radiograph_tile(Radiograph(np.ones(shape, np.float32)), FrontalFrame(-10, 5, 40), 200)
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import io_radiographs as films
+import io_radiographs as radiographs
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -21,8 +21,8 @@ from xray2ctpa_core.errors import InputError, XRay2CTPAError
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.volume import Radiograph
 
-ROWS, COLUMNS = films.ROWS, films.COLUMNS
-GREY8, GREY12, GREY16 = films.quantised(8), films.quantised(12), films.quantised(16)
+ROWS, COLUMNS = radiographs.ROWS, radiographs.COLUMNS
+GREY8, GREY12, GREY16 = radiographs.quantised(8), radiographs.quantised(12), radiographs.quantised(16)
 RGB8 = np.repeat(GREY8[..., None], 3, axis=2)
 OPAQUE8 = np.full_like(GREY8, 255)
 CORONAL_RAS = np.array([[-2.2, 0, 0, 0], [0, 0, 1, 0], [0, -2.2, 0, 0], [0, 0, 0, 1.0]])
@@ -53,19 +53,25 @@ def signed(picture: np.ndarray) -> np.ndarray:
     return (picture.astype(np.int32) - 1000).astype(np.int16)
 
 
-#: Name of a form -> what writes the picture in it; every one must read as the same film.
-FORMS: dict[str, films.Writer] = {
-    "dicom implicit": lambda p: films.write_dicom(p / "f.dcm", syntax=uid.ImplicitVRLittleEndian),
-    "dicom explicit": lambda p: films.write_dicom(p / "f.dcm"),
-    "dicom big endian": lambda p: films.write_dicom(p / "f.dcm", syntax=uid.ExplicitVRBigEndian),
-    "dicom deflated": lambda p: films.write_dicom(p / "f.dcm", syntax=uid.DeflatedExplicitVRLittleEndian),
-    "dicom rle": lambda p: films.write_dicom(p / "f.dcm", syntax=uid.RLELossless),
-    "dicom jpeg baseline": lambda p: films.write_dicom(p / "f.dcm", syntax=uid.JPEGBaseline8Bit, bits=8),
-    "dicom jpeg lossless": lambda p: films.write_dicom(
+#: Name of a form -> what writes the picture in it; every one must read as the same radiograph.
+FORMS: dict[str, radiographs.Writer] = {
+    "dicom implicit": lambda p: radiographs.write_dicom(p / "f.dcm", syntax=uid.ImplicitVRLittleEndian),
+    "dicom explicit": lambda p: radiographs.write_dicom(p / "f.dcm"),
+    "dicom big endian": lambda p: radiographs.write_dicom(p / "f.dcm", syntax=uid.ExplicitVRBigEndian),
+    "dicom deflated": lambda p: radiographs.write_dicom(
+        p / "f.dcm", syntax=uid.DeflatedExplicitVRLittleEndian
+    ),
+    "dicom rle": lambda p: radiographs.write_dicom(p / "f.dcm", syntax=uid.RLELossless),
+    "dicom jpeg baseline": lambda p: radiographs.write_dicom(
+        p / "f.dcm", syntax=uid.JPEGBaseline8Bit, bits=8
+    ),
+    "dicom jpeg lossless": lambda p: radiographs.write_dicom(
         p / "f.dcm", GREY16, syntax=uid.JPEGLosslessSV1, bits=16
     ),
-    "dicom jpeg lossless 8 bit": lambda p: films.write_dicom(p / "f.dcm", syntax=uid.JPEGLosslessSV1, bits=8),
-    "dicom jpeg lossless with negative slope": lambda p: films.write_dicom(
+    "dicom jpeg lossless 8 bit": lambda p: radiographs.write_dicom(
+        p / "f.dcm", syntax=uid.JPEGLosslessSV1, bits=8
+    ),
+    "dicom jpeg lossless with negative slope": lambda p: radiographs.write_dicom(
         p / "f.dcm",
         65535 - GREY16,
         syntax=uid.JPEGLosslessSV1,
@@ -73,116 +79,130 @@ FORMS: dict[str, films.Writer] = {
         RescaleSlope="-1",
         RescaleIntercept="65535",
     ),
-    "dicom jpeg lossless monochrome1": lambda p: films.write_dicom(
+    "dicom jpeg lossless monochrome1": lambda p: radiographs.write_dicom(
         p / "f.dcm",
         65535 - GREY16,
         syntax=uid.JPEGLosslessSV1,
         bits=16,
         PhotometricInterpretation="MONOCHROME1",
     ),
-    "dicom jpeg 2000": lambda p: films.write_dicom(p / "f.dcm", syntax=uid.JPEG2000),
-    "dicom jpeg 2000 lossless": lambda p: films.write_dicom(p / "f.dcm", syntax=uid.JPEG2000Lossless),
-    "dicom 8 bit": lambda p: films.write_dicom(p / "f.dcm", bits=8),
-    "dicom 16 bit": lambda p: films.write_dicom(p / "f.dcm", bits=16),
-    "dicom signed": lambda p: films.write_dicom(p / "f.dcm", signed(GREY12), bits=13),
-    "dicom without suffix": lambda p: films.write_dicom(p / "IM0001"),
-    "dicom monochrome1": lambda p: films.write_dicom(
+    "dicom jpeg 2000": lambda p: radiographs.write_dicom(p / "f.dcm", syntax=uid.JPEG2000),
+    "dicom jpeg 2000 lossless": lambda p: radiographs.write_dicom(p / "f.dcm", syntax=uid.JPEG2000Lossless),
+    "dicom 8 bit": lambda p: radiographs.write_dicom(p / "f.dcm", bits=8),
+    "dicom 16 bit": lambda p: radiographs.write_dicom(p / "f.dcm", bits=16),
+    "dicom signed": lambda p: radiographs.write_dicom(p / "f.dcm", signed(GREY12), bits=13),
+    "dicom without suffix": lambda p: radiographs.write_dicom(p / "IM0001"),
+    "dicom monochrome1": lambda p: radiographs.write_dicom(
         p / "f.dcm", 4095 - GREY12, PhotometricInterpretation="MONOCHROME1"
     ),
-    "dicom monochrome1 with inverse presentation": lambda p: films.write_dicom(
+    "dicom monochrome1 with inverse presentation": lambda p: radiographs.write_dicom(
         p / "f.dcm", 4095 - GREY12, PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="INVERSE"
     ),
-    "dicom inverse presentation": lambda p: films.write_dicom(
+    "dicom inverse presentation": lambda p: radiographs.write_dicom(
         p / "f.dcm", 4095 - GREY12, PresentationLUTShape="INVERSE"
     ),
-    "dicom rescaled": lambda p: films.write_dicom(p / "f.dcm", RescaleSlope="0.5", RescaleIntercept="-100"),
-    "dicom negative slope": lambda p: films.write_dicom(
+    "dicom rescaled": lambda p: radiographs.write_dicom(
+        p / "f.dcm", RescaleSlope="0.5", RescaleIntercept="-100"
+    ),
+    "dicom negative slope": lambda p: radiographs.write_dicom(
         p / "f.dcm", 4095 - GREY12, RescaleSlope="-1", RescaleIntercept="4095"
     ),
-    "dicom window": lambda p: films.write_dicom(p / "f.dcm", WindowCenter="2048", WindowWidth="4096"),
-    "dicom monochrome1 window": lambda p: films.write_dicom(
+    "dicom window": lambda p: radiographs.write_dicom(p / "f.dcm", WindowCenter="2048", WindowWidth="4096"),
+    "dicom monochrome1 window": lambda p: radiographs.write_dicom(
         p / "f.dcm",
         4095 - GREY12,
         PhotometricInterpretation="MONOCHROME1",
         WindowCenter=["2048", "100"],
         WindowWidth=["4096", "200"],
     ),
-    "dicom voi lut": lambda p: films.write_dicom(p / "f.dcm", VOILUTSequence=voi_lut()),
-    "dicom window beside the greys": lambda p: films.write_dicom(
+    "dicom voi lut": lambda p: radiographs.write_dicom(p / "f.dcm", VOILUTSequence=voi_lut()),
+    "dicom window beside the greys": lambda p: radiographs.write_dicom(
         p / "f.dcm", WindowCenter="60000", WindowWidth="10"
     ),
-    "dicom rgb": lambda p: films.write_dicom(
+    "dicom rgb": lambda p: radiographs.write_dicom(
         p / "f.dcm", RGB8, bits=8, SamplesPerPixel=3, PlanarConfiguration=0, PhotometricInterpretation="RGB"
     ),
-    "dicom mirrored": lambda p: films.write_dicom(
+    "dicom mirrored": lambda p: radiographs.write_dicom(
         p / "f.dcm", np.ascontiguousarray(GREY12[:, ::-1]), PatientOrientation=["R", "F"]
     ),
-    "dicom on its side": lambda p: films.write_dicom(
+    "dicom on its side": lambda p: radiographs.write_dicom(
         p / "f.dcm", np.ascontiguousarray(GREY12.T[:, ::-1]), PatientOrientation=["H", "L"]
     ),
-    "png 8 bit": lambda p: films.write_raster(p / "f.png", GREY8),
-    "png 16 bit": lambda p: films.write_raster(p / "f.png", GREY16),
-    "png rgb": lambda p: films.write_raster(p / "f.png", RGB8),
-    "png rgb of 16 bit": lambda p: films.write_wide_colour(
+    "png 8 bit": lambda p: radiographs.write_raster(p / "f.png", GREY8),
+    "png 16 bit": lambda p: radiographs.write_raster(p / "f.png", GREY16),
+    "png rgb": lambda p: radiographs.write_raster(p / "f.png", RGB8),
+    "png rgb of 16 bit": lambda p: radiographs.write_wide_colour(
         p / "f.png", np.repeat(GREY16[..., None], 3, axis=2)
     ),
-    "png rgba of 12 bit in 16": lambda p: films.write_wide_colour(
+    "png rgba of 12 bit in 16": lambda p: radiographs.write_wide_colour(
         p / "f.png", np.dstack([GREY12, GREY12, GREY12, np.full_like(GREY12, 65535)])
     ),
-    "png rgba opaque": lambda p: films.write_raster(p / "f.png", np.dstack([RGB8, OPAQUE8])),
-    "png rgba wholly transparent": lambda p: films.write_raster(p / "f.png", np.dstack([RGB8, 0 * OPAQUE8])),
-    "png grey alpha": lambda p: films.write_raster(
+    "png rgba opaque": lambda p: radiographs.write_raster(p / "f.png", np.dstack([RGB8, OPAQUE8])),
+    "png rgba wholly transparent": lambda p: radiographs.write_raster(
+        p / "f.png", np.dstack([RGB8, 0 * OPAQUE8])
+    ),
+    "png grey alpha": lambda p: radiographs.write_raster(
         p / "f.png", Image.merge("LA", (Image.fromarray(GREY8), Image.fromarray(OPAQUE8)))
     ),
-    "png palette": lambda p: films.write_raster(p / "f.png", palette_image()),
-    "png exif turned": lambda p: films.write_raster(
+    "png palette": lambda p: radiographs.write_raster(p / "f.png", palette_image()),
+    "png exif turned": lambda p: radiographs.write_raster(
         p / "f.png", np.ascontiguousarray(np.rot90(GREY8)), exif=exif(6)
     ),
-    "jpeg": lambda p: films.write_raster(p / "f.jpg", GREY8, quality=95),
-    "jpeg rgb": lambda p: films.write_raster(p / "f.jpeg", RGB8, quality=95),
-    "jpeg cmyk": lambda p: films.write_raster(p / "f.jpg", Image.fromarray(RGB8).convert("CMYK"), quality=95),
-    "jpeg exif mirrored": lambda p: films.write_raster(
+    "jpeg": lambda p: radiographs.write_raster(p / "f.jpg", GREY8, quality=95),
+    "jpeg rgb": lambda p: radiographs.write_raster(p / "f.jpeg", RGB8, quality=95),
+    "jpeg cmyk": lambda p: radiographs.write_raster(
+        p / "f.jpg", Image.fromarray(RGB8).convert("CMYK"), quality=95
+    ),
+    "jpeg exif mirrored": lambda p: radiographs.write_raster(
         p / "f.jpg", np.ascontiguousarray(GREY8[:, ::-1]), quality=95, exif=exif(2)
     ),
-    "jpeg exif upside down": lambda p: films.write_raster(
+    "jpeg exif upside down": lambda p: radiographs.write_raster(
         p / "f.jpg", np.ascontiguousarray(GREY8[::-1, ::-1]), quality=95, exif=exif(3)
     ),
-    "jpeg named png": lambda p: films.write_raster(p / "f.png", GREY8, format="JPEG", quality=95),
-    "tiff 8 bit": lambda p: films.write_raster(p / "f.tif", GREY8),
-    "tiff 16 bit": lambda p: films.write_raster(p / "f.tiff", GREY16),
-    "tiff float": lambda p: films.write_raster(p / "f.tif", films.picture()),
-    "tiff 16 bit white is zero": lambda p: films.write_raster(p / "f.tif", 65535 - GREY16, tiffinfo={262: 0}),
-    "tiff 8 bit white is zero": lambda p: films.write_raster(p / "f.tif", GREY8, tiffinfo={262: 0}),
-    "tiff compressed": lambda p: films.write_raster(p / "f.tif", GREY16, compression="tiff_lzw"),
-    "tiff rgba": lambda p: films.write_raster(p / "f.tif", np.dstack([RGB8, OPAQUE8])),
-    "tiff rgb of 16 bit": lambda p: films.write_wide_colour(p / "f.tif", np.dstack([GREY16, GREY16, GREY16])),
-    "tiff exif turned": lambda p: films.write_raster(
+    "jpeg named png": lambda p: radiographs.write_raster(p / "f.png", GREY8, format="JPEG", quality=95),
+    "tiff 8 bit": lambda p: radiographs.write_raster(p / "f.tif", GREY8),
+    "tiff 16 bit": lambda p: radiographs.write_raster(p / "f.tiff", GREY16),
+    "tiff float": lambda p: radiographs.write_raster(p / "f.tif", radiographs.picture()),
+    "tiff 16 bit white is zero": lambda p: radiographs.write_raster(
+        p / "f.tif", 65535 - GREY16, tiffinfo={262: 0}
+    ),
+    "tiff 8 bit white is zero": lambda p: radiographs.write_raster(p / "f.tif", GREY8, tiffinfo={262: 0}),
+    "tiff compressed": lambda p: radiographs.write_raster(p / "f.tif", GREY16, compression="tiff_lzw"),
+    "tiff rgba": lambda p: radiographs.write_raster(p / "f.tif", np.dstack([RGB8, OPAQUE8])),
+    "tiff rgb of 16 bit": lambda p: radiographs.write_wide_colour(
+        p / "f.tif", np.dstack([GREY16, GREY16, GREY16])
+    ),
+    "tiff exif turned": lambda p: radiographs.write_raster(
         p / "f.tif", np.ascontiguousarray(np.rot90(GREY8)), exif=exif(6)
     ),
-    "nrrd 2d": lambda p: films.write_itk(p / "f.nrrd", GREY12, (1, 0, 0, 1), films.SPACING),
-    "mha 2d": lambda p: films.write_itk(p / "f.mha", GREY12, (1, 0, 0, 1), films.SPACING),
-    "mhd with detached data": lambda p: films.write_itk(p / "f.mhd", GREY12, (1, 0, 0, 1), films.SPACING),
-    "nifti 2d by itk": lambda p: films.write_itk(p / "f.nii", GREY12, (1, 0, 0, 1), films.SPACING),
-    "nifti by itk from dicom": lambda p: films.write_itk(
-        p / "f.nii.gz", GREY12[None], (1, 0, 0, 0, 1, 0, 0, 0, 1), (*films.SPACING, 1.0)
+    "nrrd 2d": lambda p: radiographs.write_itk(p / "f.nrrd", GREY12, (1, 0, 0, 1), radiographs.SPACING),
+    "mha 2d": lambda p: radiographs.write_itk(p / "f.mha", GREY12, (1, 0, 0, 1), radiographs.SPACING),
+    "mhd with detached data": lambda p: radiographs.write_itk(
+        p / "f.mhd", GREY12, (1, 0, 0, 1), radiographs.SPACING
     ),
-    "mha flipped axes": lambda p: films.write_itk(
-        p / "f.mha", GREY12[None, ::-1, ::-1], (-1, 0, 0, 0, -1, 0, 0, 0, 1), (*films.SPACING, 1.0)
+    "nifti 2d by itk": lambda p: radiographs.write_itk(
+        p / "f.nii", GREY12, (1, 0, 0, 1), radiographs.SPACING
     ),
-    "nrrd coronal": lambda p: films.write_itk(
-        p / "f.nrrd", GREY12[None], (1, 0, 0, 0, 0, 1, 0, -1, 0), (*films.SPACING, 1.0)
+    "nifti by itk from dicom": lambda p: radiographs.write_itk(
+        p / "f.nii.gz", GREY12[None], (1, 0, 0, 0, 1, 0, 0, 0, 1), (*radiographs.SPACING, 1.0)
     ),
-    "nrrd coronal upwards": lambda p: films.write_itk(
+    "mha flipped axes": lambda p: radiographs.write_itk(
+        p / "f.mha", GREY12[None, ::-1, ::-1], (-1, 0, 0, 0, -1, 0, 0, 0, 1), (*radiographs.SPACING, 1.0)
+    ),
+    "nrrd coronal": lambda p: radiographs.write_itk(
+        p / "f.nrrd", GREY12[None], (1, 0, 0, 0, 0, 1, 0, -1, 0), (*radiographs.SPACING, 1.0)
+    ),
+    "nrrd coronal upwards": lambda p: radiographs.write_itk(
         p / "f.nrrd", GREY12[::-1][:, None], (1, 0, 0, 0, 1, 0, 0, 0, 1), (2.2, 1.0, 2.2)
     ),
-    "nifti coronal": lambda p: films.write_nifti(p / "f.nii.gz", GREY12.T[:, :, None], CORONAL_RAS),
-    "nifti transposed": lambda p: films.write_nifti(
+    "nifti coronal": lambda p: radiographs.write_nifti(p / "f.nii.gz", GREY12.T[:, :, None], CORONAL_RAS),
+    "nifti transposed": lambda p: radiographs.write_nifti(
         p / "f.nii.gz", GREY12[:, :, None], CORONAL_RAS[:, [1, 0, 2, 3]]
     ),
-    "nifti float with scaling": lambda p: films.write_nifti(
-        p / "f.nii", films.picture().T[..., None], CORONAL_RAS
+    "nifti float with scaling": lambda p: radiographs.write_nifti(
+        p / "f.nii", radiographs.picture().T[..., None], CORONAL_RAS
     ),
-    "nifti without orientation": lambda p: films.write_nifti(p / "f.nii", GREY12.T[:, :, None], None),
+    "nifti without orientation": lambda p: radiographs.write_nifti(p / "f.nii", GREY12.T[:, :, None], None),
 }
 
 
@@ -208,7 +228,7 @@ def test_one_anatomy_reads_the_same_from_every_form(form: str, tmp_path: Path) -
 
     assert radiograph.pixels.dtype == np.float32
     assert radiograph.pixels.shape == (ROWS, COLUMNS)
-    assert np.abs(radiograph.pixels - films.expected_pixels()).mean() < 0.006
+    assert np.abs(radiograph.pixels - radiographs.expected_pixels()).mean() < 0.006
     # The marker is superior and on the patient's right, and in no other corner.
     assert radiograph.pixels[8:28, 6:22].min() > 0.95
     assert radiograph.pixels[8:28, -22:-6].max() < 0.8
@@ -236,26 +256,26 @@ def test_every_exif_orientation_is_turned_upright(name: str, orientation: int, t
     path = tmp_path / name
     if name.startswith("wide"):
         upright = np.repeat(GREY16[..., None], 3, axis=2)
-        films.write_wide_colour(path, np.ascontiguousarray(STORED_FOR[orientation](upright)))
-        films.set_orientation(path, orientation)
+        radiographs.write_wide_colour(path, np.ascontiguousarray(STORED_FOR[orientation](upright)))
+        radiographs.set_orientation(path, orientation)
     else:
         options = {"compression": "tiff_lzw"} if name.startswith("lzw") else {"quality": 95}
         stored = np.ascontiguousarray(STORED_FOR[orientation](GREY8))
-        films.write_raster(path, stored, exif=exif(orientation), **options)
+        radiographs.write_raster(path, stored, exif=exif(orientation), **options)
 
     pixels = read(path).pixels
     assert pixels.shape == (ROWS, COLUMNS)
-    assert np.abs(pixels - films.expected_pixels()).mean() < 0.006
+    assert np.abs(pixels - radiographs.expected_pixels()).mean() < 0.006
 
 
 def test_sixteen_bits_keep_more_greys_than_eight(tmp_path: Path) -> None:
-    pixels = read(films.write_dicom(tmp_path / "f.dcm", bits=16)).pixels
+    pixels = read(radiographs.write_dicom(tmp_path / "f.dcm", bits=16)).pixels
 
     assert len(np.unique(pixels)) > 5000
 
 
 def test_the_header_of_a_dicom_is_kept(tmp_path: Path) -> None:
-    path = films.write_dicom(
+    path = radiographs.write_dicom(
         tmp_path / "f.dcm",
         Modality="DX",
         ViewPosition="AP",
@@ -289,7 +309,7 @@ def test_the_header_of_a_dicom_is_kept(tmp_path: Path) -> None:
 def test_spacing_comes_from_the_first_credible_element(
     elements: dict, spacing: tuple | None, source: str, noted: str, tmp_path: Path
 ) -> None:
-    radiograph = read(films.write_dicom(tmp_path / "f.dcm", **elements))
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", **elements))
 
     assert (radiograph.spacing_mm, radiograph.spacing_source) == (spacing, source)
     assert bool(radiograph.notes) == bool(noted)
@@ -297,8 +317,8 @@ def test_spacing_comes_from_the_first_credible_element(
 
 
 def test_the_one_millimetre_that_writers_invent_is_no_spacing(tmp_path: Path) -> None:
-    unknown = films.write_itk(tmp_path / "f.mha", GREY12, (1, 0, 0, 1), (1.0, 1.0))
-    known = films.write_itk(tmp_path / "g.mha", GREY12, (1, 0, 0, 1), (2.2, 2.2))
+    unknown = radiographs.write_itk(tmp_path / "f.mha", GREY12, (1, 0, 0, 1), (1.0, 1.0))
+    known = radiographs.write_itk(tmp_path / "g.mha", GREY12, (1, 0, 0, 1), (2.2, 2.2))
 
     assert read(unknown).spacing_mm is None
     assert read(known).spacing_mm == (2.2, 2.2)
@@ -317,40 +337,40 @@ def test_the_one_millimetre_that_writers_invent_is_no_spacing(tmp_path: Path) ->
     ],
 )
 def test_the_view_is_found_in_the_header(elements: dict, view: str, tmp_path: Path) -> None:
-    assert read(films.write_dicom(tmp_path / "f.dcm", **elements)).view == view
+    assert read(radiographs.write_dicom(tmp_path / "f.dcm", **elements)).view == view
 
 
 def test_non_square_pixels_keep_the_aspect_of_the_anatomy(tmp_path: Path) -> None:
     every_other_row = np.ascontiguousarray(GREY12[::2])
-    path = films.write_dicom(tmp_path / "f.dcm", every_other_row, PixelSpacing=[4.4, 2.2])
-    only_aspect = films.write_dicom(tmp_path / "g.dcm", every_other_row, PixelAspectRatio=[2, 1])
+    path = radiographs.write_dicom(tmp_path / "f.dcm", every_other_row, PixelSpacing=[4.4, 2.2])
+    only_aspect = radiographs.write_dicom(tmp_path / "g.dcm", every_other_row, PixelAspectRatio=[2, 1])
 
     for radiograph in (read(path), read(only_aspect)):
         assert radiograph.pixels.shape == (ROWS, COLUMNS)
-        assert np.abs(radiograph.pixels - films.expected_pixels()).mean() < 0.02
+        assert np.abs(radiograph.pixels - radiographs.expected_pixels()).mean() < 0.02
         assert any("resampled to squares" in note for note in radiograph.notes)
     assert read(path).spacing_mm == (2.2, 2.2)
 
 
-def test_outliers_do_not_flatten_the_film(tmp_path: Path) -> None:
+def test_outliers_do_not_flatten_the_radiograph(tmp_path: Path) -> None:
     stored = GREY16 // 16
     stored[100, 100:110] = 65535  # dead detector pixels
     stored[150, :20] = 0
 
-    pixels = read(films.write_dicom(tmp_path / "f.dcm", stored, bits=16)).pixels
+    pixels = read(radiographs.write_dicom(tmp_path / "f.dcm", stored, bits=16)).pixels
 
-    assert np.abs(pixels - films.expected_pixels()).mean() < 0.006
+    assert np.abs(pixels - radiographs.expected_pixels()).mean() < 0.006
 
 
 def test_padding_is_black_and_does_not_count(tmp_path: Path) -> None:
     stored = np.zeros((ROWS, COLUMNS + 60), np.uint16)
     stored[:, 30:-30] = GREY12 // 2 + 1000
-    path = films.write_dicom(tmp_path / "f.dcm", stored, PixelPaddingValue=0)
+    path = radiographs.write_dicom(tmp_path / "f.dcm", stored, PixelPaddingValue=0)
 
     pixels = read(path).pixels
 
     assert pixels[:, :30].max() == 0.0
-    assert np.abs(pixels[:, 30:-30] - films.expected_pixels()).mean() < 0.006
+    assert np.abs(pixels[:, 30:-30] - radiographs.expected_pixels()).mean() < 0.006
 
 
 def test_transparent_pixels_are_black_and_do_not_count(tmp_path: Path) -> None:
@@ -360,17 +380,17 @@ def test_transparent_pixels_are_black_and_do_not_count(tmp_path: Path) -> None:
     alpha[40:] = 255
     image = Image.merge("LA", (Image.fromarray(grey), Image.fromarray(alpha)))
 
-    radiograph = read(films.write_raster(tmp_path / "f.png", image))
+    radiograph = read(radiographs.write_raster(tmp_path / "f.png", image))
 
     assert radiograph.pixels[:40].max() == 0.0
-    assert np.abs(radiograph.pixels[40:] - films.expected_pixels()).mean() < 0.02
+    assert np.abs(radiograph.pixels[40:] - radiographs.expected_pixels()).mean() < 0.02
     assert any("ransparent" in note for note in radiograph.notes)
 
 
 def test_a_colour_photograph_is_read_and_said_to_have_colour(tmp_path: Path) -> None:
     photograph = np.dstack([GREY8, GREY8[::-1], GREY8[:, ::-1]])
 
-    radiograph = read(films.write_raster(tmp_path / "f.png", photograph))
+    radiograph = read(radiographs.write_raster(tmp_path / "f.png", photograph))
 
     assert radiograph.pixels.shape == (ROWS, COLUMNS)
     assert "of the pixels have colour" in radiograph.notes[0]
@@ -380,20 +400,20 @@ def test_a_small_coloured_caption_is_no_colour_photograph(tmp_path: Path) -> Non
     caption = RGB8.copy()
     caption[140:150, 100:120] = (255, 255, 0)
 
-    assert read(films.write_raster(tmp_path / "f.png", caption)).notes == ()
+    assert read(radiographs.write_raster(tmp_path / "f.png", caption)).notes == ()
 
 
 def test_raw_detector_values_are_noted(tmp_path: Path) -> None:
-    radiograph = read(films.write_dicom(tmp_path / "f.dcm", PresentationIntentType="FOR PROCESSING"))
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", PresentationIntentType="FOR PROCESSING"))
 
     assert "raw detector values" in radiograph.notes[0]
 
 
-def test_a_malformed_window_is_noted_and_the_film_read_without_it(tmp_path: Path) -> None:
-    radiograph = read(films.write_dicom(tmp_path / "f.dcm", WindowCenter="2048", WindowWidth="0"))
+def test_a_malformed_window_is_noted_and_the_radiograph_read_without_it(tmp_path: Path) -> None:
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", WindowCenter="2048", WindowWidth="0"))
 
     assert "VOI LUT or window is malformed" in radiograph.notes[0]
-    assert np.abs(radiograph.pixels - films.expected_pixels()).mean() < 0.006
+    assert np.abs(radiograph.pixels - radiographs.expected_pixels()).mean() < 0.006
 
 
 # --- Folders -----------------------------------------------------------------------------------------------
@@ -401,9 +421,9 @@ def test_a_malformed_window_is_noted_and_the_film_read_without_it(tmp_path: Path
 
 def test_a_folder_gives_its_frontal_view(tmp_path: Path) -> None:
     (tmp_path / "series").mkdir()
-    films.write_dicom(tmp_path / "IM1", ViewPosition="LL")
-    frontal = films.write_dicom(tmp_path / "series" / "IM2", ViewPosition="PA")
-    films.write_dicom(tmp_path / "IM3", Modality="CT")
+    radiographs.write_dicom(tmp_path / "IM1", ViewPosition="LL")
+    frontal = radiographs.write_dicom(tmp_path / "series" / "IM2", ViewPosition="PA")
+    radiographs.write_dicom(tmp_path / "IM3", Modality="CT")
     (tmp_path / "readme.txt").write_text("not an image")
 
     radiograph = read(tmp_path)
@@ -414,42 +434,42 @@ def test_a_folder_gives_its_frontal_view(tmp_path: Path) -> None:
 
 
 def test_a_view_without_a_name_is_taken_when_the_others_are_lateral(tmp_path: Path) -> None:
-    films.write_dicom(tmp_path / "IM1", ViewPosition="RL")
-    films.write_dicom(tmp_path / "IM2")
+    radiographs.write_dicom(tmp_path / "IM1", ViewPosition="RL")
+    radiographs.write_dicom(tmp_path / "IM2")
 
     assert read(tmp_path).name == "IM2"
 
 
-def test_the_processed_film_wins_over_raw_detector_values(tmp_path: Path) -> None:
-    films.write_dicom(tmp_path / "IM1", ViewPosition="PA", PresentationIntentType="FOR PROCESSING")
-    films.write_dicom(tmp_path / "IM2", ViewPosition="PA", PresentationIntentType="FOR PRESENTATION")
+def test_the_processed_radiograph_wins_over_raw_detector_values(tmp_path: Path) -> None:
+    radiographs.write_dicom(tmp_path / "IM1", ViewPosition="PA", PresentationIntentType="FOR PROCESSING")
+    radiographs.write_dicom(tmp_path / "IM2", ViewPosition="PA", PresentationIntentType="FOR PRESENTATION")
 
     assert read(tmp_path).name == "IM2"
 
 
 def test_two_frontal_views_in_a_folder_are_ambiguous(tmp_path: Path) -> None:
-    films.write_dicom(tmp_path / "IM1", ViewPosition="PA")
-    films.write_dicom(tmp_path / "IM2", ViewPosition="AP")
+    radiographs.write_dicom(tmp_path / "IM1", ViewPosition="PA")
+    radiographs.write_dicom(tmp_path / "IM2", ViewPosition="AP")
 
     assert "got 2" in error_of(tmp_path).message
     assert "IM1 (PA), IM2 (AP)" in error_of(tmp_path).message
 
 
 def test_a_folder_with_lateral_views_alone_is_refused(tmp_path: Path) -> None:
-    films.write_dicom(tmp_path / "IM1", ViewPosition="LL")
+    radiographs.write_dicom(tmp_path / "IM1", ViewPosition="LL")
 
     assert "IM1 (LL)" in error_of(tmp_path).message
 
 
 def test_a_folder_without_dicom_is_refused(tmp_path: Path) -> None:
-    films.write_raster(tmp_path / "f.png", GREY8)
+    radiographs.write_raster(tmp_path / "f.png", GREY8)
 
     assert "got none" in error_of(tmp_path).message
 
 
 def test_a_folder_with_a_ct_series_is_refused_with_its_modality(tmp_path: Path) -> None:
     for index in range(3):
-        films.write_dicom(tmp_path / f"slice{index}.dcm", Modality="CT")
+        radiographs.write_dicom(tmp_path / f"slice{index}.dcm", Modality="CT")
 
     assert "modality CT" in error_of(tmp_path).message
 
@@ -479,7 +499,7 @@ def ordinary_user() -> Iterator[None]:
 def test_an_unreadable_path_is_refused(folder: bool, tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir()
-    path = films.write_dicom(locked / "f.dcm")
+    path = radiographs.write_dicom(locked / "f.dcm")
     (locked if folder else path).chmod(0)
     with ordinary_user():
         error = error_of(locked if folder else path)
@@ -511,14 +531,14 @@ def test_a_text_file_is_refused_whatever_its_name(name: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("modality", ["CT", "MR", "MG", "US"])
 def test_a_dicom_of_another_modality_is_refused_by_name(modality: str, tmp_path: Path) -> None:
-    error = error_of(films.write_dicom(tmp_path / "f.dcm", Modality=modality))
+    error = error_of(radiographs.write_dicom(tmp_path / "f.dcm", Modality=modality))
 
     assert f"modality {modality}" in error.message
 
 
 def test_a_multi_frame_dicom_is_refused(tmp_path: Path) -> None:
     error = error_of(
-        films.write_dicom(
+        radiographs.write_dicom(
             tmp_path / "f.dcm", np.stack([GREY12] * 3), Rows=ROWS, Columns=COLUMNS, NumberOfFrames=3
         )
     )
@@ -527,8 +547,8 @@ def test_a_multi_frame_dicom_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_dicom_without_pixels_is_refused(tmp_path: Path) -> None:
-    report = films.write_dicom(tmp_path / "f.dcm", PixelData=None, Rows=None, Columns=None)
-    header = films.write_dicom(tmp_path / "g.dcm", PixelData=None)
+    report = radiographs.write_dicom(tmp_path / "f.dcm", PixelData=None, Rows=None, Columns=None)
+    header = radiographs.write_dicom(tmp_path / "g.dcm", PixelData=None)
 
     assert "without pixel data" in error_of(report).message
     assert "without complete pixel data" in error_of(header).message
@@ -570,13 +590,13 @@ def test_a_volume_is_refused(tmp_path: Path) -> None:
     for name in ("f.nii.gz", "f.mha", "f.nrrd"):
         sitk.WriteImage(sitk.GetImageFromArray(volume), str(tmp_path / name))
         assert "90 x 80 x 70 voxels, a volume" in error_of(tmp_path / name).message
-    series = films.write_nifti(tmp_path / "g.nii", np.zeros((70, 80, 1, 4), np.int16), np.eye(4))
+    series = radiographs.write_nifti(tmp_path / "g.nii", np.zeros((70, 80, 1, 4), np.int16), np.eye(4))
     assert "a volume" in error_of(series).message
 
 
 def test_a_sagittal_slice_is_refused(tmp_path: Path) -> None:
-    path = films.write_itk(
-        tmp_path / "f.nrrd", GREY12[None], (0, 0, 1, 1, 0, 0, 0, -1, 0), (*films.SPACING, 1.0)
+    path = radiographs.write_itk(
+        tmp_path / "f.nrrd", GREY12[None], (0, 0, 1, 1, 0, 0, 0, -1, 0), (*radiographs.SPACING, 1.0)
     )
 
     assert "sagittal" in error_of(path).message
@@ -584,7 +604,7 @@ def test_a_sagittal_slice_is_refused(tmp_path: Path) -> None:
 
 def test_several_pages_are_refused(tmp_path: Path) -> None:
     pages = Image.fromarray(GREY8)
-    films.write_raster(tmp_path / "f.tif", pages, save_all=True, append_images=[pages, pages])
+    radiographs.write_raster(tmp_path / "f.tif", pages, save_all=True, append_images=[pages, pages])
 
     assert "got f.tif with 3" in error_of(tmp_path / "f.tif").message
 
@@ -595,10 +615,10 @@ def test_a_blank_image_is_refused_in_every_form(tmp_path: Path) -> None:
     blank_with_a_letter[3:7, 3:7] = 255
 
     for path in (
-        films.write_raster(tmp_path / "f.png", blank),
-        films.write_raster(tmp_path / "g.png", blank_with_a_letter),
-        films.write_dicom(tmp_path / "f.dcm", blank, bits=8),
-        films.write_nifti(tmp_path / "f.nii", blank.T[..., None], CORONAL_RAS),
+        radiographs.write_raster(tmp_path / "f.png", blank),
+        radiographs.write_raster(tmp_path / "g.png", blank_with_a_letter),
+        radiographs.write_dicom(tmp_path / "f.dcm", blank, bits=8),
+        radiographs.write_nifti(tmp_path / "f.nii", blank.T[..., None], CORONAL_RAS),
     ):
         assert "blank image" in error_of(path).message
 
@@ -610,11 +630,11 @@ def test_an_image_with_too_few_pixels_is_refused_in_every_form(
     small = np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape)
 
     for path in (
-        films.write_raster(tmp_path / "f.png", small),
-        films.write_raster(tmp_path / "f.jpg", small.astype(np.uint8)),
-        films.write_dicom(tmp_path / "f.dcm", small, bits=16),
-        films.write_nifti(tmp_path / "f.nii", small.T[..., None], CORONAL_RAS),
-        films.write_itk(tmp_path / "f.mha", small, (1, 0, 0, 1), films.SPACING),
+        radiographs.write_raster(tmp_path / "f.png", small),
+        radiographs.write_raster(tmp_path / "f.jpg", small.astype(np.uint8)),
+        radiographs.write_dicom(tmp_path / "f.dcm", small, bits=16),
+        radiographs.write_nifti(tmp_path / "f.nii", small.T[..., None], CORONAL_RAS),
+        radiographs.write_itk(tmp_path / "f.mha", small, (1, 0, 0, 1), radiographs.SPACING),
     ):
         assert (
             f"at least 64 pixels a side, got {path.name} with {shape[1]} x {shape[0]}"
@@ -625,11 +645,11 @@ def test_an_image_with_too_few_pixels_is_refused_in_every_form(
 @pytest.mark.parametrize("side", [7072, 10_000, 20_000, 100_000])
 def test_a_huge_image_is_refused_before_it_is_decoded(side: int, tmp_path: Path) -> None:
     """None of these files holds a pixel: only the header can have been read."""
-    (tmp_path / "f.png").write_bytes(films.png_header(side, side))
+    (tmp_path / "f.png").write_bytes(radiographs.png_header(side, side))
     assert "at most 50 million pixels, got f.png" in error_of(tmp_path / "f.png").message
     if side > 65535:
         return
-    dicom = films.write_dicom(tmp_path / "f.dcm", PixelData=None, Rows=side, Columns=side)
+    dicom = radiographs.write_dicom(tmp_path / "f.dcm", PixelData=None, Rows=side, Columns=side)
     assert f"at most 50 million pixels, got f.dcm with {side} x {side}" in error_of(dicom).message
     (tmp_path / "f.nrrd").write_text(
         f"NRRD0004\ntype: uint8\ndimension: 2\nsizes: {side} {side}\nencoding: raw\n\n"
@@ -644,20 +664,20 @@ def test_a_huge_image_is_refused_before_it_is_decoded(side: int, tmp_path: Path)
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_pixel_that_is_not_finite_is_refused(value: float, tmp_path: Path) -> None:
-    film = films.picture()
-    film[50, 60] = value
+    radiograph = radiographs.picture()
+    radiograph[50, 60] = value
 
     for path in (
-        films.write_raster(tmp_path / "f.tif", film),
-        films.write_nifti(tmp_path / "f.nii.gz", film.T[..., None], CORONAL_RAS),
-        films.write_itk(tmp_path / "f.mha", film, (1, 0, 0, 1), films.SPACING),
+        radiographs.write_raster(tmp_path / "f.tif", radiograph),
+        radiographs.write_nifti(tmp_path / "f.nii.gz", radiograph.T[..., None], CORONAL_RAS),
+        radiographs.write_itk(tmp_path / "f.mha", radiograph, (1, 0, 0, 1), radiographs.SPACING),
     ):
         assert f"got 1 NaN or infinite of {ROWS * COLUMNS}" in error_of(path).message
 
 
 def test_complex_voxels_are_refused(tmp_path: Path) -> None:
-    path = films.write_nifti(
-        tmp_path / "f.nii", films.picture().T[..., None].astype(np.complex64), CORONAL_RAS
+    path = radiographs.write_nifti(
+        tmp_path / "f.nii", radiographs.picture().T[..., None].astype(np.complex64), CORONAL_RAS
     )
 
     assert "complex64" in error_of(path).message
@@ -675,16 +695,17 @@ def test_reading_writes_nothing_to_the_terminal(tmp_path: Path, capfd: pytest.Ca
     content = bytearray(odd.read_bytes())
     content[252:256] = b"\x39\x30\x39\x30"  # qform and sform codes that do not exist
     odd.write_bytes(content)
-    assert np.abs(read(odd).pixels - films.expected_pixels()).mean() < 0.006
+    assert np.abs(read(odd).pixels - radiographs.expected_pixels()).mean() < 0.006
 
     assert capfd.readouterr() == ("", "")
 
 
-# --- Real films --------------------------------------------------------------------------------------------
+# --- Real radiographs
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.real
-def test_every_real_film_reads(real_data: Path) -> None:
+def test_every_real_radiograph_reads(real_data: Path) -> None:
     paths = [path for path in sorted((real_data / "cxr").rglob("*")) if path.is_file()]
     assert paths
 
@@ -729,7 +750,7 @@ def test_the_screenshots_of_real_pairs_read_in_their_aspect(real_data: Path) -> 
 def test_a_header_of_a_child_or_of_another_part_of_the_body_is_noted(
     elements: dict, noted: str, tmp_path: Path
 ) -> None:
-    notes = read(films.write_dicom(tmp_path / "f.dcm", **elements)).notes
+    notes = read(radiographs.write_dicom(tmp_path / "f.dcm", **elements)).notes
 
     assert len(notes) == bool(noted)
     assert noted in " ".join(notes)

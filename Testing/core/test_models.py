@@ -32,7 +32,7 @@ def test_an_autoencoder_of_five_channels_is_refused() -> None:
 
 
 def test_a_ray_lands_where_the_magnification_of_its_depth_says() -> None:
-    """A point of the film at 60 % of the half side right of the middle, seen at three depths."""
+    """A point of the radiograph at 60 % of the half side right of the middle, seen at three depths."""
     lift = RayLift(depth_planes=3, frame_side_mm=300.0)
     features = torch.zeros(1, 1, 3, 200, 200)
     features[..., 99:101, 159:161] = 1.0
@@ -44,7 +44,9 @@ def test_a_ray_lands_where_the_magnification_of_its_depth_says() -> None:
         assert found == pytest.approx(0.6 * (1650.0 - y) / 1650.0, abs=0.004)
 
 
-def test_the_top_of_the_film_is_lifted_to_the_highest_slices_and_its_right_edge_to_the_left_side() -> None:
+def test_the_top_of_the_radiograph_is_lifted_to_the_highest_slices_and_its_right_edge_to_the_left_side() -> (
+    None
+):
     features = torch.zeros(1, 1, 1, 16, 16)
     features[..., :4, 12:] = 1.0
     lifted = RayLift(1)(features)[0, 0, :, 0]

@@ -14,7 +14,7 @@ def tiny() -> LungLocator:
     return LungLocator(channels=(4, 8, 8), size=32).eval()
 
 
-def film(height: int = 60, width: int = 90) -> np.ndarray:
+def radiograph(height: int = 60, width: int = 90) -> np.ndarray:
     return np.random.default_rng(0).random((height, width)).astype(np.float32)
 
 
@@ -41,22 +41,22 @@ def test_the_locator_survives_saving_and_loading(tiny, tmp_path):
     torch.testing.assert_close(again(image).mask_logits, tiny(image).mask_logits)
 
 
-def test_a_location_is_given_in_film_pixels(tiny):
+def test_a_location_is_given_in_radiograph_pixels(tiny):
     with torch.no_grad():
         tiny.mask_head.weight.zero_()
         tiny.mask_head.bias.fill_(1.0)
-    location = locate_lungs_in(tiny, [film(60, 90)])[0]
+    location = locate_lungs_in(tiny, [radiograph(60, 90)])[0]
     assert location.mask.all()
     assert (location.square.top, location.square.left, location.square.side) == (-15, 0, 90)
     assert location.box == pytest.approx((-15, 0, 75, 90), abs=1.0)
 
 
 def test_class_probabilities_sum_to_one(tiny):
-    assert locate_lungs_in(tiny, [film()])[0].class_probabilities.sum() == pytest.approx(1.0)
+    assert locate_lungs_in(tiny, [radiograph()])[0].class_probabilities.sum() == pytest.approx(1.0)
 
 
-def test_a_film_is_located_the_same_whatever_else_is_in_the_batch(tiny):
-    alone = locate_lungs_in(tiny, [film()])[0]
-    among = locate_lungs_in(tiny, [film(40, 40), film()])[1]
+def test_a_radiograph_is_located_the_same_whatever_else_is_in_the_batch(tiny):
+    alone = locate_lungs_in(tiny, [radiograph()])[0]
+    among = locate_lungs_in(tiny, [radiograph(40, 40), radiograph()])[1]
     np.testing.assert_array_equal(alone.mask, among.mask)
     np.testing.assert_allclose(alone.class_probabilities, among.class_probabilities, atol=1e-6)

@@ -12,7 +12,7 @@ from xray2ctpa_core.models.memory import in_batches
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
-FILM = Radiograph(np.random.default_rng(0).random((128, 128), np.float32))
+RADIOGRAPH = Radiograph(np.random.default_rng(0).random((128, 128), np.float32))
 FRAME = FrontalFrame(0.0, 0.0, 128.0)
 
 
@@ -73,7 +73,7 @@ def test_networks_that_do_not_fit_together_take_turns(
     pipeline: XRay2CTPAPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is no GPU here: accelerate's hooks move networks from the CPU to the CPU, and say so."""
-    plain = pipeline(FILM, frame=FRAME, num_samples=2)
+    plain = pipeline(RADIOGRAPH, frame=FRAME, num_samples=2)
     place, moves = pipeline.to, list[str]()
 
     def short(device: str, **settings: object) -> XRay2CTPAPipeline:
@@ -87,7 +87,7 @@ def test_networks_that_do_not_fit_together_take_turns(
     for name in ("denoiser", "autoencoder"):
         hook = getattr(pipeline, name)._hf_hook
         monkeypatch.setattr(hook, "pre_forward", noting(hook.pre_forward, name, moves))
-    result = pipeline(FILM, frame=FRAME, num_samples=2)
+    result = pipeline(RADIOGRAPH, frame=FRAME, num_samples=2)
     assert list(dict.fromkeys(moves)) == ["denoiser", "autoencoder"]
     assert moves == sorted(moves, reverse=True)  # all of the one, then all of the other
     assert np.allclose(result.ctpa.array, plain.ctpa.array, atol=0.01)  # HU
@@ -104,7 +104,7 @@ def test_another_error_while_networks_are_moved_is_raised(pipeline: XRay2CTPAPip
 def test_a_pipeline_short_of_memory_gives_the_same_volume_and_says_so(
     pipeline: XRay2CTPAPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = pipeline(FILM, frame=FRAME)
+    plain = pipeline(RADIOGRAPH, frame=FRAME)
     assert plain.notes == ()
     decode = pipeline.autoencoder.decode
 
@@ -114,6 +114,6 @@ def test_a_pipeline_short_of_memory_gives_the_same_volume_and_says_so(
         return decode(part)
 
     monkeypatch.setattr(pipeline.autoencoder, "decode", short)
-    result = pipeline(FILM, frame=FRAME)
+    result = pipeline(RADIOGRAPH, frame=FRAME)
     assert np.allclose(result.ctpa.array, plain.ctpa.array, atol=0.01)  # HU
     assert result.notes == ("Memory was short: slices were decoded 8 at a time; the volume is the same.",)

@@ -1,4 +1,4 @@
-"""Reading films with the embedded locator: simulated and real ones pass, everything else is refused."""
+"""Reading radiographs with the embedded locator: simulated and real ones pass, everything else is refused."""
 
 from pathlib import Path
 
@@ -23,24 +23,24 @@ def locator() -> LungLocator:
 
 
 @pytest.fixture(scope="module")
-def real_films(real_data: Path) -> list[Radiograph]:
-    """Every real film of the data folder: NIH, DICOM, the pair's screenshot."""
+def real_radiographs(real_data: Path) -> list[Radiograph]:
+    """Every real radiograph of the data folder: NIH, DICOM, the pair's screenshot."""
     files = sorted((real_data / "cxr").rglob("*.*")) + sorted((real_data / "pairs").rglob("cxr.png"))
     return [read_radiograph(path) for path in files]
 
 
 @pytest.fixture(scope="module")
-def readings(locator: LungLocator, real_films: list[Radiograph]) -> list[RadiographReading]:
-    return [frame_radiograph(locator, film) for film in real_films]
+def readings(locator: LungLocator, real_radiographs: list[Radiograph]) -> list[RadiographReading]:
+    return [frame_radiograph(locator, radiograph) for radiograph in real_radiographs]
 
 
-def test_at_least_95_percent_of_real_films_are_accepted(readings):
+def test_at_least_95_percent_of_real_radiographs_are_accepted(readings):
     accepted = [reading.gate.accepted for reading in readings]
     assert len(accepted) >= 180
     assert np.mean(accepted) >= 0.95
 
 
-def test_real_films_are_framed_as_chests_lie(readings):
+def test_real_radiographs_are_framed_as_chests_lie(readings):
     for reading in (r for r in readings if r.gate.accepted):
         height, width = reading.radiograph.pixels.shape
         centre = np.array([reading.frame.top, reading.frame.left]) + reading.frame.side / 2
@@ -48,30 +48,30 @@ def test_real_films_are_framed_as_chests_lie(readings):
         assert 0.35 < reading.frame.side / max(height, width) < 1.4, reading.radiograph.name
 
 
-def test_real_pictures_that_are_no_chest_film_are_refused(locator, real_data):
+def test_real_pictures_that_are_no_chest_radiograph_are_refused(locator, real_data):
     files = sorted((real_data / "not_a_cxr").iterdir())
     assert len(files) >= 2
     for path in files:
         assert not frame_radiograph(locator, read_radiograph(path)).gate.accepted, path.name
 
 
-def test_turned_real_films_are_refused_and_most_are_told_how_they_are_turned(locator, real_films):
+def test_turned_real_radiographs_are_refused_and_most_are_told_how_they_are_turned(locator, real_radiographs):
     told = []
-    for film in real_films[::12]:
-        turned = frame_radiograph(locator, Radiograph(np.ascontiguousarray(np.rot90(film.pixels))))
+    for radiograph in real_radiographs[::12]:
+        turned = frame_radiograph(locator, Radiograph(np.ascontiguousarray(np.rot90(radiograph.pixels))))
         assert not turned.gate.accepted
-        # rot90 turns against the clock: the film then lies 270 degrees clockwise of upright.
+        # rot90 turns against the clock: the radiograph then lies 270 degrees clockwise of upright.
         told.append(any("turned by 270 degrees clockwise" in w for w in turned.gate.warnings))
     assert np.mean(told) > 0.7
 
 
-def test_inverted_real_films_are_turned_back_with_a_note(locator, real_films):
+def test_inverted_real_radiographs_are_turned_back_with_a_note(locator, real_radiographs):
     corrected = []
-    for film in real_films[::12]:
-        reading = frame_radiograph(locator, Radiograph(1 - film.pixels))
+    for radiograph in real_radiographs[::12]:
+        reading = frame_radiograph(locator, Radiograph(1 - radiograph.pixels))
         corrected.append(reading.gate.accepted and "inverted" in reading.gate.warnings[0])
         if corrected[-1]:
-            np.testing.assert_allclose(reading.radiograph.pixels, film.pixels, atol=1e-6)
+            np.testing.assert_allclose(reading.radiograph.pixels, radiograph.pixels, atol=1e-6)
     assert np.mean(corrected) > 0.7
 
 
@@ -83,7 +83,7 @@ def test_noise_gradients_and_checks_are_refused(locator):
         assert not frame_radiograph(locator, Radiograph(pixels.astype(np.float32))).gate.accepted
 
 
-def test_a_refused_film_still_has_a_frame(locator):
+def test_a_refused_radiograph_still_has_a_frame(locator):
     noise = np.random.default_rng(1).random((300, 200)).astype(np.float32)
     frame = frame_radiograph(locator, Radiograph(noise)).frame
     assert frame.side > 0

@@ -10,7 +10,7 @@ from xray2ctpa_core.models.classifiers.embedding_classifier import EmbeddingClas
 from xray2ctpa_core.models.classifiers.matching_layer import MatchingLayer
 from xray2ctpa_core.models.classifiers.slice_transformer import SliceTransformer
 from xray2ctpa_core.models.encoders.filling_defects import FEATURES, FillingDefects
-from xray2ctpa_core.models.encoders.published import FilmEncoder
+from xray2ctpa_core.models.encoders.published import PublishedEncoder
 from xray2ctpa_core.pipelines.loading import load_part
 
 SMALL = {"features": 6, "width": 16, "depth": 2, "heads": 2, "embedding_dim": 10}
@@ -52,7 +52,7 @@ def test_features_of_another_width_are_refused() -> None:
 
 def test_a_student_on_a_given_encoder_is_saved_and_read_as_a_part(tmp_path) -> None:
     torch.manual_seed(1)
-    encoder = FilmEncoder("small", {"init_features": 8, "growth_rate": 4, "block_config": (2, 2)}, 12)
+    encoder = PublishedEncoder("small", {"init_features": 8, "growth_rate": 4, "block_config": (2, 2)}, 12)
     student = EmbeddingClassifier.on(encoder, 10).eval()
     image = torch.rand(2, 1, 32, 32)
     student.save_pretrained(tmp_path)

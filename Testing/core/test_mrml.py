@@ -26,7 +26,7 @@ MARKER_RAS = (-(7.0 + 7.0), 11.0 + 13.5, 100.0 + 12.5)
 
 RECORD = {
     "schema_version": "1.0",
-    "input": {"name": "film.png", "sha256": "ab" * 32},
+    "input": {"name": "radiograph.png", "sha256": "ab" * 32},
     "bundle": {"name": "virtual-thorax", "version": "1.2.3", "sha256": "cd" * 32, "is_demonstration": True},
     "sampling": {
         "scheduler": "dpmsolver++",
@@ -108,7 +108,7 @@ def test_every_node_says_synthetic_and_how_it_was_made(tmp_path, scene):
     nodes = mrml.load_result(write_result(tmp_path / "result", spread=True), scene)
     for node in (nodes.ctpa, nodes.gradcam, nodes.gradcam_label, nodes.spread):
         assert "SYNTHETIC" in node.GetName()
-        assert "film.png" in node.GetName()
+        assert "radiograph.png" in node.GetName()
         assert node.GetAttribute("XRay2CTPA.Seed") == "42"
         assert node.GetAttribute("XRay2CTPA.Steps") == "7"
         assert node.GetAttribute("XRay2CTPA.Scheduler") == "dpmsolver++"

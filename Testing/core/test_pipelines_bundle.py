@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_bundle import tiny_info, write_tiny_bundle
 
-from xray2ctpa_core.data.taught_radiographs import TaughtFilms
+from xray2ctpa_core.data.taught_radiographs import TaughtRadiographs
 from xray2ctpa_core.errors import BundleError
 from xray2ctpa_core.pipelines import loading
 from xray2ctpa_core.pipelines.bundle import (
@@ -61,25 +61,25 @@ def test_the_bundles_digest_changes_with_any_file_and_any_field(bundle: Path) ->
     assert write_bundle_json(bundle, third).sha256 == third.sha256
 
 
-def test_a_bundle_names_the_real_films_that_taught_it_and_cannot_lose_them(bundle: Path) -> None:
-    assert TaughtFilms.load(bundle) is None
-    films = TaughtFilms("a hospital", {"1_000.png": "ab12", "2_000.png": "cd34"})
-    films.save(bundle)
+def test_a_bundle_names_the_real_radiographs_that_taught_it_and_cannot_lose_them(bundle: Path) -> None:
+    assert TaughtRadiographs.load(bundle) is None
+    radiographs = TaughtRadiographs("a hospital", {"1_000.png": "ab12", "2_000.png": "cd34"})
+    radiographs.save(bundle)
     write_bundle_json(bundle, read_bundle_json(bundle))
-    assert TaughtFilms.load(bundle) == films
-    assert str(films) == "2 real radiographs without labels (a hospital)"
+    assert TaughtRadiographs.load(bundle) == radiographs
+    assert str(radiographs) == "2 real radiographs without labels (a hospital)"
     (bundle / "real_films.json").unlink()
-    with pytest.raises(BundleError, match=r"missing: real_films\.json"):
+    with pytest.raises(BundleError, match=r"missing: real_radiographs\.json"):
         verify_bundle(bundle)
 
 
 @pytest.mark.parametrize(
     "text", ["{", "[]", '{"source": "x"}', '{"source": "x", "sha256": ["a"]}', '{"source": 3, "sha256": {}}']
 )
-def test_a_damaged_list_of_real_films_is_refused(bundle: Path, text: str) -> None:
+def test_a_damaged_list_of_real_radiographs_is_refused(bundle: Path, text: str) -> None:
     (bundle / "real_films.json").write_text(text, encoding="utf-8")
-    with pytest.raises(BundleError, match=r"real_films\.json"):
-        TaughtFilms.load(bundle)
+    with pytest.raises(BundleError, match=r"real_radiographs\.json"):
+        TaughtRadiographs.load(bundle)
 
 
 def test_changed_missing_and_extra_files_are_named(bundle: Path) -> None:

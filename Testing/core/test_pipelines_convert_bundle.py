@@ -107,11 +107,11 @@ def test_guidance_by_the_null_embedding_changes_the_sample(bundle: Path, radiogr
 
 
 def test_the_encoder_that_the_trainer_saved_takes_the_place_of_the_published_one(tmp_path: Path) -> None:
-    from xray2ctpa_core.models.encoders.published import FilmEncoder
+    from xray2ctpa_core.models.encoders.published import PublishedEncoder
     from xray2ctpa_core.pipelines.convert import encoder_tensors
 
     checkpoint = trainer_checkpoint(tmp_path, **SMALL)
-    trunk = FilmEncoder("small", None, 24).trunk
+    trunk = PublishedEncoder("small", None, 24).trunk
     wanted = trunk.state_dict()
     assert encoder_tensors(checkpoint, None, wanted) is None
     content = torch.load(checkpoint, weights_only=True)

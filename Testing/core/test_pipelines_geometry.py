@@ -1,4 +1,4 @@
-"""The volume's size and place in the film."""
+"""The volume's size and place in the radiograph."""
 
 from dataclasses import replace
 
@@ -19,12 +19,12 @@ RULE = tiny_info().geometry
 FRAME = FrontalFrame(top=10.0, left=20.0, side=100.0)
 
 
-def film(spacing: tuple[float, float] | None) -> Radiograph:
+def radiograph(spacing: tuple[float, float] | None) -> Radiograph:
     return Radiograph(np.zeros((128, 128), np.float32), spacing, "PixelSpacing" if spacing else "unknown")
 
 
 def test_spacing_at_the_detector_is_brought_to_the_middle_of_the_thorax() -> None:
-    side, source = frame_side_mm(film((3.3, 3.3)), FRAME, RULE)
+    side, source = frame_side_mm(radiograph((3.3, 3.3)), FRAME, RULE)
     assert side == pytest.approx(330.0 * (1800.0 - 150.0) / 1800.0)
     assert source == "PixelSpacing"
 
@@ -33,7 +33,7 @@ def test_spacing_at_the_detector_is_brought_to_the_middle_of_the_thorax() -> Non
 def test_without_a_believable_spacing_the_frame_is_as_large_as_the_cohorts_mean(
     spacing: tuple[float, float] | None,
 ) -> None:
-    assert frame_side_mm(film(spacing), FRAME, RULE) == (RULE.mean_frame_side_mm, "cohort mean")
+    assert frame_side_mm(radiograph(spacing), FRAME, RULE) == (RULE.mean_frame_side_mm, "cohort mean")
 
 
 @pytest.mark.parametrize(
@@ -52,15 +52,15 @@ def test_without_a_believable_spacing_the_frame_is_as_large_as_the_cohorts_mean(
 def test_the_files_magnification_wins_over_the_customary_one(
     magnification: float | None, said: str, side: float, sentence: str
 ) -> None:
-    radiograph = replace(film((3.3, 3.3)), magnification=magnification, magnification_source=said)
+    with_factor = replace(radiograph((3.3, 3.3)), magnification=magnification, magnification_source=said)
 
-    assert frame_side_mm(radiograph, FRAME, RULE) == (pytest.approx(side), "PixelSpacing")
-    assert sentence in size_sentence(radiograph, FRAME, RULE)
-    assert size_doubts(radiograph, FRAME, RULE) == ()
+    assert frame_side_mm(with_factor, FRAME, RULE) == (pytest.approx(side), "PixelSpacing")
+    assert sentence in size_sentence(with_factor, FRAME, RULE)
+    assert size_doubts(with_factor, FRAME, RULE) == ()
 
 
 def test_a_mean_size_and_a_childs_are_said() -> None:
-    unknown, wrong, small = film(None), film((30.0, 30.0)), film((1.5, 1.5))
+    unknown, wrong, small = radiograph(None), radiograph((30.0, 30.0)), radiograph((1.5, 1.5))
     child = replace(small, age_years=6.0)
 
     assert "Its size is not known; the frame was taken to be" in size_doubts(unknown, FRAME, RULE)[0]
@@ -79,8 +79,8 @@ def test_the_volume_is_axial_centred_and_as_deep_as_the_rule_says() -> None:
     assert (np.diag(affine) > 0).all()
 
 
-def test_a_voxel_keeps_its_place_in_the_film_when_the_frame_changes() -> None:
-    """A plane at film row 35 and a plane at film column 95, seen from two frames."""
+def test_a_voxel_keeps_its_place_in_the_radiograph_when_the_frame_changes() -> None:
+    """A plane at radiograph row 35 and a plane at radiograph column 95, seen from two frames."""
     rows = 110.0 - (np.arange(100) + 0.5)
     columns = 20.0 + (np.arange(100) + 0.5)
     volume = np.zeros((100, 10, 100), np.float32)

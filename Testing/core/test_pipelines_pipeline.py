@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from xray2ctpa_core.data.taught_radiographs import TaughtFilms
+from xray2ctpa_core.data.taught_radiographs import TaughtRadiographs
 from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError
 from xray2ctpa_core.explanation.gradcam import gradcam_peak
 from xray2ctpa_core.pipelines.bundle import FULL_HEAT, read_bundle_json, write_bundle_json
@@ -22,7 +22,7 @@ FRAME = FrontalFrame(top=4.0, left=4.0, side=120.0)
 
 
 @pytest.fixture
-def film() -> Radiograph:
+def radiograph() -> Radiograph:
     return Radiograph(np.random.default_rng(0).random((128, 128)).astype(np.float32), name="noise.png")
 
 
@@ -32,19 +32,19 @@ def pipe(pipeline_bundle: Path) -> XRay2CTPAPipeline:
 
 
 def test_a_torch_generator_and_its_seed_give_the_same_voxels(
-    pipe: XRay2CTPAPipeline, film: Radiograph
+    pipe: XRay2CTPAPipeline, radiograph: Radiograph
 ) -> None:
-    by_seed = pipe(film, frame=FRAME, seed=5)
-    by_generator = pipe(film, frame=FRAME, generator=torch.Generator().manual_seed(5))
+    by_seed = pipe(radiograph, frame=FRAME, seed=5)
+    by_generator = pipe(radiograph, frame=FRAME, generator=torch.Generator().manual_seed(5))
     assert np.array_equal(by_seed.ctpa.array, by_generator.ctpa.array)
-    assert not np.array_equal(by_seed.ctpa.array, pipe(film, frame=FRAME, seed=6).ctpa.array)
+    assert not np.array_equal(by_seed.ctpa.array, pipe(radiograph, frame=FRAME, seed=6).ctpa.array)
 
 
 def test_three_samples_hold_the_first_and_spread_is_their_standard_deviation(
-    pipe: XRay2CTPAPipeline, film: Radiograph
+    pipe: XRay2CTPAPipeline, radiograph: Radiograph
 ) -> None:
-    one = pipe(film, frame=FRAME, seed=1)
-    three = pipe(film, frame=FRAME, seed=1, num_samples=3, output_samples=True)
+    one = pipe(radiograph, frame=FRAME, seed=1)
+    three = pipe(radiograph, frame=FRAME, seed=1, num_samples=3, output_samples=True)
     assert one.spread is None
     assert three.samples is not None
     assert three.samples.shape == (3, 32, 64, 64)
@@ -56,52 +56,54 @@ def test_three_samples_hold_the_first_and_spread_is_their_standard_deviation(
     assert three.pe_probability == pytest.approx(np.mean(three.per_sample))
 
 
-def test_half_precision_stays_near_single(pipeline_bundle: Path, film: Radiograph) -> None:
-    single = XRay2CTPAPipeline.from_pretrained(pipeline_bundle)(film, frame=FRAME)
-    half = XRay2CTPAPipeline.from_pretrained(pipeline_bundle, torch_dtype=torch.bfloat16)(film, frame=FRAME)
+def test_half_precision_stays_near_single(pipeline_bundle: Path, radiograph: Radiograph) -> None:
+    single = XRay2CTPAPipeline.from_pretrained(pipeline_bundle)(radiograph, frame=FRAME)
+    half = XRay2CTPAPipeline.from_pretrained(pipeline_bundle, torch_dtype=torch.bfloat16)(
+        radiograph, frame=FRAME
+    )
     difference = np.abs(half.ctpa.array - single.ctpa.array).mean()
     assert 0 < difference < 0.25 * single.ctpa.array.std()
 
 
 def test_a_scheduler_swapped_the_diffusers_way_is_the_one_taken_by_name(
-    pipe: XRay2CTPAPipeline, film: Radiograph
+    pipe: XRay2CTPAPipeline, radiograph: Radiograph
 ) -> None:
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     assert pipe.scheduler.config["clip_sample"] == pipe.scheduler.config["thresholding"] == False  # noqa: E712
-    swapped = pipe(film, frame=FRAME, num_inference_steps=4)
+    swapped = pipe(radiograph, frame=FRAME, num_inference_steps=4)
     pipe.set_scheduler("ddim")
-    named = pipe(film, frame=FRAME, num_inference_steps=4)
+    named = pipe(radiograph, frame=FRAME, num_inference_steps=4)
     assert np.allclose(swapped.ctpa.array, named.ctpa.array, atol=1e-3)
 
 
-def test_what_cannot_be_sampled_is_refused(pipe: XRay2CTPAPipeline, film: Radiograph) -> None:
+def test_what_cannot_be_sampled_is_refused(pipe: XRay2CTPAPipeline, radiograph: Radiograph) -> None:
     with pytest.raises(InputError, match="at least 1"):
-        pipe(film, frame=FRAME, num_samples=0)
+        pipe(radiograph, frame=FRAME, num_samples=0)
     with pytest.raises(InputError, match="at least 1"):
-        pipe(film, frame=FRAME, num_inference_steps=0)
+        pipe(radiograph, frame=FRAME, num_inference_steps=0)
     with pytest.raises(InputError, match="scheduler"):
         pipe.set_scheduler("none")
     with pytest.raises(InputError, match="at most 1000 steps"):
-        pipe(film, frame=FRAME, num_inference_steps=1001)
+        pipe(radiograph, frame=FRAME, num_inference_steps=1001)
 
 
 def test_grad_cam_is_measured_against_the_bundles_full_heat(
-    pipe: XRay2CTPAPipeline, film: Radiograph
+    pipe: XRay2CTPAPipeline, radiograph: Radiograph
 ) -> None:
     layer, grid = pipe.pe_classifier.gradcam_layer, pipe.bundle.geometry.grid
-    own = pipe(film, frame=FRAME).gradcam.array
-    image = torch.from_numpy(frame_image(film.pixels, FRAME, pipe.bundle.cxr.frame_pixels))
+    own = pipe(radiograph, frame=FRAME).gradcam.array
+    image = torch.from_numpy(frame_image(radiograph.pixels, FRAME, pipe.bundle.cxr.frame_pixels))
     latents = pipe.sample_latents(image[None, None])
     peak = gradcam_peak(pipe.pe_classifier, layer, latents, grid)  # type: ignore[arg-type]
     assert own.max() == 1.0
     pipe.bundle = dataclasses.replace(pipe.bundle, metrics={FULL_HEAT: 4 * peak})
-    assert np.allclose(pipe(film, frame=FRAME).gradcam.array, own / 4, atol=1e-3)
+    assert np.allclose(pipe(radiograph, frame=FRAME).gradcam.array, own / 4, atol=1e-3)
     pipe.bundle = dataclasses.replace(pipe.bundle, metrics={FULL_HEAT: peak / 4})
-    assert np.array_equal(pipe(film, frame=FRAME).gradcam.array, own)
+    assert np.array_equal(pipe(radiograph, frame=FRAME).gradcam.array, own)
 
 
 def test_a_few_step_denoiser_and_its_sampler_go_with_nothing_else(
-    pipe: XRay2CTPAPipeline, film: Radiograph
+    pipe: XRay2CTPAPipeline, radiograph: Radiograph
 ) -> None:
     with pytest.raises(InputError, match="was trained for, got 'lcm'"):
         pipe.set_scheduler("lcm")
@@ -111,8 +113,8 @@ def test_a_few_step_denoiser_and_its_sampler_go_with_nothing_else(
         pipe.set_scheduler("dpm++")
     pipe.set_scheduler("lcm")
     with pytest.raises(InputError, match="at most 25 steps"):
-        pipe(film, frame=FRAME, num_inference_steps=26)
-    assert pipe(film, frame=FRAME, num_inference_steps=1).ctpa.array.std() > 0
+        pipe(radiograph, frame=FRAME, num_inference_steps=26)
+    assert pipe(radiograph, frame=FRAME, num_inference_steps=1).ctpa.array.std() > 0
 
 
 def test_the_gate_refuses_unless_forced(pipe: XRay2CTPAPipeline) -> None:
@@ -134,39 +136,41 @@ def test_a_bundle_that_asks_for_another_preprocessing_is_refused(
 
 
 def test_what_is_saved_gives_the_same_voxels(
-    pipe: XRay2CTPAPipeline, film: Radiograph, tmp_path: Path
+    pipe: XRay2CTPAPipeline, radiograph: Radiograph, tmp_path: Path
 ) -> None:
-    pipe.taught_films = TaughtFilms("a hospital", {"1.png": "ab12"})
+    pipe.taught_radiographs = TaughtRadiographs("a hospital", {"1.png": "ab12"})
     pipe.save_pretrained(tmp_path / "saved")
     index = json.loads((tmp_path / "saved" / "model_index.json").read_text())
     assert {"autoencoder", "denoiser", "scheduler", "xray_encoder", "pe_classifier", "lung_locator"} <= set(
         index
     )
     again = XRay2CTPAPipeline.from_pretrained(tmp_path / "saved")
-    assert again.taught_films == pipe.taught_films
-    before, after = (p(film, frame=FRAME, seed=2) for p in (pipe, again))
+    assert again.taught_radiographs == pipe.taught_radiographs
+    before, after = (p(radiograph, frame=FRAME, seed=2) for p in (pipe, again))
     assert np.array_equal(before.ctpa.array, after.ctpa.array)
     assert np.array_equal(before.gradcam.array, after.gradcam.array)
     assert before.pe_probability == after.pe_probability
 
 
 def test_a_sampler_that_was_swapped_is_saved(
-    pipe: XRay2CTPAPipeline, film: Radiograph, tmp_path: Path
+    pipe: XRay2CTPAPipeline, radiograph: Radiograph, tmp_path: Path
 ) -> None:
     pipe.set_scheduler("ddim")
     pipe.save_pretrained(tmp_path / "saved")
     again = XRay2CTPAPipeline.from_pretrained(tmp_path / "saved")
     assert isinstance(again.scheduler, DDIMScheduler)
-    before, after = (p(film, frame=FRAME).ctpa.array for p in (pipe, again))
+    before, after = (p(radiograph, frame=FRAME).ctpa.array for p in (pipe, again))
     assert np.array_equal(before, after)
 
 
 def test_a_second_pipeline_is_made_of_the_components_of_the_first(
-    pipe: XRay2CTPAPipeline, film: Radiograph
+    pipe: XRay2CTPAPipeline, radiograph: Radiograph
 ) -> None:
     second = XRay2CTPAPipeline(**pipe.components)
     assert second.denoiser is pipe.denoiser
-    assert np.array_equal(second(film, frame=FRAME).ctpa.array, pipe(film, frame=FRAME).ctpa.array)
+    assert np.array_equal(
+        second(radiograph, frame=FRAME).ctpa.array, pipe(radiograph, frame=FRAME).ctpa.array
+    )
 
 
 def test_without_a_bundle_nothing_is_built(pipe: XRay2CTPAPipeline) -> None:
@@ -174,26 +178,30 @@ def test_without_a_bundle_nothing_is_built(pipe: XRay2CTPAPipeline) -> None:
         XRay2CTPAPipeline(**(pipe.components | {"bundle": None}))
 
 
-def test_a_generator_is_consumed(pipe: XRay2CTPAPipeline, film: Radiograph) -> None:
+def test_a_generator_is_consumed(pipe: XRay2CTPAPipeline, radiograph: Radiograph) -> None:
     generator = torch.Generator().manual_seed(5)
-    first, second = (pipe(film, frame=FRAME, generator=generator).ctpa.array for _ in range(2))
+    first, second = (pipe(radiograph, frame=FRAME, generator=generator).ctpa.array for _ in range(2))
     assert not np.array_equal(first, second)
     generator.manual_seed(5)
-    assert np.array_equal(pipe(film, frame=FRAME, generator=generator).ctpa.array, first)
+    assert np.array_equal(pipe(radiograph, frame=FRAME, generator=generator).ctpa.array, first)
 
 
-def test_latents_that_a_callback_returns_are_gone_on_with(pipe: XRay2CTPAPipeline, film: Radiograph) -> None:
+def test_latents_that_a_callback_returns_are_gone_on_with(
+    pipe: XRay2CTPAPipeline, radiograph: Radiograph
+) -> None:
     def blank(_pipe, _step, _timestep, tensors):
         return {"latents": torch.zeros_like(tensors["latents"])}
 
-    one, other = (pipe(film, frame=FRAME, seed=s, callback_on_step_end=blank).ctpa.array for s in (1, 2))
+    one, other = (
+        pipe(radiograph, frame=FRAME, seed=s, callback_on_step_end=blank).ctpa.array for s in (1, 2)
+    )
     assert np.array_equal(one, other)  # what the seeds differ by is gone
-    plain = pipe(film, frame=FRAME, seed=1, callback_on_step_end=lambda *_: None).ctpa.array
-    assert np.array_equal(plain, pipe(film, frame=FRAME, seed=1).ctpa.array)
+    plain = pipe(radiograph, frame=FRAME, seed=1, callback_on_step_end=lambda *_: None).ctpa.array
+    assert np.array_equal(plain, pipe(radiograph, frame=FRAME, seed=1).ctpa.array)
 
 
 def test_an_estimate_is_computed_for_who_asks(
-    pipe: XRay2CTPAPipeline, film: Radiograph, monkeypatch: pytest.MonkeyPatch
+    pipe: XRay2CTPAPipeline, radiograph: Radiograph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[set[str]] = []
     computed = []
@@ -205,19 +213,19 @@ def test_an_estimate_is_computed_for_who_asks(
     def note(_pipe, _step, _timestep, tensors):
         given.append(set(tensors))
 
-    pipe(film, frame=FRAME, callback_on_step_end=note)
+    pipe(radiograph, frame=FRAME, callback_on_step_end=note)
     assert (given, computed) == ([{"latents"}] * 2, [])
     both = ("latents", "estimate")
-    pipe(film, frame=FRAME, callback_on_step_end=note, callback_on_step_end_tensor_inputs=both)
+    pipe(radiograph, frame=FRAME, callback_on_step_end=note, callback_on_step_end_tensor_inputs=both)
     assert given[2:] == [set(both)] * 2
     assert len(computed) == 2
     with pytest.raises(InputError, match="noise"):
-        pipe(film, frame=FRAME, callback_on_step_end_tensor_inputs=("noise",))
+        pipe(radiograph, frame=FRAME, callback_on_step_end_tensor_inputs=("noise",))
 
 
 @pytest.mark.parametrize("scheduler", ["dpm++", "ddpm"])
 def test_samples_drawn_as_a_batch_are_those_drawn_one_by_one(
-    pipe: XRay2CTPAPipeline, film: Radiograph, scheduler: str
+    pipe: XRay2CTPAPipeline, radiograph: Radiograph, scheduler: str
 ) -> None:
     pipe.set_scheduler(scheduler)
     settings = {"frame": FRAME, "seed": 4, "num_samples": 3, "output_samples": True}
@@ -229,9 +237,9 @@ def test_samples_drawn_as_a_batch_are_those_drawn_one_by_one(
         return forward(sample, *rest)
 
     pipe.denoiser.forward = counting
-    one_by_one = pipe(film, **settings).samples
+    one_by_one = pipe(radiograph, **settings).samples
     pipe.samples_at_once = 3
-    at_once = pipe(film, **settings).samples
+    at_once = pipe(radiograph, **settings).samples
     assert sizes == [1] * 6 + [3] * 2
     assert one_by_one is not None
     assert at_once is not None

@@ -25,9 +25,9 @@ def test_an_empty_box_is_an_input_error(box):
         frame_from_lung_box(*box)
 
 
-def test_a_frame_at_the_films_own_size_changes_no_pixel():
-    film = np.random.default_rng(0).random((32, 32)).astype(np.float32)
-    np.testing.assert_array_equal(resample_square(film, FrontalFrame(0, 0, 32), 32), film)
+def test_a_frame_at_the_radiographs_own_size_changes_no_pixel():
+    radiograph = np.random.default_rng(0).random((32, 32)).astype(np.float32)
+    np.testing.assert_array_equal(resample_square(radiograph, FrontalFrame(0, 0, 32), 32), radiograph)
 
 
 def test_halving_averages_what_a_checkerboard_would_alias():
@@ -37,16 +37,16 @@ def test_halving_averages_what_a_checkerboard_would_alias():
     )
 
 
-def test_outside_the_film_the_edge_is_repeated():
+def test_outside_the_radiograph_the_edge_is_repeated():
     square = resample_square(ramp(16, 16), FrontalFrame(-8, -8, 32), 32)
     assert (square[:, :8] == 0).all()
     assert (square[:, 25:] == 1).all()
 
 
 def test_aspect_is_kept():
-    film = np.zeros((200, 300), np.float32)
-    film[80:120, 130:170] = 1.0
-    bright = np.argwhere(resample_square(film, FrontalFrame(0, 50, 200), 100) > 0.5)
+    radiograph = np.zeros((200, 300), np.float32)
+    radiograph[80:120, 130:170] = 1.0
+    bright = np.argwhere(resample_square(radiograph, FrontalFrame(0, 50, 200), 100) > 0.5)
     assert tuple(bright.max(0) - bright.min(0)) == (19, 19)
 
 
@@ -59,9 +59,12 @@ def test_a_frame_image_has_the_networks_size_and_range():
 
 
 def test_an_exposure_curve_does_not_change_the_frame():
-    film = np.random.default_rng(1).random((64, 64)).astype(np.float32)
+    radiograph = np.random.default_rng(1).random((64, 64)).astype(np.float32)
     frame = FrontalFrame(0, 0, 64)
-    plain, curved = frame_image(film, frame, 64), frame_image(np.sqrt(0.2 + 0.7 * film), frame, 64)
+    plain, curved = (
+        frame_image(radiograph, frame, 64),
+        frame_image(np.sqrt(0.2 + 0.7 * radiograph), frame, 64),
+    )
     assert np.abs(plain - curved).max() < 0.02
 
 
@@ -79,21 +82,21 @@ def test_equal_greys_stay_equal_and_order_is_kept():
 
 
 def test_a_burned_in_letter_and_a_black_margin_hardly_move_the_anatomys_greys():
-    film = np.random.default_rng(2).uniform(0.3, 0.6, (128, 128)).astype(np.float32)
-    marked = film.copy()
+    radiograph = np.random.default_rng(2).uniform(0.3, 0.6, (128, 128)).astype(np.float32)
+    marked = radiograph.copy()
     marked[:30] = 0.0
     marked[40:60, 5:20] = 1.0
     frame = FrontalFrame(0, 0, 128)
-    plain, spoiled = frame_image(film, frame, 128), frame_image(marked, frame, 128)
+    plain, spoiled = frame_image(radiograph, frame, 128), frame_image(marked, frame, 128)
     assert np.abs(plain - spoiled)[70:].max() < 0.08
 
 
-def test_a_flat_film_becomes_mid_grey():
+def test_a_flat_radiograph_becomes_mid_grey():
     assert (frame_image(np.full((50, 50), 0.7, np.float32), FrontalFrame(0, 0, 50), 8) == 0.5).all()
 
 
 def test_the_input_is_not_written_to():
-    film = ramp(40, 40)
-    before = film.copy()
-    frame_image(film, FrontalFrame(-5, 3, 30), 16)
-    np.testing.assert_array_equal(film, before)
+    radiograph = ramp(40, 40)
+    before = radiograph.copy()
+    frame_image(radiograph, FrontalFrame(-5, 3, 30), 16)
+    np.testing.assert_array_equal(radiograph, before)

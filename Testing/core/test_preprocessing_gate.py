@@ -11,7 +11,7 @@ SOUND = LungShape((20, 20, 100, 108), (0.17, 0.16), (1.0, 0.9), 1.1, NO_CONTACT)
 FRONTAL = np.array([0.97, 0.02, 0.01])
 
 
-def test_a_sound_frontal_film_passes_without_a_word():
+def test_a_sound_frontal_radiograph_passes_without_a_word():
     report = judge(FRONTAL, SOUND, (2000, 2000))
     assert report.accepted
     assert report.warnings == ()
@@ -24,7 +24,7 @@ def test_another_picture_is_refused_and_named():
     assert "not a chest radiograph" in report.warnings[-1]
 
 
-def test_a_frontal_film_without_lungs_is_refused():
+def test_a_frontal_radiograph_without_lungs_is_refused():
     report = judge(FRONTAL, LungShape(None, (0.0, 0.0), (0.0, 0.0), 0.0, NO_CONTACT), (2000, 2000))
     assert not report.accepted
     assert "No lungs were found." in report.warnings
@@ -58,7 +58,7 @@ def test_a_doubt_about_the_lungs_is_a_sentence(shape, sentence):
     assert any(sentence in warning for warning in report.warnings)
 
 
-def test_a_small_film_and_a_mirrored_heart_are_warned_about():
+def test_a_small_radiograph_and_a_mirrored_heart_are_warned_about():
     report = judge(FRONTAL, SOUND, (128, 200), view="PA", mirrored=0.99)
     assert report.accepted
     assert any("200 x 128 pixels" in w for w in report.warnings)
@@ -73,13 +73,13 @@ def test_a_stated_lateral_view_is_refused_whatever_the_picture_looks_like():
     assert any("view position LL" in w for w in report.warnings)
 
 
-def test_an_unsure_film_passes_with_a_warning():
+def test_an_unsure_radiograph_passes_with_a_warning():
     report = judge(np.array([0.6, 0.3, 0.1]), SOUND, (2000, 2000))
     assert report.accepted
     assert "not certain" in report.warnings[-1]
 
 
-def test_lungs_cut_off_by_the_films_edge_are_refused():
+def test_lungs_cut_off_by_the_radiographs_edge_are_refused():
     report = judge(
         FRONTAL, LungShape((20, 20, 100, 108), (0.17, 0.16), (1.0, 0.9), 1.1, (0, 0, 0.7, 0)), (900, 900)
     )

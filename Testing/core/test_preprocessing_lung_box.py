@@ -46,7 +46,7 @@ def test_no_lungs_give_no_box():
     assert lung_shape(np.zeros((2, 64, 64), bool)).box is None
 
 
-def test_contact_is_the_share_of_the_box_that_runs_into_the_films_edge():
+def test_contact_is_the_share_of_the_box_that_runs_into_the_radiographs_edge():
     contact = lung_shape(two_lungs(), (0, 0, 90, 128)).contact
     assert contact == pytest.approx((0, 0, 73 / 88, 0), abs=0.01)
 

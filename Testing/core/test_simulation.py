@@ -15,7 +15,7 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.metrics.projection import normalised_cross_correlation
 from xray2ctpa_core.models.encoders.rays import RayLift
 from xray2ctpa_core.models.hu import normalise_hu
-from xray2ctpa_core.pipelines.consistency import frontal_film
+from xray2ctpa_core.pipelines.consistency import frontal_radiograph
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.simulation import build, labels, signs
 from xray2ctpa_core.simulation.deformation import Deformation, draw_anatomy
@@ -145,18 +145,20 @@ def test_clots_lie_in_arteries_of_the_recorded_lobes_and_are_darker_than_blood(
         assert (clots & vessels).sum() >= 0.85 * clots.sum()
 
 
-def test_the_film_shows_the_volume_it_belongs_to(patients: list[Patient]) -> None:
-    films = [frame_image(p.radiograph.pixels, p.frame, 128) for p in patients]
-    projections = [frontal_film(p.ctpa.array, p.record["frame_side_mm"]) for p in patients]
+def test_the_radiograph_shows_the_volume_it_belongs_to(patients: list[Patient]) -> None:
+    radiographs = [frame_image(p.radiograph.pixels, p.frame, 128) for p in patients]
+    projections = [frontal_radiograph(p.ctpa.array, p.record["frame_side_mm"]) for p in patients]
     for number, projection in enumerate(projections):
-        own = normalised_cross_correlation(projection, films[number])
+        own = normalised_cross_correlation(projection, radiographs[number])
         assert own > 0.9
-        others = [normalised_cross_correlation(projection, f) for k, f in enumerate(films) if k != number]
+        others = [
+            normalised_cross_correlation(projection, f) for k, f in enumerate(radiographs) if k != number
+        ]
         assert own > max(others)
-        assert own > normalised_cross_correlation(projection, films[number][:, ::-1]) + 0.1
+        assert own > normalised_cross_correlation(projection, radiographs[number][:, ::-1]) + 0.1
 
 
-def test_the_volume_is_as_large_as_the_films_spacing_says(patients: list[Patient]) -> None:
+def test_the_volume_is_as_large_as_the_radiographs_spacing_says(patients: list[Patient]) -> None:
     patient = patients[0]
     side = patient.frame.side * patient.radiograph.spacing_mm[0] * (1800.0 - 150.0) / 1800.0
     assert side == pytest.approx(patient.ctpa.spacing[0] * 128)
@@ -226,8 +228,8 @@ def _views(image: np.ndarray) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("depth", [4, 15, 27])
 def test_a_signs_shadow_lies_where_the_lift_looks_for_it(depth: int) -> None:
-    """A block of the volume, its shadow on the film, and the film lifted into the block's plane agree; what
-    lies to the patient's left shows at the right of the film, what lies high at its top."""
+    """A block of the volume, its shadow on the radiograph, and the radiograph lifted into its plane agree;
+    what lies to the patient's left shows at the right of the radiograph, what lies high at its top."""
     rows, columns = SHADOW_GRID
     bits = np.zeros((rows, 32, columns), np.uint8)
     bits[48:60, depth, 24:30] = 0b10
@@ -238,8 +240,8 @@ def test_a_signs_shadow_lies_where_the_lift_looks_for_it(depth: int) -> None:
     row, column = (where.mean() for where in np.nonzero(shadow))
     assert row < rows / 2
     assert column > columns / 2
-    film = torch.from_numpy(sign_masks(shadow)[1]).float().expand(1, 1, 32, -1, -1)
-    lifted = RayLift(32)(film)[0, 0, :, depth] > 0.5
+    radiograph = torch.from_numpy(sign_masks(shadow)[1]).float().expand(1, 1, 32, -1, -1)
+    lifted = RayLift(32)(radiograph)[0, 0, :, depth] > 0.5
     block = torch.from_numpy(bits[:, depth] > 0)
     overlap = (lifted & block).sum() / (lifted | block).sum()
     assert overlap > 0.6

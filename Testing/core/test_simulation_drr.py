@@ -47,7 +47,7 @@ def test_superior_is_above_and_the_patients_left_on_the_right(view: str) -> None
 
 @pytest.mark.parametrize(("view", "distance"), [("PA", 850 - 60), ("AP", 850 + 60)])
 def test_what_is_nearer_to_the_source_is_larger(view: str, distance: float) -> None:
-    """A ball 60 mm posterior of the middle: nearer to a PA film's source."""
+    """A ball 60 mm posterior of the middle: nearer to a PA radiograph's source."""
     settings = DrrSettings(pixels=96, view=view)
     image, pixel_mm = render_drr(ball(60.0, 60.0, 0.0), settings)
 
@@ -90,11 +90,11 @@ def test_the_file_is_a_radiograph_of_true_size(tmp_path: Path) -> None:
     folder.mkdir()
 
     record = write_drr(DrrSettings(pixels=80), Study("s", "p", tmp_path / "scan.nii.gz"), folder)
-    film = read_radiograph(folder / DRR_FILE)
+    radiograph = read_radiograph(folder / DRR_FILE)
 
-    assert film.pixels.shape == (80, 80)
-    assert film.spacing_mm == pytest.approx((record["pixel_mm"],) * 2, rel=1e-4)
-    row, column = centre(film.pixels)
+    assert radiograph.pixels.shape == (80, 80)
+    assert radiograph.spacing_mm == pytest.approx((record["pixel_mm"],) * 2, rel=1e-4)
+    row, column = centre(radiograph.pixels)
     assert row < 0 < column
     assert record["source"]["spacing_mm"] == pytest.approx([4.0, 4.0, 4.0])
 

@@ -1,4 +1,4 @@
-"""Simulated films: masks follow the anatomy, classes follow what was drawn, items are repeatable."""
+"""Simulated radiographs: masks follow the anatomy, classes follow what was drawn, items are repeatable."""
 
 import numpy as np
 import pytest
@@ -8,12 +8,12 @@ from xray2ctpa_core.preprocessing.lung_box import OTHER_VIEW
 from xray2ctpa_core.simulation.locator_radiographs import (
     FRONTAL,
     UNDECIDED,
-    LocatorFilms,
+    LocatorRadiographs,
     draw_shape,
-    frontal_film,
-    other_film,
+    frontal_radiograph,
+    other_radiograph,
 )
-from xray2ctpa_core.simulation.radiograph_anatomy import Placement, film_coordinates, sample_layers
+from xray2ctpa_core.simulation.radiograph_anatomy import Placement, radiograph_coordinates, sample_layers
 from xray2ctpa_core.simulation.radiograph_layers import LAYERS, LayeredView, project_layers, seen_lungs
 from xray2ctpa_core.simulation.template import Template
 
@@ -51,29 +51,29 @@ def test_the_patients_right_lung_is_the_first_mask_on_the_images_left(view):
 def test_a_placement_puts_the_lungs_where_it_says(view):
     placement = Placement((100, 100), 0.5, 1.0, (0.5, 0.5), 0.0, 0.0, (0.0, 0.0))
 
-    where = film_coordinates(view, placement, np.random.default_rng(0))
+    where = radiograph_coordinates(view, placement, np.random.default_rng(0))
     lungs = seen_lungs(sample_layers(view, where)).any(0)
     rows, columns = np.nonzero(lungs)
     assert (rows.min(), rows.max()) == pytest.approx((25, 74), abs=4)
     assert (columns.min(), columns.max()) == pytest.approx((25, 74), abs=4)
 
 
-def test_frontal_films_hold_lungs_in_range_and_say_whether_they_are_complete(view):
+def test_frontal_radiographs_hold_lungs_in_range_and_say_whether_they_are_complete(view):
     for seed in range(5):
-        film = frontal_film(view, np.random.default_rng(seed))
-        assert film.pixels.min() >= 0
-        assert film.pixels.max() <= 1
-        assert film.masks is not None
-        assert film.masks.shape[1:] == film.pixels.shape
-        assert film.label in (FRONTAL, OTHER_VIEW, UNDECIDED)
+        radiograph = frontal_radiograph(view, np.random.default_rng(seed))
+        assert radiograph.pixels.min() >= 0
+        assert radiograph.pixels.max() <= 1
+        assert radiograph.masks is not None
+        assert radiograph.masks.shape[1:] == radiograph.pixels.shape
+        assert radiograph.label in (FRONTAL, OTHER_VIEW, UNDECIDED)
 
 
-def test_other_films_are_never_labelled_frontal(view):
+def test_other_radiographs_are_never_labelled_frontal(view):
     rng = np.random.default_rng(0)
-    assert {other_film(view, view, rng).label for _ in range(12)} == {OTHER_VIEW}
+    assert {other_radiograph(view, view, rng).label for _ in range(12)} == {OTHER_VIEW}
 
 
-def test_films_are_portrait_landscape_and_square():
+def test_radiographs_are_portrait_landscape_and_square():
     rng = np.random.default_rng(0)
     shapes = [draw_shape(rng) for _ in range(60)]
     assert any(h > w for h, w in shapes)
@@ -86,8 +86,8 @@ def test_the_same_index_is_the_same_item_and_another_is_not():
     organs = np.zeros(hu.shape, np.uint8)
     template = Template(hu, organs, (2.5, 1.4, 1.4), (10.0, 12.0, 12.0), np.full(hu.shape, np.inf), hu)
     flat = project_layers(block_thorax(), 0.0, 0.0)
-    films = LocatorFilms(template, [flat], [flat], 10, seed=3)
-    first, again, other = films[1], films[1], films[2]
+    radiographs = LocatorRadiographs(template, [flat], [flat], 10, seed=3)
+    first, again, other = radiographs[1], radiographs[1], radiographs[2]
     assert first["image"].shape == (1, 128, 128)
     assert first["masks"].shape == (2, 128, 128)
     torch.testing.assert_close(first["image"], again["image"])

@@ -40,7 +40,7 @@ def read_all(folder: Path) -> np.ndarray:
     return np.stack([read_latents(case) for case in read_latent_cases(folder)])
 
 
-def write_films(folder: Path, cases: int = 6, pixels: int = 32) -> Path:
+def write_radiographs(folder: Path, cases: int = 6, pixels: int = 32) -> Path:
     """A radiograph of each case, a constant that is the case's number."""
     rows = ["id,patient,label,split,folder"]
     for n in range(cases):

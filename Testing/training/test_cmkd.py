@@ -12,7 +12,7 @@ import torch
 
 pytest.importorskip("accelerate", reason="training needs the training extra")
 
-from latent_data import write_films
+from latent_data import write_radiographs
 from stage_scripts import module_of, read, stage
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
@@ -53,8 +53,8 @@ def write_features(folder: Path, cases: int, splits: tuple[str, ...] = ("",)) ->
 def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("cmkd")
     features = write_features(folder / "slices", 18)
-    films = write_films(folder / "cxr", 18)
-    return [f"features={features}", f"films={films}"]
+    radiographs = write_radiographs(folder / "cxr", 18)
+    return [f"features={features}", f"radiographs={radiographs}"]
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from latent_data import read_all, write_films, write_latents
+from latent_data import read_all, write_latents, write_radiographs
 
 from xray2ctpa_core.config import from_mapping
-from xray2ctpa_core.data.latent_cases import film_files, first_volumes, read_latent_cases
+from xray2ctpa_core.data.latent_cases import first_volumes, radiograph_files, read_latent_cases
 from xray2ctpa_core.data.latents import latent_scaling
 from xray2ctpa_core.data.settings import ScalingConfig
 from xray2ctpa_core.data.splits import by_fold, by_split
@@ -17,11 +17,11 @@ from xray2ctpa_core.data.study_data import StudyData
 from xray2ctpa_core.errors import ConfigError, InputError
 
 
-def test_a_case_brings_scaled_latents_its_label_and_its_own_film(tmp_path: Path) -> None:
-    folder, films = write_latents(tmp_path / "latents"), write_films(tmp_path / "films")
+def test_a_case_brings_scaled_latents_its_label_and_its_own_radiograph(tmp_path: Path) -> None:
+    folder, radiographs = write_latents(tmp_path / "latents"), write_radiographs(tmp_path / "radiographs")
     cases = read_latent_cases(folder, labelled=True)
     scaling = latent_scaling(ScalingConfig(), folder)
-    data = StudyData(cases, ("latents", "label", "image"), scaling, films=films)
+    data = StudyData(cases, ("latents", "label", "image"), scaling, radiographs=radiographs)
     item = data[(6, 42)]
     raw = torch.from_numpy(read_all(folder)[6])
     assert torch.allclose(item["latents"], (raw - 1) / 2)
@@ -38,13 +38,17 @@ def test_the_papers_range_is_theirs(tmp_path: Path) -> None:
         from_mapping(ScalingConfig, {"scaling": "minmax"})
 
 
-def test_half_of_the_draws_are_mirrored_with_their_films(tmp_path: Path) -> None:
-    folder, films = write_latents(tmp_path / "latents"), write_films(tmp_path / "films")
-    np.save(films / "cases" / "s0" / "cxr.npy", np.arange(1024, dtype=np.float32).reshape(32, 32))
+def test_half_of_the_draws_are_mirrored_with_their_radiographs(tmp_path: Path) -> None:
+    folder, radiographs = write_latents(tmp_path / "latents"), write_radiographs(tmp_path / "radiographs")
+    np.save(radiographs / "cases" / "s0" / "cxr.npy", np.arange(1024, dtype=np.float32).reshape(32, 32))
     cases = read_latent_cases(folder)
     plain, flipped = (
         StudyData(
-            cases, ("latents", "image"), latent_scaling(ScalingConfig(), folder), films=films, flip=flip
+            cases,
+            ("latents", "image"),
+            latent_scaling(ScalingConfig(), folder),
+            radiographs=radiographs,
+            flip=flip,
         )
         for flip in (0.0, 0.5)
     )
@@ -72,11 +76,14 @@ def test_a_bad_entry_is_named(change: dict[int, dict[str, Any]], said: str, tmp_
         by_split(read_latent_cases(folder, labelled=True))
 
 
-def test_missing_volumes_films_and_numbers_are_named(tmp_path: Path) -> None:
-    folder, films = write_latents(tmp_path / "latents"), write_films(tmp_path / "films", cases=5)
+def test_missing_volumes_radiographs_and_numbers_are_named(tmp_path: Path) -> None:
+    folder, radiographs = (
+        write_latents(tmp_path / "latents"),
+        write_radiographs(tmp_path / "radiographs", cases=5),
+    )
     cases = read_latent_cases(folder)
     with pytest.raises(InputError, match=r"study s5 or patient p5 \(.*row 12\) in .*cases\.csv, got none"):
-        film_files(films, cases)
+        radiograph_files(radiographs, cases)
     file = cases[4].latents
     latents = np.load(file)
     latents[0, 0] = np.nan
@@ -126,4 +133,4 @@ def test_a_missing_volume_and_a_study_without_label_are_named(tmp_path: Path) ->
     with pytest.raises(InputError, match=r"label of 0 or 1, got none in .*index\.csv, row 4"):
         StudyData(cases, ("label",), labelled=True)
     with pytest.raises(InputError, match="at least one case"):
-        StudyData(first_volumes([]), ("image",), films=tmp_path)
+        StudyData(first_volumes([]), ("image",), radiographs=tmp_path)

@@ -58,7 +58,7 @@ def train_on(repository: Path, maps: tuple[bool, ...], place: Path, *sets: str) 
     data = write_mixed_studies(place / "data", maps)
     out = place / "run"
     steps = ["autoencoder", "radiographs", "latents", "xray-encoder", "denoiser"]
-    index = [f"run.studies={data / INDEX_FILE}", f"radiographs.root={data}", "xray-encoder.films="]
+    index = [f"run.studies={data / INDEX_FILE}", f"radiographs.root={data}", "xray-encoder.radiographs="]
     assert recipe(repository, "default", out, "--only", *steps, "--set", *TINY, *index, *sets) == 0
     return out
 

@@ -12,7 +12,7 @@ import torch
 pytest.importorskip("accelerate", reason="training needs the training extra")
 
 from diffusers import AutoencoderKL
-from latent_data import read_all, write_films, write_latents
+from latent_data import read_all, write_latents, write_radiographs
 from stage_scripts import read, step, with_steps
 
 from xray2ctpa_core.data.latent_cases import LatentCase
@@ -31,7 +31,7 @@ from xray2ctpa_core.models.denoisers.conditioned import (
 )
 from xray2ctpa_core.models.denoisers.lora import merged, with_lora
 from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
-from xray2ctpa_core.models.encoders.published import FilmEncoder
+from xray2ctpa_core.models.encoders.published import PublishedEncoder
 from xray2ctpa_core.training.arms import prediction_rows
 from xray2ctpa_core.training.draws import CaseDraws
 from xray2ctpa_core.training.loop import TwoPlayerStage
@@ -93,7 +93,7 @@ def gradients(weights: ObjectiveWeights, codec: Codec) -> tuple[list[torch.Tenso
         scaling,
         discriminator,
     )
-    encoder = FilmEncoder("small", SMALL_ENCODER, 16)
+    encoder = PublishedEncoder("small", SMALL_ENCODER, 16)
     network = ConditionedDenoiser(denoiser(), LabelEmbedding(16))
     made = AdversarialDenoiserStage(
         network, encoder, papers_schedule(), scaling, weights, judges, GuidanceDropout()
@@ -162,7 +162,7 @@ def test_a_case_draws_the_same_in_any_batch() -> None:
     assert torch.equal(together.normal(torch.Size([2, 3]))[1:], alone.normal(torch.Size([2, 3])))
 
 
-def test_guidance_of_one_is_the_conditional_prediction_and_none_ignores_the_film() -> None:
+def test_guidance_of_one_is_the_conditional_prediction_and_none_ignores_the_radiograph() -> None:
     network = ConditionedDenoiser(denoiser(), LabelEmbedding(16)).eval()
     assert network.labels is not None
     torch.nn.init.normal_(network.labels.table.weight)
@@ -214,7 +214,7 @@ def test_the_score_of_a_study_is_the_mean_of_its_volumes() -> None:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Latents of 30 cases with volumes and films, an autoencoder, and a film encoder."""
+    """Latents of 30 cases with volumes and radiographs, an autoencoder, and a radiograph encoder."""
     place = tmp_path_factory.mktemp("study")
     volumes = {}
     for row in range(60):
@@ -224,9 +224,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_volume(Volume(array, axial_affine((8, 32, 32), (80, 320, 320))), path, np.int16)
         volumes[row] = {"volume": str(path)}
     write_latents(place / "latents", volumes, cases=30)
-    write_films(place / "films", cases=30)
+    write_radiographs(place / "radiographs", cases=30)
     small_autoencoder().save_pretrained(place / "autoencoder")
-    FilmEncoder("small", SMALL_ENCODER, 32).save_pretrained(place / "film_encoder")
+    PublishedEncoder("small", SMALL_ENCODER, 32).save_pretrained(place / "radiograph_encoder")
     return place
 
 
@@ -259,7 +259,7 @@ def test_the_latent_classifier_makes_an_arm_of_six_folds_and_goes_on_between_the
 
 
 @pytest.mark.parametrize(
-    ("kind", "more"), [("cxr-classifier", "films={}/films"), ("slice-classifier", "hidden=4")]
+    ("kind", "more"), [("cxr-classifier", "radiographs={}/radiographs"), ("slice-classifier", "hidden=4")]
 )
 def test_radiograph_and_slice_classifiers_score_the_same_patients(
     kind: str, more: str, repository: Path, study: Path, tmp_path: Path
@@ -277,21 +277,23 @@ def test_radiograph_and_slice_classifiers_score_the_same_patients(
 def test_from_nothing_to_latents_under_every_loss_and_a_classifier_on_them(
     repository: Path, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    latents, films = f"latents={study / 'latents'}", f"films={study / 'films'}"
-    encoder = f"encoder_weights={study / 'film_encoder'}"
+    latents, radiographs = f"latents={study / 'latents'}", f"radiographs={study / 'radiographs'}"
+    encoder = f"encoder_weights={study / 'radiograph_encoder'}"
     assert step(repository, "smoke", "unconditional", tmp_path, *SHORT, latents) == 0
     assert step(repository, "smoke", "classifier", tmp_path, *SHORT, latents) == 0
-    sets = [*SHORT, latents, films, encoder, f"start={tmp_path / 'unconditional'}"]
+    sets = [*SHORT, latents, radiographs, encoder, f"start={tmp_path / 'unconditional'}"]
     assert step(repository, "smoke", "denoiser", tmp_path / "bad", *sets, "autoencoder=", "classifier=") == 2
     assert "perceptual_weight above 0 needs autoencoder" in capsys.readouterr().err
     judges = [f"autoencoder={study / 'autoencoder'}"]
     assert step(repository, "smoke", "denoiser", tmp_path, *sets, *judges) == 0
     entry = json.loads((tmp_path / "denoiser" / "log.jsonl").read_text().splitlines()[-1])
     assert {"l1", "perceptual", "adversarial", "classifier", "opponent"} <= entry.keys()
-    assert step(repository, "smoke", "lora", tmp_path, *SHORT, latents, films, encoder, "labels=true") == 0
+    assert (
+        step(repository, "smoke", "lora", tmp_path, *SHORT, latents, radiographs, encoder, "labels=true") == 0
+    )
     assert (tmp_path / "lora" / "lora" / "adapter_config.json").is_file()
 
-    sets = [latents, films, "steps=2", f"denoiser={tmp_path / 'lora'}", "decoder="]
+    sets = [latents, radiographs, "steps=2", f"denoiser={tmp_path / 'lora'}", "decoder="]
     whole = [*sets, f"autoencoder={study / 'autoencoder'}", "batch_size=7"]
     assert step(repository, "smoke", "generated", tmp_path, *whole) == 0
     assert step(repository, "smoke", "generated", tmp_path / "h", *sets, "autoencoder=", "batch_size=4") == 0

@@ -85,7 +85,7 @@ def test_a_run_in_which_everything_fails_says_so(
     assert "1024 NaN or infinite of 12288 in nan.nii.gz" in said
 
 
-def test_films_become_the_papers_input_and_this_projects(
+def test_radiographs_become_the_papers_input_and_this_projects(
     repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "data"
@@ -93,7 +93,7 @@ def test_films_become_the_papers_input_and_this_projects(
     write_dicom(data / "one.dcm")
     write_raster(data / "two.png", (picture() * 255).astype(np.uint8))
     rows = [("one", 0), ("two", 1)]
-    table = write_rows(data / "films.csv", ("radiograph", "label"), rows)
+    table = write_rows(data / "radiographs.csv", ("radiograph", "label"), rows)
     where = [f"root={data}", f"table={table}", "workers=1"]
 
     assert step(repository, "paper", "cxr", tmp_path, *where) == 0
@@ -119,7 +119,7 @@ def test_films_become_the_papers_input_and_this_projects(
     assert "settings of input=frame, got mean of the other" in capsys.readouterr().err
 
 
-def test_computed_films_of_a_folder_are_read_as_films(repository: Path, tmp_path: Path) -> None:
+def test_computed_radiographs_of_a_folder_are_read_as_radiographs(repository: Path, tmp_path: Path) -> None:
     pytest.importorskip("diffdrr", reason="DiffDRR comes with the training extra")
     data = tmp_path / "data"
     data.mkdir()

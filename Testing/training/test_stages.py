@@ -27,7 +27,7 @@ from xray2ctpa_core.simulation.signs import SIGNS, sign_probability
 from xray2ctpa_core.training.readout import (
     Evidence,
     counted,
-    fit_film_head,
+    fit_radiograph_head,
     fit_readout,
     fit_shown,
     logits_of,
@@ -128,16 +128,16 @@ def test_how_things_look_is_learned_under_the_true_map_whatever_the_predicted_on
     assert after["map"] > 0
 
 
-def test_films_without_volumes_teach_the_map_and_the_signs_beside_those_with() -> None:
+def test_radiographs_without_volumes_teach_the_map_and_the_signs_beside_those_with() -> None:
     module = encoder(atlas=True)
     stage = XrayEncoderStage(module, 4.0, 0.1, torch.ones(1, 2, 1, 1, 1), dense_every=4)
     beside = {f"latent_{name}": value for name, value in batch(4, module).items()}
-    films = {name: value.flip(0) for name, value in batch(4, module).items() if name != "latents"}
-    _, terms = stage.loss(stage.module, films | beside, torch.Generator())
-    # One case of four has its latents learned; its map, and those of the four films, count alike.
-    together = {name: torch.cat([beside[f"latent_{name}"][:1], films[name]]) for name in films} | {
-        "latents": beside["latent_latents"][:1]
-    }
+    radiographs = {name: value.flip(0) for name, value in batch(4, module).items() if name != "latents"}
+    _, terms = stage.loss(stage.module, radiographs | beside, torch.Generator())
+    # One case of four has its latents learned; its map, and those of the four radiographs, count alike.
+    together = {
+        name: torch.cat([beside[f"latent_{name}"][:1], radiographs[name]]) for name in radiographs
+    } | {"latents": beside["latent_latents"][:1]}
     readings = stage.module(together["image"], together["template_map"], 1)
     assert len(readings.expected) == 1
     assert len(readings.signs) == 5
@@ -146,32 +146,36 @@ def test_films_without_volumes_teach_the_map_and_the_signs_beside_those_with() -
     assert torch.isclose(terms["mse"], (readings.expected - together["latents"]).square().mean())
 
 
-def films_of_the_second_sign() -> dict[str, torch.Tensor]:
-    """Four films beside four with latents: in the first two a bright patch stands for the second sign."""
+def radiographs_of_the_second_sign() -> dict[str, torch.Tensor]:
+    """Four radiographs beside four with latents: a bright patch in the first two stands for the second
+    sign."""
     module = encoder(atlas=False, sign_maps=len(SIGNS))
     beside = {f"latent_{name}": value for name, value in batch(4, module).items()}
-    films = {name: value for name, value in batch(4, module).items() if name != "latents"}
-    films["image"] = 0.1 * films["image"]
-    films["signs"], films["shadows"] = torch.zeros(4, len(SIGNS)), torch.zeros(4, len(SIGNS), 16, 8)
+    radiographs = {name: value for name, value in batch(4, module).items() if name != "latents"}
+    radiographs["image"] = 0.1 * radiographs["image"]
+    radiographs["signs"], radiographs["shadows"] = (
+        torch.zeros(4, len(SIGNS)),
+        torch.zeros(4, len(SIGNS), 16, 8),
+    )
     for case, (row, column) in enumerate([(2, 1), (10, 5)]):
-        films["image"][case, :, 4 * row : 4 * row + 16, 8 * column : 8 * column + 16] = 1.0
-        films["shadows"][case, 1, row : row + 4, column : column + 2] = 1
-        films["signs"][case, 1] = 1
-    return films | beside
+        radiographs["image"][case, :, 4 * row : 4 * row + 16, 8 * column : 8 * column + 16] = 1.0
+        radiographs["shadows"][case, 1, row : row + 4, column : column + 2] = 1
+        radiographs["signs"][case, 1] = 1
+    return radiographs | beside
 
 
-def test_films_with_shadows_of_signs_teach_where_each_can_be_seen() -> None:
-    module, films = encoder(atlas=False, sign_maps=len(SIGNS)), films_of_the_second_sign()
+def test_radiographs_with_shadows_of_signs_teach_where_each_can_be_seen() -> None:
+    module, radiographs = encoder(atlas=False, sign_maps=len(SIGNS)), radiographs_of_the_second_sign()
     stage = XrayEncoderStage(module, 0.0, 0.0, torch.ones(1, 2, 1, 1, 1), 4, sign_weight=1.0)
     optimiser = torch.optim.Adam(stage.module.parameters(), 3e-3)
     for _ in range(80):
-        loss, terms = stage.loss(stage.module, films, torch.Generator())
+        loss, terms = stage.loss(stage.module, radiographs, torch.Generator())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     with torch.no_grad():
-        features = module(films["image"])
-    shown, hidden = (features.signs[:, 1][films["shadows"][:, 1] == bit].sigmoid() for bit in (1, 0))
+        features = module(radiographs["image"])
+    shown, hidden = (features.signs[:, 1][radiographs["shadows"][:, 1] == bit].sigmoid() for bit in (1, 0))
     assert shown.mean() > hidden.mean() + 0.5
     strongest = features.strongest_signs[:, 1, 0]
     assert strongest[:2].min() > strongest[2:].max()
@@ -399,14 +403,14 @@ def test_a_quarter_of_the_volumes_reach_full_heat(repository: Path) -> None:
     assert module.full_heat(pipeline, []) is None
 
 
-def test_the_films_head_reads_the_signs_odds_off_the_embedding() -> None:
+def test_the_radiographs_head_reads_the_signs_odds_off_the_embedding() -> None:
     module = encoder(atlas=False)
     torch.manual_seed(2)
     images = torch.rand(60, 1, 1, 64, 64)
     shown = torch.arange(60) % 2 == 0
     images[shown, :, :, 32:] *= 0.3
-    films = [(image, 0.7 if sign else 0.3) for image, sign in zip(images, shown, strict=True)]
-    fit_film_head(module, films[:40])
+    radiographs = [(image, 0.7 if sign else 0.3) for image, sign in zip(images, shown, strict=True)]
+    fit_radiograph_head(module, radiographs[:40])
     with torch.no_grad():
         logits = module(images[40:, 0]).pe_logit
     assert logits[::2].min() > logits[1::2].max()

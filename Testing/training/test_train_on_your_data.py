@@ -27,8 +27,8 @@ def write_pairs(table: str, data: Path) -> None:
     for number, row in enumerate(csv.DictReader(table.splitlines())):
         volume = phantom(clot_hu=60.0 + 20 * number + 400 * int(row["label"]))
         write_series(data / row["volume"], volume)
-        film = np.rint(volume.array[::-1].mean(1).clip(-1000, 200) + 1000).astype(np.uint16)
-        write_dicom(data / row["radiograph"], np.kron(film, np.ones((8, 4), np.uint16)))
+        radiograph = np.rint(volume.array[::-1].mean(1).clip(-1000, 200) + 1000).astype(np.uint16)
+        write_dicom(data / row["radiograph"], np.kron(radiograph, np.ones((8, 4), np.uint16)))
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
 
 from diffusers import AutoencoderKL
 from evaluation_cohort import write_patient
-from latent_data import read_all, write_films, write_latents
+from latent_data import read_all, write_latents, write_radiographs
 from stage_scripts import read, stage, step, with_steps
 from tiny_bundle import write_tiny_pipeline
 
@@ -173,11 +173,11 @@ def test_guidance_makes_no_prediction_that_it_does_not_need(
     torch.nn.init.normal_(labels.table.weight)
     plain = ConditionedDenoiser(PaperDenoiser(4, 16, 8, (1, 2), 2, 4), labels).eval()
     counted: Any = Counting(plain)
-    sample, time, film = torch.randn(1, 4, 4, 8, 8), torch.tensor([300]), torch.randn(1, 16)
+    sample, time, radiograph = torch.randn(1, 4, 4, 8, 8), torch.tensor([300]), torch.randn(1, 16)
     with torch.no_grad():
-        made = guided(counted, film, label, scale, label_scale, sample, time)
-        nothing, told = plain(sample, time, None), plain(sample, time, film)
-        full = plain(sample, time, film, None, label)
+        made = guided(counted, radiograph, label, scale, label_scale, sample, time)
+        nothing, told = plain(sample, time, None), plain(sample, time, radiograph)
+        full = plain(sample, time, radiograph, None, label)
     assert counted.calls == calls
     expected = nothing + scale * (told - nothing) + label_scale * (full - told)
     assert torch.allclose(made, expected, atol=1e-5)
@@ -206,8 +206,8 @@ def test_a_trained_classifier_reads_latents_that_it_did_not_learn_from(
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Latents, films and volumes of six cases. Volume n is 10 n HU; the films of the test's p4 and p5 are
-    those of the training's p1 and p0."""
+    """Latents, radiographs and volumes of six cases. Volume n is 10 n HU; the test's radiographs p4 and p5
+    are those of the training's p1 and p0."""
     place = tmp_path_factory.mktemp("study")
     volumes = {}
     for row in range(12):
@@ -215,10 +215,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_volume(Volume(np.full(SHAPE, 10.0 * row), axial_affine(SHAPE, (80, 320, 320))), path, np.int16)
         volumes[row] = {"volume": str(path)}
     write_latents(place / "latents", volumes)
-    write_films(place / "films")
+    write_radiographs(place / "radiographs")
     patterns = np.random.default_rng(0).normal(size=(2, 32, 32)).astype(np.float32)
     for number, pattern in ((0, 0), (1, 1), (4, 1), (5, 0)):
-        np.save(place / "films" / "cases" / f"s{number}" / "cxr.npy", patterns[pattern])
+        np.save(place / "radiographs" / "cases" / f"s{number}" / "cxr.npy", patterns[pattern])
     torch.manual_seed(3)
     blocks = {"down_block_types": ("DownEncoderBlock2D",), "up_block_types": ("UpDecoderBlock2D",)}
     AutoencoderKL(
@@ -230,7 +230,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_baselines_are_the_mean_the_nearest_and_what_the_autoencoder_keeps(
     repository: Path, study: Path, tmp_path: Path
 ) -> None:
-    place = [f"latents={study / 'latents'}", f"films={study / 'films'}"]
+    place = [f"latents={study / 'latents'}", f"radiographs={study / 'radiographs'}"]
     sets = ["--set", *place, f"autoencoder={study / 'autoencoder'}", "dataset=d"]
     assert stage(repository, "make_baseline_arms.py", tmp_path / "arms", *sets) == 0
 

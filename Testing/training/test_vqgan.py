@@ -40,7 +40,13 @@ from xray2ctpa_core.volume import Volume, axial_affine
 WINDOW = (-100.0, 900.0)
 CROP = (8, 32, 32)
 SMALL = VQGANConfig(
-    (8, 8), (1,), blocks=1, latent_channels=4, codes=32, perceptual_slices=2, adversarial_start=0
+    channels=(8, 8),
+    depth_strides=(1,),
+    blocks=1,
+    latent_channels=4,
+    codes=32,
+    perceptual_slices=2,
+    adversarial_start=0,
 )
 
 

@@ -114,7 +114,17 @@ def test_the_published_judge_has_eleven_million_parameters() -> None:
 
 def small_encoder() -> tuple[ProgressiveEncoder, ProgressiveEncoderConfig]:
     torch.manual_seed(0)
-    config = ProgressiveEncoderConfig(16, (1, 2, 2), 1, 4, 8, 8, 4, 32, 8)
+    config = ProgressiveEncoderConfig(
+        width=16,
+        multipliers=(1, 2, 2),
+        blocks=1,
+        depth=4,
+        lifted_channels=8,
+        inner_channels=8,
+        latent_channels=4,
+        codes=32,
+        groups=8,
+    )
     return build_progressive_encoder(config), config
 
 

@@ -1,4 +1,4 @@
-"""Writes virtual patients as a hospital would hand them over: a DICOM series, a DICOM film and a row a
+"""Writes virtual patients as a hospital would hand them over: a DICOM series, a DICOM radiograph and a row a
 patient.
 
 python Testing/training/virtual_study.py --out build/paper-smoke/data --patients 12
@@ -25,7 +25,7 @@ DEALT = ("test", "train", "valid")
 def write_virtual_study(out: Path, patients: int) -> Path:
     """Virtual patients of a cohort whose seed gives six of twelve PE, dealt out over the splits by label;
     returns the table. Patients whose files are there are left as they are."""
-    from xray2ctpa_core.data.virtual_radiographs import read_film
+    from xray2ctpa_core.data.virtual_radiographs import read_virtual_radiograph
     from xray2ctpa_core.io.volumes import read_volume
     from xray2ctpa_core.simulation.build import CTPA_FILE, build_cohort, patient_folders, read_record
 
@@ -36,7 +36,7 @@ def write_virtual_study(out: Path, patients: int) -> Path:
         name = f"patient-{number}"
         if not (out / f"{name}.dcm").is_file():
             write_series(out / name, read_volume(folder / CTPA_FILE))
-            pixels, _ = read_film(folder)
+            pixels, _ = read_virtual_radiograph(folder)
             write_dicom(out / f"{name}.dcm", (pixels * 4095).round().astype(np.uint16))
         rows.append((name, name, name, f"{name}.dcm", label, DEALT[seen[label] % 3]))
         seen[label] += 1
@@ -50,8 +50,8 @@ def write_phantom_study(out: Path, patients: int) -> Path:
         label, name = number % 2, f"patient-{number}"
         volume = phantom(clot_hu=60.0 + 20 * number + 400 * label)
         write_series(out / name, volume)
-        film = np.rint(volume.array[::-1].mean(1).clip(-1000, 200) + 1000).astype(np.uint16)
-        write_dicom(out / f"{name}.dcm", np.kron(film, np.ones((8, 4), np.uint16)))
+        radiograph = np.rint(volume.array[::-1].mean(1).clip(-1000, 200) + 1000).astype(np.uint16)
+        write_dicom(out / f"{name}.dcm", np.kron(radiograph, np.ones((8, 4), np.uint16)))
         rows.append((name, name, name, f"{name}.dcm", label, SPLITS[number % 6]))
     return write_rows(out / "studies.csv", COLUMNS, rows)
 

@@ -25,7 +25,7 @@ from xray2ctpa_core.volume import Volume, axial_affine
 pytestmark = pytest.mark.browser
 #: axe-core itself.
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
-VIEWS = ("XRay2CTPAFilm", "Red", "Green", "Yellow", "3D")
+VIEWS = ("XRay2CTPARadiograph", "Red", "Green", "Yellow", "3D")
 SIZES = ((390, 844), (768, 1024), (1280, 800), (1920, 1080), (2560, 1440))
 #: Messages of Chromium that follow from what a test does to the server.
 EXPECTED = re.compile(r"status of 4(03|13|22|09)|WebSocket connection|ERR_CONNECTION_REFUSED")

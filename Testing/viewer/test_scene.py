@@ -118,7 +118,7 @@ def at_crosshair(scene, name) -> np.ndarray:
 
 
 def test_the_radiograph_is_upright_with_the_patients_right_on_the_left(scene):
-    picture = drawn(scene, mrml.FILM_VIEW)
+    picture = drawn(scene, mrml.RADIOGRAPH_VIEW)
     row, column = middle_of((picture.min(axis=2) > 230) & inner())
     assert (row, column) == pytest.approx((0.25, 0.75), abs=0.02)
 
@@ -130,7 +130,7 @@ def inner() -> np.ndarray:
 
 
 def test_the_crosshair_stands_on_the_radiograph_in_front_of_the_place(scene):
-    across, down = scene.crosshair(mrml.FILM_VIEW)
+    across, down = scene.crosshair(mrml.RADIOGRAPH_VIEW)
     # By hand: the radiograph is 300 mm wide and shown in full; 65 mm to the left, 45 mm up of its middle.
     assert (across, down) == pytest.approx((0.5 + 65 / 300, 0.5 - 45 / 300), abs=0.01)
 
@@ -138,7 +138,7 @@ def test_the_crosshair_stands_on_the_radiograph_in_front_of_the_place(scene):
 def test_pointing_moves_all_planes_and_the_radiograph_keeps_the_depth(scene):
     scene.point("Red", *scene.crosshair("Red"))
     assert scene.position == pytest.approx(HOT_RAS, abs=1.0)
-    scene.point(mrml.FILM_VIEW, 0.5, 0.5)
+    scene.point(mrml.RADIOGRAPH_VIEW, 0.5, 0.5)
     assert scene.position == pytest.approx((0.0, HOT_RAS[1], 0.0), abs=1.0)
     assert scene.point(RENDERING, 0.5, 0.5) == set()
 
@@ -525,7 +525,7 @@ def test_every_rendering_shows_something_else(real_scene, pictures):
 
 @pytest.mark.slow
 def test_a_real_radiograph_lines_up_with_the_planes(real_scene, pictures):
-    picture = drawn(real_scene, mrml.FILM_VIEW)
+    picture = drawn(real_scene, mrml.RADIOGRAPH_VIEW)
     Image.fromarray(picture.astype(np.uint8)).save(pictures / "view-radiograph.png")
     grey = picture.mean(axis=2)
     # Both lungs are darker than the mediastinum between them.

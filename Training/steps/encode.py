@@ -30,8 +30,8 @@ def latents(config: LatentsSettings, out: Path, resume: bool) -> None:  # noqa: 
             return codec.encode(volume)[0].float().cpu().numpy()
 
     settings = {"hu_window": list(config.hu_window), "codec_sha256": digest(Path(config.autoencoder))}
-    films = Path(config.radiographs) if config.radiographs else None
-    cases, lines = encode_studies(out, entries, encode, settings, films, Bar("latents"))
+    radiographs = Path(config.radiographs) if config.radiographs else None
+    cases, lines = encode_studies(out, entries, encode, settings, radiographs, Bar("latents"))
     print("\n".join(lines))
 
     def gains(example: np.ndarray, std: list[float]) -> list[float]:

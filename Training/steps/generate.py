@@ -21,7 +21,7 @@ from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
 from xray2ctpa_core.diffusion.schedulers import make_scheduler
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.volumes import read_volume, write_volume
-from xray2ctpa_core.models.codecs.codec import as_codec
+from xray2ctpa_core.models.codecs.as_codec import as_codec
 from xray2ctpa_core.models.codecs.tiny_decoder import TinyDecoder
 from xray2ctpa_core.models.denoisers.conditioned import NO_LABEL
 from xray2ctpa_core.models.hu import denormalise_hu
@@ -63,9 +63,9 @@ def generate_parts(
     """Writes the generated latents that are missing in ``parts``. The networks leave the device at its end:
     the decoder comes after them, not beside them."""
     trained = load_paper_run(Path(config.denoiser), device)
-    films = Path(config.films) if config.films else None
+    radiographs = Path(config.radiographs) if config.radiographs else None
     parts_read = ("latents", *(["image"] if trained.encoder is not None else []))
-    data = StudyData(cases, parts_read, trained.scaling, films=films)
+    data = StudyData(cases, parts_read, trained.scaling, radiographs=radiographs)
     bar = Bar("latents")
     missing = [row for row in range(len(cases)) if not part_file(parts, row).is_file()]
     for start in range(0, len(missing), config.batch_size):
@@ -108,11 +108,11 @@ def sampled(
     items = [data[(row, 0)] for row in rows]
     shape = tuple(items[0]["latents"].shape)
     drawn = [initial_noise(shape, config.seed, 2 * data.cases[row].row, device) for row in rows]
-    films = torch.stack([item["image"] for item in items]).to(device) if "image" in items[0] else None
+    radiographs = torch.stack([item["image"] for item in items]).to(device) if "image" in items[0] else None
     known = [data.cases[row].label for row in rows]
     labels = torch.tensor([NO_LABEL if label is None else label for label in known], device=device)
     largest = config.largest_latent or (1.0 if trained.scaling.clip else 5.0)
-    model = trained.sampler(films, labels, config.guidance_scale, config.label_scale, largest)
+    model = trained.sampler(radiographs, labels, config.guidance_scale, config.label_scale, largest)
     scheduler = make_scheduler(config.scheduler, trained.scheduler)
     scheduler = type(scheduler).from_config(scheduler.config, timestep_spacing=config.spacing)
     noise = torch.cat([first for first, _ in drawn])

@@ -6,7 +6,7 @@ import numpy as np
 
 from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
-from xray2ctpa_core.simulation.locator_radiographs import LocatorFilms
+from xray2ctpa_core.simulation.locator_radiographs import LocatorRadiographs
 from xray2ctpa_core.simulation.radiograph_layers import frontal_and_other_views
 from xray2ctpa_core.simulation.template import load_template
 from xray2ctpa_core.training.checkpoints import has_checkpoint
@@ -20,9 +20,9 @@ def run(config: LungLocatorSettings, out: Path, resume: bool) -> None:
     template = load_template()
     rng = np.random.default_rng(config.seed)
     frontal, other = frontal_and_other_views(template, config.frontal_views, config.other_views, rng)
-    films = LocatorFilms(template, frontal, other, 1, config.seed)
+    radiographs = LocatorRadiographs(template, frontal, other, 1, config.seed)
     locator = LungLocator()
     stage = LungLocatorStage(locator, config.class_weight)
     resumed = resume and has_checkpoint(out)
-    train(stage, DrawnRadiographs(films), config, out, resumed, Bar("lung locator"))
+    train(stage, DrawnRadiographs(radiographs), config, out, resumed, Bar("lung locator"))
     save_network(locator.half(), out / "lung_locator")

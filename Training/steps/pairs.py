@@ -12,5 +12,7 @@ def pairs(config: PairSettings) -> StudyData:
     """Items "volume" (1, D, H, W) in [-1, 1] and "image" (1, P, P) of the training studies."""
     cases = read_latent_cases(Path(config.latents))
     cases = training_cases(cases, config.folds, config.fold, config.fold_seed)
-    films = Path(config.radiographs) if config.radiographs else None
-    return StudyData(cases, ("volume", "image"), window=config.hu_window, films=films, flip=config.flip)
+    radiographs = Path(config.radiographs) if config.radiographs else None
+    return StudyData(
+        cases, ("volume", "image"), window=config.hu_window, radiographs=radiographs, flip=config.flip
+    )

@@ -24,7 +24,7 @@ from xray2ctpa_core.models.denoisers.conditioned import ConditionedDenoiser, Lab
 from xray2ctpa_core.models.denoisers.lora import merged, with_lora
 from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
 from xray2ctpa_core.pipelines.codecs import load_codec
-from xray2ctpa_core.pipelines.encoders import load_film_encoder
+from xray2ctpa_core.pipelines.encoders import load_published_encoder
 from xray2ctpa_core.pipelines.paper_run import CONDITIONS_FILE, Conditions, start_denoiser
 from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import save_network, train
@@ -51,15 +51,15 @@ def run(config: PaperDenoiserSettings, out: Path, resume: bool) -> None:
     cases = read_latent_cases(latents, labelled=told)
     cases = training_cases(cases, config.folds, config.fold, config.fold_seed)
     encoder = None
-    if conditions.conditioning == "film":
-        encoder = load_film_encoder(config.encoder, config.encoder_weights)
+    if conditions.conditioning == "radiograph":
+        encoder = load_published_encoder(config.encoder, config.encoder_weights)
     scaling = latent_scaling(config, latents)
     embedding_dim = encoder.embedding_dim if encoder else config.embedding_dim
     denoiser, labels = networks(config, len(scaling.shift), embedding_dim)
-    films = Path(config.films) if encoder and config.films else None
+    radiographs = Path(config.radiographs) if encoder and config.radiographs else None
     known = all(case.label is not None for case in cases)
     parts = ("latents", *(["label"] if known else []), *(["image"] if encoder else []))
-    data = StudyData(cases, parts, scaling, films=films, flip=config.flip)
+    data = StudyData(cases, parts, scaling, radiographs=radiographs, flip=config.flip)
     trained = denoiser
     if config.lora_rank:
         trained = with_lora(denoiser, config.lora_rank)

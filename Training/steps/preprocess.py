@@ -15,7 +15,7 @@ from xray2ctpa_core.config import part
 from xray2ctpa_core.constants import FRAME_PIXELS
 from xray2ctpa_core.data.cases import CASE_FILE, case_folder, write_cases
 from xray2ctpa_core.data.ctpa_cases import write_ctpa
-from xray2ctpa_core.data.cxr_cases import FrameSettings, write_film_input, write_frame_input
+from xray2ctpa_core.data.cxr_cases import FrameSettings, write_frame_input, write_radiograph_input
 from xray2ctpa_core.data.drr_cases import DRR_FILE, write_drr
 from xray2ctpa_core.data.index import INDEX_FILE, write_index
 from xray2ctpa_core.data.settings import StudySource
@@ -46,7 +46,7 @@ def radiographs(config: RadiographSettings, out: Path, resume: bool) -> None:  #
     if config.input == "whole":
         pixels = config.pixels or CxrSettings.pixels
         whole = CxrSettings(pixels, config.mean, config.std, config.keep_aspect)
-        write, settings = functools.partial(write_film_input, whole), asdict(whole)
+        write, settings = functools.partial(write_radiograph_input, whole), asdict(whole)
     else:
         locator = str(resolve_bundle(config.bundle) / "lung_locator")
         frame = FrameSettings(locator, config.pixels or FRAME_PIXELS, config.force, config.variants)

@@ -25,10 +25,10 @@ def run(config: PriorDenoiserSettings, out: Path, resume: bool) -> None:
     with its scaling."""
     cases = read_latent_cases(Path(config.latents))
     cases = training_cases(cases, config.folds, config.fold, config.fold_seed)
-    films = Path(config.radiographs) if config.radiographs else None
+    radiographs = Path(config.radiographs) if config.radiographs else None
     channels = read_statistics(Path(config.latents))[0].numel()
     scaling = LatentScaling((0.0,) * channels, (1 / config.latent_factor,) * channels)
-    data = StudyData(cases, ("latents", "image"), scaling, films=films)
+    data = StudyData(cases, ("latents", "image"), scaling, radiographs=radiographs)
     encoder = load_part(config.encoder)
     denoiser = build_prior_denoiser(config, channels, encoder.config["latent_channels"])
     schedule = xctdiff_schedule()

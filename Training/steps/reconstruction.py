@@ -35,9 +35,12 @@ def run(config: ReconstructionSettings, out: Path, resume: bool) -> None:  # noq
     tested = [case for case in cases if not config.split or case.split == config.split]
     if not tested:
         raise InputError(f"Expected studies of the split {config.split} in {config.latents}, got none.")
-    films = Path(config.radiographs) if config.radiographs else None
+    radiographs = Path(config.radiographs) if config.radiographs else None
     data = StudyData(
-        tested[: config.patients or None], ("volume", "image"), window=config.hu_window, films=films
+        tested[: config.patients or None],
+        ("volume", "image"),
+        window=config.hu_window,
+        radiographs=radiographs,
     )
     weights = Path(config.distance_weights) if config.distance_weights else None
     distance = perceptual_distance(config.distance, weights)

@@ -6,7 +6,7 @@ from pathlib import Path
 from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.data.cohort_studies import COHORT_SPLITS, cohort_studies
 from xray2ctpa_core.data.index import INDEX_FILE, write_index
-from xray2ctpa_core.data.radiograph_cohort import write_film_cohort
+from xray2ctpa_core.data.radiograph_cohort import write_radiograph_cohort
 from xray2ctpa_core.simulation.build import build_cohort
 from xray2ctpa_core.training.settings.simulation import (
     CohortSettings,
@@ -40,7 +40,7 @@ def radiograph_cohort(
     resume: bool,  # noqa: ARG001 - always goes on
 ) -> None:
     """Writes radiographs without volumes, with their maps into the atlas, for the X-ray encoder."""
-    write_film_cohort(
+    write_radiograph_cohort(
         out,
         config.patients,
         config.variants,

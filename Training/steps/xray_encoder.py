@@ -12,8 +12,8 @@ from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.constants import DEFAULT_GRID
 from xray2ctpa_core.data.latent_cases import read_latent_cases
 from xray2ctpa_core.data.latents import read_channel_weights, standardised
-from xray2ctpa_core.data.radiograph_cohort import FilmCohort
-from xray2ctpa_core.data.real_radiographs import WithRealFilms, films_to_learn_from
+from xray2ctpa_core.data.radiograph_cohort import RadiographCohort
+from xray2ctpa_core.data.real_radiographs import WithRealRadiographs, radiographs_to_learn_from
 from xray2ctpa_core.data.splits import training_cases
 from xray2ctpa_core.data.study_data import StudyData
 from xray2ctpa_core.errors import ConfigError
@@ -30,9 +30,9 @@ from xray2ctpa_core.training.stages.xray_encoder import XrayEncoderStage
 
 
 def run(config: XrayEncoderSettings, out: Path, resume: bool) -> None:
-    """Trains and saves ``out``/xray_encoder and, of real films that taught it, ``out``/real_films.json."""
-    if config.real_films and not config.sign_weight:
-        raise ConfigError("Real films teach the maps of signs: sign_weight must be above 0.")
+    """Trains ``out``/xray_encoder; ``out``/real_films.json names the real radiographs that taught it."""
+    if config.real_radiographs and not config.sign_weight:
+        raise ConfigError("Real radiographs teach the maps of signs: sign_weight must be above 0.")
     folder = Path(config.latents)
     cases = StudyData(
         training_cases(read_latent_cases(folder), 0, 0, 1),
@@ -64,13 +64,13 @@ def run(config: XrayEncoderSettings, out: Path, resume: bool) -> None:
         config.sign_weight,
         config.real_weight,
     )
-    data = FilmCohort(Path(config.films), cases) if config.films else cases
-    if config.real_films:
+    data = RadiographCohort(Path(config.radiographs), cases) if config.radiographs else cases
+    if config.real_radiographs:
         locator = LungLocator.from_pretrained(config.lung_locator, torch_dtype=torch.float32).eval()
-        films, taught = films_to_learn_from(
-            Path(config.real_films), locator, config.real_source, Bar("real films")
+        radiographs, taught = radiographs_to_learn_from(
+            Path(config.real_radiographs), locator, config.real_source, Bar("real radiographs")
         )
-        data = WithRealFilms(data, films)
+        data = WithRealRadiographs(data, radiographs)
         taught.save(out)
     train(stage, data, config, out, resume and has_checkpoint(out), Bar("X-ray encoder"))
     save_network(encoder, out / "xray_encoder")

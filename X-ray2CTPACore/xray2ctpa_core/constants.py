@@ -13,7 +13,7 @@ LUNG_DISPLAY_WINDOW = (-600.0, 1500.0)
 MEDIASTINUM_DISPLAY_WINDOW = (40.0, 400.0)
 
 # --- The frame in which network input and output live --------------------------------------------
-#: Side of the square frontal frame over the longer side of the lungs' bounding box in the film.
+#: Side of the square frontal frame over the longer side of the lungs' bounding box in the radiograph.
 FRAME_MARGIN = 1.18
 #: Antero-posterior extent of the volume over the side of its frontal frame (whole body in depth).
 DEPTH_FRACTION = 0.88
@@ -26,14 +26,14 @@ SHADOW_GRID = (64, 32)
 #: Pixels along a side of the radiograph's frame that the networks read.
 FRAME_PIXELS = 256
 
-# --- Radiographic geometry (cohort films and ray lifting) ------------------------------------------
-#: Source to detector distance of an upright PA film in mm (the customary 180 cm).
+# --- Radiographic geometry (cohort radiographs and ray lifting) ------------------------------------------
+#: Source to detector distance of an upright PA radiograph in mm (the customary 180 cm).
 SOURCE_TO_DETECTOR_MM = 1800.0
 #: Detector to the middle of the thorax in mm (half a chest's depth, clothing and cassette gap).
 DETECTOR_TO_CENTRE_MM = 150.0
 #: Mean frontal frame side in mm, in the plane through the middle of the thorax: FRAME_MARGIN times the
-#: 260 mm of the template's lungs. It sets the ray lift's perspective; how large a film without spacing is
-#: taken to be stands in the bundle.
+#: 260 mm of the template's lungs. It sets the ray lift's perspective; how large a radiograph without spacing
+#: is taken to be stands in the bundle.
 MEAN_FRAME_SIDE_MM = 307.0
 
 # --- Contract of the command line (design, section 4) ----------------------------------------------

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-#: Said of a film whose greys were turned back before it was read.
-INVERTED_FILM = "The film was inverted (bright air); it was turned back."
+#: Said of a radiograph whose greys were turned back before it was read.
+INVERTED_RADIOGRAPH = "The radiograph was inverted (bright air); it was turned back."
 
 
 #: Said in the place of a score by a bundle without a classifier.

@@ -22,17 +22,17 @@ REFERENCE_STEPS = 1000
 
 
 def measure_end_to_end(
-    film: Path,
+    radiograph: Path,
     bundle: str,
     repeats: int,
     threads: int,
     device: str,
     progress: Callable[[str, int, int], None],
 ) -> dict[str, Any]:
-    """`xray2ctpa generate film` by a bundle, ``repeats`` times.
+    """`xray2ctpa generate radiograph` by a bundle, ``repeats`` times.
 
     Args:
-        film: a frontal chest X-ray.
+        radiograph: a frontal chest X-ray.
         bundle: name, folder or Hub id.
         repeats: runs, at least 1; none to warm up, as a user has none.
         threads: that the child computes with on a CPU.
@@ -49,7 +49,7 @@ def measure_end_to_end(
     """
     totals, records = [], []
     for number in range(repeats):
-        seconds, record = _run(film, bundle, threads, device)
+        seconds, record = _run(radiograph, bundle, threads, device)
         totals.append(seconds)
         records.append(record)
         progress("whole command", number + 1, repeats)
@@ -68,11 +68,11 @@ def measure_end_to_end(
     }
 
 
-def _run(film: Path, bundle: str, threads: int, device: str) -> tuple[float, dict[str, Any]]:
+def _run(radiograph: Path, bundle: str, threads: int, device: str) -> tuple[float, dict[str, Any]]:
     """Seconds from start to end of one run, and what its record says of the sampling."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result"
-        command = [sys.executable, "-m", "xray2ctpa_core", "generate", str(film), "--out", str(out)]
+        command = [sys.executable, "-m", "xray2ctpa_core", "generate", str(radiograph), "--out", str(out)]
         began = time.perf_counter()
         done = subprocess.run(
             [*command, "--bundle", bundle, "--device", device],

@@ -195,8 +195,8 @@ def resnet_block(w: Weights, name: str, x: Tensor, condition: Tensor | None) -> 
         h = F.conv3d(h, w[f"{name}.{block}.proj.weight"], w[f"{name}.{block}.proj.bias"], padding=(0, 1, 1))
         h = F.group_norm(h, GROUPS, w[f"{name}.{block}.norm.weight"], w[f"{name}.{block}.norm.bias"])
         if block == "block1" and condition is not None:
-            film = F.linear(F.silu(condition), w[f"{name}.mlp.1.weight"], w[f"{name}.mlp.1.bias"])
-            scale, shift = film[:, :, None, None, None].chunk(2, 1)
+            radiograph = F.linear(F.silu(condition), w[f"{name}.mlp.1.weight"], w[f"{name}.mlp.1.bias"])
+            scale, shift = radiograph[:, :, None, None, None].chunk(2, 1)
             h = h * (scale + 1) + shift
         h = F.silu(h)
     if f"{name}.res_conv.weight" in w:

@@ -61,9 +61,9 @@ def run(args: argparse.Namespace) -> int:
     return show_in_new_process(target, source, args.bundle) if args.view else EXIT_DONE
 
 
-def show_in_new_process(folder: Path, film: Path, bundle: str) -> int:
+def show_in_new_process(folder: Path, radiograph: Path, bundle: str) -> int:
     """Goes on as `xray2ctpa view`, without torch, whose memory and LLVM a rendering process can spare."""
-    subject = [str(folder), "--cxr", str(film)] if film.is_file() else [str(folder)]
+    subject = [str(folder), "--cxr", str(radiograph)] if radiograph.is_file() else [str(folder)]
     command = [sys.executable, "-P", "-m", "xray2ctpa_core", "view", *subject, "--bundle", bundle]
     sys.stdout.flush()
     if os.name == "nt":  # where a replaced process would leave its terminal

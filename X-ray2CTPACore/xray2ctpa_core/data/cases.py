@@ -113,15 +113,6 @@ def write_cases(
     return CasesSummary(len(complete), former, tuple(_said(failure) for failure in failed))
 
 
-def case_folders(out: Path) -> list[Path]:
-    """The folders of the complete cases in ``out``, in the order of its table.
-
-    Raises:
-        InputError: there are none.
-    """
-    return [Path(out) / row["folder"] for row in case_rows(out)]
-
-
 def case_rows(out: Path) -> list[dict[str, str]]:
     """The rows of cases.csv (COLUMNS; an unknown label or split is ""); InputError where there are none."""
     path = Path(out) / TABLE_FILE

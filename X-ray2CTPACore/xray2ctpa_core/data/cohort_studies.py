@@ -7,8 +7,8 @@ from xray2ctpa_core.data.sources.study import Study
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.simulation.build import (
     CTPA_FILE,
-    FILM_FILE,
     MAP_FILE,
+    RADIOGRAPH_FILE,
     RECORD_FILE,
     patient_folders,
     read_record,
@@ -30,7 +30,7 @@ def cohort_study(cohort: str, folder: Path) -> Study:
         name,
         name,
         folder / CTPA_FILE,
-        folder / FILM_FILE,
+        folder / RADIOGRAPH_FILE,
         int(record["pe"]),
         COHORT_SPLITS[cohort],
         str(folder / RECORD_FILE),

@@ -11,8 +11,7 @@ import numpy as np
 from xray2ctpa_core.constants import FRAME_PIXELS
 from xray2ctpa_core.data.cases import save_array
 from xray2ctpa_core.data.sources.study import Study
-from xray2ctpa_core.data.virtual_radiographs import augment_film
-from xray2ctpa_core.data.virtual_radiographs import read_film as virtual_film
+from xray2ctpa_core.data.virtual_radiographs import augment_radiograph, read_virtual_radiograph
 from xray2ctpa_core.errors import InputError, NotFrontalCXRError
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
@@ -25,7 +24,7 @@ from xray2ctpa_core.volume import FrontalFrame, Radiograph
 CXR_FILE = "cxr.npy"
 
 
-def write_film_input(settings: CxrSettings, study: Study, folder: Path) -> dict[str, Any]:
+def write_radiograph_input(settings: CxrSettings, study: Study, folder: Path) -> dict[str, Any]:
     """Writes CXR_FILE as the papers' encoders read it and returns the record.
 
     Raises:
@@ -33,7 +32,7 @@ def write_film_input(settings: CxrSettings, study: Study, folder: Path) -> dict[
     """
     radiograph = _radiograph_of(study)
     save_array(radiograph_image(radiograph.pixels, settings), folder / CXR_FILE)
-    return {"source": _film_source(study, radiograph), "settings": asdict(settings)}
+    return {"source": _radiograph_source(study, radiograph), "settings": asdict(settings)}
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def write_frame_input(settings: FrameSettings, study: Study, folder: Path) -> di
         NotFrontalCXRError: the gate refuses it.
     """
     if study.findings is not None:
-        pixels, known = virtual_film(study.findings.parent)
+        pixels, known = read_virtual_radiograph(study.findings.parent)
         save_array(_frames(settings, study, pixels, known), folder / CXR_FILE)
         return {"source": {"where": study.where, "path": str(study.radiograph)}, "frame": asdict(known)}
     radiograph = _radiograph_of(study)
@@ -77,7 +76,7 @@ def write_frame_input(settings: FrameSettings, study: Study, folder: Path) -> di
         )
     save_array(_frames(settings, study, reading.radiograph.pixels, reading.frame), folder / CXR_FILE)
     return {
-        "source": _film_source(study, reading.radiograph),
+        "source": _radiograph_source(study, reading.radiograph),
         "settings": {"pixels": settings.pixels, "normalisation": NORMALISATION, "force": settings.force},
         "frame": asdict(reading.frame),
         "gate": {
@@ -92,8 +91,10 @@ def _frames(settings: FrameSettings, study: Study, pixels: np.ndarray, frame: Fr
     if not settings.variants:
         return frame_image(pixels, frame, settings.pixels)
     seed = zlib.crc32(study.id.encode())
-    augmented = (augment_film(pixels, np.random.default_rng([seed, v])) for v in range(settings.variants))
-    made = [frame_image(film, frame, settings.pixels) for film in (pixels, *augmented)]
+    augmented = (
+        augment_radiograph(pixels, np.random.default_rng([seed, v])) for v in range(settings.variants)
+    )
+    made = [frame_image(radiograph, frame, settings.pixels) for radiograph in (pixels, *augmented)]
     return np.stack(made).astype(np.float16)
 
 
@@ -109,7 +110,7 @@ def _radiograph_of(study: Study) -> Radiograph:
     return read_radiograph(study.radiograph)
 
 
-def _film_source(study: Study, radiograph: Radiograph) -> dict[str, Any]:
+def _radiograph_source(study: Study, radiograph: Radiograph) -> dict[str, Any]:
     """Where a radiograph came from, and what reading it changed or doubted."""
     return {
         "where": study.where,

@@ -46,7 +46,7 @@ def encode_studies(
     Raises:
         InputError: no study is left; or as `write_cases` says.
     """
-    entries, films, lines = _with_radiographs(entries, radiographs)
+    entries, paired, lines = _with_radiographs(entries, radiographs)
     volumes = {entry.study.id: entry.volumes for entry in entries}
 
     def write(study: Study, folder: Path) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def encode_studies(
 
     # workers=0: in this process, where the codec is.
     summary = write_cases(out, [e.study for e in entries], write, settings, workers=0, progress=progress)
-    cases = _indexed(out, entries, films)
+    cases = _indexed(out, entries, paired)
     write_latent_cases(out, cases)
     return cases, [*summary.summary_lines(), *lines]
 
@@ -92,11 +92,11 @@ def _with_radiographs(
     there is no folder."""
     if folder is None:
         return list(entries), {}, []
-    kept, films, without, missing = [], {}, [], InputError("")
+    kept, radiographs, without, missing = [], {}, [], InputError("")
     for entry in entries:
         study = entry.study
         try:
-            (films[study.id],) = radiographs_of([(study.id, study.patient, study.where)], folder)
+            (radiographs[study.id],) = radiographs_of([(study.id, study.patient, study.where)], folder)
         except InputError as error:
             missing = error
             without.append(study.id)
@@ -106,10 +106,10 @@ def _with_radiographs(
         raise missing
     names = ", ".join(without[:_NAMED]) + (" and others" if len(without) > _NAMED else "")
     said = [f"{len(without)} studies have no radiograph in {folder} and are left out: {names}."]
-    return kept, films, said if without else []
+    return kept, radiographs, said if without else []
 
 
-def _indexed(out: Path, entries: Sequence[StudyVolumes], films: Mapping[str, Path]) -> list[LatentCase]:
+def _indexed(out: Path, entries: Sequence[StudyVolumes], radiographs: Mapping[str, Path]) -> list[LatentCase]:
     cases: list[LatentCase] = []
     for entry in entries:
         study, folder = entry.study, case_folder(out, entry.study.id)
@@ -125,7 +125,7 @@ def _indexed(out: Path, entries: Sequence[StudyVolumes], films: Mapping[str, Pat
                 study.split or "",
                 study.where,
                 folder / _latents_file(number),
-                films.get(study.id),
+                radiographs.get(study.id),
                 study.map,
                 study.findings,
             )

@@ -135,7 +135,7 @@ def checked_cases(cases: Sequence[LatentCase]) -> list[LatentCase]:
     return list(cases)
 
 
-def film_files(folder: Path | None, cases: Sequence[LatentCase]) -> list[Path]:
+def radiograph_files(folder: Path | None, cases: Sequence[LatentCase]) -> list[Path]:
     """The radiograph of each case: of the index, or among those that the step radiographs wrote into
     ``folder`` that of the study of the same id, else the patient's only one.
 
@@ -151,7 +151,7 @@ def film_files(folder: Path | None, cases: Sequence[LatentCase]) -> list[Path]:
 
 
 def radiographs_of(studies: Sequence[tuple[str, str, str]], folder: Path) -> list[Path]:
-    """The preprocessed radiograph of each (id, patient, where); see `film_files`."""
+    """The preprocessed radiograph of each (id, patient, where); see `radiograph_files`."""
     by_id: dict[str, Path] = {}
     by_patient: dict[str, list[Path]] = {}
     for row in case_rows(folder):
@@ -171,7 +171,7 @@ def radiographs_of(studies: Sequence[tuple[str, str, str]], folder: Path) -> lis
     return files
 
 
-def read_film(path: Path, where: str, variant: int = 0) -> torch.Tensor:
+def read_encoder_input(path: Path, where: str, variant: int = 0) -> torch.Tensor:
     """(1, P, P) float32 as the step radiographs wrote it.
 
     Args:
@@ -187,13 +187,14 @@ def read_film(path: Path, where: str, variant: int = 0) -> torch.Tensor:
     stored = np.load(path, mmap_mode="r")
     if stored.ndim == 3:
         stored = stored[1 + (variant - 1) % (len(stored) - 1) if variant and len(stored) > 1 else 0]
-    film = torch.from_numpy(np.array(stored, dtype=np.float32))
-    if film.ndim != 2 or film.shape[0] != film.shape[1] or not film.isfinite().all():
+    radiograph = torch.from_numpy(np.array(stored, dtype=np.float32))
+    if radiograph.ndim != 2 or radiograph.shape[0] != radiograph.shape[1] or not radiograph.isfinite().all():
+        doubt = "" if radiograph.isfinite().all() else " with NaN or infinite values"
         raise InputError(
             f"Expected a square radiograph of finite values in {path} ({where}), got shape "
-            f"{tuple(film.shape)}{'' if film.isfinite().all() else ' with NaN or infinite values'}."
+            f"{tuple(radiograph.shape)}{doubt}."
         )
-    return film[None]
+    return radiograph[None]
 
 
 def _case(folder: Path, number: int, row: Row) -> LatentCase:

@@ -1,10 +1,10 @@
 """Virtual patients of whom only the radiograph is made: many, for what a radiograph alone teaches.
 
-Every augmented frame is also shifted and scaled on the film, as a lung locator's errors do, and the map with
-it.
+Every augmented frame is also shifted and scaled on the radiograph, as a lung locator's errors do, and the map
+with it.
 
-A volume costs more to make, to encode and to keep than the film of several patients, and an encoder that has
-seen a thousand radiographs knows them by heart before it has learned where things lie.
+A volume costs more to make, to encode and to keep than the radiograph of several patients, and an encoder
+that has seen a thousand radiographs knows them by heart before it has learned where things lie.
 """
 
 import functools
@@ -21,10 +21,10 @@ from torch.utils.data import Dataset
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.constants import DEFAULT_GRID, FRAME_PIXELS, MAP_GRID, SHADOW_GRID
 from xray2ctpa_core.data.study_data import StudyData
-from xray2ctpa_core.data.virtual_radiographs import augment_film
+from xray2ctpa_core.data.virtual_radiographs import augment_radiograph
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.preprocessing.frame import frame_image
-from xray2ctpa_core.simulation.patient import film_patient
+from xray2ctpa_core.simulation.patient import radiograph_patient
 from xray2ctpa_core.simulation.sign_map import sign_masks, sign_shadows
 from xray2ctpa_core.simulation.signs import PREVALENCE, SIGNS, sign_probability
 from xray2ctpa_core.simulation.template import load_template
@@ -32,14 +32,14 @@ from xray2ctpa_core.volume import FrontalFrame
 from xray2ctpa_core.workers import in_processes
 
 #: (N, V, P, P) float16: of each patient V augmented frames.
-FILMS_FILE = "films.npy"
+RADIOGRAPHS_FILE = "radiographs.npy"
 #: (N, 3, *MAP_GRID) float16, the map of the patient's frame before it is jittered; (N, V, 3) float32, how
 #: each frame is: `Jitter`; (N, 2 + S) float32: whether the patient is made, PE, each sign.
 MAPS_FILE, JITTERS_FILE, LABELS_FILE = "maps.npy", "jitters.npy", "labels.npy"
 #: (N, V, *SHADOW_GRID) uint8, the signs that each cell of a frame shows (cohort.sign_map.sign_shadows).
 SHADOWS_FILE = "shadows.npy"
 #: Written when every patient is made: {"seed": ..., "patients": ..., "variants": ..., "shadows": ...}.
-DESCRIPTION_FILE = "films.json"
+DESCRIPTION_FILE = "radiographs.json"
 #: Largest shift of a frame over its side, and smallest and largest scale of it.
 _SHIFT, _SCALES = 0.03, (0.94, 1.07)
 #: Points of a map by which the largest of both may leave it.
@@ -97,7 +97,7 @@ def _extrapolated(values: torch.Tensor, axis: int) -> torch.Tensor:
     return torch.cat([*start, values, *(last + k * (last - before) for k in beyond)], axis)
 
 
-def write_film_cohort(
+def write_radiograph_cohort(
     out: Path, patients: int, variants: int, seed: int, workers: int, progress: Callable[[int, int], None]
 ) -> None:
     """Writes the augmented frames, maps and labels of a cohort, going on with what is in ``out``.
@@ -118,12 +118,15 @@ def write_film_cohort(
     begun = out / f".{DESCRIPTION_FILE}"
     if begun.is_file() and begun.read_text(encoding="utf-8") != description:
         raise InputError(
-            f"Expected {out} to hold the films {description.strip()}, it holds {begun.read_text().strip()}.",
+            f"Expected {out} to hold the radiographs {description.strip()}, "
+            f"it holds {begun.read_text().strip()}.",
             "Choose another --out or the same settings.",
         )
     mode = "r+" if begun.is_file() else "w+"
     opened = functools.partial(np.lib.format.open_memmap, mode=mode)
-    films = opened(out / FILMS_FILE, dtype=np.float16, shape=(patients, variants, FRAME_PIXELS, FRAME_PIXELS))
+    radiographs = opened(
+        out / RADIOGRAPHS_FILE, dtype=np.float16, shape=(patients, variants, FRAME_PIXELS, FRAME_PIXELS)
+    )
     maps = opened(out / MAPS_FILE, dtype=np.float16, shape=(patients, 3, *MAP_GRID))
     jitters = opened(out / JITTERS_FILE, dtype=np.float32, shape=(patients, variants, 3))
     shadows = opened(out / SHADOWS_FILE, dtype=np.uint8, shape=(patients, variants, *SHADOW_GRID))
@@ -134,10 +137,10 @@ def write_film_cohort(
     for done, (number, made) in enumerate(
         in_processes(make, missing.tolist(), workers), patients - len(missing) + 1
     ):
-        films[number], maps[number], jitters[number], shadows[number], row = made
+        radiographs[number], maps[number], jitters[number], shadows[number], row = made
         labels[number] = row  # last: it says that the patient is made
         progress(done, patients)
-    for array in (films, maps, jitters, shadows, labels):
+    for array in (radiographs, maps, jitters, shadows, labels):
         array.flush()
     write_text_atomically(out / DESCRIPTION_FILE, description)
 
@@ -145,14 +148,14 @@ def write_film_cohort(
 def _make(number: int, seed: int, variants: int) -> tuple[np.ndarray, ...]:
     """Frames (V, P, P) float16, map (3, *MAP_GRID) float16, jitters (V, 3), shadows (V, *SHADOW_GRID), row of
     labels of one patient."""
-    patient = film_patient(load_template(), seed, number)
+    patient = radiograph_patient(load_template(), seed, number)
     frames, jitters, shadows = [], [], []
     template_map = torch.from_numpy(patient.template_map.astype(np.float32))
     for variant in range(variants):
         rng = np.random.default_rng([seed, number, variant])
         jitters.append(Jitter.drawn(rng))
-        film = augment_film(patient.radiograph.pixels, rng)
-        frames.append(frame_image(film, jitters[-1].frame(patient.frame)))
+        radiograph = augment_radiograph(patient.radiograph.pixels, rng)
+        frames.append(frame_image(radiograph, jitters[-1].frame(patient.frame)))
         shadows.append(sign_shadows(patient.template_bits, jitters[-1].map(template_map)))
     record = patient.record
     row = [1.0, float(record["pe"]), *(float(record["signs"][sign.name]) for sign in SIGNS)]
@@ -165,24 +168,24 @@ def _make(number: int, seed: int, variants: int) -> tuple[np.ndarray, ...]:
     )
 
 
-class FilmCohort(Dataset[dict[str, torch.Tensor]]):
+class RadiographCohort(Dataset[dict[str, torch.Tensor]]):
     """Items: "image" (1, P, P) in [0, 1], "template_map" (3, *MAP_GRID), "signs" (S,), "shadows"
     (S, *SHADOW_GRID), 1 where the frame shows a sign, and "label" (), the probability of PE given the signs,
-    for a film shows no more of it (cohort.signs); beside them, with "latent_" before its name, everything of
-    one of ``latents``' patients.
+    for a radiograph shows no more of it (cohort.signs); beside them, with "latent_" before its name,
+    everything of one of ``latents``' patients.
 
     Args:
-        folder: what `write_film_cohort` wrote.
-        latents: patients with volumes, one beside each film.
+        folder: what `write_radiograph_cohort` wrote.
+        latents: patients with volumes, one beside each radiograph.
     """
 
     def __init__(self, folder: Path, latents: StudyData) -> None:
         if not ((folder / DESCRIPTION_FILE).is_file() and (folder / SHADOWS_FILE).is_file()):
             raise InputError(
-                f"Expected a film cohort with {SHADOWS_FILE} in {folder}, found none.",
+                f"Expected a radiograph cohort with {SHADOWS_FILE} in {folder}, found none.",
                 "Run the step of the kind radiograph-cohort.",
             )
-        self._films = np.load(folder / FILMS_FILE, mmap_mode="r")
+        self._radiographs = np.load(folder / RADIOGRAPHS_FILE, mmap_mode="r")
         self._maps = np.load(folder / MAPS_FILE, mmap_mode="r")
         self._jitters = np.load(folder / JITTERS_FILE)
         self._shadows = np.load(folder / SHADOWS_FILE, mmap_mode="r")
@@ -192,17 +195,17 @@ class FilmCohort(Dataset[dict[str, torch.Tensor]]):
         self._latents = latents
 
     def __len__(self) -> int:
-        return len(self._films)
+        return len(self._radiographs)
 
     def __getitem__(self, item: tuple[int, int]) -> dict[str, torch.Tensor]:
         case, seed = item
-        variant = seed % self._films.shape[1]
+        variant = seed % self._radiographs.shape[1]
         template_map = torch.from_numpy(np.array(self._maps[case], dtype=np.float32))
         # Drawn, for a batch takes the case beside its first radiograph alone: those seeds have a common step.
         rng = np.random.default_rng(seed)
         beside = self._latents[int(rng.integers(len(self._latents))), int(rng.integers(1 << 31))]
         return {
-            "image": torch.from_numpy(np.array(self._films[case, variant], dtype=np.float32))[None],
+            "image": torch.from_numpy(np.array(self._radiographs[case, variant], dtype=np.float32))[None],
             "template_map": Jitter(*self._jitters[case, variant].tolist()).map(template_map),
             "label": torch.tensor(self._sign_probabilities[case]),
             "signs": torch.from_numpy(self._signs[case]),

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from xray2ctpa_core.data.radiograph_cohort import Jitter
-from xray2ctpa_core.data.taught_radiographs import TaughtFilms
+from xray2ctpa_core.data.taught_radiographs import TaughtRadiographs
 from xray2ctpa_core.data.virtual_radiographs import exposed_otherwise
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.radiograph import radiographs_below, read_radiograph
@@ -19,74 +19,75 @@ from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.volume import FrontalFrame
 
-#: How many of a hospital's frontal films show a sign, by ChestX-ray14's own counts (Wang et al., CVPR 2017)
-#: of 112120 films: effusion 13317; opacity: infiltration 19894, mass 5782, consolidation 4667, less overlap.
+#: How many of a hospital's frontal radiographs show a sign, by ChestX-ray14's own counts (Wang et al., CVPR
+#: 2017) of 112120 radiographs: effusion 13317; opacity: infiltration 19894, mass 5782, consolidation 4667,
+#: less overlap.
 SIGN_RATES = {"opacity": 0.25, "effusion": 0.12}
 #: One patient of so many is never learned from, so that there are radiographs to measure on.
 _HELD_BACK = 3
 
 
 def is_held_back(file: Path) -> bool:
-    """Whether a film is kept for measuring: of a patient, who is what stands before the first "_" of the name
-    (as in ChestX-ray14), all radiographs or none."""
+    """Whether a radiograph is kept for measuring: of a patient, who is what stands before the first "_" of
+    the name (as in ChestX-ray14), all radiographs or none."""
     return zlib.crc32(file.stem.split("_")[0].encode()) % _HELD_BACK == 0
 
 
-class RealFilms:
-    """Real films as frames in which networks read them, each time exposed and framed a little otherwise.
+class RealRadiographs:
+    """Real radiographs as the networks' frames, each time exposed and framed a little otherwise.
 
     Args:
-        films: pixels (H, W) in [0, 1] and frame of each.
+        radiographs: pixels (H, W) in [0, 1] and frame of each.
     """
 
-    def __init__(self, films: Sequence[tuple[np.ndarray, FrontalFrame]]) -> None:
-        self._films = list(films)
+    def __init__(self, radiographs: Sequence[tuple[np.ndarray, FrontalFrame]]) -> None:
+        self._radiographs = list(radiographs)
 
     def __len__(self) -> int:
-        return len(self._films)
+        return len(self._radiographs)
 
     def drawn(self, rng: np.random.Generator) -> torch.Tensor:
         """(1, P, P) in [0, 1] of one of them."""
-        pixels, frame = self._films[int(rng.integers(len(self._films)))]
+        pixels, frame = self._radiographs[int(rng.integers(len(self._radiographs)))]
         return torch.from_numpy(frame_image(exposed_otherwise(pixels, rng), Jitter.drawn(rng).frame(frame)))[
             None
         ]
 
 
-def films_to_learn_from(
+def radiographs_to_learn_from(
     folder: Path, locator: LungLocator, source: str, progress: Callable[[int, int], None]
-) -> tuple[RealFilms, TaughtFilms]:
+) -> tuple[RealRadiographs, TaughtRadiographs]:
     """The radiographs below ``folder`` that are not held back and that the gate accepts.
 
     Args:
         folder: frontal radiographs, in folders of any depth.
         locator: finds the frames, as it will in use.
-        source: of `TaughtFilms`.
+        source: of `TaughtRadiographs`.
         progress: called with (done, of).
 
     Raises:
         InputError: no such radiograph, or a file that is no readable radiograph.
     """
     taught = [file for file in radiographs_below(folder) if not is_held_back(file)]
-    films, names = [], {}
+    radiographs, names = [], {}
     for done, file in enumerate(taught, 1):
         reading = frame_radiograph(locator, read_radiograph(file))
         if reading.gate.accepted:
-            films.append((reading.radiograph.pixels, reading.frame))
+            radiographs.append((reading.radiograph.pixels, reading.frame))
             names[file.name] = reading.radiograph.sha256
         progress(done, len(taught))
-    if not films:
+    if not radiographs:
         raise InputError(
             f"Expected frontal chest radiographs below {folder}, found none to learn from.",
-            "One patient in three is held back; give more films.",
+            "One patient in three is held back; give more radiographs.",
         )
-    return RealFilms(films), TaughtFilms(source, names)
+    return RealRadiographs(radiographs), TaughtRadiographs(source, names)
 
 
-class WithRealFilms(Dataset[dict[str, torch.Tensor]]):
+class WithRealRadiographs(Dataset[dict[str, torch.Tensor]]):
     """Items of ``virtual``, each with "real_image" (1, P, P), one of ``real``."""
 
-    def __init__(self, virtual: Dataset[dict[str, torch.Tensor]], real: RealFilms) -> None:
+    def __init__(self, virtual: Dataset[dict[str, torch.Tensor]], real: RealRadiographs) -> None:
         self._virtual, self._real = virtual, real
 
     def __len__(self) -> int:

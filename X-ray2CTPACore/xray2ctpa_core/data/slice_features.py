@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from xray2ctpa_core.config import write_text_atomically
-from xray2ctpa_core.data.latent_cases import LatentCase, checked_cases, film_files, read_film
+from xray2ctpa_core.data.latent_cases import LatentCase, checked_cases, radiograph_files, read_encoder_input
 from xray2ctpa_core.data.sources.table import csv_text
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.failures import reading
@@ -69,12 +69,12 @@ def read_slices(case: LatentCase) -> torch.Tensor:
 
 
 class PairedCases(Dataset[dict[str, torch.Tensor]]):
-    """Items: "slices" (S, F), filled up with 0 to the longest study; "image" (1, P, P) where ``films`` is
-    given; "label" (), "seed" ().
+    """Items: "slices" (S, F), filled up with 0 to the longest study; "image" (1, P, P) where ``radiographs``
+    is given; "label" (), "seed" ().
 
     Args:
         cases: of `read_feature_cases`.
-        films: folder of the step radiographs' cases, or None.
+        radiographs: folder of the step radiographs' cases, or None.
         flip: probability that a radiograph is mirrored.
         longest: S; None takes the longest of these cases.
 
@@ -85,12 +85,12 @@ class PairedCases(Dataset[dict[str, torch.Tensor]]):
     def __init__(
         self,
         cases: Sequence[LatentCase],
-        films: Path | None = None,
+        radiographs: Path | None = None,
         flip: float = 0.0,
         longest: int | None = None,
     ) -> None:
         self.cases, self._flip = checked_cases(cases), flip
-        self._films = None if films is None else film_files(films, self.cases)
+        self._radiographs = None if radiographs is None else radiograph_files(radiographs, self.cases)
         self._slices = [read_slices(case) for case in self.cases]
         widths = {slices.shape[1] for slices in self._slices}
         if len(widths) > 1:
@@ -106,8 +106,8 @@ class PairedCases(Dataset[dict[str, torch.Tensor]]):
         filled = torch.zeros(self._longest, slices.shape[1])
         filled[: len(slices)] = slices
         entry = {"slices": filled, "label": torch.tensor(float(case.label or 0)), "seed": torch.tensor(seed)}
-        if self._films is not None:
-            image = read_film(self._films[place], case.where)
+        if self._radiographs is not None:
+            image = read_encoder_input(self._radiographs[place], case.where)
             if (
                 self._flip
                 and float(torch.rand((), generator=torch.Generator().manual_seed(seed))) < self._flip

@@ -14,8 +14,8 @@ from xray2ctpa_core.data.findings import EVIDENCE, read_evidence, signs_of
 from xray2ctpa_core.data.latent_cases import (
     LatentCase,
     checked_cases,
-    film_files,
-    read_film,
+    radiograph_files,
+    read_encoder_input,
     read_latents,
 )
 from xray2ctpa_core.data.naming import naming
@@ -45,7 +45,7 @@ class StudyData(Dataset[dict[str, torch.Tensor]]):
         holds: of PARTS.
         scaling: of the latents.
         window: HU window (lower, upper) of the volumes.
-        films: folder of the step radiographs; None takes the index's own.
+        radiographs: folder of the step radiographs; None takes the index's own.
         flip: probability that latents, volume and radiograph are mirrored left to right (X-ray2CTPA, section
             4.1: 0.5; the autoencoder's slices commute with it but for rounding).
         augmented: whether "image" is one of the radiograph's augmented frames, chosen by the seed.
@@ -62,7 +62,7 @@ class StudyData(Dataset[dict[str, torch.Tensor]]):
         holds: Sequence[str],
         scaling: LatentScaling | None = None,
         window: Sequence[float] | None = None,
-        films: Path | None = None,
+        radiographs: Path | None = None,
         flip: float = 0.0,
         augmented: bool = False,
         labelled: bool = False,
@@ -77,7 +77,7 @@ class StudyData(Dataset[dict[str, torch.Tensor]]):
         self._holds = tuple(holds)
         self._scaling, self._window = scaling, window
         self._flip, self._augmented = flip, augmented
-        self._films = film_files(films, self.cases) if "image" in holds else []
+        self._radiographs = radiograph_files(radiographs, self.cases) if "image" in holds else []
         self._packed: dict[int, np.ndarray] = {}
         for case in self.cases:
             if "volume" in holds and not case.volume.is_file():
@@ -95,11 +95,6 @@ class StudyData(Dataset[dict[str, torch.Tensor]]):
         """What the case at ``place`` is, for messages."""
         case = self.cases[place]
         return f"study {case.id} ({case.where})"
-
-    @property
-    def has_maps(self) -> bool:
-        """Whether any case has a map into the atlas."""
-        return any(case.map is not None for case in self.cases)
 
     def __getitem__(self, item: tuple[int, int]) -> dict[str, torch.Tensor]:
         place, seed = item
@@ -145,7 +140,7 @@ class StudyData(Dataset[dict[str, torch.Tensor]]):
 
     def _image(self, place: int, seed: int) -> dict[str, torch.Tensor]:
         variant = 1 + seed if self._augmented else 0
-        return {"image": read_film(self._films[place], self.cases[place].where, variant)}
+        return {"image": read_encoder_input(self._radiographs[place], self.cases[place].where, variant)}
 
     def _label(self, place: int, seed: int) -> dict[str, torch.Tensor]:  # noqa: ARG002
         label = self.cases[place].label

@@ -7,12 +7,12 @@ from pathlib import Path
 from xray2ctpa_core import config
 from xray2ctpa_core.errors import REINSTALL_HINT, BundleError
 
-#: Optional file of a bundle: `TaughtFilms`.
-REAL_FILMS_FILE = "real_films.json"
+#: Optional file of a bundle: `TaughtRadiographs`.
+REAL_RADIOGRAPHS_FILE = "real_films.json"
 
 
 @dataclass(frozen=True)
-class TaughtFilms:
+class TaughtRadiographs:
     """The real radiographs that taught a bundle's X-ray encoder how often a radiograph shows a sign.
 
     Attributes:
@@ -28,24 +28,30 @@ class TaughtFilms:
 
     def save(self, folder: Path) -> None:
         """Writes ``folder``/real_films.json."""
-        config.write_text_atomically(folder / REAL_FILMS_FILE, json.dumps(asdict(self), indent=1) + "\n")
+        config.write_text_atomically(
+            folder / REAL_RADIOGRAPHS_FILE, json.dumps(asdict(self), indent=1) + "\n"
+        )
 
     @classmethod
-    def load(cls, folder: Path) -> "TaughtFilms | None":
+    def load(cls, folder: Path) -> "TaughtRadiographs | None":
         """Of a bundle or of the stage that learned from them; None where there were none.
 
         Raises:
             BundleError: the file holds something else.
         """
-        path = folder / REAL_FILMS_FILE
+        path = folder / REAL_RADIOGRAPHS_FILE
         if not path.is_file():
             return None
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            films = cls(**values)
-            is_one = isinstance(films.source, str) and all(map(str.isalnum, films.sha256.values()))
+            radiographs = cls(**values)
+            is_one = isinstance(radiographs.source, str) and all(
+                map(str.isalnum, radiographs.sha256.values())
+            )
         except (OSError, AttributeError, TypeError, ValueError) as error:
             raise BundleError(f"Cannot read {path}: {error}.", REINSTALL_HINT) from error
         if not is_one:
-            raise BundleError(f"{path} must name films by their SHA-256, got something else.", REINSTALL_HINT)
-        return films
+            raise BundleError(
+                f"{path} must name radiographs by their SHA-256, got something else.", REINSTALL_HINT
+            )
+        return radiographs

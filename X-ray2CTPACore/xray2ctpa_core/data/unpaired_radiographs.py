@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 
 from xray2ctpa_core.data.cases import case_rows
 from xray2ctpa_core.data.cxr_cases import CXR_FILE
-from xray2ctpa_core.data.latent_cases import read_film
+from xray2ctpa_core.data.latent_cases import read_encoder_input
 from xray2ctpa_core.errors import InputError
 
 
@@ -21,9 +21,9 @@ def read_unit_radiograph(path: Path, where: str) -> torch.Tensor:
     """(1, P, P) float32 in [0, 1].
 
     Raises:
-        InputError: as read_film, or values beyond [0, 1]: standardised ones.
+        InputError: as read_encoder_input, or values beyond [0, 1]: standardised ones.
     """
-    image = read_film(path, where)
+    image = read_encoder_input(path, where)
     if float(image.min()) < 0 or float(image.max()) > 1:
         raise InputError(
             f"Expected a radiograph in [0, 1] in {path}, got {float(image.min()):.2f} to "

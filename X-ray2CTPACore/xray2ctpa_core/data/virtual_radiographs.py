@@ -1,4 +1,4 @@
-"""Virtual patients' films: read and augmented."""
+"""Virtual patients' radiographs: read and augmented."""
 
 from pathlib import Path
 
@@ -6,20 +6,20 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from xray2ctpa_core.simulation.build import FILM_FILE, read_record
+from xray2ctpa_core.simulation.build import RADIOGRAPH_FILE, read_record
 from xray2ctpa_core.simulation.fields import smooth_field
 from xray2ctpa_core.simulation.radiograph_appearance import furnish
 from xray2ctpa_core.volume import FrontalFrame
 
 
-def read_film(folder: Path) -> tuple[np.ndarray, FrontalFrame]:
+def read_virtual_radiograph(folder: Path) -> tuple[np.ndarray, FrontalFrame]:
     """A virtual patient's radiograph (H, W) float32 in [0, 1] and its frame."""
-    with Image.open(folder / FILM_FILE) as image:
+    with Image.open(folder / RADIOGRAPH_FILE) as image:
         pixels = np.asarray(image).astype(np.float32) / 65535
     return pixels, FrontalFrame(**read_record(folder)["frame"])
 
 
-def augment_film(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def augment_radiograph(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Changes a radiograph's look, never its geometry: as `exposed_otherwise` does, devices, letters."""
     return furnish(exposed_otherwise(pixels, rng), rng)
 
@@ -30,13 +30,15 @@ def exposed_otherwise(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarra
     Grey curves need no augmentation: `frame_image` keeps ranks alone.
     """
     side = pixels.shape[0]
-    film: np.ndarray = pixels.astype(np.float32)
+    radiograph: np.ndarray = pixels.astype(np.float32)
     if rng.random() < 0.5:
-        film = ndimage.gaussian_filter(film, rng.uniform(0.2, 1.4))
+        radiograph = ndimage.gaussian_filter(radiograph, rng.uniform(0.2, 1.4))
     if rng.random() < 0.6:
         reach = side * rng.uniform(0.02, 0.15)
-        film = film + rng.uniform(-0.4, 1.5) * (film - ndimage.gaussian_filter(film, reach))
-    film = film + rng.exponential(0.05) * smooth_field(film.shape, 3, rng)
-    film = film + rng.exponential(0.01) * rng.normal(size=film.shape)
-    low, high = film.min(), film.max()
-    return ((film - low) / max(high - low, 1e-6)).astype(np.float32)
+        radiograph = radiograph + rng.uniform(-0.4, 1.5) * (
+            radiograph - ndimage.gaussian_filter(radiograph, reach)
+        )
+    radiograph = radiograph + rng.exponential(0.05) * smooth_field(radiograph.shape, 3, rng)
+    radiograph = radiograph + rng.exponential(0.01) * rng.normal(size=radiograph.shape)
+    low, high = radiograph.min(), radiograph.max()
+    return ((radiograph - low) / max(high - low, 1e-6)).astype(np.float32)

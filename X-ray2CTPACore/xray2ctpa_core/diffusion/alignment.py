@@ -1,4 +1,4 @@
-"""Guidance by projection: a sample's map is moved until the atlas, seen from the front, looks like the film.
+"""Guidance by projection: a sample's map is moved until the projected atlas looks like the radiograph.
 
 DiffuX2CT (Liu et al., ECCV 2024) puts a projection loss on the estimate of the clean volume; here it acts on
 the map into the atlas, at the end of sampling, and cannot blur or invent anything: it can only move the
@@ -15,7 +15,7 @@ from xray2ctpa_core.constants import DEPTH_FRACTION, MAP_GRID, MEAN_FRAME_SIDE_M
 from xray2ctpa_core.diffusion.residual import diffuses_a_map, sampled_map
 from xray2ctpa_core.models.encoders.atlas import DeformableAtlas, resized, warp
 from xray2ctpa_core.models.protocols import Conditioning
-from xray2ctpa_core.simulation.projection import FILM_DENSEST_HU, attenuation, project
+from xray2ctpa_core.simulation.projection import RADIOGRAPH_DENSEST_HU, attenuation, project
 
 #: (D, H, W) of the warped atlas that is projected.
 _GRID = (64, 48, 64)
@@ -27,7 +27,8 @@ _PRIOR_STD = (0.03, 0.02, 0.04)
 _PRIOR_WEIGHT = 0.05
 #: Adam's step in units of the prior's standard deviation.
 _STEP = 0.17
-#: Pixels of the square in which film and projection are correlated: grey curves differ, neighbours do not.
+#: Pixels of the square in which radiograph and projection are correlated: grey curves differ, neighbours do
+#: not.
 _WINDOW = 5
 
 
@@ -63,14 +64,14 @@ def align_map(
     hu_window: Sequence[float],
     iterations: int,
 ) -> torch.Tensor:
-    """The map, corrected so that the projection of the warped atlas agrees with the film.
+    """The map, corrected so that the projection of the warped atlas agrees with the radiograph.
 
     Computed on the CPU whatever the device, so that it is the same each time.
 
     Args:
         atlas: what the map leads into.
         template_map: (1, 3, *MAP_GRID).
-        image: (1, 1, P, P) in [0, 1], the frame of the film.
+        image: (1, 1, P, P) in [0, 1], the frame of the radiograph.
         hu_window: (lower, upper) HU of the atlas' darkest and brightest voxels.
         iterations: of the optimisation; 0 changes nothing.
 
@@ -81,8 +82,8 @@ def align_map(
         return template_map
     lower, upper = hu_window
     hu = atlas.intensities.cpu().float() / 255 * (upper - lower) + lower
-    values = attenuation(hu.clamp(max=FILM_DENSEST_HU))[None, None]
-    film = functional.adaptive_avg_pool2d(image.detach().cpu().float(), (_GRID[0], _GRID[2]))
+    values = attenuation(hu.clamp(max=RADIOGRAPH_DENSEST_HU))[None, None]
+    radiograph = functional.adaptive_avg_pool2d(image.detach().cpu().float(), (_GRID[0], _GRID[2]))
     start = template_map.detach().cpu().float()
     std = torch.tensor(_PRIOR_STD).reshape(1, 3, 1, 1, 1)
     with torch.enable_grad():
@@ -91,7 +92,7 @@ def align_map(
         for _ in range(iterations):
             seen = _projection(values, start + resized(correction * std, MAP_GRID))
             prior = correction.square().mean()
-            loss = _PRIOR_WEIGHT * prior - _local_correlation(seen, film)
+            loss = _PRIOR_WEIGHT * prior - _local_correlation(seen, radiograph)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

@@ -6,7 +6,7 @@ from typing import Any
 
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.constants import NOTICE
-from xray2ctpa_core.data.taught_radiographs import TaughtFilms
+from xray2ctpa_core.data.taught_radiographs import TaughtRadiographs
 from xray2ctpa_core.evaluation.protocol import taught_people
 from xray2ctpa_core.pipelines.bundle import BundleInfo
 
@@ -28,11 +28,11 @@ def write_card(folder: Path, info: BundleInfo, report: str, command: str) -> Non
         report: the evaluation in Markdown, headings from the second level on.
         command: prints that report again.
     """
-    has_seen_real_films = TaughtFilms.load(Path(folder)) is not None
-    write_text_atomically(Path(folder) / CARD_FILE, card(info, report, command, has_seen_real_films))
+    has_seen_real_radiographs = TaughtRadiographs.load(Path(folder)) is not None
+    write_text_atomically(Path(folder) / CARD_FILE, card(info, report, command, has_seen_real_radiographs))
 
 
-def card(info: BundleInfo, report: str, command: str, has_seen_real_films: bool = False) -> str:
+def card(info: BundleInfo, report: str, command: str, has_seen_real_radiographs: bool = False) -> str:
     """The card's text."""
     depth, height, width = info.geometry.grid
     sampling = info.sampling
@@ -71,7 +71,7 @@ score for pulmonary embolism (PE) and a Grad-CAM map of what the score rests on.
 * Agreement of the volume's projection with the radiograph is a check and no quality: it can be optimised,
   and {"is: each sample is moved until they agree" if sampling.alignment else "is not here"}.
 * The depth of a structure is not in a frontal radiograph; it is a guess from the training anatomy.
-* {REAL_RADIOGRAPHS_LIMIT if has_seen_real_films else NO_REAL_RADIOGRAPHS_LIMIT}
+* {REAL_RADIOGRAPHS_LIMIT if has_seen_real_radiographs else NO_REAL_RADIOGRAPHS_LIMIT}
 
 ## Measured
 

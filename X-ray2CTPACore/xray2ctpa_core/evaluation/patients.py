@@ -14,8 +14,8 @@ from xray2ctpa_core.io.volumes import read_axial_volume
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.simulation.build import (
     CTPA_FILE,
-    FILM_FILE,
     ORGANS_FILE,
+    RADIOGRAPH_FILE,
     RECORD_FILE,
     patient_folders,
     read_record,
@@ -123,7 +123,7 @@ class CohortPatient:
     @cached_property
     def radiograph(self) -> Radiograph:
         """The radiograph."""
-        return read_radiograph(self.folder / FILM_FILE)
+        return read_radiograph(self.folder / RADIOGRAPH_FILE)
 
     @cached_property
     def frame(self) -> FrontalFrame:

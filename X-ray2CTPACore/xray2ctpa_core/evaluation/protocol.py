@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from xray2ctpa_core.data.taught_radiographs import TaughtFilms
+from xray2ctpa_core.data.taught_radiographs import TaughtRadiographs
 from xray2ctpa_core.pipelines.bundle import BundleInfo
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
 
@@ -35,7 +35,7 @@ class EvaluatedPipeline(Protocol):
     """The part of XRay2CTPAPipeline that evaluation uses."""
 
     bundle: BundleInfo
-    taught_films: TaughtFilms | None
+    taught_radiographs: TaughtRadiographs | None
 
     @property
     def device(self) -> torch.device:

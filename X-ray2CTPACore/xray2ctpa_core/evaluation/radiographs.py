@@ -76,7 +76,7 @@ def evaluate_radiographs(
 
 
 def _taught_by(pipeline: EvaluatedPipeline) -> Collection[str]:
-    return () if pipeline.taught_films is None else pipeline.taught_films.sha256.values()
+    return () if pipeline.taught_radiographs is None else pipeline.taught_radiographs.sha256.values()
 
 
 def _summed_up(values: Sequence[tuple[float, float, float]]) -> dict[str, Any]:

@@ -132,8 +132,8 @@ class Generator:
         name = generated.radiograph.name
         result_files.write_volumes(folder, name, generated.ctpa, generated.gradcam, labels, generated.spread)
         lines = preview_lines(generated.pe_probability, self.info, self.settings)
-        film, frame = generated.radiograph, generated.frame
-        picture = render_preview(film, frame, generated.ctpa, generated.gradcam, lines)
+        radiograph, frame = generated.radiograph, generated.frame
+        picture = render_preview(radiograph, frame, generated.ctpa, generated.gradcam, lines)
         result_files.write_picture(folder / result_files.PREVIEW, picture)
 
     def _warn(self, radiograph: Radiograph, warnings: Sequence[str]) -> None:

@@ -2,9 +2,9 @@
 
 Imports slicer and vtk only (no Qt, no torch): the Slicer module and the page of ``xray2ctpa view``
 show the same nodes. Files are NIfTI; Slicer's own reader turns them into RAS (IJKToRAS, mm). The nodes keep
-no link to the files, which may lie in a temporary folder. ``record`` is what result.json says, ``nodes`` a
-result's nodes and where they are found again, ``display`` how they are displayed, ``views`` the views they
-are shown in, ``comparison`` a true CTPA beside them.
+no link to the files, which may lie in a temporary folder. ``record`` is what result.json says, ``result``
+a result's nodes and where they are found again, ``nodes`` adds and removes them, ``display`` how they are
+displayed, ``views`` the views they are shown in, ``comparison`` a true CTPA beside them.
 """
 
 from xray2ctpa_core.mrml.comparison import (
@@ -27,18 +27,16 @@ from xray2ctpa_core.mrml.display import (
     show_window,
     synthetic_annotation,
 )
-from xray2ctpa_core.mrml.nodes import (
+from xray2ctpa_core.mrml.nodes import add_segmentation, load_result, remove_result
+from xray2ctpa_core.mrml.radiograph import add_radiograph
+from xray2ctpa_core.mrml.record import provenance, sentences
+from xray2ctpa_core.mrml.result import (
     NOTICE_ATTRIBUTE,
     RADIOGRAPH_REFERENCE,
     RECORD_ATTRIBUTE,
     ResultNodes,
-    add_radiograph,
-    add_segmentation,
-    load_result,
-    remove_result,
     result_of,
 )
-from xray2ctpa_core.mrml.record import provenance, sentences
 from xray2ctpa_core.mrml.views import (
     COMPARISON_LAYOUT_ID,
     LAYOUT_ID,
@@ -54,15 +52,10 @@ from xray2ctpa_core.mrml.views import (
     use_layout,
 )
 
-#: Names that the page still uses.
-FILM_VIEW, FILM_VIEW_GROUP, add_film = RADIOGRAPH_VIEW, RADIOGRAPH_VIEW_GROUP, add_radiograph
-
 __all__ = [
     "ANNOTATION_COLOUR",
     "COMPARISON_LAYOUT_ID",
     "DIFFERENCE_VIEWS",
-    "FILM_VIEW",
-    "FILM_VIEW_GROUP",
     "GRADCAM_COLOR_TAG",
     "LAYOUT_ID",
     "NOTICE_ATTRIBUTE",
@@ -77,7 +70,6 @@ __all__ = [
     "Comparison",
     "ResultNodes",
     "add_comparison",
-    "add_film",
     "add_radiograph",
     "add_segmentation",
     "corner_text",

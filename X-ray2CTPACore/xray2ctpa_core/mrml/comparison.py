@@ -11,7 +11,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 from xray2ctpa_core.constants import AIR_HU, SYNTHETIC
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.mrml.display import DIFFERENCE_COLOR_TAG, show_between
-from xray2ctpa_core.mrml.nodes import NOTICE_ATTRIBUTE, ResultNodes, refer_to_comparison
+from xray2ctpa_core.mrml.result import NOTICE_ATTRIBUTE, ResultNodes, refer_to_comparison
 from xray2ctpa_core.mrml.views import PLANE_VIEWS
 
 #: Slice views of the truth and of the difference <- the plane beside which they stand.

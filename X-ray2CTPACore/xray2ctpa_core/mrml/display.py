@@ -1,6 +1,6 @@
 """How a result's nodes are displayed: windows, colours, legend, volume rendering."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import slicer
 import vtk
@@ -13,9 +13,7 @@ from xray2ctpa_core.constants import (
     SYNTHETIC,
 )
 from xray2ctpa_core.errors import InputError
-
-if TYPE_CHECKING:
-    from xray2ctpa_core.mrml.nodes import ResultNodes
+from xray2ctpa_core.mrml.result import ResultNodes
 
 #: Name and colour (RGB, opacity) of the Grad-CAM label map's values 0..3.
 GRADCAM_LABELS = (
@@ -50,19 +48,19 @@ RENDERING_CLASS = "vtkMRMLGPURayCastVolumeRenderingDisplayNode"
 RENDERED_LIGHT = (0.3, 0.9, 0.15)
 
 
-def show_window(nodes: "ResultNodes", name: str) -> None:
+def show_window(nodes: ResultNodes, name: str) -> None:
     """Shows the CTPA in the window ``name`` of WINDOWS; raises InputError for another name."""
     if name not in WINDOWS:
         raise InputError(f"Expected one of {', '.join(WINDOWS)}, got the window {name!r}.")
     show_between(nodes.ctpa, WINDOWS[name])
 
 
-def show_evidence_from(nodes: "ResultNodes", threshold: float) -> None:
+def show_evidence_from(nodes: ResultNodes, threshold: float) -> None:
     """Shows the Grad-CAM where it is at least ``threshold`` (0..1)."""
     nodes.gradcam.GetDisplayNode().SetThreshold(threshold, 1.0)
 
 
-def show_rendering(nodes: "ResultNodes", visible: bool) -> None:
+def show_rendering(nodes: ResultNodes, visible: bool) -> None:
     """Turns the volume rendering in the 3D view on or off."""
     display = rendering_display(nodes)
     if display is not None:
@@ -88,7 +86,7 @@ def corner_text(text: str, colour: tuple[float, float, float]) -> Any:
     return actor
 
 
-def display_result(nodes: "ResultNodes", scene: Any, rendering_class: str = RENDERING_CLASS) -> None:
+def display_result(nodes: ResultNodes, scene: Any, rendering_class: str = RENDERING_CLASS) -> None:
     """Fixed windows, colours, and a volume rendering that is off until it is shown."""
     show_between(nodes.ctpa, CTPA_DISPLAY_WINDOW)
     show_between(nodes.gradcam, (0.5, 1.0), color_id="vtkMRMLColorTableNodeIron")
@@ -101,7 +99,7 @@ def display_result(nodes: "ResultNodes", scene: Any, rendering_class: str = REND
     _add_rendering(nodes.ctpa, scene, rendering_class)
 
 
-def rendering_display(nodes: "ResultNodes") -> Any | None:
+def rendering_display(nodes: ResultNodes) -> Any | None:
     """The CTPA's volume rendering, or None where somebody removed it."""
     for number in range(nodes.ctpa.GetNumberOfDisplayNodes()):
         display = nodes.ctpa.GetNthDisplayNode(number)

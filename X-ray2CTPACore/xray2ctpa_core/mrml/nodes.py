@@ -1,8 +1,7 @@
-"""The nodes of a result: added to a scene, found again there, taken out of it."""
+"""The nodes of a result: added to a scene, taken out of it."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,59 +18,9 @@ from xray2ctpa_core.mrml.display import (
     display_result,
     is_used,
     rendering_display,
-    show_between,
 )
 from xray2ctpa_core.mrml.record import read_record, record_attributes, record_rows
-
-#: Attribute of the CTPA that holds all of result.json, and its references to what belongs to it.
-RECORD_ATTRIBUTE = "XRay2CTPA.Record"
-#: Attribute of every generated volume: what it is, in words.
-NOTICE_ATTRIBUTE = "XRay2CTPA.Notice"
-REFERENCES = {
-    "gradcam": "XRay2CTPA.GradCAM",
-    "gradcam_label": "XRay2CTPA.GradCAMLabel",
-    "spread": "XRay2CTPA.Spread",
-    "table": "XRay2CTPA.Table",
-    "segmentation": "XRay2CTPA.Segmentation",
-    "truth": "XRay2CTPA.Truth",
-    "difference": "XRay2CTPA.Difference",
-}
-#: Reference of the CTPA to the radiograph's node it was made from.
-RADIOGRAPH_REFERENCE = "XRay2CTPA.Film"
-
-
-@dataclass(frozen=True)
-class ResultNodes:
-    """The nodes of one result, all in the scene; the volumes on one grid.
-
-    Attributes:
-        ctpa: vtkMRMLScalarVolumeNode, HU; refers to the others.
-        gradcam: vtkMRMLScalarVolumeNode, 0..1, shown from the lowest label's threshold upwards.
-        gradcam_label: vtkMRMLLabelMapVolumeNode, 0 and 1..3 = low, medium, high.
-        spread: vtkMRMLScalarVolumeNode, standard deviation in HU, or None for a single sample.
-        table: vtkMRMLTableNode, the case's numbers as text.
-        record: result.json as it stands in the folder.
-        segmentation: vtkMRMLSegmentationNode of the Grad-CAM levels, None until ``add_segmentation``.
-        truth, difference: of a comparison with a true CTPA, None until ``add_comparison``.
-    """
-
-    ctpa: Any
-    gradcam: Any
-    gradcam_label: Any
-    spread: Any | None
-    table: Any
-    record: Mapping[str, Any]
-    segmentation: Any | None = None
-    truth: Any | None = None
-    difference: Any | None = None
-
-    def all(self) -> list[Any]:
-        """Every node that there is, the CTPA first."""
-        nodes = (
-            *(self.ctpa, self.gradcam, self.gradcam_label, self.spread, self.table),
-            *(self.segmentation, self.truth, self.difference),
-        )
-        return [node for node in nodes if node is not None]
+from xray2ctpa_core.mrml.result import REFERENCES, ResultNodes, put_beside, refer
 
 
 def load_result(
@@ -126,7 +75,7 @@ def load_result(
         table = add("vtkMRMLTableNode", "numbers")
         _fill_table(table, record)
         nodes = ResultNodes(ctpa, gradcam, label, spread, table, record)
-        _refer(nodes, radiograph)
+        refer(nodes, radiograph)
         display_result(nodes, scene, rendering_class)
         _gather_in_folder(nodes, scene, radiograph, source)
     except BaseException:
@@ -160,59 +109,8 @@ def add_segmentation(nodes: ResultNodes) -> ResultNodes:
         segment.SetColor(*colours[segment.GetName()][:3])
         segment.SetName(f"{SYNTHETIC} Grad-CAM {segment.GetName()}")
     nodes.ctpa.SetNodeReferenceID(REFERENCES["segmentation"], segmentation.GetID())
-    _put_beside(segmentation, nodes.ctpa)
+    put_beside(segmentation, nodes.ctpa)
     return replace(nodes, segmentation=segmentation)
-
-
-def refer_to_comparison(nodes: ResultNodes, truth: Any, difference: Any) -> None:
-    """Makes the nodes of a comparison part of the result: found again with it, removed with it."""
-    for role, node in (("truth", truth), ("difference", difference)):
-        nodes.ctpa.SetNodeReferenceID(REFERENCES[role], node.GetID())
-        _put_beside(node, nodes.ctpa)
-
-
-def add_radiograph(
-    scene: Any,
-    pixels: Any,
-    name: str,
-    spacing_mm: float = 1.0,
-    centre: tuple[float, float] | None = None,
-) -> Any:
-    """Adds a radiograph as a coronal slice through the origin, seen from the front.
-
-    Args:
-        scene: vtkMRMLScene.
-        pixels: (H, W) array in [0, 1], rows to inferior, columns to the patient's left.
-        name: of the node.
-        spacing_mm: of a pixel, both ways.
-        centre: (row, column) that lies at the origin, the middle of a result's volume; None is the
-            radiograph's own middle.
-
-    Returns:
-        vtkMRMLScalarVolumeNode with grey display from 0 to 1.
-    """
-    rows, columns = len(pixels), len(pixels[0])
-    row, column = centre or ((rows - 1) / 2, (columns - 1) / 2)
-    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    slicer.util.updateVolumeFromArray(node, pixels[None])
-    # Columns (i) run to the left, rows (j) to inferior, the slice's normal (k) to anterior.
-    node.SetIJKToRASDirections(-1, 0, 0, 0, 0, 1, 0, -1, 0)
-    node.SetSpacing(spacing_mm, spacing_mm, 1.0)
-    node.SetOrigin(column * spacing_mm, 0.0, row * spacing_mm)
-    node.CreateDefaultDisplayNodes()
-    show_between(node, (0.5, 1.0))
-    return node
-
-
-def result_of(node: Any) -> ResultNodes | None:
-    """The result that a CTPA node in a scene is part of, also after saving and loading; None if of none."""
-    text = node.GetAttribute(RECORD_ATTRIBUTE) if node is not None else None
-    if text is None:
-        return None
-    parts = {name: node.GetNodeReference(role) for name, role in REFERENCES.items()}
-    if parts["gradcam"] is None or parts["gradcam_label"] is None:
-        return None
-    return ResultNodes(ctpa=node, **parts, record=json.loads(text))
 
 
 def remove_result(nodes: ResultNodes) -> None:
@@ -285,16 +183,6 @@ def _fill_table(table: Any, record: Mapping[str, Any]) -> None:
         table.AddColumn(column)
 
 
-def _refer(nodes: ResultNodes, radiograph: Any) -> None:
-    """The CTPA refers to what belongs to it, so that it is found again in a saved scene."""
-    nodes.ctpa.SetAttribute(RECORD_ATTRIBUTE, json.dumps(nodes.record))
-    for name, role in REFERENCES.items():
-        node = getattr(nodes, name)
-        nodes.ctpa.SetNodeReferenceID(role, node.GetID() if node is not None else None)
-    if radiograph is not None:
-        nodes.ctpa.SetNodeReferenceID(RADIOGRAPH_REFERENCE, radiograph.GetID())
-
-
 def _gather_in_folder(nodes: ResultNodes, scene: Any, radiograph: Any, source: str) -> None:
     """One subject-hierarchy folder for the nodes of the result, in the radiograph's study."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
@@ -305,10 +193,3 @@ def _gather_in_folder(nodes: ResultNodes, scene: Any, radiograph: Any, source: s
     for node in nodes.all():
         # In the application an item exists already, outside the folder.
         hierarchy.SetItemParent(hierarchy.CreateItem(folder, node), folder)
-
-
-def _put_beside(node: Any, ctpa: Any) -> None:
-    """Moves ``node`` into the subject-hierarchy folder of ``ctpa``."""
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(ctpa.GetScene())
-    folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(ctpa))
-    hierarchy.SetItemParent(hierarchy.CreateItem(folder, node), folder)

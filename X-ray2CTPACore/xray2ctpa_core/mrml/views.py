@@ -8,9 +8,9 @@ import vtk
 from xray2ctpa_core.constants import GRADCAM_LABEL_THRESHOLDS
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.mrml.display import show_rendering
-from xray2ctpa_core.mrml.nodes import RADIOGRAPH_REFERENCE, ResultNodes
+from xray2ctpa_core.mrml.result import RADIOGRAPH_REFERENCE, ResultNodes
 
-RADIOGRAPH_VIEW = "XRay2CTPAFilm"
+RADIOGRAPH_VIEW = "XRay2CTPARadiograph"
 PLANE_VIEWS = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
 #: The radiograph's view stands in a group of its own, so that linked planes leave it alone.
 RADIOGRAPH_VIEW_GROUP = 1

@@ -88,7 +88,7 @@ class SamplingDefaults:
             lie nearer to their mean: less grain, and less spread than the model's own.
         map_spread: what a sample's change of the expected map into the atlas is multiplied by, 0 to 1. Below
             1 samples differ less from each other and from the expectation, and stay as sharp.
-        alignment: iterations by which a sample's map into the atlas is moved to agree with the film
+        alignment: iterations by which a sample's map into the atlas is moved to agree with the radiograph
             (diffusion.alignment); 0 for none.
         guidance_scale: of classifier-free guidance by the denoiser's null conditioning; 1 for none.
         largest_latent: clean estimates are cut off there in each step, as in the released code; 0: nowhere.

@@ -8,7 +8,8 @@ from diffusers import AutoencoderKL
 from diffusers.utils import CONFIG_NAME
 
 from xray2ctpa_core.errors import ConfigError
-from xray2ctpa_core.models.codecs.codec import Codec, SliceCodec, as_codec
+from xray2ctpa_core.models.codecs.as_codec import as_codec
+from xray2ctpa_core.models.codecs.codec import Codec, SliceCodec
 from xray2ctpa_core.models.codecs.vqgan import VQGAN
 
 

@@ -6,11 +6,13 @@ import torch
 from xray2ctpa_core.constants import DEPTH_FRACTION
 from xray2ctpa_core.metrics.projection import normalised_cross_correlation
 from xray2ctpa_core.preprocessing.frame import equalise
-from xray2ctpa_core.simulation.projection import FILM_DENSEST_HU, attenuation, project
+from xray2ctpa_core.simulation.projection import RADIOGRAPH_DENSEST_HU, attenuation, project
 
 
-def frontal_film(hu: np.ndarray, frame_side_mm: float, depth_fraction: float = DEPTH_FRACTION) -> np.ndarray:
-    """The volume's perspective projection as a PA film shows it, greys equalised.
+def frontal_radiograph(
+    hu: np.ndarray, frame_side_mm: float, depth_fraction: float = DEPTH_FRACTION
+) -> np.ndarray:
+    """The volume's perspective projection as a PA radiograph shows it, greys equalised.
 
     Args:
         hu: (D, H, W) HU, the frame's volume.
@@ -22,7 +24,7 @@ def frontal_film(hu: np.ndarray, frame_side_mm: float, depth_fraction: float = D
     """
     depth = depth_fraction * frame_side_mm
     planes = (torch.arange(hu.shape[1]) + 0.5 - hu.shape[1] / 2) * depth / hu.shape[1]
-    values = attenuation(torch.from_numpy(np.minimum(hu, FILM_DENSEST_HU).astype(np.float32)))
+    values = attenuation(torch.from_numpy(np.minimum(hu, RADIOGRAPH_DENSEST_HU).astype(np.float32)))
     lines = project(values, planes, (0.0, 0.0)).flip(0)
     side = hu.shape[2]
     square = torch.nn.functional.interpolate(
@@ -32,13 +34,13 @@ def frontal_film(hu: np.ndarray, frame_side_mm: float, depth_fraction: float = D
 
 
 def agreement(hu: np.ndarray, image: np.ndarray, frame_side_mm: float, depth_fraction: float) -> float:
-    """Normalised cross-correlation of `frontal_film` with the frame image the volume was made from.
+    """Normalised cross-correlation of `frontal_radiograph` with the frame image the volume was made from.
 
     Args:
         hu: (D, H, W) HU.
         image: (P, P) float32 in [0, 1] from `frame_image`.
-        frame_side_mm, depth_fraction: as in `frontal_film`.
+        frame_side_mm, depth_fraction: as in `frontal_radiograph`.
     """
-    film = frontal_film(hu, frame_side_mm, depth_fraction)
-    small = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(image)[None], film.shape)[0]
-    return normalised_cross_correlation(film, small.numpy())
+    radiograph = frontal_radiograph(hu, frame_side_mm, depth_fraction)
+    small = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(image)[None], radiograph.shape)[0]
+    return normalised_cross_correlation(radiograph, small.numpy())

@@ -6,7 +6,7 @@ from pathlib import Path
 from xray2ctpa_core.diffusion.latent_scaling import min_max_scaling
 from xray2ctpa_core.diffusion.schedulers import papers_schedule
 from xray2ctpa_core.errors import BundleError, InputError
-from xray2ctpa_core.models.encoders.published import FilmEncoder, encoder_name
+from xray2ctpa_core.models.encoders.published import PublishedEncoder, encoder_name
 from xray2ctpa_core.pipelines.bundle import CXRPreprocessing, LatentStatistics, SamplingDefaults
 from xray2ctpa_core.pipelines.codecs import load_codec
 from xray2ctpa_core.pipelines.convert import (
@@ -16,7 +16,7 @@ from xray2ctpa_core.pipelines.convert import (
     encoder_tensors,
 )
 from xray2ctpa_core.pipelines.converted_bundle import converted_bundle, gate_locator
-from xray2ctpa_core.pipelines.encoders import PUBLISHED, load_film_encoder
+from xray2ctpa_core.pipelines.encoders import PUBLISHED, load_published_encoder
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 
 
@@ -127,13 +127,13 @@ def convert_x_ray2ctpa(
     return pipeline, conversion
 
 
-def encoder_of(encoder: str) -> FilmEncoder:
+def encoder_of(encoder: str) -> PublishedEncoder:
     """The encoder ``encoder``: a name of PUBLISHED, or a folder, whose files say which it is."""
     if not Path(encoder).is_dir():
-        return load_film_encoder(encoder)
+        return load_published_encoder(encoder)
     folder = Path(encoder)
     if (kind := encoder_name(folder)) is not None:
-        return load_film_encoder(kind, encoder)
+        return load_published_encoder(kind, encoder)
     files = {name: kind for kind, (_, names) in PUBLISHED.items() for name in names[:1]}
     kinds = [kind for name, kind in files.items() if (folder / name).is_file()]
     if not kinds:
@@ -141,4 +141,4 @@ def encoder_of(encoder: str) -> FilmEncoder:
             f"Expected an encoder in {folder}, found none of {', '.join(files)}.",
             f"Name one of {', '.join(PUBLISHED)}, or a folder with its published files.",
         )
-    return load_film_encoder(kinds[0], encoder)
+    return load_published_encoder(kinds[0], encoder)

@@ -1,6 +1,6 @@
 """What the bundles of all published checkpoints share: provenance, geometry, gate, no calibration."""
 
-from xray2ctpa_core.constants import DETECTOR_TO_CENTRE_MM, SOURCE_TO_DETECTOR_MM
+from xray2ctpa_core.constants import DEFAULT_BUNDLE, DETECTOR_TO_CENTRE_MM, SOURCE_TO_DETECTOR_MM
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.pipelines.bundle import (
     PROVENANCE_FILE,
@@ -13,13 +13,10 @@ from xray2ctpa_core.pipelines.bundle import (
 )
 from xray2ctpa_core.pipelines.loading import load_bundle
 
-#: The bundle whose lung locator judges radiographs: the releases have no gate.
-GATE_BUNDLE = "virtual-thorax"
-
 
 def gate_locator() -> LungLocator:
-    """The lung locator of GATE_BUNDLE."""
-    folder, _ = load_bundle(GATE_BUNDLE)
+    """The lung locator of the default bundle: the releases have no gate."""
+    folder, _ = load_bundle(DEFAULT_BUNDLE)
     return LungLocator.from_pretrained(folder / "lung_locator", use_safetensors=True)
 
 

@@ -1,11 +1,11 @@
-"""From what a configuration says of a film encoder to the encoder: a folder here, or the Hub at a pinned
+"""From a configuration's radiograph encoder to the network: a folder here, or the Hub at a pinned
 commit."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.models.encoders.published import FilmEncoder, published_encoder
+from xray2ctpa_core.models.encoders.published import PublishedEncoder, published_encoder
 from xray2ctpa_core.pipelines.loading import find_folder
 
 #: Where an encoder's weights are published, and the files that are read. RadImageNet names no commit here:
@@ -26,11 +26,11 @@ PUBLISHED = {
 }
 
 
-def load_film_encoder(name: str, weights: str = "") -> FilmEncoder:
-    """The film encoder ``name`` with published or own weights, in evaluation mode.
+def load_published_encoder(name: str, weights: str = "") -> PublishedEncoder:
+    """The radiograph encoder ``name`` with published or own weights, in evaluation mode.
 
     Args:
-        name: of networks.film_encoder.ENCODERS.
+        name: of networks.radiograph_encoder.ENCODERS.
         weights: a folder, or "owner/name@commit" of the Hub, which is looked for in the folders of
             XRAY2CTPA_BUNDLES first; "" takes the published ones at the commit pinned here.
 
@@ -56,8 +56,8 @@ class EncoderConfig:
     """The encoder of a classifier; a stage's configuration extends it.
 
     Attributes:
-        encoder, encoder_weights: as `load_film_encoder` takes them; the small one starts from nothing where
-            no weights are given.
+        encoder, encoder_weights: as `load_published_encoder` takes them; the small one starts from nothing
+            where no weights are given.
         small_dim, small_features, small_growth, small_blocks: of the small one (`small_trunk`).
         frozen_encoder: whether it stays as it is.
     """
@@ -71,15 +71,15 @@ class EncoderConfig:
     frozen_encoder: bool = False
 
 
-def make_encoder(config: EncoderConfig) -> FilmEncoder:
-    """The encoder that ``config`` asks for; errors as `load_film_encoder`."""
+def make_encoder(config: EncoderConfig) -> PublishedEncoder:
+    """The encoder that ``config`` asks for; errors as `load_published_encoder`."""
     if config.encoder == "small" and not config.encoder_weights:
         architecture = {
             "init_features": config.small_features,
             "growth_rate": config.small_growth,
             "block_config": config.small_blocks,
         }
-        encoder = FilmEncoder("small", architecture, config.small_dim)
+        encoder = PublishedEncoder("small", architecture, config.small_dim)
     else:
-        encoder = load_film_encoder(config.encoder, config.encoder_weights)
+        encoder = load_published_encoder(config.encoder, config.encoder_weights)
     return encoder.requires_grad_(not config.frozen_encoder)

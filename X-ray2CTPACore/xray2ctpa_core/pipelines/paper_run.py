@@ -15,7 +15,7 @@ from xray2ctpa_core.diffusion.sampling import clipped_epsilon
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.models.denoisers.conditioned import ConditionedDenoiser, LabelEmbedding, guided
 from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
-from xray2ctpa_core.pipelines.encoders import load_film_encoder
+from xray2ctpa_core.pipelines.encoders import load_published_encoder
 from xray2ctpa_core.pipelines.loading import load_denoiser
 
 CONDITIONS_FILE = "conditions.json"
@@ -26,8 +26,9 @@ class Conditions:
     """What a denoiser is told of a case.
 
     Attributes:
-        conditioning: "unconditional", or "film": the radiograph, computed (DRR) or real.
-        encoder, encoder_weights: of the film, frozen (pipelines.film_encoders); the papers' is BiomedCLIP.
+        conditioning: "unconditional", or "radiograph": the radiograph, computed (DRR) or real.
+        encoder, encoder_weights: of the radiograph, frozen (pipelines.radiograph_encoders); the papers' is
+            BiomedCLIP.
         labels: whether it is told the label, too.
     """
 
@@ -37,8 +38,10 @@ class Conditions:
     labels: bool = False
 
     def __post_init__(self) -> None:
-        if self.conditioning not in ("unconditional", "film"):
-            raise ConfigError(f"Expected the conditioning unconditional or film, got {self.conditioning!r}.")
+        if self.conditioning not in ("unconditional", "radiograph"):
+            raise ConfigError(
+                f"Expected the conditioning unconditional or radiograph, got {self.conditioning!r}."
+            )
 
 
 class PaperRun(NamedTuple):
@@ -57,7 +60,7 @@ class PaperRun(NamedTuple):
 
     def sampler(
         self,
-        films: torch.Tensor | None,
+        radiographs: torch.Tensor | None,
         labels: torch.Tensor | None,
         scale: float,
         label_scale: float,
@@ -66,12 +69,12 @@ class PaperRun(NamedTuple):
         """The denoiser as ``sample_latents`` calls it.
 
         Args:
-            films: (B, 1, P, P); read by a conditional denoiser.
+            radiographs: (B, 1, P, P); read by a conditional denoiser.
             labels: (B,) of 0, 1, NO_LABEL; read by one that is told of them.
             scale, label_scale: of classifier-free guidance, 1 without.
             largest: scaled latents are at most so large (diffusion.sampling.clipped_epsilon).
         """
-        embedding = None if self.encoder is None or films is None else self.encoder(films).float()
+        embedding = None if self.encoder is None or radiographs is None else self.encoder(radiographs).float()
         label = labels if self.conditions.labels else None
 
         def model(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
@@ -110,8 +113,8 @@ def load_paper_run(folder: Path, device: Any) -> PaperRun:
     conditions = configuration.load(Conditions, folder / CONDITIONS_FILE)
     denoiser, labels = start_denoiser(folder)
     encoder = None
-    if conditions.conditioning == "film":
-        encoder = load_film_encoder(conditions.encoder, conditions.encoder_weights).to(device).eval()
+    if conditions.conditioning == "radiograph":
+        encoder = load_published_encoder(conditions.encoder, conditions.encoder_weights).to(device).eval()
     return PaperRun(
         ConditionedDenoiser(denoiser, labels).to(device).eval(),
         encoder,

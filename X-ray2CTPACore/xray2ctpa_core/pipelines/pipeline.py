@@ -11,7 +11,7 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import is_accelerate_available
 
 from xray2ctpa_core import constants
-from xray2ctpa_core.data.taught_radiographs import TaughtFilms
+from xray2ctpa_core.data.taught_radiographs import TaughtRadiographs
 from xray2ctpa_core.diffusion.alignment import aligned_map
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling
 from xray2ctpa_core.diffusion.residual import to_latents
@@ -19,7 +19,8 @@ from xray2ctpa_core.diffusion.sampling import Model, clipped_epsilon, initial_no
 from xray2ctpa_core.diffusion.schedulers import FEW_STEP, is_sampler, make_scheduler, most_steps
 from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError, is_out_of_memory
 from xray2ctpa_core.explanation.gradcam import gradcam_map
-from xray2ctpa_core.models.codecs.codec import SliceCodec, as_codec
+from xray2ctpa_core.models.codecs.as_codec import as_codec
+from xray2ctpa_core.models.codecs.codec import SliceCodec
 from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 from xray2ctpa_core.models.framing.lung_frame import LungFrame
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
@@ -59,7 +60,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         pe_classifier: scaled latents -> PE logit (models.protocols.Classifier); None: no score, no Grad-CAM.
         lung_locator: judges radiographs, and frames them where the bundle's framing is "lungs".
         bundle: everything else that a call needs: scaling, geometry, sampling, operating point.
-        taught_films: the real radiographs that taught the encoder; None where there were none.
+        taught_radiographs: the real radiographs that taught the encoder; None where there were none.
         second_opinion: reads PE off the radiograph alone (a prior); None without.
 
     Raises:
@@ -84,7 +85,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         pe_classifier: Any,
         lung_locator: LungLocator,
         bundle: BundleInfo | None = None,
-        taught_films: TaughtFilms | None = None,
+        taught_radiographs: TaughtRadiographs | None = None,
         second_opinion: OpinionReader | None = None,
     ) -> None:
         super().__init__()
@@ -99,7 +100,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             pe_classifier=pe_classifier,
             lung_locator=lung_locator,
         )
-        self.bundle, self.taught_films, self.second_opinion = bundle, taught_films, second_opinion
+        self.bundle, self.taught_radiographs, self.second_opinion = bundle, taught_radiographs, second_opinion
         self._codec = as_codec(autoencoder)
         #: Samples drawn at once; None: as many as the device gains by.
         self.samples_at_once: int | None = None
@@ -144,7 +145,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         return cls(
             **load_parts(folder, dtype),
             bundle=bundle,
-            taught_films=TaughtFilms.load(folder),
+            taught_radiographs=TaughtRadiographs.load(folder),
             second_opinion=carried_opinion(folder),
         )
 
@@ -159,8 +160,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         """
         folder = Path(save_directory)
         super().save_pretrained(folder, **(settings | {"safe_serialization": True}))
-        if self.taught_films is not None:
-            self.taught_films.save(folder)
+        if self.taught_radiographs is not None:
+            self.taught_radiographs.save(folder)
         if self.second_opinion is not None:
             save_carried_opinion(folder, self.second_opinion)
         write_bundle_json(folder, self.bundle)
@@ -169,7 +170,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     def components(self) -> dict[str, Any]:
         """What the constructor takes, by name: a second pipeline of the same networks is made of them."""
         parts = {name: getattr(self, name) for name in (*NETWORKS, "scheduler")}
-        beside = ("bundle", "taught_films", "second_opinion")
+        beside = ("bundle", "taught_radiographs", "second_opinion")
         return parts | {name: getattr(self, name) for name in beside}
 
     def place(self, device: str) -> None:

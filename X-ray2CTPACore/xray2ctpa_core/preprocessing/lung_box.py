@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 #: The locator's classes.
-FRONTAL, OTHER_VIEW, NOT_A_FILM = 0, 1, 2
+FRONTAL, OTHER_VIEW, NOT_A_RADIOGRAPH = 0, 1, 2
 CLASS_NAMES = (
     "an upright frontal chest radiograph",
     "another or incomplete view (a lateral, an abdomen, a part of a chest)",

@@ -26,7 +26,7 @@ from xray2ctpa_core.reader_study.protocol import (
     sha256,
     write_protocol,
 )
-from xray2ctpa_core.simulation.build import CTPA_FILE, FILM_FILE
+from xray2ctpa_core.simulation.build import CTPA_FILE, RADIOGRAPH_FILE
 from xray2ctpa_core.volume import Volume, axial_affine
 
 #: Name of the folder with the cases' files.
@@ -128,7 +128,7 @@ def make_study(
             radiograph = None
             if kind == "pe":
                 radiograph = f"{CASES_FOLDER}/{name}.png"
-                (out / radiograph).write_bytes((patient.folder / FILM_FILE).read_bytes())
+                (out / radiograph).write_bytes((patient.folder / RADIOGRAPH_FILE).read_bytes())
             cases.append(StudyCase(name, file, radiograph))
             truth[name] = {"pe": patient.pe, "generated": is_generated}
             members[kind].append(name)

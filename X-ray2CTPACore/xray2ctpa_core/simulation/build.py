@@ -23,7 +23,7 @@ from xray2ctpa_core.workers import in_processes
 
 CTPA_FILE, ORGANS_FILE, CLOTS_FILE = "ctpa.nii.gz", "organs.nii.gz", "clots.nii.gz"
 SIGN_BITS_FILE = "signs.nii.gz"
-FILM_FILE, MAP_FILE = "cxr.png", "template-map.npy"
+RADIOGRAPH_FILE, MAP_FILE = "cxr.png", "template-map.npy"
 RECORD_FILE, COHORT_FILE = "patient.json", "cohort.json"
 
 
@@ -49,7 +49,7 @@ class CohortSummary:
         lines = [
             f"{self.n} virtual patients, {self.n_pe} with pulmonary embolism.",
             f"Ceiling of the signs: AUROC {self.ceiling_auroc:.3f} in the population, "
-            f"{self.observed_auroc:.3f} on this cohort. A film model far above it has found a shortcut.",
+            f"{self.observed_auroc:.3f} on this cohort. A model far above it has found a shortcut.",
         ]
         without = max(self.n - self.n_pe, 1)
         for sign in SIGNS:
@@ -165,8 +165,8 @@ def save_patient(patient: Patient, folder: Path) -> None:
     write_volume(patient.organs, folder / ORGANS_FILE, np.uint8)
     write_volume(patient.clots, folder / CLOTS_FILE, np.uint8)
     write_volume(patient.sign_bits, folder / SIGN_BITS_FILE, np.uint8)
-    film = (patient.radiograph.pixels * 65535).round().astype(np.uint16)
-    Image.fromarray(film).save(folder / FILM_FILE)
+    radiograph = (patient.radiograph.pixels * 65535).round().astype(np.uint16)
+    Image.fromarray(radiograph).save(folder / RADIOGRAPH_FILE)
     np.save(folder / MAP_FILE, patient.template_map)
     text = json.dumps(patient.record, indent=2) + "\n"
     (folder / RECORD_FILE).write_text(text, encoding="utf-8")

@@ -57,8 +57,8 @@ def draw_anatomy(signs: dict[str, bool], generator: np.random.Generator) -> Anat
     def normal(sd: float) -> float:
         return float(np.clip(generator.normal(), -2.2, 2.2) * sd)
 
-    # Spread so that the lungs' width over height on the film is that of real films: median 1.22, 2-98 %
-    # 0.95-1.65 over the 435 lung outlines of the torchxrayvision package.
+    # Spread so that the lungs' width over height on the radiograph is that of real radiographs: median 1.22,
+    # 2-98 % 0.95-1.65 over the 435 lung outlines of the torchxrayvision package.
     habitus = normal(0.07)
     inspiration = 12.0 + normal(20.0)
     return Anatomy(

@@ -36,7 +36,7 @@ class DrrSettings:
         source_to_centre_mm: to the scan's middle; the papers' 850.
         pixels: along a side of the detector.
         pixel_mm: at the detector; 0 takes the smallest that shows the whole scan.
-        view: "PA" (source behind the patient, as most films) or "AP" (as the released script).
+        view: "PA" (source behind the patient, as most radiographs) or "AP" (as the released script).
     """
 
     source_to_detector_mm: float = 1200.0
@@ -66,8 +66,8 @@ def render_drr(volume: Volume, settings: DrrSettings) -> tuple[np.ndarray, float
         settings: geometry.
 
     Returns:
-        (P, P) float32, line integrals of the linear attenuation (`cohort.film.attenuation`; no unit), rows
-        from superior, columns from the patient's right; and the pixel size at the detector in mm.
+        (P, P) float32, line integrals of the linear attenuation (`cohort.radiograph.attenuation`; no unit),
+        rows from superior, columns from the patient's right; and the pixel size at the detector in mm.
 
     Raises:
         InputError: diffdrr is not installed, or the scan reaches the source or the detector.

@@ -1,4 +1,4 @@
-"""Random smooth fields for films: few cosine waves, and noise with a falling spectrum."""
+"""Random smooth fields for radiographs: few cosine waves, and noise with a falling spectrum."""
 
 import numpy as np
 

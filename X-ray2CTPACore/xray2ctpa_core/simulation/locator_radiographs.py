@@ -1,4 +1,4 @@
-"""Simulated films with lung masks and a class, drawn on the fly: what the lung locator learns from."""
+"""Simulated radiographs with lung masks and a class, drawn on the fly: what the lung locator learns from."""
 
 from dataclasses import dataclass
 
@@ -8,31 +8,31 @@ from torch.utils.data import Dataset
 
 from xray2ctpa_core.preprocessing.frame import resample_square
 from xray2ctpa_core.preprocessing.letterbox import LOCATOR_PIXELS, letterbox
-from xray2ctpa_core.preprocessing.lung_box import FRONTAL, NOT_A_FILM, OTHER_VIEW
+from xray2ctpa_core.preprocessing.lung_box import FRONTAL, NOT_A_RADIOGRAPH, OTHER_VIEW
 from xray2ctpa_core.simulation import radiograph_anatomy as anatomy
-from xray2ctpa_core.simulation.negatives import not_a_film
+from xray2ctpa_core.simulation.negatives import not_a_radiograph
 from xray2ctpa_core.simulation.radiograph_appearance import expose, furnish
 from xray2ctpa_core.simulation.radiograph_layers import LayeredView, seen_lungs
 from xray2ctpa_core.simulation.template import Template
 
-#: Class of films between complete and cut: their masks are learnt, their class is not.
+#: Class of radiographs between complete and cut: their masks are learnt, their class is not.
 UNDECIDED = -100
-#: A film with at most / at least this share of the lungs' area outside counts as complete / cut.
+#: A radiograph with at most / at least this share of the lungs' area outside counts as complete / cut.
 COMPLETE, CUT = 0.06, 0.25
-#: Share of films shown with left and right exchanged.
+#: Share of radiographs shown with left and right exchanged.
 MIRRORED_SHARE = 0.3
-#: Longer side in pixels at which films are simulated.
-FILM_PIXELS = 144
+#: Longer side in pixels at which radiographs are simulated.
+RADIOGRAPH_PIXELS = 144
 
 
 @dataclass(frozen=True)
-class SimulatedFilm:
-    """A film before letterboxing.
+class SimulatedRadiograph:
+    """A radiograph before letterboxing.
 
     Attributes:
         pixels: (H, W) float32 in [0, 1].
         masks: (2, H, W) bool, lungs on the image's left and right; None where masks are not learnt.
-        label: FRONTAL, OTHER_VIEW, NOT_A_FILM or UNDECIDED.
+        label: FRONTAL, OTHER_VIEW, NOT_A_RADIOGRAPH or UNDECIDED.
         mirrored: whether left and right are exchanged; the masks stay named by the image's sides.
     """
 
@@ -43,27 +43,33 @@ class SimulatedFilm:
 
 
 def draw_shape(rng: np.random.Generator) -> tuple[int, int]:
-    """(H, W) of a film: often square, else portrait or landscape."""
+    """(H, W) of a radiograph: often square, else portrait or landscape."""
     ratio = 1.0 if rng.random() < 0.35 else float(np.exp(rng.normal(0, 0.13)))
     ratio = float(np.clip(ratio, 0.62, 1.5))
-    return (FILM_PIXELS, int(FILM_PIXELS * ratio)) if ratio < 1 else (int(FILM_PIXELS / ratio), FILM_PIXELS)
+    return (
+        (RADIOGRAPH_PIXELS, int(RADIOGRAPH_PIXELS * ratio))
+        if ratio < 1
+        else (int(RADIOGRAPH_PIXELS / ratio), RADIOGRAPH_PIXELS)
+    )
 
 
-def frontal_film(view: LayeredView, rng: np.random.Generator) -> SimulatedFilm:
-    """An upright frontal film, complete or slightly cut, with masks."""
+def frontal_radiograph(view: LayeredView, rng: np.random.Generator) -> SimulatedRadiograph:
+    """An upright frontal radiograph, complete or slightly cut, with masks."""
     shape = draw_shape(rng)
-    where = anatomy.film_coordinates(view, anatomy.draw_placement(shape, rng), rng)
+    where = anatomy.radiograph_coordinates(view, anatomy.draw_placement(shape, rng), rng)
     layers = anatomy.sample_layers(view, where, rng)
     masks = seen_lungs(layers)
-    film = furnish(expose(anatomy.attenuation(layers, where, rng), rng), rng, masks[0] | masks[1])
+    radiograph = furnish(expose(anatomy.attenuation(layers, where, rng), rng), rng, masks[0] | masks[1])
     label = _completeness(view, where, masks)
     if rng.random() < MIRRORED_SHARE:
-        return SimulatedFilm(film[:, ::-1].copy(), masks[::-1, :, ::-1].copy(), label, mirrored=True)
-    return SimulatedFilm(film, masks, label)
+        return SimulatedRadiograph(
+            radiograph[:, ::-1].copy(), masks[::-1, :, ::-1].copy(), label, mirrored=True
+        )
+    return SimulatedRadiograph(radiograph, masks, label)
 
 
 def _completeness(view: LayeredView, where: np.ndarray, masks: np.ndarray) -> int:
-    """FRONTAL, UNDECIDED or OTHER_VIEW by the share of the lungs' area that the film misses."""
+    """FRONTAL, UNDECIDED or OTHER_VIEW by the share of the lungs' area that the radiograph misses."""
     seen = view.lungs().any(0)
     rows = np.clip(np.round(where[0]), 0, seen.shape[0] - 1).astype(int)
     columns = np.clip(np.round(where[1]), 0, seen.shape[1] - 1).astype(int)
@@ -77,24 +83,30 @@ def _completeness(view: LayeredView, where: np.ndarray, masks: np.ndarray) -> in
     return FRONTAL if missing <= COMPLETE else UNDECIDED
 
 
-def other_film(view: LayeredView, lateral: LayeredView, rng: np.random.Generator) -> SimulatedFilm:
-    """A chest film to refuse: turned, inverted, cut down, or a lateral view."""
+def other_radiograph(
+    view: LayeredView, lateral: LayeredView, rng: np.random.Generator
+) -> SimulatedRadiograph:
+    """A chest radiograph to refuse: turned, inverted, cut down, or a lateral view."""
     kind = rng.choice(["turned", "inverted", "cut", "lateral"], p=[0.3, 0.25, 0.25, 0.2])
     if kind == "lateral":
         shape = draw_shape(rng)
-        where = anatomy.film_coordinates(lateral, anatomy.draw_placement(shape, rng), rng)
+        where = anatomy.radiograph_coordinates(lateral, anatomy.draw_placement(shape, rng), rng)
         image = anatomy.attenuation(anatomy.sample_layers(lateral, where, rng), where, rng)
-        return SimulatedFilm(furnish(expose(image, rng), rng), None, OTHER_VIEW)
-    film = frontal_film(view, rng)
+        return SimulatedRadiograph(furnish(expose(image, rng), rng), None, OTHER_VIEW)
+    radiograph = frontal_radiograph(view, rng)
     if kind == "turned":
-        return SimulatedFilm(np.rot90(film.pixels, int(rng.integers(1, 4))).copy(), None, OTHER_VIEW)
-    if kind == "inverted" or film.masks is None:
-        return SimulatedFilm(1 - film.pixels, None, OTHER_VIEW)
-    return _cut_down(film, film.masks, rng)
+        return SimulatedRadiograph(
+            np.rot90(radiograph.pixels, int(rng.integers(1, 4))).copy(), None, OTHER_VIEW
+        )
+    if kind == "inverted" or radiograph.masks is None:
+        return SimulatedRadiograph(1 - radiograph.pixels, None, OTHER_VIEW)
+    return _cut_down(radiograph, radiograph.masks, rng)
 
 
-def _cut_down(film: SimulatedFilm, masks: np.ndarray, rng: np.random.Generator) -> SimulatedFilm:
-    """A part of the film that misses at least CUT of the lungs: one lung, bases, apices, a shoulder."""
+def _cut_down(
+    radiograph: SimulatedRadiograph, masks: np.ndarray, rng: np.random.Generator
+) -> SimulatedRadiograph:
+    """A part of the radiograph that misses at least CUT of the lungs: one lung, bases, apices, a shoulder."""
     lungs = masks[0] | masks[1]
     height, width = lungs.shape
     for _ in range(8):
@@ -106,20 +118,22 @@ def _cut_down(film: SimulatedFilm, masks: np.ndarray, rng: np.random.Generator) 
             w, le = width, 0
         part = lungs[t : t + h, le : le + w]
         if part.sum() < (1 - CUT) * lungs.sum():
-            pixels = film.pixels[t : t + h, le : le + w].copy()
-            return SimulatedFilm(pixels, masks[:, t : t + h, le : le + w].copy(), OTHER_VIEW)
-    return SimulatedFilm(film.pixels[: height // 2].copy(), masks[:, : height // 2].copy(), OTHER_VIEW)
+            pixels = radiograph.pixels[t : t + h, le : le + w].copy()
+            return SimulatedRadiograph(pixels, masks[:, t : t + h, le : le + w].copy(), OTHER_VIEW)
+    return SimulatedRadiograph(
+        radiograph.pixels[: height // 2].copy(), masks[:, : height // 2].copy(), OTHER_VIEW
+    )
 
 
-class LocatorFilms(Dataset):  # type: ignore[type-arg]
-    """Films for the lung locator; item ``index`` of a seed is always the same film.
+class LocatorRadiographs(Dataset):  # type: ignore[type-arg]
+    """Radiographs for the lung locator; item ``index`` of a seed is always the same radiograph.
 
     Args:
-        template: CT for slices that are no films.
+        template: CT for slices that are no radiographs.
         frontal, lateral: layered views to draw from.
         length: number of items.
         seed: of the whole set.
-        shares: of frontal films, other chest films and pictures that are no films.
+        shares: of frontal radiographs, other chest radiographs and pictures that are no radiographs.
 
     Items are dicts: ``image`` (1, 128, 128) float32, ``masks`` (2, 128, 128) float32, ``learn_masks`` float32
     0 or 1, ``label`` int64, ``mirrored`` float32 0 or 1 (learnt where ``label`` is FRONTAL).
@@ -140,30 +154,32 @@ class LocatorFilms(Dataset):  # type: ignore[type-arg]
     def __len__(self) -> int:
         return self.length
 
-    def draw(self, index: int) -> SimulatedFilm:
-        """The film of ``index`` before letterboxing."""
+    def draw(self, index: int) -> SimulatedRadiograph:
+        """The radiograph of ``index`` before letterboxing."""
         rng = np.random.default_rng((self.seed, index))
         kind = rng.choice(3, p=self.shares)
-        if kind == NOT_A_FILM:
-            return SimulatedFilm(not_a_film(self.template, draw_shape(rng), rng), None, NOT_A_FILM)
+        if kind == NOT_A_RADIOGRAPH:
+            return SimulatedRadiograph(
+                not_a_radiograph(self.template, draw_shape(rng), rng), None, NOT_A_RADIOGRAPH
+            )
         view = self.frontal[rng.integers(len(self.frontal))]
         if kind == FRONTAL:
-            return frontal_film(view, rng)
-        return other_film(view, self.lateral[rng.integers(len(self.lateral))], rng)
+            return frontal_radiograph(view, rng)
+        return other_radiograph(view, self.lateral[rng.integers(len(self.lateral))], rng)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        film = self.draw(index)
-        image, square = letterbox(film.pixels)
+        radiograph = self.draw(index)
+        image, square = letterbox(radiograph.pixels)
         masks = np.zeros((2, LOCATOR_PIXELS, LOCATOR_PIXELS), np.float32)
-        learn = film.masks is not None or film.label == NOT_A_FILM
-        if film.masks is not None:
-            padded = [np.pad(m.astype(np.float32), 1) for m in film.masks]
+        learn = radiograph.masks is not None or radiograph.label == NOT_A_RADIOGRAPH
+        if radiograph.masks is not None:
+            padded = [np.pad(m.astype(np.float32), 1) for m in radiograph.masks]
             moved = type(square)(square.top + 1, square.left + 1, square.side)
             masks = np.stack([resample_square(m, moved, LOCATOR_PIXELS) for m in padded])
         return {
             "image": torch.from_numpy(image)[None],
             "masks": torch.from_numpy((masks > 0.5).astype(np.float32)),
             "learn_masks": torch.tensor(float(learn)),
-            "label": torch.tensor(film.label),
-            "mirrored": torch.tensor(float(film.mirrored)),
+            "label": torch.tensor(radiograph.label),
+            "mirrored": torch.tensor(float(radiograph.mirrored)),
         }

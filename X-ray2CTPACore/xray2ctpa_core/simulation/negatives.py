@@ -23,8 +23,8 @@ _WORDS = (
 )
 
 
-def not_a_film(template: Template, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """(H, W) float32 in [0, 1]: one random picture that is no chest film."""
+def not_a_radiograph(template: Template, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """(H, W) float32 in [0, 1]: one random picture that is no chest radiograph."""
     kinds = (_text_page, _photograph, _coloured_noise, _shapes, _gradient)
     if rng.random() < 0.4:
         picture = _ct_slice(template, shape, rng)

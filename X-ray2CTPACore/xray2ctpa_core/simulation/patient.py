@@ -35,15 +35,15 @@ from xray2ctpa_core.simulation.signs import PREVALENCE, draw_signs, sign_probabi
 from xray2ctpa_core.simulation.template import Template
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume, axial_affine
 
-#: The film shows this much more than the frame, in each direction.
-_FILM_MARGIN = 1.25
+#: The radiograph shows this much more than the frame, in each direction.
+_RADIOGRAPH_MARGIN = 1.25
 #: Rendering grid of the frame: finer than DEFAULT_GRID by (2, 1, 2), so that averaging removes aliasing.
 _FINER = (2, 1, 2)
-#: Rendering grid where only the film is wanted: half the planes along the rays.
-_FILM_FINER = (2, 0.5, 2)
+#: Rendering grid where only the radiograph is wanted: half the planes along the rays.
+_RADIOGRAPH_FINER = (2, 0.5, 2)
 #: The body's middle lies this far in front of the lungs' middle (breast and sternum against the back).
 _BODY_BEFORE_LUNGS_MM = 16.0
-#: A ray through this much lung shows it as lung on the film.
+#: A ray through this much lung shows it as lung on the radiograph.
 _VISIBLE_LUNG_MM = 35.0
 _LUNG_STEP_MM = 4.0
 
@@ -57,8 +57,8 @@ class Patient:
         organs: Volume, uint8, values of cohort.labels, same grid.
         clots: Volume, uint8, 1 in clots, same grid.
         sign_bits: Volume, uint8, bit i set where SIGNS[i] can be seen (cohort.sign_map), same grid.
-        radiograph: the film, wider than the frame.
-        frame: the film's square that corresponds to the volume.
+        radiograph: the radiograph, wider than the frame.
+        frame: the radiograph's square that corresponds to the volume.
         template_map: (3, *MAP_GRID) float16, the template point of each point of the frame, in the
             template's grid_sample coordinates (x, y, z) in [-1, 1]; the map's corners are the centres of the
             volume's corner voxels.
@@ -76,7 +76,7 @@ class Patient:
 
 
 @dataclass(frozen=True)
-class FilmedPatient:
+class RadiographedPatient:
     """A virtual patient of whom only the radiograph is made; the fields are those of Patient, but for
     template_bits: (D, H, W) uint8, the signs where the template shows them (cohort.sign_map)."""
 
@@ -112,16 +112,16 @@ def make_patient(template: Template, seed: int, number: int) -> Patient:
     )
 
 
-def film_patient(template: Template, seed: int, number: int) -> FilmedPatient:
+def radiograph_patient(template: Template, seed: int, number: int) -> RadiographedPatient:
     """The radiograph of patient ``number`` of cohort ``seed``, in a fraction of the time the CTPA takes.
 
-    The patient is make_patient's; the film has half the planes along the rays, and its own exposure.
+    The patient is make_patient's; the radiograph has half the planes along the rays, and its own exposure.
     """
     drawn = _Drawn(template, seed, number)
-    points = drawn.deformation.template_points(*drawn.view.axes(_FILM_FINER))
+    points = drawn.deformation.template_points(*drawn.view.axes(_RADIOGRAPH_FINER))
     (native_hu,) = _sample((drawn.native_hu(),), points, (AIR_HU,))
-    return FilmedPatient(
-        radiograph=drawn.radiograph(native_hu, _FILM_FINER),
+    return RadiographedPatient(
+        radiograph=drawn.radiograph(native_hu, _RADIOGRAPH_FINER),
         frame=drawn.view.frame,
         template_map=drawn.view.template_map(drawn.deformation),
         record=drawn.record(),
@@ -154,10 +154,10 @@ class _Drawn:
         return apply_findings(self._template, native, self.findings)
 
     def radiograph(self, native_hu: torch.Tensor, finer: tuple[float, float, float] = _FINER) -> Radiograph:
-        """The film, given `native_hu` on the rendering grid that ``finer`` makes."""
-        spacing = self.view.film_spacing_mm
+        """The radiograph, given `native_hu` on the rendering grid that ``finer`` makes."""
+        spacing = self.view.radiograph_spacing_mm
         return Radiograph(
-            self.view.film(native_hu, self.generator, finer),
+            self.view.radiograph(native_hu, self.generator, finer),
             spacing_mm=(spacing, spacing),
             spacing_source="ImagerPixelSpacing",
             name=f"virtual-patient-{self._seed}-{self._number:06d}.png",
@@ -178,7 +178,7 @@ class _Drawn:
             "enhancement": dataclasses.asdict(self.enhancement),
             "frame": dataclasses.asdict(self.view.frame),
             "frame_side_mm": self.view.side,
-            "film_spacing_mm": self.view.film_spacing_mm,
+            "radiograph_spacing_mm": self.view.radiograph_spacing_mm,
             "lung_width_mm": self.view.lung_width_mm,
             "lung_height_mm": self.view.lung_height_mm,
             "clot_lobes": [] if self.embolism is None else list(self.embolism.lobes),
@@ -204,15 +204,15 @@ class _View:
         self.lung_height_mm = float(np.ptp(z))
 
     @property
-    def film_spacing_mm(self) -> float:
-        """Film pixel in mm at the detector."""
+    def radiograph_spacing_mm(self) -> float:
+        """Radiograph pixel in mm at the detector."""
         return (
             self.side / FRAME_PIXELS * SOURCE_TO_DETECTOR_MM / (SOURCE_TO_DETECTOR_MM - DETECTOR_TO_CENTRE_MM)
         )
 
     def axes(self, finer: tuple[float, float, float] = _FINER) -> list[np.ndarray]:
-        """z, y and x in mm of a rendering grid: the frame with the film's margin, finer than DEFAULT_GRID."""
-        extents = np.array([_FILM_MARGIN, DEPTH_FRACTION, _FILM_MARGIN])
+        """z, y and x in mm of a rendering grid: the frame with its margin, finer than DEFAULT_GRID."""
+        extents = np.array([_RADIOGRAPH_MARGIN, DEPTH_FRACTION, _RADIOGRAPH_MARGIN])
         return [
             c + (np.arange(n) + 0.5 - n / 2) * e * self.side / n
             for c, n, e in zip(self.centre, _shape(finer), extents, strict=True)
@@ -230,14 +230,14 @@ class _View:
     def inside(self, values: torch.Tensor) -> torch.Tensor:
         """The frame's part of values on the rendering grid."""
         shape = _shape(_FINER)
-        k, i = ((n - round(n / _FILM_MARGIN)) // 2 for n in (shape[0], shape[2]))
+        k, i = ((n - round(n / _RADIOGRAPH_MARGIN)) // 2 for n in (shape[0], shape[2]))
         return values[k : shape[0] - k, :, i : shape[2] - i]
 
-    def film(
+    def radiograph(
         self, native_hu: torch.Tensor, generator: np.random.Generator, finer: tuple[float, float, float]
     ) -> np.ndarray:
-        """(320, 320) float32 film of the rendering grid that ``finer`` makes, rows from the top."""
-        extent = _FILM_MARGIN * self.side
+        """(320, 320) float32 radiograph of the rendering grid that ``finer`` makes, rows from the top."""
+        extent = _RADIOGRAPH_MARGIN * self.side
         ray = ((self._ray[0] - self.centre[0]) * 2 / extent, (self._ray[1] - self.centre[2]) * 2 / extent)
         depth = torch.from_numpy(self.axes(finer)[1] - self.centre[1])
         lines = project(attenuation(native_hu), depth, ray)
@@ -249,7 +249,7 @@ class _View:
 
     @property
     def frame(self) -> FrontalFrame:
-        """The frame in film pixels."""
+        """The frame in radiograph pixels."""
         edge = (_shape(_FINER)[2] - FRAME_PIXELS) / 2
         return FrontalFrame(top=edge, left=edge, side=float(FRAME_PIXELS))
 
@@ -261,11 +261,11 @@ class _View:
 def _shape(finer: tuple[float, float, float]) -> tuple[int, int, int]:
     """(D, H, W) of the rendering grid."""
     depth, height, width = (round(n * f) for n, f in zip(DEFAULT_GRID, finer, strict=True))
-    return round(depth * _FILM_MARGIN), height, round(width * _FILM_MARGIN)
+    return round(depth * _RADIOGRAPH_MARGIN), height, round(width * _RADIOGRAPH_MARGIN)
 
 
 def _visible_box(z: np.ndarray, y: np.ndarray, x: np.ndarray, ray: np.ndarray) -> np.ndarray:
-    """((bottom, top), (right, left)) in mm of the lungs that a film shows, in the plane through the middle.
+    """((bottom, top), (right, left)) in mm of the lungs on a radiograph, in the plane through the middle.
 
     Thin lung in front of or behind the liver shows no air: a ray must cross _VISIBLE_LUNG_MM of lung.
 

@@ -1,4 +1,4 @@
-"""The radiograph of a virtual patient: a perspective projection of unenhanced attenuation, then a film."""
+"""The radiograph of a virtual patient: a perspective projection of unenhanced attenuation, then exposed."""
 
 import numpy as np
 import torch
@@ -8,11 +8,11 @@ from xray2ctpa_core.constants import DETECTOR_TO_CENTRE_MM, SOURCE_TO_DETECTOR_M
 
 #: Linear attenuation of water at the mean energy of a 120 kVp chest beam, 1/mm (NIST XCOM, about 70 keV).
 _WATER_PER_MM = 0.0193
-#: Bone attenuates more than its CT number says, for films are softer beams (photoelectric share).
+#: Bone attenuates more than its CT number says, for radiographs are softer beams (photoelectric share).
 _BONE_GAIN = 1.25
-#: A film shows no contrast medium: denser voxels of an enhanced volume count as this much HU, so that blood
-#: weighs like tissue.
-FILM_DENSEST_HU = 250.0
+#: A radiograph shows no contrast medium: denser voxels of an enhanced volume count as this much HU, so that
+#: blood weighs like tissue.
+RADIOGRAPH_DENSEST_HU = 250.0
 
 
 def attenuation(native_hu: torch.Tensor) -> torch.Tensor:
@@ -25,14 +25,14 @@ def attenuation(native_hu: torch.Tensor) -> torch.Tensor:
 def magnification(y: torch.Tensor | np.ndarray | float):  # type: ignore[no-untyped-def]
     """Magnification at depth y (mm, posterior of the thorax's middle) over that in the middle.
 
-    PA film: the detector touches the chest's front, the source stands behind the patient.
+    PA radiograph: the detector touches the chest's front, the source stands behind the patient.
     """
     to_source = SOURCE_TO_DETECTOR_MM - DETECTOR_TO_CENTRE_MM
     return to_source / (to_source - y)
 
 
 def project(values: torch.Tensor, depth_mm: torch.Tensor, ray: tuple[float, float]) -> torch.Tensor:
-    """Sum of ``values`` along the rays of a PA film, per millimetre of depth step.
+    """Sum of ``values`` along the rays of a PA radiograph, per millimetre of depth step.
 
     Args:
         values: (D, H, W) on an axial grid, k upwards, j to posterior, i to the left.
@@ -56,7 +56,7 @@ def project(values: torch.Tensor, depth_mm: torch.Tensor, ray: tuple[float, floa
 
 
 def develop(line_integrals: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Turns line integrals into a film in [0, 1]: scatter, detector blur, quantum noise, then what
+    """Turns line integrals into a radiograph in [0, 1]: scatter, detector blur, quantum noise, then what
     a workstation does to it: detail enhancement at two scales and an S-curve.
 
     Args:

@@ -1,4 +1,4 @@
-"""One patient's film as attenuation: a layered view warped, placed on a film, with limbs and disease."""
+"""One patient's radiograph as attenuation: a layered view, warped and placed, with limbs and disease."""
 
 from dataclasses import dataclass
 
@@ -8,20 +8,20 @@ from scipy import ndimage
 from xray2ctpa_core.simulation.fields import smooth_field
 from xray2ctpa_core.simulation.radiograph_layers import LAYER_MM, LAYERS, LayeredView
 
-#: Width over height of the lungs as seen: mean and spread of real films (435 lung outlines of the
+#: Width over height of the lungs as seen: mean and spread of real radiographs (435 lung outlines of the
 #: torchxrayvision package: median 1.22, 2-98 % 0.95-1.65).
 LUNG_ASPECT = (1.22, 0.16)
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the lungs lie on the film and how they are shaped.
+    """Where the lungs lie on the radiograph and how they are shaped.
 
     Attributes:
-        shape: (H, W) of the film in pixels.
-        fraction: the lungs' height over the film's height.
+        shape: (H, W) of the radiograph in pixels.
+        fraction: the lungs' height over the radiograph's height.
         aspect: the lungs' width over their height.
-        centre: (y, x) of the lungs' box on the film, in shares of its height and width.
+        centre: (y, x) of the lungs' box on the radiograph, in shares of its height and width.
         angle: rotation in the image plane in degrees.
         taper: how much wider the bases are than the apices, share of the width.
         diaphragm: upward shift of the (right, left) diaphragm, share of the lungs' height.
@@ -39,7 +39,7 @@ class Placement:
 
 
 def draw_placement(shape: tuple[int, int], rng: np.random.Generator) -> Placement:
-    """A usual placement: lungs complete or nearly so on a film of ``shape``."""
+    """A usual placement: lungs complete or nearly so on a radiograph of ``shape``."""
     aspect = float(np.clip(rng.normal(*LUNG_ASPECT), 0.88, 1.8))
     largest = min(1.0, shape[1] / shape[0] / aspect)
     fraction = largest * float(
@@ -59,8 +59,8 @@ def draw_placement(shape: tuple[int, int], rng: np.random.Generator) -> Placemen
     )
 
 
-def film_coordinates(view: LayeredView, placement: Placement, rng: np.random.Generator) -> np.ndarray:
-    """(2, H, W) layer pixel (row, column) seen at each film pixel: the inverse of the warp."""
+def radiograph_coordinates(view: LayeredView, placement: Placement, rng: np.random.Generator) -> np.ndarray:
+    """(2, H, W) layer pixel (row, column) seen at each radiograph pixel: the inverse of the warp."""
     top, left, bottom, right = view.lung_box()
     height, width = placement.shape
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
@@ -86,11 +86,11 @@ def film_coordinates(view: LayeredView, placement: Placement, rng: np.random.Gen
 def sample_layers(
     view: LayeredView, where: np.ndarray, rng: np.random.Generator | None = None
 ) -> dict[str, np.ndarray]:
-    """The view's layers at film pixels.
+    """The view's layers at radiograph pixels.
 
     Args:
         view: to sample.
-        where: (2, H, W) layer pixel at each film pixel.
+        where: (2, H, W) layer pixel at each radiograph pixel.
         rng: with it, the body goes on above and beside the scan as random shoulders and a neck, and the
             bones are shifted a little against the lungs; without it, the scan's edge rows are repeated.
     """
@@ -154,7 +154,7 @@ def attenuation(layers: dict[str, np.ndarray], where: np.ndarray, rng: np.random
 
 
 def _lung_units(where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(y, x) in mm from the middle of the scan's columns and the scan's top row, at each film pixel."""
+    """(y, x) in mm from the middle of the scan's columns and the scan's top row, at each radiograph pixel."""
     return where[0] * LAYER_MM, (where[1] - 64) * LAYER_MM
 
 

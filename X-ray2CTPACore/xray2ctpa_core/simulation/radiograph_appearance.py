@@ -1,4 +1,4 @@
-"""Attenuation to film: exposure, processing, devices, letters, collimation, borders, compression."""
+"""Attenuation to radiograph: exposure, processing, devices, letters, collimation, borders, compression."""
 
 import io
 
@@ -40,7 +40,7 @@ def expose(attenuation: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def furnish(grey: np.ndarray, rng: np.random.Generator, lungs: np.ndarray | None = None) -> np.ndarray:
-    """Adds what lies on or around a film: lines, devices, letters, collimation, borders, compression.
+    """Adds what lies on or around a radiograph: lines, devices, letters, collimation, borders, compression.
 
     Args:
         grey: (H, W) float32 in [0, 1].
@@ -102,7 +102,8 @@ def _write_letters(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.ran
 
 
 def _gaps(shape: tuple[int, ...], lungs: np.ndarray | None) -> tuple[float, float, float, float]:
-    """Room (left, right, top, bottom) between the film's edges and the lungs, in shares of its sides."""
+    """Room (left, right, top, bottom) between the radiograph's edges and the lungs, as shares of its
+    sides."""
     if lungs is None or not lungs.any():
         return (0.1, 0.1, 0.1, 0.1)
     rows, columns = np.flatnonzero(lungs.any(1)), np.flatnonzero(lungs.any(0))

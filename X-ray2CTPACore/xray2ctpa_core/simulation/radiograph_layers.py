@@ -1,4 +1,4 @@
-"""The template CT as layers of line integrals, seen from several directions: raw material of films."""
+"""The template CT as layers of line integrals, seen from several directions: raw material of radiographs."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from xray2ctpa_core.simulation.template import NECK_SLICES, Template
 
 #: Edge length in mm of a layer's pixels and of the voxels that are summed along the rays.
 LAYER_MM = 2.8
-#: Lung counts as seen on the film where at least this many mm of it lie along the ray ...
+#: Lung counts as seen on the radiograph where at least this many mm of it lie along the ray ...
 SEEN_LUNG_MM = 25.0
 #: ... and make at least this share of the ray's path through the body: the dark fields down to the
 #: domes and the costophrenic angles, without the recess behind the liver.
@@ -51,7 +51,7 @@ class LayeredView:
 
 
 def seen_lungs(layers: dict[str, np.ndarray]) -> np.ndarray:
-    """(2, H, W) bool: the patient's right and left lung as a film shows them, from layers by name."""
+    """(2, H, W) bool: the patient's right and left lung as a radiograph shows them, from layers by name."""
     body = layers["solid"] + layers["bone"]
     sides = (layers["right_mm"], layers["left_mm"])
     return np.stack([(mm >= SEEN_LUNG_MM) & (mm >= SEEN_LUNG_SHARE * (mm + body)) for mm in sides])
@@ -60,7 +60,8 @@ def seen_lungs(layers: dict[str, np.ndarray]) -> np.ndarray:
 def coarse_materials(template: Template) -> np.ndarray:
     """(7, D, H, W) float32 on a LAYER_MM grid: what each of LAYERS sums along a ray, per mm.
 
-    Without the template's neck: films get shoulders and necks of their own (datasets.film_anatomy).
+    Without the template's neck: radiographs get shoulders and necks of their own
+    (datasets.radiograph_anatomy).
     """
     native_hu, organs, inside = (
         values[:-NECK_SLICES] for values in (template.native_hu, template.organs, template.lungs)

@@ -32,7 +32,7 @@ def sign_bits(template: Template, signs: dict[str, bool], shown: dict[str, np.nd
 
 
 def sign_shadows(bits: np.ndarray, template_map: torch.Tensor) -> np.ndarray:
-    """(*SHADOW_GRID,) uint8: the signs that can be seen along the rays through each cell of a film's frame.
+    """(*SHADOW_GRID,) uint8: the signs that can be seen along the rays through each cell of the frame.
 
     Args:
         bits: what `sign_bits` made.

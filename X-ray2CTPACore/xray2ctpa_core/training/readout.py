@@ -178,18 +178,18 @@ def fit_readout(classifier: PEClassifier, groups: Sequence[Evidence]) -> list[fl
 
 
 @torch.no_grad()
-def fit_film_head(encoder: XrayEncoder, films: Iterable[tuple[torch.Tensor, float]]) -> None:
+def fit_radiograph_head(encoder: XrayEncoder, radiographs: Iterable[tuple[torch.Tensor, float]]) -> None:
     """Sets the encoder's PE head: ridge regression of the log-odds given the signs on its embedding, which
     learning the head step by step along with the map leaves at chance.
 
     Args:
         encoder: trained.
-        films: frames (1, 1, P, P) in [0, 1], each with P(PE | signs), that the encoder was not trained on: of
-            those it knows the signs by heart.
+        radiographs: frames (1, 1, P, P) in [0, 1], each with P(PE | signs), that the encoder was not trained
+            on: of those it knows the signs by heart.
     """
     encoder.eval()
     embeddings, odds = [], []
-    for image, probability in films:
+    for image, probability in radiographs:
         embedding = encoder(image.to(encoder.device, encoder.dtype)).embedding
         embeddings.append(embedding[0].float().cpu().numpy())
         odds.append(logit(probability))

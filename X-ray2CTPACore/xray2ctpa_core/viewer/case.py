@@ -17,7 +17,7 @@ from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.mrml.record import read_record
 from xray2ctpa_core.volume import FrontalFrame, Volume
-from xray2ctpa_core.wording import INVERTED_FILM
+from xray2ctpa_core.wording import INVERTED_RADIOGRAPH
 
 #: What result.json says of a size that nothing on the radiograph gave.
 COHORT_MEAN = "cohort mean"
@@ -81,7 +81,7 @@ def radiograph_of(
             "Name the file that the result was made from.",
         )
     pixels = radiograph.pixels
-    if INVERTED_FILM in record["gate"]["warnings"]:
+    if INVERTED_RADIOGRAPH in record["gate"]["warnings"]:
         pixels = pixels.max() + pixels.min() - pixels
     frame, geometry = frame_of(record), record["geometry"]
     if frame is None:

@@ -18,7 +18,7 @@ from xray2ctpa_core.viewer.probe import Probe, slices_beside
 from xray2ctpa_core.viewer.sight import Sight, extent, look
 from xray2ctpa_core.viewer.stage import RENDERING
 
-RESULT_VIEWS = (mrml.FILM_VIEW, *mrml.PLANE_VIEWS, RENDERING)
+RESULT_VIEWS = (mrml.RADIOGRAPH_VIEW, *mrml.PLANE_VIEWS, RENDERING)
 COMPARE_VIEWS = (*mrml.PLANE_VIEWS, *mrml.TRUTH_VIEWS, *mrml.DIFFERENCE_VIEWS)
 #: RAS axis along which a plane is scrolled.
 _AXIS = {"Sagittal": 0, "Coronal": 1, "Axial": 2}
@@ -66,7 +66,9 @@ class ResultScene:
             self._stage.view(name)
         self._stage.observe_layout()
         self._radiograph = (
-            mrml.add_film(scene, radiograph.pixels, radiograph.name, radiograph.spacing_mm, radiograph.centre)
+            mrml.add_radiograph(
+                scene, radiograph.pixels, radiograph.name, radiograph.spacing_mm, radiograph.centre
+            )
             if radiograph
             else None
         )
@@ -135,7 +137,7 @@ class ResultScene:
             self._show_slab()
         if display.mode != former.mode:
             return set(self.shown())
-        out_of_date = set(self.shown()) - {mrml.FILM_VIEW, RENDERING}
+        out_of_date = set(self.shown()) - {mrml.RADIOGRAPH_VIEW, RENDERING}
         windowed = display.rendering == "MIP" and window != (former.level, former.width)
         if display.rendering != former.rendering or windowed:
             renderings.show_rendering_as(self.nodes, self._node(RENDERING), display)
@@ -176,7 +178,7 @@ class ResultScene:
         return {
             name
             for name in self.shown()
-            if name not in (mrml.FILM_VIEW, RENDERING)
+            if name not in (mrml.RADIOGRAPH_VIEW, RENDERING)
             and abs(former[self._axis(name)] - self.position[self._axis(name)]) > _VOXELS_MOVED
         }
 
@@ -214,7 +216,7 @@ class ResultScene:
         if name == RENDERING:
             return set()
         place = self.place_at(name, x, y)
-        kept = 1 if name == mrml.FILM_VIEW else self._axis(name)
+        kept = 1 if name == mrml.RADIOGRAPH_VIEW else self._axis(name)
         return self.go_to(tuple(self.position[axis] if axis == kept else place[axis] for axis in range(3)))
 
     def place_at(self, name: str, x: float, y: float) -> tuple[float, float, float]:
@@ -226,7 +228,7 @@ class ResultScene:
 
     def values_at(self, name: str, x: float, y: float) -> dict[str, float]:
         """What lies under (x, y) of a view: HU, Grad-CAM and more, as its slab shows them; {} outside."""
-        if name in (RENDERING, mrml.FILM_VIEW):
+        if name in (RENDERING, mrml.RADIOGRAPH_VIEW):
             return {}
         return self.probe.values(self.place_at(name, x, y), self._axis(name), self.display)
 
@@ -245,7 +247,7 @@ class ResultScene:
 
         None in the rendering, and for a radiograph whose millimetres nothing says.
         """
-        if name == RENDERING or (name == mrml.FILM_VIEW and not self._has_radiograph_mm):
+        if name == RENDERING or (name == mrml.RADIOGRAPH_VIEW and not self._has_radiograph_mm):
             return None
         shown = extent(self._node(name))
         return shown.left, shown.top, shown.width_mm, shown.height_mm
@@ -324,7 +326,7 @@ class ResultScene:
         view._logic.ResizeSliceNode(*view.render_window().GetSize())
         view._logic.FitSliceToBackground()
         look(self._node(name), self._sight(name))
-        if name != mrml.FILM_VIEW:  # fitting has put the plane through the middle of the volume
+        if name != mrml.RADIOGRAPH_VIEW:  # fitting has put the plane through the middle of the volume
             self._node(name).JumpSliceByOffsetting(*self.position)
 
     def _fit_rendering(self) -> None:
@@ -359,7 +361,9 @@ class ResultScene:
     def _slices(self, with_radiograph: bool = False) -> list[str]:
         """Names of the slice views that show this result."""
         compared = COMPARE_VIEWS if self._comparison is not None else ()
-        names = dict.fromkeys([*mrml.PLANE_VIEWS, *compared, *([mrml.FILM_VIEW] if with_radiograph else [])])
+        names = dict.fromkeys(
+            [*mrml.PLANE_VIEWS, *compared, *([mrml.RADIOGRAPH_VIEW] if with_radiograph else [])]
+        )
         return list(names)
 
     def _axis(self, name: str) -> int:
@@ -371,7 +375,7 @@ class ResultScene:
 
 def _plane(name: str) -> str:
     """What views that go together have in common."""
-    return name if name == mrml.FILM_VIEW else orientation(name)
+    return name if name == mrml.RADIOGRAPH_VIEW else orientation(name)
 
 
 def _bounds(node: Any) -> list[tuple[float, float]]:

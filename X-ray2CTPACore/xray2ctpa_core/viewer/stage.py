@@ -45,7 +45,7 @@ class Stage:
         """The view ``name``: RENDERING or a slice view."""
         if name not in self._views:
             self._views[name] = self._new_view(name)
-            if name != mrml.FILM_VIEW and name not in mrml.TRUTH_VIEWS:
+            if name != mrml.RADIOGRAPH_VIEW and name not in mrml.TRUTH_VIEWS:
                 self._views[name].renderers()[-1].AddViewProp(mrml.synthetic_annotation())
         return self._views[name]
 
@@ -55,7 +55,7 @@ class Stage:
 
     def warm_up(self) -> None:
         """Draws every view of a result once, empty: contexts and shaders are then there."""
-        for name in (mrml.FILM_VIEW, *mrml.PLANE_VIEWS, RENDERING):
+        for name in (mrml.RADIOGRAPH_VIEW, *mrml.PLANE_VIEWS, RENDERING):
             self.view(name).render_window().Render()
 
     def has_gpu(self) -> bool:
@@ -68,8 +68,8 @@ class Stage:
             view = SliceView(
                 self.scene, self.application_logic, name, scheduled_render_strategy=NoScheduleRendering()
             )
-            if name == mrml.FILM_VIEW:
-                view.get_view_node().SetViewGroup(mrml.FILM_VIEW_GROUP)
+            if name == mrml.RADIOGRAPH_VIEW:
+                view.get_view_node().SetViewGroup(mrml.RADIOGRAPH_VIEW_GROUP)
         else:
             # The layout's 3D view has the tag "1".
             view = ThreeDView(

@@ -12,7 +12,7 @@ _OTHER_COLOUR = "#8c8c8c"
 def described(name: str) -> dict[str, str]:
     """A view's title, plane ("" for none), colour, letters at its left, right, upper and lower edge, and its
     kind: "radiograph", "generated", "truth" or "difference"."""
-    if name == mrml.FILM_VIEW:
+    if name == mrml.RADIOGRAPH_VIEW:
         return _description("Radiograph", "", "RL", "radiograph")
     shown = mrml.TRUTH_VIEWS.get(name) or mrml.DIFFERENCE_VIEWS.get(name) or name
     if shown not in mrml.PLANE_VIEWS:

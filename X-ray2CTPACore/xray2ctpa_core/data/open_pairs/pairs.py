@@ -84,7 +84,7 @@ def select_pairs(series: Iterable[Series], rules: Rules) -> list[Pair]:
     identifier."""
     pairs = []
     for (collection, _), own in _by_patient(series).items():
-        films = [one for one in own if is_frontal_chest(one, rules)]
+        radiographs = [one for one in own if is_frontal_chest(one, rules)]
         studies: dict[str, list[Series]] = defaultdict(list)
         for one in own:
             if is_axial_chest(one, rules) and (is_angiography(one) or not rules.angiography):
@@ -92,12 +92,12 @@ def select_pairs(series: Iterable[Series], rules: Rules) -> list[Pair]:
         for stacks in studies.values():
             best = min(stacks, key=ct_preference)
             near = sorted(
-                (abs(days), film.date, film.uid, film)
-                for film in films
-                if (days := days_apart(best, film)) is not None and abs(days) <= rules.days
+                (abs(days), radiograph.date, radiograph.uid, radiograph)
+                for radiograph in radiographs
+                if (days := days_apart(best, radiograph)) is not None and abs(days) <= rules.days
             )
             if near:
-                nearest = [film for *_, film in near]
+                nearest = [radiograph for *_, radiograph in near]
                 days = None if collection in UNDATED_COLLECTIONS else days_apart(best, nearest[0])
                 pairs.append(
                     Pair(
@@ -119,17 +119,17 @@ def count_patients(series: Sequence[Series], rules: Rules) -> dict[str, Count]:
     for (collection, _), own in _by_patient(series).items():
         for days, suffix in ((1, ""), (3, "_within_3")):
             near = [
-                (ct, film)
+                (ct, radiograph)
                 for ct in own
                 if is_ct(ct, rules)
-                for film in own
-                if is_radiograph(film, rules)
-                and (apart := days_apart(ct, film)) is not None
+                for radiograph in own
+                if is_radiograph(radiograph, rules)
+                and (apart := days_apart(ct, radiograph)) is not None
                 and abs(apart) <= days
             ]
             if not near:
                 continue
-            angiographies = [(ct, film) for ct, film in near if is_angiography(ct)]
+            angiographies = [(ct, radiograph) for ct, radiograph in near if is_angiography(ct)]
             before = counts.get(collection, Count())
             counts[collection] = replace(
                 before,
@@ -138,7 +138,7 @@ def count_patients(series: Sequence[Series], rules: Rules) -> dict[str, Count]:
                     f"angiography_patients{suffix}": getattr(before, f"angiography_patients{suffix}")
                     + bool(angiographies),
                     f"angiography_pairs{suffix}": getattr(before, f"angiography_pairs{suffix}")
-                    + len({(ct.study, film.study) for ct, film in angiographies}),
+                    + len({(ct.study, radiograph.study) for ct, radiograph in angiographies}),
                     f"angiography_cts{suffix}": getattr(before, f"angiography_cts{suffix}")
                     + len({ct.study for ct, _ in angiographies}),
                 },

@@ -5,7 +5,7 @@ from pathlib import Path
 from xray2ctpa_core.errors import InputError
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-FILM_SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", *VOLUME_SUFFIXES)
+RADIOGRAPH_SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", *VOLUME_SUFFIXES)
 
 
 def named_file(folder: Path, name: str, suffixes: tuple[str, ...], where: str) -> Path:

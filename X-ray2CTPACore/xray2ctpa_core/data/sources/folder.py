@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from xray2ctpa_core.data.sources.files import FILM_SUFFIXES, VOLUME_SUFFIXES, named_file, without_suffix
+from xray2ctpa_core.data.sources.files import RADIOGRAPH_SUFFIXES, VOLUME_SUFFIXES, named_file, without_suffix
 from xray2ctpa_core.data.sources.study import Study, check_studies
 from xray2ctpa_core.data.sources.table import ZERO_OR_ONE, Row, read_table
 from xray2ctpa_core.errors import InputError
@@ -52,19 +52,19 @@ def read_folder(
 
 
 def _study(row: Row, root: Path, radiographs: Path) -> Study:
-    volume, film = row.optional(VOLUME), row.optional(RADIOGRAPH)
-    if volume is None and film is None:
+    volume, radiograph = row.optional(VOLUME), row.optional(RADIOGRAPH)
+    if volume is None and radiograph is None:
         raise InputError(f"Expected a volume or a radiograph, got neither in {row.where}.")
     name = (
         row.optional(STUDY)
         or row.optional(ID)
-        or without_suffix(Path(volume or film or "").name, FILM_SUFFIXES)
+        or without_suffix(Path(volume or radiograph or "").name, RADIOGRAPH_SUFFIXES)
     )
     return Study(
         name,
         row.optional(PATIENT) or name,
         named_file(root, volume, VOLUME_SUFFIXES, row.where) if volume else None,
-        named_file(radiographs, film, FILM_SUFFIXES, row.where) if film else None,
+        named_file(radiographs, radiograph, RADIOGRAPH_SUFFIXES, row.where) if radiograph else None,
         row.label(LABEL, {**ZERO_OR_ONE, "": None}) if LABEL in row else None,
         row.optional(SPLIT),
         row.where,

@@ -25,19 +25,19 @@ def read_lidc(root: Path, table: Path, check_files: bool = True) -> list[Study]:
         InputError: wrong columns, empty cells, missing folders; names file and row.
     """
     scans: dict[str, list[tuple[Row, Path]]] = {}
-    films: dict[str, list[Path]] = {}
+    radiographs: dict[str, list[Path]] = {}
     for row in read_table(table, (SUBJECT, MODALITY, LOCATION)):
         modality = row.text(MODALITY).upper()
         if modality == "CT":
             scans.setdefault(row.text(SUBJECT), []).append((row, _location(Path(root), row)))
         elif modality in RADIOGRAPHS:
-            films.setdefault(row.text(SUBJECT), []).append(_location(Path(root), row))
+            radiographs.setdefault(row.text(SUBJECT), []).append(_location(Path(root), row))
     studies = []
     for subject, series in scans.items():
-        film = Path(os.path.commonpath(films[subject])) if subject in films else None
+        radiograph = Path(os.path.commonpath(radiographs[subject])) if subject in radiographs else None
         for number, (row, folder) in enumerate(series, 1):
             name = subject if len(series) == 1 else f"{subject}-{number}"
-            studies.append(Study(name, subject, folder, film, None, None, row.where))
+            studies.append(Study(name, subject, folder, radiograph, None, None, row.where))
     return check_studies(studies, check_files)
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from xray2ctpa_core.data.sources.files import FILM_SUFFIXES, VOLUME_SUFFIXES, named_file
+from xray2ctpa_core.data.sources.files import RADIOGRAPH_SUFFIXES, VOLUME_SUFFIXES, named_file
 from xray2ctpa_core.data.sources.study import Study, check_studies
 from xray2ctpa_core.data.sources.table import read_table
 
@@ -29,8 +29,8 @@ def read_papers(
     studies = []
     for row in read_table(table, (CT, CXR, PE)):
         ct, where = row.text(CT), row.where
-        film = named_file(Path(radiographs or root), row.text(CXR), FILM_SUFFIXES, where)
+        radiograph = named_file(Path(radiographs or root), row.text(CXR), RADIOGRAPH_SUFFIXES, where)
         volume = named_file(Path(root), ct, VOLUME_SUFFIXES, where)
         patient = row.optional(PATIENT) or ct
-        studies.append(Study(ct, patient, volume, film, row.label(PE), row.optional(SPLIT), where))
+        studies.append(Study(ct, patient, volume, radiograph, row.label(PE), row.optional(SPLIT), where))
     return check_studies(studies, check_files)

@@ -8,14 +8,14 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
-from xray2ctpa_core.models.encoders.published import FilmEncoder
+from xray2ctpa_core.models.encoders.published import PublishedEncoder
 
 
 class EmbeddingClassifier(ModelMixin, ConfigMixin):
     """A radiograph -> embedding -> one logit.
 
     Args:
-        encoder_config: constructor arguments of its FilmEncoder (RadImageNet, BiomedCLIP, DINOv2, the
+        encoder_config: constructor arguments of its PublishedEncoder (RadImageNet, BiomedCLIP, DINOv2, the
             default's own, a small one).
         embedding_dim: of what the head reads.
         dropout: before the head.
@@ -26,14 +26,14 @@ class EmbeddingClassifier(ModelMixin, ConfigMixin):
         self, encoder_config: dict[str, Any] | None = None, embedding_dim: int = 512, dropout: float = 0.2
     ) -> None:
         super().__init__()
-        self.encoder = FilmEncoder(**(encoder_config or {}))
+        self.encoder = PublishedEncoder(**(encoder_config or {}))
         self.to_embedding = nn.Linear(self.encoder.embedding_dim, embedding_dim)
         self.drop = nn.Dropout(dropout)
         self.head = nn.Linear(embedding_dim, 1)
 
     @classmethod
     def on(
-        cls, encoder: FilmEncoder, embedding_dim: int = 512, dropout: float = 0.2
+        cls, encoder: PublishedEncoder, embedding_dim: int = 512, dropout: float = 0.2
     ) -> "EmbeddingClassifier":
         """A new one on a given encoder, which becomes part of it."""
         arguments = {key: value for key, value in encoder.config.items() if not key.startswith("_")}

@@ -1,24 +1,24 @@
-"""PE from the film alone: an encoder and a linear layer (X-ray2CTPA, Table 1, rows "CXR")."""
+"""PE from the radiograph alone: an encoder and a linear layer (X-ray2CTPA, Table 1, rows "CXR")."""
 
 import torch
 from torch import nn
 
-from xray2ctpa_core.models.encoders.published import FilmEncoder
+from xray2ctpa_core.models.encoders.published import PublishedEncoder
 
 
-class FilmClassifier(nn.Module):
-    """A film -> one logit.
+class RadiographClassifier(nn.Module):
+    """A radiograph -> one logit.
 
     Args:
         encoder: trained with the rest, unless its parameters are frozen.
         dropout: before the linear layer.
     """
 
-    def __init__(self, encoder: FilmEncoder, dropout: float = 0.2) -> None:
+    def __init__(self, encoder: PublishedEncoder, dropout: float = 0.2) -> None:
         super().__init__()
         self.encoder = encoder
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(encoder.embedding_dim, 1))
 
-    def forward(self, film: torch.Tensor) -> torch.Tensor:
+    def forward(self, radiograph: torch.Tensor) -> torch.Tensor:
         """(B, 1, P, P), normalised -> (B, 1) logits of PE."""
-        return self.head(self.encoder(film))
+        return self.head(self.encoder(radiograph))

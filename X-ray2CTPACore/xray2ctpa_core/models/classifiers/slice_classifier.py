@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from xray2ctpa_core.models.codecs.slices import volumes_to_slices
-from xray2ctpa_core.models.encoders.published import FilmEncoder
+from xray2ctpa_core.models.encoders.published import PublishedEncoder
 
 
 class SliceClassifier(nn.Module):
@@ -13,12 +13,12 @@ class SliceClassifier(nn.Module):
     largest and the mean of its states.
 
     Args:
-        encoder: of one slice; it reads it as a film.
+        encoder: of one slice; it reads it as a radiograph.
         hidden: features of the LSTM in each direction.
         dropout: before the last layer.
     """
 
-    def __init__(self, encoder: FilmEncoder, hidden: int = 128, dropout: float = 0.2) -> None:
+    def __init__(self, encoder: PublishedEncoder, hidden: int = 128, dropout: float = 0.2) -> None:
         super().__init__()
         self.encoder = encoder
         self.sequence = nn.LSTM(encoder.embedding_dim, hidden, batch_first=True, bidirectional=True)

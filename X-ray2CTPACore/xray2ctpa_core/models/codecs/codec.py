@@ -4,7 +4,6 @@ slice, the 3D VQGAN, or nothing at all."""
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
@@ -151,27 +150,6 @@ class IdentityCodec(Codec, ModelMixin, ConfigMixin):
     def channel_gains(self, latents: torch.Tensor, std: torch.Tensor) -> list[float]:
         """See Codec."""
         return gains(self.decode, latents[None], std)
-
-
-def as_codec(network: Any) -> Codec:
-    """The codec that ``network`` is, or is the heart of.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    if isinstance(network, Codec):
-        return network
-    if isinstance(network, AutoencoderKL | TinyDecoder):
-        return SliceCodec(network)
-    # Imported here: it brings MONAI, which most bundles start faster without.
-    from xray2ctpa_core.models.codecs.volume_codec import VolumeCodec
-    from xray2ctpa_core.models.codecs.vqgan import VQGAN
-
-    if isinstance(network, VQGAN):
-        return VolumeCodec(network)
-    raise ConfigError(
-        f"Expected an AutoencoderKL, a TinyDecoder, a VQGAN or a Codec, got a {type(network).__name__}."
-    )
 
 
 @torch.no_grad()

@@ -92,8 +92,8 @@ def guided(
     full = model(sample, timestep, embedding, None, label)
     if scale == label_scale == 1 or (embedding is None and label is None):
         return full
-    film = full if label is None else model(sample, timestep, embedding)
+    radiograph = full if label is None else model(sample, timestep, embedding)
     if scale == 1 or embedding is None:
-        return film + label_scale * (full - film)
+        return radiograph + label_scale * (full - radiograph)
     nothing = model(sample, timestep, None)
-    return nothing + scale * (film - nothing) + label_scale * (full - film)
+    return nothing + scale * (radiograph - nothing) + label_scale * (full - radiograph)

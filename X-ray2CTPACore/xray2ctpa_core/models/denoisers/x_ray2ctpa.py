@@ -91,18 +91,22 @@ class _GroupNorm(nn.GroupNorm):
     """Group normalisation over groups of channels and the whole volume."""
 
     def forward(  # type: ignore[override]
-        self, x: torch.Tensor, film: tuple[torch.Tensor, torch.Tensor] | None = None
+        self, x: torch.Tensor, modulation: tuple[torch.Tensor, torch.Tensor] | None = None
     ) -> torch.Tensor:
-        """``film`` is a scale and a shift, each (B, C); for a single case both are done while normalising."""
+        """``modulation`` is a scale and a shift, each (B, C); for a single case both are done while
+        normalising."""
         weight: torch.Tensor = self.weight
         bias: torch.Tensor = self.bias
-        if film is not None and len(x) == 1:
-            weight, bias = weight * (film[0][0] + 1), torch.addcmul(film[1][0], bias, film[0][0] + 1)
+        if modulation is not None and len(x) == 1:
+            weight, bias = (
+                weight * (modulation[0][0] + 1),
+                torch.addcmul(modulation[1][0], bias, modulation[0][0] + 1),
+            )
         channels_first = x.flatten(1, 2).permute(0, 3, 1, 2)
         normalised = functional.group_norm(channels_first, self.num_groups, weight, bias, self.eps)
         normalised = normalised.permute(0, 2, 3, 1).unflatten(1, x.shape[1:3])
-        if film is not None and len(x) > 1:
-            scale, shift = (values[:, None, None, None] for values in film)
+        if modulation is not None and len(x) > 1:
+            scale, shift = (values[:, None, None, None] for values in modulation)
             normalised = torch.addcmul(shift, normalised, scale + 1)
         return normalised
 
@@ -126,8 +130,10 @@ class _Block(nn.Module):
         self.proj = _SliceConv(channels_in, channels_out, 3)
         self.norm = _GroupNorm(groups, channels_out)
 
-    def forward(self, x: torch.Tensor, film: tuple[torch.Tensor, torch.Tensor] | None = None) -> torch.Tensor:
-        return functional.silu(self.norm(self.proj(x), film), inplace=True)
+    def forward(
+        self, x: torch.Tensor, modulation: tuple[torch.Tensor, torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        return functional.silu(self.norm(self.proj(x), modulation), inplace=True)
 
 
 class _ResnetBlock(nn.Module):
@@ -145,8 +151,8 @@ class _ResnetBlock(nn.Module):
             self.res_conv = _PointConv3d(channels_in, channels_out, 1)
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
-        film = None if self.mlp is None else self.mlp(condition).chunk(2, -1)
-        return self.block2(self.block1(x, film)).add_(self.res_conv(x))
+        modulation = None if self.mlp is None else self.mlp(condition).chunk(2, -1)
+        return self.block2(self.block1(x, modulation)).add_(self.res_conv(x))
 
 
 def _in_parts(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:

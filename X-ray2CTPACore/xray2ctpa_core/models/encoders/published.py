@@ -1,7 +1,7 @@
-"""Encoders of a whole film by name: the frozen one that conditions the papers' denoiser, and what CXR
+"""Encoders of a whole radiograph by name: the frozen one that conditions the papers' denoiser, and what CXR
 classifiers are built on.
 
-All read what preprocess_cxr.py writes with input=film, normalised as in the papers, whatever they were
+All read what preprocess_cxr.py writes with input=radiograph, normalised as in the papers, whatever they were
 trained with (facts of X-ray2CTPA: the release does the same).
 """
 
@@ -40,15 +40,15 @@ _DINO_ARCHITECTURE = (
 )  # fmt: skip
 
 
-class FilmEncoder(ModelMixin, ConfigMixin):
-    """A film -> one embedding.
+class PublishedEncoder(ModelMixin, ConfigMixin):
+    """A radiograph -> one embedding.
 
     Args:
         name: of ENCODERS.
         architecture: of its trunk; what is left out is as published ("small": as in `small_trunk`).
         embedding_dim: its length.
-        channels: that the trunk reads; all get the same film.
-        pixels: along a side, which films are resampled to; 0 takes them as they are.
+        channels: that the trunk reads; all get the same radiograph.
+        pixels: along a side, which radiographs are resampled to; 0 takes them as they are.
 
     Raises:
         InputError: an unknown name, or the packages of that encoder are not installed.
@@ -73,7 +73,7 @@ class FilmEncoder(ModelMixin, ConfigMixin):
         """Length of the embedding."""
         return int(self.config["embedding_dim"])
 
-    def train(self, mode: bool = True) -> "FilmEncoder":
+    def train(self, mode: bool = True) -> "PublishedEncoder":
         """A frozen encoder stays in evaluation mode, whatever it is part of."""
         return super().train(mode and any(p.requires_grad for p in self.parameters()))
 
@@ -81,12 +81,12 @@ class FilmEncoder(ModelMixin, ConfigMixin):
         """(B, 1, P, P), normalised -> `global` conditioning of the denoiser."""
         return Conditioning(self(image.to(self.device, self.dtype)))
 
-    def forward(self, film: torch.Tensor) -> torch.Tensor:
+    def forward(self, radiograph: torch.Tensor) -> torch.Tensor:
         """(B, 1, P, P), normalised -> (B, embedding_dim)."""
         pixels = self.config["pixels"]
-        if pixels and film.shape[-1] != pixels:
-            film = functional.interpolate(film, (pixels, pixels), mode="bilinear", antialias=True)
-        return self.trunk(film.expand(-1, self.config["channels"], -1, -1))
+        if pixels and radiograph.shape[-1] != pixels:
+            radiograph = functional.interpolate(radiograph, (pixels, pixels), mode="bilinear", antialias=True)
+        return self.trunk(radiograph.expand(-1, self.config["channels"], -1, -1))
 
 
 def small_trunk(
@@ -172,12 +172,12 @@ ENCODERS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def published_encoder(name: str, folder: Path) -> FilmEncoder:
+def published_encoder(name: str, folder: Path) -> PublishedEncoder:
     """The encoder ``name`` with the weights in ``folder``, in evaluation mode.
 
     Args:
         name: of ENCODERS.
-        folder: "small": of a FilmEncoder that train_cxr_classifier.py saved. Else as published:
+        folder: "small": of a PublishedEncoder that train_cxr_classifier.py saved. Else as published:
             "radimagenet-resnet50" ResNet50.pt; "biomedclip" open_clip_config.json and
             open_clip_pytorch_model.bin (or open_clip_model.safetensors); "dinov2" config.json and
             model.safetensors; "own" a bundle's xray_encoder, which reads frames of the lungs
@@ -192,14 +192,14 @@ def published_encoder(name: str, folder: Path) -> FilmEncoder:
     if name not in ENCODERS:
         raise InputError(f"Expected an encoder out of {', '.join(ENCODERS)}, got {name!r}.")
     config = _read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    if config.get("_class_name") == FilmEncoder.__name__:
+    if config.get("_class_name") == PublishedEncoder.__name__:
         if config["name"] != name:
             raise BundleError(f"Expected the encoder {name} in {folder}, got {config['name']}.")
-        return FilmEncoder.from_pretrained(folder, use_safetensors=True).eval()
+        return PublishedEncoder.from_pretrained(folder, use_safetensors=True).eval()
     if name == "small":
         raise InputError(
             f"Expected an encoder in {folder}, found none.",
-            "Train one with train_cxr_classifier.py --set encoder=small; it saves film_encoder/.",
+            "Train one with train_cxr_classifier.py --set encoder=small; it saves radiograph_encoder/.",
         )
     read = {
         "radimagenet-resnet50": _read_resnet,
@@ -215,17 +215,17 @@ def encoder_name(folder: Path) -> str | None:
     if not (folder / "config.json").is_file():
         return None
     config = _read_json(folder / "config.json")
-    return config.get("name") if config.get("_class_name") == FilmEncoder.__name__ else None
+    return config.get("name") if config.get("_class_name") == PublishedEncoder.__name__ else None
 
 
-def _read_resnet(folder: Path) -> FilmEncoder:
+def _read_resnet(folder: Path) -> PublishedEncoder:
     trunk = radimagenet_resnet50(folder / RADIMAGENET_FILE if folder.is_dir() else folder)
-    encoder = FilmEncoder("radimagenet-resnet50", None, 2048, 3, 224)
+    encoder = PublishedEncoder("radimagenet-resnet50", None, 2048, 3, 224)
     encoder.trunk.load_state_dict(trunk.state_dict())
     return encoder
 
 
-def _read_clip(folder: Path) -> FilmEncoder:
+def _read_clip(folder: Path) -> PublishedEncoder:
     config = _read_json(folder / _CLIP_CONFIG)
     try:
         vision = config["model_cfg"]["vision_cfg"]
@@ -235,7 +235,7 @@ def _read_clip(folder: Path) -> FilmEncoder:
             "pool": vision.get("timm_pool", "avg"),
             "proj": vision.get("timm_proj", "linear"),
         }
-        encoder = FilmEncoder(
+        encoder = PublishedEncoder(
             "biomedclip", architecture, config["model_cfg"]["embed_dim"], 3, vision["image_size"]
         )
     except (LookupError, TypeError) as error:
@@ -246,7 +246,7 @@ def _read_clip(folder: Path) -> FilmEncoder:
     return encoder
 
 
-def _read_dino(folder: Path) -> FilmEncoder:
+def _read_dino(folder: Path) -> PublishedEncoder:
     """Read by transformers, which knows the names that its earlier versions gave to tensors."""
     _read_json(folder / _DINO_CONFIG)
     if not (folder / _DINO_WEIGHTS).is_file():
@@ -270,19 +270,21 @@ def _read_dino(folder: Path) -> FilmEncoder:
     refuse(f"{folder} does not fit Dinov2Model", "Take facebook/dinov2-base's own files.", problems)
     config = network.config.to_dict()
     architecture = {key: config[key] for key in _DINO_ARCHITECTURE if key in config}
-    # The position table is for image_size; films are read at 224 as everywhere, or at that if smaller.
-    encoder = FilmEncoder("dinov2", architecture, config["hidden_size"], 3, min(config["image_size"], 224))
+    # The position table is for image_size; radiographs are read at 224 as everywhere, or at that if smaller.
+    encoder = PublishedEncoder(
+        "dinov2", architecture, config["hidden_size"], 3, min(config["image_size"], 224)
+    )
     trunk: Any = encoder.trunk
     trunk.network.load_state_dict(network.state_dict())
     return encoder
 
 
-def _read_own(folder: Path) -> FilmEncoder:
+def _read_own(folder: Path) -> PublishedEncoder:
     config = _read_json(folder / "config.json")
     if config.get("_class_name") != XrayEncoder.__name__:
         raise BundleError(f"Expected a bundle's {XrayEncoder.__name__} in {folder}, got another network.")
     architecture = {key: value for key, value in config.items() if not key.startswith("_")}
-    encoder = FilmEncoder("own", architecture, architecture["embedding_dim"])
+    encoder = PublishedEncoder("own", architecture, architecture["embedding_dim"])
     trunk: Any = encoder.trunk
     trunk.network.load_state_dict(XrayEncoder.from_pretrained(folder, use_safetensors=True).state_dict())
     return encoder

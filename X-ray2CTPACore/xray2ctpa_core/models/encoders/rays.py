@@ -1,8 +1,8 @@
 """Lifting a radiograph's features along the rays into the latent grid.
 
-A point of the patient and its shadow on the film lie on one ray from the source. In the plane through the
-thorax's middle the shadow of (x, y, z) is m(y) * (x, z), m(y) = s / (s - y), with s the distance from source
-to that plane and y counted to posterior (a PA film: source behind, detector in front).
+A point of the patient and its shadow on the radiograph lie on one ray from the source. In the plane through
+the thorax's middle the shadow of (x, y, z) is m(y) * (x, z), m(y) = s / (s - y), with s the distance from
+source to that plane and y counted to posterior (a PA radiograph: source behind, detector in front).
 """
 
 import torch
@@ -34,7 +34,7 @@ class RayLift(nn.Module):
         self.register_buffer("magnification", magnification, persistent=False)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Args: features: (B, C, H, V, U), for every depth plane a map on the film, rows from the top.
+        """Args: features: (B, C, H, V, U), for every depth plane a map on the radiograph, rows from the top.
 
         Returns:
             (B, C, V, H, U) = (B, C, D, H, W) with D from inferior to superior.

@@ -19,7 +19,8 @@ from xray2ctpa_core.models.protocols import Conditioning
 MAP_UNIT = 0.1
 #: The coarse change of a map: channels and cells it is read off, width of its network, points along an edge.
 _COARSE_MAP_CHANNELS, _COARSE_MAP_CELLS, _COARSE_MAP_WIDTH, _COARSE_MAP_POINTS = 24, 8, 128, 6
-#: The embedding: channels and cells it is read off. A mean over the whole film would not tell a wide heart.
+#: The embedding: channels and cells it is read off. A mean over the whole radiograph would not tell a wide
+#: heart.
 _EMBEDDING_CHANNELS, _EMBEDDING_CELLS = 8, 4
 #: Each map of a sign is summed up by the means of its so many strongest places, of 64 x 32.
 _STRONGEST_CELLS = (4, 32, 256)
@@ -35,8 +36,8 @@ class XrayFeatures:
         pe_logit: (B,), PE from the radiograph alone.
         template_map: (B, 3, *MAP_GRID) float32, the expected map into the atlas (networks.atlas); None
             without an atlas.
-        signs: (B, sign_maps, D, W) float32 logits of each radiographic sign at each place of the film, rows
-            from the top; None without such maps.
+        signs: (B, sign_maps, D, W) float32 logits of each radiographic sign at each place of the radiograph,
+            rows from the top; None without such maps.
     """
 
     embedding: torch.Tensor
@@ -245,8 +246,8 @@ class XrayEncoder(ModelMixin, ConfigMixin):
     def _template_map(
         self, atlas: DeformableAtlas, deepest: torch.Tensor, depths: torch.Tensor
     ) -> torch.Tensor:
-        """(B, 3, *MAP_GRID) float32: the mean map, a coarse change of it read off the whole film, and a fine
-        one read off each place of the film."""
+        """(B, 3, *MAP_GRID) float32: the mean map, a coarse change of it read off the whole radiograph, and a
+        fine one read off each place of the radiograph."""
         points = _COARSE_MAP_POINTS
         coarse = self.coarse_map(deepest).float().unflatten(1, (3, points, points, points))
         rows = functional.adaptive_avg_pool2d(depths, (MAP_GRID[0], MAP_GRID[2]))

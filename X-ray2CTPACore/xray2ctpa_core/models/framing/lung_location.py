@@ -14,13 +14,13 @@ from xray2ctpa_core.volume import FrontalFrame
 
 @dataclass(frozen=True)
 class LungLocation:
-    """Where the lungs of a film are.
+    """Where the lungs of a radiograph are.
 
     Attributes:
-        mask: (2, size, size) bool on the letterboxed film; lung on the image's left, on its right.
-        square: the letterbox: the square in film pixels that ``mask`` covers.
+        mask: (2, size, size) bool on the letterboxed radiograph; lung on the image's left, on its right.
+        square: the letterbox: the square in radiograph pixels that ``mask`` covers.
         shape: box and features in pixels of ``mask``.
-        box: (top, left, bottom, right) of the lungs in film pixels, or None where none was found.
+        box: (top, left, bottom, right) of the lungs in radiograph pixels, or None where none was found.
         class_probabilities: (3,) float64, order preprocessing.lung_box.CLASS_NAMES, sum 1.
         mirrored: probability that left and right are exchanged, 0..1.
     """

@@ -1,4 +1,4 @@
-"""A small U-Net that finds the two lungs on a letterboxed film and says what kind of picture it is."""
+"""A small U-Net that finds the two lungs on a letterboxed radiograph and says what kind of picture it is."""
 
 import itertools
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.preprocessing.frame import frame_from_lung_box
 from xray2ctpa_core.preprocessing.gate import GateReport, judge
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
-from xray2ctpa_core.wording import INVERTED_FILM
+from xray2ctpa_core.wording import INVERTED_RADIOGRAPH
 
 #: An inverted reading replaces the radiograph's own only where it is this sure and its own is refused.
 INVERTED_FROM = 0.8
@@ -47,7 +47,7 @@ def frame_radiograph(locator: LungLocator, radiograph: Radiograph) -> Radiograph
         reports = [_judge(o, inverted) for o in others]
         best = int(np.argmax([r.is_frontal_cxr for r in reports]))
         if best == 0 and reports[0].is_frontal_cxr >= INVERTED_FROM:
-            radiograph, lungs, gate = inverted, others[0], _judge(others[0], inverted, (INVERTED_FILM,))
+            radiograph, lungs, gate = inverted, others[0], _judge(others[0], inverted, (INVERTED_RADIOGRAPH,))
         elif best > 0 and reports[best].accepted:
             degrees = (0, 90, 180, 270)[best]
             gate = _judge(

@@ -16,7 +16,7 @@ from xray2ctpa_core.simulation.people.space import displaced
 from xray2ctpa_core.simulation.projection import attenuation
 
 #: The radiograph is computed from this much more than the frame, in each direction.
-FILM_MARGIN = 1.25
+RADIOGRAPH_MARGIN = 1.25
 #: The body's middle lies this far in front of the lungs' middle; a ray through so much lung shows lung.
 _BODY_BEFORE_LUNGS_MM, _VISIBLE_LUNG_MM = 16.0, 35.0
 _LUNG_STEP_MM = 5.0
@@ -111,7 +111,7 @@ def _rendered(
 ) -> Batch:
     frame = _frame(population, person, maps, to_person, generator, centred)
     depth, height, width = (n * f for n, f in zip(shape.grid, shape.finer, strict=True))
-    rows, columns = (2 * round(n * FILM_MARGIN / 2) for n in (depth, width))
+    rows, columns = (2 * round(n * RADIOGRAPH_MARGIN / 2) for n in (depth, width))
     margin = torch.tensor([rows / depth, 1.0, columns / width], device=person.device)
     points = frame.points((rows, height, columns), margin)
     sampled = _tissue(population, person, maps, to_person, points, (rows, height, columns))

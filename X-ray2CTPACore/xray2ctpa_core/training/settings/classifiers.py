@@ -121,7 +121,7 @@ class CxrClassifierSettings(LabelledConfig, EncoderSettings):
 
     latents: Existing = ""
     """Folder whose index lists the cases, so that every arm has the same."""
-    films: ExistingOrNone = ""
+    radiographs: ExistingOrNone = ""
     """Folder of the step radiographs; empty takes those of the latents' index."""
     flip: Share = 0.5
     """Probability that a radiograph is mirrored."""

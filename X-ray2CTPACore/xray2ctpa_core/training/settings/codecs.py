@@ -64,7 +64,23 @@ class AutoencoderSettings(LoopConfig, AutoencoderConfig):
 
 
 @settings
-class VQGANConfig:
+class CodebookConfig:
+    """A homogeneous codebook, and what its loss weighs (XctDiff, arXiv 2406.04679)."""
+
+    latent_channels: Positive = 8
+    """Channels of what lies on the codes."""
+    codes: Positive = 8192
+    """Vectors in the codebook."""
+    homogeneous: bool = True
+    """Whether codes are looked up and learned as z-scored vectors, not as they are."""
+    codebook_weight: Weight = 1.0
+    """Weight of the codebook's part of its loss; 0.25 in XctDiff's release."""
+    commitment_weight: Weight = 1.0
+    """Weight of the encoder's part of it."""
+
+
+@settings
+class VQGANConfig(CodebookConfig):
     """Architecture and loss weights of the 3D VQGAN.
 
     The papers' objective is L1 + LPIPS + codebook + adversarial (Esser et al., eq. 4 to 7), with XctDiff's
@@ -78,22 +94,12 @@ class VQGANConfig:
     """Factor of the depth from each level to the next; height and width are halved."""
     blocks: Positive = 2
     """Residual blocks of each level."""
-    latent_channels: Positive = 8
-    """Channels of the latents."""
-    codes: Positive = 8192
-    """Vectors in the codebook."""
     groups: Positive = 8
     """Groups of the group normalisation."""
     inner_channels: Positive = 4
     """Channels between the networks and the projections to and from the latents."""
-    homogeneous: bool = True
-    """Whether codes are looked up and learned as z-scored vectors (XctDiff), not as they are."""
     super_resolution: bool = True
     """Whether the decoder ends in a super-resolution head."""
-    codebook_weight: Weight = 1.0
-    """Weight of the codebook's part of its loss; 0.25 in XctDiff's release."""
-    commitment_weight: Weight = 1.0
-    """Weight of the encoder's part of it."""
     perceptual_weight: Weight = 1.0
     """Weight of the perceptual distance of axial slices; 0 leaves it, and its network, out."""
     perceptual_slices: Positive = 4

@@ -46,8 +46,8 @@ class XrayEncoderSettings(LoopConfig):
 
     latents: Existing = ""
     """Folder of the step latents, with radiographs; a study without a map does not teach the map."""
-    films: ExistingOrNone = ""
-    """Folder of the step film-cohort: virtual radiographs without volumes; empty for none."""
+    radiographs: ExistingOrNone = ""
+    """Folder of the step radiograph-cohort: virtual radiographs without volumes; empty for none."""
     channels: Widths = (24, 48, 80, 96, 128)
     """Widths of the 2D network."""
     lifted_channels: Positive = 16
@@ -64,7 +64,7 @@ class XrayEncoderSettings(LoopConfig):
     """Latents are learned on one case of so many in a batch."""
     start: ExistingOrNone = ""
     """Folder of an encoder of the same configuration to go on from; empty for none."""
-    real_films: ExistingOrNone = ""
+    real_radiographs: ExistingOrNone = ""
     """Folder of real radiographs without labels beside the studies; empty for none."""
     real_source: str = ""
     """How the terms of use of the real radiographs want them named."""
@@ -145,7 +145,7 @@ class ObjectiveWeights:
 class GuidanceDropout:
     """How often a case is trained without a condition, for classifier-free guidance."""
 
-    film_dropout: Share = 0.0
+    radiograph_dropout: Share = 0.0
     """Probability that the radiograph is left out."""
     label_dropout: Share = 0.1
     """Probability that the label is left out, of a denoiser that is given labels."""
@@ -165,10 +165,10 @@ class PaperDenoiserSettings(
 
     latents: Existing = ""
     """Folder of the step latents."""
-    films: ExistingOrNone = ""
+    radiographs: ExistingOrNone = ""
     """Folder of the step radiographs, computed or real; empty takes those of the latents' index."""
-    conditioning: Literal["unconditional", "film"] = "unconditional"
-    """Whether it is conditioned on the radiograph (film), computed or real."""
+    conditioning: Literal["unconditional", "radiograph"] = "unconditional"
+    """Whether it is conditioned on the radiograph, computed or real."""
     encoder: Literal["biomedclip", "clip", "dinov2", "radimagenet-resnet50", "small"] = "biomedclip"
     """The radiograph encoder, frozen."""
     encoder_weights: ExistingOrNone = ""

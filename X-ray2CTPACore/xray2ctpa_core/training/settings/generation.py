@@ -14,7 +14,7 @@ class GenerateSettings:
     """Folder of the step paper-denoiser."""
     latents: Existing = ""
     """Folder of the step latents, whose index lists the cases."""
-    films: ExistingOrNone = ""
+    radiographs: ExistingOrNone = ""
     """Folder of the step radiographs; empty takes those of the latents' index."""
     autoencoder: ExistingOrNone = ""
     """Folder of the codec that decodes; nothing is decoded where this and decoder are empty."""

@@ -15,7 +15,7 @@ from xray2ctpa_core.data.settings import (
     Window,
     settings,
 )
-from xray2ctpa_core.training.settings.codecs import FoldSettings
+from xray2ctpa_core.training.settings.codecs import CodebookConfig, FoldSettings
 from xray2ctpa_core.training.settings.loop import LoopConfig
 
 
@@ -34,8 +34,8 @@ class PairSettings(FoldSettings):
 
 
 @settings
-class ProgressiveEncoderConfig:
-    """Architecture and loss weights of the progressive encoder."""
+class ProgressiveEncoderConfig(CodebookConfig):
+    """Architecture and loss weights of the progressive encoder; its condition lies on its own codebook."""
 
     width: Positive = 128
     """Channels of the first 2D level."""
@@ -49,20 +49,10 @@ class ProgressiveEncoderConfig:
     """Channels of the 3D features; the last level has lifted_channels * depth."""
     inner_channels: Positive = 16
     """Channels after the 3D convolutions."""
-    latent_channels: Positive = 8
-    """Channels of the condition."""
-    codes: Positive = 8192
-    """Vectors in the encoder's own codebook."""
     groups: Positive = 32
     """Groups of the group normalisation in 2D."""
-    homogeneous: bool = True
-    """Whether codes are looked up and learned as z-scored vectors."""
     quantised: bool = True
     """Whether the condition lies on codes (paper) or before them (release)."""
-    codebook_weight: Weight = 1.0
-    """Weight of the codebook's part of its loss."""
-    commitment_weight: Weight = 1.0
-    """Weight of the encoder's part of it."""
 
 
 @settings

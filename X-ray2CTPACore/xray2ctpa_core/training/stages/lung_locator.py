@@ -6,7 +6,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
-from xray2ctpa_core.simulation.locator_radiographs import FRONTAL, UNDECIDED, LocatorFilms
+from xray2ctpa_core.simulation.locator_radiographs import FRONTAL, UNDECIDED, LocatorRadiographs
 
 #: Whether a complete frontal radiograph is mirrored counts so much in the class loss.
 _MIRRORED_WEIGHT = 0.5
@@ -17,14 +17,14 @@ _DICE_SMOOTHING = 50.0
 class DrawnRadiographs(Dataset[dict[str, torch.Tensor]]):
     """One case, which its item's seed draws anew each time: no radiograph is seen twice."""
 
-    def __init__(self, films: LocatorFilms) -> None:
-        self._films = films
+    def __init__(self, radiographs: LocatorRadiographs) -> None:
+        self._radiographs = radiographs
 
     def __len__(self) -> int:
         return 1
 
     def __getitem__(self, item: tuple[int, int]) -> dict[str, torch.Tensor]:
-        return self._films[item[1]]
+        return self._radiographs[item[1]]
 
 
 class LungLocatorStage:

@@ -121,7 +121,7 @@ class PaperDenoiserStage:
         self, batch: dict[str, torch.Tensor], draws: CaseDraws
     ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor | None]:
         """Embedding, which cases keep it, labels; drawn alike whatever the stage is conditioned on."""
-        keep = draws.uniform() >= self._dropout.film_dropout
+        keep = draws.uniform() >= self._dropout.radiograph_dropout
         tell = draws.uniform() >= self._dropout.label_dropout
         embedding, label = None, None
         if self._embed is not None:

@@ -37,7 +37,7 @@ class Readings(NamedTuple):
         shown: (B, S) logits read off the maps of the signs; None without such maps.
         body: (B, 1, *MAP_GRID), where the true map leads into the body; None without an atlas.
         coarse_map_error: mean squared error of a coarse map read off the embedding; None without an atlas.
-        real_error: of `EncoderWithHeads.rate_error`; None without real films.
+        real_error: of `EncoderWithHeads.rate_error`; None without real radiographs.
     """
 
     features: XrayFeatures
@@ -108,9 +108,9 @@ class EncoderWithHeads(nn.Module):
         """Pulls the share of real radiographs that show a sign towards its published rate.
 
         Expectation regularisation (Mann & McCallum, ICML 2007): the cross-entropy between rate and mean. Of a
-        few films the mean says little, and a few films would each be pulled to the rate itself; so its slope
-        is taken at the mean of the films before: it says of the newest only whether they are too many, and
-        moves those most that are in doubt.
+        few radiographs the mean says little, and a few radiographs would each be pulled to the rate itself;
+        so its slope is taken at the mean of the radiographs before: it says of the newest only whether they
+        are too many, and moves those most that are in doubt.
 
         Args:
             shown: (R, S) how surely each radiograph shows each sign, 0 to 1.
@@ -196,8 +196,8 @@ class XrayEncoderStage:
             terms["coarse_map"] = readings.coarse_map_error
             loss = loss + terms["coarse_map"]
         if readings.shown is not None and readings.features.signs is not None and "shadows" in batch:
-            films = len(batch["shadows"])
-            logits = readings.features.signs[-films:]
+            radiographs = len(batch["shadows"])
+            logits = readings.features.signs[-radiographs:]
             shadows = functional.adaptive_max_pool2d(batch["shadows"], logits.shape[2:])
             weight = torch.tensor(_SHOWN_WEIGHT, device=logits.device)
             terms["places"] = functional.binary_cross_entropy_with_logits(logits, shadows, pos_weight=weight)
@@ -209,7 +209,8 @@ class XrayEncoderStage:
         return loss, {name: term.detach() for name, term in terms.items()}
 
     def _one_batch(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Cases with latents first, one of ``dense_every``; then, from a film cohort, the films without."""
+        """Cases with latents first, one of ``dense_every``; then the radiographs of a cohort without
+        volumes."""
         dense = -(-len(batch["image"]) // self._dense_every)
         if "latent_image" not in batch:
             return batch | {"latents": batch["latents"][:dense]}

@@ -1,4 +1,4 @@
-"""Real films without labels: how many show a sign is taught, which of them is left to what is seen."""
+"""Real radiographs without labels: how many show a sign is taught, which of them is left to what is seen."""
 
 import shutil
 from pathlib import Path
@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_stages import encoder, films_of_the_second_sign
+from test_stages import encoder, radiographs_of_the_second_sign
 from torch.utils.data import Dataset
 
 from xray2ctpa_core.constants import FRAME_PIXELS
 from xray2ctpa_core.data.real_radiographs import (
     SIGN_RATES,
-    RealFilms,
-    WithRealFilms,
-    films_to_learn_from,
+    RealRadiographs,
+    WithRealRadiographs,
     is_held_back,
+    radiographs_to_learn_from,
 )
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.provenance import file_sha256
@@ -28,7 +28,7 @@ from xray2ctpa_core.volume import FrontalFrame
 
 CORE = Path(__file__).resolve().parents[2] / "X-ray2CTPACore" / "xray2ctpa_core"
 EFFUSION = [sign.name for sign in SIGNS].index("effusion")
-#: Real films of which one in eight has what is effusion in virtual films.
+#: Real radiographs of which one in eight has what is effusion in virtual radiographs.
 REAL = 16
 
 
@@ -39,9 +39,9 @@ def locator() -> LungLocator:
 
 
 @pytest.fixture(scope="module")
-def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same film of thirty patients, the first of whom has two."""
-    folder = tmp_path_factory.mktemp("films")
+def radiographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same radiograph of thirty patients, the first of whom has two."""
+    folder = tmp_path_factory.mktemp("radiographs")
     for name in ["0_000", *(f"{patient}_001" for patient in range(30))]:
         shutil.copyfile(CORE / "samples" / "demo-patient-cxr.png", folder / f"{name}.png")
     return folder
@@ -51,8 +51,8 @@ def quiet(done: int, of: int) -> None:
     assert 0 < done <= of
 
 
-def real_films() -> torch.Tensor:
-    """Each has a faint patch that no virtual film has; in every eighth it is as bright as fluid."""
+def real_radiographs() -> torch.Tensor:
+    """Each has a faint patch that no virtual radiograph has; in every eighth it is as bright as fluid."""
     torch.manual_seed(2)
     images = 0.1 * torch.rand(REAL, 1, 64, 64)
     images[:, :, 40:56, 8:24] = 0.3
@@ -61,8 +61,8 @@ def real_films() -> torch.Tensor:
 
 
 def learn(module: XrayEncoder, steps: int, learning_rate: float, real: torch.Tensor | None) -> None:
-    """Some steps on virtual films, with real ones beside them."""
-    data, real_weight = films_of_the_second_sign(), 0.0 if real is None else 0.3
+    """Some steps on virtual radiographs, with real ones beside them."""
+    data, real_weight = radiographs_of_the_second_sign(), 0.0 if real is None else 0.3
     stage = XrayEncoderStage(module, 0.0, 0.0, torch.ones(1, 2, 1, 1, 1), 4, 1.0, real_weight)
     optimiser = torch.optim.Adam(stage.module.parameters(), learning_rate)
     generator = torch.Generator().manual_seed(3)
@@ -74,11 +74,11 @@ def learn(module: XrayEncoder, steps: int, learning_rate: float, real: torch.Ten
         optimiser.step()
 
 
-def test_real_films_learn_how_many_show_a_sign_and_those_that_do_keep_it() -> None:
+def test_real_radiographs_learn_how_many_show_a_sign_and_those_that_do_keep_it() -> None:
     module, virtual, real = (
         encoder(atlas=False, sign_maps=len(SIGNS)),
-        films_of_the_second_sign()["image"],
-        real_films(),
+        radiographs_of_the_second_sign()["image"],
+        real_radiographs(),
     )
 
     def shown(images: torch.Tensor) -> torch.Tensor:
@@ -86,7 +86,7 @@ def test_real_films_learn_how_many_show_a_sign_and_those_that_do_keep_it() -> No
             return module(images).strongest_signs[:, EFFUSION, 0].sigmoid()
 
     learn(module, 80, 3e-3, None)
-    assert shown(real).min() > 0.8, "what no virtual film has is taken for the sign"
+    assert shown(real).min() > 0.8, "what no virtual radiograph has is taken for the sign"
     learn(module, 150, 1e-3, real)
     fluid = torch.arange(REAL) % 8 == 0
     assert shown(real)[fluid].min() > 0.8
@@ -95,7 +95,7 @@ def test_real_films_learn_how_many_show_a_sign_and_those_that_do_keep_it() -> No
     assert shown(virtual)[2:].max() < 0.2
 
 
-def test_the_pull_ends_where_the_films_before_show_a_sign_at_its_rate() -> None:
+def test_the_pull_ends_where_the_radiographs_before_show_a_sign_at_its_rate() -> None:
     stage = XrayEncoderStage(encoder(False, len(SIGNS)), 0.0, 0.0, torch.ones(1, 2, 1, 1, 1), 4, 1.0, 1.0)
     slopes = {}
     for mean in (0.9, SIGN_RATES["effusion"], 0.01):
@@ -112,32 +112,32 @@ def test_the_pull_ends_where_the_films_before_show_a_sign_at_its_rate() -> None:
         assert (gradient.count_nonzero(0) > 0).sum() <= 1, "no other sign is pulled"
 
 
-def test_all_films_of_a_patient_are_held_back_or_none() -> None:
+def test_all_radiographs_of_a_patient_are_held_back_or_none() -> None:
     held = [is_held_back(Path(f"{patient:08}_000.jpg")) for patient in range(900)]
     again = [is_held_back(Path(f"elsewhere/{patient:08}_017.png")) for patient in range(900)]
     assert held == again
     assert 250 < sum(held) < 350
 
 
-def test_films_that_are_held_back_or_refused_teach_nothing(
-    films: Path, locator: LungLocator, tmp_path: Path
+def test_radiographs_that_are_held_back_or_refused_teach_nothing(
+    radiographs: Path, locator: LungLocator, tmp_path: Path
 ) -> None:
-    learned, taught = films_to_learn_from(films, locator, "a hospital", quiet)
-    names = sorted(path.name for path in films.iterdir() if not is_held_back(path))
+    learned, taught = radiographs_to_learn_from(radiographs, locator, "a hospital", quiet)
+    names = sorted(path.name for path in radiographs.iterdir() if not is_held_back(path))
     assert sorted(taught.sha256) == names
     assert len(learned) == len(names) < 31
-    assert set(taught.sha256.values()) == {file_sha256(films / names[0])}
+    assert set(taught.sha256.values()) == {file_sha256(radiographs / names[0])}
     refused = tmp_path / names[0]
-    shutil.copyfile(films / names[0], refused)
+    shutil.copyfile(radiographs / names[0], refused)
     from PIL import Image
 
     with Image.open(refused) as image:
         image.transpose(Image.Transpose.ROTATE_180).save(refused)
     with pytest.raises(InputError, match="found none to learn from"):
-        films_to_learn_from(tmp_path, locator, "", quiet)
+        radiographs_to_learn_from(tmp_path, locator, "", quiet)
 
 
-def test_a_film_is_drawn_by_the_items_seed_and_each_time_a_little_otherwise() -> None:
+def test_a_radiograph_is_drawn_by_the_items_seed_and_each_time_a_little_otherwise() -> None:
     class Virtual(Dataset[dict[str, torch.Tensor]]):
         def __len__(self) -> int:
             return 7
@@ -147,7 +147,9 @@ def test_a_film_is_drawn_by_the_items_seed_and_each_time_a_little_otherwise() ->
 
     rng = np.random.default_rng(0)
     pixels = np.cumsum(rng.random((64, 64), dtype=np.float32), 0) / 64
-    data = WithRealFilms(Virtual(), RealFilms([(pixels, FrontalFrame(top=4.0, left=4.0, side=56.0))]))
+    data = WithRealRadiographs(
+        Virtual(), RealRadiographs([(pixels, FrontalFrame(top=4.0, left=4.0, side=56.0))])
+    )
     assert len(data) == 7
     first, again, other = (data[3, seed]["real_image"] for seed in (5, 5, 6))
     assert first.shape == (1, FRAME_PIXELS, FRAME_PIXELS)
@@ -155,5 +157,5 @@ def test_a_film_is_drawn_by_the_items_seed_and_each_time_a_little_otherwise() ->
     assert first.max() <= 1
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-    assert np.corrcoef(first.ravel(), other.ravel())[0, 1] > 0.8, "the same film"
+    assert np.corrcoef(first.ravel(), other.ravel())[0, 1] > 0.8, "the same radiograph"
     assert float(data[3, 5]["label"]) == 3

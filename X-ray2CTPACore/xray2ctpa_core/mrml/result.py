@@ -1,0 +1,93 @@
+"""The nodes of one result, and how a saved scene finds them again."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import slicer
+
+#: Attribute of the CTPA that holds all of result.json, and its references to what belongs to it.
+RECORD_ATTRIBUTE = "XRay2CTPA.Record"
+#: Attribute of every generated volume: what it is, in words.
+NOTICE_ATTRIBUTE = "XRay2CTPA.Notice"
+REFERENCES = {
+    "gradcam": "XRay2CTPA.GradCAM",
+    "gradcam_label": "XRay2CTPA.GradCAMLabel",
+    "spread": "XRay2CTPA.Spread",
+    "table": "XRay2CTPA.Table",
+    "segmentation": "XRay2CTPA.Segmentation",
+    "truth": "XRay2CTPA.Truth",
+    "difference": "XRay2CTPA.Difference",
+}
+#: Reference of the CTPA to the radiograph's node it was made from.
+RADIOGRAPH_REFERENCE = "XRay2CTPA.Radiograph"
+
+
+@dataclass(frozen=True)
+class ResultNodes:
+    """The nodes of one result, all in the scene; the volumes on one grid.
+
+    Attributes:
+        ctpa: vtkMRMLScalarVolumeNode, HU; refers to the others.
+        gradcam: vtkMRMLScalarVolumeNode, 0..1, shown from the lowest label's threshold upwards.
+        gradcam_label: vtkMRMLLabelMapVolumeNode, 0 and 1..3 = low, medium, high.
+        spread: vtkMRMLScalarVolumeNode, standard deviation in HU, or None for a single sample.
+        table: vtkMRMLTableNode, the case's numbers as text.
+        record: result.json as it stands in the folder.
+        segmentation: vtkMRMLSegmentationNode of the Grad-CAM levels, None until ``add_segmentation``.
+        truth, difference: of a comparison with a true CTPA, None until ``add_comparison``.
+    """
+
+    ctpa: Any
+    gradcam: Any
+    gradcam_label: Any
+    spread: Any | None
+    table: Any
+    record: Mapping[str, Any]
+    segmentation: Any | None = None
+    truth: Any | None = None
+    difference: Any | None = None
+
+    def all(self) -> list[Any]:
+        """Every node that there is, the CTPA first."""
+        nodes = (
+            *(self.ctpa, self.gradcam, self.gradcam_label, self.spread, self.table),
+            *(self.segmentation, self.truth, self.difference),
+        )
+        return [node for node in nodes if node is not None]
+
+
+def result_of(node: Any) -> ResultNodes | None:
+    """The result that a CTPA node in a scene is part of, also after saving and loading; None if of none."""
+    text = node.GetAttribute(RECORD_ATTRIBUTE) if node is not None else None
+    if text is None:
+        return None
+    parts = {name: node.GetNodeReference(role) for name, role in REFERENCES.items()}
+    if parts["gradcam"] is None or parts["gradcam_label"] is None:
+        return None
+    return ResultNodes(ctpa=node, **parts, record=json.loads(text))
+
+
+def refer(nodes: ResultNodes, radiograph: Any) -> None:
+    """The CTPA refers to what belongs to it, so that it is found again in a saved scene."""
+    nodes.ctpa.SetAttribute(RECORD_ATTRIBUTE, json.dumps(nodes.record))
+    for name, role in REFERENCES.items():
+        node = getattr(nodes, name)
+        nodes.ctpa.SetNodeReferenceID(role, node.GetID() if node is not None else None)
+    if radiograph is not None:
+        nodes.ctpa.SetNodeReferenceID(RADIOGRAPH_REFERENCE, radiograph.GetID())
+
+
+def refer_to_comparison(nodes: ResultNodes, truth: Any, difference: Any) -> None:
+    """Makes the nodes of a comparison part of the result: found again with it, removed with it."""
+    for role, node in (("truth", truth), ("difference", difference)):
+        nodes.ctpa.SetNodeReferenceID(REFERENCES[role], node.GetID())
+        put_beside(node, nodes.ctpa)
+
+
+def put_beside(node: Any, ctpa: Any) -> None:
+    """Moves ``node`` into the subject-hierarchy folder of ``ctpa``."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(ctpa.GetScene())
+    folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(ctpa))
+    hierarchy.SetItemParent(hierarchy.CreateItem(folder, node), folder)
