@@ -18,6 +18,7 @@ from test_paper_chain import ENVIRONMENT, run_until
 
 from xray2ctpa_core.cli.main import main
 from xray2ctpa_core.evaluation.open_pairs import SCHEMA_FILE
+from xray2ctpa_core.models.encoders.published import PublishedEncoder
 from xray2ctpa_core.pipelines.loading import EMBEDDED
 
 #: Two of each of the splits train and test, one of validation; the sixth's CT is damaged.
@@ -94,8 +95,14 @@ def test_from_dicom_of_six_patients_to_the_table_of_three_systems(
     run_until(command, runs["open-pairs"] / "ctpa" / "cases.csv", log)
     assert not (runs["open-pairs"] / "pack").exists()
     bundles = [trained(repository, "open-pairs", cohort, runs["open-pairs"])]
-    codec = f"run.codec={runs['open-pairs'] / 'autoencoder' / 'autoencoder'}"
-    bundles.append(trained(repository, "x-ray2ctpa-open-pairs", cohort, runs["x-ray2ctpa-open-pairs"], codec))
+    codec, encoder = runs["open-pairs"] / "autoencoder" / "autoencoder", tmp_path / "radiograph-encoder"
+    PublishedEncoder(
+        "small", {"init_features": 8, "growth_rate": 4, "block_config": (2, 2)}, 32
+    ).save_pretrained(encoder)
+    weights = [f"run.codec={codec}", f"run.encoder_weights={encoder}"]
+    bundles.append(
+        trained(repository, "x-ray2ctpa-open-pairs", cohort, runs["x-ray2ctpa-open-pairs"], *weights)
+    )
     bundles.append(trained(repository, "xctdiff-open-pairs", cohort, runs["xctdiff-open-pairs"]))
     for bundle in bundles:
         made = json.loads((bundle / "bundle.json").read_text())

@@ -114,7 +114,7 @@ def evaluate_open_pairs(
     Args:
         cohort: folder that Training/open_pairs.py prepared.
         named: (label, pipeline).
-        config: ``images`` pairs are measured, from the first.
+        config: how many pairs of the test split, and how often each is sampled.
         store: of rows.
         report: progress.
         locate: of the radiographs; None takes each pipeline's own framing.
@@ -138,7 +138,8 @@ def evaluate_open_pairs(
     for name, pipeline in named:
         place = locate or _own_framing(pipeline)
         people = [PairedPerson(study, pipeline.bundle.geometry, place) for study in studies]
-        tested = [p for p, s in zip(people, studies, strict=True) if s.split == TEST][: config.images]
+        tested = [p for p, s in zip(people, studies, strict=True) if s.split == TEST]
+        tested = tested[: config.open_pairs or None]
         others = [p for p, s in zip(people, studies, strict=True) if s.split != TEST]
         if len(tested) < 2 or not others:
             raise InputError(

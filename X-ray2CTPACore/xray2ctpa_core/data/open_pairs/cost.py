@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 #: Processor seconds of one pair on one thread (docs/open-pairs.md says where): a CT of 512 x 512 x 250 voxels
 #: to the networks' grid; a radiograph to its frame; a computed one.
-CT_SECONDS, RADIOGRAPH_SECONDS, DRR_SECONDS = 30.0, 3.0, 30.0
+CT_SECONDS, RADIOGRAPH_SECONDS, DRR_SECONDS = 20.0, 2.5, 15.0
 #: Latents take less than this a voxel of the volume.
 LATENT_BYTES = 1.5
 
