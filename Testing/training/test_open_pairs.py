@@ -42,7 +42,8 @@ SMALL = {
     ],
     "x-ray2ctpa-open-pairs": [
         "run.workers=1", "ctpa.shape=[16,32,32]", "ctpa.spacing_mm=4.0", "cxr.pixels=64", "drr.pixels=64",
-        *one_step("unconditional", *PAPER), *one_step("drr-denoiser denoiser", "encoder=small"),
+        *one_step("unconditional", *PAPER),
+        *one_step("drr-denoiser denoiser", "encoder=small", "discriminator_layers=2", "discriminator_width=8"),
         "pack.steps=2", "generated.scheduler=ddim", "generated.steps=2",
     ],
     "xctdiff-open-pairs": [
