@@ -43,7 +43,8 @@ SMALL = {
     "x-ray2ctpa-open-pairs": [
         "run.workers=1", "ctpa.shape=[16,32,32]", "ctpa.spacing_mm=4.0", "cxr.pixels=64", "drr.pixels=64",
         *one_step("unconditional", *PAPER),
-        *one_step("drr-denoiser denoiser", "encoder=small", "discriminator_layers=2", "discriminator_width=8"),
+        *one_step("drr-denoiser denoiser", "encoder=small", "discriminator_layers=2",
+                  "discriminator_width=8"),
         "pack.steps=2", "generated.scheduler=ddim", "generated.steps=2",
     ],
     "xctdiff-open-pairs": [
@@ -107,7 +108,7 @@ def test_from_dicom_of_six_patients_to_the_table_of_three_systems(
     bundles.append(trained(repository, "xctdiff-open-pairs", cohort, runs["xctdiff-open-pairs"]))
     for bundle in bundles:
         made = json.loads((bundle / "bundle.json").read_text())
-        assert made["geometry"]["extent_mm"] == [], "the size follows from the radiograph"
+        assert "extent_mm" not in made["geometry"], "the size follows from the radiograph"
         assert made["licence"] == "CC BY 4.0"
 
     words = ["evaluate", "--open-pairs", str(cohort), "--samples", "2", "--out", str(tmp_path / "table")]

@@ -20,6 +20,7 @@ from xray2ctpa_core.data.sources.study import Study
 from xray2ctpa_core.data.splits import TEST
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.baselines import INDEX_PIXELS, Baselines
+from xray2ctpa_core.evaluation.columns import CORRELATION, SHARE
 from xray2ctpa_core.evaluation.config import EvaluationConfig
 from xray2ctpa_core.evaluation.numbers import entry
 from xray2ctpa_core.evaluation.organs import Organs, summarise_organs
@@ -32,7 +33,7 @@ from xray2ctpa_core.evaluation.summary import summarise_volumes
 from xray2ctpa_core.io.ct import read_ct
 from xray2ctpa_core.io.provenance import file_sha256, files_sha256
 from xray2ctpa_core.io.radiograph import read_radiograph
-from xray2ctpa_core.metrics.intervals import mean_interval
+from xray2ctpa_core.metrics.intervals import Interval, mean_interval
 from xray2ctpa_core.metrics.projection import normalised_cross_correlation
 from xray2ctpa_core.pipelines.bundle import GeometryRule
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
@@ -235,5 +236,14 @@ def _matches(fits: np.ndarray) -> dict[str, Any]:
     """
     right, wrong = fits[:, 0], fits[:, 1:]
     share = (wrong < right[:, None]).mean(axis=1) + 0.5 * (wrong == right[:, None]).mean(axis=1)
-    numbers = {"right": right, "wrong": wrong.mean(axis=1), "share": share}
-    return {name: entry((mean_interval(values), len(values))) for name, values in numbers.items()}
+    numbers = {
+        "right": (right, CORRELATION),
+        "wrong": (wrong.mean(axis=1), CORRELATION),
+        "share": (share, SHARE),
+    }
+    found = {}
+    for name, (values, limits) in numbers.items():
+        interval = mean_interval(values)
+        ends = (float(np.clip(end, *limits)) for end in (interval.lower, interval.upper))
+        found[name] = entry((Interval(interval.estimate, *ends), len(values)))
+    return found
