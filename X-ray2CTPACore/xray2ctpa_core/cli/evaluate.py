@@ -69,6 +69,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "multi": (20, count, "how many patients are sampled several times; people all are"),
         "samples": (8, positive, "volumes averaged for those"),
         "auroc": (200, count, "patients of the PE classification"),
+        "open-pair-count": (
+            0,
+            count,
+            "pairs of the test split of each --open-pairs, from the first; 0 for all",
+        ),
         "radiograph-count": (20, positive, "radiographs taken evenly from each --radiographs"),
     }
     for name, (default, kind, text) in counts.items():
@@ -139,6 +144,7 @@ def run(args: argparse.Namespace) -> int:
         multi=min(args.multi, args.images),
         samples=args.samples,
         auroc=args.auroc,
+        open_pairs=args.open_pair_count,
         radiographs=args.radiograph_count,
         steps=args.steps or 0,
         seed=args.seed,
