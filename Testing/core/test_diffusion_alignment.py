@@ -1,12 +1,15 @@
 """The atlas is moved to where the film shows it."""
 
+import copy
+
 import pytest
 import torch
 from scipy import ndimage
 
-from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, MAP_GRID
+from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, DEPTH_FRACTION, MAP_GRID, MEAN_FRAME_SIDE_MM
 from xray2ctpa_core.diffusion import alignment
-from xray2ctpa_core.models.encoders.atlas import DeformableAtlas
+from xray2ctpa_core.models.encoders.atlas import DeformableAtlas, resized, warp
+from xray2ctpa_core.simulation.projection import attenuation, project
 
 
 def identity_map() -> torch.Tensor:
@@ -26,9 +29,8 @@ def atlas() -> DeformableAtlas:
 
 def film_of(atlas: DeformableAtlas, template_map: torch.Tensor) -> torch.Tensor:
     """Its projection through a steep grey curve, as a frame image."""
-    lower, upper = DEFAULT_HU_WINDOW
-    hu = atlas.intensities.float() / 255 * (upper - lower) + lower
-    seen = alignment._projection(alignment.attenuation(hu.clamp(max=250))[None, None], template_map)
+    view = alignment.FrontalView(atlas, DEFAULT_HU_WINDOW, torch.device("cpu"))
+    seen = view(resized(template_map, alignment._GRID))
     seen = torch.nn.functional.interpolate(seen, size=(256, 256), mode="bilinear")
     return ((seen - seen.mean()) / seen.std()).sigmoid()
 
@@ -62,3 +64,34 @@ def test_no_iterations_change_nothing_and_the_same_film_gives_the_same_map(atlas
     with torch.no_grad():  # as the pipeline calls it
         once, again = (alignment.align_map(atlas, start, film, DEFAULT_HU_WINDOW, 3) for _ in range(2))
     assert torch.equal(once, again)
+
+
+def test_the_frontal_view_is_the_projection_along_the_rays(atlas: DeformableAtlas) -> None:
+    """The same integrals as simulation.projection's, which looks them up plane by plane."""
+    lower, upper = DEFAULT_HU_WINDOW
+    hu = atlas.intensities.float() / 255 * (upper - lower) + lower
+    template_map = identity_map() * 0.9
+    warped = warp(attenuation(hu.clamp(max=250))[None, None], template_map, (64, 48, 64))
+    depth = DEPTH_FRACTION * MEAN_FRAME_SIDE_MM
+    planes = (torch.arange(48) + 0.5 - 24) * depth / 48
+    expected = project(warped[0, 0], planes, (0.0, 0.0)).flip(0)
+    seen = alignment.FrontalView(atlas, DEFAULT_HU_WINDOW, torch.device("cpu"))(
+        resized(template_map, (64, 48, 64))
+    )
+    assert (seen[0, 0] - expected).abs().max() < 1e-4 * expected.max()
+
+
+def test_several_maps_are_aligned_at_once_each_as_if_alone(atlas: DeformableAtlas) -> None:
+    film = film_of(atlas, identity_map())
+    starts = torch.cat([identity_map() + 0.03, identity_map() - 0.02, 0.95 * identity_map()])
+    together = alignment.align_map(atlas, starts, film, DEFAULT_HU_WINDOW, 8)
+    alone = [alignment.align_map(atlas, start[None], film, DEFAULT_HU_WINDOW, 8) for start in starts]
+    assert torch.equal(together, torch.cat(alone))
+    assert (together[0] - starts[0]).abs().max() > 0.01
+
+
+def test_no_iteration_of_the_alignment_reads_what_lies_on_the_device(atlas: DeformableAtlas) -> None:
+    """Which on a GPU would wait for it. Tensors of the device meta cannot be read."""
+    film, start = film_of(atlas, identity_map()).to("meta"), identity_map().to("meta")
+    found = alignment.align_map(copy.deepcopy(atlas).to("meta"), start, film, DEFAULT_HU_WINDOW, 3)
+    assert (found.device.type, found.shape) == ("meta", start.shape)
