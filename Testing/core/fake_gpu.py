@@ -6,7 +6,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -51,8 +55,10 @@ def fake_gpu() -> Iterator[None]:
         yield
 
 
-def what_no_graph_holds(make: Callable[[], torch.nn.Module], given: Callable[[], tuple[Any, ...]]) -> list[str]:
-    """The findings in a forward of ``make()`` on ``given()``, both made on the fake GPU; [] where there are none.
+def what_no_graph_holds(
+    make: Callable[[], torch.nn.Module], given: Callable[[], tuple[Any, ...]]
+) -> list[str]:
+    """The findings in a forward of ``make()`` on ``given()``, both made on the fake GPU; none: [].
 
     Raises:
         AssertionError: nothing was counted, or the output lies elsewhere.

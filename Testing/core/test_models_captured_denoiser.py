@@ -20,9 +20,7 @@ class Addresses:
     def __init__(self) -> None:
         self.recorded = 0
 
-    def record(
-        self, one_pass: Callable[[], torch.Tensor]
-    ) -> tuple[Callable[[], None], torch.Tensor]:
+    def record(self, one_pass: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
         self.recorded += 1
         output = one_pass().clone()
         output.zero_()  # a capture computes nothing

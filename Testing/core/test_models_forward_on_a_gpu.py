@@ -1,5 +1,5 @@
-"""No denoiser's forward makes a tensor on the CPU, waits for the device, or has a shape that data decide: so a
-CUDA graph can hold it. Shown on a fake device, without a GPU."""
+"""No denoiser's forward makes a tensor on the CPU, waits for the device, or has a shape that data decide: so
+a CUDA graph can hold it. Shown on a fake device, without a GPU."""
 
 from collections.abc import Callable
 from typing import Any

@@ -65,9 +65,9 @@ def align_map(
 ) -> torch.Tensor:
     """The maps, each corrected so that the projection of the warped atlas agrees with the radiograph.
 
-    Computed where the maps lie, all of them at once and each for itself. All that is differentiated are products
-    of matrices and the look-up in the atlas, whose gradients every device sums in one order; and no iteration
-    waits for a GPU.
+    Computed where the maps lie, all of them at once and each for itself. All that is differentiated are
+    products of matrices and the look-up in the atlas, whose gradients every device sums in one order; and no
+    iteration waits for a GPU.
 
     Args:
         atlas: what the maps lead into.
@@ -103,8 +103,8 @@ def align_map(
 class FrontalView:
     """The projection of an atlas that maps have warped, for the mean patient (simulation.projection.project).
 
-    A coronal plane of the grid is drawn out by its magnification, which is a product with a matrix from either
-    side.
+    A coronal plane of the grid is drawn out by its magnification, which is a product with a matrix from
+    either side.
 
     Args:
         atlas, hu_window: as in `align_map`.
@@ -123,7 +123,8 @@ class FrontalView:
         self._rows = rows.permute(2, 0, 1).flatten(1).flip(0) * (depth / _GRID[1])
 
     def __call__(self, points: torch.Tensor) -> torch.Tensor:
-        """(K, 3, *_GRID), the atlas' point of each place -> (K, 1, D, W) line integrals, rows from the top."""
+        """(K, 3, *_GRID), the atlas' point of each place -> (K, 1, D, W) line integrals, rows from the
+        top."""
         values = self._values.expand(len(points), -1, -1, -1, -1)
         where = points.permute(0, 2, 3, 4, 1)
         warped = functional.grid_sample(values, where, padding_mode="border", align_corners=True)
@@ -152,7 +153,7 @@ def _window_mean(image: torch.Tensor) -> torch.Tensor:
 
 
 def _through(points: int, between: int, end: int, device: torch.device) -> torch.Tensor:
-    """(points, end): linear interpolation to ``between`` places, and from them to ``end``, as `resized` does."""
+    """(points, end): linear interpolation to ``between`` places, and from them to ``end``, as `resized`."""
     unit = torch.eye(points, device=device)[None]
     for size in (between, end):
         unit = functional.interpolate(unit, size=size, mode="linear", align_corners=True)

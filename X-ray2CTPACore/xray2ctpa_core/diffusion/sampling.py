@@ -56,8 +56,8 @@ def sample_latents(
         generator: for schedulers that add noise in each step; or one for each of the B.
         on_step_end: called after each step; the next one goes on with what it returns.
 
-    The scheduler's timesteps stay on the CPU, where it looks them up: on a GPU each look-up would wait for all that
-    was asked before. The model is given them on the device of ``noise``.
+    The scheduler's timesteps stay on the CPU, where it looks them up: on a GPU each look-up would wait for
+    all that was asked before. The model is given them on the device of ``noise``.
     """
     scheduler.set_timesteps(steps, device="cpu")
     on_device = scheduler.timesteps.to(noise.device)

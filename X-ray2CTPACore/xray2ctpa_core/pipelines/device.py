@@ -6,13 +6,13 @@ import torch
 
 from xray2ctpa_core.errors import DeviceError
 
-#: "tf32" holds numbers in single precision and multiplies them with 10 bits: the fast way beside fp32, which is
-#: exact.
+#: "tf32" holds numbers in single precision and multiplies them with 10 bits: the fast way beside fp32, which
+#: is exact.
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(device: str, precision: str) -> tuple[str, str, torch.dtype]:
-    """The device and precision that the words stand for on this machine; from now on this process computes so.
+    """The device and precision that the words stand for on this machine; this process then computes so.
 
     Args:
         device: "auto" (CUDA where there is one, else the CPU), "cpu", "cuda" or "mps" (not tested).
@@ -43,8 +43,8 @@ def choose_device(device: str, precision: str) -> tuple[str, str, torch.dtype]:
 def set_arithmetic(precision: str) -> None:
     """Sets how a GPU multiplies: the one place that touches torch's switches.
 
-    TF32 is on for "tf32" alone; torch has it on for convolutions by default, which is 6e-3 away from the released
-    structure. cuDNN takes kernels that give the same each time, and does not choose them by trial.
+    TF32 is on for "tf32" alone; torch has it on for convolutions by default, which is 6e-3 away from the
+    released structure. cuDNN takes kernels that give the same each time, and does not choose them by trial.
     """
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.allow_tf32 = precision == "tf32"

@@ -1,7 +1,7 @@
 """A denoiser's pass as a CUDA graph: one command of the host in place of several hundred.
 
-At batch 1 a pass of the papers' network takes a GPU less time than the host needs to ask for its operations. A
-graph holds them all, with the addresses that they read and write, and is asked for at once.
+At batch 1 a pass of the papers' network takes a GPU less time than the host needs to ask for its operations.
+A graph holds them all, with the addresses that they read and write, and is asked for at once.
 """
 
 from collections import OrderedDict
@@ -22,6 +22,7 @@ _WARM_UP = 2
 OnePass = Callable[[], torch.Tensor]
 #: (does the pass again, the tensor that it writes each time).
 Recorded = tuple[Callable[[], None], torch.Tensor]
+
 
 class Recorder(Protocol):
     """Makes a pass repeatable on one type of device."""
@@ -54,8 +55,8 @@ class CudaGraphs:
 class CapturedDenoiser:
     """A denoiser (models.protocols.Denoiser) whose passes are captured, each set of shapes when first met.
 
-    Weights may change in place, not be moved: then a pass is captured anew. What it cannot capture it lets the
-    denoiser compute.
+    Weights may change in place, not be moved: then a pass is captured anew. What it cannot capture it lets
+    the denoiser compute.
 
     Args:
         denoiser: reads of a conditioning its embedding and its spatial features alone.
@@ -154,7 +155,9 @@ class _Pass:
 
     def __init__(self, denoiser: Any, given: _Given, recorder: Recorder) -> None:
         with torch.inference_mode(False), torch.no_grad():
-            self._reads = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in given.tensors]
+            self._reads = [
+                torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in given.tensors
+            ]
             self._take(given)
             arguments = given.arguments(self._reads)
             self._again, self._output = recorder.record(lambda: denoiser(*arguments))

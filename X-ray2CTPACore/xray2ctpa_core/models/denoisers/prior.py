@@ -171,7 +171,7 @@ class _Rotary(nn.Module):
         destination[prefix + "freqs"] = self.freqs if keep_vars else self.freqs.detach().clone()
 
     def forward(self, start: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosine and sine (tokens, dims / 2), float32, of the positions from ``start``; for all layers once."""
+        """Cosine and sine (tokens, dims / 2), float32, of the positions from ``start``: once for all layers."""
         positions = torch.arange(start, start + tokens, device=self.freqs.device)
         angles = positions[:, None] * self.freqs.float()
         return angles.cos(), angles.sin()
@@ -226,7 +226,8 @@ class _Attention(nn.Module):
         past: tuple[torch.Tensor, torch.Tensor] | None,
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         """x: (B, N, dim); bias: (heads, N, 1 + P + N), minus infinity at later keys; turn: of the rotation,
-        where there is one; past: keys and values of the P tokens before. Returns the output and keys and values of all P + N."""
+        where there is one; past: keys and values of the P tokens before. Returns the output and keys and
+        values of all P + N."""
         x = self.norm(x)
         queries = self.to_q(x).unflatten(-1, (self._heads, -1)).transpose(1, 2)
         keys, values = self.to_kv(x).chunk(2, -1)

@@ -8,8 +8,8 @@ On a CPU attention is computed for a few slices, or a few columns along the dept
 and values are 24 times as large as the voxels of the first level, and their way to memory and back costs more
 than the arithmetic.
 
-A forward makes every tensor on the device of its input and asks the device nothing, so that a GPU's pass can be
-captured in a graph (models.denoisers.captured).
+A forward makes every tensor on the device of its input and asks the device nothing, so that a GPU's pass can
+be captured in a graph (models.denoisers.captured).
 """
 
 import itertools
@@ -96,8 +96,8 @@ class _GroupNorm(nn.GroupNorm):
     def forward(  # type: ignore[override]
         self, x: torch.Tensor, film: tuple[torch.Tensor, torch.Tensor] | None = None
     ) -> torch.Tensor:
-        """``film`` is a scale and a shift, each (B, C); on a CPU both are done while normalising where there is
-        a single case. A GPU does the same for any number, so that a case does not depend on it."""
+        """``film`` is a scale and a shift, each (B, C); on a CPU both are done while normalising where there
+        is a single case. A GPU does the same for any number, so that a case does not depend on it."""
         weight: torch.Tensor = self.weight
         bias: torch.Tensor = self.bias
         folded = film is not None and len(x) == 1 and x.device.type == "cpu"
