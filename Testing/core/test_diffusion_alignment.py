@@ -6,10 +6,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, DEPTH_FRACTION, MAP_GRID, MEAN_FRAME_SIDE_MM
+from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, MAP_GRID
 from xray2ctpa_core.diffusion import alignment
-from xray2ctpa_core.models.encoders.atlas import DeformableAtlas, resized, warp
-from xray2ctpa_core.simulation.projection import attenuation, project
+from xray2ctpa_core.models.encoders.atlas import DeformableAtlas
 
 
 def identity_map() -> torch.Tensor:
@@ -29,8 +28,8 @@ def atlas() -> DeformableAtlas:
 
 def film_of(atlas: DeformableAtlas, template_map: torch.Tensor) -> torch.Tensor:
     """Its projection through a steep grey curve, as a frame image."""
-    view = alignment.FrontalView(atlas, DEFAULT_HU_WINDOW, torch.device("cpu"))
-    seen = view(resized(template_map, alignment._GRID))
+    values = alignment._values(atlas, DEFAULT_HU_WINDOW, torch.device("cpu"))
+    seen = alignment.LookedUp(values, template_map)(torch.zeros(1, 3, 7, 7, 7))
     seen = torch.nn.functional.interpolate(seen, size=(256, 256), mode="bilinear")
     return ((seen - seen.mean()) / seen.std()).sigmoid()
 
@@ -66,26 +65,33 @@ def test_no_iterations_change_nothing_and_the_same_film_gives_the_same_map(atlas
     assert torch.equal(once, again)
 
 
-def test_the_frontal_view_is_the_projection_along_the_rays(atlas: DeformableAtlas) -> None:
-    """The same integrals as simulation.projection's, which looks them up plane by plane."""
-    lower, upper = DEFAULT_HU_WINDOW
-    hu = atlas.intensities.float() / 255 * (upper - lower) + lower
-    template_map = identity_map() * 0.9
-    warped = warp(attenuation(hu.clamp(max=250))[None, None], template_map, (64, 48, 64))
-    depth = DEPTH_FRACTION * MEAN_FRAME_SIDE_MM
-    planes = (torch.arange(48) + 0.5 - 24) * depth / 48
-    expected = project(warped[0, 0], planes, (0.0, 0.0)).flip(0)
-    seen = alignment.FrontalView(atlas, DEFAULT_HU_WINDOW, torch.device("cpu"))(
-        resized(template_map, (64, 48, 64))
-    )
-    assert (seen[0, 0] - expected).abs().max() < 1e-4 * expected.max()
+def test_a_gpu_sees_by_matrices_what_a_cpu_looks_up(atlas: DeformableAtlas) -> None:
+    """The same integrals under the same change of the map, and the same gradient; of two maps at once."""
+    generator = torch.Generator().manual_seed(0)
+    changes = 0.02 * torch.randn(2, 3, 7, 7, 7, generator=generator)
+    starts = torch.cat([0.9 * identity_map(), identity_map() + 0.04])
+    values = alignment._values(atlas, DEFAULT_HU_WINDOW, torch.device("cpu"))
+    weights = torch.randn(1, 1, 64, 64, generator=generator)
+    found = []
+    for view, some in ((alignment.LookedUp, starts.split(1)), (alignment.Multiplied, [starts])):
+        change = changes.clone().requires_grad_()
+        parts = zip(some, change.split(len(some[0])), strict=True)
+        seen = torch.cat([view(values, start)(part) for start, part in parts])
+        found.append((seen.detach(), torch.autograd.grad((seen * weights).sum(), change)[0]))
+    (looked_up, gradient), (multiplied, other_gradient) = found
+    assert (looked_up - multiplied).abs().max() < 1e-4 * looked_up.max()
+    assert (gradient - other_gradient).abs().max() < 1e-3 * gradient.abs().max()
 
 
-def test_several_maps_are_aligned_at_once_each_as_if_alone(atlas: DeformableAtlas) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_several_maps_are_aligned_at_once_each_as_if_alone(atlas: DeformableAtlas, threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     film = film_of(atlas, identity_map())
     starts = torch.cat([identity_map() + 0.03, identity_map() - 0.02, 0.95 * identity_map()])
     together = alignment.align_map(atlas, starts, film, DEFAULT_HU_WINDOW, 8)
     alone = [alignment.align_map(atlas, start[None], film, DEFAULT_HU_WINDOW, 8) for start in starts]
+    torch.set_num_threads(before)
     assert torch.equal(together, torch.cat(alone))
     assert (together[0] - starts[0]).abs().max() > 0.01
 

@@ -4,31 +4,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from captured_passes import Addresses
 
 from xray2ctpa_core.models.denoisers import captured
 from xray2ctpa_core.models.denoisers.captured import CapturedDenoiser
 from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
 from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
 from xray2ctpa_core.models.protocols import Conditioning
-
-
-class Addresses:
-    """Records as a CUDA graph does: the same addresses are read and written whenever the pass is repeated."""
-
-    device = "cpu"
-
-    def __init__(self) -> None:
-        self.recorded = 0
-
-    def record(self, one_pass: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
-        self.recorded += 1
-        output = one_pass().clone()
-        output.zero_()  # a capture computes nothing
-
-        def again() -> None:
-            output.copy_(one_pass())
-
-        return again, output
 
 
 @pytest.fixture

@@ -79,8 +79,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         type=parts,
         default=PARTS,
         metavar="PART,...",
-        help=f"what is measured (default: {','.join(PARTS)}): the papers' size, the command with the bundle, the "
-        "loaded bundle",
+        help=f"what is measured (default: {','.join(PARTS)}): the papers' size, the command with the bundle, "
+        "the loaded bundle",
     )
     parser.add_argument(
         "--trial", action="store_true", help="the papers' size made tiny: tries the bench, measures nothing"
@@ -191,7 +191,7 @@ def command_on(devices: list[str], args: argparse.Namespace, bars: Bars) -> list
 
 
 def loaded_on(devices: list[str], args: argparse.Namespace, bars: Bars) -> list[dict[str, Any]]:
-    """The loaded bundle on each device; in single precision where a CPU has not the one that was asked for."""
+    """The loaded bundle on each device; in single precision where a CPU lacks the one that was asked for."""
     from xray2ctpa_core.benchmark.warm import measure_warm
 
     radiograph, steps, repeats = radiograph_by_pillow(SAMPLE_CXR), args.bundle_steps, _repeats(args)

@@ -5,17 +5,17 @@ the map into the atlas, at the end of sampling, and cannot blur or invent anythi
 atlas, and hardly along the rays, for only their divergence tells of depth.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch.nn import functional
 
 from xray2ctpa_core.constants import DEPTH_FRACTION, MAP_GRID, MEAN_FRAME_SIDE_MM
 from xray2ctpa_core.diffusion.residual import diffuses_a_map, sampled_map
-from xray2ctpa_core.models.encoders.atlas import DeformableAtlas, resized
+from xray2ctpa_core.models.encoders.atlas import DeformableAtlas, resized, warp
 from xray2ctpa_core.models.protocols import Conditioning
-from xray2ctpa_core.simulation.projection import FILM_DENSEST_HU, attenuation, magnification
+from xray2ctpa_core.simulation.projection import FILM_DENSEST_HU, attenuation, magnification, project
 
 #: (D, H, W) of the warped atlas that is projected.
 _GRID = (64, 48, 64)
@@ -65,9 +65,9 @@ def align_map(
 ) -> torch.Tensor:
     """The maps, each corrected so that the projection of the warped atlas agrees with the radiograph.
 
-    Computed where the maps lie, all of them at once and each for itself. All that is differentiated are
-    products of matrices and the look-up in the atlas, whose gradients every device sums in one order; and no
-    iteration waits for a GPU.
+    Computed where the maps lie. On a CPU one after another, so that the last bits, which the optimisation
+    makes much of, depend neither on how many there are nor on the threads. Elsewhere all at once, by products
+    of matrices, whose gradients are summed in one order, and without waiting for the device.
 
     Args:
         atlas: what the maps lead into.
@@ -82,54 +82,96 @@ def align_map(
     if iterations == 0:
         return template_map
     start = template_map.detach().float()
-    seen = FrontalView(atlas, hu_window, start.device)
-    likeness = _Likeness(functional.adaptive_avg_pool2d(image.to(start), (_GRID[0], _GRID[2])))
+    likeness = _Likeness(functional.adaptive_avg_pool2d(image.detach().to(start), (_GRID[0], _GRID[2])))
+    values = _values(atlas, hu_window, start.device)
+    view: Callable[[torch.Tensor, torch.Tensor], View] = (
+        LookedUp if start.device.type == "cpu" else Multiplied
+    )
+    at_once = 1 if start.device.type == "cpu" else len(start)
+    aligned = [_aligned(view(values, some), some, likeness, iterations) for some in start.split(at_once)]
+    return torch.cat(aligned).to(template_map)
+
+
+def _aligned(seen: "View", start: torch.Tensor, likeness: "_Likeness", iterations: int) -> torch.Tensor:
+    """``start`` (K, 3, *MAP_GRID), changed until it looks like the radiograph, each for itself."""
     std = torch.tensor(_PRIOR_STD, device=start.device).reshape(1, 3, 1, 1, 1)
-    points = resized(start, _GRID)
-    finer = [_through(_POINTS, MAP_GRID[axis], _GRID[axis], start.device) for axis in range(3)]
     with torch.enable_grad():
         correction = torch.zeros(len(start), 3, *(_POINTS,) * 3, device=start.device, requires_grad=True)
         optimiser = torch.optim.Adam([correction], _STEP)
         for _ in range(iterations):
-            moved = points + _interpolated(correction * std, finer)
             prior = correction.square().mean((1, 2, 3, 4))
-            loss = (_PRIOR_WEIGHT * prior - likeness(seen(moved))).sum()
+            loss = (_PRIOR_WEIGHT * prior - likeness(seen(correction * std))).sum()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-    return (start + resized(correction.detach() * std, MAP_GRID)).to(template_map)
+    return start + resized(correction.detach() * std, MAP_GRID)
 
 
-class FrontalView:
-    """The projection of an atlas that maps have warped, for the mean patient (simulation.projection.project).
+def _values(atlas: DeformableAtlas, hu_window: Sequence[float], device: torch.device) -> torch.Tensor:
+    """(1, 1, D, H, W): the atlas' attenuation as a radiograph shows it, in 1/mm."""
+    lower, upper = hu_window
+    hu = atlas.intensities.to(device).float() / 255 * (upper - lower) + lower
+    return attenuation(hu.clamp(max=FILM_DENSEST_HU))[None, None]
 
-    A coronal plane of the grid is drawn out by its magnification, which is a product with a matrix from
-    either side.
+
+def _planes(device: torch.device) -> torch.Tensor:
+    """(H,) mm of the coronal planes from the thorax's middle, of the mean patient."""
+    depth = DEPTH_FRACTION * MEAN_FRAME_SIDE_MM
+    return (torch.arange(_GRID[1], device=device) + 0.5 - _GRID[1] / 2) * depth / _GRID[1]
+
+
+class View(Protocol):
+    """What an atlas looks like from the front under maps that are changed."""
+
+    def __call__(self, change: torch.Tensor) -> torch.Tensor:
+        """Changes of the maps at the points, (K, 3, 7, 7, 7) -> (K, 1, D, W) line integrals, rows from the
+        top."""
+
+
+class LookedUp:
+    """A View of one map by look-ups alone, plane by plane: simulation.projection.project.
 
     Args:
-        atlas, hu_window: as in `align_map`.
-        device: where.
+        values: (1, 1, D, H, W) of the atlas.
+        start: (1, 3, *MAP_GRID).
     """
 
-    def __init__(self, atlas: DeformableAtlas, hu_window: Sequence[float], device: torch.device) -> None:
-        lower, upper = hu_window
-        hu = atlas.intensities.to(device).float() / 255 * (upper - lower) + lower
-        self._values = attenuation(hu.clamp(max=FILM_DENSEST_HU))[None, None]
-        depth = DEPTH_FRACTION * MEAN_FRAME_SIDE_MM
-        planes = (torch.arange(_GRID[1], device=device) + 0.5 - _GRID[1] / 2) * depth / _GRID[1]
+    def __init__(self, values: torch.Tensor, start: torch.Tensor) -> None:
+        self._values, self._start = values, start
+
+    def __call__(self, change: torch.Tensor) -> torch.Tensor:
+        """See View."""
+        warped = warp(self._values, self._start + resized(change, MAP_GRID), _GRID)
+        return project(warped[0, 0], _planes(change.device), (0.0, 0.0)).flip(0)[None, None]
+
+
+class Multiplied:
+    """A View of K maps by products of matrices and the look-up in the atlas: the gradients of other look-ups
+    a GPU sums in any order.
+
+    A coronal plane is drawn out by its magnification, which is a product with a matrix from either side.
+
+    Args:
+        values: (1, 1, D, H, W) of the atlas.
+        start: (K, 3, *MAP_GRID).
+    """
+
+    def __init__(self, values: torch.Tensor, start: torch.Tensor) -> None:
+        self._values, self._points = values, resized(start, _GRID)
+        self._finer = [_through(_POINTS, MAP_GRID[axis], _GRID[axis], start.device) for axis in range(3)]
+        planes = _planes(start.device)
         enlarged = magnification(planes)
         rows, self._columns = (_drawn_out(_GRID[axis], enlarged) for axis in (0, 2))
-        #: (D, H * D): rows from the top, each from all rows of all planes.
-        self._rows = rows.permute(2, 0, 1).flatten(1).flip(0) * (depth / _GRID[1])
+        #: (H, D, D): a plane's rows from the top, each from all of its rows.
+        self._rows = rows.mT.flip(1) * (planes[1] - planes[0])
 
-    def __call__(self, points: torch.Tensor) -> torch.Tensor:
-        """(K, 3, *_GRID), the atlas' point of each place -> (K, 1, D, W) line integrals, rows from the
-        top."""
-        values = self._values.expand(len(points), -1, -1, -1, -1)
-        where = points.permute(0, 2, 3, 4, 1)
+    def __call__(self, change: torch.Tensor) -> torch.Tensor:
+        """See View."""
+        where = (self._points + _interpolated(change, self._finer)).permute(0, 2, 3, 4, 1)
+        values = self._values.expand(len(change), -1, -1, -1, -1)
         warped = functional.grid_sample(values, where, padding_mode="border", align_corners=True)
         wide = torch.matmul(warped[:, 0].transpose(1, 2), self._columns)
-        return torch.bmm(self._rows.expand(len(points), -1, -1), wide.flatten(1, 2))[:, None]
+        return torch.matmul(self._rows, wide).sum(1, keepdim=True)
 
 
 class _Likeness:
@@ -142,9 +184,8 @@ class _Likeness:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """(K, 1, V, U) -> (K,)."""
         scaled = images / images.detach().std((1, 2, 3), keepdim=True).clamp(min=1e-6)
-        mean = _window_mean(scaled)
-        covariance = _window_mean(scaled * self._image) - mean * self._mean
-        variance = (_window_mean(scaled * scaled) - mean**2).clamp(min=1e-5)
+        covariance = _window_mean(scaled * self._image) - _window_mean(scaled) * self._mean
+        variance = (_window_mean(scaled * scaled) - _window_mean(scaled) ** 2).clamp(min=1e-5)
         return (covariance / (variance * self._variance).sqrt()).mean((1, 2, 3))
 
 
@@ -161,7 +202,7 @@ def _through(points: int, between: int, end: int, device: torch.device) -> torch
 
 
 def _interpolated(values: torch.Tensor, finer: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(K, 3, z, y, x) by a matrix (points, places) an axis -> (K, 3, D, H, W)."""
+    """(K, 3, z, y, x) by a matrix (points, places) for each axis -> (K, 3, D, H, W)."""
     depth, height, width = finer
     values = torch.matmul(values, width)
     values = torch.matmul(height.T, values)

@@ -373,11 +373,9 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         with clock.on("denoise"):
             diffused = in_batches(some_samples, torch.arange(num_samples), self._at_once, take_fewer)
         with clock.on("align"):
+            at_once = self.samples_at_once or SAMPLES_AT_ONCE
             return in_batches(
-                lambda some: self._to_latents(conditioning, some, image),
-                diffused,
-                SAMPLES_AT_ONCE,
-                take_fewer,
+                lambda some: self._to_latents(conditioning, some, image), diffused, at_once, take_fewer
             )
 
     @property

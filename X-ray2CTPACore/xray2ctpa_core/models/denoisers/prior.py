@@ -171,7 +171,7 @@ class _Rotary(nn.Module):
         destination[prefix + "freqs"] = self.freqs if keep_vars else self.freqs.detach().clone()
 
     def forward(self, start: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cosine and sine (tokens, dims / 2), float32, of the positions from ``start``: once for all layers."""
+        """Cosine and sine (tokens, dims / 2), float32, of the positions from ``start``, for all layers."""
         positions = torch.arange(start, start + tokens, device=self.freqs.device)
         angles = positions[:, None] * self.freqs.float()
         return angles.cos(), angles.sin()
