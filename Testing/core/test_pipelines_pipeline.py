@@ -255,6 +255,7 @@ def test_passes_are_captured_where_the_device_can_and_the_steps_are_worth_it(
         assert np.array_equal(again.samples, plain.samples)
     assert (recorder.recorded, pipe.not_captured) == (1, "")
     pipe(film, frame=FRAME, num_inference_steps=3, num_samples=1)
+    assert pipe.not_captured == "3 steps are not worth it"
     pipe.samples_at_once = 2
     pipe(film, frame=FRAME, num_inference_steps=3, num_samples=2)
     assert recorder.recorded == 1  # three steps are not worth a capture

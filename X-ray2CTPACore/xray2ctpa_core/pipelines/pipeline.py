@@ -400,6 +400,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         if self._captured.denoiser is not self.denoiser:
             self._captured = CapturedDenoiser(self.denoiser)
         denoiser = self._captured if steps >= CAPTURED_FROM else self.denoiser
+        self._captured.reason = "" if steps >= CAPTURED_FROM else f"{steps} steps are not worth it"
 
         def model(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
             entered = sample.to(self.denoiser.dtype)
