@@ -38,7 +38,7 @@ def side_by_side(results: Mapping[str, Any]) -> str:
 
 
 def _of(results: Mapping[str, Any], device: str) -> Found:
-    named = {
+    named: dict[str, Mapping[str, Any]] = {
         part: next((each for each in results.get(part, []) if each["device"] == device), {})
         for part in ("end_to_end", "warm")
     }

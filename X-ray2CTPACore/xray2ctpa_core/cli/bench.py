@@ -145,7 +145,7 @@ def run_speed(args: argparse.Namespace) -> int:
     load_bundle(args.bundle)  # says at once what is wrong with it
     torch.set_num_threads(args.threads or torch.get_num_threads())
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    results = {"software": software_versions(), "prices": dict(args.price)}
+    results: dict[str, Any] = {"software": software_versions(), "prices": dict(args.price)}
     with Bars() as bars:
         if "papers" in args.parts:
             results["paper_scale"] = paper_scale_on(devices, args, bars)
