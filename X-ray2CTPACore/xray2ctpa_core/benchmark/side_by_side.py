@@ -7,7 +7,7 @@ from xray2ctpa_core.benchmark.warm import BESIDE
 from xray2ctpa_core.evaluation.markdown import table
 
 NOT_MEASURED = "not measured"
-DEVICES = {"cpu": "CPU", "cuda": "GPU"}
+COLUMNS = {"cpu": "CPU", "cuda": "GPU"}
 _THOUSAND, _HOUR = 1000, 3600.0
 
 #: What was measured on one device: its paper_scale, end_to_end and warm parts, {} or None of what was not.
@@ -16,7 +16,7 @@ Found = Mapping[str, Any]
 
 def side_by_side(results: Mapping[str, Any]) -> str:
     """The content of bench.json as a table with a column a device."""
-    found = {device: _of(results, device) for device in DEVICES}
+    found = {device: _of(results, device) for device in COLUMNS}
     sides = [name for each in found.values() for name in each["paper_scale"].get("sides", {})]
     rows = [(f"pass of {name}, ms (of its roofline)", _pass(name)) for name in dict.fromkeys(sides)]
     rows += [
@@ -34,7 +34,7 @@ def side_by_side(results: Mapping[str, Any]) -> str:
             ("1,000 radiographs one after another, at the prices given", lambda f: _priced(f, prices))
         )
     lines = [[label, *(row(each) for each in found.values())] for label, row in rows]
-    return table(["", *DEVICES.values()], lines)
+    return table(["", *COLUMNS.values()], lines)
 
 
 def _of(results: Mapping[str, Any], device: str) -> Found:

@@ -249,7 +249,7 @@ def run_curve(args: argparse.Namespace) -> int:
 
 
 def radiograph_by_pillow(path: Path) -> "Radiograph":
-    """An 8-bit PNG of a radiograph, read without the libraries of medical files, which a bare GPU machine
+    """A 16-bit PNG of a radiograph, read without the libraries of medical files, which a bare GPU machine
     lacks."""
     import numpy as np
     from PIL import Image
@@ -257,8 +257,8 @@ def radiograph_by_pillow(path: Path) -> "Radiograph":
     from xray2ctpa_core.volume import Radiograph
 
     with Image.open(path) as image:
-        pixels = np.asarray(image.convert("L"), np.float32)
-    return Radiograph(pixels / 255, name=path.name)
+        pixels = np.asarray(image, np.float32)
+    return Radiograph(pixels / 65535, name=path.name)
 
 
 def parts(text: str) -> tuple[str, ...]:
