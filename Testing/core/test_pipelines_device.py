@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from xray2ctpa_core.errors import DeviceError
-from xray2ctpa_core.pipelines.device import choose_device
+from xray2ctpa_core.pipelines.device import channels_last, choose_device
 
 
 def test_auto_is_the_best_device_here_in_the_measured_precision(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +32,14 @@ def test_a_device_that_is_not_there_is_refused(device: str, monkeypatch: pytest.
 def test_half_precision_needs_a_gpu() -> None:
     with pytest.raises(DeviceError, match="fp16"):
         choose_device("cpu", "fp16")
+
+
+def test_convolutions_with_channels_last_give_the_same_but_for_rounding() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv3d(8, 2, 1), torch.nn.Flatten())
+    image = torch.rand(2, 3, 16, 16)
+    before = network[0](image)
+    channels_last(network)
+    assert network[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert network[1].weight.is_contiguous()
+    torch.testing.assert_close(network[0](image), before, rtol=1e-5, atol=1e-6)

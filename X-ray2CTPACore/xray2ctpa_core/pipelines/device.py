@@ -1,6 +1,7 @@
 """Which device and precision a run uses, and why not another."""
 
 import torch
+from torch import nn
 
 from xray2ctpa_core.errors import DeviceError
 
@@ -31,3 +32,11 @@ def choose_device(device: str, precision: str) -> tuple[str, str, torch.dtype]:
     if device == "cpu" and precision == "fp16":
         raise DeviceError("Half precision fp16 needs a GPU, got the device cpu.", "Use fp32 or bf16 there.")
     return device, precision, DTYPES[precision]
+
+
+def channels_last(network: nn.Module) -> None:
+    """Stores the weights of 2D convolutions with their channels last, which makes a CPU's convolutions faster;
+    outputs stay the same but for rounding."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
