@@ -63,7 +63,7 @@ def studies_of_people(
 ) -> None:
     """Writes ``out``/NAME/NUMBER, virtual patients of each person, and studies.csv, which lists them."""
     everybody = people_in(Path(config.people))
-    named = {*config.without, *config.tested}
+    named = {*config.without, *config.validated, *config.tested}
     if unknown := sorted(named - {person.name for person in everybody}):
         raise ConfigError(f"Expected people of {config.people}, got {', '.join(unknown)}.")
     people = [person for person in everybody if person.name not in config.without]
@@ -71,8 +71,8 @@ def studies_of_people(
     bar = Bar("people")
     drawn = people_studies(out, people, config.patients, shape, config.people_mm, config.seed, bar)
     if config.tested:
-        splits = {person.name: "test" if person.name in config.tested else "train" for person in people}
-        drawn = [dataclasses.replace(study, split=splits[study.patient]) for study in drawn]
+        splits = dict.fromkeys(config.validated, "valid") | dict.fromkeys(config.tested, "test")
+        drawn = [dataclasses.replace(study, split=splits.get(study.patient, "train")) for study in drawn]
     write_index(out / INDEX_FILE, drawn)
 
 

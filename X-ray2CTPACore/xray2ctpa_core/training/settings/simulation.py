@@ -61,6 +61,8 @@ class PeopleStudiesSettings:
     """Names of those who are left out."""
     patients: Positive = 20
     """Virtual patients of each person."""
+    validated: tuple[str, ...] = ()
+    """Names of those whose patients are of the split valid."""
     tested: tuple[str, ...] = ()
     """Names of those whose patients are of the split test, the others' of train; empty leaves splits out."""
     grid: Shape = (64, 128, 128)
