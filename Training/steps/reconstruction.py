@@ -130,7 +130,9 @@ def _standardised(image: torch.Tensor) -> torch.Tensor:
 def bundled(folder: Path, config: ReconstructionSettings) -> System:
     """A bundle, as `generate` runs it: it reads the radiograph's own file, whose frame is the whole of it."""
     pipeline = XRay2CTPAPipeline.from_pretrained(folder)
-    files = {study.id: study.radiograph for study in read_index(Path(config.studies))} if config.studies else {}
+    files = (
+        {study.id: study.radiograph for study in read_index(Path(config.studies))} if config.studies else {}
+    )
 
     def generated(study: str, volume: torch.Tensor, image: torch.Tensor) -> torch.Tensor:  # noqa: ARG001
         file = files.get(study)

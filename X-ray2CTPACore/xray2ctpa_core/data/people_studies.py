@@ -105,5 +105,12 @@ def _study(person: str, folder: Path) -> Study:
     files = {"map": folder / MAP_FILE, "findings": record}
     label = int(read_record(folder)["pe"])
     return Study(
-        f"{person}-{folder.name}", person, folder / CTPA_FILE, folder / FILM_FILE, label, None, str(record), **files
+        f"{person}-{folder.name}",
+        person,
+        folder / CTPA_FILE,
+        folder / FILM_FILE,
+        label,
+        None,
+        str(record),
+        **files,
     )

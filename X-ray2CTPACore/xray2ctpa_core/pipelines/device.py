@@ -35,7 +35,7 @@ def choose_device(device: str, precision: str) -> tuple[str, str, torch.dtype]:
 
 
 def channels_last(network: nn.Module) -> None:
-    """Stores the weights of 2D convolutions with their channels last, which makes a CPU's convolutions faster;
+    """Stores the weights of 2D convolutions with their channels last, which makes them faster on a CPU;
     outputs stay the same but for rounding."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

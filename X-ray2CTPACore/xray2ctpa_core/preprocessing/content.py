@@ -73,7 +73,11 @@ def _content_edge(index: int, step: int, length: int, view_length: int) -> int:
 def _varied_span(lines: np.ndarray, tolerance: float) -> tuple[int, int]:
     """(first, past the last) line of ``lines`` (N, M) whose inner grey spread exceeds ``tolerance``."""
     first = _first_varied(lines, tolerance)
-    return (0, len(lines)) if first is None else (first, len(lines) - (_first_varied(lines[::-1], tolerance) or 0))
+    return (
+        (0, len(lines))
+        if first is None
+        else (first, len(lines) - (_first_varied(lines[::-1], tolerance) or 0))
+    )
 
 
 def _first_varied(lines: np.ndarray, tolerance: float) -> int | None:
