@@ -18,8 +18,8 @@ from xray2ctpa_core.pipelines.loading import load_part
 from xray2ctpa_core.volume import Volume
 
 SYSTEMS = [
-    "mean volume of training", "nearest radiograph of training", "ReconNet", "X2CT-CNN", "X2CT-GAN", "XctDiff",
-    "codec:VQGAN",
+    "mean volume of training", "nearest radiograph of training", "ReconNet", "X2CT-CNN", "X2CT-GAN",
+    "XctDiff", "codec:VQGAN",
 ]  # fmt: skip
 
 
