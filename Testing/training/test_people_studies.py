@@ -20,7 +20,7 @@ from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.simulation.people.person import SUFFIX, save_person
 from xray2ctpa_core.simulation.signs import sign_probability
 
-SMALL = ["grid=[16,16,16]", "pixels=32", "finer=[1,1,1]", "people_mm=8.0", "patients=2", "without=[]"]
+SMALL = ["grid=[16,16,16]", "pixels=64", "finer=[1,1,1]", "people_mm=8.0", "patients=2", "without=[]"]
 
 
 def test_people_become_studies_with_volume_radiograph_map_and_signs_split_by_person(
@@ -45,7 +45,7 @@ def test_people_become_studies_with_volume_radiograph_map_and_signs_split_by_per
         volume = read_volume(study.volume)
         assert volume.array.shape == (16, 16, 16)
         assert volume.array.min() < -500 < 0 < volume.array.max()
-        assert read_radiograph(study.radiograph).pixels.shape == (32, 32)
+        assert read_radiograph(study.radiograph).pixels.shape == (64, 64)
         assert np.load(study.map).shape[0] == 3
         record = json.loads(study.findings.read_text())
         assert study.label == int(record["pe"])
