@@ -102,7 +102,6 @@ def _record(batch: Batch, place: int, person: str) -> dict[str, Any]:
 
 def _study(person: str, folder: Path) -> Study:
     record = folder / RECORD_FILE
-    files = {"map": folder / MAP_FILE, "findings": record}
     label = int(read_record(folder)["pe"])
     return Study(
         f"{person}-{folder.name}",
@@ -112,5 +111,6 @@ def _study(person: str, folder: Path) -> Study:
         label,
         None,
         str(record),
-        **files,
+        map=folder / MAP_FILE,
+        findings=record,
     )
