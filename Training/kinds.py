@@ -27,6 +27,7 @@ from xray2ctpa_core.training.settings.reconstruction import ReconstructionSettin
 from xray2ctpa_core.training.settings.segmentation import PretrainingSettings, SegmentationSettings
 from xray2ctpa_core.training.settings.simulation import (
     CohortSettings,
+    PeopleStudiesSettings,
     RadiographCohortSettings,
     StudiesSettings,
 )
@@ -40,6 +41,7 @@ from xray2ctpa_core.training.settings.xctdiff import (
 KINDS = {
     "cohort": Kind("steps.simulate", "cohort", CohortSettings),
     "studies": Kind("steps.simulate", "studies", StudiesSettings),
+    "people-studies": Kind("steps.simulate", "studies_of_people", PeopleStudiesSettings, "studies.csv"),
     "radiograph-cohort": Kind("steps.simulate", "radiograph_cohort", RadiographCohortSettings),
     "ctpa": Kind("steps.preprocess", "ctpa", CtpaSettings),
     "radiographs": Kind("steps.preprocess", "radiographs", RadiographSettings),

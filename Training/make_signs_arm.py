@@ -14,21 +14,22 @@ import numpy as np
 from scipy.special import logit
 
 from xray2ctpa_core.cli.stage import run_stage
-from xray2ctpa_core.data.cohort_studies import patient_folder
-from xray2ctpa_core.data.latent_cases import read_latent_cases
+from xray2ctpa_core.data.index import read_index
+from xray2ctpa_core.data.latent_cases import LatentCase, read_latent_cases
 from xray2ctpa_core.data.slice_features import read_feature_cases
 from xray2ctpa_core.data.splits import TEST, VALIDATION, by_fold, by_split
+from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.simulation.build import read_record
 from xray2ctpa_core.training.arms import prediction_rows, write_arm, write_predictions
 
 
 @dataclass(frozen=True)
 class Config:
-    """cohort: folder of the step cohort; latents: folder whose index lists the cases;
-    features: of encode_slices.py, whose table lists them instead; folds, fold_seed: of the arms beside it, 0
-    for the data's own split; dataset: of the arm."""
+    """studies: index that names each study's record (patient.json); latents: folder whose index lists the
+    cases; features: of encode_slices.py, whose table lists them instead; folds, fold_seed: of the arms beside
+    it, 0 for the data's own split; dataset: of the arm."""
 
-    cohort: str = "runs/default/cohort"
+    studies: str = "runs/default/cohort/studies.csv"
     latents: str = "runs/virtual/latents"
     features: str = ""
     folds: int = 0
@@ -42,6 +43,7 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - made
         cases = read_feature_cases(Path(config.features))
     else:
         cases = read_latent_cases(Path(config.latents), labelled=True)
+    record_of = {study.id: study.findings for study in read_index(Path(config.studies), check_files=False)}
     rows = []
     for fold in range(config.folds or 1):
         if config.folds:
@@ -49,11 +51,21 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - made
         else:
             parts = by_split(cases, (VALIDATION, TEST))
         for split in (VALIDATION, TEST):
-            records = [read_record(patient_folder(Path(config.cohort), c.patient)) for c in parts[split]]
-            scores = logit(np.array([record["sign_probability"] for record in records]))
+            scores = logit(np.array([_probability(record_of, case) for case in parts[split]]))
             rows += prediction_rows(parts[split], scores, fold, split)
     write_predictions(out, rows)
     write_arm(out, "signs", "classifier", config.dataset)
+
+
+def _probability(record_of: dict[str, Path | None], case: LatentCase) -> float:
+    """Of PE, given the signs that the case's record names."""
+    record = record_of.get(case.id)
+    if record is None:
+        raise InputError(
+            f"Expected a record of the signs of {case.where}, got none.",
+            "Name the index of virtual patients by studies=...; its column findings names the records.",
+        )
+    return float(read_record(record.parent)["sign_probability"])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`xray2ctpa score`: a line a file from the radiograph alone, in the order given, failures beside it."""
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 from xray2ctpa_core.cli.main import main
-from xray2ctpa_core.cli.score import in_order, scorer
+from xray2ctpa_core.cli.score import in_order, scorer, timing
 from xray2ctpa_core.constants import DEFAULT_BUNDLE
 from xray2ctpa_core.diffusion.embedding_sampling import prior_scheduler
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling
@@ -168,3 +169,13 @@ def test_a_further_file_takes_a_fraction_of_a_second_of_one_core() -> None:
     scored = list(in_order(score, [SAMPLE_CXR] * 4))
     assert all(one.error is None for one in scored)
     assert (time.process_time() - started) / len(scored) < 1.0
+
+
+def test_timing_says_on_stderr_how_long_loading_and_a_file_took(
+    pipeline_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [SAMPLE_CXR, SAMPLE_CXR, "--bundle", pipeline_bundle, "--force", "--timing"]
+    code, lines, said = lines_of(words, capsys)
+    assert (code, len(lines)) == (0, 3)
+    assert re.search(r"loading [\d.]+ s; 2 files in [\d.]+ s, [12] at a time: \d+ ms a file", said)
+    assert timing(4, 1.5, 0.2, 0.3).endswith(": 50 ms a file, 75 ms of processor time a file")

@@ -120,10 +120,14 @@ def test_the_last_weights_come_on_request_or_where_there_are_no_others(convert, 
     assert convert(trainer_file(prior)).returncode == 0
 
 
-@pytest.mark.parametrize("prefix", ["", "net."])
-def test_a_bare_state_dict_is_taken_too(convert, tmp_path, prefix: str) -> None:
+@pytest.mark.parametrize("prefix", ["", "net.", "module.net.", "_orig_mod."])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_bare_state_dict_is_taken_too_and_what_lightning_or_parallel_networks_wrap_around_it(
+    convert, tmp_path, prefix: str, wrapped: bool
+) -> None:
     prior = random_prior(seed=3)
-    assert convert({prefix + name: t for name, t in prior.state_dict().items()}).returncode == 0
+    tensors = {prefix + name: t for name, t in prior.state_dict().items()}
+    assert convert({"state_dict": tensors, "epoch": 3} if wrapped else tensors).returncode == 0
     assert_computes(tmp_path / "out", prior)
 
 

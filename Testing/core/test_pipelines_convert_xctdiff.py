@@ -199,6 +199,18 @@ def test_the_file_of_the_diffusion_stage_holds_all_three_networks(convert: Conve
     assert load_part(tmp_path / "denoiser").config["spatial_channels"] == 8
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+def test_names_as_parallel_and_compiled_networks_give_them_are_taken(
+    convert: Convert, tmp_path: Path, prefix: str
+) -> None:
+    volume = torch.rand(1, 1, 8, 8, 8)
+    weights, latents, _ = vqgan(volume)
+    state = {prefix + name: tensor for name, tensor in weights.items()}
+    assert convert(state, "xctdiff-vqgan", "--groups", str(GROUPS)).returncode == 0
+    with torch.no_grad():
+        assert (load_part(tmp_path / "out").encode(volume) - latents).abs().max() < 1e-5
+
+
 def test_a_checkpoint_of_something_else_is_refused_by_name(convert: Convert) -> None:
     weights, _, _ = vqgan(torch.rand(1, 1, 8, 8, 8))
     assert_refused(convert(dict(weights), "xctdiff-encoder"), 3, "Expected encoder.mid.mlp.fc1.weight")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from xray2ctpa_core.errors import DeviceError
-from xray2ctpa_core.pipelines.device import arithmetic, choose_device, set_arithmetic
+from xray2ctpa_core.pipelines.device import arithmetic, channels_last, choose_device, set_arithmetic
 
 
 def test_auto_is_the_best_device_here_in_the_measured_precision(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,3 +52,14 @@ def test_tf32_is_chosen_and_never_an_accident(monkeypatch: pytest.MonkeyPatch) -
     assert arithmetic()["tf32"] == "mixed"
     set_arithmetic("fp32")
     assert arithmetic()["tf32"] is False
+
+
+def test_convolutions_with_channels_last_give_the_same_but_for_rounding() -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv3d(8, 2, 1), torch.nn.Flatten())
+    image = torch.rand(2, 3, 16, 16)
+    before = network[0](image)
+    channels_last(network)
+    assert network[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert network[1].weight.is_contiguous()
+    torch.testing.assert_close(network[0](image), before, rtol=1e-5, atol=1e-6)

@@ -126,6 +126,19 @@ def test_each_patient_is_tested_once_and_never_trained_on_then(tmp_path: Path) -
     assert sorted(tested) == sorted(case.patient for case in cases[::2])
 
 
+def test_where_every_patient_has_studies_of_both_kinds_folds_are_stratified_by_study(tmp_path: Path) -> None:
+    people = {row: {"patient": f"person{row % 12}", "label": str(row // 12 % 2)} for row in range(48)}
+    cases = read_latent_cases(write_latents(tmp_path, people, cases=24))
+    tested: list[str] = []
+    for fold in range(6):
+        parts = by_fold(cases[::-1] if fold % 2 else cases, 6, fold, seed=1)
+        patients = {name: {case.patient for case in part} for name, part in parts.items()}
+        assert not patients["train"] & (patients["test"] | patients["validation"])
+        assert sorted(case.label for case in parts["test"]) == [0] * 4 + [1] * 4
+        tested += patients["test"]
+    assert sorted(tested) == sorted(f"person{n}" for n in range(12))
+
+
 def test_a_missing_volume_and_a_study_without_label_are_named(tmp_path: Path) -> None:
     cases = read_latent_cases(write_latents(tmp_path, {2: {"label": ""}, 3: {"label": ""}}))
     with pytest.raises(InputError, match=r"s0-0\.nii\.gz of .*index\.csv, row 2, got no such file"):

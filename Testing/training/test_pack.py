@@ -108,7 +108,7 @@ def test_a_trained_system_becomes_a_bundle_that_generates_what_table_1_measures(
     from steps.reconstruction import generator
 
     settings = ReconstructionSettings(systems=("a=b",), sampling_steps=2)
-    expected = generator(out / folder, settings)(torch.zeros(1, 1, P, P, P), image)
+    expected = generator(out / folder, settings)("s", torch.zeros(1, 1, P, P, P), image)
     assert expected.std() > 0
     normalised = normalise_hu(torch.from_numpy(found), bundle.hu_window)
     torch.testing.assert_close(normalised[None], expected.clamp(-1, 1), rtol=0, atol=1e-5)

@@ -23,7 +23,8 @@ from stage_scripts import read, stage, step, with_steps
 from tiny_bundle import write_tiny_pipeline
 
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
-from xray2ctpa_core.data.cohort_studies import patient_folder, study_name
+from xray2ctpa_core.data.cohort_studies import cohort_studies, patient_folder, study_name
+from xray2ctpa_core.data.index import write_index
 from xray2ctpa_core.data.latent_cases import LatentCase, first_volumes, read_latent_cases
 from xray2ctpa_core.data.sources.folder import read_folder
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling, save_scaling
@@ -91,7 +92,7 @@ def test_the_signs_arm_scores_by_log_odds(repository: Path, tmp_path: Path) -> N
     names = ["calibration-000000", "calibration-000001", "test-000000", "test-000001"]
     changes = {
         row: {
-            "id": name,
+            "study": name,
             "patient": name,
             "label": name[-1],
             "split": "test" if name[0] == "t" else "valid",
@@ -100,7 +101,9 @@ def test_the_signs_arm_scores_by_log_odds(repository: Path, tmp_path: Path) -> N
         for row in (2 * number, 2 * number + 1)
     }
     latents = write_latents(tmp_path / "latents", changes, cases=4)
-    sets = ["--set", f"cohort={cohorts}", f"latents={latents}", "dataset=virtual"]
+    index = cohorts / "studies.csv"
+    write_index(index, cohort_studies(cohorts, {}))
+    sets = ["--set", f"studies={index}", f"latents={latents}", "dataset=virtual"]
     assert stage(repository, "make_signs_arm.py", tmp_path / "signs", *sets) == 0
     rows = rows_of(tmp_path / "signs" / "predictions.csv")
     assert [(row["patient"], row["split"]) for row in rows] == [

@@ -17,7 +17,10 @@ from test_paper_chain import ENVIRONMENT, chain, run_until
 from xray2ctpa_core.pipelines.loading import load_part
 from xray2ctpa_core.volume import Volume
 
-SYSTEMS = ["mean volume of training", "ReconNet", "X2CT-CNN", "X2CT-GAN", "XctDiff", "codec:VQGAN"]
+SYSTEMS = [
+    "mean volume of training", "nearest radiograph of training", "ReconNet", "X2CT-CNN", "X2CT-GAN",
+    "XctDiff", "codec:VQGAN",
+]  # fmt: skip
 
 
 def write_dicom_cts(folder: Path) -> Path:

@@ -171,3 +171,10 @@ def test_the_schedule_is_that_of_the_paper_and_samples_at_the_releases_steps() -
     schedule.set_timesteps(50)
     assert schedule.timesteps[:2].tolist() == [981, 961]
     assert int(schedule.timesteps[-1]) == 1
+
+
+def test_training_ends_after_the_processor_time_that_it_is_given(tmp_path: Path) -> None:
+    config = RegressorConfig(**SMALL_REGRESSOR, projection_weight=0.0, adversarial_weight=0.0)
+    settings = loop(steps=1_000_000, processor_seconds=0.3, log_every=1, checkpoint_every=1_000_000)
+    train(RegressorStage(build_regressor(config), config), Balls(), settings, tmp_path / "run")
+    assert 1 <= len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) < 1000

@@ -10,23 +10,28 @@ from diffusers import DDIMScheduler
 
 from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.data.index import read_index
 from xray2ctpa_core.data.latent_cases import LatentCase, read_latent_cases
 from xray2ctpa_core.data.study_data import StudyData
 from xray2ctpa_core.diffusion.latent_scaling import load_scaling
 from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.evaluation.reconstruction import image_scores, reconstruction_table
+from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.metrics.perceptual import perceptual_distance
 from xray2ctpa_core.models.codecs.codec import Codec, IdentityCodec
-from xray2ctpa_core.models.hu import denormalise_hu
+from xray2ctpa_core.models.hu import denormalise_hu, normalise_hu
+from xray2ctpa_core.pipelines.bundle import BUNDLE_FILE
 from xray2ctpa_core.pipelines.codecs import load_codec
 from xray2ctpa_core.pipelines.loading import load_part
+from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.training.settings.reconstruction import ReconstructionSettings
+from xray2ctpa_core.volume import FrontalFrame
 
 ROWS_FILE, TABLE_FILE = "rows.jsonl", "table.md"
-MEAN_VOLUME = "mean volume of training"
-#: (volume (1, 1, D, H, W), image (1, 1, P, P)) in the networks' ranges -> (1, 1, D, H, W).
-System = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+MEAN_VOLUME, NEAREST = "mean volume of training", "nearest radiograph of training"
+#: (study's id, volume (1, 1, D, H, W), image (1, 1, P, P)) in the networks' ranges -> (1, 1, D, H, W).
+System = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def run(config: ReconstructionSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always goes on
@@ -56,7 +61,7 @@ def run(config: ReconstructionSettings, out: Path, resume: bool) -> None:  # noq
                 item = data[(place, 0)]
                 began = time.monotonic()
                 with torch.no_grad():
-                    volume = system(item["volume"][None], item["image"][None])
+                    volume = system(case.id, item["volume"][None], item["image"][None])
                 row = {"system": name, "study": case.id, "patient": case.patient}
                 row["seconds"] = time.monotonic() - began
                 hu, reference = (
@@ -80,17 +85,20 @@ def read_lines(path: Path) -> list[str]:
 def systems(
     config: ReconstructionSettings, cases: Sequence[LatentCase]
 ) -> list[tuple[str, Callable[[], System]]]:
-    """Name of each system, and what loads it; the mean of what may be learned from comes first."""
+    """Name of each system, and what loads it; those that learn nothing but what there is come first."""
     taught = [case for case in cases if case.split in ("train", "training")]
     found: list[tuple[str, Callable[[], System]]] = []
     if taught:
         found.append((MEAN_VOLUME, lambda: mean_volume(taught, config.hu_window)))
+        found.append((NEAREST, lambda: nearest_radiograph(taught, config)))
     for entry in config.systems:
         name, _, folder = entry.partition("=")
         if not folder:
             raise ConfigError(f"Expected systems as NAME=FOLDER, got {entry!r}.")
         if name.startswith("codec:"):
             found.append((name, lambda folder=folder: reconstruction(load_codec(folder))))  # type: ignore[misc]
+        elif (Path(folder) / BUNDLE_FILE).is_file():
+            found.append((name, lambda folder=folder: bundled(Path(folder), config)))  # type: ignore[misc]
         else:
             found.append((name, lambda folder=folder: generator(Path(folder), config)))  # type: ignore[misc]
     return found
@@ -100,12 +108,54 @@ def mean_volume(cases: Sequence[LatentCase], window: tuple[float, float]) -> Sys
     """The same for every radiograph."""
     data = StudyData(cases, ("volume",), window=window)
     mean = torch.stack([data[(place, 0)]["volume"] for place in range(len(data))]).mean(0, keepdim=True)
-    return lambda volume, image: mean  # noqa: ARG005
+    return lambda study, volume, image: mean  # noqa: ARG005
+
+
+def nearest_radiograph(cases: Sequence[LatentCase], config: ReconstructionSettings) -> System:
+    """The volume of the taught study whose radiograph correlates best."""
+    radiographs = Path(config.radiographs) if config.radiographs else None
+    data = StudyData(cases, ("volume", "image"), window=config.hu_window, radiographs=radiographs)
+    images = torch.stack([_standardised(data[(place, 0)]["image"]) for place in range(len(data))])
+
+    def nearest(study: str, volume: torch.Tensor, image: torch.Tensor) -> torch.Tensor:  # noqa: ARG001
+        place = int((images @ _standardised(image)).argmax())
+        return data[(place, 0)]["volume"][None]
+
+    return nearest
+
+
+def _standardised(image: torch.Tensor) -> torch.Tensor:
+    """(..., P, P) -> (P * P,) of mean 0 and length 1."""
+    flat = image.flatten() - image.mean()
+    return flat / flat.norm()
+
+
+def bundled(folder: Path, config: ReconstructionSettings) -> System:
+    """A bundle, as `generate` runs it: it reads the radiograph's own file, whose frame is the whole of it."""
+    pipeline = XRay2CTPAPipeline.from_pretrained(folder)
+    files = (
+        {study.id: study.radiograph for study in read_index(Path(config.studies))} if config.studies else {}
+    )
+
+    def generated(study: str, volume: torch.Tensor, image: torch.Tensor) -> torch.Tensor:  # noqa: ARG001
+        file = files.get(study)
+        if file is None:
+            raise ConfigError(
+                f"The bundle {folder} needs the radiograph of {study}, got none.",
+                "Set studies, the index that names it.",
+            )
+        radiograph = read_radiograph(file)
+        frame = FrontalFrame(0.0, 0.0, float(max(radiograph.pixels.shape)))
+        framed = pipeline.framing(radiograph, frame).image[None, None]
+        samples = pipeline.decode(pipeline.sample_latents(framed, config.samples))
+        return normalise_hu(torch.from_numpy(samples.mean(0)), config.hu_window)[None, None]
+
+    return generated
 
 
 def reconstruction(codec: Codec) -> System:
     """What the codec makes of the volume itself: a ceiling of the systems on its latents."""
-    return lambda volume, image: codec.decode(codec.encode(volume))  # noqa: ARG005
+    return lambda study, volume, image: codec.decode(codec.encode(volume))  # noqa: ARG005
 
 
 def generator(folder: Path, config: ReconstructionSettings) -> System:
@@ -117,7 +167,7 @@ def generator(folder: Path, config: ReconstructionSettings) -> System:
     channels = denoiser.config["latent_channels"]
     steps = config.sampling_steps if latent else 1
 
-    def generated(volume: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    def generated(study: str, volume: torch.Tensor, image: torch.Tensor) -> torch.Tensor:  # noqa: ARG001
         conditioning = encoder.condition(image)
         grid = tuple(size // f for size, f in zip(volume.shape[2:], codec.factors, strict=True))
         made = []

@@ -1,15 +1,21 @@
 """Steps that simulate patients."""
 
+import dataclasses
 import os
 from pathlib import Path
 
 from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.data.cohort_studies import COHORT_SPLITS, cohort_studies
 from xray2ctpa_core.data.index import INDEX_FILE, write_index
+from xray2ctpa_core.data.people_studies import people_studies
 from xray2ctpa_core.data.radiograph_cohort import write_radiograph_cohort
+from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.simulation.build import build_cohort
+from xray2ctpa_core.simulation.people.drawing import Shape
+from xray2ctpa_core.simulation.people.person import people_in
 from xray2ctpa_core.training.settings.simulation import (
     CohortSettings,
+    PeopleStudiesSettings,
     RadiographCohortSettings,
     StudiesSettings,
 )
@@ -48,6 +54,26 @@ def radiograph_cohort(
         workers(config.workers),
         Bar("radiographs"),
     )
+
+
+def studies_of_people(
+    config: PeopleStudiesSettings,
+    out: Path,
+    resume: bool,  # noqa: ARG001 - always goes on
+) -> None:
+    """Writes ``out``/NAME/NUMBER, virtual patients of each person, and studies.csv, which lists them."""
+    everybody = people_in(Path(config.people))
+    named = {*config.without, *config.validated, *config.tested}
+    if unknown := sorted(named - {person.name for person in everybody}):
+        raise ConfigError(f"Expected people of {config.people}, got {', '.join(unknown)}.")
+    people = [person for person in everybody if person.name not in config.without]
+    shape = Shape(config.grid, config.pixels, config.finer)
+    bar = Bar("people")
+    drawn = people_studies(out, people, config.patients, shape, config.people_mm, config.seed, bar)
+    if config.tested:
+        splits = dict.fromkeys(config.validated, "valid") | dict.fromkeys(config.tested, "test")
+        drawn = [dataclasses.replace(study, split=splits.get(study.patient, "train")) for study in drawn]
+    write_index(out / INDEX_FILE, drawn)
 
 
 def workers(asked: int) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from xray2ctpa_core.errors import ConfigError, InputError
 
@@ -70,8 +70,9 @@ def by_split(cases: Sequence[T], needed: Sequence[str] = (TRAIN,)) -> dict[str, 
 def by_fold(cases: Sequence[T], folds: int, fold: int, seed: int) -> dict[str, list[T]]:
     """Cross-validation over patients, stratified by label: fold ``fold`` tests, the next one validates.
 
-    A patient with any positive study counts as positive. The folds depend on the patients' names, labels and
-    the seed alone, not on the order of the cases.
+    A patient with any positive study counts as positive; where every patient has studies of both kinds, as
+    people of whom virtual patients are drawn, folds are stratified by study. They depend on the patients'
+    names, labels and the seed alone, not on the order of the cases.
 
     Args:
         cases: all with a label.
@@ -87,12 +88,16 @@ def by_fold(cases: Sequence[T], folds: int, fold: int, seed: int) -> dict[str, l
     if folds < 3 or not 0 <= fold < folds:
         raise ConfigError(f"Expected folds >= 3 and 0 <= fold < folds, got {folds} and {fold}.")
     label_of: dict[str, int] = {}
+    kinds: set[tuple[str, int]] = set()
     for case in cases:
         if case.label is None:
             raise InputError(f"Expected a label of 0 or 1, got none in {case.where}.")
         label_of[case.patient] = max(label_of.get(case.patient, 0), case.label)
+        kinds.add((case.patient, case.label))
     patients = sorted(label_of)
     labels = np.array([label_of[patient] for patient in patients])
+    if len(patients) >= folds and all((patient, 0) in kinds for patient in patients) and labels.all():
+        return _by_role(cases, _folds_of_studies(cases, folds, seed), folds, fold)
     for label in (0, 1):
         if (count := int((labels == label).sum())) < folds:
             found = [case.where for case in cases if label_of[case.patient] == label]
@@ -107,6 +112,20 @@ def by_fold(cases: Sequence[T], folds: int, fold: int, seed: int) -> dict[str, l
         for number, (_, places) in enumerate(splitter.split(patients, labels))
         for place in places
     }
+    return _by_role(cases, fold_of, folds, fold)
+
+
+def _folds_of_studies(cases: Sequence[Splittable], folds: int, seed: int) -> dict[str, int]:
+    """The fold of each patient, stratified by studies."""
+    studies = sorted((case.patient, int(case.label or 0)) for case in cases)
+    names = [patient for patient, _ in studies]
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    split = splitter.split(names, [label for _, label in studies], names)
+    return {names[place]: number for number, (_, places) in enumerate(split) for place in places}
+
+
+def _by_role(cases: Sequence[T], fold_of: dict[str, int], folds: int, fold: int) -> dict[str, list[T]]:
+    """The cases by what their patient's fold is for."""
     role = {fold: TEST, (fold + 1) % folds: VALIDATION}
     parts: dict[str, list[T]] = {TRAIN: [], VALIDATION: [], TEST: []}
     for case in cases:

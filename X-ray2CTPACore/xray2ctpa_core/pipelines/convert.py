@@ -46,6 +46,8 @@ RELEASED_CLASSIFIER: dict[str, Any] = {
 #: What the release multiplies a LoRA update by.
 LORA_SCALE = 1.0
 _LORA_PART = re.compile(r"(.+)\.(?:linear\.weight|linear\.bias|lora_up\.weight|lora_down\.weight)")
+#: Of torch's DataParallel and DistributedDataParallel, and of torch.compile.
+_WRAPPERS = ("module.", "_orig_mod.")
 _CHECKPOINT_HINT = "Convert a checkpoint as the published code saves it."
 _SAFE_HINT = 'Save its tensors alone: torch.save({"model": model.state_dict()}, FILE).'
 
@@ -260,6 +262,20 @@ def read_checkpoint(checkpoint: Path) -> Any:
         raise
     except Exception as error:  # torch reports damaged bytes by many types; each means the same here
         raise BundleError(f"{damaged} ({type(error).__name__}).", "Fetch the file again.") from error
+
+
+def unwrapped(content: Any) -> Any:
+    """The state dict in ``content``, without what training wraps around it: Lightning's "state_dict", and the
+    prefixes that parallel and compiled networks give to every name. Anything else as it is."""
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        return content
+    tensors = dict(content)
+    for prefix in _WRAPPERS:
+        if tensors and all(isinstance(name, str) and name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
 
 
 def _of_network(tensors: Mapping[str, Any], prefix: str, source: str) -> tuple[str, dict[str, torch.Tensor]]:

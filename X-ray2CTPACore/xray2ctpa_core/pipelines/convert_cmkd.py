@@ -19,7 +19,7 @@ from xray2ctpa_core.errors import BundleError, InputError
 from xray2ctpa_core.io.provenance import file_sha256
 from xray2ctpa_core.models.denoisers.prior import EmbeddingPrior
 from xray2ctpa_core.models.weights import load_exactly, refuse
-from xray2ctpa_core.pipelines.convert import Conversion
+from xray2ctpa_core.pipelines.convert import Conversion, unwrapped
 
 #: Sets of weights of a trainer's file by the names that --weights takes, in the order of preference.
 WEIGHTS = {"ema": "ema_model", "model": "model"}
@@ -145,7 +145,7 @@ def _chosen(content: Any, wanted: str | None, source: str) -> tuple[str, dict[st
             f"Expected the weights {wanted!r} in {source}, got {' '.join(held) or 'a state dict'}.",
             "Choose others by --weights, or leave it out.",
         )
-    tensors = content[WEIGHTS[which]] if held else content
+    tensors = unwrapped(content[WEIGHTS[which]] if held else content)
     foreign = [str(k) for k, v in tensors.items() if type(k) is not str or not isinstance(v, torch.Tensor)]
     refuse(f"{source} holds what is no tensor", _HINT, {"names": foreign})
     return which, dict(tensors)

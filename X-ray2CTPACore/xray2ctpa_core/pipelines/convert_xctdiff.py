@@ -18,7 +18,7 @@ from xray2ctpa_core.models.codecs.vqgan import VQGAN
 from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
 from xray2ctpa_core.models.encoders.progressive import ProgressiveEncoder
 from xray2ctpa_core.models.weights import load_exactly, refuse
-from xray2ctpa_core.pipelines.convert import Conversion, read_checkpoint
+from xray2ctpa_core.pipelines.convert import Conversion, read_checkpoint, unwrapped
 
 #: What precedes the names of the networks in the diffusion stage's file.
 VQGAN_PREFIX, ENCODER_PREFIX = "first_stage_model.", "cond_stage_model."
@@ -133,9 +133,7 @@ def _averaged(found: Tensors, plain: Tensors, prefix: str) -> dict[str, torch.Te
 
 
 def _state_dict(checkpoint: Path) -> dict[str, torch.Tensor]:
-    content = read_checkpoint(checkpoint)
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+    content = unwrapped(read_checkpoint(checkpoint))
     if not isinstance(content, Mapping):
         raise BundleError(
             f"{checkpoint.name} must hold a dictionary of tensors, got {type(content).__name__}.", _HINT

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import nn
 
 from xray2ctpa_core.errors import DeviceError
 
@@ -60,3 +61,11 @@ def arithmetic() -> dict[str, Any]:
         "cudnn_deterministic": torch.backends.cudnn.deterministic,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
     }
+
+
+def channels_last(network: nn.Module) -> None:
+    """Stores the weights of 2D convolutions with their channels last, which makes them faster on a CPU;
+    outputs stay the same but for rounding."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from xray2ctpa_core.io.greys import outer_quantiles
+
 #: Longest side in pixels at which borders are looked for; larger radiographs are read at a stride.
 SEARCH_PIXELS = 512
 #: A line is border when the spread of its inner 80 % is below this share of the radiograph's grey range ...
@@ -9,6 +11,8 @@ LINE_TOLERANCE = 0.03
 LINE_QUANTILES = (0.1, 0.9)
 #: ... and what is left keeps at least this share of each side; otherwise nothing is stripped there.
 LEAST_CONTENT = 0.3
+#: Lines that are looked at together.
+_LINES = 8
 
 
 def content_box(pixels: np.ndarray) -> tuple[int, int, int, int]:
@@ -27,8 +31,8 @@ def content_box(pixels: np.ndarray) -> tuple[int, int, int, int]:
     height, width = pixels.shape
     step = max(1, -(-max(height, width) // SEARCH_PIXELS))
     view = np.asarray(pixels[::step, ::step], dtype=np.float32)
-    low, high = np.quantile(view, (0.005, 0.995))
-    tolerance = LINE_TOLERANCE * float(high - low)
+    low, high = outer_quantiles(view, (0.005, 0.995))
+    tolerance = LINE_TOLERANCE * (high - low)
     top, left, bottom, right = 0, 0, *view.shape
     for _ in range(2):
         first, last = _varied_span(view[:, left:right], tolerance)
@@ -68,8 +72,19 @@ def _content_edge(index: int, step: int, length: int, view_length: int) -> int:
 
 def _varied_span(lines: np.ndarray, tolerance: float) -> tuple[int, int]:
     """(first, past the last) line of ``lines`` (N, M) whose inner grey spread exceeds ``tolerance``."""
-    lower, upper = np.quantile(lines, LINE_QUANTILES, axis=1)
-    varied = np.flatnonzero(upper - lower > tolerance)
-    if varied.size == 0:
-        return 0, len(lines)
-    return int(varied[0]), int(varied[-1]) + 1
+    first = _first_varied(lines, tolerance)
+    return (
+        (0, len(lines))
+        if first is None
+        else (first, len(lines) - (_first_varied(lines[::-1], tolerance) or 0))
+    )
+
+
+def _first_varied(lines: np.ndarray, tolerance: float) -> int | None:
+    """Number of the first such line; None where every line is uniform."""
+    for start in range(0, len(lines), _LINES):
+        lower, upper = np.quantile(lines[start : start + _LINES], LINE_QUANTILES, axis=1)
+        varied = np.flatnonzero(upper - lower > tolerance)
+        if varied.size:
+            return start + int(varied[0])
+    return None

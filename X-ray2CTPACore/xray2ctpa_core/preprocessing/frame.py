@@ -81,14 +81,17 @@ def equalise(image: np.ndarray, counted: np.ndarray) -> np.ndarray:
     if high - low <= FLAT * max(1.0, abs(high)):
         return np.full(image.shape, 0.5, np.float32)
     margin = SATURATION * (high - low)
-    levels, counts = np.unique(greys, return_counts=True)
+    levels, places, counts = np.unique(greys, return_inverse=True, return_counts=True)
     weights = counts.astype(np.float64)
     ends = (levels <= low + margin, levels >= high - margin)
     middle = weights[~(ends[0] | ends[1])].sum()
     for end in ends if middle > 0 else ():
         weights[end] *= min(1.0, SATURATED_SHARE * middle / weights[end].sum())
     ranks = (np.cumsum(weights) - weights / 2) / weights.sum()
-    return np.interp(image, levels, ranks).astype(np.float32)
+    result = np.empty(image.shape, np.float32)
+    result[counted] = ranks[places]
+    result[~counted] = np.interp(image[~counted], levels, ranks)
+    return result
 
 
 def _axis_weights(start: float, extent: float, length: int, size: int) -> tuple[np.ndarray, slice]:

@@ -10,17 +10,20 @@ from xray2ctpa_core.volume import FrontalFrame
 LOCATOR_PIXELS = 128
 
 
-def letterbox(pixels: np.ndarray, size: int = LOCATOR_PIXELS) -> tuple[np.ndarray, FrontalFrame]:
+def letterbox(
+    pixels: np.ndarray, size: int = LOCATOR_PIXELS, content: tuple[int, int, int, int] | None = None
+) -> tuple[np.ndarray, FrontalFrame]:
     """The radiograph's content, aspect kept, centred in a square; greys equalised, zero beside the content.
 
     Args:
         pixels: (H, W) real, bright = attenuating.
         size: pixels along a side of the result.
+        content: its content_box, where that is known.
 
     Returns:
         (size, size) float32 in [0, 1] and the square in radiograph pixels that it shows.
     """
-    top, left, bottom, right = content_box(pixels)
+    top, left, bottom, right = content or content_box(pixels)
     side = float(max(bottom - top, right - left))
     square = FrontalFrame((top + bottom - side) / 2, (left + right - side) / 2, side)
     step = side / size

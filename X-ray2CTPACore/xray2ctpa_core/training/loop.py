@@ -158,6 +158,7 @@ def train(
     if checkpoint is not None:
         _load(accelerator, checkpoint)
     log = _Log(out, config, accelerator, start, progress)
+    began = time.process_time()
     module.train()
     seen: list[dict[str, torch.Tensor]] = []
     log.waits()
@@ -188,6 +189,8 @@ def train(
             seen = []
             if done % config.checkpoint_every == 0 and done < config.steps:
                 save_checkpoint(accelerator, out / CHECKPOINT_FOLDER, done, config.keep_checkpoints)
+            if 0 < config.processor_seconds <= time.process_time() - began:
+                break
         log.waits()
     log.close()
     module = accelerator.unwrap_model(module)

@@ -39,7 +39,9 @@ class RayLift(nn.Module):
         Returns:
             (B, C, V, H, U) = (B, C, D, H, W) with D from inferior to superior.
         """
-        batch, _, depth, rows, columns = features.shape
+        batch, channels, depth, rows, columns = features.shape
+        if not batch:
+            return features.new_zeros(0, channels, rows, depth, columns)
         v = 1 - (torch.arange(rows, device=features.device) * 2 + 1.0) / rows
         u = (torch.arange(columns, device=features.device) * 2 + 1.0) / columns - 1
         m = self.magnification.to(torch.float32)[:, None, None]

@@ -37,7 +37,8 @@ class LungLocation:
 def locate_lungs_in(locator: LungLocator, pictures: list[np.ndarray]) -> list[LungLocation]:
     """Lungs and class of each picture (H, W), bright = attenuating, in one pass of the network."""
     size = int(locator.config["size"])
-    boxed = [letterbox(p, size) for p in pictures]
+    contents = [content_box(picture) for picture in pictures]
+    boxed = [letterbox(p, size, content) for p, content in zip(pictures, contents, strict=True)]
     images = torch.from_numpy(np.stack([image for image, _ in boxed]))[:, None]
     images = images.to(device=locator.device, dtype=locator.dtype)
     with torch.inference_mode():
@@ -45,8 +46,10 @@ def locate_lungs_in(locator: LungLocator, pictures: list[np.ndarray]) -> list[Lu
     masks = (output.mask_logits > 0).cpu().numpy()
     probabilities = output.class_logits.cpu().double().softmax(dim=1).numpy()
     return [
-        _location(m, square, anatomy_edges(picture, content_box(picture)), p, mirrored_probability(m, image))
-        for m, (image, square), p, picture in zip(masks, boxed, probabilities, pictures, strict=True)
+        _location(m, square, anatomy_edges(picture, content), p, mirrored_probability(m, image))
+        for m, (image, square), p, picture, content in zip(
+            masks, boxed, probabilities, pictures, contents, strict=True
+        )
     ]
 
 

@@ -13,6 +13,8 @@ class LoopConfig:
 
     steps: Positive = 1000
     """Optimiser steps."""
+    processor_seconds: Weight = 0.0
+    """Training ends after so much processor time since it was started, steps done or not; 0 for never."""
     batch_size: Positive = 8
     """Cases of a process at once."""
     accumulate: Positive = 1

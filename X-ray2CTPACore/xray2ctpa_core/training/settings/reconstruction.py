@@ -18,7 +18,10 @@ class ReconstructionSettings(PerceptualSettings):
     radiographs: ExistingOrNone = ""
     """Folder of the step radiographs; empty takes the index's own."""
     systems: Annotated[tuple[str, ...], Field(min_length=1)] = ()
-    """NAME=FOLDER of each: a run of regressor or prior-denoiser, or codec:NAME=FOLDER of a codec alone."""
+    """NAME=FOLDER of each: a bundle, a run of regressor or prior-denoiser, or codec:NAME=FOLDER of a codec
+    alone."""
+    studies: ExistingOrNone = ""
+    """Study index of the radiographs' own files, which bundles read; needed by bundles alone."""
     split: str = "test"
     """Split whose studies are generated; empty takes all."""
     hu_window: Window = DEFAULT_HU_WINDOW

@@ -1,6 +1,6 @@
 """Settings of the steps that simulate patients."""
 
-from xray2ctpa_core.data.settings import Count, Existing, Positive, settings
+from xray2ctpa_core.data.settings import Count, Existing, Positive, Rate, Shape, settings
 
 
 @settings
@@ -49,3 +49,29 @@ class RadiographCohortSettings:
     """Seed of the cohort; none of those of the step cohort."""
     workers: Count = 0
     """Processes; 0 for one a processor."""
+
+
+@settings
+class PeopleStudiesSettings:
+    """Virtual patients of many people, a few of each, as a study index whose patients are the people."""
+
+    people: Existing = ""
+    """Folder of packed people: the step people, kind templates."""
+    without: tuple[str, ...] = ()
+    """Names of those who are left out."""
+    patients: Positive = 20
+    """Virtual patients of each person."""
+    validated: tuple[str, ...] = ()
+    """Names of those whose patients are of the split valid."""
+    tested: tuple[str, ...] = ()
+    """Names of those whose patients are of the split test, the others' of train; empty leaves splits out."""
+    grid: Shape = (64, 128, 128)
+    """Voxels of a volume, (depth, height, width)."""
+    pixels: Positive = 256
+    """Pixels along a side of a radiograph."""
+    finer: Shape = (2, 1, 1)
+    """Volumes are rendered on so many times finer a grid, and averaged."""
+    people_mm: Rate = 2.0
+    """Voxels that people are sampled from."""
+    seed: Count = 1
+    """Seed of the first person; the next has the next."""
