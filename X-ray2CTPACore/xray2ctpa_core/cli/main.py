@@ -23,6 +23,7 @@ from xray2ctpa_core.cli import (
     info,
     reader_study,
     score,
+    serve,
     system,
     verify,
     view,
@@ -36,9 +37,10 @@ from xray2ctpa_core.generation.failures import quiet_libraries, termination_as_i
 
 COMMANDS = (
     generate, score, check, demo, info, verify, system, cohort, evaluate, bench, convert, reader_study, view,
+    serve,
 )  # fmt: skip
 #: Run by themselves, these start without the packages that training alone needs.
-LEAN = (generate.run, check.run, demo.run)
+LEAN = (generate.run, check.run, demo.run, serve.run)
 DEBUG_VARIABLE = "XRAY2CTPA_DEBUG"
 
 
@@ -69,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     reporter = reporter_for(argparse.Namespace(events="--events" in arguments))
     debug = bool(os.environ.get(DEBUG_VARIABLE))
+    alone = False
     try:
         with termination_as_interrupt(), quiet_libraries(not debug):
             args = build_parser().parse_args(arguments)
@@ -78,20 +81,20 @@ def main(argv: Sequence[str] | None = None) -> int:
                 leave_out()
                 put_off()
             code = int(args.run(args))
-            if alone:
-                end(code)
-            return code
     except BrokenPipeError:
         # Whoever read our output has gone; a second attempt to flush it would fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_CANCELLED
+        code = EXIT_CANCELLED
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
         failure = user_error(error)  # here every exception becomes an exit code
         with contextlib.suppress(BrokenPipeError):
             reporter.error(failure)
-        return failure.exit_code
+        code = failure.exit_code
+    if alone:
+        end(code)  # also where a bundle is still being loaded in a thread
+    return code
 
 
 if __name__ == "__main__":
