@@ -1,14 +1,19 @@
 """`xray2ctpa generate`: radiographs in, a result folder each."""
 
 import argparse
+import contextlib
 import dataclasses
 import os
+import sys
 from pathlib import Path
 
+from xray2ctpa_core.cli.lean import start_lean
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES
-from xray2ctpa_core.generation.batch import Case, generate_batch
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.generation.batch import Case, attempt, exit_code, generate_batch
 from xray2ctpa_core.generation.events import Reporter, only_events_on_stdout
 from xray2ctpa_core.generation.job import Generator
+from xray2ctpa_core.generation.listed import Ledger, read_list
 from xray2ctpa_core.generation.request import Request
 from xray2ctpa_core.generation.resident_client import NoWorkerError, generate_resident
 from xray2ctpa_core.generation.settings import Wishes
@@ -34,7 +39,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument(
         "inputs",
-        nargs="+",
+        nargs="*",
         type=Path,
         metavar="INPUT",
         help="DICOM file or folder, PNG, JPEG, TIFF, or single-slice NIfTI, NRRD, MHA",
@@ -54,11 +59,24 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "map, into DIR; with several inputs a folder each in it (extra: dicom)",
     )
     parser.add_argument(
+        "--list",
+        type=Path,
+        metavar="FILE",
+        help="in place of INPUT: a text file with a path a line, relative to its folder; --out then holds a "
+        "result folder each, index.csv and errors.jsonl",
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="SPEC",
+        help="with --list, have several workers generate (extra: cluster): local:N here, slurm:N or "
+        "slurm:FILE.toml, or the address of a Dask scheduler; a killed worker's radiographs are done again",
+    )
+    parser.add_argument(
         "--resident",
         type=int,
         metavar="PID",
-        help="have the resident worker of that process generate, which starts with the first job and ends with "
-        "the process: the bundle is loaded once. In a shell: $$",
+        help="have the resident worker of that process generate, which starts with the first job and ends "
+        "with the process: the bundle is loaded once. In a shell: $$",
     )
     add_sampling_arguments(parser)
     parser.set_defaults(run=run)
@@ -90,9 +108,12 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand; the exit code is that of the first input that failed."""
-    targets = result_folders(args.inputs, args.out)
+    check_combination(args)
     if args.dicom is not None:
         require_highdicom()
+    if args.list is not None:
+        return generate_listed(args)
+    targets = result_folders(args.inputs, args.out)
     cases = [Case(*pair, dicom_folder(args.dicom, pair[1], len(targets))) for pair in targets]
     with only_events_on_stdout(args) as reporter:
         if args.resident is not None:
@@ -101,6 +122,40 @@ def run(args: argparse.Namespace) -> int:
             except NoWorkerError as reason:
                 reporter.warning(f"Going on without a resident worker: {reason}.")
         return generate_batch(generator_for(args, reporter), cases, reporter)
+
+
+def check_combination(args: argparse.Namespace) -> None:
+    """Raises InputError for flags that do not go together."""
+    if bool(args.inputs) == (args.list is not None):
+        raise InputError("Expected INPUT or --list, got both or neither.", "See `xray2ctpa generate --help`.")
+    if args.list is not None and args.out is None:
+        raise InputError("Expected --out with --list, got none.", "Name the folder for the results.")
+    if args.list is not None and args.resident is not None:
+        raise InputError("Expected --resident or --list, got both.", "Take --cluster local:1 for a list.")
+    if args.cluster is not None and args.list is None:
+        raise InputError("Expected --list with --cluster, got none.", "Write the inputs into a file.")
+
+
+def generate_listed(args: argparse.Namespace) -> int:
+    """Generates from a list, here or on a cluster; what failed is said again in the end."""
+    out = args.out.absolute()
+    cases = read_list(args.list, out, args.dicom and args.dicom.absolute())
+    ledger = Ledger(out)
+    with only_events_on_stdout(args) as reporter:
+        generator = generator_for(args, reporter)
+        if args.cluster is None:
+            outcomes = ((case, attempt(generator, case, reporter)) for case in cases)
+        else:
+            from xray2ctpa_core.generation.cluster_batch import generate_on_cluster
+
+            folder = generator.folder.absolute()
+            outcomes = generate_on_cluster(
+                folder, generator.settings, cases, args.cluster, reporter, start_lean
+            )
+        with contextlib.closing(ledger.following(outcomes)) as followed:
+            code = exit_code(followed, reporter)
+    sys.stderr.write("\n".join(ledger.summary_lines()) + "\n")
+    return code
 
 
 def hand_over(args: argparse.Namespace, cases: list[Case], reporter: Reporter) -> int:

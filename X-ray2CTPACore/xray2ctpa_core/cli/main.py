@@ -28,7 +28,7 @@ from xray2ctpa_core.cli import (
     verify,
     view,
 )
-from xray2ctpa_core.cli.lean import end, leave_out, put_off
+from xray2ctpa_core.cli.lean import end, start_lean
 from xray2ctpa_core.cli.streams import check_working_folder, open_missing_streams
 from xray2ctpa_core.constants import EXIT_CANCELLED
 from xray2ctpa_core.errors import InputError
@@ -78,8 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             check_working_folder()
             alone = argv is None and args.run in LEAN  # a program that calls this may need more, and goes on
             if alone:
-                leave_out()
-                put_off()
+                start_lean()
             code = int(args.run(args))
     except BrokenPipeError:
         # Whoever read our output has gone; a second attempt to flush it would fail at exit.

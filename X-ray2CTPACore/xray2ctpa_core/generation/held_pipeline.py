@@ -1,4 +1,4 @@
-"""The pipeline that a process holds: loaded in a thread while the radiograph is read, kept for the next job."""
+"""The pipeline of a process: loaded in a thread while the radiograph is read, kept for the next job."""
 
 import gc
 import sys
@@ -41,9 +41,7 @@ class HeldPipeline:
             self._loading = _Loading(key, folder, info, settings)
             self._loading.start()
 
-    def get(
-        self, folder: Path, info: BundleInfo, settings: Settings
-    ) -> "tuple[XRay2CTPAPipeline, Settings]":
+    def get(self, folder: Path, info: BundleInfo, settings: Settings) -> "tuple[XRay2CTPAPipeline, Settings]":
         """The pipeline on its device with the sampler of ``settings``, and these with device and precision as
         they are used. Waits for what `begin` has begun.
 
@@ -54,7 +52,7 @@ class HeldPipeline:
         assert self._loading is not None
         try:
             pipeline, device, precision = self._loading.wait()
-            # From the sampler that came with the networks each time: a job's voxels do not depend on the last.
+            # From the sampler that came with the networks: no job's voxels depend on the one before.
             pipeline.scheduler = self._loading.sampler
             pipeline.set_scheduler(settings.scheduler)
         except Exception:

@@ -37,6 +37,8 @@ class CtpaSettings(StudySource):
     """Volumes of every n-th slice made of one scan."""
     workers: Count = 0
     """Processes; 0 for one a processor."""
+    cluster: str = ""
+    """Workers of Dask's in their place: local:N, slurm:N, slurm:FILE.toml or a scheduler's address."""
 
 
 @settings
@@ -61,6 +63,8 @@ class RadiographSettings(StudySource):
     """Of input=frame: augmented frames beside the plain one, for training."""
     workers: Count = 0
     """Processes; 0 for one a processor."""
+    cluster: str = ""
+    """Workers of Dask's in their place: local:N, slurm:N, slurm:FILE.toml or a scheduler's address."""
 
 
 @settings
@@ -79,6 +83,8 @@ class DrrSettings(StudySource):
     """PA has the source behind the patient, as most radiographs; the released script has AP."""
     workers: Count = 0
     """Processes; 0 for one a processor."""
+    cluster: str = ""
+    """Workers of Dask's in their place: local:N, slurm:N, slurm:FILE.toml or a scheduler's address."""
 
 
 @settings
