@@ -113,7 +113,7 @@ def _until_killed(
     from distributed import KilledWorker, wait
 
     under_way: dict[Any, Item] = {}
-    lost, exhausted = [], False
+    lost: list[Item] = []
     try:
         while True:
             with _noticing_the_end():

@@ -5,11 +5,12 @@ import contextlib
 import dataclasses
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from xray2ctpa_core.cli.lean import start_lean
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES
-from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.errors import InputError, XRay2CTPAError
 from xray2ctpa_core.generation.batch import Case, attempt, exit_code, generate_batch
 from xray2ctpa_core.generation.events import Reporter, only_events_on_stdout
 from xray2ctpa_core.generation.job import Generator
@@ -141,6 +142,7 @@ def generate_listed(args: argparse.Namespace) -> int:
     out = args.out.absolute()
     cases = read_list(args.list, out, args.dicom and args.dicom.absolute())
     ledger = Ledger(out)
+    outcomes: Iterator[tuple[Case, XRay2CTPAError | None]]
     with only_events_on_stdout(args) as reporter:
         generator = generator_for(args, reporter)
         if args.cluster is None:

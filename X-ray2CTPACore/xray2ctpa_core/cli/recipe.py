@@ -96,8 +96,8 @@ class Runner:
             "--cluster",
             default="",
             metavar="SPEC",
-            help="have several machines preprocess (extra: cluster): local:N, slurm:N, slurm:FILE.toml, or the "
-            "address of a Dask scheduler; other steps run here",
+            help="have several machines preprocess (extra: cluster): local:N, slurm:N, slurm:FILE.toml, or "
+            "the address of a Dask scheduler; other steps run here",
         )
         return parser
 

@@ -1,6 +1,7 @@
 """A batch on a cluster: each worker loads the bundle once, each case is written by one of them."""
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +79,7 @@ def _make(bundle: Path, settings: Settings, prepare: Callable[[], None], case: C
     generator, kept = _generator(bundle, settings, prepare)
     kept.made = made = _Made()
     made.failure = attempt(generator, case, kept)
-    if isinstance(made.failure, OutputError) and (case.target / result_files.RECORD).is_file():
+    if isinstance(made.failure, OutputError) and os.path.isfile(case.target / result_files.RECORD):
         # A worker that was taken for dead has written it meanwhile: it is read, not written again.
         kept.made = made = _Made()
         made.failure = attempt(generator, case, kept)

@@ -1,6 +1,7 @@
 """One radiograph through the whole way: read, gate, generate, write, publish."""
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,7 +64,7 @@ class Generator:
         """
         spent = Stopwatch()
         self._reporter.stage("read", f"Reading {source}")
-        if not target.exists():  # else it may be complete, and nothing is loaded for it
+        if not os.path.exists(target):  # else it may be complete, and nothing is loaded for it
             self._held.begin(self.folder, self.info, self.settings)
         with spent.on("read"):
             radiograph = _read(source)
