@@ -167,7 +167,7 @@ def test_an_idle_worker_drops_its_pipeline_before_it_ends(
 ) -> None:
     monkeypatch.setenv("XRAY2CTPA_RUNTIME", str(tmp_path))
     drops: list[HeldPipeline] = []
-    monkeypatch.setattr(HeldPipeline, "drop", drops.append)
+    monkeypatch.setattr(HeldPipeline, "drop", lambda held: drops.append(held))
     Worker(os.getpid(), idle_s=0.6, end_s=1.0).serve()
     assert len(drops) == 1
 

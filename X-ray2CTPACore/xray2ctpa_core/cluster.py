@@ -274,7 +274,7 @@ def _running(address: str) -> Iterator[Any]:
     from distributed import Client
 
     try:
-        client = Client(address, timeout="20s")
+        client = Client(address, timeout="10s")
     except (OSError, ValueError) as error:
         raise DeviceError(
             f"Expected a Dask scheduler at {address}, got none: {' '.join(str(error).split())[:150]}",

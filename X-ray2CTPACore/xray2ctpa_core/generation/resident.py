@@ -59,6 +59,7 @@ class Worker:
     def __init__(self, owner: int, idle_s: float, end_s: float) -> None:
         self._owner, self._idle_s, self._end_s = owner, idle_s, end_s
         self._held = HeldPipeline()
+        self._ended = False
         self._waiting: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._folder = channel.place_of(owner)
         channel.make_private(self._folder)
@@ -88,10 +89,15 @@ class Worker:
                 os.chdir(start)
                 last = time.monotonic()
             with channel.locked(self._folder):  # who is about to connect has done so, and will try again
-                shutil.rmtree(self._folder, ignore_errors=True)
+                self._close()
         except KeyboardInterrupt:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._close()
             raise
+
+    def _close(self) -> None:
+        self._ended = True
+        self._listener.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _work(self, job: _Job) -> None:
         """Runs one job and says how it ended; whatever is wrong with it ends the job alone."""
@@ -125,7 +131,7 @@ class Worker:
 
     def _accept(self) -> None:
         """Takes jobs in."""
-        while True:
+        while not self._ended:
             try:
                 connection = self._listener.accept()
             except channel.GONE:
