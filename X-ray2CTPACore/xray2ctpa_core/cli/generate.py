@@ -18,7 +18,6 @@ from xray2ctpa_core.generation.listed import Ledger, read_list
 from xray2ctpa_core.generation.request import Request
 from xray2ctpa_core.generation.resident_client import NoWorkerError, generate_resident
 from xray2ctpa_core.generation.settings import Wishes
-from xray2ctpa_core.io.dicom_out import require_highdicom
 from xray2ctpa_core.io.names import stem_of
 from xray2ctpa_core.pipelines.loading import load_bundle, resolve_bundle
 
@@ -111,6 +110,8 @@ def run(args: argparse.Namespace) -> int:
     """Runs the subcommand; the exit code is that of the first input that failed."""
     check_combination(args)
     if args.dicom is not None:
+        from xray2ctpa_core.io.dicom_out import require_highdicom
+
         require_highdicom()
     if args.list is not None:
         return generate_listed(args)

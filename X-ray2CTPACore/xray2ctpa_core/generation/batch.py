@@ -7,7 +7,6 @@ from typing import Any
 
 from xray2ctpa_core.constants import EXIT_DONE
 from xray2ctpa_core.errors import BundleError, Cancelled, XRay2CTPAError
-from xray2ctpa_core.generation.dicom_export import check_place, export_dicom
 from xray2ctpa_core.generation.events import Reporter
 from xray2ctpa_core.generation.failures import user_error
 from xray2ctpa_core.generation.job import Generator
@@ -30,12 +29,14 @@ class Case:
 
 def generate_case(generator: Generator, case: Case, reporter: Reporter) -> dict[str, Any]:
     """Generates one result, in DICOM too where that is asked for; returns what result.json says."""
-    if case.dicom is not None:
-        check_place(case.dicom, case.target)
+    if case.dicom is None:
+        return generator.generate(case.source, case.target)
+    from xray2ctpa_core.generation.dicom_export import check_place, export_dicom
+
+    check_place(case.dicom, case.target)
     content = generator.generate(case.source, case.target)
-    if case.dicom is not None:
-        reporter.stage("dicom", f"Writing {case.dicom}")
-        export_dicom(case.target, case.source, case.dicom, content["input"]["sha256"])
+    reporter.stage("dicom", f"Writing {case.dicom}")
+    export_dicom(case.target, case.source, case.dicom, content["input"]["sha256"])
     return content
 
 

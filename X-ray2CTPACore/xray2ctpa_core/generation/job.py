@@ -64,10 +64,12 @@ class Generator:
         """
         spent = Stopwatch()
         self._reporter.stage("read", f"Reading {source}")
+        from xray2ctpa_core.io.radiograph import read_radiograph  # before a thread imports the networks
+
         if not os.path.exists(target):  # else it may be complete, and nothing is loaded for it
             self._held.begin(self.folder, self.info, self.settings)
         with spent.on("read"):
-            radiograph = _read(source)
+            radiograph = read_radiograph(source)
         former = former_result(target, radiograph, self.info, self.settings)
         if former is not None:
             self._reporter.result(target, former, skipped=True)
@@ -165,9 +167,3 @@ def _step_picture(pipeline: "XRay2CTPAPipeline", estimate: "torch.Tensor", work:
     path = work / f"step-{number:04d}.png"
     result_files.write_picture(path, render_step(slices))
     return path
-
-
-def _read(source: Path) -> Radiograph:
-    from xray2ctpa_core.io.radiograph import read_radiograph
-
-    return read_radiograph(source)
