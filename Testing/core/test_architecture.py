@@ -14,7 +14,7 @@ FILES = sorted(CORE.rglob("*.py"))
 
 #: Strictly ranked: a part imports itself and parts before it, never one after it.
 RANKS = (
-    "constants", "errors", "volume", "config", "wording", "triage", "workers",
+    "constants", "errors", "volume", "config", "wording", "triage", "workers", "cluster",
     "io", "preprocessing", "simulation", "models", "diffusion", "explanation", "metrics", "data", "training",
     "pipelines", "generation", "evaluation", "benchmark", "reader_study",
     "mrml", "viewer", "cli",

@@ -32,7 +32,12 @@ def panel(app):
 
 
 def descendants(pid):
-    return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    found = psutil.Process(pid).children(recursive=True)
+    for worker in [process for process in found if "serve" in process.cmdline()]:
+        # The resident worker, which the first job starts, ends with Slicer and not with a job.
+        kept = {worker, *worker.children(recursive=True)}
+        found = [process for process in found if process not in kept]
+    return [pid, *(process.pid for process in found)]
 
 
 def gone(pids):

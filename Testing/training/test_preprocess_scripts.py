@@ -1,6 +1,8 @@
 """The preprocessing steps on data sets in their own layouts."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -68,6 +70,32 @@ def test_rspect_becomes_cases_and_the_bad_examination_is_logged(
 
     assert step(repository, "smoke", "ctpa", tmp_path, *of(rspect), "margin_mm=20", "workers=1") == 2
     assert "they differ in margin_mm" in capsys.readouterr().err
+
+
+def test_the_command_has_a_cluster_preprocess_and_says_in_each_case_who_did(
+    repository: Path, rspect: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("dask_jobqueue", reason="the extra cluster brings Dask")
+    sets = [f"ctpa.{change}" for change in (*of(rspect), "check_files=false")]
+    command = [
+        sys.executable,
+        str(repository / "Training" / "preprocess.py"),
+        "smoke",
+        "--out",
+        str(tmp_path),
+    ]
+    run = subprocess.run(
+        [*command, "--only", "ctpa", "--set", *sets, "--cluster", "local:2"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "2 of 3 cases are complete" in run.stdout
+    cases = tmp_path / "ctpa" / "cases"
+    assert sorted(case.name for case in cases.iterdir()) == ["1.0", "1.2"]
+    records = [json.loads((case / "case.json").read_text()) for case in cases.iterdir()]
+    assert {record["made_on"]["engine"].split()[0] for record in records} == {"dask"}
 
 
 def test_a_run_in_which_everything_fails_says_so(

@@ -84,5 +84,5 @@ def _write(
     studies = read_studies(part(StudySource, config))
     identity = {**settings, "dataset": config.dataset}
     workers = config.workers or os.cpu_count() or 1
-    summary = write_cases(out, studies, write, identity, workers, Bar(title))
+    summary = write_cases(out, studies, write, identity, workers, Bar(title), config.cluster)
     print("\n".join(summary.summary_lines()))

@@ -130,6 +130,7 @@ class Job:
         try:
             files = [writeInput(node, self.folder / "input" / str(n)) for n, node in enumerate(nodes)]
             arguments = ["generate", *map(str, files), "--out", str(self.folder / "result"), "--events"]
+            arguments += ["--resident", str(os.getpid())]
             self._process = ChildProcess(
                 coreArguments([*arguments, *settings.arguments()]),
                 coreEnvironment(mayFetch, bundleFolders),
@@ -253,6 +254,7 @@ def stageText(stage: str, message: str) -> str:
     """What the core is doing, in the user's language and without its temporary paths."""
     texts = {
         "verify": _("Checking the model"),
+        "wait": _("Waiting for another run to end"),
         "read": _("Reading the X-ray"),
         "load": _("Loading the model"),
         "generate": _("Generating"),

@@ -119,7 +119,7 @@ def _shared_memory() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _on_one_thread() -> Iterator[None]:
-    """What `_one_thread` does to a worker, in this process and for a while; the environment stays."""
+    """What `one_thread` does to a worker, in this process and for a while; the environment stays."""
     torch = sys.modules.get("torch")
     threads = torch.get_num_threads() if torch else 1
     with threadpoolctl.threadpool_limits(1):
@@ -134,7 +134,7 @@ def _on_one_thread() -> Iterator[None]:
 
 def _begin() -> None:
     """What each worker does first."""
-    _one_thread()
+    one_thread()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -147,7 +147,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
     """The workers share the processors: libraries that are not imported yet read the environment."""
     os.environ["OMP_NUM_THREADS"] = os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     threadpoolctl.threadpool_limits(1)

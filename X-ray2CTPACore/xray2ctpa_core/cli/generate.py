@@ -1,20 +1,25 @@
 """`xray2ctpa generate`: radiographs in, a result folder each."""
 
 import argparse
+import contextlib
+import dataclasses
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES, EXIT_DONE
-from xray2ctpa_core.errors import BundleError, Cancelled
-from xray2ctpa_core.generation.dicom_export import check_place, export_dicom
+from xray2ctpa_core.cli.lean import start_lean
+from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES
+from xray2ctpa_core.errors import InputError, XRay2CTPAError
+from xray2ctpa_core.generation.batch import Case, attempt, exit_code, generate_batch
 from xray2ctpa_core.generation.events import Reporter, only_events_on_stdout
-from xray2ctpa_core.generation.failures import user_error
 from xray2ctpa_core.generation.job import Generator
-from xray2ctpa_core.generation.settings import Settings
-from xray2ctpa_core.io.dicom_out import require_highdicom
+from xray2ctpa_core.generation.listed import Ledger, read_list
+from xray2ctpa_core.generation.request import Request
+from xray2ctpa_core.generation.resident_client import NoWorkerError, generate_resident
+from xray2ctpa_core.generation.settings import Wishes
 from xray2ctpa_core.io.names import stem_of
-from xray2ctpa_core.pipelines.loading import load_bundle
+from xray2ctpa_core.pipelines.loading import load_bundle, resolve_bundle
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 HYPOTHESIS = "What it generates is a hypothesis, never a diagnosis: not for patient care."
@@ -34,7 +39,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument(
         "inputs",
-        nargs="+",
+        nargs="*",
         type=Path,
         metavar="INPUT",
         help="DICOM file or folder, PNG, JPEG, TIFF, or single-slice NIfTI, NRRD, MHA",
@@ -52,6 +57,26 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="DIR",
         help="also write the volume as a CT series in the radiograph's study, and Grad-CAM as a parametric "
         "map, into DIR; with several inputs a folder each in it (extra: dicom)",
+    )
+    parser.add_argument(
+        "--list",
+        type=Path,
+        metavar="FILE",
+        help="in place of INPUT: a text file with a path a line, relative to its folder; --out then holds a "
+        "result folder each, index.csv and errors.jsonl",
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="SPEC",
+        help="with --list, have several workers generate (extra: cluster): local:N here, slurm:N or "
+        "slurm:FILE.toml, or the address of a Dask scheduler; a killed worker's radiographs are done again",
+    )
+    parser.add_argument(
+        "--resident",
+        type=int,
+        metavar="PID",
+        help="have the resident worker of that process generate, which starts with the first job and ends "
+        "with the process: the bundle is loaded once. In a shell: $$",
     )
     add_sampling_arguments(parser)
     parser.set_defaults(run=run)
@@ -83,64 +108,82 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand; the exit code is that of the first input that failed."""
-    targets = result_folders(args.inputs, args.out)
-    dicom_folders: list[Path | None] = [None] * len(targets)
+    check_combination(args)
     if args.dicom is not None:
+        from xray2ctpa_core.io.dicom_out import require_highdicom
+
         require_highdicom()
-        dicom_folders = [args.dicom / t.name if len(targets) > 1 else args.dicom for _, t in targets]
+    if args.list is not None:
+        return generate_listed(args)
+    targets = result_folders(args.inputs, args.out)
+    cases = [Case(*pair, dicom_folder(args.dicom, pair[1], len(targets))) for pair in targets]
     with only_events_on_stdout(args) as reporter:
-        return generate_batch(generator_for(args, reporter), targets, reporter, dicom_folders)
+        if args.resident is not None:
+            try:
+                return hand_over(args, cases, reporter)
+            except NoWorkerError as reason:
+                reporter.warning(f"Going on without a resident worker: {reason}.")
+        return generate_batch(generator_for(args, reporter), cases, reporter)
+
+
+def check_combination(args: argparse.Namespace) -> None:
+    """Raises InputError for flags that do not go together."""
+    if bool(args.inputs) == (args.list is not None):
+        raise InputError("Expected INPUT or --list, got both or neither.", "See `xray2ctpa generate --help`.")
+    if args.list is not None and args.out is None:
+        raise InputError("Expected --out with --list, got none.", "Name the folder for the results.")
+    if args.list is not None and args.resident is not None:
+        raise InputError("Expected --resident or --list, got both.", "Take --cluster local:1 for a list.")
+    if args.cluster is not None and args.list is None:
+        raise InputError("Expected --list with --cluster, got none.", "Write the inputs into a file.")
+
+
+def generate_listed(args: argparse.Namespace) -> int:
+    """Generates from a list, here or on a cluster; what failed is said again in the end."""
+    out = args.out.absolute()
+    cases = read_list(args.list, out, args.dicom and args.dicom.absolute())
+    ledger = Ledger(out)
+    outcomes: Iterator[tuple[Case, XRay2CTPAError | None]]
+    with only_events_on_stdout(args) as reporter:
+        generator = generator_for(args, reporter)
+        if args.cluster is None:
+            outcomes = ((case, attempt(generator, case, reporter)) for case in cases)
+        else:
+            from xray2ctpa_core.generation.cluster_batch import generate_on_cluster
+
+            folder = generator.folder.absolute()
+            outcomes = generate_on_cluster(
+                folder, generator.settings, cases, args.cluster, reporter, start_lean
+            )
+        with contextlib.closing(ledger.following(outcomes)) as followed:
+            code = exit_code(followed, reporter)
+    sys.stderr.write("\n".join(ledger.summary_lines()) + "\n")
+    return code
+
+
+def hand_over(args: argparse.Namespace, cases: list[Case], reporter: Reporter) -> int:
+    """Has the resident worker generate."""
+    reporter.stage("verify", f"Verifying bundle {args.bundle}")
+    bundle = resolve_bundle(args.bundle)
+    request = Request.of_this_process(cases, bundle, wishes_of(args), reporter.wants_previews)
+    return generate_resident(request, args.resident, reporter)
+
+
+def dicom_folder(folder: Path | None, target: Path, inputs: int) -> Path | None:
+    """Where the result at ``target`` is written as DICOM: ``folder``, of several inputs a folder in it."""
+    return folder / target.name if folder is not None and inputs > 1 else folder
 
 
 def generator_for(args: argparse.Namespace, reporter: Reporter) -> Generator:
     """What the flags of ``add_sampling_arguments`` ask for; raises BundleError for a damaged bundle."""
     reporter.stage("verify", f"Verifying bundle {args.bundle}")
     folder, info = load_bundle(args.bundle)
-    settings = Settings(
-        scheduler=args.scheduler or info.sampling.scheduler,
-        steps=args.steps or info.sampling.steps,
-        samples=args.samples or info.sampling.samples,
-        seed=args.seed,
-        device=args.device,
-        precision=args.precision,
-        force=args.force,
-    )
-    return Generator(folder, info, settings, reporter)
+    return Generator(folder, info, wishes_of(args).settings(info), reporter)
 
 
-def generate_batch(
-    generator: Generator,
-    targets: list[tuple[Path, Path]],
-    reporter: Reporter,
-    dicom_folders: Sequence[Path | None],
-) -> int:
-    """One result a pair (input, result folder); goes on after a failure, stops when cancelled.
-
-    Args:
-        generator: of all of them.
-        targets: pairs.
-        reporter: told of failures of several.
-        dicom_folders: where the result of each pair is written as DICOM too; None for nowhere.
-
-    Returns:
-        The exit code of the first input that failed, else 0. A failure of a single input is raised.
-    """
-    code = EXIT_DONE
-    for (source, target), dicom in zip(targets, dicom_folders, strict=True):
-        try:
-            if dicom is not None:
-                check_place(dicom, target)
-            content = generator.generate(source, target)
-            if dicom is not None:
-                reporter.stage("dicom", f"Writing {dicom}")
-                export_dicom(target, source, dicom, content["input"]["sha256"])
-        except (Exception, KeyboardInterrupt) as error:
-            failure = user_error(error)
-            if len(targets) == 1 or isinstance(failure, Cancelled | BundleError):
-                raise
-            reporter.error(failure, str(source))
-            code = code or failure.exit_code
-    return code
+def wishes_of(args: argparse.Namespace) -> Wishes:
+    """How the flags of ``add_sampling_arguments`` ask to generate."""
+    return Wishes(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Wishes)})
 
 
 def result_folders(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:

@@ -83,6 +83,12 @@ def put_off(modules: Mapping[str, Mapping[str, Any]] = LATE) -> None:
         sys.modules.setdefault(name, _Late(name, known))
 
 
+def start_lean() -> None:
+    """Both, for a process that generates and does nothing else."""
+    leave_out()
+    put_off()
+
+
 def end(code: int) -> NoReturn:
     """Ends this process, which has done what it was started for, with an exit code.
 

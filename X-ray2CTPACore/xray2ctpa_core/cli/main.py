@@ -24,11 +24,12 @@ from xray2ctpa_core.cli import (
     info,
     reader_study,
     score,
+    serve,
     system,
     verify,
     view,
 )
-from xray2ctpa_core.cli.lean import end, leave_out, put_off
+from xray2ctpa_core.cli.lean import end, start_lean
 from xray2ctpa_core.cli.streams import check_working_folder, open_missing_streams
 from xray2ctpa_core.constants import EXIT_CANCELLED
 from xray2ctpa_core.errors import InputError
@@ -37,10 +38,10 @@ from xray2ctpa_core.generation.failures import quiet_libraries, termination_as_i
 
 COMMANDS = (
     generate, dicom, score, check, demo, info, verify, system, cohort, evaluate, bench, convert, reader_study,
-    view,
+    view, serve,
 )  # fmt: skip
 #: Run by themselves, these start without the packages that training alone needs.
-LEAN = (generate.run, check.run, demo.run)
+LEAN = (generate.run, check.run, demo.run, serve.run)
 DEBUG_VARIABLE = "XRAY2CTPA_DEBUG"
 
 
@@ -71,29 +72,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     reporter = reporter_for(argparse.Namespace(events="--events" in arguments))
     debug = bool(os.environ.get(DEBUG_VARIABLE))
+    alone = False
     try:
         with termination_as_interrupt(), quiet_libraries(not debug):
             args = build_parser().parse_args(arguments)
             check_working_folder()
             alone = argv is None and args.run in LEAN  # a program that calls this may need more, and goes on
             if alone:
-                leave_out()
-                put_off()
+                start_lean()
             code = int(args.run(args))
-            if alone:
-                end(code)
-            return code
     except BrokenPipeError:
         # Whoever read our output has gone; a second attempt to flush it would fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_CANCELLED
+        code = EXIT_CANCELLED
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             raise
         failure = user_error(error)  # here every exception becomes an exit code
         with contextlib.suppress(BrokenPipeError):
             reporter.error(failure)
-        return failure.exit_code
+        code = failure.exit_code
+    if alone:
+        end(code)  # also where a bundle is still being loaded in a thread
+    return code
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The one runner: the steps of a recipe in order, going on where a run was stopped."""
 
 import argparse
+import dataclasses
 import importlib
 import json
 import subprocess
@@ -20,7 +21,7 @@ from xray2ctpa_core.training.recipe import Recipe, Step, describe, read_recipe, 
 #: A line for each time that a step ran: step, seconds, exit code.
 TIMES_FILE = "times.jsonl"
 #: Settings that change how a step runs, not what it makes.
-_HARMLESS = {"workers", "checkpoint_every", "log_every", "keep_checkpoints", "tensorboard"}
+_HARMLESS = {"workers", "cluster", "checkpoint_every", "log_every", "keep_checkpoints", "tensorboard"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Runner:
         args = parser.parse_args([word for word in words if word not in asked])
         try:
             recipe = self._read(args)
-            steps = self._chosen(recipe, args.only)
+            steps = [_placed(step, args.cluster) for step in self._chosen(recipe, args.only)]
             if asked:
                 print(recipe.about, *(describe(s, self._kinds[s.kind].settings) for s in steps), sep="\n\n")
                 return 0
@@ -91,6 +92,13 @@ class Runner:
             "--one-process", action="store_true", help="for small data: torch is imported once, not a step"
         )
         parser.add_argument("--dry-run", action="store_true", help="say which steps would run")
+        parser.add_argument(
+            "--cluster",
+            default="",
+            metavar="SPEC",
+            help="have several machines preprocess (extra: cluster): local:N, slurm:N, slurm:FILE.toml, or "
+            "the address of a Dask scheduler; other steps run here",
+        )
         return parser
 
     def _read(self, args: argparse.Namespace) -> Recipe:
@@ -155,6 +163,13 @@ class Runner:
         if settings is None:
             settings = configuration.from_mapping(module.Config, step.values)
         return run_step(getattr(module, kind.function), settings, step.out, resume=True)
+
+
+def _placed(step: Step, cluster: str) -> Step:
+    """The step on a cluster, if it is one that can run there."""
+    if not cluster or not hasattr(step.settings, "cluster"):
+        return step
+    return dataclasses.replace(step, settings=dataclasses.replace(step.settings, cluster=cluster))
 
 
 def report(out: Path) -> str:

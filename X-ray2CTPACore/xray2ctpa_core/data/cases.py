@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from xray2ctpa_core import __version__
+from xray2ctpa_core.cluster import here, on_cluster
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.data.sources.study import Study
 from xray2ctpa_core.errors import DeviceError, InputError, OutputError, XRay2CTPAError
@@ -71,6 +72,7 @@ def write_cases(
     settings: Mapping[str, Any],
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    cluster: str = "",
 ) -> CasesSummary:
     """Writes each study's case into ``out``, skipping those that are there; a bad one is logged and skipped.
 
@@ -81,12 +83,13 @@ def write_cases(
         settings: JSON-ready, all that changes the files' content.
         workers: processes; 1 or 0 is this one, with one thread or with all that it has.
         progress: called with (done, of) after each case.
+        cluster: workers of Dask's in place of processes (`cluster.on_cluster`); they must reach the files.
 
     Raises:
         InputError: two ids with one folder name, cases of other settings, or not a single complete case.
         OutputError: the place cannot be written or is full; complete cases stay.
     """
-    out = Path(out)
+    out = Path(out).absolute() if cluster else Path(out)
     folders = _folders(out, studies)
     _claim(out, settings)
     missing = [study for study in studies if not (folders[study.id] / CASE_FILE).is_file()]
@@ -94,7 +97,11 @@ def write_cases(
     failures: dict[str, dict[str, Any]] = {}
     attempt = functools.partial(_attempt, out, write_case)
     killed = functools.partial(_killed, out)
-    for done, (study, failure) in enumerate(in_processes(attempt, missing, workers, killed), former + 1):
+    if cluster:
+        made = on_cluster(attempt, missing, cluster, killed)
+    else:
+        made = in_processes(attempt, missing, workers, killed)
+    for done, (study, failure) in enumerate(made, former + 1):
         if failure is not None:
             failures[study.id] = failure
         if progress is not None:
@@ -195,6 +202,8 @@ def _attempt(out: Path, write_case: CaseWriter, study: Study) -> dict[str, Any] 
         with _any_error():
             record = write_case(study, partial)
         content = {"id": study.id, **record, "versions": software()}
+        if (place := here()) is not None:
+            content["made_on"] = place
         with writing(out):
             (partial / CASE_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
             (partial / _TRIES_FILE).unlink()

@@ -1,16 +1,14 @@
 """One radiograph through the whole way: read, gate, generate, write, publish."""
 
 import math
+import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xray2ctpa_core.errors import BundleError, DeviceError
 from xray2ctpa_core.generation.events import Reporter
-from xray2ctpa_core.generation.failures import user_error
+from xray2ctpa_core.generation.held_pipeline import HeldPipeline
 from xray2ctpa_core.generation.result_json import former_result, result_content, to_json
 from xray2ctpa_core.generation.settings import Settings
 from xray2ctpa_core.io import result_files
@@ -33,12 +31,27 @@ _PICTURED_SLICES = (0.25, 0.5, 0.75)
 
 
 class Generator:
-    """Generates results from one verified bundle, whose pipeline is loaded when first needed."""
+    """Generates results from one verified bundle.
 
-    def __init__(self, folder: Path, info: BundleInfo, settings: Settings, reporter: Reporter) -> None:
+    Args:
+        folder: of the bundle; ``info``: what it says.
+        settings: how to generate.
+        reporter: told how far it is.
+        held: keeps the pipeline from one job to the next; None: the pipeline is this generator's own.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        info: BundleInfo,
+        settings: Settings,
+        reporter: Reporter,
+        held: HeldPipeline | None = None,
+    ) -> None:
         self.folder, self.info, self.settings = folder, info, settings
         self._reporter = reporter
-        self._pipeline: XRay2CTPAPipeline | None = None
+        self._held = HeldPipeline() if held is None else held
+        self._has_loaded = False
 
     def generate(self, source: Path, target: Path) -> dict[str, Any]:
         """Generates from ``source`` into ``target``, unless ``target`` already holds this very result.
@@ -51,16 +64,23 @@ class Generator:
         """
         spent = Stopwatch()
         self._reporter.stage("read", f"Reading {source}")
+        from xray2ctpa_core.io.radiograph import read_radiograph  # before a thread imports the networks
+
+        if not os.path.exists(target):  # else it may be complete, and nothing is loaded for it
+            self._held.begin(self.folder, self.info, self.settings)
         with spent.on("read"):
-            radiograph = _read(source)
+            radiograph = read_radiograph(source)
         former = former_result(target, radiograph, self.info, self.settings)
         if former is not None:
             self._reporter.result(target, former, skipped=True)
             return former
         with ResultFolder(target, result_files.needed_bytes(self.info.geometry.grid)) as folder:
             self._warn(radiograph, radiograph.notes)
+            if not self._has_loaded:
+                self._reporter.stage("load", f"Loading bundle {self.info.name} {self.info.version}")
             with spent.on("load"):
-                pipeline = self._loaded()
+                pipeline, used = self._held.get(self.folder, self.info, self.settings)
+            self._has_loaded = True
             generated = self._sampled(pipeline, radiograph, folder.work)
             size = size_doubts(generated.radiograph, generated.frame, self.info.geometry)
             self._warn(radiograph, (*generated.gate.warnings, *size, *generated.notes))
@@ -68,27 +88,11 @@ class Generator:
             with spent.on("write"):
                 self._write(folder.path, generated)
             seconds = spent.seconds | generated.stage_seconds
-            content = result_content(radiograph, generated, self.info, self.settings, seconds)
+            content = result_content(radiograph, generated, self.info, used, seconds)
             result_files.write_record(folder.path, to_json(content))
             folder.publish()
         self._reporter.result(target, content, skipped=False)
         return content
-
-    def _loaded(self) -> "XRay2CTPAPipeline":
-        """The pipeline on its device, loaded by the first input that needs it."""
-        if self._pipeline is None:
-            self._reporter.stage("load", f"Loading bundle {self.info.name} {self.info.version}")
-            from xray2ctpa_core.pipelines.device import choose_device
-            from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
-
-            device, precision, dtype = choose_device(self.settings.device, self.settings.precision)
-            self.settings = replace(self.settings, device=device, precision=precision)
-            with _fitting(self.info):
-                pipeline = XRay2CTPAPipeline.from_folder(self.folder, dtype)
-                pipeline.place(device)
-            pipeline.set_scheduler(self.settings.scheduler)
-            self._pipeline = pipeline
-        return self._pipeline
 
     def _sampled(
         self, pipeline: "XRay2CTPAPipeline", radiograph: Radiograph, work: Path
@@ -163,24 +167,3 @@ def _step_picture(pipeline: "XRay2CTPAPipeline", estimate: "torch.Tensor", work:
     path = work / f"step-{number:04d}.png"
     result_files.write_picture(path, render_step(slices))
     return path
-
-
-@contextmanager
-def _fitting(info: BundleInfo) -> Iterator[None]:
-    """Loads an intact bundle; if its parts are not those of this program, that is a BundleError."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        if isinstance(user_error(error), DeviceError):
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise BundleError(
-            f"Bundle {info.name} {info.version} is intact but does not fit this program: {reason}",
-            "Use a bundle and a program of the same generation.",
-        ) from error
-
-
-def _read(source: Path) -> Radiograph:
-    from xray2ctpa_core.io.radiograph import read_radiograph
-
-    return read_radiograph(source)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xray2ctpa_core import __version__
+from xray2ctpa_core.cluster import here
 from xray2ctpa_core.constants import NOTICE, RESULT_SCHEMA_VERSION
 from xray2ctpa_core.generation.settings import Settings
 from xray2ctpa_core.io import result_files
@@ -55,6 +56,7 @@ def result_content(
             "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
             "peak_memory_mb": peak_memory_mb(),
             "notes": list(generated.notes),
+            **({} if (place := here()) is None else {"made_on": place}),
         },
         "pe": pe_content(generated, info),
         "geometry": {

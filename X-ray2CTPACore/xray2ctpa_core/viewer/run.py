@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from xray2ctpa_core.constants import EXIT_DONE
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.generation.channel import PLACE_VARIABLE
 
 #: Bytes that one line of the command's output may have.
 _LINE_BYTES = 4 << 20
@@ -24,6 +26,7 @@ LIMITS = {"steps": (1, 250), "samples": (1, 16), "seed": (0, 2**31 - 1)}
 #: What a visitor reads of a stage.
 STAGES = {
     "verify": "Verifying the bundle",
+    "wait": "Waiting for another run to end",
     "read": "Reading the radiograph",
     "load": "Loading the bundle",
     "generate": "Generating",
@@ -98,6 +101,8 @@ async def generate(
         "--bundle",
         bundle,
         "--events",
+        "--resident",
+        str(os.getpid()),
         *_flags(wishes),
     ]
     failures: list[InputError] = []
@@ -199,6 +204,7 @@ def _environment() -> dict[str, str]:
     core = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join(filter(None, [core, os.environ.get("PYTHONPATH", "")]))
     return os.environ | {
+        PLACE_VARIABLE: os.environ.get(PLACE_VARIABLE) or tempfile.gettempdir(),
         "PYTHONPATH": paths,
         "PYTHONUNBUFFERED": "1",
         "PYTHONIOENCODING": "utf-8",

@@ -40,6 +40,8 @@ class CtpaSettings(StudySource):
     """Volumes of every n-th slice made of one scan."""
     workers: Count = 0
     """Processes; 0 for one a processor."""
+    cluster: str = ""
+    """Workers of Dask's in their place: local:N, slurm:N, slurm:FILE.toml or a scheduler's address."""
 
 
 @settings
@@ -64,6 +66,8 @@ class RadiographSettings(StudySource):
     """Of input=frame: augmented frames beside the plain one, for training."""
     workers: Count = 0
     """Processes; 0 for one a processor."""
+    cluster: str = ""
+    """Workers of Dask's in their place: local:N, slurm:N, slurm:FILE.toml or a scheduler's address."""
 
 
 @settings
@@ -82,6 +86,8 @@ class DrrSettings(StudySource):
     """PA has the source behind the patient, as most radiographs; the released script has AP."""
     workers: Count = 0
     """Processes; 0 for one a processor."""
+    cluster: str = ""
+    """Workers of Dask's in their place: local:N, slurm:N, slurm:FILE.toml or a scheduler's address."""
 
 
 @settings

@@ -1,0 +1,157 @@
+"""`xray2ctpa generate --list`: many radiographs, here or on a cluster, one of whose workers may die."""
+
+import csv
+import json
+import platform
+import signal
+import subprocess
+from pathlib import Path
+
+import io_radiographs as radiographs
+import numpy as np
+import psutil
+import pytest
+from cli_runs import COMMAND, ENVIRONMENT, assert_refused, names, xray2ctpa
+
+from xray2ctpa_core.io.result_files import ALWAYS
+
+BESIDE = {"index.csv", "errors.jsonl"}
+
+
+def radiographs(folder: Path, count: int) -> list[str]:
+    """Writes that many different radiographs; returns their names."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        radiographs.write_dicom(
+            folder / f"r{number}.dcm", np.roll(radiographs.quantised(12), number, axis=1).copy()
+        )
+    return [f"r{number}.dcm" for number in range(count)]
+
+
+def arguments(bundle: Path, *more: object) -> tuple[object, ...]:
+    flags = ("--bundle", bundle, "--steps", 1, "--device", "cpu", "--force")
+    return ("generate", "--list", "list.txt", "--out", "out", *flags, *more)
+
+
+def complete(out: Path) -> list[Path]:
+    """The result folders, all of them whole; nothing else may lie beside them."""
+    folders = [out / name for name in names(out) if name not in BESIDE]
+    for folder in folders:
+        assert set(ALWAYS) <= set(names(folder)), f"{folder} is partial"
+    return folders
+
+
+def records(out: Path) -> list[dict[str, object]]:
+    return [json.loads((folder / "result.json").read_text()) for folder in complete(out)]
+
+
+def test_a_list_gives_a_folder_each_an_index_and_the_failures_wherever_it_is_done(
+    tmp_path: Path, pipeline_bundle: Path
+) -> None:
+    pytest.importorskip("dask_jobqueue", reason="the extra cluster brings Dask")
+    radiographs_here, radiographs_below = radiographs(tmp_path / "a", 2), radiographs(tmp_path / "a" / "b", 1)
+    (tmp_path / "a" / "notes.png").write_text("no radiograph")
+    lines = [
+        "# mine",
+        *(f"a/{name}" for name in radiographs_here),
+        f"a/b/{radiographs_below[0]}",
+        "",
+        "a/notes.png",
+        "a/r0.dcm",
+    ]
+    (tmp_path / "list.txt").write_text("\n".join(lines), encoding="utf-8")
+
+    here = xray2ctpa(*arguments(pipeline_bundle), cwd=tmp_path)
+    (tmp_path / "out").rename(tmp_path / "here")
+    there = xray2ctpa(*arguments(pipeline_bundle, "--cluster", "local:2", "--events"), cwd=tmp_path)
+
+    for run in (here, there):
+        assert run.returncode == 2, run.stderr
+        summary = run.stderr.splitlines()[-3:]
+        assert summary[0].startswith("3 of 4 results are complete: ")
+        assert summary[1].startswith("1 failed: ")
+        assert summary[2].startswith(f"  {tmp_path / 'a' / 'notes.png'}: Expected a PNG")
+    assert names(tmp_path / "here") == names(tmp_path / "out")
+    for folder in complete(tmp_path / "here"):
+        for name in ("ctpa.nii.gz", "gradcam.nii.gz"):
+            assert (folder / name).read_bytes() == (tmp_path / "out" / folder.name / name).read_bytes()
+    with (tmp_path / "out" / "index.csv").open(newline="") as file:
+        rows = {row["radiograph"]: row["result"] for row in csv.DictReader(file)}
+    assert list(rows) == [str(tmp_path / "a" / name) for name in ("b/r0.dcm", "r0.dcm", "r1.dcm")]
+    assert {r["input"]["name"] for r in records(tmp_path / "out")} == {"r0.dcm", "r1.dcm"}
+    made_on = [r["sampling"]["made_on"] for r in records(tmp_path / "out")]
+    assert {place["worker"] for place in made_on} <= {"0", "1"}
+    assert {place["host"] for place in made_on} == {platform.node()}
+    told = [json.loads(line) for line in there.stdout.splitlines()]
+    assert [e["step"] for e in told if e["event"] == "progress"] == [1, 2, 3, 4]
+    assert [e["code"] for e in told if e["event"] == "error"] == [2]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--list", "none.txt", "--out", "o"), "none.txt"),
+        (("--list", "none.txt"), "--out with --list"),
+        (("a.png", "--list", "none.txt", "--out", "o"), "got both or neither"),
+        (("a.png", "--cluster", "local:2"), "--list with --cluster"),
+        ((), "got both or neither"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(flags: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    assert_refused(xray2ctpa("generate", *flags, cwd=tmp_path), 2, says)
+    assert names(tmp_path) == []
+
+
+def run_with_a_kill(bundle: Path, place: Path, after: int) -> tuple[int, list[str], str]:
+    """Runs the list on two workers, kills one of them after so many results.
+
+    Returns:
+        Exit code, folder of each result event, and what was said to people.
+    """
+    command = [*COMMAND, *map(str, arguments(bundle, "--cluster", "local:2", "--events"))]
+    folders: list[str] = []
+    with (place / "said").open("w") as said, subprocess.Popen(
+        command, cwd=place, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=said, text=True
+    ) as run:  # fmt: skip
+        assert run.stdout is not None
+        for line in run.stdout:
+            event = json.loads(line)
+            if event["event"] == "result":
+                folders.append(event["path"])
+                if len(folders) == after:
+                    workers = [
+                        child
+                        for child in psutil.Process(run.pid).children(recursive=True)
+                        if "spawn_main" in " ".join(child.cmdline())
+                    ]
+                    assert len(workers) == 2
+                    workers[0].send_signal(signal.SIGKILL)
+    return run.returncode, folders, (place / "said").read_text()
+
+
+def assert_each_once(place: Path, sources: list[str], code: int, folders: list[str], said: str) -> None:
+    assert code == 0, said[-2000:]
+    assert len(folders) == len(set(folders)) == len(sources)
+    assert sorted(folder.name for folder in complete(place / "out")) == sorted(Path(f).name for f in folders)
+    assert sorted(r["input"]["name"] for r in records(place / "out")) == sorted(sources)
+    assert (place / "out" / "errors.jsonl").read_text() == ""
+    assert f"{len(sources)} of {len(sources)} results are complete" in said
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+@pytest.mark.parametrize(
+    ("count", "after"), [(6, 2), pytest.param(200, 100, marks=pytest.mark.slow)], ids=["few", "two hundred"]
+)
+def test_a_worker_killed_amid_a_list_costs_no_result_and_makes_none_twice(
+    count: int, after: int, tmp_path: Path, pipeline_bundle: Path
+) -> None:
+    pytest.importorskip("dask_jobqueue", reason="the extra cluster brings Dask")
+    sources = radiographs(tmp_path / "radiographs", count)
+    (tmp_path / "list.txt").write_text("\n".join(f"radiographs/{name}" for name in sources), encoding="utf-8")
+    assert_each_once(tmp_path, sources, *run_with_a_kill(pipeline_bundle, tmp_path, after))
+
+    written = {folder: folder.stat().st_mtime_ns for folder in complete(tmp_path / "out")}
+    again = xray2ctpa(*arguments(pipeline_bundle, "--cluster", "local:2"), cwd=tmp_path)
+    assert again.returncode == 0
+    assert again.stdout.count("Already complete") == count
+    assert {folder: folder.stat().st_mtime_ns for folder in complete(tmp_path / "out")} == written

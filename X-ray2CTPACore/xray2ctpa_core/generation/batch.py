@@ -1,0 +1,79 @@
+"""Several radiographs: a result each, going on after a failure, whoever makes them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xray2ctpa_core.constants import EXIT_DONE
+from xray2ctpa_core.errors import BundleError, Cancelled, XRay2CTPAError
+from xray2ctpa_core.generation.events import Reporter
+from xray2ctpa_core.generation.failures import user_error
+from xray2ctpa_core.generation.job import Generator
+
+
+@dataclass(frozen=True)
+class Case:
+    """One radiograph of a batch.
+
+    Attributes:
+        source: the radiograph, a file or a folder.
+        target: its result folder.
+        dicom: folder for its result as DICOM, or None for none.
+    """
+
+    source: Path
+    target: Path
+    dicom: Path | None = None
+
+
+def generate_case(generator: Generator, case: Case, reporter: Reporter) -> dict[str, Any]:
+    """Generates one result, in DICOM too where that is asked for; returns what result.json says."""
+    if case.dicom is None:
+        return generator.generate(case.source, case.target)
+    from xray2ctpa_core.generation.dicom_export import check_place, export_dicom
+
+    check_place(case.dicom, case.target)
+    content = generator.generate(case.source, case.target)
+    reporter.stage("dicom", f"Writing {case.dicom}")
+    export_dicom(case.target, case.source, case.dicom, content["input"]["sha256"])
+    return content
+
+
+def attempt(generator: Generator, case: Case, reporter: Reporter) -> XRay2CTPAError | None:
+    """Why there is no result of ``case``; None where there is.
+
+    Raises:
+        Cancelled, BundleError: what ends the other cases too.
+    """
+    try:
+        generate_case(generator, case, reporter)
+    except (Exception, KeyboardInterrupt) as error:
+        failure = user_error(error)
+        if isinstance(failure, Cancelled | BundleError):
+            raise
+        return failure
+    return None
+
+
+def exit_code(outcomes: Iterable[tuple[Case, XRay2CTPAError | None]], reporter: Reporter) -> int:
+    """Works a batch off, telling of failures as they come; the exit code of the first one, else 0.
+
+    Args:
+        outcomes: of each case why there is no result of it, or None; drawing them makes the results.
+        reporter: told of failures.
+    """
+    code = EXIT_DONE
+    for case, failure in outcomes:
+        if failure is not None:
+            reporter.error(failure, str(case.source))
+            code = code or failure.exit_code
+    return code
+
+
+def generate_batch(generator: Generator, cases: Sequence[Case], reporter: Reporter) -> int:
+    """One case after another in this process; the failure of a single one is raised, else as `exit_code`."""
+    if len(cases) == 1:
+        generate_case(generator, cases[0], reporter)
+        return EXIT_DONE
+    return exit_code(((case, attempt(generator, case, reporter)) for case in cases), reporter)
