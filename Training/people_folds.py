@@ -3,10 +3,10 @@
 python Training/people_folds.py --out runs/folds --set people=runs/people cts=FOLDER patients=2752
 
 Draws patients of packed people (pack_templates.py), of which any fold may use those in whom nobody of the
-fold has a part; regresses the map into the bank and the coarse volume on each radiograph's gradients and greys;
-judges the people of every fold by radiographs that `evaluate --people` would give. Drawing goes on where it
-was stopped. folds.json has every number, folds.png axial, coronal and sagittal slices of CT, of the sample, and
-of the sample moved towards the expectation.
+fold has a part; regresses the map into the bank and the coarse volume on each radiograph's gradients and
+greys; judges the people of every fold by radiographs that `evaluate --people` would give. Drawing goes on
+where it was stopped. folds.json has every number, folds.png axial, coronal and sagittal slices of CT, of
+the sample, and of the sample moved towards the expectation.
 """
 
 import json
@@ -44,10 +44,11 @@ _MAP, _COARSE = (16, 16, 16), (32, 32, 32)
 @dataclass(frozen=True)
 class Config:
     """people: of pack_templates.py; cts: their files; patients: drawn in all, at least; folds: names,
-    separated by commas, of those judged together; never: names that never teach; tissue: names whose tissue is bent;
-    tissue_mm: its voxels; map_ridge, volume_ridge: weights of the regularisation; share: of the coarse
-    difference from the expectation that is added to a sample; iterations: of moving the map; bundle: one to
-    compare with, or ""."""
+    separated by commas, of those judged together; never: names that never teach; tissue: names whose tissue
+    is bent; tissue_mm: its voxels; map_ridge, volume_ridge: weights of the regularisation; shares: of the
+    coarse difference from the expectation that are added to a sample; side_weight: above 0 the frame's side
+    in mm, which a radiograph with pixel spacing has, is a feature too; iterations: of moving the map;
+    bundle: one to compare with, or ""."""
 
     people: str = "runs/people"
     cts: str = "../shared/data/ct"
@@ -64,7 +65,8 @@ class Config:
     grid: tuple[int, ...] = (64, 128, 128)
     map_ridge: float = 1e-4
     volume_ridge: float = 2e-4
-    share: float = 0.3
+    shares: tuple[float, ...] = (0.3, 0.6)
+    side_weight: float = 0.0
     iterations: int = 30
     bundle: str = ""
 
@@ -77,7 +79,12 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part
     draw_pool(config, folds, out / "pool")
     volumes = tissue_volumes(config, out / "tissue.npz")
     pool = read_pool(out / "pool", config.patients)
-    features = torch.cat([radiograph_features(part.float() / 255) for part in pool["image"].split(256)])
+    features = torch.cat(
+        [
+            features_of(image.float() / 255, side, config.side_weight)
+            for image, side in zip(pool["image"].split(256), pool["side"].split(256), strict=True)
+        ]
+    )
     people = judged_people(config)
     rows, pictures = [], []
     bar = Bar("judged")
@@ -135,6 +142,7 @@ def _save(batch: Batch, file: Path) -> None:
         map=resized(batch.template_map, _MAP).half().numpy(),
         person=batch.person.numpy(),
         shapes=batch.shapes.numpy(),
+        side=batch.side_mm.numpy(),
     )
     partial.rename(file)
 
@@ -145,7 +153,7 @@ def read_pool(folder: Path, patients: int) -> dict[str, torch.Tensor]:
     parts = [np.load(file) for file in files[: -(-patients // _FILE)]]
     pool = {
         key: torch.from_numpy(np.concatenate([part[key] for part in parts]))[:patients]
-        for key in ("volume", "image", "map", "person", "shapes")
+        for key in ("volume", "image", "map", "person", "shapes", "side")
     }
     return pool | {"image": pool["image"][:, None]}
 
@@ -179,6 +187,12 @@ class Bank:
         ]
 
 
+def features_of(image: torch.Tensor, side_mm: torch.Tensor, side_weight: float) -> torch.Tensor:
+    """(B, F) of frames (B, 1, P, P) in [0, 1] and their sides (B,); its unit is a tenth of the mean."""
+    side = (side_mm.float() / constants.MEAN_FRAME_SIDE_MM).log()[:, None]
+    return torch.cat([radiograph_features(image), 10 * side_weight * side], 1)
+
+
 def judged_people(config: Config) -> dict[str, Person]:
     """Every person by name, on the grid."""
     geometry = GeometryRule(
@@ -199,7 +213,8 @@ def judged(
     true, side = normalised(torch.from_numpy(person.hu)), person.volume.spacing[0] * config.grid[2]
     others = [normalised(torch.from_numpy(other.hu)) for key, other in people.items() if key != name]
     image = torch.from_numpy(person.frame_image(256)).float()[None, None]
-    expected = regression.at(radiograph_features(image), config.map_ridge, config.volume_ridge)
+    features = features_of(image, torch.tensor([side]), config.side_weight)
+    expected = regression.at(features, config.map_ridge, config.volume_ridge)
     moved = moved_to(expected, bank.mean, config.iterations)
     number = list(people).index(name) % len(bank.tissue)
     tissue = bank.tissue[number]
@@ -208,13 +223,13 @@ def judged(
         "mean of the others' CTs": sum(others) / len(others),
         "one tissue, expected map": bank.bent(tissue, expected.template_map, config.grid),
         "one tissue, map moved": sample,
-        f"and {config.share} of the coarse rest": nearer(sample, expected, config.share),
         "mean tissue, all of the rest": nearer(bank.bent(bank.mean, moved, config.grid), expected, 1.0),
     }
+    made |= {f"and {share} of the coarse rest": nearer(sample, expected, share) for share in config.shares}
     if config.bundle:
         made[f"bundle {Path(config.bundle).name}"] = bundle_sample(config.bundle, person)
     row = {kind: scores(volume.clamp(-1, 1), true, side) for kind, volume in made.items()}
-    shown = (true, sample, made[f"and {config.share} of the coarse rest"])
+    shown = (true, sample, *(made[f"and {share} of the coarse rest"] for share in config.shares[:1]))
     return row, np.concatenate([plane for volume in shown for plane in slices(volume)], 1)
 
 
