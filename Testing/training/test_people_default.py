@@ -119,6 +119,7 @@ def test_a_bank_is_trained_judged_on_a_stranger_and_carried_in_two_files(
     assert all(torch.allclose(first[key].float(), second[key].float(), atol=2e-3) for key in first)
 
 
+@pytest.mark.slow
 def test_folds_are_judged_on_people_of_whom_no_patient_that_teaches_has_a_part(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
