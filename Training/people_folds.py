@@ -1,6 +1,6 @@
 """People's folds: how far a closed form, learned from virtual patients, carries to people who taught nothing.
 
-python Training/people_folds.py --out runs/folds --set people=runs/people cts=FOLDER patients=2752
+python Training/people_folds.py --out runs/folds --set people=runs/people cts=FOLDER patients=3648
 
 Draws patients of packed people (pack_templates.py), of which any fold may use those in whom nobody of the
 fold has a part; regresses the map into the bank and the coarse volume on each radiograph's gradients and
@@ -52,7 +52,7 @@ class Config:
 
     people: str = "runs/people"
     cts: str = "../shared/data/ct"
-    patients: int = 2752
+    patients: int = 3648
     folds: tuple[str, ...] = (
         "qinlung-LSC-0028,qinlung-01-0013,acrinnsclc-042",
         "qinlung-LSC-0064,qinlung-01-0007,4dlung-113",
