@@ -16,7 +16,13 @@ from xray2ctpa_core.models.codecs.fold_codec import FoldCodec
 from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
 from xray2ctpa_core.models.encoders.atlas_bank import AtlasBank
 from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
-from xray2ctpa_core.models.encoders.oriented_gradients import FEATURES, oriented_gradients
+from xray2ctpa_core.models.encoders.oriented_gradients import (
+    CELLS,
+    FEATURES,
+    ORIENTATIONS,
+    oriented_gradients,
+    radiograph_features,
+)
 from xray2ctpa_core.models.protocols import RadiographEncoder
 from xray2ctpa_core.simulation.people.drawing import Shape
 from xray2ctpa_core.training.linear_reading import fit_linear
@@ -92,9 +98,17 @@ def test_people_share_what_is_coarse_and_keep_what_is_fine() -> None:
 def test_oriented_gradients_do_not_change_with_exposure() -> None:
     image = torch.rand(1, 1, 96, 96, generator=torch.Generator().manual_seed(0))
     features = oriented_gradients(image)
-    assert features.shape == (1, FEATURES)
+    assert features.shape == (1, ORIENTATIONS * CELLS**2)
     assert torch.allclose(features, oriented_gradients(0.8 * image + 0.1), atol=0.02)
     assert not torch.allclose(features, oriented_gradients(image.flip(-1)), atol=0.1)
+
+
+def test_a_radiographs_features_are_its_gradients_then_its_greys() -> None:
+    image = torch.full((1, 1, 96, 96), 0.25)
+    features = radiograph_features(image)
+    assert features.shape == (1, FEATURES)
+    assert features[0, : ORIENTATIONS * CELLS**2].abs().max() == 0
+    assert torch.allclose(features[0, ORIENTATIONS * CELLS**2 :], torch.tensor(0.5))
 
 
 def test_directions_of_maps_hold_the_maps_that_made_them(encoder: BankEncoder, patients: Tensors) -> None:

@@ -71,6 +71,13 @@ def test_a_stretched_persons_map_leads_to_the_stretched_place(population: Popula
     assert there.flatten().tolist() == pytest.approx([110.0, 0.0, 0.0], abs=0.01)
 
 
+def test_a_patient_says_whose_tissue_and_whose_shapes_it_has(population: Population, batch: Batch) -> None:
+    assert batch.shapes.shape == (8, 2)
+    assert set(batch.shapes.flatten().tolist()) == set(range(len(population.names)))
+    alone = draw_patients(population.only([1]), 3, SMALL, torch.Generator().manual_seed(3))
+    assert alone.shapes.unique().tolist() == [0]
+
+
 def test_patients_are_those_of_the_seed(population: Population, batch: Batch) -> None:
     again = draw_patients(population, 8, SMALL, torch.Generator().manual_seed(3))
     other = draw_patients(population, 8, SMALL, torch.Generator().manual_seed(4))

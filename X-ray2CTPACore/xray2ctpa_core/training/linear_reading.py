@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from xray2ctpa_core.models.encoders.atlas import resized
 from xray2ctpa_core.models.encoders.bank_encoder import BASIS_NODES, BankEncoder
-from xray2ctpa_core.models.encoders.oriented_gradients import FEATURES, oriented_gradients
+from xray2ctpa_core.models.encoders.oriented_gradients import FEATURES, radiograph_features
 
 #: Weight of the regularisation: so many times the features' mean square, a patient.
 RIDGE = 3e-4
@@ -37,7 +37,7 @@ def fit_linear(encoder: BankEncoder, batches: Iterable[dict[str, torch.Tensor]],
     targets = torch.zeros(FEATURES + 1, outputs, dtype=torch.float64, device=device)
     count = 0
     for batch in batches:
-        features = oriented_gradients(batch["image"])
+        features = radiograph_features(batch["image"])
         features = functional.pad(features, (0, 1), value=1.0).double()
         products += features.T @ features
         targets += features.T @ _targets(encoder, batch).double()

@@ -34,8 +34,8 @@ class AtlasBank(nn.Module):
 
     def set_volumes(self, normalised: torch.Tensor, voxel_mm: float) -> None:
         """Takes volumes (K, D, H, W) with values in [-1, 1]; their coarse part becomes everybody's mean."""
-        coarse = _smooth(normalised, SHARED_MM / voxel_mm)
-        shared = (normalised - coarse + coarse.mean(0)).clamp(-1, 1)
+        coarse, fine = parted(normalised, voxel_mm)
+        shared = (fine + coarse.mean(0)).clamp(-1, 1)
         self.intensities.copy_(((shared + 1) * 127.5).round().to(torch.uint8))
 
     def forward(
@@ -62,6 +62,12 @@ class AtlasBank(nn.Module):
         for number in share.nonzero().flatten().tolist():
             total = total + share[number] * self.intensities[number]
         return total
+
+
+def parted(normalised: torch.Tensor, voxel_mm: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Volumes (K, D, H, W) -> what is coarse of each, and the rest, a person's own."""
+    coarse = _smooth(normalised, SHARED_MM / voxel_mm)
+    return coarse, normalised - coarse
 
 
 def _smooth(volumes: torch.Tensor, sigma: float) -> torch.Tensor:

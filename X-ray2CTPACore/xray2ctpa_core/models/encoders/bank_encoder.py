@@ -15,7 +15,7 @@ from xray2ctpa_core.constants import MAP_GRID
 from xray2ctpa_core.models.codecs.fold_codec import folded
 from xray2ctpa_core.models.encoders.atlas import resized
 from xray2ctpa_core.models.encoders.atlas_bank import AtlasBank
-from xray2ctpa_core.models.encoders.oriented_gradients import FEATURES, oriented_gradients
+from xray2ctpa_core.models.encoders.oriented_gradients import FEATURES, radiograph_features
 from xray2ctpa_core.models.encoders.rays import RayLift
 from xray2ctpa_core.models.encoders.xray_encoder import Residual
 from xray2ctpa_core.models.protocols import Conditioning
@@ -186,7 +186,7 @@ class BankEncoder(ModelMixin, ConfigMixin):
             x = block(x)
             levels.append(x)
         embedding = self.whole(x)
-        read = self.linear(oriented_gradients(image).to(embedding.dtype)) + self.added(embedding)
+        read = self.linear(radiograph_features(image).to(embedding.dtype)) + self.added(embedding)
         coefficients, tissue, signs, pe = read.split(self._parts, 1)
         change = torch.einsum("bk,kczyx->bczyx", coefficients, self.basis.to(coefficients.dtype))
         rows = functional.adaptive_avg_pool2d(levels[-2], BASIS_NODES)

@@ -1,6 +1,6 @@
-"""Oriented gradients of a radiograph, normalised place by place (Dalal and Triggs, CVPR 2005): what edges a
-place shows, whatever the exposure. A linear read-out of them tells strangers' anatomy better than that of
-greys."""
+"""What is read off a radiograph linearly: oriented gradients, normalised place by place (Dalal and Triggs,
+CVPR 2005), which are the edges of a place whatever the exposure, and coarse greys. A read-out of both carries
+better to strangers than that of either (docs/experiments/many-people.md)."""
 
 import math
 
@@ -12,11 +12,20 @@ ORIENTATIONS, CELLS, PIXELS = 8, 12, 48
 #: Gradients below this count for little.
 _FAINT = 0.02
 
-FEATURES = ORIENTATIONS * CELLS**2
+#: Greys along an edge, and their weight beside the gradients.
+GREYS, GREY_WEIGHT = 24, 2.0
+
+FEATURES = ORIENTATIONS * CELLS**2 + GREYS**2
+
+
+def radiograph_features(image: torch.Tensor) -> torch.Tensor:
+    """(B, 1, P, P) in [0, 1] -> (B, FEATURES) float32."""
+    greys = functional.adaptive_avg_pool2d(image.float(), GREYS).flatten(1)
+    return torch.cat([oriented_gradients(image), GREY_WEIGHT * greys], 1)
 
 
 def oriented_gradients(image: torch.Tensor) -> torch.Tensor:
-    """(B, 1, P, P) in [0, 1] -> (B, FEATURES) float32."""
+    """(B, 1, P, P) in [0, 1] -> (B, ORIENTATIONS * CELLS**2) float32."""
     small = functional.adaptive_avg_pool2d(image.float(), PIXELS)
     across = small[..., 1:-1, 2:] - small[..., 1:-1, :-2]
     down = small[..., 2:, 1:-1] - small[..., :-2, 1:-1]

@@ -19,9 +19,9 @@ from xray2ctpa_core.simulation.projection import attenuation
 RADIOGRAPH_MARGIN = 1.25
 #: The body's middle lies this far in front of the lungs' middle; a ray through so much lung shows lung.
 _BODY_BEFORE_LUNGS_MM, _VISIBLE_LUNG_MM = 16.0, 35.0
-_LUNG_STEP_MM = 5.0
+_LUNG_STEP_MM, _LUNG_DEPTH_STEP_MM = 5.0, 10.0
 #: Points are mapped on a lattice of about this step and interpolated.
-_MAP_STEP_MM = 7.0
+_MAP_STEP_MM = 10.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Batch:
         image: (B, 1, P, P) in [0, 1], the frame of the radiograph.
         template_map: (B, 3, *MAP_GRID), for each point of the frame the point of the reference's space,
             (x, y, z) in GRID_HALF_MM; corners are the corner voxels' centres.
-        person: (B,) whose tissue it is.
+        person: (B,) whose tissue it is; shapes: (B, 2) whose shapes are mixed.
         pe: (B,) 1 with clots; signs: (B, S) what the radiograph shows (findings.SHOWN).
         lungs: (B, 1, D, H, W) share of lung; heart: the same of the heart.
         clots: (B, 1, D, H, W) share of clot.
@@ -59,6 +59,7 @@ class Batch:
     image: torch.Tensor
     template_map: torch.Tensor
     person: torch.Tensor
+    shapes: torch.Tensor
     pe: torch.Tensor
     signs: torch.Tensor
     lungs: torch.Tensor
@@ -148,6 +149,7 @@ def _rendered(
         image,
         template_map,
         person,
+        maps.shapes,
         findings.pe,
         findings.shown,
         lungs,
@@ -208,7 +210,11 @@ def _frame(
 ) -> _Frame:
     """The square around the lungs that a radiograph shows, drawn a little off unless ``centred``."""
     device, batch = person.device, len(person)
-    axes = [torch.arange(-half, half, _LUNG_STEP_MM, device=device) for half in (210.0, 150.0, 210.0)]
+    steps = (_LUNG_STEP_MM, _LUNG_DEPTH_STEP_MM, _LUNG_STEP_MM)
+    axes = [
+        torch.arange(-half, half, step, device=device)
+        for half, step in zip((210.0, 150.0, 210.0), steps, strict=True)
+    ]
     points = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None].expand(batch, -1, -1, -1, -1)
     lungs = _tissue(population, person, maps, to_person, points, points.shape[2:], ("lungs",))[:, 0]
     jitter = 0.0 if centred else 1.0

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from xray2ctpa_core.simulation.people.space import HALF_MM, NODES, displaced, lattice
+from xray2ctpa_core.simulation.people.space import HALF_MM, displaced, lattice
 
 #: (cells along an edge, standard deviation in mm) of the random velocity's parts.
 _RANDOM_PARTS = ((6, 4.5), (10, 4.0), (20, 1.8))
 _SQUARINGS = 5
+#: Nodes along an edge of the lattice of velocities (20 mm apart): they are smooth.
+_VELOCITY_NODES = 26
 #: Centre and reach (z, y, x) in mm of what a heart's size changes, read off the reference.
 _HEART_MM, _HEART_REACH_MM = (-25.0, -30.0, 29.0), (42.0, 40.0, 48.0)
 #: Lowest level (z) and height in mm of the reference's lungs.
@@ -29,11 +31,15 @@ class Maps:
 
     Attributes:
         inverse: (B, 3, 3), patient mm -> shape mm.
-        displacement: (B, 3, NODES, NODES, NODES) in mm, shape space -> the reference's space.
+        displacement: (B, 3, n, n, n) in mm on a lattice over the cube, shape space -> the reference's space.
+        shapes: (B, 2), the numbers of the two people whose shapes are mixed.
+        share: (B,) of the first.
     """
 
     inverse: torch.Tensor
     displacement: torch.Tensor
+    shapes: torch.Tensor
+    share: torch.Tensor
 
     def __call__(self, points: torch.Tensor) -> torch.Tensor:
         """(B, 3, ...) patient mm -> (B, 3, ...) mm in the reference's space."""
@@ -70,14 +76,20 @@ def draw_maps(
     velocity[:, 0] += _diaphragm(normal(10.0), normal(6.0), normal(6.0))
     velocity += _wall((60 * habitus + normal(6.0)).clamp(-10, 20))
     velocity += _heart(heart_scale)
-    nodes = lattice(device)[None].expand(batch, -1, -1, -1, -1)
-    return Maps(inverse, displaced(nodes + mixed, _exponential(velocity)) - nodes)
+    nodes = lattice(device)[None]
+    return Maps(inverse, displaced(nodes + mixed, _exponential(velocity)) - nodes, pair.T, share.flatten())
 
 
 def own_maps(batch: int, device: torch.device | str) -> Maps:
     """Maps that change nothing: the person as the CT has it, in the person's own space."""
-    nothing = torch.zeros(batch, 3, NODES, NODES, NODES, device=device)
-    return Maps(torch.eye(3, device=device).expand(batch, 3, 3), nothing)
+    nothing = torch.zeros(batch, 3, 2, 2, 2, device=device)
+    own = torch.arange(batch, device=device)
+    return Maps(
+        torch.eye(3, device=device).expand(batch, 3, 3),
+        nothing,
+        torch.stack([own, own], 1),
+        torch.ones_like(own),
+    )
 
 
 def _turns(*degrees: torch.Tensor) -> torch.Tensor:
@@ -94,22 +106,21 @@ def _turns(*degrees: torch.Tensor) -> torch.Tensor:
 def _random_velocity(
     batch: int, strength: float, generator: torch.Generator, device: torch.device
 ) -> torch.Tensor:
-    velocity = torch.zeros(batch, 3, NODES, NODES, NODES, device=device)
+    velocity = torch.zeros(batch, 3, *(_VELOCITY_NODES,) * 3, device=device)
     for cells, sd in _RANDOM_PARTS:
         noise = torch.randn(batch, 3, cells, cells, cells, generator=generator, device=device)
-        part = functional.interpolate(noise, size=(NODES,) * 3, mode="trilinear", align_corners=True)
-        part = functional.avg_pool3d(part, 3, 1, 1, count_include_pad=False)
+        part = functional.interpolate(noise, size=velocity.shape[2:], mode="trilinear", align_corners=True)
         velocity += sd * strength * part / part.std()
     return velocity
 
 
 def _axes(device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    axis = torch.linspace(-HALF_MM, HALF_MM, NODES, device=device)
+    axis = torch.linspace(-HALF_MM, HALF_MM, _VELOCITY_NODES, device=device)
     return axis[:, None, None], axis[None, :, None], axis[None, None, :]
 
 
 def _diaphragm(both: torch.Tensor, right: torch.Tensor, left: torch.Tensor) -> torch.Tensor:
-    """(B, NODES, NODES, NODES) velocity along z in mm that lifts both domes by so many mm, and each alone."""
+    """(B, n, n, n) velocity along z in mm that lifts both domes by so many mm, and each alone."""
     z, _, x = _axes(both.device)
     level = (z - _BASE_MM) / _LUNG_HEIGHT_MM
     along = (1 - (level - 0.3) / 0.55).clamp(0, 1) * (1 + (level + 0.05) / 0.5).clamp(0, 1)
@@ -124,12 +135,12 @@ def _wall(thicker: torch.Tensor) -> torch.Tensor:
     outside = ((torch.hypot(x / 150, y / 115) - 0.9) / 0.35).clamp(0, 1)
     inward = -thicker.view(-1, 1, 1, 1) * outside / torch.hypot(x, y).clamp(min=1)
     parts = (torch.zeros_like(inward), inward * y, inward * x)
-    return torch.stack([part.expand(-1, NODES, NODES, NODES) for part in parts], 1)
+    return torch.stack([part.expand(-1, *(_VELOCITY_NODES,) * 3) for part in parts], 1)
 
 
 def _heart(scale: torch.Tensor) -> torch.Tensor:
     """(B, 3, ...) velocity that makes the heart larger by a factor."""
-    points = lattice(scale.device)
+    points = lattice(scale.device, _VELOCITY_NODES)
     offset = points - torch.tensor(_HEART_MM, device=scale.device).view(3, 1, 1, 1)
     reach = torch.tensor(_HEART_REACH_MM, device=scale.device).view(3, 1, 1, 1)
     weight = torch.exp(-((offset / reach) ** 2).sum(0) / 2)
@@ -139,7 +150,7 @@ def _heart(scale: torch.Tensor) -> torch.Tensor:
 def _exponential(velocity: torch.Tensor) -> torch.Tensor:
     """Displacement of exp(v) by scaling and squaring."""
     displacement = velocity / 2**_SQUARINGS
-    nodes = lattice(velocity.device)[None].expand(len(velocity), -1, -1, -1, -1)
+    nodes = lattice(velocity.device, _VELOCITY_NODES)[None]
     for _ in range(_SQUARINGS):
         displacement = displaced(nodes + displacement, displacement) - nodes
     return displacement

@@ -14,18 +14,19 @@ NODES = round(2 * HALF_MM / STEP_MM) + 1
 _INVERSION_ROUNDS = 30
 
 
-def lattice(device: torch.device | str = "cpu") -> torch.Tensor:
-    """(3, NODES, NODES, NODES) float32: the nodes' places in mm."""
-    axis = torch.linspace(-HALF_MM, HALF_MM, NODES, device=device)
+def lattice(device: torch.device | str = "cpu", nodes: int = NODES) -> torch.Tensor:
+    """(3, nodes, nodes, nodes) float32: the nodes' places in mm."""
+    axis = torch.linspace(-HALF_MM, HALF_MM, nodes, device=device)
     return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"))
 
 
 def displaced(points: torch.Tensor, displacement: torch.Tensor) -> torch.Tensor:
-    """Points (B, 3, ...) in mm moved by displacements (B, 3, NODES, NODES, NODES) in mm.
+    """Points (B, 3, ...) in mm moved by displacements (B, 3, n, n, n) in mm on a lattice over the cube.
 
     Beyond the cube the displacement of its nearest face holds.
     """
     where = (points / HALF_MM).flip(1).permute(0, 2, 3, 4, 1)
+    where = where.expand(len(displacement), -1, -1, -1, -1)
     return points + functional.grid_sample(displacement, where, padding_mode="border", align_corners=True)
 
 
