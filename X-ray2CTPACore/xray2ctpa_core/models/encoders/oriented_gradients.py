@@ -1,15 +1,15 @@
-"""Oriented gradients of a radiograph, normalised place by place (Dalal and Triggs, CVPR 2005): what edges a
-place shows, whatever the exposure. A linear read-out of them tells strangers' anatomy better than that of
-greys."""
+"""Oriented gradients of a radiograph, normalised locally (Dalal and Triggs, CVPR 2005): local edges,
+independent of exposure. A linear read-out of them predicts the anatomy of new people better than one of grey
+values."""
 
 import math
 
 import torch
 from torch.nn import functional
 
-#: Orientations, cells along an edge, and pixels along an edge of the image they are taken from.
+#: Orientations, cells along an edge, and pixels along an edge of the resampled radiograph.
 ORIENTATIONS, CELLS, PIXELS = 8, 12, 48
-#: Gradients below this count for little.
+#: Regularisation of the normalisation: gradients below this value are suppressed.
 _FAINT = 0.02
 
 FEATURES = ORIENTATIONS * CELLS**2

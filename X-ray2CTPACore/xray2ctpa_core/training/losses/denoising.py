@@ -50,7 +50,7 @@ def slice_distance(
 
     Args:
         distance: of slices (B, 1, H, W) in [-1, 1].
-        decode_slices: of a codec (networks.codec.Codec); differentiable, frozen.
+        decode_slices: of a codec (models.codecs.codec.Codec); differentiable, frozen.
         estimate, latents: (B, C, d, h, w), of the codec.
         where: (B,) in [0, 1), position of the slice along the depth.
     """
