@@ -1,7 +1,7 @@
 """The command `xray2ctpa`: one parser, one place where errors become exit codes.
 
-Subcommands are modules with ``add_parser(subparsers)`` and ``run(args) -> exit code``; they import what is
-heavy when they run, so that help, wrong arguments and unreadable inputs answer at once.
+Subcommands are modules with ``add_parser(subparsers)`` and ``run(args) -> exit code``. They import heavy
+packages only when they run, so that help texts and errors in arguments and inputs appear at once.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from xray2ctpa_core.generation.failures import quiet_libraries, termination_as_i
 COMMANDS = (
     generate, score, check, demo, info, verify, system, cohort, evaluate, bench, convert, reader_study, view,
 )  # fmt: skip
-#: Run by themselves, these start without the packages that training alone needs.
+#: As the only command of a process, these start without the packages that only training needs.
 LEAN = (generate.run, check.run, demo.run)
 DEBUG_VARIABLE = "XRAY2CTPA_DEBUG"
 
@@ -73,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with termination_as_interrupt(), quiet_libraries(not debug):
             args = build_parser().parse_args(arguments)
             check_working_folder()
-            alone = argv is None and args.run in LEAN  # a program that calls this may need more, and goes on
-            if alone:
+            alone = argv is None and args.run in LEAN  # a program that calls this may need more packages
+            later if alone:
                 leave_out()
                 put_off()
             code = int(args.run(args))
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 end(code)
             return code
     except BrokenPipeError:
-        # Whoever read our output has gone; a second attempt to flush it would fail at exit.
+        # The reader of our output has closed it; a second attempt to flush would fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_CANCELLED
     except (Exception, KeyboardInterrupt) as error:
