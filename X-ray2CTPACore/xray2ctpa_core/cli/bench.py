@@ -84,10 +84,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="bundle of that reference (default: the same; a few-step bundle needs its teacher's)",
     )
     curve.add_argument("--split", default="test", help="split for evaluation (default: %(default)s)")
-    curve.add_argument(
-        "--store", action="store_true", help="save the curve in the bundle (a folder); its presets then
-        follow it"
-    )
+    curve.add_argument("--store", action="store_true", help="save the curve in the bundle, for its presets")
     parser.set_defaults(run=run)
 
 

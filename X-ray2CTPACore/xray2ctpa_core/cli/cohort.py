@@ -25,9 +25,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--workers", type=positive, default=1, metavar="W", help="processes (default: %(default)s)"
     )
-    parser.add_argument(
-        "--resume", action="store_true", help="continue the cohort of the same seed in DIR"
-    )
+    parser.add_argument("--resume", action="store_true", help="continue the cohort of the same seed in DIR")
     parser.set_defaults(run=run)
 
 

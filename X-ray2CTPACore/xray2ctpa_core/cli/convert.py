@@ -55,8 +55,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--groups",
         type=int,
         metavar="N",
-        help="XctDiff networks: groups of the normalisations, which cannot be inferred from tensors (default:
-        " "those of the published configuration)",
+        help="XctDiff networks: groups of the normalisations, which cannot be inferred from tensors "
+        "(default: those of the published configuration)",
     )
     bundle = parser.add_argument_group(" and ".join(BUNDLES), "a whole system as a bundle that generate runs")
     bundle.add_argument(

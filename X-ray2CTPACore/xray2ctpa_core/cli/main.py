@@ -73,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with termination_as_interrupt(), quiet_libraries(not debug):
             args = build_parser().parse_args(arguments)
             check_working_folder()
-            alone = argv is None and args.run in LEAN  # a program that calls this may need more packages
-            later if alone:
+            alone = argv is None and args.run in LEAN  # a calling program may need more packages later
+            if alone:
                 leave_out()
                 put_off()
             code = int(args.run(args))

@@ -12,8 +12,8 @@ from xray2ctpa_core.generation.result_json import software_versions
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Declares the subcommand."""
-    parser = subparsers.add_parser("system", help="list software, devices and free memory",
-    description=__doc__) parser.add_argument("--json", action="store_true", help="print JSON on one line")
+    parser = subparsers.add_parser("system", help="list software and devices", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON on one line")
     parser.set_defaults(run=run)
 
 

@@ -32,9 +32,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "subject", nargs="?", type=Path, metavar="RESULT_DIR|CXR", help="a result folder, or a radiograph"
     )
-    parser.add_argument(
-        "--cxr", type=Path, metavar="PATH", help="the radiograph of RESULT_DIR in full size"
-    )
+    parser.add_argument("--cxr", type=Path, metavar="PATH", help="the radiograph of RESULT_DIR in full size")
     parser.add_argument(
         "--truth", type=Path, metavar="CTPA", help="a true CTPA in the result's patient space to compare with"
     )
