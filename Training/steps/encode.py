@@ -1,4 +1,4 @@
-"""Step that encodes volumes: a file of latents each, an index, and statistics of the training studies."""
+"""Step that encodes volumes: a file of latents for each, an index, statistics of the training studies."""
 
 import hashlib
 from pathlib import Path

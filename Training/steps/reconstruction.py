@@ -1,4 +1,4 @@
-"""Generates the test studies' volumes by several systems and writes the table of them."""
+"""Generates the test studies' volumes by several systems and writes a table of their quality."""
 
 import json
 import time
@@ -30,7 +30,7 @@ System = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def run(config: ReconstructionSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always goes on
-    """Writes ``out``/rows.jsonl, a line a system and study, goes on with what is there, and table.md last."""
+    """Writes ``out``/rows.jsonl, a line for each system and study, skipping existing ones; table.md last."""
     cases = read_latent_cases(Path(config.latents))
     tested = [case for case in cases if not config.split or case.split == config.split]
     if not tested:
@@ -71,7 +71,7 @@ def run(config: ReconstructionSettings, out: Path, resume: bool) -> None:  # noq
 
 
 def read_lines(path: Path) -> list[str]:
-    """Its whole lines; none where it is not there, and not what a kill cut off."""
+    """The complete lines of a file; none where it does not exist. A truncated last line is left out."""
     if not path.is_file():
         return []
     return [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
@@ -80,7 +80,7 @@ def read_lines(path: Path) -> list[str]:
 def systems(
     config: ReconstructionSettings, cases: Sequence[LatentCase]
 ) -> list[tuple[str, Callable[[], System]]]:
-    """Name of each system, and what loads it; the mean of what may be learned from comes first."""
+    """Name of each system and function that loads it; the mean training volume comes first."""
     taught = [case for case in cases if case.split in ("train", "training")]
     found: list[tuple[str, Callable[[], System]]] = []
     if taught:
@@ -97,14 +97,14 @@ def systems(
 
 
 def mean_volume(cases: Sequence[LatentCase], window: tuple[float, float]) -> System:
-    """The same for every radiograph."""
+    """The mean training volume, the same for every radiograph."""
     data = StudyData(cases, ("volume",), window=window)
     mean = torch.stack([data[(place, 0)]["volume"] for place in range(len(data))]).mean(0, keepdim=True)
     return lambda volume, image: mean  # noqa: ARG005
 
 
 def reconstruction(codec: Codec) -> System:
-    """What the codec makes of the volume itself: a ceiling of the systems on its latents."""
+    """The codec's reconstruction of the true volume: an upper bound for systems on its latents."""
     return lambda volume, image: codec.decode(codec.encode(volume))  # noqa: ARG005
 
 

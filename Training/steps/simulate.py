@@ -29,7 +29,7 @@ def cohort(config: CohortSettings, out: Path, resume: bool) -> None:  # noqa: AR
 
 
 def studies(config: StudiesSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in a second
-    """Writes ``out``/studies.csv: what a cohort is for says the split; nothing is copied."""
+    """Writes ``out``/studies.csv with each cohort as a split; files are not copied."""
     counts = {name: getattr(config, name) for name in COHORT_SPLITS}
     write_index(out / INDEX_FILE, cohort_studies(Path(config.cohort), counts))
 
@@ -51,5 +51,5 @@ def radiograph_cohort(
 
 
 def workers(asked: int) -> int:
-    """Processes: those asked for, or one a processor."""
+    """Number of processes: ``asked``, or for 0 one per processor."""
     return asked or os.cpu_count() or 1

@@ -85,7 +85,7 @@ def put_off(modules: Mapping[str, Mapping[str, Any]] = LATE) -> None:
 
 
 def end(code: int) -> NoReturn:
-    """Ends this process with an exit code, without Python's shutdown of torch, which takes a tenth of a run."""
+    """Ends this process with an exit code, without Python's slow shutdown of torch (a tenth of a run)."""
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
