@@ -28,13 +28,13 @@ from xray2ctpa_core.simulation import drr as simulation
 from xray2ctpa_core.training.settings.preprocessing import CtpaSettings, DrrSettings, RadiographSettings
 
 
-def ctpa(config: CtpaSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always goes on
+def ctpa(config: CtpaSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always resumes
     """Writes one folder with volumes for each study."""
     settings = part(preprocessing.CtpaSettings, config)
     _write(config, out, functools.partial(write_ctpa, settings), asdict(settings), "CTPA")
 
 
-def radiographs(config: RadiographSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always goes on
+def radiographs(config: RadiographSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always resumes
     """Writes one folder with cxr.npy for each study."""
     unread = [
         name
@@ -61,7 +61,7 @@ def radiographs(config: RadiographSettings, out: Path, resume: bool) -> None:  #
 OF_INPUT = {"whole": ("mean", "std", "keep_aspect"), "frame": ("bundle", "force", "variants")}
 
 
-def drr(config: DrrSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always goes on
+def drr(config: DrrSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always resumes
     """Writes one folder with the computed radiograph for each study, and studies.csv with their patients."""
 
     settings = part(simulation.DrrSettings, config)

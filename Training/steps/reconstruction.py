@@ -29,7 +29,7 @@ MEAN_VOLUME = "mean volume of training"
 System = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def run(config: ReconstructionSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always goes on
+def run(config: ReconstructionSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always resumes
     """Writes ``out``/rows.jsonl, a line for each system and study, skipping existing ones; table.md last."""
     cases = read_latent_cases(Path(config.latents))
     tested = [case for case in cases if not config.split or case.split == config.split]

@@ -15,7 +15,7 @@ from xray2ctpa_core.training.settings.simulation import (
 )
 
 
-def cohort(config: CohortSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always goes on
+def cohort(config: CohortSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always resumes
     """Writes ``out``/train, calibration and test, and studies.csv, which lists them."""
     counts = {name: getattr(config, name) for name in COHORT_SPLITS}
     for name, patients in counts.items():
@@ -37,7 +37,7 @@ def studies(config: StudiesSettings, out: Path, resume: bool) -> None:  # noqa: 
 def radiograph_cohort(
     config: RadiographCohortSettings,
     out: Path,
-    resume: bool,  # noqa: ARG001 - always goes on
+    resume: bool,  # noqa: ARG001 - always resumes
 ) -> None:
     """Writes radiographs without volumes, with their maps into the atlas, for the X-ray encoder."""
     write_radiograph_cohort(

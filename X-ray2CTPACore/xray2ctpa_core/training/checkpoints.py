@@ -40,7 +40,7 @@ def newest_checkpoint(out: Path) -> tuple[int, Path]:
         if not wrong:
             if damaged:
                 warnings.warn(
-                    f"{'; '.join(damaged)}. The run goes on from the one before, {checkpoint}.", stacklevel=2
+                    f"{'; '.join(damaged)}. The run resumes from the one before, {checkpoint}.", stacklevel=2
                 )
             return int(checkpoint.name), checkpoint
         damaged.append(wrong)

@@ -326,7 +326,7 @@ class _Log:
         if not all(math.isfinite(value) for value in entry.values()):
             raise ConfigError(
                 f"Expected finite terms of the loss, got {entry} at step {done} in {self._out}.",
-                "Lower learning_rate, or set precision=no; --resume goes on from the last checkpoint.",
+                "Lower learning_rate, or set precision=no; --resume continues from the last checkpoint.",
             )
         if not accelerator.is_main_process:
             return
