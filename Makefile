@@ -52,8 +52,10 @@ train-paper-smoke: $(VENV)/.installed-all  ## The papers' system from DICOM to t
 	$(PYTHON) Training/train.py smoke --one-process --data build/paper-smoke/data --out build/paper-smoke/run \
 		--set run.name=virtual
 
-train-open-pairs: $(VENV)/.installed-all  ## The default's networks on open pairs: COHORT=folder OUT=folder, docs/open-pairs.md
-	$(PYTHON) Training/train.py open-pairs --data "$(COHORT)" --out "$(OUT)"
+RECIPE ?= open-pairs
+train-open-pairs: $(VENV)/.installed-all  ## Trains on open pairs and says the cost first: COHORT=, OUT=folder, RECIPE=; docs/open-pairs.md
+	$(PYTHON) Training/open_pairs.py cost "$(COHORT)" "$(RECIPE)" --run "$(OUT)"
+	$(PYTHON) Training/train.py "$(RECIPE)" --data "$(COHORT)" --out "$(OUT)" $(if $(SET),--set $(SET))
 
 screenshots: $(VENV)/.installed-all  ## Takes the README's pictures of the module and the page anew, from their tests
 	$(PYTHON) -m pytest Testing/module/test_panel.py -k a_run_shows_progress

@@ -25,3 +25,11 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real radiographs at {named or '../shared/real'}; set XRAY2CTPA_REAL_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Bundles that `xray2ctpa convert x-ray2ctpa` made: "whole", and "without classifier"."""
+    from published_system import converted_bundles
+
+    return converted_bundles(tmp_path_factory.mktemp("converted"))

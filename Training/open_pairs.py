@@ -1,16 +1,21 @@
-"""Open pairs of radiograph and CT from the Imaging Data Commons: select, fetch, prepare.
+"""Open pairs of radiograph and CT from the Imaging Data Commons: select, fetch, labels, prepare, cost.
 
-python Training/open_pairs.py select OUT                 the cohort as a table, from the installed index,
-offline python Training/open_pairs.py fetch OUT                  its images; goes on where it was stopped
-python Training/open_pairs.py prepare OUT                the study table that preprocessing reads
+    python Training/open_pairs.py select OUT     the cohort as a table, from the installed index, offline
+    python Training/open_pairs.py fetch OUT      its images; goes on where it was stopped
+    python Training/open_pairs.py labels OUT     who had PE, where a clinical table says so
+    python Training/open_pairs.py prepare OUT    the study table that preprocessing reads; goes on, too
+    python Training/open_pairs.py cost OUT       what a recipe will take: disk, processor time, steps
 
-Needs the extra open-data. Only ``fetch`` reaches the network. docs/open-pairs.md leads through all of it.
+Needs the extra open-data. Only ``fetch`` and ``labels`` reach the network. docs/open-pairs.md leads
+through it.
 """
 
 import argparse
+import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from xray2ctpa_core.constants import EXIT_DONE
 from xray2ctpa_core.data.open_pairs.fetch import (
@@ -25,6 +30,7 @@ from xray2ctpa_core.data.open_pairs.series import Series, index_path, index_vers
 from xray2ctpa_core.data.open_pairs.table import TABLE_FILE, read_pairs, write_pairs
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
 
+RECIPES = Path(__file__).resolve().parent / "recipes"
 #: Radiographs beside the nearest that are fetched, should the gate refuse that.
 ALTERNATIVES = 2
 COUNT_HEADINGS = (
@@ -65,9 +71,29 @@ def main(arguments: list[str] | None = None) -> int:
         "--locator", type=Path, help="folder of a lung locator (default: the embedded bundle's)"
     )
     step.add_argument(
-        "--labels", type=Path, help="table with the columns patient and label, where you have PE"
+        "--labels",
+        type=Path,
+        help="table with the columns patient and label, where you have PE (default: of the step labels)",
     )
+    step.add_argument("--workers", type=int, default=0, help="processes (default: one a processor)")
     step.set_defaults(run=prepare)
+    step = steps.add_parser(
+        "labels", help="PE by patient from a clinical table; without --column lists columns"
+    )
+    step.add_argument("out", type=Path)
+    step.add_argument(
+        "--tables", type=Path, help="folder of the clinical tables (default: fetched through idc-index)"
+    )
+    step.add_argument("--table", help="one of them")
+    step.add_argument("--column", help="its column")
+    step.add_argument("--positive", nargs="+", default=[], help="the column's values that mean PE")
+    step.add_argument("--negative", nargs="+", default=[], help="those that mean no PE")
+    step.set_defaults(run=labels)
+    step = steps.add_parser("cost", help="says what training by a recipe takes")
+    step.add_argument("out", type=Path, help="folder of the cohort, selected")
+    step.add_argument("recipe", nargs="?", default="open-pairs", help="default: %(default)s")
+    step.add_argument("--run", dest="place", type=Path, help="folder of the run, whose free disk is compared")
+    step.set_defaults(run=cost)
     args = parser.parse_args(arguments)
     try:
         return args.run(args)
@@ -84,12 +110,10 @@ def select(args: argparse.Namespace) -> int:
     version = str(args.index) if args.index else index_version()
     series = read_index(args.index or index_path(), rules.collections)
     print("Patients with CT and radiograph within 1 day, and of them with a pulmonary angiography:")
-    lines = [COUNT_HEADINGS]
+    lines: list[tuple[str, ...]] = [COUNT_HEADINGS]
     for collection, count in count_patients(series, rules).items():
         lines.append((collection, *(str(number) for number in vars(count).values())))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COUNT_HEADINGS))]
-    for line in lines:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+    print_columns(lines)
     pairs = select_pairs(series, rules)
     if not pairs:
         raise InputError(
@@ -125,20 +149,114 @@ def fetch(args: argparse.Namespace) -> int:
 
 def prepare(args: argparse.Namespace) -> int:
     """Writes the study table of what was fetched."""
-    from xray2ctpa_core.data.open_pairs.prepare import STUDIES_FILE, prepare_pairs, read_labels
-    from xray2ctpa_core.models.framing.lung_locator import LungLocator
+    from xray2ctpa_core.cli.stage import Bar
+    from xray2ctpa_core.data.open_pairs.labels import LABELS_FILE, read_labels
+    from xray2ctpa_core.data.open_pairs.prepare import STUDIES_FILE, prepare_pairs
     from xray2ctpa_core.pipelines.loading import EMBEDDED
 
-    labels = read_labels(args.labels) if args.labels else None
+    written = args.out / LABELS_FILE
+    path = args.labels or (written if written.is_file() else None)
+    known = read_labels(path) if path else None
     locator = args.locator or EMBEDDED / "virtual-thorax" / "lung_locator"
-    network = LungLocator.from_pretrained(locator, use_safetensors=True).eval()
-    done = prepare_pairs(args.out, read_pairs(args.out), network, labels)
-    print(f"{done.studies} studies in {args.out / STUDIES_FILE}; {len(done.failed)} pairs are not.")
-    if labels is None:
+    workers = args.workers or os.cpu_count() or 1
+    done = prepare_pairs(args.out, read_pairs(args.out), locator, known, workers, Bar("pairs"))
+    print(
+        f"{done.studies} studies in {args.out / STUDIES_FILE}, {done.former} of them checked before; "
+        f"{len(done.failed)} pairs are not."
+    )
+    if known is None:
         print("No label says whether these patients had PE: classifiers cannot be trained or judged on them.")
     for line in done.failed:
         print(f"left out: {line}", file=sys.stderr)
     return EXIT_DONE
+
+
+def labels(args: argparse.Namespace) -> int:
+    """Lists the clinical columns that mention embolism, or joins one with the cohort by patient."""
+    from xray2ctpa_core.config import write_text_atomically
+    from xray2ctpa_core.data.open_pairs.labels import LABELS_FILE, embolism_columns, join_labels, labels_text
+
+    pairs = read_pairs(args.out)
+    tables = args.tables or commons_tables()
+    collections = sorted({pair.ct.collection for pair in pairs})
+    if not args.column:
+        columns = embolism_columns(tables, collections)
+        for column in columns:
+            print(f"{column.collection}: --table {column.table} --column {column.name}  {column.label}")
+            print(f"    {column.values[:500]}")
+        if not columns:
+            print(
+                f"No clinical column of {', '.join(collections)} mentions embolism: nobody says who had PE."
+            )
+        return EXIT_DONE
+    if not (args.table and args.positive and args.negative):
+        raise InputError("Expected --table, --positive and --negative beside --column, got not all of them.")
+    patients = sorted({pair.ct.patient for pair in pairs})
+    joined = join_labels(tables / args.table, args.column, args.positive, args.negative, patients)
+    if not joined.labels:
+        raise InputError(
+            f"Expected PE of some of {len(patients)} patients in {args.table}, got of none; its values: "
+            f"{joined.other_words or 'none of these patients'}."
+        )
+    write_text_atomically(args.out / LABELS_FILE, labels_text(joined.labels))
+    positive = sum(joined.labels.values())
+    print(
+        f"{positive} patients with PE, {len(joined.labels) - positive} without, {joined.unknown} unknown: "
+        f"{args.out / LABELS_FILE}."
+    )
+    if joined.other_words:
+        print(f"Neither: {joined.other_words}")
+    if joined.contradicted:
+        print(f"Both, so unknown: {', '.join(joined.contradicted)}")
+    return EXIT_DONE
+
+
+def cost(args: argparse.Namespace) -> int:
+    """Says disk, processor time and optimiser steps of a recipe on the cohort."""
+    from kinds import KINDS
+
+    from xray2ctpa_core.data.open_pairs.cost import recipe_cost
+    from xray2ctpa_core.data.open_pairs.prepare import STUDIES_FILE
+    from xray2ctpa_core.data.sources.table import read_table
+    from xray2ctpa_core.training.recipe import read_recipe
+
+    prepared = args.out / STUDIES_FILE
+    pairs = read_pairs(args.out)
+    count = len(read_table(prepared)) if prepared.is_file() else len(pairs)
+    path = Path(args.recipe) if args.recipe.endswith(".toml") else RECIPES / f"{args.recipe}.toml"
+    place = args.place or Path("runs") / path.stem
+    settings = {name: kind.settings for name, kind in KINDS.items()}
+    recipe = read_recipe(path, {"data": str(args.out), "out": str(place)}, [], settings)
+    workers = os.cpu_count() or 1
+    costs = list(recipe_cost(recipe.steps, count))
+    lines: list[tuple[str, ...]] = [
+        ("step", "GB at most", f"minutes on {workers} processors", "optimiser steps")
+    ]
+    lines += [
+        (
+            one.step,
+            f"{one.megabytes / 1000:.1f}" if one.megabytes else "",
+            f"{one.seconds / 60 / workers:.0f}" if one.seconds else "",
+            f"{one.steps} x {one.batch}" if one.steps else "",
+        )
+        for one in costs
+    ]
+    print(f"{count} pairs by {path.stem}:")
+    print_columns(lines)
+    there = next(folder for folder in (place, *place.resolve().parents) if folder.exists())
+    print(
+        f"{sum(one.megabytes for one in costs) / 1000:.1f} GB at most, and the networks' checkpoints; "
+        f"{shutil.disk_usage(there).free / 1e9:.1f} GB are free in {place}.\nThe time of a training step "
+        "depends on the machine: its progress bar says what is left, times.jsonl in the run what steps took."
+    )
+    return EXIT_DONE
+
+
+def print_columns(lines: list[tuple[str, ...]]) -> None:
+    """Prints cells in columns, flush right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
 
 
 def folder_store(folder: Path) -> Store:
@@ -153,8 +271,8 @@ def folder_store(folder: Path) -> Store:
     return copy
 
 
-def commons_store() -> Store:
-    """The Imaging Data Commons, through idc-index."""
+def commons_client() -> Any:
+    """The client of the Imaging Data Commons; raises InputError where idc-index is not installed."""
     try:
         from idc_index import IDCClient
     except ImportError as error:
@@ -162,7 +280,12 @@ def commons_store() -> Store:
             f"Fetching needs idc-index, which is not installed: {error}.",
             "Install the core with its extra open-data.",
         ) from error
-    client = IDCClient()
+    return IDCClient()
+
+
+def commons_store() -> Store:
+    """The Imaging Data Commons, through idc-index."""
+    client = commons_client()
 
     def download(series: Series, target: Path) -> None:
         client.download_from_selection(
@@ -170,6 +293,17 @@ def commons_store() -> Store:
         )
 
     return download
+
+
+def commons_tables() -> Path:
+    """Folder of the clinical tables and their dictionary, fetched through idc-index."""
+    from xray2ctpa_core.data.open_pairs.labels import DICTIONARY_FILE
+
+    client = commons_client()
+    client.fetch_index("clinical_index")
+    tables = Path(client.clinical_data_dir)
+    shutil.copyfile(client.indices_overview["clinical_index"]["file_path"], tables / DICTIONARY_FILE)
+    return tables
 
 
 def _say(series: Series, wrong: str) -> None:

@@ -1,6 +1,11 @@
 """A small Imaging Data Commons: its index as Parquet, and its series as DICOM folders in a store."""
 
 import dataclasses
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,7 +15,10 @@ import numpy as np
 from ct_series import phantom, write_series
 from io_radiographs import write_dicom
 
+from xray2ctpa_core.data.open_pairs.fetch import fetch_series, needed_series
+from xray2ctpa_core.data.open_pairs.prepare import RECORD_FILE, prepare_pairs
 from xray2ctpa_core.data.open_pairs.series import Series
+from xray2ctpa_core.data.open_pairs.table import read_pairs
 from xray2ctpa_core.generation.samples import SAMPLE_CXR
 from xray2ctpa_core.io.radiograph import read_radiograph
 
@@ -66,20 +74,24 @@ def write_index(path: Path, rows: list[Series]) -> Path:
     return path
 
 
-def write_store(folder: Path, patients: int = 6) -> list[Series]:
+def write_store(
+    folder: Path,
+    patients: Sequence[str] = ("P0", "P1", "P2", "P3", "P4", "P5"),
+    corrupt: str = "P5",
+    no_chest: str = "P4",
+) -> list[Series]:
     """The series of ``patients`` in the collections' own layout, each in a folder of its UID: an axial CT, a
-    scout and a coronal reformat; a frontal radiograph and a lateral one, which is nearer in time.
+    scout and a coronal reformat; a frontal radiograph and a lateral one.
 
-    Patient 4's frontal radiograph is no chest; of patient 5's CT a slice is corrupt.
+    Of the patient ``corrupt`` a CT slice is cut off; the frontal radiograph of ``no_chest`` is noise.
     """
     chest = np.rint(read_radiograph(SAMPLE_CXR).pixels[::2, ::2] * 4095).astype(np.uint16)
     found = []
-    for number in range(patients):
-        of = {"patient": f"P{number}", "date": date(2020, 3, 1 + number)}
+    for number, patient in enumerate(patients):
+        of = {"patient": patient, "date": date(2020, 3, 1 + number)}
         ct = f"1.2.3.{number}.1"
-        volume = phantom((48, 32, 32))
-        paths = write_series(folder / ct, volume, uid=ct)
-        if number == 5:
+        paths = write_series(folder / ct, phantom((48, 32, 32), clot_hu=40.0 + 60 * number), uid=ct)
+        if patient == corrupt:
             paths[7].write_bytes(paths[7].read_bytes()[:300])
         found.append(series(ct, images=48, description="CHEST 1.25 MM", **of))
         for place, words in enumerate(("SCOUT AP/LAT", "1 25 MM CORONAL")):
@@ -87,9 +99,8 @@ def write_store(folder: Path, patients: int = 6) -> list[Series]:
             write_series(folder / uid, phantom((40, 32, 32)), uid=uid)
             found.append(series(uid, images=40, description=words, **of))
         frontal, lateral = f"1.2.3.{number}.2", f"1.2.3.{number}.3"
-        pixels = (
-            np.random.default_rng(number).integers(0, 4095, (256, 256), np.uint16) if number == 4 else chest
-        )
+        noise = np.random.default_rng(number).integers(0, 4095, (256, 256), np.uint16)
+        pixels = noise if patient == no_chest else chest
         for uid, description, seen in ((frontal, "AP", pixels), (lateral, "LATERAL", chest[:, ::-1])):
             (folder / uid).mkdir()
             write_dicom(folder / uid / "1.dcm", seen, SeriesInstanceUID=uid, StudyInstanceUID=f"1.2.{number}")
@@ -98,6 +109,40 @@ def write_store(folder: Path, patients: int = 6) -> list[Series]:
         dataclasses.replace(one, study=f"{one.study} {one.patient}", megabytes=size_of(folder / one.uid))
         for one in found
     ]
+
+
+def fetch_until_killed(out: Path, store: Path, after: int) -> None:
+    """Fetches, and is killed amid the series that follows ``after`` whole ones; it has two files or more."""
+    whole = 0
+
+    def copy(one: Series, target: Path) -> None:
+        nonlocal whole
+        for number, file in enumerate(sorted((store / one.uid).iterdir())):
+            if whole == after and number == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            shutil.copy(file, target)
+        whole += 1
+
+    fetch_series(out, needed_series(read_pairs(out)), copy)
+
+
+def prepare_until_killed(out: Path, locator: Path, after: int) -> None:
+    """Prepares, and is killed when ``after`` pairs are recorded."""
+
+    def progress(_done: int, _of: int) -> None:
+        record = out / RECORD_FILE
+        if record.is_file() and len(record.read_text().splitlines()) == after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    prepare_pairs(out, read_pairs(out), locator, progress=progress)
+
+
+def killed(target: Callable[..., None], *arguments: Any) -> bool:
+    """Runs a function in a process of its own; whether that was killed."""
+    process = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
+    process.start()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
 
 
 def size_of(folder: Path) -> float:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from xray2ctpa_core.volume import Volume, axial_affine
 
@@ -16,8 +16,8 @@ INTERCEPT = -1024
 #: (z, y, x) mm of the phantom: 12 slices of 32 x 32.
 PHANTOM_EXTENT = (240.0, 320.0, 320.0)
 
-#: Changes the data set of slice k before it is written.
-Edit = Callable[[int, FileDataset], None]
+#: Changes the data set of slice k (the functional groups of frame k) before it is written.
+Edit = Callable[[int, Any], None]
 
 
 def phantom(shape: tuple[int, int, int] = (12, 32, 32), clot_hu: float = 40.0) -> Volume:
@@ -70,6 +70,56 @@ def write_series(folder: Path, volume: Volume, edit: Edit | None = None, uid: st
             edit(k, dataset)
         pydicom.dcmwrite(path, dataset, implicit_vr=False, little_endian=True)
     return paths
+
+
+def write_enhanced(
+    path: Path, volume: Volume, edit: Edit | None = None, syntax: str = ExplicitVRLittleEndian
+) -> list[int]:
+    """Writes an Enhanced CT whose frames are not in the slices' order; returns the k of each frame.
+
+    ``edit`` gets the number of a frame and its functional groups. Slice k is stored with slope k + 1 and the
+    intercept -1024 that its own groups name.
+    """
+    count = len(volume.array)
+    order = [(k * 5 + 3) % count for k in range(count)]
+    assert sorted(order) == list(range(count))
+    dataset = FileDataset(path, {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = EnhancedCTImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.Modality, dataset.SeriesInstanceUID, dataset.NumberOfFrames = "CT", generate_uid(), count
+    directions = volume.affine[:3, :2].T
+    spacing = np.linalg.norm(directions, axis=1)
+    shared, orientation, measures = Dataset(), Dataset(), Dataset()
+    orientation.ImageOrientationPatient = [
+        round(float(v), 9) for v in (directions / spacing[:, None]).ravel()
+    ]
+    measures.PixelSpacing = [round(float(spacing[1]), 6), round(float(spacing[0]), 6)]
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
+    dataset.SharedFunctionalGroupsSequence = [shared]
+    dataset.PerFrameFunctionalGroupsSequence = [_frame_groups(volume, k) for k in order]
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 16, 15
+    dataset.PixelRepresentation = 0
+    stored = np.stack([np.rint((volume.array[k] - INTERCEPT) / (k + 1)).astype(np.uint16) for k in order])
+    set_pixels(dataset, stored[0])
+    dataset.PixelData = stored.tobytes()
+    for n, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        if edit is not None:
+            edit(n, groups)
+    if syntax != ExplicitVRLittleEndian:
+        dataset.compress(syntax, generate_instance_uid=False)
+    pydicom.dcmwrite(path, dataset, implicit_vr=False, little_endian=True)
+    return order
+
+
+def _frame_groups(volume: Volume, k: int) -> Dataset:
+    """Place and rescaling of slice k."""
+    groups, position, rescale = Dataset(), Dataset(), Dataset()
+    position.ImagePositionPatient = [round(float(v), 6) for v in (volume.affine @ [0, 0, k, 1])[:3]]
+    rescale.RescaleSlope, rescale.RescaleIntercept, rescale.RescaleType = k + 1, INTERCEPT, "HU"
+    groups.PlanePositionSequence, groups.PixelValueTransformationSequence = [position], [rescale]
+    return groups
 
 
 def set_pixels(dataset: FileDataset, stored: np.ndarray) -> None:

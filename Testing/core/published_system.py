@@ -55,3 +55,20 @@ def radiograph_encoder(folder: Path, embedding_dim: int = 24) -> Path:
         folder / "encoder", safe_serialization=True
     )
     return folder / "encoder"
+
+
+def converted_bundles(folder: Path) -> dict[str, Path]:
+    """What `xray2ctpa convert x-ray2ctpa` makes of the system, and the same without its PE classifier."""
+    from xray2ctpa_core.cli.main import main
+    from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+
+    folder.mkdir(parents=True, exist_ok=True)
+    made, without = folder / "converted", folder / "without-classifier"
+    words = ["convert", "x-ray2ctpa", str(trainer_checkpoint(folder, **CONFIGURATIONS[1])), str(made)]
+    words += ["--codec", str(stable_diffusion_codec(folder)), "--encoder", str(radiograph_encoder(folder))]
+    if main([*words, "--latent-grid", "16", "32", "32"]):
+        raise RuntimeError("the conversion failed, see above")
+    pipeline = XRay2CTPAPipeline.from_folder(made)
+    pipeline.register_modules(pe_classifier=None)
+    pipeline.save_pretrained(without)
+    return {"whole": made, "without classifier": without}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from xray2ctpa_core.benchmark import paper_scale, report
+from xray2ctpa_core.benchmark import paper_scale, report, sides
 from xray2ctpa_core.benchmark.child import measure, start_and_memory
 from xray2ctpa_core.benchmark.decoding import (
     our_decode,
@@ -22,6 +22,7 @@ from xray2ctpa_core.benchmark.floor import Rates, counted_flops, floor, least_by
 from xray2ctpa_core.benchmark.held import held_at_most
 from xray2ctpa_core.benchmark.paper_scale import BenchConfig, measure_paper_scale
 from xray2ctpa_core.benchmark.released_reference import random_weights
+from xray2ctpa_core.benchmark.side_by_side import side_by_side
 from xray2ctpa_core.benchmark.sides import (
     REFERENCE,
     Scale,
@@ -34,7 +35,7 @@ from xray2ctpa_core.benchmark.timing import interleaved, ratios, spread
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.models.codecs.slices import slices_at_once
 
-SMALL = Scale((4, 8, 16, 16), (8, 8, 8, 8), (1, 1), 1000, 10, 8, (1, 1))
+SMALL = sides.TRIAL
 CPU = torch.device("cpu")
 
 
@@ -86,14 +87,21 @@ def test_the_reference_decodes_through_8_bit_grey_and_ours_does_not() -> None:
 
 def test_a_small_bench_fills_the_table_and_the_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paper_scale, "measured_rates", lambda device, dtype: Rates(1e9, 1e9))
+    gpus = {"ours fp32": "fp32", "ours bf16": "bf16", "ours bf16 captured": "bf16"}
+    monkeypatch.setattr(sides, "our_sides", lambda device: gpus)
     seen: list[str] = []
     found = measure_paper_scale(
         random_weights(0), BenchConfig(1, 1, children=False), CPU, SMALL, lambda what, *_: seen.append(what)
     )
     found = json.loads(json.dumps(found))
-    assert list(found["sides"]) == [REFERENCE, "ours fp32", "ours bf16"]
+    assert list(found["sides"]) == [REFERENCE, *gpus]
     assert set(seen) == {"network passes", "decoding", "tiny decoder"}
-    reference, ours, half = found["sides"].values()
+    reference, ours, half, captured = found["sides"].values()
+    assert captured["not_captured"] == "the device cpu captures nothing"
+    assert captured["difference"] == half["difference"]
+    table = side_by_side({"paper_scale": {"cpu": found}})
+    assert f"| {1000 * ours['pass_s']['median']:.1f} ({ours['share_of_floor']:.0%}) " in table
+    assert "| not captured: the device cpu captures nothing | not measured |" in table
     assert reference["pass_ratio"] == {"median": 1.0, "least": 1.0, "greatest": 1.0, "n": 1}
     assert reference["sampling_s"] == pytest.approx(1000 * reference["pass_s"]["median"])
     assert ours["sampling_s"] == pytest.approx(10 * ours["pass_s"]["median"])
@@ -119,7 +127,7 @@ def test_a_small_bench_fills_the_table_and_the_json(monkeypatch: pytest.MonkeyPa
     assert f"~{held['together_mb']:.0f}" in text
     row = next(line for line in text.splitlines() if line.startswith("| volume by the tiny decoder, s"))
     assert [cell.strip() for cell in row.split("|")[2:-1]] == [
-        "-", f"~{ours['tiny_volume_s']:.1f}", f"~{half['tiny_volume_s']:.1f}"
+        "-", *(f"~{side['tiny_volume_s']:.1f}" for side in (ours, half, captured))
     ]  # fmt: skip
 
 
@@ -232,3 +240,33 @@ def test_rates_are_measured() -> None:
     rates = measured_rates(CPU, torch.float32, 1)
     assert rates.flops > 1e8
     assert rates.bandwidth > 1e7
+
+
+def test_a_gpu_has_more_sides_than_a_cpu_has() -> None:
+    assert sides.our_sides(CPU) == {"ours fp32": "fp32", "ours bf16": "bf16"}
+    found = sides.our_sides(torch.device("cuda"))
+    assert found["ours tf32"] == found["ours tf32 captured"] == "tf32"
+    assert found["ours bf16 captured"] == "bf16"
+
+
+def test_a_loaded_bundle_is_measured_with_one_sample_and_with_several(pipeline_bundle: Path) -> None:
+    from xray2ctpa_core.benchmark.warm import BESIDE, measure_warm
+    from xray2ctpa_core.generation.samples import SAMPLE_CXR
+    from xray2ctpa_core.io.radiograph import read_radiograph
+
+    found = measure_warm(
+        read_radiograph(SAMPLE_CXR), str(pipeline_bundle), 2, 2, 1, "cpu", "auto", lambda *_: None
+    )
+    assert (found["device"], found["precision"], found["steps"]) == ("cpu", "fp32", 2)
+    assert found["of_one_by_one"]["median"] == pytest.approx(
+        found["several_s"]["median"] / (2 * found["one_s"]["median"])
+    )
+    assert found["same_voxels"]
+    stages = found["stages"]
+    assert found["beside"] == {name: stages[name] / sum(stages.values()) for name in BESIDE}
+    assert {"denoise", "decode", "align"} <= set(stages)
+    text = report.markdown({"warm": [found]})
+    cells = [[cell.strip() for cell in line.split("|")] for line in text.splitlines()]
+    assert ["", "first sample the same", "yes", ""] in cells
+    assert ["", "passes captured", "no: " + found["not_captured"], ""] in cells
+    assert sum(line[-2:] == ["not measured", ""] for line in cells) == 8

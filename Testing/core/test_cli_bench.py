@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from xray2ctpa_core.benchmark import end_to_end, paper_scale
+from xray2ctpa_core.benchmark import end_to_end, paper_scale, warm
+from xray2ctpa_core.cli import bench
 from xray2ctpa_core.cli.main import main
 from xray2ctpa_core.generation.samples import SAMPLE_CXR
+from xray2ctpa_core.io.radiograph import read_radiograph
 
 SPREAD = {"median": 2.0, "least": 1.5, "greatest": 3.0, "n": 1}
 FOUND = {
@@ -19,6 +22,20 @@ FOUND = {
     "stages": {"denoise": SPREAD},
     "peak_memory_mb": None,
     "reference_denoise_s": 200.0,
+}
+WARM = {
+    "bundle": "virtual-thorax",
+    "device": "cpu",
+    "precision": "fp32",
+    "steps": 10,
+    "samples": 8,
+    "one_s": {**SPREAD, "median": 3.6},
+    "several_s": {**SPREAD, "median": 14.4},
+    "of_one_by_one": {**SPREAD, "median": 0.5},
+    "stages": {"locate": 0.9, "align": 1.8, "check": 0.9},
+    "beside": {"locate": 0.25, "align": 0.5, "check": 0.25},
+    "same_voxels": True,
+    "not_captured": "the device cpu captures nothing",
 }
 
 
@@ -33,13 +50,18 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
         found = {"device": "CPU", "threads": 1, "latents": [4], "sides": {}, "extrapolated": "1 of 2"}
         return found | {"tiny_decoder": tiny}
 
-    def measure_end_to_end(radiograph, bundle, repeats, threads, device, progress):
+    def measure_end_to_end(radiograph, bundle, repeats, threads, device, progress, steps):
         progress("whole command", 1, 1)
-        calls.append((radiograph, bundle, repeats, threads, device))
+        calls.append((radiograph, bundle, repeats, threads, device, steps))
         return FOUND
+
+    def measure_warm(radiograph, bundle, steps, samples, repeats, device, precision, progress):
+        calls.append((radiograph.name, bundle, steps, samples, repeats, device, precision))
+        return WARM
 
     monkeypatch.setattr(paper_scale, "measure_paper_scale", measure_paper_scale)
     monkeypatch.setattr(end_to_end, "measure_end_to_end", measure_end_to_end)
+    monkeypatch.setattr(warm, "measure_warm", measure_warm)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     return calls
 
@@ -49,10 +71,11 @@ def test_a_quick_run_measures_each_thing_once_and_writes_the_table(
 ) -> None:
     out = tmp_path / "out"
     assert main(["bench", "--quick", "--threads", "1", "--passes", "12", "--out", str(out)]) == 0
-    (tensors, config, device, scale), command = asked
+    (tensors, config, device, scale), command, loaded = asked
     assert (tensors, device, scale.steps, scale.our_steps) == (301, "cpu", 1000, 12)
     assert (config.repeats, config.children) == (1, False)
-    assert command == (SAMPLE_CXR, "virtual-thorax", 1, 1, "cpu")
+    assert command == (SAMPLE_CXR, "virtual-thorax", 1, 1, "cpu", None)
+    assert loaded == (SAMPLE_CXR.name, "virtual-thorax", None, 8, 1, "cpu", "fp32")
     printed = capsys.readouterr().out
     assert "GPU: not measured" in printed
     assert "| denoise by 1000 steps of DDPM " in printed
@@ -64,3 +87,55 @@ def test_a_full_run_repeats_and_starts_children(asked: list[tuple]) -> None:
     assert main(["bench", "--repeats", "7", "--threads", "1"]) == 0
     assert (asked[0][1].repeats, asked[0][1].children) == (7, True)
     assert asked[1][2] == 3
+
+
+def test_cpu_and_gpu_stand_side_by_side_with_the_cost_of_a_thousand_radiographs(
+    asked: list[tuple], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1,000 of 3.6 s are an hour, at 0.25 an hour; by commands of 2 s each 0.56 hours. No GPU was there."""
+    words = [
+        "bench",
+        "--parts",
+        "command,loaded",
+        "--bundle-steps",
+        "4",
+        "--samples",
+        "3",
+        "--precision",
+        "fp16",
+    ]
+    assert main([*words, "--price", "cpu=0.25", "--price", "cuda=3"]) == 0
+    command, loaded = asked
+    assert command[-1] == 4
+    assert loaded[2:] == (4, 3, 3, "cpu", "fp32")  # a CPU has no fp16
+    rows = {
+        cells[1].strip(): [cell.strip() for cell in cells[2:-1]]
+        for line in capsys.readouterr().out.splitlines()
+        if len(cells := line.split("|")) == 5
+    }
+    assert rows["1,000 radiographs one after another, hours"] == ["1.00", "not measured"]
+    assert rows["1,000 radiographs one after another, at the prices given"] == ["0.25", "not measured"]
+    assert rows["the same, a command each, hours"] == ["0.56", "not measured"]
+    assert rows["of it locate, align, check"] == ["25%, 50%, 25%", "not measured"]
+    assert rows["several samples of it at once, s"] == [
+        "14.40 (8 samples; 0.50 of one by one)",
+        "not measured",
+    ]
+
+
+@pytest.mark.parametrize("text", ["cpu", "tpu=1", "cuda=-1", "cpu=nan", "cpu=inf"])
+def test_a_price_that_is_none_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--price", text]) == 2
+    assert "PER_HOUR" in capsys.readouterr().err
+
+
+def test_a_part_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--parts", "papers,all"]) == 2
+    assert "papers,command,loaded" in capsys.readouterr().err
+
+
+def test_the_sample_read_by_pillow_alone_is_the_radiograph_but_for_the_range_of_its_greys() -> None:
+    by_pillow, read = bench.radiograph_by_pillow(SAMPLE_CXR).pixels, read_radiograph(SAMPLE_CXR).pixels
+    assert by_pillow.shape == read.shape
+    assert 0 <= by_pillow.min() < by_pillow.max() <= 1
+    assert np.corrcoef(by_pillow.ravel(), read.ravel())[0, 1] > 0.99

@@ -93,6 +93,7 @@ def test_result_json_holds_every_field_of_the_contract(case: Case) -> None:
     sampling = record["sampling"]
     assert (sampling["seed"], sampling["samples"], sampling["device"]) == (3, 1, "cpu")
     assert {"scheduler", "steps", "precision", "seconds", "peak_memory_mb"} <= set(sampling)
+    assert sampling["arithmetic"]["tf32"] is False
     assert {"read", "load", "write"} <= set(sampling["seconds"])
     assert 50 < sampling["peak_memory_mb"] < 4096
     pe = record["pe"]

@@ -1,18 +1,23 @@
 """Open pairs: rules on rows whose right answer is seen, and the way from the index to the study table."""
 
 import csv
+import dataclasses
 import importlib.util
 import json
 import shutil
 from datetime import date
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
+import duckdb
 import pytest
 from commons import ANGIO, PORTABLE, SBU, series, write_index, write_store
 
+from xray2ctpa_core.data.open_pairs.cost import CT_SECONDS, StepCost, recipe_cost
 from xray2ctpa_core.data.open_pairs.fetch import ERRORS_FILE, fetch_series, series_folder
+from xray2ctpa_core.data.open_pairs.labels import embolism_columns, join_labels, labels_text, read_labels
 from xray2ctpa_core.data.open_pairs.pairs import Count, count_patients, select_pairs, split_of
+from xray2ctpa_core.data.open_pairs.prepare import Prepared, prepare_pairs
 from xray2ctpa_core.data.open_pairs.rules import (
     COLLECTIONS,
     Rules,
@@ -249,7 +254,7 @@ def test_from_the_index_to_studies_stopped_and_resumed(
     assert "failed: 1.2.3.3.1 of P3" in captured.err
 
     (tmp_path / "labels.csv").write_text("patient,label\nP0,1\nP1,0\n")
-    assert script.main(["prepare", str(out), "--labels", str(tmp_path / "labels.csv")]) == 0
+    assert script.main(["prepare", str(out), "--labels", str(tmp_path / "labels.csv"), "--workers", "1"]) == 0
     captured = capsys.readouterr()
     assert "3 studies" in captured.out
     assert "which is not fetched" in captured.err  # patient 3
@@ -261,6 +266,123 @@ def test_from_the_index_to_studies_stopped_and_resumed(
     studies = read_studies(StudySource("folder", str(out), str(out / "studies.csv")))
     assert all(study.volume.is_dir() and study.radiograph.is_dir() for study in studies)
     assert {study.split for study in studies} <= {"train", "validation", "test"}
+
+
+def clinical_tables(folder: Path) -> Path:
+    """A dictionary of clinical columns, and the one table that records embolism, as the Commons have them."""
+    (folder / "sbu_clinical").mkdir(parents=True)
+    with duckdb.connect() as connection:
+        connection.execute(
+            "create table d as select * from (values "
+            f"('{SBU}', 'p.d.sbu_clinical', 'sbu_clinical', 'age', 'Age', ['60']), "
+            f"('{SBU}', 'p.d.sbu_clinical', 'sbu_clinical', 'acute_pe', 'Pulm. embolism', ['Yes', 'No']), "
+            "('nlst', 'p.d.nlst', 'nlst', 'embolus', '', ['1'])"
+            ') as t(collection_id, table_name, short_table_name, "column", column_label, "values")'
+        )
+        connection.execute(f"copy d to '{folder / 'clinical_index.parquet'}' (format parquet)")
+        connection.execute(
+            "create table c as select * from (values ('P0', 'Yes'), ('P1', 'no'), ('P2', 'not known'), "
+            "('P3', 'Yes'), ('P3', 'No'), ('stranger', 'Yes'), ('P4', null)) as t(dicom_patient_id, acute_pe)"
+        )
+        connection.execute(f"copy c to '{folder / 'sbu_clinical' / '0.parquet'}' (format parquet)")
+    return folder
+
+
+def test_only_columns_of_the_cohorts_collections_that_mention_embolism_are_listed(tmp_path: Path) -> None:
+    tables = clinical_tables(tmp_path / "clinical")
+    assert [column.name for column in embolism_columns(tables, [SBU, LIDC])] == ["acute_pe"]
+    assert embolism_columns(tables, [LIDC]) == []
+    with pytest.raises(InputError, match="no file"):
+        embolism_columns(tmp_path, [SBU])
+
+
+def test_labels_are_joined_by_patient_and_what_is_not_known_stays_unknown(tmp_path: Path) -> None:
+    table = clinical_tables(tmp_path / "clinical") / "sbu_clinical"
+    patients = [f"P{number}" for number in range(6)]
+    joined = join_labels(table, "acute_pe", ["yes"], ["no"], patients)
+    assert joined.labels == {"P0": 1, "P1": 0}
+    assert joined.contradicted == ("P3",)
+    assert joined.other_words == {"not known": 1}
+    assert joined.unknown == 4
+    (tmp_path / "labels.csv").write_text(labels_text(joined.labels))
+    assert read_labels(tmp_path / "labels.csv") == joined.labels
+    with pytest.raises(InputError, match="one thing, got no"):
+        join_labels(table, "acute_pe", ["yes", "no"], ["no"], patients)
+    with pytest.raises(InputError, match="Expected a table"):
+        join_labels(table, "another", ["yes"], ["no"], patients)
+
+
+def test_the_step_labels_lists_columns_and_writes_what_prepare_reads(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = str(clinical_tables(tmp_path / "clinical"))
+    rows = [series("ct", patient="P0"), series("x", "CR", patient="P0")]
+    write_pairs(tmp_path, select_pairs(rows, Rules()), Rules(), "25.0.5")
+    assert script.main(["labels", str(tmp_path), "--tables", tables]) == 0
+    assert "--table sbu_clinical --column acute_pe  Pulm. embolism" in capsys.readouterr().out
+    chosen = ["--table", "sbu_clinical", "--column", "acute_pe", "--positive", "yes", "--negative", "no"]
+    assert script.main(["labels", str(tmp_path), "--tables", tables, *chosen]) == 0
+    assert "1 patients with PE, 0 without, 0 unknown" in capsys.readouterr().out
+    assert read_labels(tmp_path / "labels.csv") == {"P0": 1}
+    assert script.main(["labels", str(tmp_path), "--tables", tables, *chosen[:4]]) == 2
+    assert "--positive and --negative" in capsys.readouterr().err
+
+
+def test_the_cost_of_a_recipe_is_its_voxels_and_its_steps() -> None:
+    ctpa = SimpleNamespace(name="ctpa", kind="ctpa", settings=SimpleNamespace(shape=(10, 100, 100)))
+    loop = SimpleNamespace(steps=300, batch_size=4, learning_rate=1e-3)
+    trained = SimpleNamespace(name="denoiser", kind="spatial-denoiser", settings=loop)
+    latents = SimpleNamespace(name="latents", kind="latents", settings=SimpleNamespace())
+    found = list(recipe_cost([ctpa, latents, trained], 50))
+    assert found[0] == StepCost("ctpa", megabytes=10.0, seconds=50 * CT_SECONDS)
+    assert found[1] == StepCost("latents", megabytes=7.5)
+    assert found[2] == StepCost("denoiser", steps=300, batch=4)
+
+
+def test_the_cost_is_said_in_gigabytes_minutes_and_steps(
+    script: ModuleType, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    monkeypatch.syspath_prepend(str(repository / "Training"))
+    rows = [series("ct", patient="P0"), series("x", "CR", patient="P0")]
+    write_pairs(tmp_path, select_pairs(rows, Rules()), Rules(), "25.0.5")
+    assert script.main(["cost", str(tmp_path), "open-pairs", "--run", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
+    assert "1 pairs by open-pairs" in said
+    assert "2800 x 8" in said
+    assert "GB are free" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_prepare_reads_no_pair_twice_and_another_choice_anew(tmp_path: Path) -> None:
+    rows = [
+        one
+        for number in range(3)
+        for one in (
+            series(f"ct{number}", patient=f"P{number}"),
+            series(f"x{number}", "CR", patient=f"P{number}"),
+        )
+    ]
+    pairs = select_pairs(rows, Rules())
+    read = []
+
+    def engine(make, missing, workers, killed):
+        for pair in missing:
+            read.append(pair.ct.uid)
+            found = {"volume": f"{pair.ct.uid}", "radiograph": pair.radiograph.uid}
+            yield pair, {"wrong": "short"} if pair.ct.uid == "ct1" else found
+
+    def prepared(chosen):
+        return prepare_pairs(tmp_path, chosen, tmp_path / "bundle" / "locator", {"P0": 1}, engine=engine)
+
+    assert prepared(pairs) == Prepared(2, 0, (f"{pairs[1].id}: short",))
+    with (tmp_path / "prepared.jsonl").open("a") as file:
+        file.write('{"key": "cut o')  # by a kill
+    assert prepared(pairs).former == 2
+    assert read == ["ct0", "ct1", "ct2", "ct1"], "a pair that failed is tried again"
+    other = dataclasses.replace(pairs[0], radiograph=series("another", "DX", patient="P0"))
+    assert prepared([other, *pairs[1:]]).former == 1
+    with (tmp_path / "studies.csv").open() as file:
+        assert [(row["patient"], row["label"]) for row in csv.DictReader(file)] == [("P0", "1"), ("P2", "")]
 
 
 def test_the_installed_index_gives_the_published_counts() -> None:

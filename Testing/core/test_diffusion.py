@@ -1,10 +1,12 @@
 """Samplers recover a known distribution, and a sample does not depend on how many others are drawn."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
+from xray2ctpa_core.diffusion.sampling import clipped_epsilon, initial_noise, sample_latents, signal_and_noise
 from xray2ctpa_core.diffusion.schedulers import FEW_STEP, SCHEDULERS, make_scheduler
 from xray2ctpa_core.errors import InputError
 
@@ -89,3 +91,34 @@ def test_each_step_is_reported() -> None:
         lambda step, _timestep, latents, _estimate: seen.append(step) or latents,
     )
     assert seen == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_no_step_reads_what_lies_on_the_device(name: str) -> None:
+    """Which on a GPU would wait for all that was asked of it. Tensors of the device meta cannot be read."""
+    base = trained("epsilon")
+    estimates: list[torch.Tensor] = []
+
+    def model(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        assert (timestep.device.type, tuple(timestep.shape)) == ("meta", (2,))
+        return clipped_epsilon(base, sample, 0.1 * sample, timestep, 1.0)
+
+    def on_step_end(
+        _step: int, _timestep: object, latents: torch.Tensor, estimate: Callable[[], torch.Tensor]
+    ) -> torch.Tensor:
+        estimates.append(estimate())
+        return latents
+
+    noise = torch.randn(2, 1, 2, 4, 4, device="meta")
+    result = sample_latents(model, make_scheduler(name, base), noise, 4, torch.Generator(), on_step_end)
+    assert (result.device.type, result.shape) == ("meta", noise.shape)
+    assert [e.device.type for e in estimates] == ["meta"] * 4
+
+
+def test_signal_and_noise_are_those_of_the_schedule_on_the_timesteps_device() -> None:
+    scheduler = trained("epsilon")
+    signal, noise = signal_and_noise(scheduler, torch.tensor([0, 500]))
+    kept = scheduler.alphas_cumprod.double()
+    assert torch.equal(signal.flatten(), torch.stack([kept[0], kept[500]]).sqrt())
+    assert torch.allclose(signal**2 + noise**2, torch.ones(2, 1, 1, 1, 1).double(), atol=1e-15)
+    assert signal_and_noise(scheduler, torch.tensor(3, device="meta"))[0].device.type == "meta"

@@ -1,5 +1,7 @@
 """The atlas is moved to where the radiograph shows it."""
 
+import copy
+
 import pytest
 import torch
 from scipy import ndimage
@@ -26,9 +28,8 @@ def atlas() -> DeformableAtlas:
 
 def radiograph_of(atlas: DeformableAtlas, template_map: torch.Tensor) -> torch.Tensor:
     """Its projection through a steep grey curve, as a frame image."""
-    lower, upper = DEFAULT_HU_WINDOW
-    hu = atlas.intensities.float() / 255 * (upper - lower) + lower
-    seen = alignment._projection(alignment.attenuation(hu.clamp(max=250))[None, None], template_map)
+    values = alignment._values(atlas, DEFAULT_HU_WINDOW, torch.device("cpu"))
+    seen = alignment.LookedUp(values, template_map)(torch.zeros(1, 3, 7, 7, 7))
     seen = torch.nn.functional.interpolate(seen, size=(256, 256), mode="bilinear")
     return ((seen - seen.mean()) / seen.std()).sigmoid()
 
@@ -64,3 +65,41 @@ def test_no_iterations_change_nothing_and_the_same_radiograph_gives_the_same_map
     with torch.no_grad():  # as the pipeline calls it
         once, again = (alignment.align_map(atlas, start, radiograph, DEFAULT_HU_WINDOW, 3) for _ in range(2))
     assert torch.equal(once, again)
+
+
+def test_a_gpu_sees_by_matrices_what_a_cpu_looks_up(atlas: DeformableAtlas) -> None:
+    """The same integrals under the same change of the map, and the same gradient; of two maps at once."""
+    generator = torch.Generator().manual_seed(0)
+    changes = 0.02 * torch.randn(2, 3, 7, 7, 7, generator=generator)
+    starts = torch.cat([0.9 * identity_map(), identity_map() + 0.04])
+    values = alignment._values(atlas, DEFAULT_HU_WINDOW, torch.device("cpu"))
+    weights = torch.randn(1, 1, 64, 64, generator=generator)
+    found = []
+    for view, some in ((alignment.LookedUp, starts.split(1)), (alignment.Multiplied, [starts])):
+        change = changes.clone().requires_grad_()
+        parts = zip(some, change.split(len(some[0])), strict=True)
+        seen = torch.cat([view(values, start)(part) for start, part in parts])
+        found.append((seen.detach(), torch.autograd.grad((seen * weights).sum(), change)[0]))
+    (looked_up, gradient), (multiplied, other_gradient) = found
+    assert (looked_up - multiplied).abs().max() < 1e-4 * looked_up.max()
+    assert (gradient - other_gradient).abs().max() < 1e-3 * gradient.abs().max()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_several_maps_are_aligned_at_once_each_as_if_alone(atlas: DeformableAtlas, threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    radiograph = radiograph_of(atlas, identity_map())
+    starts = torch.cat([identity_map() + 0.03, identity_map() - 0.02, 0.95 * identity_map()])
+    together = alignment.align_map(atlas, starts, radiograph, DEFAULT_HU_WINDOW, 8)
+    alone = [alignment.align_map(atlas, start[None], radiograph, DEFAULT_HU_WINDOW, 8) for start in starts]
+    torch.set_num_threads(before)
+    assert torch.equal(together, torch.cat(alone))
+    assert (together[0] - starts[0]).abs().max() > 0.01
+
+
+def test_no_iteration_of_the_alignment_reads_what_lies_on_the_device(atlas: DeformableAtlas) -> None:
+    """Which on a GPU would wait for it. Tensors of the device meta cannot be read."""
+    radiograph, start = radiograph_of(atlas, identity_map()).to("meta"), identity_map().to("meta")
+    found = alignment.align_map(copy.deepcopy(atlas).to("meta"), start, radiograph, DEFAULT_HU_WINDOW, 3)
+    assert (found.device.type, found.shape) == ("meta", start.shape)

@@ -1,5 +1,6 @@
 """Open pairs: real radiographs against CTs of the same patients, on phantoms whose right answer is known."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from test_evaluation_people import CONFIG, thorax
 from xray2ctpa_core.data.open_pairs.prepare import STUDIES_FILE
 from xray2ctpa_core.data.sources.folder import read_folder
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.evaluation.open_pairs import PairedPerson, evaluate_open_pairs, litres
+from xray2ctpa_core.evaluation.open_pairs import SCHEMA_FILE, PairedPerson, evaluate_open_pairs
 from xray2ctpa_core.evaluation.report import markdown
 from xray2ctpa_core.evaluation.run import evaluate
 from xray2ctpa_core.evaluation.store import RowStore
@@ -62,14 +63,46 @@ def test_a_volume_that_is_one_persons_fits_each_wrong_patient_by_chance(evaluate
     assert match["right"]["estimate"] == pytest.approx(match["wrong"]["estimate"], abs=0.02)
 
 
-def test_lungs_are_compared_in_litres(evaluated: dict) -> None:
-    (lungs,) = evaluated["lungs"]
-    assert 1 < lungs["real"]["estimate"] < 15
-    assert abs(lungs["difference"]["estimate"]) < 0.1
-    hu = np.full((20, 20, 20), 40.0)
-    hu[5:15, 4:9, 4:9] = -850
-    hu[5:15, 4:9, 11:16] = -850
-    assert litres(hu, (10.0, 10.0, 10.0)) == pytest.approx(0.5)
+def test_organs_of_the_own_volume_are_the_own_ones_and_of_another_others(evaluated: dict) -> None:
+    rows = {entry["method"]: entry for entry in evaluated["organs"]}
+    assert list(rows)[-1] == "the patient's own CT"
+    made, own = rows["one sample"], rows["the patient's own CT"]
+    assert 1000 < own["lung_ml"]["estimate"] < 15000
+    assert abs(made["lung_difference"]["estimate"]) < 0.03
+    assert made["lung_dice"]["estimate"] > 0.97
+    assert 0.9 < made["heart_dice"]["estimate"] < 0.98  # b is right for b; c has a heart of 80 mm, not 60
+    assert {"lung_dice", "heart_dice"} <= rows["mean of other volumes"].keys()
+    assert "lung_dice" not in own
+
+
+def test_the_result_is_what_its_schema_says(evaluated: dict) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="comes with the dev extra")
+    schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    validator = jsonschema.Draft202012Validator(schema)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    named = {"settings": {"images": 8, "samples": 4, "steps": 0, "seed": 0}, "bundles": {"one": "1 abc"}}
+    whole = named | {"open_pairs": [evaluated], "images": [], "differences": [], "frechet": []}
+    written = json.loads(json.dumps(whole))
+    assert not list(validator.iter_errors(written))
+    for change in ({"protocol": "1"}, {"organs": [{"bundle": "a"}]}, {"more": 1}):
+        assert list(validator.iter_errors({**written, "open_pairs": [evaluated | change]})), change
+
+
+def test_a_stopped_evaluation_goes_on_without_generating_again(cohort: Path, tmp_path: Path) -> None:
+    studies = {study.id: study for study in read_folder(cohort, cohort / STUDIES_FILE)}
+    pipeline = ArithmeticPipeline(PairedPerson(studies["b"], bundle().geometry, locate).hu)
+
+    def measure() -> dict:
+        store = RowStore(tmp_path / "rows.jsonl")
+        named = [("one person", pipeline)]
+        return evaluate_open_pairs(cohort, named, CONFIG, store, lambda *_: None, locate, tmp_path)
+
+    first = measure()
+    assert len(list(tmp_path.glob("baselines-*.npz"))) == 1
+    calls = len(pipeline.calls)
+    assert calls == 4, "one sample and the mean of several of each of two patients"
+    assert measure() == first
+    assert len(pipeline.calls) == calls
 
 
 def test_the_report_says_protocol_and_chance(evaluated: dict) -> None:
@@ -77,7 +110,7 @@ def test_the_report_says_protocol_and_chance(evaluated: dict) -> None:
     text = markdown({**empty, "open_pairs": [evaluated]})
     assert "## Open pairs, test split" in text
     assert "| one person | 2 |" in text
-    assert f"Protocol 1, cohort {evaluated['cohort'][:12]}" in text
+    assert f"Protocol 2, cohort {evaluated['cohort'][:12]}" in text
 
 
 def test_a_cohort_without_a_test_split_is_refused(cohort: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`xray2ctpa evaluate` measures a converted bundle as it does the default: on its own grid, with its classifier."""
+"""`xray2ctpa evaluate` measures a converted bundle: on its own grid, with its classifier."""
 
 import json
 from pathlib import Path
@@ -20,13 +20,13 @@ def test_a_converted_bundle_is_evaluated_on_virtual_patients(
     words += [str(tmp_path / "bundle"), "--codec", str(stable_diffusion_codec(tmp_path))]
     words += ["--encoder", str(radiograph_encoder(tmp_path)), "--latent-grid", "16", "32", "32"]
     assert main(words) == 0
-    for number in range(2):
+    for number in range(4):
         write_patient(tmp_path / "test", number, pe=number % 2 == 0, heart=6)
     for number, heart in enumerate((10, 8)):
         write_patient(tmp_path / "train", number, pe=False, heart=heart)
     words = ["evaluate", str(tmp_path / "test"), "--train", str(tmp_path / "train")]
     words += ["--bundle", str(tmp_path / "bundle"), "--out", str(tmp_path / "out"), "--steps", "2"]
-    words += ["--images", "1", "--multi", "1", "--samples", "2", "--auroc", "2"]
+    words += ["--images", "1", "--multi", "1", "--samples", "2", "--auroc", "4"]
     assert main(words) == 0
     summary = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
     methods = [row["method"] for row in summary["images"]]

@@ -6,6 +6,7 @@ import io_radiographs as radiographs
 import numpy as np
 import pytest
 from ct_series import phantom, write_series
+from PIL import Image
 from pydicom import uid
 
 from xray2ctpa_core.io.ct import read_ct
@@ -37,6 +38,23 @@ def test_a_file_without_preamble_and_suffix_is_read(syntax: str, meta: bool, tmp
     check_kind(path)
     assert np.abs(read_radiograph(path).pixels - radiographs.expected_pixels()).mean() < 0.006
     assert read_radiograph(tmp_path).name == path.name
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF"])
+def test_a_raster_image_that_is_named_dcm_is_read_by_its_content(form: str, tmp_path: Path) -> None:
+    Image.fromarray(radiographs.quantised(8)).save(tmp_path / "f.dcm", form)
+
+    assert not is_dicom(tmp_path / "f.dcm")
+    pixels = read_radiograph(tmp_path / "f.dcm").pixels
+    assert np.abs(pixels - radiographs.expected_pixels()).mean() < 0.01
+
+
+def test_a_dicom_with_the_preamble_of_a_tiff_is_dicom(tmp_path: Path) -> None:
+    path = radiographs.write_dicom(tmp_path / "f")
+    path.write_bytes(b"II*\0" + path.read_bytes()[4:])
+
+    assert is_dicom(path)
+    assert read_radiograph(path).photometric == "MONOCHROME2"
 
 
 def test_a_ct_series_without_preambles_is_read(tmp_path: Path) -> None:

@@ -118,6 +118,27 @@ def test_a_lut_with_too_few_entries_is_noted_and_the_window_taken(tmp_path: Path
     assert distance(radiograph) < 0.006
 
 
+@pytest.mark.parametrize("width", ["1", "2", "40"])
+def test_a_window_that_leaves_black_and_white_alone_is_not_applied(width: str, tmp_path: Path) -> None:
+    path = radiographs.write_dicom(tmp_path / "f.dcm", WindowCenter="2048", WindowWidth=width)
+
+    radiograph = read(path)
+
+    assert radiograph.notes == (
+        "The VOI LUT or window leaves nearly everything black or white; the full range was read instead.",
+    )
+    assert distance(radiograph) < 0.006
+
+
+def test_a_window_that_clips_a_part_is_applied(tmp_path: Path) -> None:
+    path = radiographs.write_dicom(tmp_path / "f.dcm", WindowCenter="2048", WindowWidth="1000")
+
+    radiograph = read(path)
+
+    assert radiograph.notes == ()
+    assert radiograph.greys.endswith("window 2048/1000")
+
+
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
 def test_windows_keep_the_order_of_greys(function: str, tmp_path: Path) -> None:
     path = radiographs.write_dicom(

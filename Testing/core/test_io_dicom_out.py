@@ -1,7 +1,7 @@
 """A result as DICOM: valid by dciodvfy, in the radiograph's study, saying everywhere that it is synthetic."""
 
+import json
 import shutil
-import subprocess
 import warnings
 from pathlib import Path
 
@@ -10,13 +10,17 @@ import numpy as np
 import pydicom
 import pytest
 from ct_series import phantom
+from dicom_validator import faults
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
+from xray2ctpa_core.cli.main import main
 from xray2ctpa_core.errors import OutputError
 from xray2ctpa_core.generation.dicom_export import check_place, export_dicom
 from xray2ctpa_core.io.ct import read_ct
 from xray2ctpa_core.io.dicom_out import GRADCAM_FILE, is_written, radiograph_header, write_dicom_result
+from xray2ctpa_core.io.dicom_overlay import word_mask
+from xray2ctpa_core.io.provenance import file_sha256
 from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.volume import Volume
 
@@ -54,16 +58,6 @@ def instances(folder: Path) -> list[Dataset]:
     return [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
 
 
-def faults(path: Path) -> list[str]:
-    """Errors that David Clunie's dciodvfy finds."""
-    validator = shutil.which("dciodvfy")
-    if validator is None:
-        pytest.skip("the package dicom3tools brings the validator")
-    run = subprocess.run([validator, "-new", str(path)], capture_output=True, text=True, check=False)
-    assert "CTImage" in run.stderr + run.stdout or "ParametricMap" in run.stderr + run.stdout
-    return [line for line in (run.stderr + run.stdout).splitlines() if line.startswith("Error")]
-
-
 def test_every_instance_is_valid(written: Path) -> None:
     for path in (written / "ctpa-0001.dcm", written / "ctpa-0012.dcm", written / GRADCAM_FILE):
         assert faults(path) == []
@@ -96,6 +90,26 @@ def test_every_instance_says_that_it_is_synthetic_and_derived(written: Path) -> 
         assert dataset.ImageType[0] == "DERIVED"
         assert dataset.BurnedInAnnotation == "NO"
         assert "hypothesis" in dataset.DerivationDescription
+
+
+def test_over_every_slice_lies_the_word_synthetic_and_no_voxel_is_changed(written: Path) -> None:
+    for k in (0, 11):
+        dataset = pydicom.dcmread(written / f"ctpa-{k + 1:04d}.dcm")
+        word = dataset.overlay_array(0x6000).astype(bool)
+
+        assert np.array_equal(word, word_mask((32, 32)))
+        assert 20 < word.sum() < 300
+        assert np.array_equal(dataset.pixel_array, CTPA.array[k])
+        assert dataset[0x60001500].value == "SYNTHETIC"
+
+
+def test_the_word_grows_with_the_image() -> None:
+    mask = word_mask((128, 200))
+
+    columns = np.flatnonzero(mask.any(axis=0))
+    assert 90 <= columns[-1] <= 125  # 0.6 of 200 pixels, from the left edge
+    assert columns[0] <= 6
+    assert not mask[40:].any()
 
 
 def test_the_series_reads_as_the_volume(written: Path, tmp_path: Path) -> None:
@@ -139,6 +153,50 @@ def test_a_result_is_exported_once_and_another_never_over_it(radiograph: Path, t
 
     assert sorted(p.name for p in (tmp_path / "dicom").iterdir()) == before
     assert not is_written(tmp_path / "dicom", "f" * 64)
+
+
+@pytest.fixture
+def result(radiograph: Path, tmp_path: Path) -> Path:
+    """A result folder of the radiograph."""
+    folder = tmp_path / "result"
+    folder.mkdir()
+    write_volume(CTPA, folder / "ctpa.nii.gz", np.int16)
+    write_volume(GRADCAM, folder / "gradcam.nii.gz", np.float32)
+    record = {"input": {"name": radiograph.name, "sha256": file_sha256(radiograph)}}
+    (folder / "result.json").write_text(json.dumps(record), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("with_radiograph", [True, False])
+def test_the_command_writes_a_finished_result(
+    with_radiograph: bool, result: Path, radiograph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--cxr", str(radiograph)] if with_radiograph else []
+
+    for _ in range(2):  # the second time it is there already
+        code = main(["dicom", str(result), str(tmp_path / "dicom"), "--json", *options])
+
+    assert code == 0
+    first, again = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert first == again
+    assert first["in_the_radiographs_study"] == with_radiograph
+    assert sorted(map(len, first["series"].values())) == [1, 12]
+    study = pydicom.dcmread(tmp_path / "dicom" / "ctpa-0001.dcm").StudyInstanceUID
+    assert (study == pydicom.dcmread(radiograph).StudyInstanceUID) == with_radiograph
+
+
+def test_the_command_refuses_another_radiograph_and_a_folder_without_a_result(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = radiographs.write_dicom(tmp_path / "other.dcm")
+
+    assert main(["dicom", str(result), str(tmp_path / "out"), "--cxr", str(other)]) == 2
+    assert "got other.dcm, which is another file" in capsys.readouterr().err
+    assert main(["dicom", str(tmp_path), str(tmp_path / "out")]) == 2
+    assert "Expected a result folder with result.json" in capsys.readouterr().err
+    assert main(["dicom", str(result), str(tmp_path / "out"), "--cxr", str(tmp_path / "none")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_odd_values_of_the_radiograph_are_passed_on_without_a_word(tmp_path: Path) -> None:

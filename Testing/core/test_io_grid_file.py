@@ -6,6 +6,7 @@ import io_radiographs as radiographs
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from ct_series import phantom
 
 from xray2ctpa_core.errors import InputError
@@ -70,6 +71,25 @@ def test_a_nifti_without_orientation_lies_as_itk_lays_it_and_says_so(tmp_path: P
 
     assert np.array_equal(scan.volume.affine, np.diag([10.0, 10.0, 20.0, 1.0]))
     assert "no orientation" in scan.notes[0]
+
+
+@pytest.mark.parametrize("name", ["f.nii", "f.nii.gz", "f.nrrd", "f.mha"])
+def test_a_radiograph_says_how_its_greys_were_found(name: str, tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(radiographs.quantised(12)[np.newaxis])
+    image.SetSpacing((2.2, 2.2, 1.0))
+    sitk.WriteImage(image, str(tmp_path / name))
+
+    form = {".gz": "NIfTI", ".nii": "NIfTI", ".nrrd": "NRRD", ".mha": "MetaImage"}[Path(name).suffix]
+    assert read_radiograph(tmp_path / name).greys == f"uint16 {form}"
+
+
+def test_a_radiograph_in_a_nifti_without_orientation_says_so(tmp_path: Path) -> None:
+    path = radiographs.write_nifti(tmp_path / "f.nii", radiographs.quantised(12).T[:, :, np.newaxis], None)
+
+    radiograph = read_radiograph(path)
+
+    assert any("no orientation" in note for note in radiograph.notes)
+    assert np.abs(radiograph.pixels - radiographs.expected_pixels()).mean() < 0.006
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def test_lungs_with_all_around_them_masked_off_are_hu() -> None:
         (lambda hu: hu - 8192, "soft tissue", "intercept of -8192 was applied twice"),
         (lambda hu: hu * 10, "", "ten times HU"),
         (lambda hu: hu / 10, "air below -500", "a tenth of HU"),
+        (lambda hu: (hu + 1024) * 10 - 1024, "", "the stored values were multiplied by ten"),
         (lambda hu: hu + 1024, "air below -500", "the intercept of -1024 was not applied"),
         (lambda hu: np.full_like(hu, -1000), "soft tissue", "holds air alone"),
         (lambda hu: hu % 65536, "air below -500", "convert the scan again"),
@@ -65,8 +66,18 @@ def test_a_spoilt_scale_is_refused_by_the_rule_it_breaks(
     assert cause in caught.value.hint
 
 
+def test_masked_lungs_are_no_excuse_for_other_rules() -> None:
+    """0.24 % of soft tissue, and a tenth of the voxels far above metal."""
+    masked = np.where(HU == -850, HU, -1000)
+    masked[tuple(np.argwhere(masked == -850)[:30].T)] = 40
+    masked[:, :4] = np.linspace(4000, 9000, masked[:, :4].size).reshape(masked[:, :4].shape)
+
+    with pytest.raises(InputError, match="soft tissue"):
+        check_hounsfield(masked, "scan.nii")
+
+
 @pytest.mark.parametrize("spacing", [0.008, 8000.0])
 def test_a_ct_of_no_person_is_refused(spacing: float) -> None:
-    with pytest.raises(InputError, match="between 5 mm and 10 m long"):
+    with pytest.raises(InputError, match="between 5 mm and 3 m long"):
         check_extent((40, 40, 30), (spacing,) * 3, "scan.nii")
     check_extent((40, 40, 30), (8.0, 8.0, 12.0), "scan.nii")

@@ -268,6 +268,24 @@ def test_every_exif_orientation_is_turned_upright(name: str, orientation: int, t
     assert np.abs(pixels - radiographs.expected_pixels()).mean() < 0.006
 
 
+def test_an_image_of_few_greys_says_so(tmp_path: Path) -> None:
+    grey = radiographs.quantised(8)
+    Image.fromarray(grey).save(tmp_path / "many.png")
+    Image.fromarray(grey // 16 * 16).save(tmp_path / "few.png")
+
+    assert read_radiograph(tmp_path / "many.png").notes == ()
+    [note] = read_radiograph(tmp_path / "few.png").notes
+    assert note.endswith("greys; most of the radiograph's were lost before.")
+    assert 10 <= int(note.split()[4]) <= 16
+
+
+@pytest.mark.parametrize(("bits", "said"), [(8, "8-bit PNG"), (16, "16-bit PNG")])
+def test_a_png_says_its_depth_in_words(bits: int, said: str, tmp_path: Path) -> None:
+    Image.fromarray(radiographs.quantised(bits)).save(tmp_path / "f.png")
+
+    assert read_radiograph(tmp_path / "f.png").greys == said
+
+
 def test_sixteen_bits_keep_more_greys_than_eight(tmp_path: Path) -> None:
     pixels = read(radiographs.write_dicom(tmp_path / "f.dcm", bits=16)).pixels
 
@@ -453,6 +471,14 @@ def test_two_frontal_views_in_a_folder_are_ambiguous(tmp_path: Path) -> None:
 
     assert "got 2" in error_of(tmp_path).message
     assert "IM1 (PA), IM2 (AP)" in error_of(tmp_path).message
+
+
+def test_copies_of_one_image_in_a_folder_are_one(tmp_path: Path) -> None:
+    radiographs.write_dicom(tmp_path / "b.dcm", ViewPosition="PA")
+    (tmp_path / "a (copy).dcm").write_bytes((tmp_path / "b.dcm").read_bytes())
+    radiographs.write_dicom(tmp_path / "lateral.dcm", ViewPosition="LL")
+
+    assert read_radiograph(tmp_path).name == "a (copy).dcm"
 
 
 def test_a_folder_with_lateral_views_alone_is_refused(tmp_path: Path) -> None:

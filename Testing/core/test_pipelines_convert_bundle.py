@@ -141,3 +141,17 @@ def test_what_is_missing_is_named_and_nothing_is_left(
     assert main(words) == code
     assert expected in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_bench_runs_it(bundle: Path, tmp_path: Path) -> None:
+    """From start to end as a command, and loaded, with two samples at once."""
+    words = ["bench", "--bundle", str(bundle), "--bundle-steps", "2", "--samples", "2", "--quick"]
+    words += ["--threads", "1", "--parts", "command,loaded", "--out", str(tmp_path)]
+    assert main(words) == 0
+    found = json.loads((tmp_path / "bench.json").read_text())
+    command, loaded = found["end_to_end"][0], found["warm"][0]
+    assert (command["steps"], loaded["steps"], loaded["samples"]) == (2, 2, 2)
+    assert loaded["one_s"]["median"] < command["total_s"]["median"]
+    assert loaded["same_voxels"]
+    assert "## Side by side" in (tmp_path / "bench.md").read_text()

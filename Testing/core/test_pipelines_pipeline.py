@@ -1,5 +1,6 @@
 """The pipeline in Python, on real networks at tiny size: seeds, precision, scheduler swaps, refusals."""
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -8,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from captured_passes import Addresses
 from diffusers import DDIMScheduler
 
 from xray2ctpa_core.data.taught_radiographs import TaughtRadiographs
 from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError
 from xray2ctpa_core.explanation.gradcam import gradcam_peak
+from xray2ctpa_core.models.denoisers.captured import CapturedDenoiser
 from xray2ctpa_core.pipelines.bundle import FULL_HEAT, read_bundle_json, write_bundle_json
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.preprocessing.frame import frame_image
@@ -244,3 +247,47 @@ def test_samples_drawn_as_a_batch_are_those_drawn_one_by_one(
     assert one_by_one is not None
     assert at_once is not None
     assert np.abs(at_once - one_by_one).max() < 0.5  # HU: the last bits of matrix products, before rounding
+
+
+def test_passes_are_captured_where_the_device_can_and_the_steps_are_worth_it(
+    pipe: XRay2CTPAPipeline, radiograph: Radiograph
+) -> None:
+    """The recorder stands for CUDA graphs; a second sample and a second radiograph repeat one capture."""
+    plain = pipe(radiograph, frame=FRAME, num_inference_steps=4, num_samples=2, output_samples=True)
+    assert pipe.not_captured == "the device cpu captures nothing"
+    recorder = Addresses()
+    pipe._captured = CapturedDenoiser(pipe.denoiser, recorder)
+    for _ in range(2):
+        again = pipe(radiograph, frame=FRAME, num_inference_steps=4, num_samples=2, output_samples=True)
+        assert plain.samples is not None
+        assert np.array_equal(again.samples, plain.samples)
+    assert (recorder.recorded, pipe.not_captured) == (1, "")
+    pipe(radiograph, frame=FRAME, num_inference_steps=3, num_samples=1)
+    assert pipe.not_captured == "3 steps are not worth it"
+    pipe.samples_at_once = 2
+    pipe(radiograph, frame=FRAME, num_inference_steps=3, num_samples=2)
+    assert recorder.recorded == 1  # three steps are not worth a capture
+    pipe(radiograph, frame=FRAME, num_inference_steps=4, num_samples=2)
+    assert recorder.recorded == 2  # two at once are other shapes
+
+
+def test_another_denoiser_is_not_computed_by_the_graphs_of_the_former(
+    pipe: XRay2CTPAPipeline, radiograph: Radiograph
+) -> None:
+    pipe._captured = CapturedDenoiser(pipe.denoiser, Addresses())
+    before = pipe(radiograph, frame=FRAME, num_inference_steps=4).ctpa.array
+    pipe.denoiser = copy.deepcopy(pipe.denoiser)
+    with torch.no_grad():
+        for weight in pipe.denoiser.parameters():
+            weight.mul_(1.5)
+    expected = XRay2CTPAPipeline(**pipe.components)(radiograph, frame=FRAME, num_inference_steps=4).ctpa.array
+    after = pipe(radiograph, frame=FRAME, num_inference_steps=4).ctpa.array
+    assert np.array_equal(after, expected)
+    assert not np.array_equal(after, before)
+
+
+def test_what_is_aligned_counts_beside_what_is_denoised(
+    pipe: XRay2CTPAPipeline, radiograph: Radiograph
+) -> None:
+    stages = list(pipe(radiograph, frame=FRAME).stage_seconds)
+    assert stages[:4] == ["locate", "denoise", "align", "decode"]

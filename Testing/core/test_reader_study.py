@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from evaluation_cohort import write_patient
 from scipy import stats
+from tiny_bundle import write_tiny_pipeline
 
 from xray2ctpa_core.cli.main import main
 from xray2ctpa_core.errors import InputError, OutputError
@@ -16,7 +17,7 @@ from xray2ctpa_core.io.volumes import read_axial_volume
 from xray2ctpa_core.metrics.classification import delong_test
 from xray2ctpa_core.reader_study.analysis import analyse
 from xray2ctpa_core.reader_study.answers import Answer, AnswerFile, read_answers
-from xray2ctpa_core.reader_study.making import make_study
+from xray2ctpa_core.reader_study.making import make_study, noise_of
 from xray2ctpa_core.reader_study.multi_reader import compare_readers
 from xray2ctpa_core.reader_study.protocol import (
     Phase,
@@ -252,13 +253,89 @@ def test_real_and_generated_volumes_share_grid_range_noise_and_type(study: Path)
     assert len({v.array.shape for v in volumes.values()}) == 1
     assert len({v.array.dtype for v in volumes.values()}) == 1
     assert all(np.allclose(v.affine, next(iter(volumes.values())).affine) for v in volumes.values())
-    # By hand: the real ones have voxels of 300/16, 240/32 and 300/32 mm, the generated ones finer ones.
+    # By hand: the real ones have voxels of 300/16, 240/32 and 300/32 mm, the generated ones finer ones, and
+    # 320, 300 and 330 mm, in whose place the patient's own 300, 240 and 300 come.
     assert next(iter(volumes.values())).spacing == pytest.approx((300 / 32, 240 / 32, 300 / 16))
     assert all(v.array.min() >= -1000 and v.array.max() <= 900 for v in volumes.values())
     for name, volume in volumes.items():
         fine = np.diff(volume.array.astype(float), n=2, axis=0)
         noise[truth[name]["generated"]].append(np.median(np.abs(fine)))
     assert np.median(noise[False]) > 5, "noise in the real ones, which had none"
+
+
+def test_a_generated_volume_that_is_the_real_one_in_other_millimetres_is_not_told_apart(
+    tmp_path: Path,
+) -> None:
+    for number in range(8):
+        write_patient(tmp_path / "cohort", number, pe=number % 2 == 0, heart=6)
+    patients = cohort_patients(tmp_path / "cohort", "test")
+
+    def generate(
+        patient,
+    ) -> Volume:  # as of a radiograph without spacing: 10 % larger, elsewhere, and noisier
+        own = np.random.default_rng(int(patient.name)).normal(0, 8, patient.hu.shape)
+        moved = axial_affine(patient.hu.shape, (330.0, 264.0, 330.0), (9.0, 9.0, 9.0))
+        return Volume((patient.hu + own).astype(np.float32), moved)
+
+    make_study(patients, generate, tmp_path / "study", seed=3)
+    truth = read_truth(tmp_path / "study", read_protocol(tmp_path / "study")[0])
+    volumes = {True: [], False: []}
+    for name, true in truth.items():
+        volumes[true["generated"]].append(read_axial_volume(tmp_path / "study" / "cases" / f"{name}.nii.gz"))
+    noises = {kind: [noise_of(volume.array) for volume in group] for kind, group in volumes.items()}
+    assert np.mean(noises[True]) == pytest.approx(np.mean(noises[False]), rel=0.03)
+    real, generated = (np.mean([volume.array for volume in volumes[kind]], axis=0) for kind in (False, True))
+    assert np.abs(real - generated).mean() < 12, (
+        "noise of 20 in means of 4 and 12: 9; places that differ: more"
+    )
+
+
+def test_a_study_whose_generation_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
+    for number in range(4):
+        write_patient(tmp_path / "cohort", number, pe=number % 2 == 0, heart=6)
+
+    def generate(_patient) -> Volume:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_study(cohort_patients(tmp_path / "cohort", "test"), generate, tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_noise_is_measured_in_soft_tissue_whatever_lies_around() -> None:
+    draw = np.random.default_rng(0)
+    array = np.full((8, 40, 40), 50.0) + draw.normal(0, 10, (8, 40, 40))
+    array[:, :20] = -1000 + draw.normal(0, 90, (8, 20, 40))
+    assert noise_of(array) == pytest.approx(10, rel=0.05)
+    assert noise_of(np.full((4, 4, 4), -1000.0)) == 0.0
+
+
+def test_the_demo_study_is_made_of_ten_patients_with_and_ten_without_pe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from xray2ctpa_core.cli import reader_study as command
+    from xray2ctpa_core.simulation.signs import PREVALENCE
+
+    draws = [np.random.default_rng([command.DEMO_SEED, n]).random() for n in range(command.DEMO_CASES)]
+    has_pe = [draw < PREVALENCE for draw in draws]
+    assert sum(has_pe) == 10
+
+    def build(cohort: Path, n: int, seed: int, workers: int, progress) -> None:
+        assert (n, seed, workers) == (20, command.DEMO_SEED, 2)
+        for number in range(n):
+            write_patient(cohort, number, pe=has_pe[number], heart=6)
+        progress(n, n)
+
+    monkeypatch.setattr("xray2ctpa_core.simulation.build.build_cohort", build)
+    bundle = write_tiny_pipeline(tmp_path / "tiny")
+    words = ["reader-study", "demo", str(tmp_path / "study"), "--bundle", str(bundle), "--workers", "2"]
+    assert main(words) == 0
+    assert "Demo study of 20 virtual patients" in capsys.readouterr().out
+    study, _sha = read_protocol(tmp_path / "study")
+    assert [len(phase.cases) for phase in study.phases] == [20, 10, 20, 20]
+    assert sum(true["pe"] for true in read_truth(tmp_path / "study", study).values()) == 25
+    assert main(words) == 2
+    assert "Expected a new folder for the study" in capsys.readouterr().err
 
 
 def test_a_changed_truth_is_refused(study: Path) -> None:

@@ -22,6 +22,23 @@ def test_the_wells_items_sum_to_twelve_and_a_half() -> None:
         rules.wells_score(["fever"])
 
 
+def test_every_reason_ends_with_its_source_and_one_full_stop() -> None:
+    cases = [
+        Case(),
+        Case(age=80, d_dimer=700),
+        Case(age=80, d_dimer=900),
+        Case(d_dimer=900),
+        Case(unstable=True),
+    ]
+    for reason in itertools.chain.from_iterable(way_of(case).reasons for case in cases):
+        assert reason.endswith(").")
+        assert not any(wrong in reason for wrong in (".:", "..", ". )"))
+    assert way_of(cases[2]).reasons[1] == (
+        "D-dimer 900 is raised, from 800 ng/mL FEU, age-adjusted: CTPA (Righini et al. (ADJUST-PE), JAMA "
+        "2014;311:1117)."
+    )
+
+
 @pytest.mark.parametrize(("score", "tier"), [(0.0, "unlikely"), (4.0, "unlikely"), (4.5, "likely")])
 def test_four_points_are_still_unlikely(score: float, tier: str) -> None:
     assert rules.wells_tier(score).name == tier

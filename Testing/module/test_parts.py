@@ -349,6 +349,22 @@ def test_hints_are_for_somebody_in_front_of_the_panel(lib, code, hint, words):
     assert not any(mark in text for mark in lib.Job.COMMAND_LINE)
 
 
+def test_a_question_that_fails_says_what_to_do_in_front_of_the_panel(lib):
+    lines = [
+        "Warning: slow disk",
+        "Error: The model x is damaged.",
+        "Fetch it again: xray2ctpa verify --repair.",
+    ]
+    text = lib.Question.errorText(3, lines)
+    assert text.splitlines()[0] == "The model x is damaged."
+    assert "section Model" in text
+    assert "--repair" not in text
+    assert (
+        lib.Question.errorText(2, ["Error: No image.", "Export it as PNG."]) == "No image.\nExport it as PNG."
+    )
+    assert "See the log" in lib.Question.errorText(1, ["Segmentation fault"])
+
+
 def test_progress_goes_on_by_time_never_back_and_never_to_the_end(lib, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(lib.Job.time, "monotonic", lambda: now[0])

@@ -22,6 +22,7 @@ AT_IMPORT = {
     "XRay2CTPALib",
     "XRay2CTPAReaderStudyLib",
     "PyTorchUtils",
+    "DICOMLib",
     "SampleData",
 }
 NAME_OF = {MODULE: "XRay2CTPA", MODULE.parent / "X-ray2CTPAReaderStudy": "XRay2CTPAReaderStudy"}
@@ -66,14 +67,16 @@ def test_icon_and_thumbnail_have_the_sizes_that_slicer_asks_for():
         assert thumbnail.size == (260, 280)
 
 
-def test_the_requirements_are_the_cores_own(repository):
-    lines = (MODULE / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    project = tomllib.loads((repository / "X-ray2CTPACore" / "pyproject.toml").read_text(encoding="utf-8"))
-    assert sorted(line for line in lines if not line.startswith("#")) == sorted(
-        project["project"]["dependencies"]
-    )
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dicom.txt"])
+def test_the_requirements_are_the_cores_own(name, repository):
+    lines = (MODULE / "Resources" / name).read_text(encoding="utf-8").splitlines()
+    text = (repository / "X-ray2CTPACore" / "pyproject.toml").read_text(encoding="utf-8")
+    project = tomllib.loads(text)["project"]
+    extra = "dicom" in name
+    packages = project["optional-dependencies"]["dicom"] if extra else project["dependencies"]
+    assert sorted(line for line in lines if not line.startswith("#")) == sorted(packages)
     sizes = [line for line in lines if re.fullmatch(r"# \d+ MB", line)]
-    assert len(sizes) == len(project["project"]["dependencies"])
+    assert len(sizes) == len(packages)
 
 
 def test_the_entry_of_the_extension_index_agrees_with_cmake(repository):

@@ -250,6 +250,21 @@ def test_what_a_supported_slicer_lacks_is_used_nowhere_without_a_fallback(versio
             assert f"{widgets().get(widget)}.{member}" not in lacking, f"{file.name}: {widget}.{member}"
 
 
+def test_the_dicom_database_is_asked_for_what_it_has():
+    cls, uses = API["classes"]["ctkDICOMDatabase"], 0
+    for file in FILES:
+        for line, names in chains(tree_of(file), "database", "self"):
+            at = [place for place, name in enumerate(names[:-1]) if name in ("database", "_database")]
+            for place in at:
+                member = names[place + 1].removesuffix("()")
+                assert member in {*cls["methods"], *cls["properties"]}, f"{file.name}:{line}: {member}"
+                uses += 1
+        for node in ast.walk(tree_of(file)):
+            if isinstance(node, ast.ImportFrom) and node.module == "DICOMLib":
+                assert {alias.name for alias in node.names} <= set(API["modules"]["DICOMLib"])
+    assert uses >= 5
+
+
 @pytest.mark.parametrize("version", ["5.10", "5.12"])
 def test_sample_data_is_asked_only_for_what_it_has(version):
     text = (MODULE / "XRay2CTPALib" / "Sample.py").read_text(encoding="utf-8")

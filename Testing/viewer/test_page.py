@@ -501,6 +501,30 @@ def test_results_are_discarded_only_after_a_question(opened):
     opened.phase("empty")
 
 
+def test_the_triage_pathway_answers_what_is_entered_and_says_research_use(opened, pictures):
+    tab = opened.tab
+    opened.phase("done")
+    tab.click("#triage summary")
+    tab.wait_for_selector("#triage-headline:has-text('Wells 0. Next: measure D-dimer.')")
+    assert "Research use only" in tab.inner_text("#triage-notice")
+    assert "score 0.25, below its operating point 0.50" in tab.inner_text("#triage-beside")
+    tab.fill("[name=age]", "80")
+    tab.fill("[name=d_dimer]", "750")
+    tab.wait_for_selector("#triage-headline:has-text('excluded by D-dimer')")
+    tab.click("text=Clinical signs of DVT (3)")
+    tab.click("text=Heart rate over 100")
+    tab.wait_for_selector("#triage-headline:has-text('Wells 4.5. Next: CTPA.')")
+    assert "NICE NG158" in tab.inner_text("#triage-reasons")
+    label = tab.get_attribute("#workflow", "aria-label")
+    assert "Suspected PE, Wells score, CTPA. Research use only." in label
+    assert tab.locator("#workflow rect.on").count() == 3
+    assert "Research use only." in tab.text_content("#workflow")
+    assert violations(tab) == []
+    tab.set_viewport_size({"width": 1280, "height": 2600})
+    tab.locator("#triage").screenshot(path=pictures / "page-triage.png")
+    assert opened.complaints == []
+
+
 def violations(tab) -> list[str]:
     """What axe-core finds wrong with names, roles, contrast and structure."""
     tab.evaluate(AXE)

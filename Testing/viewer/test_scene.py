@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 import pytest
 from cli_runs import ENVIRONMENT
+from ct_series import phantom, write_series
 from PIL import Image
 from scenes import EXTENT_MM, HOT_KJI, HOT_RAS, SHAPE, write_result
 
@@ -357,6 +358,17 @@ def write_air(path: Path, shape=SHAPE, extent=EXTENT_MM, shift=0.0) -> Path:
     affine[2, 3] += shift
     write_volume(Volume(np.full(shape, AIR_HU, np.float32), affine), path, np.int16)
     return path
+
+
+def test_a_truth_may_be_dicom(tmp_path, small_result):
+    record = read_record(small_result)
+    write_volume(phantom(), tmp_path / "truth.nii.gz", np.int16)
+    write_series(tmp_path / "series", phantom())
+
+    from_nifti, from_dicom = (case.truth_of(record, tmp_path / name) for name in ("truth.nii.gz", "series"))
+
+    assert np.nanmax(from_dicom.array) > 0
+    assert np.allclose(from_dicom.array, from_nifti.array, atol=0.1, equal_nan=True)
 
 
 def test_a_truth_without_overlap_is_refused_and_a_small_one_is_doubted(tmp_path, small_result):

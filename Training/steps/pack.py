@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from diffusers import DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler
 
 from xray2ctpa_core import constants
 from xray2ctpa_core.data.cases import SETTINGS_FILE
 from xray2ctpa_core.data.latent_cases import LatentCase, read_latent_cases
 from xray2ctpa_core.data.latents import read_statistics
-from xray2ctpa_core.diffusion.latent_scaling import LatentScaling
+from xray2ctpa_core.diffusion.latent_scaling import LatentScaling, load_scaling
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.io.volumes import read_volume
-from xray2ctpa_core.models.codecs.codec import SliceCodec
+from xray2ctpa_core.models.codecs.codec import Codec, IdentityCodec, SliceCodec
 from xray2ctpa_core.pipelines.bundle import (
     BundleInfo,
     CXRPreprocessing,
@@ -40,11 +40,11 @@ EXTENT_VOLUMES = 50
 def run(config: PackSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - done anew
     """Writes the bundle ``out``; an existing one is replaced when the new one is complete."""
     cases = read_latent_cases(Path(config.latents))
-    codec = load_codec(config.autoencoder)
-    parts, scaling = _paper(config) if _is_paper(config) else _spatial(config)
-    grid = _grid(cases[0], codec.factors)
+    codec = _codec(config)
+    parts, scaling = _trained(config)
+    grid = _grid(cases[0], codec)
     pipeline = XRay2CTPAPipeline(
-        autoencoder=codec.autoencoder if isinstance(codec, SliceCodec) else codec.vqgan,  # type: ignore[attr-defined]
+        autoencoder=_network(codec),
         pe_classifier=load_part(config.classifier) if config.classifier else None,
         lung_locator=gate_locator(),
         bundle=_describe(config, cases, grid, scaling),
@@ -57,8 +57,42 @@ def run(config: PackSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 
     partial.replace(out)
 
 
+def _codec(config: PackSettings) -> Codec:
+    """The codec that is named, else the one that lies beside the denoiser, else none: voxels are generated."""
+    own = Path(config.denoiser) / "codec"
+    if config.autoencoder or own.is_dir():
+        return load_codec(config.autoencoder or own)
+    return IdentityCodec()
+
+
+def _network(codec: Codec) -> Any:
+    """What a bundle holds of a codec."""
+    if isinstance(codec, IdentityCodec):
+        return codec
+    return codec.autoencoder if isinstance(codec, SliceCodec) else codec.vqgan  # type: ignore[attr-defined]
+
+
 def _is_paper(config: PackSettings) -> bool:
     return (Path(config.denoiser) / CONDITIONS_FILE).is_file()
+
+
+def _trained(config: PackSettings) -> tuple[dict[str, Any], LatentScaling]:
+    """Denoiser, encoder and schedule of the step that the folder's content tells, and the latents' scaling."""
+    if _is_paper(config):
+        return _paper(config)
+    return _with_encoder(config) if (Path(config.denoiser) / "encoder").is_dir() else _spatial(config)
+
+
+def _with_encoder(config: PackSettings) -> tuple[dict[str, Any], LatentScaling]:
+    """Denoiser, encoder and schedule of the step regressor or prior-denoiser, and its scaling."""
+    folder = Path(config.denoiser)
+    networks = {
+        "denoiser": load_part(folder / "denoiser"),
+        "xray_encoder": load_part(folder / "encoder"),
+        "scheduler": DDIMScheduler.from_pretrained(folder / "scheduler"),
+    }
+    voxels = isinstance(_codec(config), IdentityCodec)
+    return networks, LatentScaling((0.0,), (1.0,)) if voxels else load_scaling(folder / "denoiser")
 
 
 def _paper(config: PackSettings) -> tuple[dict[str, Any], LatentScaling]:
@@ -88,9 +122,13 @@ def _spatial(config: PackSettings) -> tuple[dict[str, Any], LatentScaling]:
     return networks, LatentScaling(tuple(mean.flatten().tolist()), tuple(std.flatten().tolist()))
 
 
-def _grid(case: LatentCase, factors: tuple[int, int, int]) -> tuple[int, int, int]:
+def _grid(case: LatentCase, codec: Codec) -> tuple[int, int, int]:
+    """(D, H, W) of what is decoded: of the latents, or of the volume itself."""
+    if isinstance(codec, IdentityCodec):
+        depth, height, width = read_volume(case.volume).array.shape
+        return depth, height, width
     depth, height, width = np.load(case.latents, mmap_mode="r").shape[1:]
-    return depth * factors[0], height * factors[1], width * factors[2]
+    return depth * codec.factors[0], height * codec.factors[1], width * codec.factors[2]
 
 
 def _extent(cases: list[LatentCase]) -> tuple[float, float, float]:
@@ -119,10 +157,10 @@ def _describe(
         geometry=GeometryRule(
             grid=grid,
             mean_frame_side_mm=extent[0],
-            depth_fraction=extent[1] / extent[0],
+            depth_fraction=round(extent[1] / extent[0], 4),
             source_to_detector_mm=constants.SOURCE_TO_DETECTOR_MM,
             detector_to_centre_mm=constants.DETECTOR_TO_CENTRE_MM,
-            extent_mm=extent,
+            extent_mm=() if config.framed else extent,
         ),
         cxr=_reading(Path(config.radiographs)),
         sampling=SamplingDefaults(

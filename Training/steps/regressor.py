@@ -28,5 +28,10 @@ def run(config: RegressorSettings, out: Path, resume: bool) -> None:
         stage = AdversarialRegressorStage(network, config, judge, config.opponent_rate)
     train(stage, pairs(config), config, out, resume and has_checkpoint(out), Bar(config.network))
     save_network(RadiographItself(), out / "encoder")
-    save_network(DDIMScheduler(prediction_type="sample", clip_sample=False), out / "scheduler")
+    save_network(one_step_schedule(), out / "scheduler")
     save_network(network, out / "denoiser")
+
+
+def one_step_schedule() -> DDIMScheduler:
+    """Whose result is the network's output, in one step and in several."""
+    return DDIMScheduler(prediction_type="sample", clip_sample=False)

@@ -19,6 +19,7 @@ from xray2ctpa_core.pipelines.loading import HUB_ID
 from . import Estimates
 from .Batch import Batch
 from .Bundles import Bundles
+from .DicomBack import DicomBack
 from .InputNode import whyUnusable, writeInput
 from .Job import RUNNING, Failure, Job, makeFolder, removeFolder
 from .Question import Question
@@ -182,6 +183,21 @@ class RunLogic(VTKObservationMixin):
         except BaseException:
             removeFolder(folder)
             raise
+
+    def toDicom(self, ctpaNode: Any, onAnswer: Callable[[DicomBack], None] | None = None) -> DicomBack:
+        """Adds a result to Slicer's DICOM database, as series in the study of its X-ray, marked SYNTHETIC.
+
+        Raises:
+            InputError: the node is no result; the database is not open.
+            OutputError: nothing can be written.
+        """
+        nodes = mrml.result_of(ctpaNode)
+        if nodes is None:
+            raise InputError(_("Select a generated CTPA; this is none."))
+        back = DicomBack(nodes, onAnswer)
+        self._questions.append(back)
+        self._startPolling()
+        return back
 
     def system(self, onAnswer: Callable[[Question], None] | None = None) -> Question:
         """Asks what this machine computes with: versions, devices, free memory."""

@@ -42,7 +42,8 @@ class Panel(VTKObservationMixin):
         self.model = ModelSection(ui, logic, self._selectBundle, self.update)
         self.input = InputSection(ui, logic, self._selectInput, self.update)
         self.run = RunSection(ui, logic, self._whyNotApply, self._onJobEnded, self.update)
-        self.result = ResultSection(ui, self.run.start, logic)
+        dicomInstaller = Installer(Path(requirementsFile).with_name("requirements-dicom.txt"))
+        self.result = ResultSection(ui, self.run.start, logic, dicomInstaller)
         self.comparison = ComparisonSection(ui, self.result.current)
         self.triage = TriageSection(ui, self.result.current, logic.bundles)
         self.batch = BatchSection(

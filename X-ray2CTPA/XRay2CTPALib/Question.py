@@ -1,4 +1,4 @@
-"""A short question to the core (check, verify, info, system): one child process, one answer."""
+"""A short question to the core (check, verify, info, system, dicom): one child process, one answer."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from xray2ctpa_core.constants import EXIT_DONE
 
 from .ChildProcess import ChildProcess
 from .CoreCommand import coreArguments, coreEnvironment
-from .Job import removeFolder
+from .Job import hintFor, removeFolder
 
 
 class Question:
@@ -18,7 +18,7 @@ class Question:
     Args:
         arguments: of the command.
         onAnswer: called with this object.
-        folder: removed at the end.
+        folder: removed at the end, after ``onAnswer``.
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class Question:
 
     @property
     def text(self) -> str:
-        """What the command said: its output, or its error message."""
-        return "\n".join(self._output if self.succeeded else self._errors).removeprefix("Error: ")
+        """What the command said: its output, or its error message and what to do in front of the panel."""
+        return "\n".join(self._output) if self.succeeded else errorText(self._process.exitCode, self._errors)
 
     @property
     def content(self) -> dict[str, Any]:
@@ -57,8 +57,11 @@ class Question:
     def poll(self) -> bool:
         """True while the answer is awaited."""
         if not self.ended and not self._process.poll():
-            self._close()
-            self._onAnswer(self)
+            self.ended = True
+            try:
+                self._onAnswer(self)
+            finally:
+                self._close()
         return not self.ended
 
     def cancel(self) -> None:
@@ -71,3 +74,17 @@ class Question:
         self.ended = True
         if self._folder is not None:
             removeFolder(self._folder)
+
+
+def errorText(code: int, lines: Sequence[str]) -> str:
+    """The message and the hint of a command that failed, as the panel's other failures say them.
+
+    Args:
+        code: exit code.
+        lines: of its stderr: "Error: message", then a hint; warnings may come before.
+    """
+    start = next((number for number, line in enumerate(lines) if line.startswith("Error: ")), None)
+    if start is None:
+        return "\n".join([*lines, hintFor(code, "")])
+    message, hint = lines[start].removeprefix("Error: "), " ".join(lines[start + 1 :])
+    return "\n".join(filter(None, (message, hintFor(code, hint))))

@@ -7,8 +7,11 @@ import slicer
 from slicer.i18n import tr as _
 
 from xray2ctpa_core import mrml
+from xray2ctpa_core.errors import XRay2CTPAError
 
 from . import Annotations, Views
+from .DicomBack import DicomBack
+from .Installer import Installer
 
 #: Names of the overlays, in the order of the list.
 OVERLAYS = ("gradcam", "gradcam_label", "spread", "")
@@ -17,8 +20,10 @@ OVERLAYS = ("gradcam", "gradcam_label", "spread", "")
 class ResultSection:
     """Acts on the result that is selected."""
 
-    def __init__(self, ui: Any, start: Callable[..., None], logic: Any) -> None:
+    def __init__(self, ui: Any, start: Callable[..., None], logic: Any, dicomInstaller: Installer) -> None:
         self._ui, self._start, self._logic = ui, start, logic
+        self._dicomInstaller = dicomInstaller
+        self._back: DicomBack | None = None
         self._notes: tuple[str, ...] = ()
         ui.resultSelector.addAttribute("vtkMRMLScalarVolumeNode", mrml.RECORD_ATTRIBUTE)
         for title in (_("CTPA"), _("Lung"), _("Mediastinum")):
@@ -35,6 +40,7 @@ class ResultSection:
         ui.runAgainButton.connect("clicked(bool)", self.onRunAgain)
         ui.renderingCheckBox.connect("toggled(bool)", self.onRendering)
         ui.segmentationButton.connect("clicked(bool)", self.onSegmentation)
+        ui.dicomButton.connect("clicked(bool)", self.onDicom)
         ui.removeResultButton.connect("clicked(bool)", self.onRemove)
         self.pickLast()
         self.update()
@@ -70,6 +76,9 @@ class ResultSection:
             self._ui.removeResultButton,
         ):
             widget.enabled = nodes is not None
+        writing = self._back is not None and not self._back.ended
+        self._ui.dicomButton.enabled = nodes is not None and not writing
+        self._ui.dicomButton.text = _("Writing DICOM...") if writing else _("E&xport DICOM")
         self._ui.runAgainButton.enabled = nodes is not None and not self._logic.isRunning
         score, *others = mrml.sentences(nodes.record) if nodes is not None else [""]
         origin = mrml.provenance(nodes.record) if nodes is not None else []
@@ -127,6 +136,29 @@ class ResultSection:
         nodes = self.current()
         if nodes is not None:
             mrml.add_segmentation(nodes)
+
+    def onDicom(self) -> None:
+        """Adds the result to the DICOM database; what that needs is installed first, after a question."""
+        try:
+            if self.current() is not None and self._dicomInstaller.install():
+                self._back = self._logic.toDicom(self._ui.resultSelector.currentNode(), self._onDicomEnded)
+        except XRay2CTPAError as error:
+            if not getattr(error, "wasShown", False):
+                slicer.util.errorDisplay("\n".join(filter(None, (error.message, error.hint))))
+        self.update()
+
+    def _onDicomEnded(self, back: DicomBack) -> None:
+        if back.problem:
+            slicer.util.errorDisplay(back.problem)
+        else:
+            place = (
+                _("in the study of the X-ray")
+                if back.joined
+                else _("under a patient of their own, for the X-ray is no DICOM file")
+            )
+            text = _("{count} DICOM files, marked SYNTHETIC, are in the DICOM database, {place}.")
+            self._notes = (*self._notes, text.format(count=back.files, place=place))
+        self.update()
 
     def onRemove(self) -> None:
         """Takes the result out of the scene, after a question: it cannot be undone."""

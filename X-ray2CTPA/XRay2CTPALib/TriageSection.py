@@ -7,10 +7,9 @@ import qt
 from slicer.i18n import tr as _
 
 from xray2ctpa_core import mrml
-from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.triage.criteria import PERC, WELLS, Criterion
-from xray2ctpa_core.triage.likelihood import Counts, counts_in
 from xray2ctpa_core.triage.rules import FEU_PER_UNIT, d_dimer_feu, wells_score
+from xray2ctpa_core.triage.scoring import score_of
 from xray2ctpa_core.triage.workflow import TRIAGE_NOTICE, Case, Score, beside, way_of
 
 from .Bundles import Bundles
@@ -72,20 +71,8 @@ class TriageSection:
         nodes = self._current()
         if nodes is None:
             return None
-        pe = nodes.record["pe"]
-        return Score(pe["probability"], pe["threshold"], self._counts(nodes))
-
-    def _counts(self, nodes: mrml.ResultNodes) -> Counts | None:
-        """The patients behind the model that made the result; None for a demonstration, or another model."""
-        wanted = nodes.record["bundle"]
-        source = nodes.ctpa.GetAttribute(BUNDLE_SOURCE_ATTRIBUTE) or wanted["name"]
-        info = self._bundles.find(source).info
-        if info is None or info.sha256 != wanted["sha256"] or info.is_demonstration:
-            return None
-        try:
-            return counts_in(info.metrics)
-        except InputError:
-            return None  # as if none were known
+        source = nodes.ctpa.GetAttribute(BUNDLE_SOURCE_ATTRIBUTE) or nodes.record["bundle"]["name"]
+        return score_of(nodes.record, self._bundles.find(source).info)
 
     def _addBox(self, layout: Any, criterion: Criterion) -> Any:
         points = _(" ({points:g})").format(points=criterion.points) if criterion.points else ""

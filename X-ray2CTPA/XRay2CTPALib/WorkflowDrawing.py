@@ -11,7 +11,7 @@ from xray2ctpa_core.triage.workflow import ARROWS, BESIDE, BOXES, TRIAGE_NOTICE,
 
 COLUMNS, ROWS = 3, 5
 #: Height of a row and of a box in pixels, part of a column that a box takes, height of the notice.
-ROW, BOX, WIDE, NOTICE_HEIGHT = 62, 38, 0.92, 34
+ROW, BOX, WIDE, NOTICE_HEIGHT = 70, 38, 0.92, 34
 #: Height of letters, length of an arrow's head, in pixels.
 LETTERS, HEAD = 11, 8
 #: Pens: of what is on the way, and of what is not; colours that both palettes show.

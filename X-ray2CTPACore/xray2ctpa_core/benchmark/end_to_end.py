@@ -28,6 +28,7 @@ def measure_end_to_end(
     threads: int,
     device: str,
     progress: Callable[[str, int, int], None],
+    steps: int | None = None,
 ) -> dict[str, Any]:
     """`xray2ctpa generate radiograph` by a bundle, ``repeats`` times.
 
@@ -38,6 +39,7 @@ def measure_end_to_end(
         threads: that the child computes with on a CPU.
         device: as for `generate`.
         progress: called with (what, done, of).
+        steps: of the sampler; None for the bundle's.
 
     Returns:
         JSON-ready: steps, device, seconds of each ``stages``, ``total_s`` and ``startup_s`` (all but the
@@ -49,7 +51,7 @@ def measure_end_to_end(
     """
     totals, records = [], []
     for number in range(repeats):
-        seconds, record = _run(radiograph, bundle, threads, device)
+        seconds, record = _run(radiograph, bundle, threads, device, steps)
         totals.append(seconds)
         records.append(record)
         progress("whole command", number + 1, repeats)
@@ -68,14 +70,16 @@ def measure_end_to_end(
     }
 
 
-def _run(radiograph: Path, bundle: str, threads: int, device: str) -> tuple[float, dict[str, Any]]:
+def _run(
+    radiograph: Path, bundle: str, threads: int, device: str, steps: int | None
+) -> tuple[float, dict[str, Any]]:
     """Seconds from start to end of one run, and what its record says of the sampling."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result"
         command = [sys.executable, "-m", "xray2ctpa_core", "generate", str(radiograph), "--out", str(out)]
         began = time.perf_counter()
         done = subprocess.run(
-            [*command, "--bundle", bundle, "--device", device],
+            [*command, "--bundle", bundle, "--device", device, *(["--steps", str(steps)] if steps else [])],
             env=child_environment(threads),
             capture_output=True,
             text=True,

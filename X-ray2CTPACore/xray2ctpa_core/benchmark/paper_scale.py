@@ -15,6 +15,8 @@ from xray2ctpa_core.benchmark.held import held_by_a_volume
 from xray2ctpa_core.benchmark.sides import REFERENCE, Given, Scale
 from xray2ctpa_core.benchmark.timing import interleaved, ratios, spread
 from xray2ctpa_core.models.denoisers import x_ray2ctpa as paper_denoiser
+from xray2ctpa_core.models.denoisers.captured import CapturedDenoiser
+from xray2ctpa_core.pipelines.device import DTYPES, set_arithmetic
 
 #: On a CPU a volume is to cost at most so small a part of the reference's.
 TARGET = 100
@@ -51,7 +53,7 @@ def measure_paper_scale(
     Args:
         weights: the released network's 301 tensors.
         config: how much is measured.
-        device: where; half precision is bf16 on a CPU, and fp16 too on a GPU.
+        device: where; on a GPU also in TF32 and fp16, and with passes captured in graphs.
         scale: of latents and decoder.
         progress: called with (what, done, of).
 
@@ -60,13 +62,19 @@ def measure_paper_scale(
         ``sides``, a dictionary each: ``pass_s`` and ``pass_ratio`` to the reference's round by round, as
         Spread; ``volume_s``, ``volume_ratio`` and ``passes_that_fit`` 1/TARGET, of ours also by the tiny
         decoder (``tiny_...``); ``difference`` of the outputs; ``floor``; of ours ``held``, the
-        memory of a volume.
+        memory of a volume; of captured ones ``not_captured``, why they were not, "" where they were.
     """
-    ours = sides.precisions(["fp32", "bf16", *(["fp16"] if device.type == "cuda" else [])])
+    ours = sides.our_sides(device)
     inputs = sides.given(scale, config.seed, device)
     networks = {name: sides.our_network(weights, precision, device) for name, precision in ours.items()}
     passes = {REFERENCE: sides.reference_pass(weights, inputs)}
-    passes |= {name: sides.our_pass(network, inputs) for name, network in networks.items()}
+    captured = {
+        name: CapturedDenoiser(network) for name, network in networks.items() if name.endswith(sides.CAPTURED)
+    }
+    passes |= {
+        name: sides.our_pass(network, inputs, ours[name], captured.get(name))
+        for name, network in networks.items()
+    }
     outputs = {name: run() for name, run in passes.items()}
     seconds = interleaved(
         passes, config.repeats, device, lambda done, of: progress("network passes", done, of)
@@ -75,7 +83,7 @@ def measure_paper_scale(
     decoded = measure_decoding(ours, rounds, config.decoded, config.seed, device, scale, progress)
     explain = sides.explanation(device, scale)
     explanation = interleaved({"explanation": explain}, 1, device)["explanation"][0]
-    rates = {dtype: measured_rates(device, dtype) for dtype in {n.dtype for n in networks.values()}}
+    rates = {precision: _rates(precision, device) for precision in sorted(set(ours.values()))}
     found: dict[str, dict[str, Any]] = {}
     for name in passes:
         steps = scale.steps if name == REFERENCE else scale.our_steps
@@ -88,10 +96,13 @@ def measure_paper_scale(
             **decoded[name],
             "explanation_s": explanation,
             "difference": _difference(outputs[name], outputs[REFERENCE]),
-            "floor": _floor(name, weights, inputs, networks, rates),
+            "floor": _floor(name, weights, inputs, networks, rates[ours.get(name, "fp32")]),
         }
         found[name] |= _volumes(found[name], found[REFERENCE], explanation)
         found[name]["share_of_floor"] = found[name]["floor"]["seconds"] / found[name]["pass_s"]["median"]
+    for name, denoiser in captured.items():
+        found[name]["not_captured"] = denoiser.reason
+        denoiser.forget()
     for name, network in networks.items():
         found[name]["held"] = held_by_a_volume(network, passes[name], explain, config.seed, device, scale)
     if config.children and device.type == "cpu":
@@ -139,11 +150,17 @@ def _floor(
     weights: dict[str, torch.Tensor],
     inputs: Given,
     networks: dict[str, paper_denoiser.PaperDenoiser],
-    rates: dict[torch.dtype, Rates],
+    rates: Rates,
 ) -> dict[str, float]:
     """Floor of one pass of a side: of the reference by its own operations and by our layers' bytes."""
     network = networks.get(name, networks["ours fp32"])
     call = sides.our_pass(network, inputs)
     flops = counted_flops(sides.reference_pass(weights, inputs) if name == REFERENCE else call)
     layers: tuple[type[nn.Module], ...] = (nn.Conv3d, nn.ConvTranspose3d, *paper_denoiser.ATTENTIONS)
-    return asdict(floor(flops, least_bytes(network, layers, call), rates[network.dtype]))
+    return asdict(floor(flops, least_bytes(network, layers, call), rates))
+
+
+def _rates(precision: str, device: torch.device) -> Rates:
+    """What the device does in ``precision``."""
+    set_arithmetic(precision)
+    return measured_rates(device, DTYPES[precision])

@@ -5,10 +5,10 @@ from typing import Any
 
 from xray2ctpa_core.benchmark.end_to_end import REFERENCE_STEPS
 from xray2ctpa_core.benchmark.paper_scale import TARGET
+from xray2ctpa_core.benchmark.side_by_side import NOT_MEASURED, side_by_side
 from xray2ctpa_core.benchmark.sides import REFERENCE
 from xray2ctpa_core.evaluation.markdown import table
 
-NOT_MEASURED = "not measured"
 NOTES = (
     "Median [least, greatest] of rounds that do every side in turn; ratios are taken round by round. ~ "
     "marks what is extrapolated. Reference: the released structure, eager, in single precision, 1000-step "
@@ -26,6 +26,8 @@ NOTES = (
 def markdown(results: Mapping[str, Any]) -> str:
     """The whole report of the content of bench.json."""
     parts = []
+    if results.get("warm"):
+        parts += ["## Side by side", side_by_side(results)]
     if results.get("paper_scale"):
         parts.append("## Paper scale: one volume, same weights, same input")
         for device in ("cpu", "cuda"):
@@ -33,6 +35,8 @@ def markdown(results: Mapping[str, Any]) -> str:
             parts.append(paper_scale(found) if found else f"GPU: {NOT_MEASURED} (no CUDA device here).")
     for found in results.get("end_to_end", []):
         parts += [f"## {found['bundle']}: the whole command on {found['device']}", end_to_end(found)]
+    for found in results.get("warm", []):
+        parts += [f"## {found['bundle']}: loaded, on {found['device']} in {found['precision']}", warm(found)]
     return "\n\n".join([*parts, NOTES]) + "\n"
 
 
@@ -88,6 +92,18 @@ def end_to_end(found: Mapping[str, Any]) -> str:
     lines.append([f"denoise by {REFERENCE_STEPS} steps of DDPM", f"~{found['reference_denoise_s']:.0f}"])
     lines.append(["peak memory, MB", _optional(found["peak_memory_mb"], 0)])
     return table([f"{found['steps']} steps", "seconds"], lines)
+
+
+def warm(found: Mapping[str, Any]) -> str:
+    """Seconds of a further radiograph and of its stages, and of several samples at once."""
+    several, share = found["several_s"], found["of_one_by_one"]
+    rows = [["a radiograph", _seconds(found["one_s"])]]
+    rows += [[f"stage: {name}", f"{seconds:.3f}"] for name, seconds in found["stages"].items()]
+    rows.append([f"{found['samples']} samples of it at once", _seconds(several)])
+    rows.append(["the same, of one by one", _ratio(share)])
+    rows.append(["first sample the same", "yes" if found["same_voxels"] else "no"])
+    rows.append(["passes captured", "no: " + found["not_captured"] if found["not_captured"] else "yes"])
+    return table([f"{found['steps']} steps", "seconds"], rows)
 
 
 def _seconds(value: Mapping[str, float]) -> str:

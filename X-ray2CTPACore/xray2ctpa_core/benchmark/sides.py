@@ -1,7 +1,7 @@
 """The two sides of the comparison: the papers' network in the release's way and in ours, same weights."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from xray2ctpa_core.benchmark.released_reference import random_weights, released
 from xray2ctpa_core.diffusion.schedulers import make_scheduler, papers_schedule
 from xray2ctpa_core.explanation.gradcam import gradcam_map
 from xray2ctpa_core.models.classifiers.pe_classifier import PEClassifier
+from xray2ctpa_core.models.denoisers.captured import CapturedDenoiser
 from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
-from xray2ctpa_core.pipelines.device import DTYPES
+from xray2ctpa_core.pipelines.device import DTYPES, set_arithmetic
 from xray2ctpa_core.pipelines.loading import load_denoiser
 
 #: (C, D, H, W) of the papers' latents, and the length of the X-ray's embedding.
@@ -21,6 +22,8 @@ LATENTS, EMBEDDING = (4, 64, 32, 32), 512
 #: Levels of the papers' autoencoder (sd-vae-ft-mse, KL-f8): 32 x 32 latents make 256 x 256 pixels.
 DECODER_CHANNELS = (128, 256, 512, 512)
 REFERENCE = "reference fp32"
+#: Of a side whose pass is captured, after its precision.
+CAPTURED = " captured"
 
 Given = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -50,6 +53,10 @@ class Scale:
     def factor(self) -> int:
         """Pixels of a slice along a cell of its latents."""
         return 2 ** (len(self.decoder_channels) - 1)
+
+
+#: As small as the code allows: to try the bench, whose numbers then mean nothing.
+TRIAL = Scale((4, 8, 16, 16), (8, 8, 8, 8), (1, 1), 1000, 10, 8, (1, 1))
 
 
 def paper_weights(folder: Path | None, seed: int) -> dict[str, torch.Tensor]:
@@ -82,6 +89,7 @@ def reference_pass(weights: dict[str, torch.Tensor], inputs: Given) -> Callable[
     generator = torch.Generator(device).manual_seed(0)
 
     def run() -> torch.Tensor:
+        set_arithmetic("fp32")
         with torch.no_grad():
             noise = released_unet(placed, *inputs)
             scheduler.step(noise, int(inputs[1][0]), inputs[0], generator=generator)
@@ -115,17 +123,27 @@ def explanation(device: torch.device, scale: Scale) -> Callable[[], object]:
     return lambda: gradcam_map(network, network.gradcam_layer, latents, grid)
 
 
-def our_pass(network: PaperDenoiser, inputs: Given) -> Callable[[], torch.Tensor]:
-    """One pass of ours, and one step of DPM-Solver++: the next of a volume's."""
+def our_pass(
+    network: PaperDenoiser, inputs: Given, precision: str = "fp32", captured: CapturedDenoiser | None = None
+) -> Callable[[], torch.Tensor]:
+    """One pass of ours, and one step of DPM-Solver++: the next of a volume's.
+
+    Args:
+        network, inputs: of this side.
+        precision: how a GPU multiplies.
+        captured: computes the pass in the network's place.
+    """
     sample, timestep, embedding = inputs
     dtype = network.dtype
+    predict = captured or network
     scheduler, steps = make_scheduler("dpm++", noise_schedule()), Scale().our_steps
 
     def run() -> torch.Tensor:
+        set_arithmetic(precision)
         with torch.inference_mode():
-            noise = network(sample.to(dtype), timestep, embedding.to(dtype)).float()
+            noise = predict(sample.to(dtype), timestep, embedding.to(dtype)).float()
             if scheduler.step_index in (None, steps):
-                scheduler.set_timesteps(steps, device=sample.device)
+                scheduler.set_timesteps(steps, device="cpu")
             scheduler.step(noise, scheduler.timesteps[scheduler.step_index or 0], sample)
         return noise
 
@@ -137,6 +155,9 @@ def child_environment(threads: int) -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": str(threads)}
 
 
-def precisions(names: Sequence[str]) -> dict[str, str]:
-    """Name of each of our sides -> its precision."""
-    return {f"ours {name}": name for name in names}
+def our_sides(device: torch.device) -> dict[str, str]:
+    """Name of each of our sides on a device -> its precision."""
+    names = ["fp32", "bf16"]
+    if device.type == "cuda":
+        names = ["fp32", "tf32", "bf16", "fp16", *(name + CAPTURED for name in ("fp32", "tf32", "bf16"))]
+    return {f"ours {name}": name.removesuffix(CAPTURED) for name in names}

@@ -2,19 +2,25 @@
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xray2ctpa_core.cli.bars import Bars
 from xray2ctpa_core.cli.evaluate import load_pipelines
-from xray2ctpa_core.cli.generate import positive, seed
+from xray2ctpa_core.cli.generate import PRECISIONS, positive, seed
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.result_json import software_versions
 from xray2ctpa_core.generation.samples import SAMPLE_CXR
 
+if TYPE_CHECKING:
+    from xray2ctpa_core.volume import Radiograph
+
+#: What is measured: the papers' size, the command from start to end, a bundle that is loaded.
+PARTS = ("papers", "command", "loaded")
 CURVE_STEPS = "1,2,4,6,10,15,25"
 
 
@@ -46,6 +52,38 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--quick",
         action="store_true",
         help="one round of everything, without start-up times and memory of either method",
+    )
+    parser.add_argument(
+        "--bundle-steps", type=positive, metavar="N", help="steps with the bundle (default: the bundle's)"
+    )
+    parser.add_argument(
+        "--samples",
+        type=positive,
+        default=8,
+        metavar="K",
+        help="samples of a radiograph at once, held to as many one by one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="of the loaded bundle (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--price",
+        type=price,
+        action="append",
+        default=[],
+        metavar="DEVICE=PER_HOUR",
+        help="what an hour of cpu or cuda costs, for the cost of 1,000 radiographs; may be repeated",
+    )
+    parser.add_argument(
+        "--parts",
+        type=parts,
+        default=PARTS,
+        metavar="PART,...",
+        help=f"what is measured (default: {','.join(PARTS)}): the papers' size, the command with the bundle, "
+        "the loaded bundle",
+    )
+    parser.add_argument(
+        "--trial", action="store_true", help="the papers' size made tiny: tries the bench, measures nothing"
     )
     parser.add_argument(
         "--repeats", type=positive, default=5, metavar="N", help="rounds (default: %(default)s)"
@@ -100,32 +138,80 @@ def run_speed(args: argparse.Namespace) -> int:
     import torch
 
     from xray2ctpa_core.benchmark import report
-    from xray2ctpa_core.benchmark.end_to_end import measure_end_to_end
-    from xray2ctpa_core.benchmark.paper_scale import BenchConfig, measure_paper_scale
-    from xray2ctpa_core.benchmark.sides import Scale, paper_weights
     from xray2ctpa_core.pipelines.loading import load_bundle
 
     load_bundle(args.bundle)  # raises its errors before the measurements
     torch.set_num_threads(args.threads or torch.get_num_threads())
-    threads = torch.get_num_threads()
-    config = BenchConfig(args.repeats, 2, args.seed)
-    if args.quick:
-        config = BenchConfig(1, 1, args.seed, children=False)
-    scale = Scale(our_steps=args.passes)
-    weights = paper_weights(args.denoiser, args.seed)
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    results: dict[str, Any] = {"software": software_versions(), "prices": dict(args.price)}
     with Bars() as bars:
-        paper_scale = {
-            name: measure_paper_scale(weights, config, torch.device(name), scale, bars.show)
-            for name in devices
-        }
-        repeats = 1 if args.quick else min(3, args.repeats)
-        runs = [
-            measure_end_to_end(SAMPLE_CXR, args.bundle, repeats, threads, name, bars.show) for name in devices
-        ]
-    results = {"software": software_versions(), "paper_scale": paper_scale, "end_to_end": runs}
+        if "papers" in args.parts:
+            results["paper_scale"] = paper_scale_on(devices, args, bars)
+        if "command" in args.parts:
+            results["end_to_end"] = command_on(devices, args, bars)
+        if "loaded" in args.parts:
+            results["warm"] = loaded_on(devices, args, bars)
     show(args.out, "bench", results, report.markdown(results))
     return EXIT_DONE
+
+
+def paper_scale_on(devices: list[str], args: argparse.Namespace, bars: Bars) -> dict[str, Any]:
+    """The papers' size on each device."""
+    import torch
+
+    from xray2ctpa_core.benchmark.paper_scale import BenchConfig, measure_paper_scale
+    from xray2ctpa_core.benchmark.sides import TRIAL, Scale, paper_weights
+
+    weights = paper_weights(args.denoiser, args.seed)
+    scale = TRIAL if args.trial else Scale(our_steps=args.passes)
+    of_cpu = BenchConfig(args.repeats, 2, args.seed)
+    if args.quick:
+        of_cpu = BenchConfig(1, 1, args.seed, children=False)
+    # A GPU's rounds are short; one would be at the mercy of its clock.
+    configs = {"cpu": of_cpu, "cuda": BenchConfig(args.repeats, 2, args.seed, children=False)}
+    return {
+        name: measure_paper_scale(weights, configs[name], torch.device(name), scale, bars.show)
+        for name in devices
+    }
+
+
+def command_on(devices: list[str], args: argparse.Namespace, bars: Bars) -> list[dict[str, Any]]:
+    """The command with the bundle on each device."""
+    import torch
+
+    from xray2ctpa_core.benchmark.end_to_end import measure_end_to_end
+
+    repeats, threads = _repeats(args), torch.get_num_threads()
+    return [
+        measure_end_to_end(SAMPLE_CXR, args.bundle, repeats, threads, name, bars.show, args.bundle_steps)
+        for name in devices
+    ]
+
+
+def loaded_on(devices: list[str], args: argparse.Namespace, bars: Bars) -> list[dict[str, Any]]:
+    """The loaded bundle on each device; in single precision where a CPU lacks the one that was asked for."""
+    from xray2ctpa_core.benchmark.warm import measure_warm
+
+    radiograph, steps, repeats = radiograph_by_pillow(SAMPLE_CXR), args.bundle_steps, _repeats(args)
+    of_cpu = args.precision if args.precision == "bf16" else "fp32"
+    return [
+        measure_warm(
+            radiograph,
+            args.bundle,
+            steps,
+            args.samples,
+            repeats,
+            name,
+            of_cpu if name == "cpu" else args.precision,
+            bars.show,
+        )
+        for name in devices
+    ]
+
+
+def _repeats(args: argparse.Namespace) -> int:
+    """Rounds of whole radiographs."""
+    return 1 if args.quick else min(3, args.repeats)
 
 
 def run_curve(args: argparse.Namespace) -> int:
@@ -158,6 +244,39 @@ def run_curve(args: argparse.Namespace) -> int:
         info = store_curve(resolve_bundle(args.bundle), curve)
         sys.stdout.write(f"\nKept in {info.name} {info.version}, which is now sha256 {info.sha256}.\n")
     return EXIT_DONE
+
+
+def radiograph_by_pillow(path: Path) -> "Radiograph":
+    """A 16-bit PNG of a radiograph, read without the libraries of medical files, which a bare GPU machine
+    lacks."""
+    import numpy as np
+    from PIL import Image
+
+    from xray2ctpa_core.volume import Radiograph
+
+    with Image.open(path) as image:
+        pixels = np.asarray(image, np.float32)
+    return Radiograph(pixels / 65535, name=path.name)
+
+
+def parts(text: str) -> tuple[str, ...]:
+    """ "papers,loaded" -> ("papers", "loaded"), for argparse."""
+    named = tuple(text.split(","))
+    if not set(named) <= set(PARTS):
+        raise argparse.ArgumentTypeError(f"expected some of {','.join(PARTS)}, got {text!r}")
+    return named
+
+
+def price(text: str) -> tuple[str, float]:
+    """ "cuda=2.5" -> ("cuda", 2.5), for argparse."""
+    device, _, per_hour = text.partition("=")
+    try:
+        value = float(per_hour)
+    except ValueError:
+        value = -1.0
+    if device not in ("cpu", "cuda") or not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected cpu=PER_HOUR or cuda=PER_HOUR, got {text!r}")
+    return device, value
 
 
 def parsed_steps(text: str) -> tuple[int, ...]:

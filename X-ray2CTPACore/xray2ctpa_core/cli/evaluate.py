@@ -70,6 +70,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "multi": (20, count, "number of patients with several samples; all people have several"),
         "samples": (8, positive, "number of samples that are averaged for them"),
         "auroc": (200, count, "number of patients for PE classification"),
+        "open-pair-count": (
+            0,
+            count,
+            "pairs of the test split of each --open-pairs, from the first; 0 for all",
+        ),
         "radiograph-count": (20, positive, "number of radiographs, evenly spaced, from each --radiographs"),
     }
     for name, (default, kind, text) in counts.items():
@@ -140,6 +145,7 @@ def run(args: argparse.Namespace) -> int:
         multi=min(args.multi, args.images),
         samples=args.samples,
         auroc=args.auroc,
+        open_pairs=args.open_pair_count,
         radiographs=args.radiograph_count,
         steps=args.steps or 0,
         seed=args.seed,

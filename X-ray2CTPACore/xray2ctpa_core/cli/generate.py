@@ -16,7 +16,7 @@ from xray2ctpa_core.io.dicom_out import require_highdicom
 from xray2ctpa_core.io.names import stem_of
 from xray2ctpa_core.pipelines.loading import load_bundle
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 HYPOTHESIS = "What it generates is a hypothesis, never a diagnosis: not for patient care."
 RESULT_SUFFIX = "-ctpa"
 

@@ -18,6 +18,7 @@ from xray2ctpa_core.cli import (
     cohort,
     convert,
     demo,
+    dicom,
     evaluate,
     generate,
     info,
@@ -35,7 +36,8 @@ from xray2ctpa_core.generation.events import reporter_for
 from xray2ctpa_core.generation.failures import quiet_libraries, termination_as_interrupt, user_error
 
 COMMANDS = (
-    generate, score, check, demo, info, verify, system, cohort, evaluate, bench, convert, reader_study, view,
+    generate, dicom, score, check, demo, info, verify, system, cohort, evaluate, bench, convert, reader_study,
+    view,
 )  # fmt: skip
 #: As the only command of a process, these start without the packages that only training needs.
 LEAN = (generate.run, check.run, demo.run)

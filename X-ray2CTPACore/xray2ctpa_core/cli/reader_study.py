@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from xray2ctpa_core.cli.generate import positive, seed
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
 from xray2ctpa_core.errors import InputError
+
+#: The demo study: a cohort whose first 20 patients are 10 with and 10 without PE.
+DEMO_CASES, DEMO_SEED = 20, 2057
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -28,6 +32,18 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     make.add_argument("--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR", help="default: %(default)s")
     make.add_argument("--seed", type=seed, default=0, metavar="S", help="default: %(default)s")
     make.set_defaults(run=run_make)
+    demo = actions.add_parser(
+        "demo",
+        help="make the demo study",
+        description=f"The demo study: {DEMO_CASES} virtual patients, always the same, half of them with PE, "
+        "and what the model makes of their radiographs. Takes some minutes.",
+    )
+    demo.add_argument("out", type=Path, metavar="STUDY", help="new folder")
+    demo.add_argument("--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR", help="default: %(default)s")
+    demo.add_argument(
+        "--workers", type=positive, default=1, metavar="W", help="processes (default: %(default)s)"
+    )
+    demo.set_defaults(run=run_demo)
     analyse = actions.add_parser("analyse", help="analyse the answers", description=parser.description)
     analyse.add_argument("study", type=Path, metavar="STUDY", help="folder of the study, with answers")
     analyse.add_argument("--truth", type=Path, metavar="DIR", help="folder of truth.json (default: STUDY)")
@@ -36,7 +52,30 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run_make(args: argparse.Namespace) -> int:
-    """Makes a study; the bundle generates every patient's CTPA with a separate seed."""
+    """Makes a study from an existing cohort."""
+    _make(args.cohort, args.out, args.cases, args.bundle, args.seed)
+    return EXIT_DONE
+
+
+def run_demo(args: argparse.Namespace) -> int:
+    """Makes the demo study from a temporary cohort."""
+    from tqdm import tqdm
+
+    from xray2ctpa_core.reader_study.making import require_new
+    from xray2ctpa_core.simulation.build import build_cohort
+
+    require_new(args.out)
+    with tempfile.TemporaryDirectory(prefix="xray2ctpa-cohort-") as cohort:
+        with tqdm(total=DEMO_CASES, unit="patient", desc="cohort", disable=None, file=sys.stderr) as bar:
+            build_cohort(
+                Path(cohort), DEMO_CASES, DEMO_SEED, args.workers, lambda done, _of: bar.update(done - bar.n)
+            )
+        _make(Path(cohort), args.out, DEMO_CASES, args.bundle, DEMO_SEED)
+    return EXIT_DONE
+
+
+def _make(cohort: Path, out: Path, cases: int, bundle: str, study_seed: int) -> None:
+    """Writes a study; the bundle generates every patient's CTPA with a separate seed."""
     from tqdm import tqdm
 
     from xray2ctpa_core.evaluation.patients import CohortPatient, cohort_patients, seed_of
@@ -45,13 +84,13 @@ def run_make(args: argparse.Namespace) -> int:
     from xray2ctpa_core.reader_study.making import make_study
     from xray2ctpa_core.volume import Volume
 
-    folder, _info = load_bundle(args.bundle)
-    patients = cohort_patients(args.cohort, "test")
-    half = args.cases // 2
+    folder, _info = load_bundle(bundle)
+    patients = cohort_patients(cohort, "test")
+    half = cases // 2
     groups = [[patient for patient in patients if patient.pe is pe][:half] for pe in (True, False)]
     if min(len(group) for group in groups) < half:
         raise InputError(
-            f"Expected {half} patients with PE and {half} without in {args.cohort}, got "
+            f"Expected {half} patients with PE and {half} without in {cohort}, got "
             f"{len(groups[0])} and {len(groups[1])}.",
             "Make a larger cohort, or a smaller study (--cases).",
         )
@@ -59,15 +98,12 @@ def run_make(args: argparse.Namespace) -> int:
     pipeline = XRay2CTPAPipeline.from_folder(folder)
 
     def generate(patient: CohortPatient) -> Volume:
-        result = pipeline(patient.radiograph, frame=patient.frame, seed=seed_of(patient, args.seed))
+        result = pipeline(patient.radiograph, frame=patient.frame, seed=seed_of(patient, study_seed))
         return result.ctpa
 
     with tqdm(total=len(chosen), unit="patient", disable=None, file=sys.stderr) as bar:
-        protocol = make_study(
-            chosen, generate, args.out, args.seed, lambda done, _of: bar.update(done - bar.n)
-        )
-    sys.stdout.write(f"{protocol.title}: {args.out}. Keep truth.json away from the readers.\n")
-    return EXIT_DONE
+        protocol = make_study(chosen, generate, out, study_seed, lambda done, _of: bar.update(done - bar.n))
+    sys.stdout.write(f"{protocol.title}: {out}. Keep truth.json away from the readers.\n")
 
 
 def run_analyse(args: argparse.Namespace) -> int:

@@ -6,11 +6,23 @@ from typing import Any
 
 import numpy as np
 
+from xray2ctpa_core.constants import DEPTH_FRACTION
 from xray2ctpa_core.data.sources.study import Study
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.ct import CtScan, read_ct
 from xray2ctpa_core.io.volumes import write_volume
-from xray2ctpa_core.preprocessing.ctpa import CtpaSettings, preprocess_ctpa
+from xray2ctpa_core.preprocessing.ctpa import (
+    FRAME,
+    CtpaSettings,
+    ProcessedCtpa,
+    isotropic,
+    preprocess_ctpa,
+    shape_of,
+)
+from xray2ctpa_core.preprocessing.grid import alternate_slices, resample_onto
+from xray2ctpa_core.preprocessing.lungs import segment_lungs
+from xray2ctpa_core.simulation.lung_frame import continued, lung_frame
+from xray2ctpa_core.volume import Volume
 
 
 def ctpa_files(interleave: int) -> tuple[str, ...]:
@@ -25,7 +37,7 @@ def write_ctpa(settings: CtpaSettings, study: Study, folder: Path) -> dict[str, 
         InputError: the study has no CT, or it cannot be read or used.
     """
     scan = ct_of(study)
-    made = preprocess_ctpa(scan.volume, settings)
+    made = (framed_ctpa if settings.crop == FRAME else preprocess_ctpa)(scan.volume, settings)
     names = ctpa_files(settings.interleave)
     for name, volume in zip(names, made.volumes, strict=True):
         write_volume(volume, folder / name, np.int16)
@@ -34,12 +46,30 @@ def write_ctpa(settings: CtpaSettings, study: Study, folder: Path) -> dict[str, 
         "settings": asdict(settings),
         "lungs": made.lungs,
         "isotropic_grid": list(made.grid),
-        "crop_box": [list(edges) for edges in made.box],
+        "crop_box": None if made.box is None else [list(edges) for edges in made.box],
         "volumes": {
             name: {"shape": list(volume.array.shape), "affine_lps": volume.affine.tolist()}
             for name, volume in zip(names, made.volumes, strict=True)
         },
     }
+
+
+def framed_ctpa(volume: Volume, settings: CtpaSettings) -> ProcessedCtpa:
+    """The CT in the frame that a radiograph of the person would be given: what the spatial networks' volume
+    is, and what `evaluate` compares with. Beyond the scan its outermost voxels are repeated.
+
+    Raises:
+        InputError: NaN or infinite voxels, or no lungs found.
+    """
+    fine = isotropic(volume, settings)
+    mask, used = segment_lungs(fine, settings.lungs, settings.lungmask_weights)
+    frame = lung_frame(fine.with_array(mask.astype(np.float32)))
+    depth, height, width = settings.shape
+    affine = frame.affine((depth, height, width), DEPTH_FRACTION)
+    lower, upper = settings.window
+    windowed = fine.with_array(np.clip(fine.array, lower, upper))
+    made = resample_onto(continued(windowed, frame.side / 2), affine, (depth, height, width))
+    return ProcessedCtpa(alternate_slices(made, settings.interleave), None, shape_of(fine), used)
 
 
 def ct_of(study: Study) -> CtScan:

@@ -67,7 +67,7 @@ def write_frame_input(settings: FrameSettings, study: Study, folder: Path) -> di
         save_array(_frames(settings, study, pixels, known), folder / CXR_FILE)
         return {"source": {"where": study.where, "path": str(study.radiograph)}, "frame": asdict(known)}
     radiograph = _radiograph_of(study)
-    reading = frame_radiograph(_locator(settings.locator), radiograph)
+    reading = frame_radiograph(lung_locator(settings.locator), radiograph)
     if not reading.gate.accepted and not settings.force:
         raise NotFrontalCXRError(
             f"Expected an upright frontal chest radiograph, got {radiograph.name} with a score of "
@@ -99,7 +99,8 @@ def _frames(settings: FrameSettings, study: Study, pixels: np.ndarray, frame: Fr
 
 
 @functools.lru_cache(maxsize=1)
-def _locator(folder: str) -> LungLocator:
+def lung_locator(folder: str) -> LungLocator:
+    """The lung locator in ``folder``, read once a process."""
     return LungLocator.from_pretrained(folder, use_safetensors=True).eval()
 
 

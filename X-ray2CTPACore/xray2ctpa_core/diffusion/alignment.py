@@ -5,8 +5,8 @@ on the map into the atlas, at the end of sampling. It can therefore only move th
 structures, and it moves it hardly along the rays, because only their divergence depends on depth.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch.nn import functional
@@ -15,7 +15,7 @@ from xray2ctpa_core.constants import DEPTH_FRACTION, MAP_GRID, MEAN_FRAME_SIDE_M
 from xray2ctpa_core.diffusion.residual import diffuses_a_map, sampled_map
 from xray2ctpa_core.models.encoders.atlas import DeformableAtlas, resized, warp
 from xray2ctpa_core.models.protocols import Conditioning
-from xray2ctpa_core.simulation.projection import RADIOGRAPH_DENSEST_HU, attenuation, project
+from xray2ctpa_core.simulation.projection import RADIOGRAPH_DENSEST_HU, attenuation, magnification, project
 
 #: (D, H, W) of the warped atlas that is projected.
 _GRID = (64, 48, 64)
@@ -41,14 +41,14 @@ def aligned_map(
     spread: float,
     iterations: int,
 ) -> torch.Tensor | None:
-    """The map into the atlas of one sample, corrected to agree with the radiograph.
+    """The maps into the atlas of samples of one radiograph, corrected to agree with it.
 
     Args:
-        denoiser, conditioning, diffused, spread: as in diffusion.residual.sampled_map, of one sample.
+        denoiser, conditioning, diffused, spread: as in diffusion.residual.sampled_map, of K samples.
         image, hu_window, iterations: as in `align_map`.
 
     Returns:
-        (1, 3, *MAP_GRID); None where the encoder has no atlas or the denoiser diffuses no map.
+        (K, 3, *MAP_GRID); None where the encoder has no atlas or the denoiser diffuses no map.
     """
     atlas = getattr(getattr(conditioning, "encoder", None), "atlas", None)
     if atlas is None or not diffuses_a_map(denoiser):
@@ -64,57 +64,157 @@ def align_map(
     hu_window: Sequence[float],
     iterations: int,
 ) -> torch.Tensor:
-    """The map, corrected so that the projection of the warped atlas agrees with the radiograph.
+    """The maps, each corrected so that the projection of the warped atlas agrees with the radiograph.
 
-    Computed on the CPU for every device, so that results are reproducible.
+    Computed on the device of the maps. On a CPU they are optimised one after another, so that rounding errors,
+    which the optimisation amplifies, depend neither on their number nor on the threads. On other devices they
+    are optimised together, by matrix products whose gradients are summed in a fixed order, without
+    synchronisation.
 
     Args:
-        atlas: the atlas of the map.
-        template_map: (1, 3, *MAP_GRID).
+        atlas: the atlas of the maps.
+        template_map: (K, 3, *MAP_GRID).
         image: (1, 1, P, P) in [0, 1], the frame of the radiograph.
         hu_window: (lower, upper) HU of the atlas' darkest and brightest voxels.
         iterations: steps of the optimisation; 0 changes nothing.
 
     Returns:
-        (1, 3, *MAP_GRID) on the device of ``template_map``.
+        (K, 3, *MAP_GRID).
     """
     if iterations == 0:
         return template_map
-    lower, upper = hu_window
-    hu = atlas.intensities.cpu().float() / 255 * (upper - lower) + lower
-    values = attenuation(hu.clamp(max=RADIOGRAPH_DENSEST_HU))[None, None]
-    radiograph = functional.adaptive_avg_pool2d(image.detach().cpu().float(), (_GRID[0], _GRID[2]))
-    start = template_map.detach().cpu().float()
-    std = torch.tensor(_PRIOR_STD).reshape(1, 3, 1, 1, 1)
+    start = template_map.detach().float()
+    likeness = _Likeness(functional.adaptive_avg_pool2d(image.detach().to(start), (_GRID[0], _GRID[2])))
+    values = _values(atlas, hu_window, start.device)
+    view: Callable[[torch.Tensor, torch.Tensor], View] = (
+        LookedUp if start.device.type == "cpu" else Multiplied
+    )
+    at_once = 1 if start.device.type == "cpu" else len(start)
+    aligned = [_aligned(view(values, some), some, likeness, iterations) for some in start.split(at_once)]
+    return torch.cat(aligned).to(template_map)
+
+
+def _aligned(seen: "View", start: torch.Tensor, likeness: "_Likeness", iterations: int) -> torch.Tensor:
+    """``start`` (K, 3, *MAP_GRID), changed until it looks like the radiograph, each for itself."""
+    std = torch.tensor(_PRIOR_STD, device=start.device).reshape(1, 3, 1, 1, 1)
     with torch.enable_grad():
-        correction = torch.zeros(1, 3, _POINTS, _POINTS, _POINTS, requires_grad=True)
+        correction = torch.zeros(len(start), 3, *(_POINTS,) * 3, device=start.device, requires_grad=True)
         optimiser = torch.optim.Adam([correction], _STEP)
         for _ in range(iterations):
-            seen = _projection(values, start + resized(correction * std, MAP_GRID))
-            prior = correction.square().mean()
-            loss = _PRIOR_WEIGHT * prior - _local_correlation(seen, radiograph)
+            prior = correction.square().mean((1, 2, 3, 4))
+            loss = (_PRIOR_WEIGHT * prior - likeness(seen(correction * std))).sum()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-    return (start + resized(correction.detach() * std, MAP_GRID)).to(template_map)
+    return start + resized(correction.detach() * std, MAP_GRID)
 
 
-def _projection(values: torch.Tensor, template_map: torch.Tensor) -> torch.Tensor:
-    """(1, 1, D, W): line integrals through the warped atlas with the mean patient's geometry, rows from the
-    top."""
-    warped = warp(values, template_map, _GRID)
+def _values(atlas: DeformableAtlas, hu_window: Sequence[float], device: torch.device) -> torch.Tensor:
+    """(1, 1, D, H, W): the atlas' attenuation as a radiograph shows it, in 1/mm."""
+    lower, upper = hu_window
+    hu = atlas.intensities.to(device).float() / 255 * (upper - lower) + lower
+    return attenuation(hu.clamp(max=RADIOGRAPH_DENSEST_HU))[None, None]
+
+
+def _planes(device: torch.device) -> torch.Tensor:
+    """(H,) mm of the coronal planes from the thorax's middle, of the mean patient."""
     depth = DEPTH_FRACTION * MEAN_FRAME_SIDE_MM
-    planes = (torch.arange(_GRID[1]) + 0.5 - _GRID[1] / 2) * depth / _GRID[1]
-    return project(warped[0, 0], planes, (0.0, 0.0)).flip(0)[None, None]
+    return (torch.arange(_GRID[1], device=device) + 0.5 - _GRID[1] / 2) * depth / _GRID[1]
 
 
-def _local_correlation(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Mean correlation of two images (1, 1, V, U) in windows around each pixel."""
+class View(Protocol):
+    """What an atlas looks like from the front under maps that are changed."""
 
-    def mean(image: torch.Tensor) -> torch.Tensor:
-        return functional.avg_pool2d(image, _WINDOW, 1, _WINDOW // 2, count_include_pad=False)
+    def __call__(self, change: torch.Tensor) -> torch.Tensor:
+        """Changes of the maps at the points, (K, 3, 7, 7, 7) -> (K, 1, D, W) line integrals, rows from the
+        top."""
 
-    first = first / first.detach().std().clamp(min=1e-6)
-    covariance = mean(first * second) - mean(first) * mean(second)
-    variances = [(mean(image * image) - mean(image) ** 2).clamp(min=1e-5) for image in (first, second)]
-    return (covariance / (variances[0] * variances[1]).sqrt()).mean()
+
+class LookedUp:
+    """A View of one map by look-ups alone, plane by plane: simulation.projection.project.
+
+    Args:
+        values: (1, 1, D, H, W) of the atlas.
+        start: (1, 3, *MAP_GRID).
+    """
+
+    def __init__(self, values: torch.Tensor, start: torch.Tensor) -> None:
+        self._values, self._start = values, start
+
+    def __call__(self, change: torch.Tensor) -> torch.Tensor:
+        """See View."""
+        warped = warp(self._values, self._start + resized(change, MAP_GRID), _GRID)
+        return project(warped[0, 0], _planes(change.device), (0.0, 0.0)).flip(0)[None, None]
+
+
+class Multiplied:
+    """A View of K maps by products of matrices and the look-up in the atlas: the gradients of other look-ups
+    a GPU sums in any order.
+
+    A coronal plane is drawn out by its magnification, which is a product with a matrix from either side.
+
+    Args:
+        values: (1, 1, D, H, W) of the atlas.
+        start: (K, 3, *MAP_GRID).
+    """
+
+    def __init__(self, values: torch.Tensor, start: torch.Tensor) -> None:
+        self._values, self._points = values, resized(start, _GRID)
+        self._finer = [_through(_POINTS, MAP_GRID[axis], _GRID[axis], start.device) for axis in range(3)]
+        planes = _planes(start.device)
+        enlarged = magnification(planes)
+        rows, self._columns = (_drawn_out(_GRID[axis], enlarged) for axis in (0, 2))
+        #: (H, D, D): a plane's rows from the top, each from all of its rows.
+        self._rows = rows.mT.flip(1) * (planes[1] - planes[0])
+
+    def __call__(self, change: torch.Tensor) -> torch.Tensor:
+        """See View."""
+        where = (self._points + _interpolated(change, self._finer)).permute(0, 2, 3, 4, 1)
+        values = self._values.expand(len(change), -1, -1, -1, -1)
+        warped = functional.grid_sample(values, where, padding_mode="border", align_corners=True)
+        wide = torch.matmul(warped[:, 0].transpose(1, 2), self._columns)
+        return torch.matmul(self._rows, wide).sum(1, keepdim=True)
+
+
+class _Likeness:
+    """Mean correlation of images with one image (1, 1, V, U) in windows around each pixel."""
+
+    def __init__(self, image: torch.Tensor) -> None:
+        self._image, self._mean = image, _window_mean(image)
+        self._variance = (_window_mean(image * image) - self._mean**2).clamp(min=1e-5)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """(K, 1, V, U) -> (K,)."""
+        scaled = images / images.detach().std((1, 2, 3), keepdim=True).clamp(min=1e-6)
+        covariance = _window_mean(scaled * self._image) - _window_mean(scaled) * self._mean
+        variance = (_window_mean(scaled * scaled) - _window_mean(scaled) ** 2).clamp(min=1e-5)
+        return (covariance / (variance * self._variance).sqrt()).mean((1, 2, 3))
+
+
+def _window_mean(image: torch.Tensor) -> torch.Tensor:
+    return functional.avg_pool2d(image, _WINDOW, 1, _WINDOW // 2, count_include_pad=False)
+
+
+def _through(points: int, between: int, end: int, device: torch.device) -> torch.Tensor:
+    """(points, end): linear interpolation to ``between`` places, and from them to ``end``, as `resized`."""
+    unit = torch.eye(points, device=device)[None]
+    for size in (between, end):
+        unit = functional.interpolate(unit, size=size, mode="linear", align_corners=True)
+    return unit[0]
+
+
+def _interpolated(values: torch.Tensor, finer: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(K, 3, z, y, x) by a matrix (points, places) for each axis -> (K, 3, D, H, W)."""
+    depth, height, width = finer
+    values = torch.matmul(values, width)
+    values = torch.matmul(height.T, values)
+    return torch.matmul(depth.T, values.flatten(3)).unflatten(3, values.shape[3:])
+
+
+def _drawn_out(size: int, enlarged: torch.Tensor) -> torch.Tensor:
+    """(H, size, size): what a line of ``size`` cells gives to each cell of it drawn out about its middle, for
+    H magnifications; linear interpolation, the border goes on."""
+    cells = torch.arange(size, device=enlarged.device)
+    where = (((cells * 2 + 1.0) / size - 1) / enlarged[:, None] + 1) * size / 2 - 0.5
+    where = where.clamp(0, size - 1)[:, None]
+    return (1 - (where - cells[:, None]).abs()).clamp(min=0)

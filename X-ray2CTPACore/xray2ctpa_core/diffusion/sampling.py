@@ -55,14 +55,18 @@ def sample_latents(
         steps: number of steps.
         generator: for schedulers that add noise in each step; or one for each of the B.
         on_step_end: called after each step; returns the latents for the next step.
+
+    The scheduler's timesteps stay on the CPU, because each look-up on a GPU would synchronise with it. The
+    model gets them on the device of ``noise``.
     """
-    scheduler.set_timesteps(steps, device=noise.device)
+    scheduler.set_timesteps(steps, device="cpu")
+    on_device = scheduler.timesteps.to(noise.device)
     latents = noise * scheduler.init_noise_sigma
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
     extra = {"generator": generator} if takes_generator else {}
     for step, timestep in enumerate(scheduler.timesteps):
         scaled = scheduler.scale_model_input(latents, timestep)
-        predicted = model(scaled, timestep.reshape(1).expand(len(latents)))
+        predicted = model(scaled, on_device[step].reshape(1).expand(len(latents)))
         latents = scheduler.step(predicted, timestep, latents, **extra).prev_sample
         if on_step_end is not None:
             estimate = functools.partial(clean_estimate, scheduler, scaled, predicted, timestep)
@@ -110,8 +114,10 @@ def clipped_epsilon(
 
 
 def signal_and_noise(scheduler: Any, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """sqrt(alpha_bar) and sqrt(1 - alpha_bar) at ``timestep``, () or (B,): each (B, 1, 1, 1, 1) on the CPU,
-    float64; B is 1 for ()."""
-    kept = scheduler.alphas_cumprod.cpu()[timestep.cpu().long().reshape(-1)].double()
-    kept = kept.reshape(-1, 1, 1, 1, 1)
-    return kept.sqrt(), (1 - kept).sqrt()
+    """sqrt(alpha_bar) and sqrt(1 - alpha_bar) at ``timestep``, () or (B,): each (B, 1, 1, 1, 1) on its device,
+    float64 (float32 on mps); B is 1 for (). Does not synchronise with the device."""
+    kept = scheduler.alphas_cumprod.double()
+    places = timestep.long().reshape(-1)
+    exact = torch.float32 if timestep.device.type == "mps" else torch.float64
+    signal, noise = (part.to(places.device, exact)[places] for part in (kept.sqrt(), (1 - kept).sqrt()))
+    return signal.reshape(-1, 1, 1, 1, 1), noise.reshape(-1, 1, 1, 1, 1)

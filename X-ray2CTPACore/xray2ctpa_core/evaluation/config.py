@@ -16,6 +16,7 @@ class EvaluationConfig:
         multi: how many of the patients are sampled several times; people are all.
         samples: volumes averaged for those.
         auroc: unseen patients of the PE classification.
+        open_pairs: of the test split, from the first; 0 for all, as the protocol has it.
         radiographs: real radiographs taken of each folder of them.
         steps: sampling steps; 0 for the bundle's own.
         seed: each patient's seed comes from it and the patient's name.
@@ -28,6 +29,7 @@ class EvaluationConfig:
     multi: int = 20
     samples: int = 8
     auroc: int = 200
+    open_pairs: int = 0
     radiographs: int = 20
     steps: int = 0
     seed: int = 0
@@ -37,8 +39,8 @@ class EvaluationConfig:
     weights: str = ""
 
     def __post_init__(self) -> None:
-        counts = (self.images, self.multi, self.auroc, self.radiographs, self.steps, self.seed)
-        if min(counts) < 0 or self.samples < 2 or self.multi > self.images:
+        counts = (self.images, self.multi, self.auroc, self.open_pairs, self.radiographs)
+        if min(*counts, self.steps, self.seed) < 0 or self.samples < 2 or self.multi > self.images:
             raise ConfigError(f"Expected counts of at least 0, samples >= 2 and multi <= images, got {self}.")
         if not set(self.metrics) <= set(METRICS):
             raise ConfigError(f"Expected metrics of {', '.join(METRICS)}, got {', '.join(self.metrics)}.")

@@ -1,11 +1,9 @@
 """Bundles on the stored test split of the open pairs: real radiographs, real CTs of the same patients.
 
 Radiograph and CT differ in inspiration, arms and posture, and lie in different frames. Each is framed by its
-own lungs (a similarity: one scale, one shift), so that voxels can be compared at all; beside voxel metrics
-stand
-those that do not depend on the placement: how large the lungs are, how the slices are distributed, and
-    whether
-the generated volume fits its own patient better than the other ones.
+own lungs (a similarity: one scale, one shift), so that voxels can be compared at all. Beside voxel metrics
+stand those that need no correspondence of voxels: shape and size of lungs and heart, the distribution of
+slices, and whether a generated volume fits its own patient better than the other ones.
 """
 
 import hashlib
@@ -21,19 +19,22 @@ from xray2ctpa_core.data.sources.folder import read_folder
 from xray2ctpa_core.data.sources.study import Study
 from xray2ctpa_core.data.splits import TEST
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.evaluation.baselines import Baselines
+from xray2ctpa_core.evaluation.baselines import INDEX_PIXELS, Baselines
+from xray2ctpa_core.evaluation.columns import CORRELATION, SHARE
 from xray2ctpa_core.evaluation.config import EvaluationConfig
-from xray2ctpa_core.evaluation.patients import group_identity, seed_of
+from xray2ctpa_core.evaluation.numbers import entry
+from xray2ctpa_core.evaluation.organs import Organs, summarise_organs
+from xray2ctpa_core.evaluation.patients import group_identity
 from xray2ctpa_core.evaluation.people import Person
-from xray2ctpa_core.evaluation.protocol import EvaluatedPipeline, to_array, volumes_id
-from xray2ctpa_core.evaluation.rows import ONE_SAMPLE, Bench, SubjectRows
+from xray2ctpa_core.evaluation.protocol import EvaluatedPipeline, volumes_id
+from xray2ctpa_core.evaluation.rows import MEAN_VOLUME, NEAREST, ONE_SAMPLE, TRUTH, Bench, SubjectRows
 from xray2ctpa_core.evaluation.store import Row, RowStore
 from xray2ctpa_core.evaluation.summary import summarise_volumes
 from xray2ctpa_core.io.ct import read_ct
 from xray2ctpa_core.io.provenance import file_sha256, files_sha256
 from xray2ctpa_core.io.radiograph import read_radiograph
-from xray2ctpa_core.metrics.intervals import mean_interval
-from xray2ctpa_core.metrics.projection import lung_mask, normalised_cross_correlation
+from xray2ctpa_core.metrics.intervals import Interval, mean_interval
+from xray2ctpa_core.metrics.projection import normalised_cross_correlation
 from xray2ctpa_core.pipelines.bundle import GeometryRule
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
 
@@ -41,7 +42,9 @@ from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
 Locate = Callable[[Radiograph], FrontalFrame]
 Progress = Callable[[str, int, int], None]
 #: Of the protocol (docs/open-pairs.md); raised when a number's definition changes.
-PROTOCOL = "1"
+PROTOCOL = "2"
+#: JSON schema of evaluation.json.
+SCHEMA_FILE = Path(__file__).with_name("evaluation.schema.json")
 #: HU between which volumes of right and wrong patients are correlated.
 _CORRELATED_HU = (-1000.0, 400.0)
 
@@ -60,7 +63,7 @@ class PairedPerson(Person):
             raise InputError(f"Expected a CT and a radiograph of {study.id}, got not both ({study.where}).")
         super().__init__(study.volume, geometry)
         self.name = study.id
-        self._radiograph, self._locate = study.radiograph, locate
+        self._study, self._radiograph, self._locate = study, study.radiograph, locate
 
     @cached_property
     def identity(self) -> str:
@@ -82,21 +85,20 @@ class PairedPerson(Person):
     def _read(self) -> Volume:
         return read_ct(self._file).volume
 
-    @property
-    def lung_litres(self) -> float:
-        """Of the CT's lungs in the frame."""
-        return litres(self.hu, self.volume.spacing)
+    def fresh(self) -> "PairedPerson":
+        """The same, nothing read: hundreds of CTs would fill the memory."""
+        return PairedPerson(self._study, self._geometry, self._locate)
+
+    @cached_property
+    def organs(self) -> Organs:
+        """Of the CT in the frame."""
+        return Organs(self.hu, self.volume.spacing)
 
 
 def _digest(path: Path) -> str:
     if path.is_file():
         return file_sha256(path)
     return files_sha256(sorted(file for file in path.rglob("*") if file.is_file()))
-
-
-def litres(hu: np.ndarray, spacing: tuple[float, float, float]) -> float:
-    """Volume of the lungs in (D, H, W) HU of voxels of ``spacing`` mm."""
-    return float(lung_mask(hu).sum() * np.prod(spacing) / 1e6)
 
 
 def evaluate_open_pairs(
@@ -106,35 +108,39 @@ def evaluate_open_pairs(
     store: RowStore,
     report: Progress,
     locate: Locate | None = None,
+    cache: Path | None = None,
 ) -> dict[str, Any]:
     """Every pipeline on the test split, beside the mean volume and the nearest radiograph of all others.
 
     Args:
         cohort: folder that Training/open_pairs.py prepared.
         named: (label, pipeline).
-        config: ``images`` pairs are measured, from the first.
+        config: how many pairs of the test split, and how often each is sampled.
         store: of rows.
         report: progress.
         locate: of the radiographs; None takes each pipeline's own framing.
+        cache: folder that keeps the baselines; a later call goes on from them.
 
     Returns:
-        JSON-ready: ``protocol``, ``cohort`` (its SHA-256), ``pairs`` (measured), ``matches`` (a dictionary a
-        bundle: share of wrong patients that a volume fits less than its own, intervals), ``lungs`` (litres of
-        generated and real, mean relative difference), and the lists of ``summarise_volumes``.
+        JSON-ready, as SCHEMA_FILE says: ``protocol``, ``cohort`` (SHA-256 of its table), ``pairs``
+        (measured), ``matches`` (right patient against wrong ones), ``organs`` (shape and size of lungs and
+        heart), and the lists of ``summarise_volumes``.
 
     Raises:
-        InputError: no cohort, no pair of the test split, or none of the others.
+        InputError: no cohort, fewer than two pairs of the test split, or none of the others.
     """
     table = cohort / STUDIES_FILE
     studies = read_folder(cohort, table)
     instruments = config.instruments("planes")
     rows: list[Row] = []
-    matches, lungs = [], []
+    organs: list[Row] = []
+    matches = []
     measured: list[str] = []
     for name, pipeline in named:
         place = locate or _own_framing(pipeline)
         people = [PairedPerson(study, pipeline.bundle.geometry, place) for study in studies]
-        tested = [p for p, s in zip(people, studies, strict=True) if s.split == TEST][: config.images]
+        tested = [p for p, s in zip(people, studies, strict=True) if s.split == TEST]
+        tested = tested[: config.open_pairs or None]
         others = [p for p, s in zip(people, studies, strict=True) if s.split != TEST]
         if len(tested) < 2 or not others:
             raise InputError(
@@ -143,16 +149,20 @@ def evaluate_open_pairs(
                 "Fetch and prepare more pairs.",
             )
         identity = group_identity(others)
-        baselines = Baselines(others, identity, None, lambda done, of: report("other patients", done, of))
+        kept = None if cache is None else cache / f"baselines-{identity}.npz"
+        baselines = Baselines(others, identity, kept, lambda done, of: report("other patients", done, of))
         bench = Bench(
             identity, baselines, store, instruments, config.samples, config.steps or None, config.seed
         )
+        pairing = _Pairing(tested, bench)
+        fits = []
         for number, person in enumerate(tested, 1):
-            rows += SubjectRows(person, bench).images(name, pipeline, several=True)
+            subject = SubjectRows(person, bench)
+            rows += subject.images(name, pipeline, several=True)
+            fits.append(pairing.fits(number - 1, subject, pipeline))
+            organs += [{"bundle": name} | row for row in pairing.organs(person, subject, pipeline)]
             report("open pairs", number, len(tested))
-        generated = [_sample(pipeline, person, config) for person in tested]
-        matches.append({"bundle": name, "method": ONE_SAMPLE} | _matches(generated, tested))
-        lungs.append({"bundle": name, "method": ONE_SAMPLE} | _lungs(generated, tested))
+        matches.append({"bundle": name, "method": ONE_SAMPLE} | _matches(np.array(fits)))
         measured = [person.name for person in tested]
     return {
         "protocol": PROTOCOL,
@@ -160,7 +170,7 @@ def evaluate_open_pairs(
         "pairs": measured,
         "weights": {name: volumes_id(pipeline.bundle) for name, pipeline in named},
         "matches": matches,
-        "lungs": lungs,
+        "organs": summarise_organs(organs),
         "features": instruments.titles,
         **summarise_volumes(rows, [name for name, _ in named], config.samples),
     }
@@ -170,46 +180,70 @@ def _own_framing(pipeline: Any) -> Locate:
     return lambda radiograph: pipeline.framing(radiograph).frame
 
 
-def _sample(pipeline: EvaluatedPipeline, person: PairedPerson, config: EvaluationConfig) -> np.ndarray:
-    """(D, H, W) HU: one sample of the person's radiograph."""
-    result = pipeline(
-        person.radiograph,
-        frame=person.frame,
-        num_inference_steps=config.steps or None,
-        seed=seed_of(person, config.seed),
-        output_samples=True,
-    )
-    if result.samples is None:
-        raise InputError("Expected the samples of the pipeline with output_samples=True, got none.")
-    return to_array(result.samples)[0]
+class _Pairing:
+    """What is measured of one sample beside voxels: kept in the store like any row.
+
+    Args:
+        tested: everybody who is measured.
+        bench: what all share.
+    """
+
+    def __init__(self, tested: Sequence[PairedPerson], bench: Bench) -> None:
+        self._tested, self._bench = tested, bench
+        self._group = group_identity(tested)
+
+    @cached_property
+    def _truths(self) -> list[np.ndarray]:
+        return [np.clip(person.hu, *_CORRELATED_HU) for person in self._tested]
+
+    def fits(self, number: int, subject: SubjectRows, pipeline: EvaluatedPipeline) -> list[float]:
+        """Correlation of the sample with everybody's CT; place 0 is the own."""
+
+        def measure() -> Row:
+            made = np.clip(subject.sample(pipeline), *_CORRELATED_HU)
+            found = [normalised_cross_correlation(made, truth) for truth in self._truths]
+            return {"fits": [found[number], *found[:number], *found[number + 1 :]]}
+
+        fits: list[float] = self._bench.store.get(
+            f"{subject.sampling_key('fits', pipeline)}/{self._group}", measure
+        )["fits"]
+        return fits
+
+    def organs(self, person: PairedPerson, subject: SubjectRows, pipeline: EvaluatedPipeline) -> list[Row]:
+        """A row for each baseline, the sample and the own CT."""
+
+        def measure() -> Row:
+            spacing, truth = person.volume.spacing, person.organs
+            nearest = self._bench.baselines.nearest(person.frame_image(INDEX_PIXELS))
+            made = {
+                MEAN_VOLUME: self._bench.baselines.mean,
+                NEAREST: nearest.hu,
+                ONE_SAMPLE: subject.sample(pipeline),
+            }
+            rows = {method: Organs(hu, spacing).beside(truth) for method, hu in made.items()}
+            return rows | {TRUTH: truth.sizes}
+
+        key = f"{subject.sampling_key('organs', pipeline)}/{self._bench.others}"
+        return [{"method": method} | row for method, row in self._bench.store.get(key, measure).items()]
 
 
-def _matches(generated: Sequence[np.ndarray], people: Sequence[PairedPerson]) -> dict[str, Any]:
+def _matches(fits: np.ndarray) -> dict[str, Any]:
     """How much better a volume fits its own patient than the others: correlations, and the share of wrong
-    patients that it fits less, 0.5 by chance; means over patients with intervals."""
-    truths = [np.clip(person.hu, *_CORRELATED_HU) for person in people]
-    made = [np.clip(volume, *_CORRELATED_HU) for volume in generated]
-    table = np.array([[normalised_cross_correlation(m, t) for t in truths] for m in made])
-    right = table.diagonal()
-    wrong = np.array([np.delete(row, number) for number, row in enumerate(table)])
+    patients that it fits less, 0.5 by chance; means over patients with intervals.
+
+    Args:
+        fits: (patients, patients) correlations; column 0 is that with the own CT.
+    """
+    right, wrong = fits[:, 0], fits[:, 1:]
     share = (wrong < right[:, None]).mean(axis=1) + 0.5 * (wrong == right[:, None]).mean(axis=1)
-    numbers = {"right": right, "wrong": wrong.mean(axis=1), "share": share}
-    return {name: _interval(values) for name, values in numbers.items()}
-
-
-def _lungs(generated: Sequence[np.ndarray], people: Sequence[PairedPerson]) -> dict[str, Any]:
-    """Litres of generated and real lungs, both in the CT's frame, and the relative difference."""
-    made = np.array([litres(v, p.volume.spacing) for v, p in zip(generated, people, strict=True)])
-    real = np.array([person.lung_litres for person in people])
-    numbers = {"generated": made, "real": real, "difference": made / real - 1}
-    return {name: _interval(values) for name, values in numbers.items()}
-
-
-def _interval(values: np.ndarray) -> dict[str, float]:
-    found = mean_interval(values)
-    return {
-        "estimate": found.estimate,
-        "lower": found.lower,
-        "upper": found.upper,
-        "n": len(values),
+    numbers = {
+        "right": (right, CORRELATION),
+        "wrong": (wrong.mean(axis=1), CORRELATION),
+        "share": (share, SHARE),
     }
+    found = {}
+    for name, (values, limits) in numbers.items():
+        interval = mean_interval(values)
+        ends = (float(np.clip(end, *limits)) for end in (interval.lower, interval.upper))
+        found[name] = entry((Interval(interval.estimate, *ends), len(values)))
+    return found

@@ -12,7 +12,6 @@ import torch
 from xray2ctpa_core.constants import (
     AIR_HU,
     DETECTOR_TO_CENTRE_MM,
-    FRAME_MARGIN,
     FRAME_PIXELS,
     SOURCE_TO_DETECTOR_MM,
 )
@@ -23,16 +22,11 @@ from xray2ctpa_core.pipelines.bundle import GeometryRule
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.preprocessing.grid import resample_onto, to_axial
 from xray2ctpa_core.preprocessing.lungs import segment_lungs
+from xray2ctpa_core.simulation.lung_frame import continued, lung_frame
 from xray2ctpa_core.simulation.projection import attenuation, develop, project
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume, axial_affine
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-#: Side of the cube in which the lungs are looked at from the front, and its step, mm.
-CUBE_MM, STEP_MM = 400.0, 4.0
-#: A ray through this much lung shows it as lung, mm.
-VISIBLE_LUNG_MM = 35.0
-#: The body's middle lies this far in front of the lungs' (breast and sternum against the back), mm.
-BODY_BEFORE_LUNGS_MM = 16.0
 #: The radiograph shows this much more than the frame, in each direction.
 RADIOGRAPH_MARGIN = 1.25
 #: Voxels of the grid that is projected: (up, along the rays, across).
@@ -119,19 +113,19 @@ class Person:
             stored = to_axial(self._read())
             ct = stored.with_array(stored.array.astype(np.float32))
             lungs, _ = segment_lungs(ct, "threshold")
-            side, centre, ray = _frame_of(ct.with_array(lungs.astype(np.float32)))
+            frame = lung_frame(ct.with_array(lungs.astype(np.float32)))
             native, enhanced = unenhanced(ct, lungs)
         except InputError as error:
             raise InputError(f"{self._file.name}: {error.message}", error.hint) from error
         depth, height, width = self._geometry.grid
         fixed = self._geometry.extent_mm
         deep = fixed[1] / fixed[0] if fixed else self._geometry.depth_fraction
-        extent = (side, deep * side, side)
-        affine = axial_affine((depth, height, width), extent, centre)
-        volume = resample_onto(_continued(ct), affine, (depth, height, width))
+        affine = frame.affine((depth, height, width), deep)
+        volume = resample_onto(continued(ct, CONTINUED_MM), affine, (depth, height, width))
         generator = np.random.default_rng(int(self.identity, 16))
-        wide = (RADIOGRAPH_MARGIN * side, extent[1], RADIOGRAPH_MARGIN * side)
-        pixels = _radiograph(native, wide, centre, ray, generator)
+        side = frame.side
+        wide = (RADIOGRAPH_MARGIN * side, deep * side, RADIOGRAPH_MARGIN * side)
+        pixels = _radiograph(native, wide, frame.centre, frame.ray, generator)
         spacing = (
             side / FRAME_PIXELS * SOURCE_TO_DETECTOR_MM / (SOURCE_TO_DETECTOR_MM - DETECTOR_TO_CENTRE_MM)
         )
@@ -197,38 +191,6 @@ def unenhanced(ct: Volume, lungs: np.ndarray) -> tuple[Volume, bool]:
     return ct.with_array(np.where(inside, np.minimum(ct.array, BLOOD_HU), ct.array)), True
 
 
-def _frame_of(lungs: Volume) -> tuple[float, tuple[float, float, float], tuple[float, float]]:
-    """Side of the frame in mm, its middle (x, y, z) in LPS mm, and the central ray (z, x) from it in mm.
-
-    The ray goes through the middle of the lungs; the frame is centred on what it shows of them.
-    """
-    places = np.argwhere(lungs.array)[:, ::-1]  # (i, j, k)
-    points = places @ lungs.affine[:3, :3].T + lungs.affine[:3, 3]
-    low, high = points.min(axis=0), points.max(axis=0)
-    x, y, z = (low + high) / 2
-    y -= BODY_BEFORE_LUNGS_MM
-    count = round(CUBE_MM / STEP_MM)
-    cube = axial_affine((count,) * 3, (CUBE_MM,) * 3, (x, y, z))
-    seen = torch.from_numpy(resample_onto(lungs, cube, (count,) * 3, 0.0).array)
-    depth = (torch.arange(count) + 0.5 - count / 2) * STEP_MM
-    visible = project(seen, depth, (0.0, 0.0)).numpy() >= VISIBLE_LUNG_MM
-    if not visible.any():
-        raise InputError("Expected lungs that a radiograph shows, got none.")
-    ends = [np.flatnonzero(visible.any(axis=axis))[[0, -1]] + (0, 1) for axis in (1, 0)]
-    (bottom, top), (right, left) = ((e - count / 2) * STEP_MM for e in ends)
-    side = FRAME_MARGIN * max(top - bottom, left - right)
-    off = ((bottom + top) / 2, (right + left) / 2)
-    return float(side), (float(x + off[1]), float(y), float(z + off[0])), (-float(off[0]), -float(off[1]))
-
-
-def _continued(ct: Volume) -> Volume:
-    """The CT with its outermost voxels repeated CONTINUED_MM in every direction."""
-    pad = [int(np.ceil(CONTINUED_MM / s)) for s in ct.spacing]
-    affine = ct.affine.copy()
-    affine[:3, 3] -= ct.affine[:3, :3] @ np.array(pad)
-    return Volume(np.pad(ct.array, [(p, p) for p in reversed(pad)], mode="edge"), affine)
-
-
 def _radiograph(
     native: Volume,
     extent: tuple[float, float, float],
@@ -237,7 +199,8 @@ def _radiograph(
     generator: np.random.Generator,
 ) -> np.ndarray:
     """(P, P) float32 in [0, 1], rows from the top, of ``extent`` mm (z, y, x) around ``centre``."""
-    grid = resample_onto(_continued(native), axial_affine(PROJECTED, extent, centre), PROJECTED, AIR_HU)
+    affine = axial_affine(PROJECTED, extent, centre)
+    grid = resample_onto(continued(native, CONTINUED_MM), affine, PROJECTED, AIR_HU)
     depth = (torch.arange(PROJECTED[1]) + 0.5 - PROJECTED[1] / 2) * extent[1] / PROJECTED[1]
     central = (ray[0] * 2 / extent[0], ray[1] * 2 / extent[2])
     lines = project(attenuation(torch.from_numpy(grid.array)), depth, central).flip(0)

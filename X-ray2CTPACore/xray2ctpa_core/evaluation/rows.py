@@ -104,6 +104,14 @@ class SubjectRows:
             for method, (rest, make) in makers.items()
         ]
 
+    def sample(self, pipeline: EvaluatedPipeline) -> np.ndarray:
+        """(D, H, W) HU: the one sample that ``images`` measures, made once."""
+        return self._sample_once(pipeline)[0]
+
+    def sampling_key(self, kind: str, pipeline: EvaluatedPipeline) -> str:
+        """Key of a row of ``sample`` in the store."""
+        return self._key(kind, ONE_SAMPLE, self._sampling(volumes_id(pipeline.bundle)))
+
     def _mean_volume(self, window: tuple[float, float]) -> Row:
         return self._meter(window).measure(self._bench.baselines.mean)
 

@@ -89,7 +89,9 @@ def evaluate(
         "bundles": {name: f"{p.bundle.version} {weights_id(p.bundle)}" for name, p in named},
         "features": titles,
         "people": evaluate_people(people, named, config, store, report) if people else None,
-        "open_pairs": [evaluate_open_pairs(folder, named, config, store, report) for folder in open_pairs],
+        "open_pairs": [
+            evaluate_open_pairs(folder, named, config, store, report, cache=out) for folder in open_pairs
+        ],
         **virtual,
         "pairs": measured_pairs,
         "radiographs": measured_radiographs,

@@ -1,9 +1,13 @@
 """A result folder as DICOM: refused before the run where it has no place, made once."""
 
+import json
 from pathlib import Path
 
-from xray2ctpa_core.errors import OutputError
+from xray2ctpa_core.errors import InputError, OutputError
 from xray2ctpa_core.io import dicom_out, result_files
+from xray2ctpa_core.io.dicom_file import read_dicom
+from xray2ctpa_core.io.dicom_folder import choose_frontal_file
+from xray2ctpa_core.io.failures import reading
 from xray2ctpa_core.io.provenance import file_sha256
 from xray2ctpa_core.io.result_folder import writing
 from xray2ctpa_core.io.volumes import read_volume
@@ -20,15 +24,41 @@ def check_place(target: Path, result: Path) -> None:
         )
 
 
-def export_dicom(result: Path, source: Path, target: Path, sha256: str) -> None:
-    """Writes the volumes of ``result`` into the new folder ``target``, unless they are there.
+def export_result(result: Path, radiograph: Path | None, target: Path) -> None:
+    """Writes a result folder as DICOM into the new folder ``target``, unless it is there.
 
     Args:
         result: complete result folder.
-        source: the radiograph it was made from, a file or a folder.
+        radiograph: what it was made from, a file or a folder, whose study it joins if that is DICOM; None
+            makes a patient of its own.
         target: holds nothing, or the DICOM of this very result.
-        sha256: of the radiograph.
+
+    Raises:
+        InputError: no result; another radiograph than the result's; highdicom is missing.
+        OutputError: the place is taken, full or cannot be written.
     """
+    try:
+        record = json.loads((result / result_files.RECORD).read_text(encoding="utf-8"))
+        sha256, name = str(record["input"]["sha256"]), str(record["input"]["name"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"Expected a result folder with {result_files.RECORD}, got {result}.",
+            "Name a folder that `xray2ctpa generate` wrote.",
+        ) from error
+    if radiograph is not None:
+        with reading(radiograph, "image"):
+            file = choose_frontal_file(radiograph) if radiograph.is_dir() else radiograph
+            if file_sha256(file) != sha256:
+                raise InputError(
+                    f"Expected the radiograph {name} of this result, got {file.name}, which is another file.",
+                    "Name the file that the result was made from.",
+                )
+    check_place(target, result)
+    export_dicom(result, radiograph, target, sha256)
+
+
+def export_dicom(result: Path, source: Path | None, target: Path, sha256: str) -> None:
+    """As ``export_result``, of a radiograph ``source`` that is known to be the one with this ``sha256``."""
     digest = file_sha256(result / result_files.CTPA)
     if dicom_out.is_written(target, digest):
         return
@@ -36,7 +66,15 @@ def export_dicom(result: Path, source: Path, target: Path, sha256: str) -> None:
         target,
         read_volume(result / result_files.CTPA),
         read_volume(result / result_files.GRADCAM),
-        dicom_out.radiograph_header(source),
+        None if source is None else dicom_out.radiograph_header(source),
         sha256,
         digest,
     )
+
+
+def series_of(target: Path) -> dict[str, list[str]]:
+    """SeriesInstanceUID -> names of its files in the folder ``target`` of ``export_result``."""
+    series: dict[str, list[str]] = {}
+    for path in sorted(target.iterdir()):
+        series.setdefault(str(read_dicom(path, pixels=False).SeriesInstanceUID), []).append(path.name)
+    return series

@@ -36,6 +36,8 @@ def result_content(
         settings: with device and precision as they were used.
         seconds: by stage.
     """
+    from xray2ctpa_core.pipelines.device import arithmetic  # brings torch, which reading a record needs not
+
     return {
         "schema_version": RESULT_SCHEMA_VERSION,
         "input": input_content(radiograph),
@@ -49,6 +51,7 @@ def result_content(
             "samples": settings.samples,
             "device": settings.device,
             "precision": settings.precision,
+            "arithmetic": arithmetic(),
             "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
             "peak_memory_mb": peak_memory_mb(),
             "notes": list(generated.notes),

@@ -1,4 +1,4 @@
-"""A CT in Hounsfield units from any supported form: a folder of DICOM files, NIfTI, NRRD or MetaImage."""
+"""A CT in Hounsfield units from any supported form: DICOM, enhanced or not, NIfTI, NRRD or MetaImage."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,8 @@ class CtScan:
 
 
 def read_ct(path: Path, correction: HeaderCorrection | None = None) -> CtScan:
-    """Reads the CT in ``path``: a folder with one DICOM series, or a .nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd.
+    """Reads the CT in ``path``: a folder with one DICOM series, an enhanced (multi-frame) DICOM file, or a
+    .nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd.
 
     Args:
         path: file or folder.
@@ -61,14 +62,9 @@ def read_ct(path: Path, correction: HeaderCorrection | None = None) -> CtScan:
     """
     path = Path(path)
     with reading(path, "CT"):
-        if path.is_dir():
+        if path.is_dir() or (path.exists() and is_dicom(path)):
             series = read_dicom_series(path)
             scan = CtScan(series.volume, path, len(series.files), files_sha256(series.files), series.notes)
-        elif path.exists() and is_dicom(path):
-            raise InputError(
-                f"Expected a CT series, got the single DICOM file {path.name}.",
-                "Give the folder that holds it.",
-            )
         else:
             volume, notes = read_volume_with_notes(path)
             volume = Volume(volume.array.astype(np.float32), volume.affine)

@@ -11,6 +11,7 @@ from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRL
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.dicom_header import integer
 from xray2ctpa_core.io.failures import reading
+from xray2ctpa_core.io.names import RASTER_SIGNATURES
 
 _SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
 _PREAMBLE_BYTES = 128
@@ -29,10 +30,15 @@ _OTHERS = (
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the bytes say DICOM, with a preamble or without (PACS and CD exports), or the suffix does."""
+    """Whether the bytes say DICOM, with a preamble or without (PACS and CD exports), or else the suffix does.
+
+    A preamble may say TIFF; a file without DICOM's prefix that begins like a PNG, JPEG or TIFF is none.
+    """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     marked = head[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == b"DICM"
+    if not marked and head.startswith(RASTER_SIGNATURES):
+        return False
     return marked or path.suffix.lower() in _SUFFIXES or _begins_with_elements(head)
 
 
@@ -70,6 +76,23 @@ def _name_syntax(dataset: "pydicom.FileDataset") -> None:
     dataset.file_meta.TransferSyntaxUID = syntax if little_endian else ExplicitVRBigEndian
 
 
+def frame_header(dataset: Dataset, frame: int) -> Dataset:
+    """The header of one frame: a copy of ``dataset`` in which what its own functional groups say stands at
+    the top level; ``dataset`` itself where it has none.
+
+    Args:
+        dataset: of ``read_dicom``.
+        frame: from 0.
+    """
+    groups = list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+    if frame >= len(groups):
+        return dataset
+    header = Dataset()  # a copy of a FileDataset shares its elements
+    header.update(dataset)
+    _copy_elements(groups[frame], header)
+    return header
+
+
 def _lay_flat(dataset: Dataset) -> None:
     """Copies the elements of shared functional groups, then of a single frame's own, to the top level.
 
@@ -79,12 +102,17 @@ def _lay_flat(dataset: Dataset) -> None:
     single = integer(dataset, "NumberOfFrames", 1) == 1
     for keyword in ("SharedFunctionalGroupsSequence", *(["PerFrameFunctionalGroupsSequence"] * single)):
         for groups in list(dataset.get(keyword) or [])[:1]:
-            for group in groups:
-                if group.VR != "SQ" or group.keyword in _OTHERS or not group.value:
-                    continue
-                for element in group.value[0]:
-                    if not element.is_empty:
-                        dataset[element.tag] = element
+            _copy_elements(groups, dataset)
+
+
+def _copy_elements(groups: Dataset, target: Dataset) -> None:
+    """Sets in ``target`` what the functional ``groups`` of an image say."""
+    for group in groups:
+        if group.VR != "SQ" or group.keyword in _OTHERS or not group.value:
+            continue
+        for element in group.value[0]:
+            if not element.is_empty:
+                target[element.tag] = element
 
 
 def _begins_with_elements(head: bytes) -> bool:

@@ -21,13 +21,14 @@ class _Candidate:
     path: Path
     view: str
     raw: bool
+    uid: str
 
 
 def choose_frontal_file(folder: Path) -> Path:
     """The file of ``folder`` (searched with its subfolders) that holds the frontal radiograph.
 
     A view called PA or AP wins over one that is not named; lateral views are left out; raw detector values
-    (FOR PROCESSING) are only taken where no processed image is.
+    (FOR PROCESSING) are only taken where no processed image is; of copies of one image the first is.
 
     Raises:
         InputError: no DICOM radiograph, only lateral views, or several that could be meant.
@@ -42,7 +43,8 @@ def choose_frontal_file(folder: Path) -> Path:
             refused.append(error)
             continue
         raw = text(header, "PresentationIntentType") == "FOR PROCESSING"
-        candidates.append(_Candidate(path, view_position(header), raw))
+        uid = text(header, "SOPInstanceUID") or str(path)
+        candidates.append(_Candidate(path, view_position(header), raw, uid))
     if not candidates:
         _refuse_empty(folder, refused)
     chosen = [c for c in candidates if c.view in FRONTAL_VIEWS]
@@ -53,6 +55,7 @@ def choose_frontal_file(folder: Path) -> Path:
             "Give a folder with the frontal view.",
         )
     chosen = [c for c in chosen if not c.raw] or chosen
+    chosen = list({c.uid: c for c in reversed(chosen)}.values())[::-1]  # of copies the first
     if len(chosen) > 1:
         raise InputError(
             f"Expected one frontal view, got {len(chosen)} in {folder}: {_listed(chosen)}.",

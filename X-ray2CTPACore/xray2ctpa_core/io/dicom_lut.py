@@ -11,7 +11,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from xray2ctpa_core.io.dicom_header import is_little_endian, number, text
-from xray2ctpa_core.io.greys import has_contrast
+from xray2ctpa_core.io.greys import has_contrast, hides_image
 
 #: What accessing or decoding a malformed element raises.
 MALFORMED = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
@@ -118,7 +118,8 @@ def presentation_values(
 ) -> np.ndarray:
     """``values`` through the first VOI LUT, or else the first window.
 
-    One that leaves a single grey among the pixels ``counted`` (bool, None for all) is not applied.
+    One that leaves a single grey, or hardly anything but black and white, among the pixels ``counted`` (bool,
+    None for all) is not applied.
     """
     for apply in (_through_voi_lut, _through_window):
         try:
@@ -128,16 +129,17 @@ def presentation_values(
             continue
         if seen is None:
             continue
-        if _has_contrast(seen, counted) or not _has_contrast(values, counted):
+        before, after = (array if counted is None else array[counted] for array in (values, seen))
+        if not _has_contrast(before) or (_has_contrast(after) and not hides_image(after, before)):
             steps.append(step)
             return seen
-        notes.append("The VOI LUT or window leaves one grey; the full range was read instead.")
+        said = "nearly everything black or white" if _has_contrast(after) else "one grey"
+        notes.append(f"The VOI LUT or window leaves {said}; the full range was read instead.")
     return values
 
 
-def _has_contrast(values: np.ndarray, counted: np.ndarray | None) -> bool:
-    part = values if counted is None else values[counted]
-    return bool(part.size) and has_contrast(part)
+def _has_contrast(values: np.ndarray) -> bool:
+    return bool(values.size) and has_contrast(values)
 
 
 def _through_voi_lut(values: np.ndarray, dataset: Dataset) -> tuple[np.ndarray | None, str]:

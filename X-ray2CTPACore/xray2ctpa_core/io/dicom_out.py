@@ -1,14 +1,16 @@
 """A result as DICOM: the volume as a CT series in the radiograph's study, Grad-CAM as a parametric map of it.
 
-Every instance says that it is derived, synthetic and no patient's scan. By pydicom and highdicom (extra
-``dicom``).
+Every instance says that it is derived, synthetic and no patient's scan; over every slice lies the word
+SYNTHETIC as an overlay. By pydicom and highdicom (extra ``dicom``).
 """
 
 import datetime
 import importlib.util
+import inspect
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -21,10 +23,14 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.dicom_file import is_dicom, read_dicom
 from xray2ctpa_core.io.dicom_folder import choose_frontal_file
 from xray2ctpa_core.io.dicom_header import text
+from xray2ctpa_core.io.dicom_overlay import add_synthetic_overlay
 from xray2ctpa_core.io.result_folder import ResultFolder, writing
 from xray2ctpa_core.volume import Volume
 
 GRADCAM_FILE = "gradcam.dcm"
+_IS_PYDICOM_2 = int(pydicom.__version__.split(".")[0]) < 3  # which Slicer 5.10 brings
+#: Writes preamble, prefix and a whole file meta group.
+_COMPLETE: dict[str, Any] = {"write_like_original": False} if _IS_PYDICOM_2 else {"enforce_file_format": True}
 _MANUFACTURER, _BODY_PART = "X-ray2CTPA", "CHEST"
 _SERIES_DESCRIPTION = f"{SYNTHETIC} CTPA, generated from one radiograph"
 _GRADCAM_DESCRIPTION = f"{SYNTHETIC} Grad-CAM of the PE classifier"
@@ -39,6 +45,8 @@ _FORMS = {
     "PatientSex": "[MFO]", "StudyInstanceUID": r"[0-9.]{1,64}",
 }  # fmt: skip
 _OF_THE_STUDY_IF_THERE = ("SpecificCharacterSet", "IssuerOfPatientID", "StudyDescription")
+#: The element Synthetic Data, which pydicom 2 does not know by name.
+_SYNTHETIC_DATA = 0x0008001C
 #: Numbers of the series in the study: far above those of scanners.
 _SERIES_NUMBER, _GRADCAM_SERIES_NUMBER = 9001, 9002
 
@@ -86,7 +94,7 @@ def write_dicom_result(
         with writing(target):
             for number, dataset in enumerate(slices, 1):
                 dataset.ImageComments = f"{NOTICE} Volume {digest}."
-                pydicom.dcmwrite(folder.path / _slice_file(number), dataset, enforce_file_format=True)
+                pydicom.dcmwrite(folder.path / _slice_file(number), dataset, **_COMPLETE)
             parametric_map.save_as(folder.path / GRADCAM_FILE)
         folder.publish()
 
@@ -145,7 +153,7 @@ def _slice(
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     dataset.update(study)
     dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-    dataset.SyntheticData = "YES"
+    dataset.add_new(_SYNTHETIC_DATA, "CS", "YES")
     dataset.Modality, dataset.SeriesInstanceUID, dataset.SeriesNumber = "CT", series, _SERIES_NUMBER
     dataset.SeriesDescription = _SERIES_DESCRIPTION
     dataset.PatientPosition, dataset.BodyPartExamined = "HFS", _BODY_PART
@@ -157,7 +165,7 @@ def _slice(
     dataset.ContentDate, dataset.ContentTime = now
     dataset.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]
     dataset.DerivationDescription = NOTICE
-    dataset.BurnedInAnnotation = "NO"
+    dataset.BurnedInAnnotation = "NO"  # nothing that identifies a patient; the word is an overlay
     dataset.LossyImageCompression = "00"
     if radiograph is not None and radiograph.get("SOPInstanceUID"):
         dataset.SourceImageSequence = [_reference(radiograph)]
@@ -195,6 +203,7 @@ def _set_pixels(dataset: Dataset, ctpa: Volume, k: int) -> None:
     dataset.WindowCenter, dataset.WindowWidth = (_ds(v) for v in CTPA_DISPLAY_WINDOW)
     dataset.PixelData = np.ascontiguousarray(ctpa.array[k], dtype="<i2").tobytes()
     dataset["PixelData"].VR = "OW"
+    add_synthetic_overlay(dataset, ctpa.array.shape[1:])
 
 
 def _parametric_map(slices: list[FileDataset], gradcam: Volume) -> pydicom.Dataset:
@@ -223,15 +232,24 @@ def _parametric_map(slices: list[FileDataset], gradcam: Volume) -> pydicom.Datas
         device_serial_number="0",
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[mapping],
-        voi_lut_transformations=[hd.VOILUTTransformation(window_center=0.5, window_width=1.0)],
+        **_window_of_map(),
         content_label="GRADCAM",
         content_description=_GRADCAM_DESCRIPTION,
     )
-    made.SyntheticData = "YES"
+    made.add_new(_SYNTHETIC_DATA, "CS", "YES")
     made.SeriesDescription = _GRADCAM_DESCRIPTION
     made.BodyPartExamined = _BODY_PART
     made.DerivationDescription = made.ImageComments = NOTICE
     return made
+
+
+def _window_of_map() -> dict[str, Any]:
+    """The whole range 0 to 1 as the window of a parametric map, in the words of this highdicom."""
+    import highdicom as hd
+
+    if "window_center" in inspect.signature(hd.pm.ParametricMap).parameters:  # up to 0.23, for pydicom 2
+        return {"window_center": 0.5, "window_width": 1.0}
+    return {"voi_lut_transformations": [hd.VOILUTTransformation(window_center=0.5, window_width=1.0)]}
 
 
 def _date_and_time() -> tuple[str, str]:

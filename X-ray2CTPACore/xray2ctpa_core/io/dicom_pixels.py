@@ -7,6 +7,7 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
+from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage
 
 from xray2ctpa_core.errors import OutputError
 from xray2ctpa_core.io.dicom_header import integer, text
@@ -69,18 +70,27 @@ def stored_pixels(path: Path, dataset: Dataset, notes: list[str]) -> tuple[np.nd
     if "PixelData" not in dataset or integer(dataset, "SamplesPerPixel", 1) != 1:
         by_gdcm = "PixelData" in dataset and dataset.file_meta.TransferSyntaxUID in _GDCM_SYNTAXES
         return (_by_gdcm(_image_alone(path)) if by_gdcm else np.asarray(dataset.pixel_array)), None
-    container = _container(path, dataset)
+    container = decoded(path, dataset)
     if not np.issubdtype(container.dtype, np.integer) or container.ndim != 2:
         return container, None
+    return grey_values(container, dataset, notes)
+
+
+def grey_values(
+    container: np.ndarray, dataset: Dataset, notes: list[str]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Values and padding, as ``stored_pixels``, of one frame of ``decoded``, (H, W) whole numbers."""
     whole = container, container.dtype.itemsize * 8
     values = _meant(container, padding_mask(dataset, whole), dataset, notes)
     stored = integer(dataset, "BitsStored", whole[1])
     return values, padding_mask(dataset, whole, (values, stored if 0 < stored <= whole[1] else whole[1]))
 
 
-def _container(path: Path, dataset: Dataset) -> np.ndarray:
-    """(H, W) whole numbers of BitsAllocated bits: decoded as if all of them were stored, so that no decoder
-    masks, shifts or extends a sign on its own."""
+def decoded(path: Path, dataset: Dataset) -> np.ndarray:
+    """Grey pixels (H, W), of several frames (F, H, W), in whole numbers of BitsAllocated bits.
+
+    They are decoded as if all bits were stored, so that no decoder masks, shifts or extends a sign by itself.
+    """
     image = _image_alone(path)
     image.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
     allocated = integer(dataset, "BitsAllocated", 16)
@@ -162,6 +172,8 @@ def _image_alone(path: Path) -> Dataset:
 
 def _by_gdcm(image: Dataset) -> np.ndarray:
     """Decodes the image's elements alone, since ITK rescales and turns MONOCHROME1 where it can."""
+    if integer(image, "NumberOfFrames", 1) > 1:  # GDCM would look for functional groups
+        image.SOPClassUID = MultiFrameGrayscaleWordSecondaryCaptureImageStorage
     if text(image, "PhotometricInterpretation") == "MONOCHROME1":
         image.PhotometricInterpretation = "MONOCHROME2"
     try:
@@ -175,4 +187,5 @@ def _by_gdcm(image: Dataset) -> np.ndarray:
     with scratch as folder:
         copy = Path(folder) / "image.dcm"
         image.save_as(copy)
-        return sitk.GetArrayFromImage(sitk.ReadImage(str(copy), imageIO="GDCMImageIO")).squeeze(axis=0)
+        frames = sitk.GetArrayFromImage(sitk.ReadImage(str(copy), imageIO="GDCMImageIO"))
+        return frames[0] if len(frames) == 1 else frames

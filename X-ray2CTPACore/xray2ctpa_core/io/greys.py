@@ -7,6 +7,11 @@ from xray2ctpa_core.errors import InputError
 
 #: Greys below and above these percentiles are saturated: dead pixels, burned-in letters, direct exposure.
 SCALE_PERCENTILES = (0.5, 99.5)
+#: A radiograph with fewer greys than this has lost most of them.
+FEW_GREYS = 32
+#: A window that leaves more than this share of the pixels black or white, where the stored values leave less
+#: than the other one at their own ends, hides the image.
+CLIPPED_SHARE, STORED_SHARE = 0.9, 0.5
 #: ITU-R BT.601 weights of red, green and blue.
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 #: A pixel has colour where its channels differ by more than this share of the range (JPEG noise: less).
@@ -73,6 +78,25 @@ def has_contrast(values: np.ndarray) -> bool:
     """Whether ``scale_to_unit`` would find more than one grey in finite ``values``."""
     low, high = np.percentile(values, SCALE_PERCENTILES)
     return bool(high > low)
+
+
+def hides_image(seen: np.ndarray, stored: np.ndarray) -> bool:
+    """Whether a window or table made ``seen``, nearly all black and white, of ``stored``, alike in shape."""
+    return _at_the_ends(seen) > CLIPPED_SHARE and _at_the_ends(stored) < STORED_SHARE
+
+
+def _at_the_ends(values: np.ndarray) -> float:
+    """Share of ``values`` that are the least or the greatest one."""
+    ends = (values == values.min()) | (values == values.max())
+    return float(ends.mean())
+
+
+def few_greys(pixels: np.ndarray) -> tuple[str, ...]:
+    """A sentence where (H, W) ``pixels`` have fewer than FEW_GREYS greys."""
+    rows = pixels[:: max(1, len(pixels) // 256)]
+    if len(np.unique(rows)) >= FEW_GREYS or (count := len(np.unique(pixels))) >= FEW_GREYS:
+        return ()
+    return (f"The image has only {count} greys; most of the radiograph's were lost before.",)
 
 
 def with_square_pixels(pixels: np.ndarray, aspect: float) -> np.ndarray:

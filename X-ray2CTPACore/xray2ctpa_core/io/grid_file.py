@@ -51,6 +51,13 @@ def is_grid_file(path: Path) -> bool:
     return path.name.lower().endswith(_NIFTI_SUFFIXES + _ITK_SUFFIXES)
 
 
+def form_of(path: Path) -> str:
+    """ "NIfTI", "NRRD" or "MetaImage", of a file of which ``is_grid_file`` is true."""
+    if path.name.lower().endswith(_NIFTI_SUFFIXES):
+        return "NIfTI"
+    return "NRRD" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImage"
+
+
 def read_grid_header(path: Path) -> GridHeader:
     """Reads the header alone; raises InputError for a damaged file or one of another kind."""
     with reading(path, "NIfTI, NRRD or MetaImage"):

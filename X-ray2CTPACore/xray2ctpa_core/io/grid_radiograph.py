@@ -6,7 +6,7 @@ import numpy as np
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.greys import luminance
-from xray2ctpa_core.io.grid_file import GridHeader, read_grid_array, read_grid_header
+from xray2ctpa_core.io.grid_file import GridHeader, form_of, read_grid_array, read_grid_header
 from xray2ctpa_core.io.raw_radiograph import RawRadiograph, check_dimensions, radiograph_of_channels
 
 _X, _Y, _Z = range(3)
@@ -38,8 +38,9 @@ def read_grid_radiograph(path: Path) -> RawRadiograph:
     first, second = wide if len(wide) == 2 else (0, 1)
     check_dimensions(header.size[second], header.size[first], path.name)
     row_axis, column_axis, flips = _axes(header, first, second, path.name)
-    stored = _slice(read_grid_array(path), header, row_axis, column_axis)
-    notes, turned = stored.notes, np.s_[:: flips[0], :: flips[1]]
+    array = read_grid_array(path)
+    stored = _slice(array, header, row_axis, column_axis)
+    notes, turned = (*header.notes, *stored.notes), np.s_[:: flips[0], :: flips[1]]
     changed = flips != (1, 1) or row_axis < column_axis
     if changed:
         notes = (*notes, "The image was turned as its header's directions say.")
@@ -50,6 +51,7 @@ def read_grid_radiograph(path: Path) -> RawRadiograph:
         spacing_mm=None if spacing_note else spacing,
         spacing_source="unknown" if spacing_note else "header",
         aspect=spacing[0] / spacing[1],
+        steps=(f"{array.dtype.name} {form_of(path)}", *stored.steps),
         notes=(*notes, *spacing_note),
     )
 
@@ -87,7 +89,7 @@ def _slice(array: np.ndarray, header: GridHeader, row_axis: int, column_axis: in
     if integer and header.channels == 4:
         return radiograph_of_channels(channels, full_scale)
     values, notes = luminance(channels[..., :3], full_scale)
-    return RawRadiograph(values, notes=notes)
+    return RawRadiograph(values, steps=("luminance",), notes=notes)
 
 
 def _has_lengths(header: GridHeader) -> bool:

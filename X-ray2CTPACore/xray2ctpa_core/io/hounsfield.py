@@ -17,7 +17,7 @@ LOWEST_HU, HIGHEST_HU = -1200.0, 3100.0
 #: Share of the voxels that may lie beyond (rings and resampled edges of padding, metal).
 BEYOND_SHARE = 0.05
 #: Side of a CT's longest axis in mm: shorter or longer ones come of another unit.
-LONGEST_SIDE_MM = (5.0, 10_000.0)
+LONGEST_SIDE_MM = (5.0, 3_000.0)
 
 
 _NO_SOFT_TISSUE = f"soft tissue between {SOFT_TISSUE_HU[0]:.0f} and {SOFT_TISSUE_HU[1]:.0f}"
@@ -42,16 +42,23 @@ _SLIPS = (
     _Slip("the intercept of -1024 was not applied", 1.0, -1024.0),
     _Slip("they are ten times HU", 0.1, 0.0),
     _Slip("they are a tenth of HU", 10.0, 0.0),
+    _Slip("the stored values were multiplied by ten", 0.1, 0.1 * 1024.0 - 1024.0),
     _Slip("they are ten times HU with an intercept of -1024 applied twice", 0.1, 1024.0),
 )
 
 
-def broken_rule(array: np.ndarray) -> str:
-    """The rule that ``array`` (any shape, finite) breaks, as what was expected; "" where it keeps all."""
+def broken_rule(array: np.ndarray, least_soft_tissue: float = LEAST_SOFT_TISSUE) -> str:
+    """The rule that ``array`` (any shape, finite) breaks, as what was expected; "" where it keeps all.
+
+    Args:
+        array: in HU, if it keeps the rules.
+        least_soft_tissue: share of the voxels that must have HU of soft tissue.
+    """
     values = np.asarray(array).ravel()
     if values.min() > AIR_BELOW_HU:
         return f"air below {AIR_BELOW_HU:.0f}"
-    if _soft_tissue(values) < LEAST_SOFT_TISSUE:
+    low, high = SOFT_TISSUE_HU
+    if np.count_nonzero((values > low) & (values < high)) < least_soft_tissue * values.size:
         return _NO_SOFT_TISSUE
     below = values[values < LOWEST_HU]
     if below.size > BEYOND_SHARE * values.size:
@@ -61,12 +68,6 @@ def broken_rule(array: np.ndarray) -> str:
     if np.count_nonzero(values > HIGHEST_HU) > BEYOND_SHARE * values.size:
         return f"nothing but metal above {HIGHEST_HU:.0f}"
     return ""
-
-
-def _soft_tissue(array: np.ndarray) -> float:
-    """Share of the voxels that have HU of soft tissue."""
-    low, high = SOFT_TISSUE_HU
-    return float(np.count_nonzero((array > low) & (array < high)) / array.size)
 
 
 def check_hounsfield(array: np.ndarray, name: str) -> None:
@@ -80,7 +81,7 @@ def check_hounsfield(array: np.ndarray, name: str) -> None:
     rule = broken_rule(array)
     if rule:
         slip = next((s.says for s in _SLIPS if not broken_rule(s.undo(array))), "")
-        if rule == _NO_SOFT_TISSUE and not slip and _soft_tissue(array) >= LEAST_IN_MASKED_LUNGS:
+        if rule == _NO_SOFT_TISSUE and not slip and not broken_rule(array, LEAST_IN_MASKED_LUNGS):
             return
         cause = f"It seems that {slip}" if slip else "Its rescale slope and intercept were lost or spoilt"
         if not slip and array.min() > LOWEST_HU and array.max() < AIR_BELOW_HU:

@@ -1,4 +1,4 @@
-"""Names of files: which suffix names a form, and what of a name a result repeats."""
+"""Names of files: which suffix or first bytes name a form, and what of a name a result repeats."""
 
 import os
 
@@ -7,6 +7,8 @@ SUFFIXES = (
     ".nii.gz", ".nii", ".dcm", ".dicom", ".dic", ".ima", ".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff",
     ".nrrd", ".nhdr", ".mha", ".mhd",
 )  # fmt: skip
+#: First bytes of PNG, JPEG and TIFF (BigTIFF too, of either byte order).
+RASTER_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 #: Bytes of a radiograph's name that its result's repeats: systems allow 255 in all.
 LONGEST_STEM = 160
 

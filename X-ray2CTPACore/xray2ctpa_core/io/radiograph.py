@@ -10,7 +10,7 @@ from xray2ctpa_core.io.dicom import read_dicom_radiograph
 from xray2ctpa_core.io.dicom_file import is_dicom
 from xray2ctpa_core.io.dicom_folder import choose_frontal_file
 from xray2ctpa_core.io.failures import reading
-from xray2ctpa_core.io.greys import SQUARE_TOLERANCE, scale_to_unit, with_square_pixels
+from xray2ctpa_core.io.greys import SQUARE_TOLERANCE, few_greys, scale_to_unit, with_square_pixels
 from xray2ctpa_core.io.grid_radiograph import read_grid_radiograph
 from xray2ctpa_core.io.provenance import file_sha256
 from xray2ctpa_core.io.raster import is_raster, read_raster_radiograph
@@ -86,6 +86,7 @@ def _to_radiograph(radiograph: RawRadiograph, name: str, digest: str) -> Radiogr
     notes = list(radiograph.notes)
     spacing, source = _credible_spacing(radiograph, notes)
     pixels = scale_to_unit(radiograph.values, radiograph.padding, name)
+    notes.extend(few_greys(pixels))
     aspect = _credible_aspect(radiograph.aspect, notes)
     if abs(aspect - 1.0) > SQUARE_TOLERANCE:
         check_dimensions(round(rows * max(aspect, 1.0)), round(columns / min(aspect, 1.0)), name)

@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, ImageOps
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.exif import upright, upright_aspect
 from xray2ctpa_core.io.failures import reading
+from xray2ctpa_core.io.names import RASTER_SIGNATURES
 from xray2ctpa_core.io.raw_radiograph import (
     MAX_PIXELS,
     RawRadiograph,
@@ -22,8 +23,7 @@ from xray2ctpa_core.io.tiff import is_wide, read_wide_tiff, tiff_aspect, tiff_pa
 
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".tif", ".tiff")
-_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", *_TIFF_SIGNATURES)
+_TIFF_SIGNATURES = RASTER_SIGNATURES[2:]
 _PNG_BIT_DEPTH_OFFSET, _PNG_COLOUR_OFFSET, _PNG_GREY_ALPHA = 24, 25, 4
 _TIFF_PHOTOMETRIC_TAG, _TIFF_SAMPLE_FORMAT_TAG = 262, 339
 _WIDE_GREY_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
@@ -31,7 +31,7 @@ _WIDE_GREY_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 
 def is_raster(path: Path) -> bool:
     """Whether the first bytes or the suffix say PNG, JPEG or TIFF."""
-    return _head(path).startswith(_SIGNATURES) or path.suffix.lower() in _SUFFIXES
+    return _head(path).startswith(RASTER_SIGNATURES) or path.suffix.lower() in _SUFFIXES
 
 
 def read_raster_radiograph(path: Path) -> RawRadiograph:
@@ -97,9 +97,10 @@ def _pillow_radiograph(image: Image.Image) -> RawRadiograph:
     if oriented.mode == "I" and tags.get(_TIFF_SAMPLE_FORMAT_TAG, (1,))[0] == 1 and image.format == "TIFF":
         values = values.view(np.uint32)
     values = values.astype(np.float64 if values.dtype.itemsize > 2 else np.float32)
+    depth = {"F": "32-bit float", "I": "32-bit"}.get(oriented.mode, "16-bit")
     # Pillow itself inverts greys of up to 8 bits.
     inverted = tags.get(_TIFF_PHOTOMETRIC_TAG) == 0
-    return RawRadiograph(-values if inverted else values, steps=(f"{oriented.mode} {image.format}",))
+    return RawRadiograph(-values if inverted else values, steps=(f"{depth} {image.format}",))
 
 
 def _check_pillow_can(page: object, path: Path) -> None:

@@ -21,6 +21,7 @@ from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError, i
 from xray2ctpa_core.explanation.gradcam import gradcam_map
 from xray2ctpa_core.models.codecs.as_codec import as_codec
 from xray2ctpa_core.models.codecs.codec import SliceCodec
+from xray2ctpa_core.models.denoisers.captured import CapturedDenoiser
 from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 from xray2ctpa_core.models.framing.lung_frame import LungFrame
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
@@ -46,6 +47,8 @@ StepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any] | None]
 CALLBACK_TENSORS = ("latents", "estimate")
 #: Samples that a GPU draws at once; halves where memory is short. A CPU gains nothing by it.
 SAMPLES_AT_ONCE = 8
+#: Steps from which a GPU's pass is worth capturing, which takes three passes.
+CAPTURED_FROM = 4
 
 
 class XRay2CTPAPipeline(DiffusionPipeline):
@@ -102,6 +105,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         )
         self.bundle, self.taught_radiographs, self.second_opinion = bundle, taught_radiographs, second_opinion
         self._codec = as_codec(autoencoder)
+        self._captured = CapturedDenoiser(denoiser)
         #: Samples drawn at once; None: as many as the device gains by.
         self.samples_at_once: int | None = None
         self._took_fewer_samples = False
@@ -185,6 +189,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             if device == "cpu" or not is_out_of_memory(error) or not is_accelerate_available():
                 raise
             self.takes_turns = True
+        self._captured.forget()
         if self.takes_turns:  # outside the handler, whose traceback holds what was allocated
             self.enable_model_cpu_offload(device=device)
 
@@ -271,19 +276,19 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             )
         if (num_inference_steps or 1) > (most := most_steps(self.scheduler)):
             raise InputError(f"Expected at most {most} steps of this sampler, got {num_inference_steps}.")
-        clock = Stopwatch()
+        clock = Stopwatch(self._wait)
         with clock.on("locate"):
             framed = self.framing(radiograph, frame)
             _refuse(framed, force)
-        with clock.on("denoise"):
-            latents = self.sample_latents(
-                framed.image[None, None],
-                num_samples,
-                num_inference_steps,
-                seed if generator is None else _seed_of(generator),
-                callback_on_step_end,
-                callback_on_step_end_tensor_inputs,
-            )
+        latents = self.sample_latents(
+            framed.image[None, None],
+            num_samples,
+            num_inference_steps,
+            seed if generator is None else _seed_of(generator),
+            callback_on_step_end,
+            callback_on_step_end_tensor_inputs,
+            clock,
+        )
         with clock.on("decode"):
             samples = self.decode(latents)
         with clock.on("classify"):
@@ -333,12 +338,16 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         seed: int = 0,
         callback_on_step_end: StepEnd | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        clock: Stopwatch | None = None,
     ) -> torch.Tensor:
-        """(1, 1, P, P), as the framing makes it -> (K, C, d, h, w) scaled latents, in batches of samples."""
+        """(1, 1, P, P), as the framing makes it -> (K, C, d, h, w) scaled latents, in batches of samples;
+        what drawing and aligning them takes counts on ``clock``."""
         if unknown := sorted(set(callback_on_step_end_tensor_inputs) - set(CALLBACK_TENSORS)):
             raise InputError(f"Expected tensors out of {CALLBACK_TENSORS}, got {unknown}.")
+        clock = clock or Stopwatch()
         steps = num_inference_steps or self.bundle.sampling.steps
-        conditioning = self.condition(image)
+        with clock.on("denoise"):
+            conditioning = self.condition(image)
 
         def on_step_end(
             step: int, timestep: Any, diffused: torch.Tensor, estimate: Callable[[], torch.Tensor]
@@ -355,27 +364,51 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             drawn = [initial_noise(self.latent_shape, seed, int(k), self._execution_device) for k in numbers]
             noise = torch.cat([noise for noise, _ in drawn])
             noise[:, : self.denoiser.config["latent_channels"]] *= self.bundle.sampling.temperature
-            model = self._model(conditioning.repeated(len(numbers)))
+            model = self._model(conditioning.repeated(len(numbers)), steps)
             generators = [generator for _, generator in drawn]
-            diffused = sample_latents(model, self.scheduler, noise, steps, generators, on_step_end)
-            return self._to_latents(conditioning, diffused, image)
+            return sample_latents(model, self.scheduler, noise, steps, generators, on_step_end)
 
         def take_fewer(at_once: int) -> None:
             self.samples_at_once, self._took_fewer_samples = at_once, True
 
-        at_once = self.samples_at_once or (1 if self._execution_device.type == "cpu" else SAMPLES_AT_ONCE)
-        return in_batches(some_samples, torch.arange(num_samples), at_once, take_fewer)
+        with clock.on("denoise"):
+            diffused = in_batches(some_samples, torch.arange(num_samples), self._at_once, take_fewer)
+        with clock.on("align"):
+            at_once = self.samples_at_once or SAMPLES_AT_ONCE
+            return in_batches(
+                lambda some: self._to_latents(conditioning, some, image), diffused, at_once, take_fewer
+            )
 
-    def _model(self, conditioning: Conditioning) -> Model:
-        """The denoiser as the sampler calls it: guided and cut off as the bundle says."""
+    @property
+    def not_captured(self) -> str:
+        """Why the denoiser's last passes were not those of a CUDA graph; "" where they were."""
+        return self._captured.reason
+
+    @property
+    def _at_once(self) -> int:
+        """Samples that the networks are given at once."""
+        return self.samples_at_once or (1 if self._execution_device.type == "cpu" else SAMPLES_AT_ONCE)
+
+    def _wait(self) -> None:
+        """Until the device has done what it was asked for."""
+        if self._execution_device.type == "cuda":
+            torch.cuda.synchronize(self._execution_device)
+
+    def _model(self, conditioning: Conditioning, steps: int) -> Model:
+        """The denoiser as the sampler calls it, so many times: captured where that pays, guided and cut off
+        as the bundle says."""
         sampling = self.bundle.sampling
+        if self._captured.denoiser is not self.denoiser:
+            self._captured = CapturedDenoiser(self.denoiser)
+        denoiser = self._captured if steps >= CAPTURED_FROM else self.denoiser
+        self._captured.reason = "" if steps >= CAPTURED_FROM else f"{steps} steps are not worth it"
 
         def model(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
             entered = sample.to(self.denoiser.dtype)
-            predicted = self.denoiser(entered, timestep, conditioning).float()
+            predicted = denoiser(entered, timestep, conditioning).float()
             if sampling.guidance_scale != 1:
                 nothing = self.denoiser.null_conditioning(len(sample))
-                unguided = self.denoiser(entered, timestep, nothing).float()
+                unguided = denoiser(entered, timestep, nothing).float()
                 predicted = unguided + sampling.guidance_scale * (predicted - unguided)
             if sampling.largest_latent:
                 predicted = clipped_epsilon(
@@ -390,21 +423,24 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     ) -> torch.Tensor:
         """What was diffused for B samples of one radiograph -> (B, C, d, h, w) scaled latents; aligned with
         ``image``, the radiograph's, where it is given."""
-        sampling, latents = self.bundle.sampling, []
-        for sample in diffused.split(1):
-            template_map = None
-            if image is not None:
-                template_map = aligned_map(
-                    self.denoiser,
-                    conditioning,
-                    sample,
-                    image,
-                    self.bundle.hu_window,
-                    sampling.map_spread,
-                    sampling.alignment,
-                )
-            latents.append(to_latents(self.denoiser, conditioning, sample, template_map))
-        return torch.cat(latents)
+        sampling, maps = self.bundle.sampling, None
+        if image is not None:
+            maps = aligned_map(
+                self.denoiser,
+                conditioning,
+                diffused,
+                image,
+                self.bundle.hu_window,
+                sampling.map_spread,
+                sampling.alignment,
+            )
+        aligned = [None] * len(diffused) if maps is None else maps.split(1)
+        return torch.cat(
+            [
+                to_latents(self.denoiser, conditioning, sample, template_map)
+                for sample, template_map in zip(diffused.split(1), aligned, strict=True)
+            ]
+        )
 
     @torch.no_grad()
     def decode(self, latents: torch.Tensor) -> np.ndarray:
@@ -430,11 +466,11 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def classify(self, latents: torch.Tensor) -> torch.Tensor:
-        """(K, C, d, h, w) scaled latents -> (K,) uncalibrated logits of PE, one case at a time; (0,) without
-        classifier."""
+        """(K, C, d, h, w) scaled latents -> (K,) uncalibrated logits of PE, on a CPU one case at a time; (0,)
+        without classifier."""
         if self.pe_classifier is None:
             return torch.zeros(0)
-        return torch.cat([self.pe_classifier(case[None].float()).squeeze(1) for case in latents])
+        return in_batches(lambda some: self.pe_classifier(some.float()).squeeze(1), latents, self._at_once)
 
     def explain(self, latents: torch.Tensor) -> np.ndarray:
         """(1, C, d, h, w) latents -> (D, H, W) float32 in 0..1, what in them speaks for PE, by Grad-CAM; 1 is

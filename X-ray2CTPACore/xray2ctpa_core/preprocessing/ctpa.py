@@ -25,6 +25,8 @@ from xray2ctpa_core.volume import Volume
 
 #: Name of "no lung crop" beside the methods of `lungs`.
 WHOLE = "none"
+#: What is kept of the scan.
+BOX, FRAME = "box", "frame"
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,18 @@ class CtpaSettings:
     Attributes:
         spacing_mm: of the isotropic grid on which lungs are found and cropped.
         window: (lower, upper) HU; values beyond are clipped.
+        crop: "box", the lungs' bounding box as in the papers, or "frame", the square that a radiograph's
+            frame is (`simulation.lung_frame`), for networks whose volume lies in it.
         lungs: segmentation for the crop: "auto", "lungmask", "threshold", or "none" for the whole scan.
         lungmask_weights: file; "" takes torch's cache.
-        margin_mm: around the lungs' bounding box (the papers state none).
+        margin_mm: around the lungs' bounding box (the papers state none); a frame has its own.
         shape: (D, H, W) after resizing.
         interleave: volumes of every n-th slice made of one scan (the paper's 2: 64 slices each).
     """
 
     spacing_mm: float = 1.0
     window: tuple[float, ...] = PAPER_HU_WINDOW
+    crop: str = BOX
     lungs: str = "auto"
     lungmask_weights: str = ""
     margin_mm: float = 10.0
@@ -58,6 +63,12 @@ class CtpaSettings:
             raise ConfigError(f"Expected window as (lower, upper) HU, got {self.window}.")
         if self.lungs not in (*METHODS, WHOLE):
             raise ConfigError(f"Expected lungs out of {', '.join((*METHODS, WHOLE))}, got {self.lungs!r}.")
+        if self.crop not in (BOX, FRAME):
+            raise ConfigError(f"Expected crop out of {BOX}, {FRAME}, got {self.crop!r}.")
+        if self.crop == FRAME and self.lungs == WHOLE:
+            raise ConfigError(
+                f"Expected lungs for crop={FRAME}, got {WHOLE}.", "Set lungs=auto: the frame is around them."
+            )
         if len(self.shape) != 3 or min(self.shape) < 1:
             raise ConfigError(f"Expected shape as three positive numbers (D, H, W), got {self.shape}.")
         if self.interleave < 1 or self.shape[0] % self.interleave:
@@ -73,44 +84,50 @@ class ProcessedCtpa:
     Attributes:
         volumes: ``interleave`` volumes (D / interleave, H, W) float32 HU in the window, each with the affine
             that maps its voxels to the patient.
-        box: kept voxels along (k, j, i) of the isotropic grid.
+        box: kept voxels along (k, j, i) of the isotropic grid; None of a frame, which may be larger.
         grid: shape (D, H, W) of the isotropic grid.
         lungs: how the lungs were found.
     """
 
     volumes: tuple[Volume, ...]
-    box: Box
+    box: Box | None
     grid: tuple[int, int, int]
     lungs: str
 
 
 def preprocess_ctpa(volume: Volume, settings: CtpaSettings) -> ProcessedCtpa:
-    """Runs the paper's steps on a CT in HU, in any orientation.
+    """Runs the paper's steps on a CT in HU, in any orientation; of crop="box".
 
     Raises:
         InputError: NaN or infinite voxels, or no lungs found.
     """
-    bad = int(volume.array.size - np.count_nonzero(np.isfinite(volume.array)))
-    if bad:
-        raise InputError(f"Expected finite voxels, got {bad} NaN or infinite of {volume.array.size}.")
-    axial = to_axial(volume)
-    fine = resample_onto(axial, *isotropic_grid(axial, settings.spacing_mm))
+    fine = isotropic(volume, settings)
     box, used = _crop_box(fine, settings)
     lower, upper = settings.window
     windowed = fine.with_array(np.clip(fine.array, lower, upper))
     depth, height, width = settings.shape
     made = resized(cropped(windowed, box), (depth, height, width))
-    return ProcessedCtpa(
-        alternate_slices(made, settings.interleave),
-        box,
-        (fine.array.shape[0], fine.array.shape[1], fine.array.shape[2]),
-        used,
-    )
+    return ProcessedCtpa(alternate_slices(made, settings.interleave), box, shape_of(fine), used)
+
+
+def isotropic(volume: Volume, settings: CtpaSettings) -> Volume:
+    """The CT on an axial grid of cubic voxels; raises InputError for NaN or infinite ones."""
+    bad = int(volume.array.size - np.count_nonzero(np.isfinite(volume.array)))
+    if bad:
+        raise InputError(f"Expected finite voxels, got {bad} NaN or infinite of {volume.array.size}.")
+    axial = to_axial(volume)
+    return resample_onto(axial, *isotropic_grid(axial, settings.spacing_mm))
+
+
+def shape_of(volume: Volume) -> tuple[int, int, int]:
+    """(D, H, W)."""
+    depth, height, width = volume.array.shape
+    return depth, height, width
 
 
 def _crop_box(fine: Volume, settings: CtpaSettings) -> tuple[Box, str]:
     if settings.lungs == WHOLE:
-        depth, height, width = fine.array.shape
+        depth, height, width = shape_of(fine)
         return ((0, depth), (0, height), (0, width)), "not looked for"
     mask, used = segment_lungs(fine, settings.lungs, settings.lungmask_weights)
     return lung_box(mask, fine.spacing, settings.margin_mm), used

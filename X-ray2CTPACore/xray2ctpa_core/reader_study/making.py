@@ -1,7 +1,8 @@
 """A study made from a cohort of virtual patients: real and generated volumes that differ in nothing but that.
 
 Unfair cues are removed: every volume is brought to one grid, one resolution, one noise, one range of HU and
-one field of view, and stored as int16.
+one field of view, and stored as int16. A generated volume takes the patient's own millimetres: a radiograph
+without spacing gives it the cohort's mean size, and that alone would tell it apart.
 """
 
 import json
@@ -41,14 +42,15 @@ class Equaliser:
         extent_mm: (z, y, x) of the field of view, about the volume's middle.
         spacing_mm: (z, y, x) of the voxels.
         blur: standard deviation of a Gaussian in voxels, wide against what either kind resolves.
-        noise_hu: standard deviation of the noise that is added after it.
+        noise_hu: standard deviation of the noise in soft tissue, as ``noise_of`` measures it; what a volume
+            has less of its own is added after the blur, a volume that has more gets no more.
         window: (lower, upper) HU.
     """
 
     extent_mm: tuple[float, float, float]
     spacing_mm: tuple[float, float, float]
     blur: float = 0.5
-    noise_hu: float = 15.0
+    noise_hu: float = 20.0
     window: tuple[float, float] = (-1000.0, 900.0)
 
     def __call__(self, volume: Volume, seed: int) -> Volume:
@@ -63,9 +65,30 @@ class Equaliser:
         inside = Volume(np.clip(volume.array.astype(np.float32), lower, upper), volume.affine)
         array = resample_onto(inside, target, shape, AIR_HU).array
         array = ndimage.gaussian_filter(array, self.blur, mode="nearest")
-        noise = np.random.default_rng(seed).normal(0.0, self.noise_hu, array.shape)
+        lacking = max(0.0, self.noise_hu**2 - noise_of(array) ** 2) ** 0.5
+        noise = np.random.default_rng(seed).normal(0.0, lacking, array.shape)
         array = np.clip(np.round(array + noise), lower, upper).astype(np.int16)
         return Volume(array, axial_affine(shape, (z, y, x)))
+
+
+def noise_of(array: np.ndarray) -> float:
+    """Standard deviation of the noise in soft tissue, HU: from second differences along a row, robustly.
+
+    Args:
+        array: (D, H, W) HU; 0 where it shows no soft tissue (0 to 100 HU).
+    """
+    values = array.astype(np.float64)
+    bend = (values[..., 2:] - 2 * values[..., 1:-1] + values[..., :-2]) / 6**0.5  # of white noise: its own sd
+    tissue = bend[(values[..., 1:-1] > 0) & (values[..., 1:-1] < 100)]
+    return float(1.4826 * np.median(np.abs(tissue - np.median(tissue)))) if tissue.size else 0.0
+
+
+def sized_like(generated: Volume, real: Volume) -> Volume:
+    """``generated`` with the extent and place of ``real``: both fill the same frame of one radiograph."""
+    depth, height, width = (n * step for n, step in zip(real.array.shape, real.spacing[::-1], strict=True))
+    middle = real.affine @ [*((np.array(real.array.shape[::-1]) - 1) / 2), 1.0]
+    centre = (float(middle[0]), float(middle[1]), float(middle[2]))
+    return Volume(generated.array, axial_affine(generated.array.shape, (depth, height, width), centre))
 
 
 def equaliser_for(volumes: Sequence[Volume]) -> Equaliser:
@@ -74,6 +97,12 @@ def equaliser_for(volumes: Sequence[Volume]) -> Equaliser:
     coarsest, extents = spacings.max(axis=0), (spacings * [v.array.shape for v in volumes]).min(axis=0)
     (d, h, w), (z, y, x) = extents.tolist(), coarsest.tolist()
     return Equaliser((d, h, w), (z, y, x))
+
+
+def require_new(out: Path) -> None:
+    """Raises InputError unless a study can be written to the folder ``out``."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"Expected a new folder for the study, got {out}, which exists.", "Choose another.")
 
 
 def make_study(
@@ -90,7 +119,7 @@ def make_study(
 
     Args:
         patients: 4 or more, as many with as without PE.
-        generate: makes the CTPA of a patient from his radiograph.
+        generate: makes the CTPA of a patient from his radiograph, on the frame of his real volume.
         out: must not exist, or be empty.
         seed: of the cases' names, of the noise and of the readers' orders.
         on_patient: called with (done, of).
@@ -104,9 +133,7 @@ def make_study(
             "Choose patients by their patient.json, or make a larger cohort.",
         )
     out = Path(out)
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"Expected a new folder for the study, got {out}, which exists.", "Choose another.")
-    (out / CASES_FOLDER).mkdir(parents=True)
+    require_new(out)
     names = _Names(seed, 3 * len(patients))
     shows_real = {p.name for group in (with_pe, without) for p in group[: len(group) // 2]}
     cases: list[StudyCase] = []
@@ -114,9 +141,11 @@ def make_study(
     members: dict[str, list[str]] = {"turing": [], "ratings": [], "pe": []}
     volumes = []
     for number, patient in enumerate(patients):
-        volumes.append((read_axial_volume(patient.folder / CTPA_FILE), generate(patient)))
+        real = read_axial_volume(patient.folder / CTPA_FILE)
+        volumes.append((real, sized_like(generate(patient), real)))
         on_patient(number + 1, len(patients))
     equalise = equaliser_for([volume for pair in volumes for volume in pair])
+    (out / CASES_FOLDER).mkdir(parents=True)
     for patient, (real, generated) in zip(patients, volumes, strict=True):
         synthetic = patient.name not in shows_real
         parts = [("turing", generated if synthetic else real, synthetic), ("pe", generated, True)]

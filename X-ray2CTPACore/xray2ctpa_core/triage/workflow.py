@@ -4,8 +4,9 @@ The generated CTPA's score stands beside the pathway. It never moves a patient: 
 negative leaves 4.6 % PE where Wells says unlikely, and an exclusion needs less than about 2 %.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from xray2ctpa_core.triage.criteria import SOURCES
 from xray2ctpa_core.triage.likelihood import Counts, post_test
@@ -18,6 +19,7 @@ from xray2ctpa_core.triage.rules import (
     wells_tier,
     years_excludes,
 )
+from xray2ctpa_core.wording import NO_SCORE, second_opinion_sentence
 
 OTHER, PERC_OUT, MEASURE, EXCLUDED, IMAGE = STEPS = (
     "other pathway",
@@ -53,16 +55,19 @@ class Case:
 
 @dataclass(frozen=True)
 class Score:
-    """The generated CTPA's score beside its operating point, and the patients who stand behind it, if any."""
+    """The generated CTPA's score beside its operating point.
 
-    value: float
+    Attributes:
+        value: 0..1; None of a model without a PE classifier.
+        threshold: operating point, 0..1.
+        counts: the patients who stand behind it, None where there are none.
+        opinion: of result.json, pe.second_opinion; None where there is none.
+    """
+
+    value: float | None
     threshold: float
     counts: Counts | None = None
-
-    @property
-    def positive(self) -> bool:
-        """At or above the operating point."""
-        return self.value >= self.threshold
+    opinion: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,16 +132,16 @@ def way_of(case: Case) -> Way:
         return Way(PERC_OUT, (*before, "perc", "excluded"), (said, reason))
     before = (*before, "perc", "d_dimer") if case.gestalt_low and case.perc else (*before, "d_dimer")
     cutoff = age_adjusted_cutoff(case.age)
-    limit = f"{cutoff:.0f} ng/mL FEU" + (
-        ", age-adjusted" + _by("age-adjusted") if cutoff > D_DIMER_FIXED else _by("pathway")
-    )
+    is_adjusted = cutoff > D_DIMER_FIXED
+    limit = f"{cutoff:.0f} ng/mL FEU" + (", age-adjusted" if is_adjusted else "")
+    by = _by("age-adjusted" if is_adjusted else "pathway")
     if case.d_dimer is None:
-        return Way(MEASURE, before, (said, f"D-dimer is the next step; raised from {limit}"))
+        return Way(MEASURE, before, (said, f"D-dimer is the next step; raised from {limit}{by}"))
     reasons = [said]
     if case.d_dimer < cutoff:
-        reasons.append(f"D-dimer {case.d_dimer:.0f} is under {limit}: PE excluded")
+        reasons.append(f"D-dimer {case.d_dimer:.0f} is under {limit}: PE excluded{by}")
     else:
-        reasons.append(f"D-dimer {case.d_dimer:.0f} is raised, from {limit}: CTPA")
+        reasons.append(f"D-dimer {case.d_dimer:.0f} is raised, from {limit}: CTPA{by}")
     reasons += _by_years(case, case.d_dimer, cutoff)
     if case.d_dimer < cutoff:
         return Way(EXCLUDED, (*before, "excluded"), tuple(reasons))
@@ -147,14 +152,19 @@ def beside(case: Case, score: Score | None) -> tuple[str, ...]:
     """What the generated CTPA's score adds: sentences that name its uncertainty and change no step."""
     if score is None:
         return ("No generated CTPA is selected.",)
-    side = "at or above" if score.positive else "below"
+    opinions = () if score.opinion is None else (second_opinion_sentence(score.opinion),)
+    if score.value is None:
+        return (f"{NO_SCORE}.", *opinions)
+    positive = score.value >= score.threshold
+    side = "at or above" if positive else "below"
     first = f"Generated CTPA: score {score.value:.2f}, {side} its operating point {score.threshold:.2f}."
     if score.counts is None:
-        return (first, "No patients stand behind this model: its likelihood ratio is not known.")
-    ratio = score.counts.ratio(score.positive)
+        unknown = "No patients stand behind this model: its likelihood ratio is not known."
+        return (first, unknown, *opinions)
+    ratio = score.counts.ratio(positive)
     tier = wells_tier(wells_score(case.wells))
     after, low, high = (post_test(tier.pe, value) for value in (ratio.estimate, ratio.lower, ratio.upper))
-    name = "LR+" if score.positive else "LR-"
+    name = "LR+" if positive else "LR-"
     second = (
         f"{name} {ratio.estimate:.2f} [{ratio.lower:.2f}, {ratio.upper:.2f}], 95 % interval, of "
         f"{score.counts.diseased} patients with and {score.counts.healthy} without PE: "
@@ -162,10 +172,10 @@ def beside(case: Case, score: Score | None) -> tuple[str, ...]:
     )
     use = (
         "May speak for earlier imaging in the order of work."
-        if score.positive
+        if positive
         else "Excludes nothing: under about 2 % would be needed, for every such patient."
     )
-    return first, second, use
+    return (first, second, use, *opinions)
 
 
 def _by_years(case: Case, d_dimer: float, cutoff: float) -> list[str]:

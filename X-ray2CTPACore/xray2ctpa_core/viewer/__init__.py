@@ -3,7 +3,8 @@
 What is shown: ``stage`` lends an application with off-screen views, ``scene`` shows a result on it with its
 ``titles``, ``sight`` is the zoom and pan of a plane, ``probe`` reads voxels, ``renderings`` colours the
 volume rendering and the colour bars, ``display`` is a visitor's choice, ``case`` reads what belongs to a
-result (radiograph, truth), ``showing`` draws for the ``tabs`` that look.
+result (radiograph, truth), ``showing`` draws for the ``tabs`` that look; it keeps ``pictures`` of planes and
+draws some ``ahead``.
 
 Who sees it: ``session`` is all of one visitor, with his results on a ``shelf``; ``upload`` takes a radiograph
 in, ``presets`` are the bundle's, ``run`` generates in another process, ``security`` says who may come in,

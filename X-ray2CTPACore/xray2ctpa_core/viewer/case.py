@@ -12,6 +12,8 @@ from PIL import Image
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.samples import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
 from xray2ctpa_core.io import preview, result_files
+from xray2ctpa_core.io.ct import read_ct
+from xray2ctpa_core.io.dicom_file import is_dicom
 from xray2ctpa_core.io.provenance import file_sha256
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.io.volumes import read_volume
@@ -118,8 +120,8 @@ def truth_of(record: Mapping[str, Any], truth: Path | None = None) -> Truth | No
 
     Args:
         record: result.json.
-        truth: a CTPA, NIfTI, NRRD or MetaImage; None takes that of the packaged sample patient if the result
-            is his, else there is none.
+        truth: a CTPA, DICOM (a folder, or enhanced), NIfTI, NRRD or MetaImage; None takes that of the
+            packaged sample patient if the result is his, else there is none.
 
     Raises:
         InputError: the file is no volume, or lies wholly outside the result.
@@ -128,7 +130,8 @@ def truth_of(record: Mapping[str, Any], truth: Path | None = None) -> Truth | No
         if not SAMPLE_CXR.is_file() or file_sha256(SAMPLE_CXR) != record["input"]["sha256"]:
             return None
         truth = SAMPLE_CTPA
-    volume = read_volume(truth)
+    is_dicom_ct = truth.is_dir() or (truth.exists() and is_dicom(truth))
+    volume = read_ct(truth).volume if is_dicom_ct else read_volume(truth)
     true_frame, frame = _true_frame(record, truth), frame_of(record)
     if true_frame is not None and frame is not None and volume.array.shape == _shape(record):
         from xray2ctpa_core.pipelines.geometry import on_frame

@@ -1,6 +1,8 @@
 """One result in Slicer's own slice views and 3D view, off screen; what they show as arrays of pixels."""
 
+import contextlib
 import time
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,16 +173,12 @@ class ResultScene:
 
     def go_to(self, position: tuple[float, ...]) -> set[str]:
         """Moves the planes through ``position`` (RAS in mm), or the nearest place in the volume."""
-        former = self.position
-        self.position = tuple(float(np.clip(p, *b)) for p, b in zip(position, self._bounds, strict=True))
-        for name in self._slices():
+        former, self.position = self.position, self._inside(position)
+        has_moved = [abs(a - b) > _VOXELS_MOVED for a, b in zip(former, self.position, strict=True)]
+        moved = {name for name in self._slices() if has_moved[self._axis(name)]}
+        for name in moved:
             self._node(name).JumpSliceByOffsetting(*self.position)
-        return {
-            name
-            for name in self.shown()
-            if name not in (mrml.RADIOGRAPH_VIEW, RENDERING)
-            and abs(former[self._axis(name)] - self.position[self._axis(name)]) > _VOXELS_MOVED
-        }
+        return moved & set(self.shown())
 
     def go_to_hottest(self) -> bool:
         """Moves the planes through the strongest evidence; False where there is none."""
@@ -191,10 +189,18 @@ class ResultScene:
 
     def scroll(self, name: str, steps: float) -> set[str]:
         """Moves a plane by ``steps`` voxels towards the patient's left, anterior or superior."""
+        return self.go_to(self.beside(name, steps))
+
+    def beside(self, name: str, steps: float) -> tuple[float, ...]:
+        """Where the planes would be cut after ``scroll``: RAS in mm, within the volume."""
         axis = self._axis(name)
         position = list(self.position)
         position[axis] += steps * self.nodes.ctpa.GetSpacing()[axis] * (-1 if axis == 0 else 1)
-        return self.go_to(tuple(position))
+        return self._inside(position)
+
+    def _inside(self, position: Sequence[float]) -> tuple[float, ...]:
+        """The place in the volume that is nearest to ``position``."""
+        return tuple(float(np.clip(p, *b)) for p, b in zip(position, self._bounds, strict=True))
 
     def slice_of(self, name: str) -> tuple[int, int]:
         """(number of the slice from 1, how many there are) of a plane, counted as ``scroll`` goes."""
@@ -296,14 +302,43 @@ class ResultScene:
 
     # --- Drawing --------------------------------------------------------------------------------
 
+    def looks(self, name: str, position: tuple[float, ...] | None = None) -> Hashable:
+        """All that the picture of a plane depends on; None in the rendering and the radiograph.
+
+        Args:
+            name: of the view.
+            position: RAS in mm where it is cut; None: where it is now.
+        """
+        if name in (RENDERING, mrml.RADIOGRAPH_VIEW):
+            return None
+        cut = (position or self.position)[self._axis(name)]
+        size = self._stage.view(name).render_window().GetSize()
+        return name, size, self._sight(name), round(cut, 3), self.display
+
+    def draw_at(self, name: str, position: tuple[float, ...]) -> np.ndarray:
+        """What a plane would show if it were cut at ``position``; it stays where it is."""
+        self._node(name).JumpSliceByOffsetting(*position)
+        try:
+            return self.draw(name)
+        finally:
+            self._node(name).JumpSliceByOffsetting(*self.position)
+
+    def alike(self, name: str) -> list[str]:
+        """The views that show the plane of a slice view, itself first."""
+        others = [other for other in self.shown() if other not in (RENDERING, mrml.RADIOGRAPH_VIEW, name)]
+        return [name, *(other for other in others if orientation(other) == orientation(name))]
+
     def draw(self, name: str) -> np.ndarray:
         """What a view shows: (rows from the top, columns from the left, RGB) uint8."""
         view = self._stage.view(name)
         window = view.render_window()
         part = self._cast_rays(view) if name == RENDERING else 1.0
         began = time.monotonic()
-        window.Render()
-        if name == RENDERING:  # the cost grows with the number of rays
+        if name != RENDERING:
+            with _one_thread():
+                window.Render()
+        else:  # the cost grows with the number of rays
+            window.Render()
             self._full_seconds = max((time.monotonic() - began) / part**2, 1e-3)
         columns, rows = window.GetSize()
         pixels = vtk.vtkUnsignedCharArray()
@@ -371,6 +406,17 @@ class ResultScene:
 
     def _node(self, name: str) -> Any:
         return self._stage.view(name).get_view_node()
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Within, VTK's filters start no threads: to start and await them costs a plane more than it saves."""
+    former = vtk.vtkMultiThreader.GetGlobalMaximumNumberOfThreads()
+    vtk.vtkMultiThreader.SetGlobalMaximumNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        vtk.vtkMultiThreader.SetGlobalMaximumNumberOfThreads(former)
 
 
 def _plane(name: str) -> str:

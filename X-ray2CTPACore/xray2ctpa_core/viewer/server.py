@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import importlib
-import io
 import json
 import os
 import secrets
@@ -11,7 +10,6 @@ import signal
 import socket
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,20 +18,21 @@ from aiohttp import WSMsgType, web
 
 from xray2ctpa_core.errors import OutputError, XRay2CTPAError
 from xray2ctpa_core.io import result_guard
-from xray2ctpa_core.io.result_files import ALWAYS, SPREAD
 from xray2ctpa_core.io.result_folder import start_guard
+from xray2ctpa_core.viewer import download
 from xray2ctpa_core.viewer.security import HEADERS, Door
 from xray2ctpa_core.viewer.session import Opening, Session
 from xray2ctpa_core.viewer.upload import TooLarge
 
 PAGE = Path(__file__).with_name("page")
-SCRIPTS = ("page", "connection", "result", "views", "gestures", "measure", "screenshot", "upload")
+SCRIPTS = ("page", "connection", "result", "views", "gestures", "measure", "screenshot", "triage", "upload")
 #: All files of the page, by the address they are asked for with.
 PAGE_FILES = {
     "/": ("index.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
     **{f"/{name}.js": (f"{name}.js", "text/javascript") for name in SCRIPTS},
 }
+RESULT_ZIP, DICOM_ZIP = "/result.zip", "/result-dicom.zip"
 FOLDER_PREFIX = "xray2ctpa-view-"
 #: Sessions at a time; each holds a scene and its views.
 MAX_SESSIONS = 8
@@ -99,7 +98,7 @@ class Site:
                 *(web.get(path, self._page) for path in PAGE_FILES),
                 web.get("/socket", self._socket),
                 web.post("/upload", self._upload),
-                web.get("/result.zip", self._download),
+                *(web.get(path, self._download) for path in (RESULT_ZIP, DICOM_ZIP)),
             ]
         )
         return app
@@ -178,16 +177,19 @@ class Site:
         return web.json_response({})
 
     async def _download(self, request: web.Request) -> web.StreamResponse:
-        folder = self._required_session(request).result_folder()
-        if folder is None:
+        session = self._required_session(request)
+        entry = session.shown_entry()
+        if entry is None:
             raise web.HTTPNotFound(text="There is no result yet.")
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w") as archive:
-            for name in (*ALWAYS, SPREAD):
-                if (folder / name).is_file():
-                    archive.write(folder / name, f"SYNTHETIC-ctpa/{name}")
-        headers = {"Content-Disposition": 'attachment; filename="SYNTHETIC-ctpa.zip"'}
-        return web.Response(body=packed.getvalue(), content_type="application/zip", headers=headers)
+        try:
+            if request.path == DICOM_ZIP:
+                name, content = await asyncio.to_thread(download.dicom_zip, entry, session.folder)
+            else:
+                name, content = await asyncio.to_thread(download.result_zip, entry)
+        except XRay2CTPAError as error:
+            raise web.HTTPUnprocessableEntity(text=f"{error.message}\n{error.hint}") from error
+        headers = {"Content-Disposition": download.attachment(name)}
+        return web.Response(body=content, content_type="application/zip", headers=headers)
 
     def _required_session(self, request: web.Request) -> Session:
         session = self._sessions.get(self._door.key_of(request) or "")

@@ -18,6 +18,7 @@ from xray2ctpa_core.errors import InputError, XRay2CTPAError
 from xray2ctpa_core.generation.failures import user_error
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.viewer import run, upload
+from xray2ctpa_core.viewer.download import can_write_dicom
 from xray2ctpa_core.viewer.presets import presets
 from xray2ctpa_core.viewer.shelf import Entry, Shelf
 from xray2ctpa_core.viewer.tabs import Tab, Tabs, jpeg
@@ -153,9 +154,9 @@ class Session:
         elif not isinstance(what, str):
             raise InputError(f"Expected one of {list(actions)} or a wish for a view, got {what!r}.")
 
-    def result_folder(self) -> Path | None:
+    def shown_entry(self) -> Entry | None:
         """The result that is shown."""
-        return self._current.folder if self.phase == DONE and self._current else None
+        return self._current if self.phase == DONE else None
 
     # --- Radiograph and run ---------------------------------------------------------------------
 
@@ -305,7 +306,7 @@ class Session:
         showing = await asyncio.to_thread(importlib.import_module, _SHOWING)
         self._close_showing()
         self._current = entry
-        self._showing = showing.opened(entry, self._tabs)
+        self._showing = showing.opened(entry, self._tabs, self._opening.bundle)
         self._showing.artist.add_done_callback(self._on_artists_end)
         self.phase = DONE
         self._tell_state()
@@ -337,6 +338,7 @@ class Session:
             "verdict": self._verdict,
             "max_mb": upload.MAX_BYTES >> 20,
             "presets": presets(self._opening.bundle),
+            "can_dicom": can_write_dicom(),
             "results": [
                 {
                     "id": entry.identifier,

@@ -12,31 +12,36 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.mrml import sentences
 from xray2ctpa_core.mrml.record import read_record, record_rows
 from xray2ctpa_core.viewer import case, stage
+from xray2ctpa_core.viewer.ahead import Ahead
 from xray2ctpa_core.viewer.display import CHOICES, RANGES, changed
-from xray2ctpa_core.viewer.scene import ResultScene, orientation
+from xray2ctpa_core.viewer.pathway import pathway
+from xray2ctpa_core.viewer.pictures import Pictures
+from xray2ctpa_core.viewer.scene import COMPARE_VIEWS, RESULT_VIEWS, ResultScene, orientation
 from xray2ctpa_core.viewer.shelf import Entry
 from xray2ctpa_core.viewer.stage import RENDERING
 from xray2ctpa_core.viewer.tabs import Tab, Tabs, jpeg
 from xray2ctpa_core.viewer.titles import described
 
 #: What a tab may ask of the views: of all of them, and of one.
-WISHES = ("show", "hottest", "reset", "turn")
+WISHES = ("show", "hottest", "reset", "turn", "triage")
 VIEW_WISHES = ("resize", "point", "zoom", "pan", "scroll", "slice", "probe")
 #: Seconds that pictures of planes get to be sent before the rendering is drawn.
 _SENDING_SECONDS = 0.03
 #: Seconds without a wish after which the rendering is drawn in full.
 _REFINE_AFTER = 0.35
+#: Seconds between two drawings in advance: a message is read to its end in several rounds of the event loop.
+_LULL_SECONDS = 0.01
 
 
-def opened(entry: Entry, tabs: Tabs) -> "Showing":
-    """Opens a result; raises InputError where it cannot be shown."""
+def opened(entry: Entry, tabs: Tabs, bundle: str) -> "Showing":
+    """Opens a result; raises InputError where it cannot be shown. ``bundle``: as ``Showing``."""
     record = read_record(entry.folder)
     radiograph, truth = (
         case.radiograph_of(record, entry.folder, entry.radiograph),
         case.truth_of(record, entry.truth),
     )
     scene = ResultScene(entry.folder, radiograph, truth.array if truth else None)
-    return Showing(scene, tabs, truth.doubts if truth else [])
+    return Showing(scene, tabs, truth.doubts if truth else [], bundle)
 
 
 def warm_up() -> None:
@@ -53,13 +58,16 @@ class Showing:
         scene: closed with it.
         tabs: told and shown everything.
         doubts: sentences on the comparison with the truth.
+        bundle: name or folder of the model that the page generates with.
     """
 
-    def __init__(self, scene: ResultScene, tabs: Tabs, doubts: list[str]) -> None:
-        self.scene = scene
+    def __init__(self, scene: ResultScene, tabs: Tabs, doubts: list[str], bundle: str) -> None:
+        self.scene, self._bundle = scene, bundle
         self._tabs = tabs
         self._doubts = doubts
         self._dirty: set[str] = set()
+        self._pictures = Pictures()
+        self._ahead = Ahead(scene)
         self._wake = asyncio.Event()
         self._refining: asyncio.TimerHandle | None = None
         #: Runs until it is cancelled, or fails by a defect.
@@ -122,6 +130,8 @@ class Showing:
             return True
         if wish == "probe":
             self._probe(message, tab)
+        elif wish == "triage":
+            tab.tell("triage", pathway(scene.nodes.record, message, self._bundle))
         elif wish == "hottest":
             if not scene.go_to_hottest():
                 raise InputError("No Grad-CAM evidence reaches the lowest level: no slice is hottest.")
@@ -139,6 +149,9 @@ class Showing:
     def _do_in_view(self, wish: str, message: Mapping[str, Any]) -> set[str]:
         """What concerns one view; returns those that are out of date then."""
         scene, name = self.scene, self._view_of(message)
+        if name not in scene.shown():
+            return set()  # sent before the tab knew of the present mode
+        self._ahead.touched = name
         x, y = (_number(message, side, None if wish in ("resize", "point", "pan") else 0.5) for side in "xy")
         if wish == "resize":
             return scene.resize(name, round(x), round(y))
@@ -160,11 +173,18 @@ class Showing:
     def _probe(self, message: Mapping[str, Any], tab: Tab) -> None:
         """Tells the tab that asks what lies under its cursor."""
         name, x, y = self._view_of(message), _number(message, "x"), _number(message, "y")
+        if name not in self.scene.shown():
+            return
+        if name != self._ahead.touched:  # what is pointed at will be scrolled
+            self._ahead.touched = name
+            self._ahead.renew()
+            self._wake.set()
         tab.tell("probe", {"view": name, "values": self.scene.values_at(name, x, y)})
 
     def _view_of(self, message: Mapping[str, Any]) -> str:
+        """The view that a message names, of either mode."""
         name = message.get("view")
-        if not isinstance(name, str) or name not in self.scene.shown():
+        if not isinstance(name, str) or name not in (*RESULT_VIEWS, *COMPARE_VIEWS):
             raise InputError(f"Expected a view of {self.scene.shown()}, got {name!r}.")
         return name
 
@@ -182,6 +202,7 @@ class Showing:
     def _redraw(self, names: set[str]) -> None:
         """Has views drawn again, and tells where the planes meet now."""
         self._dirty |= names
+        self._ahead.renew()
         self._refine_soon()
         self._wake.set()
         self._tabs.tell("place", self.place())
@@ -191,8 +212,12 @@ class Showing:
         while True:
             await self._wake.wait()
             self._dirty &= set(self.scene.shown())
-            if not self._dirty or not self._tabs:
+            if not self._tabs or not (self._dirty or self._ahead):
                 self._wake.clear()
+                continue
+            if not self._dirty:
+                self._picture(*self._ahead.next())
+                await asyncio.sleep(_LULL_SECONDS)
                 continue
             if self._dirty == {
                 RENDERING
@@ -200,12 +225,23 @@ class Showing:
                 await asyncio.sleep(_SENDING_SECONDS)
             name = min(self._dirty, key=self._rank)
             self._dirty.discard(name)
-            self._tabs.show(name, jpeg(self.scene.draw(name)))
+            self._tabs.show(name, self._picture(name))
             await asyncio.sleep(0)  # messages that came meanwhile may spare the next drawing
 
-    def _rank(self, name: str) -> tuple[bool, str]:
-        """Views in the order in which they are drawn."""
-        return name == RENDERING, orientation(name) if described(name)["plane"] else ""
+    def _picture(self, name: str, position: tuple[float, ...] | None = None) -> bytes:
+        """A view as JPEG, as it is or cut at ``position``; drawn unless it looked the same before."""
+        looks = self.scene.looks(name, position)
+        picture = None if looks is None else self._pictures.find(looks)
+        if picture is None:
+            picture = jpeg(self.scene.draw(name) if position is None else self.scene.draw_at(name, position))
+            if looks is not None:
+                self._pictures.keep(looks, picture)
+        return picture
+
+    def _rank(self, name: str) -> tuple[bool, bool, str]:
+        """Views in the order in which they are drawn: the one that was touched last before other planes."""
+        plane = orientation(name) if described(name)["plane"] else ""
+        return name == RENDERING, name != self._ahead.touched, plane
 
 
 def _number(message: Mapping[str, Any], name: str, default: float | None = None) -> float:

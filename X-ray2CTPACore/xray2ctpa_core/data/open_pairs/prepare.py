@@ -1,93 +1,146 @@
 """Fetched pairs -> the study table that preprocessing, training and evaluation read."""
 
+import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.data.cxr_cases import lung_locator
 from xray2ctpa_core.data.open_pairs.fetch import series_folder
 from xray2ctpa_core.data.open_pairs.pairs import Pair
 from xray2ctpa_core.data.open_pairs.series import Series
-from xray2ctpa_core.data.sources.table import ZERO_OR_ONE, csv_text, read_table
+from xray2ctpa_core.data.sources.table import csv_text
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
 from xray2ctpa_core.io.ct import read_ct
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
+from xray2ctpa_core.workers import TRIES, in_processes
 
 STUDIES_FILE, ERRORS_FILE = "studies.csv", "prepare-errors.jsonl"
+#: A line for each pair that was found usable: a later call does not read it again.
+RECORD_FILE = "prepared.jsonl"
 COLUMNS = ("id", "patient", "volume", "radiograph", "label", "split")
 #: A chest is longer than this from foot to head, mm.
 _LEAST_HEIGHT_MM = 150.0
 #: Slices lie across the patient: the cosine between their normal and the patient's axis.
 _LEAST_COSINE = 0.9
 
+#: Does work for many items, as `workers.in_processes`: (make, items, workers, killed) -> (item, made) of each
+#: as it is done. An engine of a cluster has the same signature.
+Engine = Callable[..., Iterator[tuple[Pair, dict[str, Any]]]]
+
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run did: studies in the table, and why each other pair is not in it."""
+    """What a run did.
+
+    Attributes:
+        studies: in the table; ``former``: those of them that were checked before.
+        failed: why each other pair is not in it.
+    """
 
     studies: int
+    former: int
     failed: tuple[str, ...]
 
 
 def prepare_pairs(
-    folder: Path, pairs: Sequence[Pair], locator: LungLocator, labels: Mapping[str, int] | None = None
+    folder: Path,
+    pairs: Sequence[Pair],
+    locator: Path,
+    labels: Mapping[str, int] | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    engine: Engine = in_processes,
 ) -> Prepared:
     """Writes STUDIES_FILE: a row for each pair whose CT is a stack of axial slices of a chest and of whose
-    radiographs the gate accepts one, the nearest.
+    radiographs the gate accepts one, the nearest. A call that was stopped is gone on with.
 
     Args:
         folder: that the pairs were fetched into; paths in the table are relative to it.
         pairs: selected.
-        locator: of the gate.
+        locator: folder of the gate's lung locator.
         labels: 0 or 1 by patient, where somebody has them; the index has none.
+        workers: processes that read images.
+        progress: called with (done, of).
+        engine: that gives the work to processes.
 
     Raises:
         InputError: no pair is left.
     """
-    rows, failed = [], []
-    for pair in pairs:
-        try:
-            ct = _axial_chest(folder, pair.ct)
-            radiograph = _accepted(folder, (pair.radiograph, *pair.others), locator)
-        except XRay2CTPAError as error:
-            failed.append({"id": pair.id, "patient": pair.ct.patient, "wrong": error.message})
-            continue
-        label = (labels or {}).get(pair.ct.patient)
-        rows.append(
-            (
-                pair.id,
-                pair.ct.patient,
-                str(ct.relative_to(folder)),
-                str(radiograph.relative_to(folder)),
-                "" if label is None else str(label),
-                pair.split,
-            )
-        )
-    write_text_atomically(folder / ERRORS_FILE, "".join(json.dumps(entry) + "\n" for entry in failed))
-    said = tuple(f"{entry['id']}: {entry['wrong']}" for entry in failed)
+    usable = _record(folder)
+    former = [pair for pair in pairs if _key(pair, locator) in usable]
+    missing = [pair for pair in pairs if _key(pair, locator) not in usable]
+    failed: dict[str, str] = {}
+    check = functools.partial(checked, folder, str(locator))
+    for done, (pair, found) in enumerate(engine(check, missing, workers, _killed), len(former) + 1):
+        if "wrong" in found:
+            failed[pair.id] = found["wrong"]
+        else:
+            usable[_key(pair, locator)] = found
+            with (folder / RECORD_FILE).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"key": _key(pair, locator), **found}) + "\n")
+        if progress is not None:
+            progress(done, len(pairs))
+    wrong = [(pair, failed[pair.id]) for pair in pairs if pair.id in failed]
+    lines = ({"id": p.id, "patient": p.ct.patient, "wrong": why} for p, why in wrong)
+    write_text_atomically(folder / ERRORS_FILE, "".join(json.dumps(line) + "\n" for line in lines))
+    said = tuple(f"{pair.id}: {why}" for pair, why in wrong)
+    rows = [
+        _row(pair, usable[key], (labels or {}).get(pair.ct.patient))
+        for pair in pairs
+        if (key := _key(pair, locator)) in usable
+    ]
     if not rows:
         raise InputError(
             f"Expected at least one pair with both images, got none of {len(pairs)}.",
             f"{said[0] if said else 'Select pairs first.'} Fetch them: open_pairs.py fetch.",
         )
     write_text_atomically(folder / STUDIES_FILE, csv_text(COLUMNS, rows))
-    return Prepared(len(rows), said)
+    return Prepared(len(rows), len(former), said)
 
 
-def read_labels(path: Path) -> dict[str, int]:
-    """PE by patient, of a table with the columns patient and label (0 or 1); raises InputError for others, or
-    for two labels of one patient."""
-    labels: dict[str, int] = {}
-    for row in read_table(path, ("patient", "label")):
-        label = int(row.label("label", ZERO_OR_ONE) or 0)
-        if labels.setdefault(row.text("patient"), label) != label:
-            raise InputError(
-                f"Expected one label a patient, got two of {row.text('patient')} in {row.where}."
-            )
-    return labels
+def checked(folder: Path, locator: str, pair: Pair) -> dict[str, Any]:
+    """Where the pair's images lie, relative to ``folder``, or what is wrong with it."""
+    try:
+        ct = _axial_chest(folder, pair.ct)
+        radiograph = _accepted(folder, (pair.radiograph, *pair.others), lung_locator(locator))
+    except XRay2CTPAError as error:
+        return {"wrong": error.message}
+    return {"volume": str(ct.relative_to(folder)), "radiograph": str(radiograph.relative_to(folder))}
+
+
+def _killed(pair: Pair) -> dict[str, Any]:
+    return {"wrong": f"Expected the CT {pair.ct.uid} to be read, its process was killed {TRIES} times."}
+
+
+def _key(pair: Pair, locator: Path) -> str:
+    """Names the pair's images and the gate: another choice is checked anew."""
+    return " ".join(
+        (pair.ct.uid, *(one.uid for one in (pair.radiograph, *pair.others)), Path(locator).parent.name)
+    )
+
+
+def _record(folder: Path) -> dict[str, dict[str, Any]]:
+    """What earlier calls found usable; a line that a kill cut off is none."""
+    path, found = folder / RECORD_FILE, {}
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+        for line in text[: text.rfind("\n") + 1].splitlines():
+            entry = json.loads(line)
+            found[entry.pop("key")] = entry
+        if not text.endswith("\n"):
+            write_text_atomically(path, text[: text.rfind("\n") + 1])
+    return found
+
+
+def _row(pair: Pair, found: Mapping[str, Any], label: int | None) -> tuple[str, ...]:
+    known = "" if label is None else str(label)
+    return pair.id, pair.ct.patient, found["volume"], found["radiograph"], known, pair.split
 
 
 def _axial_chest(folder: Path, series: Series) -> Path:

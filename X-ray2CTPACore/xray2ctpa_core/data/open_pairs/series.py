@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from xray2ctpa_core.errors import InputError
 
@@ -73,12 +74,6 @@ def read_index(path: Path, collections: Sequence[str]) -> list[Series]:
     Raises:
         InputError: no such file, another file, or the reader of Parquet is not installed.
     """
-    try:
-        import duckdb
-    except ImportError as error:
-        raise InputError("Reading the index needs duckdb, which is not installed.", _HINT) from error
-    if not Path(path).is_file():
-        raise InputError(f"Expected the index at {path}, which is no file.", _HINT)
     query = """
         select collection_id, PatientID, StudyInstanceUID, SeriesInstanceUID, Modality,
             try_cast(StudyDate as date), coalesce(StudyDescription, ''), coalesce(SeriesDescription, ''),
@@ -89,11 +84,33 @@ def read_index(path: Path, collections: Sequence[str]) -> list[Series]:
             and list_contains($collections, collection_id)
         order by SeriesInstanceUID
     """
+    return [Series(*row) for row in parquet_rows(query, path, {"collections": list(collections)})]
+
+
+def parquet_rows(query: str, path: Path, values: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    """What a query finds.
+
+    Args:
+        query: SQL of DuckDB; $path stands for ``path``.
+        path: a Parquet file, or a pattern of some in one folder.
+        values: of the query's other names.
+
+    Raises:
+        InputError: no such file, another file or other columns, or DuckDB is not installed.
+    """
+    try:
+        import duckdb
+    except ImportError as error:
+        raise InputError("Reading the index needs duckdb, which is not installed.", _HINT) from error
+    path = Path(path)
+    if not any(path.parent.glob(path.name)):
+        raise InputError(f"Expected a table at {path}, which is no file.", _HINT)
     try:
         with duckdb.connect() as connection:
-            found = connection.execute(query, {"path": str(path), "collections": list(collections)})
-            return [Series(*row) for row in found.fetchall()]
+            found = connection.execute(query, {"path": str(path), **(values or {})})
+            rows: list[tuple[Any, ...]] = found.fetchall()
+            return rows
     except duckdb.Error as error:
         raise InputError(
-            f"Expected an index of the Imaging Data Commons in {path}, got: {str(error).splitlines()[0]}"
+            f"Expected a table of the Imaging Data Commons in {path}, got: {str(error).splitlines()[0]}"
         ) from error

@@ -110,18 +110,24 @@ class SliceCodec(Codec):
         self.at_once = at_once
 
 
-class IdentityCodec(ModelMixin, ConfigMixin, Codec):
+class IdentityCodec(Codec, ModelMixin, ConfigMixin):
     """Latents that are the volume: for networks that work on voxels.
 
     Args:
         latent_channels: 1.
+
+    Attributes:
+        gain: (), 1, what values are multiplied by; diffusers writes no file of weights without a tensor.
     """
+
+    gain: torch.Tensor
 
     @register_to_config
     def __init__(self, latent_channels: int = 1) -> None:
         super().__init__()
         if latent_channels != 1:
             raise ConfigError(f"Expected latent_channels 1 of a volume, got {latent_channels}.")
+        self.register_buffer("gain", torch.ones(()))
 
     @property
     def factors(self) -> tuple[int, int, int]:
@@ -130,11 +136,11 @@ class IdentityCodec(ModelMixin, ConfigMixin, Codec):
 
     def encode(self, volumes: torch.Tensor) -> torch.Tensor:
         """See Codec."""
-        return volumes.float()
+        return self.gain * volumes.float()
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """See Codec."""
-        return latents.float()
+        return self.gain * latents.float()
 
     def decode_slices(self, latents: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
         """See Codec."""

@@ -170,15 +170,20 @@ class _Rotary(nn.Module):
         # All layers share this module; files of safetensors hold no shared memory, so each gets a copy.
         destination[prefix + "freqs"] = self.freqs if keep_vars else self.freqs.detach().clone()
 
-    def forward(self, x: torch.Tensor, start: int) -> torch.Tensor:
-        """x: (..., N, d) of positions from ``start``; dimensions beyond the turned ones stay."""
-        positions = torch.arange(start, start + x.shape[-2], device=x.device)
+    def forward(self, start: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosine and sine (tokens, dims / 2), float32, of the positions from ``start``, for all layers."""
+        positions = torch.arange(start, start + tokens, device=self.freqs.device)
         angles = positions[:, None] * self.freqs.float()
-        cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-        turned, rest = x.split([2 * angles.shape[1], x.shape[-1] - 2 * angles.shape[1]], -1)
-        even, odd = turned[..., 0::2], turned[..., 1::2]
-        turned = torch.stack([even * cosine - odd * sine, odd * cosine + even * sine], -1).flatten(-2)
-        return torch.cat([turned, rest], -1)
+        return angles.cos(), angles.sin()
+
+
+def _turned(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
+    """x: (..., N, d); dimensions beyond the turned ones stay."""
+    cosine, sine = cosine.to(x.dtype), sine.to(x.dtype)
+    turned, rest = x.split([2 * cosine.shape[1], x.shape[-1] - 2 * cosine.shape[1]], -1)
+    even, odd = turned[..., 0::2], turned[..., 1::2]
+    turned = torch.stack([even * cosine - odd * sine, odd * cosine + even * sine], -1).flatten(-2)
+    return torch.cat([turned, rest], -1)
 
 
 class _RelativeBias(nn.Module):
@@ -214,16 +219,20 @@ class _Attention(nn.Module):
         self._heads = heads
 
     def forward(
-        self, x: torch.Tensor, bias: torch.Tensor, past: tuple[torch.Tensor, torch.Tensor] | None
+        self,
+        x: torch.Tensor,
+        bias: torch.Tensor,
+        turn: tuple[torch.Tensor, torch.Tensor] | None,
+        past: tuple[torch.Tensor, torch.Tensor] | None,
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """x: (B, N, dim); bias: (heads, N, 1 + P + N), minus infinity at later keys; past: keys and values of
-        the P tokens before. Returns the output and keys and values of all P + N."""
+        """x: (B, N, dim); bias: (heads, N, 1 + P + N), minus infinity at later keys; turn: of the rotation,
+        where there is one; past: keys and values of the P tokens before. Returns the output and keys and
+        values of all P + N."""
         x = self.norm(x)
         queries = self.to_q(x).unflatten(-1, (self._heads, -1)).transpose(1, 2)
         keys, values = self.to_kv(x).chunk(2, -1)
-        if self.rotary_emb is not None:
-            start = 0 if past is None else past[0].shape[1]
-            queries, keys = self.rotary_emb(queries, start), self.rotary_emb(keys, start)
+        if turn is not None:
+            queries, keys = _turned(queries, *turn), _turned(keys, *turn)
         if past is not None:
             keys, values = (
                 torch.cat([old.expand(len(x), -1, -1), new], 1)
@@ -294,11 +303,13 @@ class _CausalTransformer(nn.Module):
         bias = self.rel_pos_bias(start, x.shape[1])
         later = torch.ones(bias.shape[1:], dtype=torch.bool, device=x.device).triu(start + 2)
         bias = bias.masked_fill(later, -torch.inf)
+        rotary: Any = self.get_submodule("layers.0.0").rotary_emb  # all layers share it
+        turn = None if rotary is None else rotary(start, x.shape[1])
         x = self.init_norm(x)
         present = []
         for number, layer in enumerate(self.layers):
             attention, feed_forward = layer.children()
-            mixed, kept = attention(x, bias, past[number] if past else None)
+            mixed, kept = attention(x, bias, turn, past[number] if past else None)
             present.append(kept)
             x = x + mixed
             x = x + feed_forward(x)

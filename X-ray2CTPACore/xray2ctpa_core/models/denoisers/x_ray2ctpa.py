@@ -7,6 +7,9 @@ are (B, D, H, W, C): convolutions are 2D ones on slices, and projections and gai
 On a CPU attention is computed for a few slices, or a few columns along the depth, at a time: queries, keys
 and values are 24 times as large as the voxels of the first level, and their way to memory and back costs more
 than the arithmetic.
+
+A forward makes every tensor on the device of its input and asks the device nothing, so that a GPU's pass can
+be captured in a graph (models.denoisers.captured).
 """
 
 import itertools
@@ -38,8 +41,8 @@ class Positions(NamedTuple):
     """What attention along the depth is told of places, the same in every layer.
 
     Attributes:
-        rotation: (D, 2 * heads * head_dim / 2) complex64, by which the pairs of features of all queries, then
-            of all keys, are turned.
+        rotation: of `complex_turn` or `real_turn`, by which the pairs of features of all queries, then of all
+            keys, are turned.
         bias: (1, heads, D, D), added to the logits of attention.
     """
 
@@ -93,11 +96,12 @@ class _GroupNorm(nn.GroupNorm):
     def forward(  # type: ignore[override]
         self, x: torch.Tensor, modulation: tuple[torch.Tensor, torch.Tensor] | None = None
     ) -> torch.Tensor:
-        """``modulation`` is a scale and a shift, each (B, C); for a single case both are done while
-        normalising."""
+        """``modulation`` is a scale and a shift, each (B, C); on a CPU both are done while normalising where
+        there is a single case. A GPU does the same for any number, so that a case does not depend on it."""
         weight: torch.Tensor = self.weight
         bias: torch.Tensor = self.bias
-        if modulation is not None and len(x) == 1:
+        folded = modulation is not None and len(x) == 1 and x.device.type == "cpu"
+        if modulation is not None and folded:
             weight, bias = (
                 weight * (modulation[0][0] + 1),
                 torch.addcmul(modulation[1][0], bias, modulation[0][0] + 1),
@@ -105,7 +109,7 @@ class _GroupNorm(nn.GroupNorm):
         channels_first = x.flatten(1, 2).permute(0, 3, 1, 2)
         normalised = functional.group_norm(channels_first, self.num_groups, weight, bias, self.eps)
         normalised = normalised.permute(0, 2, 3, 1).unflatten(1, x.shape[1:3])
-        if modulation is not None and len(x) > 1:
+        if modulation is not None and not folded:
             scale, shift = (values[:, None, None, None] for values in modulation)
             normalised = torch.addcmul(shift, normalised, scale + 1)
         return normalised
@@ -141,7 +145,7 @@ class _ResnetBlock(nn.Module):
 
     def __init__(self, channels_in: int, channels_out: int, groups: int, condition_dim: int = 0) -> None:
         super().__init__()
-        self.mlp: nn.Module | None = None
+        self.mlp: nn.Sequential | None = None
         if condition_dim:
             self.mlp = nn.Sequential(nn.SiLU(), nn.Linear(condition_dim, 2 * channels_out))
         self.block1 = _Block(channels_in, channels_out, groups)
@@ -151,7 +155,8 @@ class _ResnetBlock(nn.Module):
             self.res_conv = _PointConv3d(channels_in, channels_out, 1)
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
-        modulation = None if self.mlp is None else self.mlp(condition).chunk(2, -1)
+        """``condition`` has been through the SiLU of ``mlp`` already, once for all blocks."""
+        modulation = None if self.mlp is None else self.mlp[1](condition).chunk(2, -1)
         return self.block2(self.block1(x, modulation)).add_(self.res_conv(x))
 
 
@@ -208,10 +213,10 @@ class _Rotary(nn.Module):
         self.freqs = nn.Parameter(10_000.0**-exponents, requires_grad=False)
 
     def forward(self, depth: int, repeats: int) -> torch.Tensor:
-        """Returns: (D, repeats * head_dim / 2) complex64, the same for each of ``repeats`` heads."""
+        """Returns: the turn of D places, the same for each of ``repeats`` heads."""
         angles = torch.outer(torch.arange(depth, device=self.freqs.device).float(), self.freqs.float())
-        angles = functional.pad(angles, (0, self._unrotated))
-        return torch.polar(torch.ones_like(angles), angles).repeat(1, repeats)
+        angles = functional.pad(angles, (0, self._unrotated)).repeat(1, repeats)
+        return complex_turn(angles) if angles.device.type == "cpu" else real_turn(angles)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         # All layers share this module; files of safetensors hold no shared memory, so each gets a copy.
@@ -266,7 +271,7 @@ class _DepthAttention(_Attention):
 
         def attended(part: torch.Tensor) -> torch.Tensor:
             qkv = self.qkv(part)
-            _rotate(qkv[..., : 2 * self.heads * self.head_dim], positions.rotation)
+            rotate(qkv[..., : 2 * self.heads * self.head_dim], positions.rotation)
             return self.out(qkv, positions.bias.to(qkv.dtype))
 
         along = _in_parts(attended, columns).unflatten(0, (batch, height, width))
@@ -289,12 +294,30 @@ def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Te
     return (logits.softmax(-1) @ v).unflatten(0, (-1, bias.shape[1]))
 
 
-def _rotate(features: torch.Tensor, rotation: torch.Tensor) -> None:
+def complex_turn(angles: torch.Tensor) -> torch.Tensor:
+    """(D, F / 2) angles of pairs -> complex64 of the same shape: a third of the time of `real_turn` on a
+    CPU."""
+    return torch.polar(torch.ones_like(angles), angles)
+
+
+def real_turn(angles: torch.Tensor) -> torch.Tensor:
+    """(D, F / 2) angles of pairs -> (2, D, F), what a feature and its neighbour are multiplied by: (a, b)
+    becomes (a cos - b sin, b cos + a sin). Compilers take no complex numbers."""
+    cosine, sine = angles.cos(), angles.sin()
+    return torch.stack([torch.stack([cosine, cosine], -1), torch.stack([-sine, sine], -1)]).flatten(-2)
+
+
+def rotate(features: torch.Tensor, turn: torch.Tensor) -> None:
     """Turns neighbouring features of (N, D, F) as pairs, in place."""
-    pairs = torch.view_as_complex(features.float().unflatten(-1, (-1, 2)))
-    pairs *= rotation
-    if features.dtype != torch.float32:
-        features.copy_(torch.view_as_real(pairs).flatten(-2))
+    if turn.is_complex():
+        pairs = torch.view_as_complex(features.float().unflatten(-1, (-1, 2)))
+        pairs *= turn
+        if features.dtype != torch.float32:
+            features.copy_(torch.view_as_real(pairs).flatten(-2))
+        return
+    own, neighbours = turn.to(features.dtype)
+    exchanged = features.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    features.mul_(own).addcmul_(exchanged, neighbours)
 
 
 class _DepthBias(nn.Module):
@@ -303,14 +326,15 @@ class _DepthBias(nn.Module):
     def __init__(self, heads: int) -> None:
         super().__init__()
         self.relative_attention_bias = nn.Embedding(2 * (len(BUCKET_STARTS) + 1), heads)
+        self.starts: torch.Tensor
+        self.register_buffer("starts", torch.tensor(BUCKET_STARTS), persistent=False)
 
     def forward(self, depth: int) -> torch.Tensor:
         """Returns: (1, heads, D, D)."""
         weight = self.relative_attention_bias.weight
         places = torch.arange(depth, device=weight.device)
         distance = places[:, None] - places
-        starts = torch.tensor(BUCKET_STARTS, device=weight.device)
-        bucket = torch.bucketize(distance.abs(), starts, right=True)
+        bucket = torch.bucketize(distance.abs(), self.starts, right=True)
         bucket = bucket + (len(BUCKET_STARTS) + 1) * (distance < 0)
         return self.relative_attention_bias(bucket).permute(2, 0, 1)[None]
 
@@ -470,7 +494,7 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
         step = 2 ** (len(self.downs) - 1)
         if any(size % step for size in sample.shape[3:]):
             raise ValueError(f"H and W must be multiples of {step}, got {tuple(sample.shape)}.")
-        condition = self._condition(timestep, conditioning, sample.dtype)
+        condition = functional.silu(self._condition(timestep, conditioning, sample.dtype))
         depth = sample.shape[2]
         positions = Positions(self.init_temporal_attn.rotation(depth), self.time_rel_pos_bias(depth))
         if spatial is not None and not self.config["cross_attention"]:

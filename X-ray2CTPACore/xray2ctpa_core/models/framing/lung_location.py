@@ -7,6 +7,7 @@ import torch
 
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.preprocessing.content import anatomy_edges, content_box
+from xray2ctpa_core.preprocessing.heart_side import mirrored_probability
 from xray2ctpa_core.preprocessing.letterbox import letterbox
 from xray2ctpa_core.preprocessing.lung_box import LungShape, lung_shape
 from xray2ctpa_core.volume import FrontalFrame
@@ -43,10 +44,9 @@ def locate_lungs_in(locator: LungLocator, pictures: list[np.ndarray]) -> list[Lu
         output = locator(images)
     masks = (output.mask_logits > 0).cpu().numpy()
     probabilities = output.class_logits.cpu().double().softmax(dim=1).numpy()
-    mirrored = output.mirrored_logits.cpu().double().sigmoid().tolist()
     return [
-        _location(m, square, anatomy_edges(picture, content_box(picture)), p, r)
-        for m, (_, square), p, r, picture in zip(masks, boxed, probabilities, mirrored, pictures, strict=True)
+        _location(m, square, anatomy_edges(picture, content_box(picture)), p, mirrored_probability(m, image))
+        for m, (image, square), p, picture in zip(masks, boxed, probabilities, pictures, strict=True)
     ]
 
 

@@ -11,9 +11,10 @@ class PackSettings:
     latents: Existing = ""
     """Folder of the step latents: statistics, and volumes; generated volumes have their mean extent."""
     denoiser: Existing = ""
-    """Folder of the step paper-denoiser (which names its encoder) or spatial-denoiser."""
-    autoencoder: Existing = ""
-    """Folder of the codec."""
+    """Folder of the step paper-denoiser (which names its encoder), spatial-denoiser, prior-denoiser or
+    regressor (which hold it)."""
+    autoencoder: ExistingOrNone = ""
+    """Folder of the codec; empty takes the one beside the denoiser, or none where it makes voxels."""
     radiographs: Existing = ""
     """Folder of the step radiographs, whose preprocessing the bundle repeats."""
     xray_encoder: ExistingOrNone = ""
@@ -22,6 +23,9 @@ class PackSettings:
     """Folder of a latent classifier's network; empty for results without a PE score."""
     hu_window: Window = PAPER_HU_WINDOW
     """HU window to which the latents' volumes were clipped."""
+    framed: bool = False
+    """Whether the volumes lie in the radiograph's frame (ctpa.crop=frame): their size then follows from the
+    radiograph, else every result has the volumes' mean extent."""
     name: str = "mine"
     """Name of the bundle."""
     version: str = "1"

@@ -25,12 +25,15 @@ class CtpaSettings(StudySource):
     """Spacing of the isotropic grid on which the lungs are found and cropped."""
     window: Window = PAPER_HU_WINDOW
     """Lower and upper HU; values beyond are clipped."""
+    crop: Literal["box", "frame"] = "box"
+    """The lungs' bounding box as in the papers, or the square of a radiograph's frame, for networks whose
+    volume lies in it."""
     lungs: Literal["auto", "lungmask", "threshold", "none"] = "auto"
     """Segmentation for the lung crop; none keeps the whole scan."""
     lungmask_weights: ExistingOrNone = ""
     """File of lungmask's weights; empty takes torch's cache."""
     margin_mm: Weight = 10.0
-    """Margin around the lungs' bounding box; the papers state none."""
+    """Margin around the lungs' bounding box; the papers state none. A frame has its own."""
     shape: Shape = (128, 256, 256)
     """Depth, height and width after resizing, before slices are dealt out."""
     interleave: Positive = 2

@@ -1,4 +1,4 @@
-// The page draws what its session says (messages "state", "place" and "probe", pictures by view) and sends what the
+// The page draws what its session says (messages "state", "place", "probe" and "triage", pictures by view) and sends what the
 // visitor wishes. Beside the connection it keeps only the chosen tool, lengths, and which view is maximised.
 
 import { connect, send } from "./connection.js";
@@ -6,6 +6,7 @@ import { renderResult, listenToControls } from "./result.js";
 import { renderChoose, renderPrepare, listenToUploads } from "./upload.js";
 import { drawPicture, place, probed, resend } from "./views.js";
 import { takeScreenshot } from "./screenshot.js";
+import { listenToTriage, renderTriage } from "./triage.js";
 
 export const byId = (id) => document.getElementById(id);
 export let state = null;
@@ -29,6 +30,7 @@ function receive(message) {
   if (message.kind === "state") { state = message; render(); }
   else if (message.kind === "place") place(message);
   else if (message.kind === "probe") probed(message);
+  else if (message.kind === "triage") renderTriage(message);
   else if (message.kind === "problem") say(message.text, message.hint);
 }
 
@@ -41,6 +43,7 @@ function render() {
   show("prepare", ["checking", "ready", "running"].includes(phase));
   show("opening", phase === "opening");
   for (const id of ["views", "side", "tools", "download", "screenshot"]) show(id, isDone);
+  show("dicom", isDone && state.can_dicom);
   show("start-over", isDone || phase === "ready");
   show("mode", isDone && state.result.has_truth);
   if (phase === "empty") renderChoose();
@@ -82,6 +85,7 @@ function lost(status) {
 
 listenToUploads();
 listenToControls();
+listenToTriage();
 byId("start-over").addEventListener("click", () => send({ do: "start_over" }));
 byId("screenshot").addEventListener("click", takeScreenshot);
 connect({ onText: receive, onBinary: drawPicture, onLost: lost, onOpen: resend });

@@ -5,6 +5,7 @@ import { send, sendSoon } from "./connection.js";
 import { layOut } from "./views.js";
 import { chooseTool } from "./gestures.js";
 import { clearLengths } from "./measure.js";
+import { askTriageOf } from "./triage.js";
 
 const SLIDERS = { opacity: percent, threshold: percent, slab_mm: (mm) => (mm === 0 ? "one slice" : `${mm} mm`) };
 const SELECTS = ["overlay", "slab", "rendering"];
@@ -44,6 +45,7 @@ export function renderResult() {
   byId("threshold").disabled = display.overlay !== "gradcam";
   byId("slab").disabled = display.slab_mm === 0;
   byId("bars").replaceChildren(...state.bars.map(makeBar));
+  askTriageOf(state.results.find(({ current }) => current)?.id);
   renderShelf("results");
   layOut(state.views, display.mode);
 }
@@ -74,16 +76,21 @@ function makeBar({ title, unit, note, low, high, colours }) {
 
 function format(value, unit) { return [Number(value.toFixed(2)), unit].filter((part) => part !== "").join(" "); }
 
-function renderScale({ probability, per_sample: samples, threshold }) {
+function renderScale({ probability, per_sample: samples, threshold, second_opinion: opinion }) {
+  byId("scale").hidden = probability === null && !opinion;
+  byId("opinion-key").hidden = !opinion;
   const mark = (tag, value, className) => {
     const item = element(tag, { className });
     item.style.left = `${100 * value}%`;
     return item;
   };
   byId("scale").replaceChildren(
-    mark("i", threshold, "operating"),
-    ...(samples.length > 1 ? samples.map((value) => mark("i", value, "sample")) : []),
-    mark("b", probability, "score"),
+    ...(probability === null ? [] : [
+      mark("i", threshold, "operating"),
+      ...(samples.length > 1 ? samples.map((value) => mark("i", value, "sample")) : []),
+      mark("b", probability, "score"),
+    ]),
+    ...(opinion ? [mark("b", opinion.probability, "opinion")] : []),
   );
 }
 

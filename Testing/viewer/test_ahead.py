@@ -1,0 +1,96 @@
+"""Slices beside the one that is looked at are drawn in advance, and no slice is drawn twice."""
+
+import numpy as np
+import pytest
+from scenes import write_result
+
+pytest.importorskip("trame_slicer")
+
+from xray2ctpa_core.viewer import case
+from xray2ctpa_core.viewer.ahead import Ahead
+from xray2ctpa_core.viewer.display import changed
+from xray2ctpa_core.viewer.pictures import Pictures
+from xray2ctpa_core.viewer.scene import RESULT_VIEWS, ResultScene
+
+
+@pytest.fixture
+def scene(tmp_path):
+    folder = write_result(tmp_path / "result")
+    made = ResultScene(folder, case.ShownRadiograph(np.zeros((60, 60), np.float32), "radiograph.png"))
+    for name in RESULT_VIEWS:
+        made.resize(name, 120, 120)
+    made.go_to_slice("Red", 8)
+    yield made
+    made.close()
+
+
+def slices(scene, ahead) -> list[int]:
+    """The numbers of the axial slices that wait to be drawn, in their order."""
+    found = []
+    while ahead:
+        name, position = ahead.next()
+        assert name == "Red"
+        height = scene.nodes.ctpa.GetSpacing()[2]
+        found.append(scene.slice_of("Red")[0] + round((position[2] - scene.position[2]) / height))
+    return found
+
+
+def test_the_slices_scrolled_towards_come_first_and_beyond_the_volume_there_are_none(scene):
+    ahead = Ahead(scene)
+    ahead.touched = "Red"
+    ahead.renew()
+    assert slices(scene, ahead) == [9, 7, 10, 6, 11, 5, 12, 4]
+    scene.scroll("Red", 1)
+    ahead.renew()
+    assert slices(scene, ahead) == [10, 11, 12, 13, 14, 15, 8, 7]
+    scene.scroll("Red", -2)
+    ahead.renew()
+    assert slices(scene, ahead)[:3] == [6, 5, 4]
+    assert scene.slice_of("Red") == (7, 16)
+    scene.scroll("Red", 100)
+    ahead.renew()
+    assert set(slices(scene, ahead)) == {16, 15, 14}
+
+
+def test_a_plane_drawn_in_advance_is_what_it_shows_when_it_gets_there(scene):
+    before = scene.draw("Red")
+    position = scene.beside("Red", 5)
+    advance, looks = scene.draw_at("Red", position), scene.looks("Red", position)
+    assert np.array_equal(scene.draw("Red"), before), "it stays where it is"
+    assert scene.looks("Red") != looks
+    scene.scroll("Red", 5)
+    assert scene.looks("Red") == looks
+    assert np.array_equal(scene.draw("Red"), advance)
+    assert not np.array_equal(advance, before), "the hot voxel lies in one of the two"
+
+
+def test_what_changes_a_picture_changes_what_it_is_kept_by(scene):
+    former = scene.looks("Red")
+    assert scene.looks("3D") is None, "the rendering is always drawn anew"
+    scene.scroll("Green", 2)
+    assert scene.looks("Red") == former, "lines of the crosshair are no part of the picture"
+    for change in (
+        lambda: scene.zoom("Red", 1.5),
+        lambda: scene.pan("Red", 0.2, 0.0),
+        lambda: scene.resize("Red", 140, 120),
+        lambda: scene.show(changed(scene.display, {"width": 300.0})),
+        lambda: scene.show(changed(scene.display, {"slab_mm": 20.0})),
+        lambda: scene.show(changed(scene.display, {"opacity": 0.1})),
+        lambda: scene.scroll("Red", 1),
+    ):
+        change()
+        assert scene.looks("Red") != former
+        former = scene.looks("Red")
+
+
+def test_pictures_are_kept_as_long_as_there_is_room():
+    pictures = Pictures(max_bytes=10)
+    pictures.keep("a", b"1234")
+    pictures.keep("b", b"5678")
+    assert pictures.find("a") == b"1234"
+    pictures.keep("c", b"90ab")
+    assert pictures.find("b") is None, "the one that was longest not asked for goes"
+    assert (pictures.find("a"), pictures.find("c")) == (b"1234", b"90ab")
+    pictures.keep("a", b"12")
+    pictures.keep("d", b"abcd")
+    assert [pictures.find(name) for name in "acd"] == [b"12", b"90ab", b"abcd"]

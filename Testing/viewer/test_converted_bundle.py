@@ -1,0 +1,60 @@
+"""The page generates with a converted bundle: whole radiograph, no atlas, perhaps no PE classifier."""
+
+import io
+import json
+import zipfile
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("aiohttp")
+pytest.importorskip("trame_slicer")
+
+from io_radiographs import quantised
+from visitors import served, visiting
+
+pytestmark = pytest.mark.slow
+
+
+def radiograph_png() -> bytes:
+    packed = io.BytesIO()
+    Image.fromarray(quantised(8)).save(packed, "PNG")
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["whole", "without classifier"])
+def test_a_converted_bundle_goes_from_upload_to_a_shown_result(tmp_path, converted, kind):
+    with served(tmp_path / "temporary", "--bundle", converted[kind]) as page:
+
+        async def visit(visitor):
+            assert (await visitor.upload(radiograph_png(), "radiograph.png"))[0] == 200
+            await visitor.phase("checking")
+            await visitor.phase("ready", "empty")
+            assert visitor.state["phase"] == "ready", visitor.state["message"]
+            await visitor.do("generate", steps=2, samples=2, seed=7, force=True)
+            await visitor.phase("running")
+            await visitor.phase("done", "ready", "empty")
+            assert visitor.state["phase"] == "done", visitor.state["message"]
+            result = visitor.state["result"]
+            has_score = kind == "whole"
+            assert (result["pe"]["probability"] is not None) == has_score
+            assert ("no PE classifier" in result["sentences"][0]) != has_score
+            await visitor.do("triage")
+            await visitor.until(lambda: "triage" in visitor.told)
+            said = visitor.told["triage"]
+            assert said["headline"] == "Wells 0. Next: measure D-dimer."
+            assert ("no PE classifier" in said["beside"][0]) != has_score
+            for view in visitor.state["views"]:
+                picture = await visitor.picture(view["name"], 200, 200)
+                assert picture.std() > 1, view["name"]
+            if not has_score:
+                await visitor.do("hottest")
+                await visitor.until(lambda: visitor.problems)
+                assert "no slice is hottest" in visitor.problems[0]
+            async with visitor.session.get(f"{visitor.address}result.zip") as answer:
+                archive = zipfile.ZipFile(io.BytesIO(await answer.read()))
+            record = json.loads(archive.read("SYNTHETIC-ctpa/result.json"))
+            assert record["bundle"]["name"] == "converted"
+            assert record["geometry"]["shape"] == [16, 64, 64]
+
+        visiting(page.address, visit)

@@ -1,0 +1,33 @@
+"""Pictures of planes that were drawn before, kept as long as there is room for them."""
+
+from collections import OrderedDict
+from collections.abc import Hashable
+
+#: Bytes that the pictures of one result may take: some hundred slices of a usual view.
+MAX_BYTES = 16 << 20
+
+
+class Pictures:
+    """Encoded pictures by what they show; the one that was longest not asked for goes first.
+
+    Args:
+        max_bytes: of all pictures together.
+    """
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self._max_bytes, self._bytes = max_bytes, 0
+        self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
+
+    def find(self, key: Hashable) -> bytes | None:
+        """The picture of ``key``; None where there is none any more."""
+        if key not in self._kept:
+            return None
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def keep(self, key: Hashable, picture: bytes) -> None:
+        """Keeps a new picture, and lets go of others where there is no room for all."""
+        self._bytes += len(picture) - len(self._kept.pop(key, b""))
+        self._kept[key] = picture
+        while self._bytes > self._max_bytes:
+            self._bytes -= len(self._kept.popitem(last=False)[1])
