@@ -66,10 +66,10 @@ def align_map(
 ) -> torch.Tensor:
     """The maps, each corrected so that the projection of the warped atlas agrees with the radiograph.
 
-    Computed on the device of the maps. On a CPU they are optimised one after another, so that rounding errors,
-    which the optimisation amplifies, depend neither on their number nor on the threads. On other devices they
-    are optimised together, by matrix products whose gradients are summed in a fixed order, without
-    synchronisation.
+    Computed on the device of the maps. On a CPU they are optimised one after another, so that rounding
+    errors, which the optimisation amplifies, depend neither on their number nor on the threads. On other
+    devices they are optimised together, by matrix products whose gradients are summed in a fixed order,
+    without synchronisation.
 
     Args:
         atlas: the atlas of the maps.

@@ -114,8 +114,8 @@ def clipped_epsilon(
 
 
 def signal_and_noise(scheduler: Any, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """sqrt(alpha_bar) and sqrt(1 - alpha_bar) at ``timestep``, () or (B,): each (B, 1, 1, 1, 1) on its device,
-    float64 (float32 on mps); B is 1 for (). Does not synchronise with the device."""
+    """sqrt(alpha_bar) and sqrt(1 - alpha_bar) at ``timestep``, () or (B,): each (B, 1, 1, 1, 1) on its
+    device, float64 (float32 on mps); B is 1 for (). Does not synchronise with the device."""
     kept = scheduler.alphas_cumprod.double()
     places = timestep.long().reshape(-1)
     exact = torch.float32 if timestep.device.type == "mps" else torch.float64
