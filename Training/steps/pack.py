@@ -58,8 +58,7 @@ def run(config: PackSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 
 
 
 def _codec(config: PackSettings) -> Codec:
-    """The codec that is named, else the one that lies beside the denoiser, else none: voxels are
-    generated."""
+    """The named codec, else the one in the denoiser's folder, else none, for a generator of voxels."""
     own = Path(config.denoiser) / "codec"
     if config.autoencoder or own.is_dir():
         return load_codec(config.autoencoder or own)
@@ -78,8 +77,7 @@ def _is_paper(config: PackSettings) -> bool:
 
 
 def _trained(config: PackSettings) -> tuple[dict[str, Any], LatentScaling]:
-    """Denoiser, encoder and schedule of the step that the folder's content tells, and the latents'
-    scaling."""
+    """Denoiser, encoder, schedule and scaling of latents, read by the kind of step that made the folder."""
     if _is_paper(config):
         return _paper(config)
     return _with_encoder(config) if (Path(config.denoiser) / "encoder").is_dir() else _spatial(config)
