@@ -1,4 +1,4 @@
-"""Puts a trained prior into a bundle: what it generates then carries a second opinion on PE.
+"""Adds a trained prior to a bundle, whose results then have a second opinion on PE.
 
 python Training/add_second_opinion.py --out runs/mine/with-prior \\
     --set bundle=virtual-thorax opinion=runs/mine/cmkd/prior/fold-0/second_opinion
@@ -17,8 +17,8 @@ from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion
 
 @dataclass(frozen=True)
 class Config:
-    """bundle: name, folder or Hub id of the bundle; opinion: folder second_opinion of a fold of
-    train_cmkd.py, method prior."""
+    """bundle: name, folder or Hub id of the bundle; opinion: folder second_opinion of a fold from
+    train_cmkd.py with method=prior."""
 
     bundle: str = DEFAULT_BUNDLE
     opinion: str = ""

@@ -1,8 +1,8 @@
-"""Step of default.toml: assembles the bundle, fits its classifier's read-out on generated latents, too, and
-calibrates PE.
+"""Step bundle of default.toml: assembles the bundle, fits its classifier's read-out also on generated
+latents, and calibrates PE.
 
-The patients are those of the calibration cohort and, of the same cohort, more of whom only the radiograph is
-made: neither was seen by any step before.
+Patients are those of the calibration cohort and further patients of its seed, for whom only the radiograph is
+made. No earlier step uses them.
 
 python Training/train.py default --only bundle
 """
@@ -66,15 +66,15 @@ INTENDED_USE = (
     "Demonstration of the software and research on virtual patients. Not for patient care: a generated CTPA "
     "is a hypothesis, never a diagnosis."
 )
-#: Of the strongest heats of calibration patients' volumes.
+#: Quantile of the largest heat in the volumes of calibration patients that is mapped to 1.
 FULL_HEAT_QUANTILE = 0.75
 
 
 @dataclass(frozen=True)
 class Config:
-    """Folders of the stages before (xray_encoder: stage 6, or 9 where there were real radiographs); name and
-    version of the bundle; sampler and steps it proposes; patients: that it is calibrated on; heat_patients:
-    the first so many of them say how hot a Grad-CAM must be to count as hottest."""
+    """Folders of earlier steps (xray_encoder: of xray-encoder, or of real-radiograph-encoder); name and
+    version of the bundle; its default sampler and steps; patients: number of patients for calibration;
+    heat_patients: number of the first of them for the scale of Grad-CAM."""
 
     run: str = "runs/default"
     denoiser: str = "runs/default/denoiser"
@@ -95,7 +95,7 @@ class Config:
 def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
     """Writes the bundle ``out``, calibrated; a bundle there is replaced when the new one is complete.
 
-    The configuration is kept beside the bundle, which holds what its own description names alone.
+    The configuration is saved beside the bundle, which contains only the files that its description lists.
     """
     others = {p.name for p in out.iterdir()} - {CONFIG_FILE} if out.is_dir() else set()
     if others and BUNDLE_FILE not in others:
@@ -108,9 +108,9 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part
 
 
 def calibrate(config: Config, out: Path) -> None:
-    """Assembles ``out``, then fits what its networks make of what they see for PE in patients that none of
-    them was trained on: the classifier's readout, probability and threshold on generated latents, the X-ray
-    encoder's head on the radiographs."""
+    """Assembles ``out``, then fits its PE read-outs on patients that no network was trained on: weights,
+    probability and threshold of the classifier on generated latents, the X-ray encoder's PE head on the
+    radiographs."""
     assemble(config, out)
     pipeline = XRay2CTPAPipeline.from_folder(out)
     if torch.cuda.is_available():
@@ -136,7 +136,7 @@ def calibrate(config: Config, out: Path) -> None:
     own = Evidence.load(Path(config.run) / "pe-classifier" / EVIDENCE_FILE)
     agreement = fit_readout(classifier, [own, evidence])
     print(
-        "Log-odds of PE by the signs, read off the evidence: correlation "
+        "Correlation of the fitted with the true log-odds of PE: "
         "{:.2f} in the patients' own volumes, {:.2f} in generated ones".format(*agreement)
     )
     classifier.half().save_pretrained(out / "pe_classifier")
@@ -144,7 +144,7 @@ def calibrate(config: Config, out: Path) -> None:
     pipeline.xray_encoder.half().save_pretrained(out / "xray_encoder")
     logits = logits_of(classifier.float(), evidence)
     fitted = fit_platt(logits, evidence.labels)
-    if fitted.slope <= 0:  # the logits say nothing of PE here: every patient gets the prevalence
+    if fitted.slope <= 0:  # the logits do not discriminate PE: every patient gets the prevalence
         fitted = Calibration(0.0, float(np.log(evidence.labels.mean() / (1 - evidence.labels.mean()))))
     threshold = float(youden_threshold(evidence.labels, fitted.probability(logits)))
     point = PEOperatingPoint(
@@ -160,10 +160,10 @@ def calibrate(config: Config, out: Path) -> None:
 
 
 def full_heat(pipeline: XRay2CTPAPipeline, latents: Sequence[torch.Tensor]) -> float | None:
-    """The Grad-CAM heat that a quarter of generated latents (1, C, D, h, w) reach; None where none has any.
+    """The largest Grad-CAM heat that a quarter of generated latents (1, C, D, h, w) reach; None where all
+    heat is 0.
 
-    Where a volume shows nothing that the classifier knows, the least unlike of its places has about a tenth
-    of that.
+    In volumes without visible signs the largest heat is about a tenth of that.
     """
     classifier, grid = pipeline.pe_classifier, pipeline.bundle.geometry.grid
     bar = Bar("heat")
@@ -176,8 +176,8 @@ def full_heat(pipeline: XRay2CTPAPipeline, latents: Sequence[torch.Tensor]) -> f
 
 
 def calibration_patients(cohort: Path, count: int) -> Iterator[tuple[torch.Tensor, dict[str, Any]]]:
-    """Frames (1, 1, P, P) and records of patients 0 to count - 1: those of the cohort on disk, then others of
-    its seed, filmed for this."""
+    """Frames (1, 1, P, P) and records of patients 0 to count - 1: those of the cohort on disk, then further
+    ones of its seed, whose radiographs are made here."""
     folders = patient_folders(cohort)[:count]
     for folder in folders:
         yield torch.from_numpy(frame_image(*read_virtual_radiograph(folder)))[None, None], read_record(folder)
@@ -209,7 +209,7 @@ def assemble(config: Config, out: Path) -> None:
 
 
 def describe(config: Config, stages: Path, spatial: bool) -> BundleInfo:
-    """What bundle.json says before calibration."""
+    """The content of bundle.json before calibration."""
     training = patient_folders(stages / "cohort" / "train")
     sides = [read_record(folder)["frame_side_mm"] for folder in training]
     window = json.loads((stages / "autoencoder" / "config.json").read_text(encoding="utf-8"))["hu_window"]
@@ -251,7 +251,7 @@ def describe(config: Config, stages: Path, spatial: bool) -> BundleInfo:
 
 
 def _radiographs(encoder: Path) -> str:
-    """The virtual patients beside those of the cohort of whom the X-ray encoder saw the radiograph alone."""
+    """Text about the virtual patients without volumes on whose radiographs the X-ray encoder was trained."""
     used = json.loads((encoder / CONFIG_FILE).read_text(encoding="utf-8"))["radiographs"]
     if not used:
         return ""

@@ -1,7 +1,7 @@
-"""Writes a bank's encoder and denoiser as two xz files in half precision, and one with their configurations.
+"""Packs a bank's encoder and denoiser as two xz files in half precision, and their configurations as a third.
 
-python Training/carry_weights.py ENCODER DENOISER_FOLDER OUT     (what device_default.sh brings back)
-python Training/carry_weights.py --unpack OUT ENCODER DENOISER_FOLDER     (and back: folders that load)
+python Training/carry_weights.py ENCODER DENOISER_FOLDER OUT     (done by device_default.sh)
+python Training/carry_weights.py --unpack OUT ENCODER DENOISER_FOLDER     (restores loadable folders)
 """
 
 import argparse
@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load, load_file, save, save_file
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-#: A file that comes back from a device may be this large.
+#: Largest size of a file that can be returned from the device.
 LARGEST_BYTES = 16 * 2**20
 
 
 def pack(encoder: Path, denoiser: Path, out: Path) -> int:
-    """Returns 1 where a file is larger than may come back."""
+    """Writes the files; returns 1 where one is larger than LARGEST_BYTES, else 0."""
     out.mkdir(parents=True, exist_ok=True)
     configurations = {}
     for name, folder in (("encoder", encoder), ("denoiser", denoiser / "denoiser")):
@@ -37,7 +37,7 @@ def pack(encoder: Path, denoiser: Path, out: Path) -> int:
 
 
 def unpack(packed: Path, encoder: Path, denoiser: Path) -> int:
-    """The folders that were packed, in single precision."""
+    """Restores the packed folders, in single precision; returns 0."""
     configurations = json.loads((packed / "weights.json").read_text(encoding="utf-8"))
     for name, folder in (("encoder", encoder), ("denoiser", denoiser / "denoiser")):
         shutil.rmtree(folder, ignore_errors=True)
@@ -54,7 +54,7 @@ def unpack(packed: Path, encoder: Path, denoiser: Path) -> int:
 
 
 def main() -> int:
-    """The exit code of what was asked for."""
+    """The command; returns its exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,10 +1,10 @@
-"""Features of the axial slices of preprocessed CTPAs, by any 2D encoder: what the CMKD teacher reads.
+"""Features of the axial slices of preprocessed CTPAs by any 2D encoder, as input of the CMKD teacher.
 
 python Training/encode_slices.py --out runs/mine/slices \\
     --set ctpa=runs/mine/ctpa encoder=radimagenet-resnet50 encoder_weights=FOLDER
 
-Features made elsewhere (PENet's) need no more than the table: features.csv with the columns id, patient,
-label, split, features, the last an .npy of (slices, width) a study.
+Features from elsewhere (PENet's) need only the table features.csv with the columns id, patient, label, split
+and features; the last names an .npy file of shape (slices, width) for each study.
 """
 
 import sys
@@ -28,10 +28,10 @@ from xray2ctpa_core.pipelines.encoders import EncoderConfig, make_encoder
 
 @dataclass(frozen=True)
 class Config(EncoderConfig):
-    """encoder: as in the class, or "efficientnet-lite0" (trained on photographs, comes with the training
-    extra), or "filling-defects" (a few numbers, no weights); ctpa: folder of the step ctpa;
-    window: HU window (lower, upper), CMKD's; every: takes one slice of so many; batch_size: slices at once;
-    seed: of an encoder without weights; the rest as in the class."""
+    """encoder: as in EncoderConfig, or "efficientnet-lite0" (trained on photographs, in the training extra),
+    or "filling-defects" (a few numbers, no weights); ctpa: folder of the step ctpa; window: HU window (lower,
+    upper), by default CMKD's; every: use every n-th slice; batch_size: slices in a batch; seed: of an encoder
+    without weights; the rest as in EncoderConfig."""
 
     ctpa: str = "runs/paper/ctpa"
     window: tuple[float, ...] = (-100.0, 900.0)
@@ -41,7 +41,7 @@ class Config(EncoderConfig):
 
 
 class StagePooling(nn.Module):
-    """(B, 1, H, W) in [-1, 1] -> mean and largest of the features of each stage, (B, 2 * channels)."""
+    """(B, 1, H, W) in [-1, 1] -> mean and maximum of the features of each stage, (B, 2 * channels)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class StagePooling(nn.Module):
 
 
 def whole_volume(folder: Path) -> np.ndarray:
-    """(S, H, W) float32 HU of a preprocessed scan, whose slices may be dealt out over several files."""
+    """(S, H, W) float32 HU of a preprocessed scan, whose slices may be distributed over several files."""
     parts = [read_volume(path).array for path in sorted(folder.glob("ctpa*.nii.gz"))]
     if not parts:
         raise InputError(f"Expected volumes ctpa*.nii.gz in {folder}, found none.", "Run the step ctpa.")

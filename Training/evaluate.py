@@ -1,10 +1,10 @@
-"""Stage 11: measures the bundle on people and patients it has not seen, and writes its model card.
+"""Step evaluation: evaluates the bundle on unseen people and virtual patients, and writes its model card.
 
 python Training/evaluate.py --out runs/default/evaluation
 python Training/train.py global --only evaluation
 
-`xray2ctpa evaluate` prints the same report for any bundle; this script also writes it into the first bundle's
-card and bundle.json.
+`xray2ctpa evaluate` prints the same report for any bundle; this script also writes it into the model card and
+bundle.json of the first bundle.
 """
 
 import sys
@@ -23,8 +23,8 @@ from xray2ctpa_core.pipelines.bundle import read_bundle_json, write_bundle_json
 
 @dataclass(frozen=True)
 class Config(EvaluationConfig):
-    """EvaluationConfig, and what it is measured on. people: folders of real people's CTs; bundles: the first
-    gets the card, if ``card``; pairs: folders of real pairs; radiograph_folders: of real radiographs."""
+    """EvaluationConfig and its data. people: folders of real people's CTs; bundles: the first one gets the
+    model card, if ``card``; pairs: folders of real pairs; radiograph_folders: folders of real radiographs."""
 
     cohort: str = "runs/default/cohort/test"
     train: str = "runs/default/cohort/train"
@@ -66,7 +66,7 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows
 
 
 def command(config: Config) -> str:
-    """Prints the report again; real images are named by what they are: they lie elsewhere for others."""
+    """Command line that repeats the evaluation; folders of real images are replaced by placeholders."""
     words = ["xray2ctpa evaluate"]
     words += [config.cohort, "--train", config.train] if config.cohort else []
     words += ["--people PEOPLE"] * len(config.people)

@@ -5,8 +5,8 @@ make train-default TEMPLATES=templates
 
 The table has the columns name, series_instance_uid, licence, doi. A series becomes templates/NAME.nii.gz
 (int16 HU) and a line of templates/ATTRIBUTION.csv; series under a non-commercial licence go to
-templates/noncommercial, which training does not read. Needs the package idc-index and the network. What is
-there already is left.
+templates/noncommercial, which training does not read. Needs the package idc-index and the network. Existing
+files are kept.
 """
 
 import csv
@@ -44,7 +44,7 @@ def read_table(table: Path) -> list[dict[str, str]]:
     """Rows of the table.
 
     Raises:
-        InputError: it is missing, lacks a column, names a series twice, or gives no licence.
+        InputError: no such table, a missing column, a repeated name, or a missing licence.
     """
     try:
         with table.open(encoding="utf-8", newline="") as file:
@@ -55,7 +55,7 @@ def read_table(table: Path) -> list[dict[str, str]]:
         raise InputError(f"Expected the columns {', '.join(COLUMNS)} in {table}.")
     names = [row["name"] for row in rows]
     if len(set(names)) < len(names) or not all(row["licence"] for row in rows):
-        raise InputError(f"Expected names that differ and a licence in each row of {table}.")
+        raise InputError(f"Expected unique names, and a licence in each row of {table}.")
     return rows
 
 
@@ -65,13 +65,13 @@ def fetch(
     download: Callable[[str, Path], None],
     progress: Callable[[int, int], None],
 ) -> None:
-    """Writes a NIfTI a series, and who is to be credited.
+    """Writes a NIfTI file for each series, and the list of credits.
 
     Args:
         rows: of `read_table`.
         out: folder.
-        download: puts a series' DICOM files into a folder.
-        progress: called with (done, of).
+        download: downloads a series' DICOM files into a folder.
+        progress: called with (done, total).
     """
     out.mkdir(parents=True, exist_ok=True)
     for number, row in enumerate(rows):

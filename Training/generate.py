@@ -1,4 +1,4 @@
-"""Generates and reads the volumes of a recipe: python Training/generate.py paper --data DIR --out RUN"""
+"""Runs the generation steps of a recipe: python Training/generate.py paper --data DIR --out RUN"""
 
 import sys
 

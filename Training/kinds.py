@@ -1,4 +1,4 @@
-"""What the steps of a recipe can do: each kind's settings, module and function."""
+"""The kinds of steps that recipes can use: settings, module and function of each."""
 
 from xray2ctpa_core.cli.recipe import Kind
 from xray2ctpa_core.training.settings.bundles import PackSettings

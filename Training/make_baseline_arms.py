@@ -1,5 +1,5 @@
-"""Arms that no denoiser made, between which a generator's numbers are read: the autoencoder's reconstruction
-of the real volumes, the mean training volume, and the volume of the nearest training radiograph.
+"""Arms without a denoiser, for comparison with a generator: the autoencoder's reconstruction of the real
+volumes, the mean training volume, and the volume of the nearest training radiograph.
 
 python Training/make_baseline_arms.py --out runs/virtual/baselines --set latents=runs/virtual/latents \\
     radiographs=runs/virtual/cxr autoencoder=runs/virtual/autoencoder/autoencoder dataset=virtual
@@ -35,11 +35,10 @@ from xray2ctpa_core.pipelines.codecs import load_codec
 
 @dataclass(frozen=True)
 class Config:
-    """latents: folder of the step latents; radiographs: of the step radiographs; autoencoder: that made the
-    latents;
-    hu_window: that the volumes were clipped to; studies: of the test, from the first, 0 for all; only: of the
-    arms, all where it is empty; reconstruction: name of that arm, where two codecs are compared; dataset: of
-    the arms."""
+    """latents: folder of the step latents; radiographs: folder of the step radiographs; autoencoder: folder
+    of the autoencoder of the latents; hu_window: HU window to which the volumes were clipped; studies: number
+    of test studies, from the first, 0 for all; only: arms to make, empty for all; reconstruction: name of
+    that arm, where two codecs are compared; dataset: data set of the arms."""
 
     latents: str = "runs/paper/latents"
     radiographs: str = "runs/paper/cxr"
@@ -90,7 +89,7 @@ def reconstruction(config: Config) -> Maker:
 
 
 class StudyCase:
-    """A case as the baselines know it: its volume, and its radiograph as preprocess_cxr.py wrote it."""
+    """A case for the baselines: its volume, and its radiograph from the step radiographs."""
 
     def __init__(self, case: LatentCase, radiographs: Path) -> None:
         self._case, self._radiographs = case, radiographs
@@ -101,13 +100,13 @@ class StudyCase:
         return read_volume(self._case.volume).array.astype(np.float32)
 
     def frame_image(self, size: int) -> np.ndarray:
-        """(size, size) float32: the radiograph made smaller without aliasing."""
+        """(size, size) float32: the radiograph, downsampled without aliasing."""
         (file,) = radiograph_files(self._radiographs, [self._case])
         image = read_encoder_input(file, str(file))[None]
         return functional.interpolate(image, (size, size), mode="bilinear", antialias=True)[0, 0].numpy()
 
     def fresh(self) -> "StudyCase":
-        """The same, with no voxels read yet."""
+        """The same case without cached voxels."""
         return StudyCase(self._case, self._radiographs)
 
 

@@ -3,9 +3,9 @@
 python Training/make_bundle_arm.py --out runs/virtual/spatial --set bundle=virtual-thorax name=spatial \\
     latents=runs/virtual/latents dataset=virtual
 
-A radiograph of a virtual patient has no size in mm. As in the evaluation of bundles, the frame is the
-patient's own and the volume takes the place of the patient's CTPA; from there it is resampled to the grid of
-the real volume that the latents were made from.
+A radiograph of a virtual patient has no size in mm. As in the evaluation of bundles, the patient's true frame
+is used, and the volume gets the position of the patient's CTPA. It is then resampled to the grid of the real
+volume from which the latents were made.
 """
 
 import sys
@@ -29,10 +29,10 @@ from xray2ctpa_core.volume import Volume
 
 @dataclass(frozen=True)
 class Config:
-    """bundle: name or folder; cohort: folder of the step cohort; latents: folder
-    whose index lists the cases; hu_window: that their volumes were clipped to; studies: of each split, from
-    the first, 0 for all; samples: averaged for PE, the first is shown; seed: each patient's own comes from
-    it; name, dataset: of the arm."""
+    """bundle: name or folder; cohort: folder of the step cohort; latents: folder whose index lists the cases;
+    hu_window: HU window to which their volumes were clipped; studies: number of studies of each split, from
+    the first, 0 for all; samples: number of samples averaged for PE, of which the first is the volume; seed:
+    gives each patient's seed; name, dataset: of the arm."""
 
     bundle: str = DEFAULT_BUNDLE
     cohort: str = "runs/default/cohort"
@@ -46,7 +46,8 @@ class Config:
 
 
 def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in minutes
-    """Writes volumes/ and pairs.csv of the test studies, predictions.csv of these and the validation ones."""
+    """Writes volumes/ and pairs.csv of the test studies, and predictions.csv of test and validation
+    studies."""
     pipeline = XRay2CTPAPipeline.from_pretrained(config.bundle)
     parts = by_split(read_latent_cases(Path(config.latents), labelled=True), (VALIDATION, TEST))
     chosen = {split: first_volumes(parts[split])[: config.studies or None] for split in (VALIDATION, TEST)}
@@ -70,7 +71,7 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - made
 
 
 def generated(pipeline: XRay2CTPAPipeline, config: Config, case: LatentCase) -> tuple[Volume, float]:
-    """The bundle's volume in the place of the patient's CTPA, HU, and its PE probability."""
+    """The bundle's volume in HU at the position of the patient's CTPA, and its PE probability."""
     patient = CohortPatient(patient_folder(Path(config.cohort), case.patient))
     result = pipeline(
         patient.radiograph,

@@ -1,5 +1,5 @@
-"""The arm of a reader who sees every radiographic sign of a virtual patient and nothing else: the ceiling of
-what a radiograph says of PE in this cohort.
+"""The arm of a reader who knows exactly the radiographic signs of a virtual patient: the best possible AUROC
+from a radiograph in this cohort.
 
 python Training/make_signs_arm.py --out runs/virtual/signs --set latents=runs/virtual/latents dataset=virtual
 
@@ -25,9 +25,9 @@ from xray2ctpa_core.training.arms import prediction_rows, write_arm, write_predi
 
 @dataclass(frozen=True)
 class Config:
-    """studies: index that names each study's record (patient.json); latents: folder whose index lists the
-    cases; features: of encode_slices.py, whose table lists them instead; folds, fold_seed: of the arms beside
-    it, 0 for the data's own split; dataset: of the arm."""
+    """studies: study index, which names each study's record (patient.json); latents: folder whose index lists
+    the cases; features: folder of encode_slices.py, whose table lists them instead; folds, fold_seed: as in
+    the other arms, 0 for the data's own split; dataset: data set of the arm."""
 
     studies: str = "runs/default/cohort/studies.csv"
     latents: str = "runs/virtual/latents"

@@ -4,8 +4,8 @@ python Training/make_tables.py --out runs/mine/tables --set 'arms=["runs/mine/ar
 
 An arm is a folder with arm.json {"name", "kind": "classifier" or "generator", "dataset"}, and predictions.csv
 (patient, fold, split, label, score), pairs.csv (patient, real, generated, and gradcam where there is one) or
-both. Which arm fills which row stands in the definition (configs/paper-tables.json); an arm that is not there
-gives a row "not measured".
+both. The definition (configs/paper-tables.json) assigns arms to rows; the row of a missing arm says "not
+measured".
 """
 
 import sys
@@ -35,11 +35,11 @@ PAPER_TABLES = Path(__file__).resolve().parent / "configs" / "paper-tables.json"
 
 @dataclass(frozen=True)
 class Config:
-    """arms: folders searched for arm.json, at any depth; tables: definition, "" for the papers'; dataset:
-    takes its arms alone; weights: folder that may hold the I3D, the Inception and AlexNet (README);
-    hu_window: (lower, upper) HU of all image numbers; volumes: of each arm, from the first, 0 for all
-    (distances of sets are compared at equal numbers only); plates: patients an arm drawn with their Grad-CAM
-    map; seed: of t-SNE."""
+    """arms: folders that are searched for arm.json, at any depth; tables: definition, "" for the papers';
+    dataset: use only arms of this data set; weights: folder that may hold the I3D, the Inception and AlexNet
+    (docs/tables.md); hu_window: (lower, upper) HU for all image metrics; volumes: number of volumes of each
+    arm, from the first, 0 for all (distances between sets are comparable only for equal numbers); plates:
+    number of patients of each arm that are drawn with their Grad-CAM map; seed: of t-SNE."""
 
     arms: tuple[str, ...] = ()
     tables: str = ""
@@ -52,7 +52,7 @@ class Config:
 
 
 def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows in ``out`` are always kept
-    """Writes the tables and pictures into ``out``; goes on with volumes that were measured before."""
+    """Writes tables and figures into ``out``; volumes that are already measured are not measured again."""
     if isinstance(config.arms, str) or not config.arms:
         raise ConfigError("Expected a list of folders.", "For example --set 'arms=[\"runs/mine/arms\"]'.")
     definitions = read_definitions(Path(config.tables) if config.tables else PAPER_TABLES)
@@ -75,7 +75,7 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows
 
 
 def note(bench: VolumeBench) -> str:
-    """The window of all image numbers, and why there is no LPIPS where there is none."""
+    """Text with the HU window of all image metrics, and the reason for a missing LPIPS."""
     text = f"Image numbers in the window of {bench.window[0]:g} to {bench.window[1]:g} HU."
     if bench.instruments.lpips is None:
         text += f" LPIPS was not measured: its weights ({ALEXNET_FILE}) are not on this machine."

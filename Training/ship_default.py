@@ -1,4 +1,4 @@
-"""Stage 12: puts the measured bundle into the package, with the virtual patient that `make demo` shows.
+"""Step ship: puts the evaluated bundle into the package, with the virtual patient of `make demo`.
 
 python Training/train.py default --only ship
 """
@@ -21,9 +21,9 @@ PACKAGE = Path(__file__).resolve().parents[1] / "X-ray2CTPACore" / "xray2ctpa_co
 
 @dataclass(frozen=True)
 class Config:
-    """bundle: what to ship; package: that it is put into; sample_seed, sample_number: a patient of a
-    cohort that nothing is trained on, neither volumes nor radiographs: the first with PE, fluid, which the
-    classifier recognises best, and lungs as tall as the template's, 260 mm."""
+    """bundle: folder of the bundle; package: folder of the package; sample_seed, sample_number: the sample
+    patient, from a cohort that is not used in training: the first with PE, fluid, which the classifier
+    recognises best, and lungs as tall as the template's, 260 mm."""
 
     bundle: str = "runs/default/bundle"
     package: str = str(PACKAGE)

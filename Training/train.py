@@ -1,11 +1,11 @@
-"""Runs a recipe: every step from studies to results, going on where a run was stopped.
+"""Runs a recipe: every step from studies to results; a run that was stopped is resumed.
 
     python Training/train.py smoke --data DIR --out runs/mine
     python Training/train.py smoke --data DIR --out runs/mine --only denoiser --set denoiser.steps=100
     accelerate launch --multi_gpu Training/train.py paper --data DIR --out runs/mine --only denoiser
 
-Steps run in order, each in a process of its own; one that is finished is not run again. simulate.py,
-preprocess.py, encode.py and generate.py run those steps of a recipe alone.
+Steps run in order, each in its own process; finished ones are not run again. simulate.py, preprocess.py,
+encode.py and generate.py run only those steps of a recipe.
 """
 
 import sys
@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def main(modules: tuple[str, ...] = (), doc: str | None = __doc__) -> int:
-    """The command; ``modules`` runs their steps alone."""
+    """The command; with ``modules`` only the steps of these modules."""
     return Runner(HERE, KINDS, modules).main(doc)
 
 

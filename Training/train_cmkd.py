@@ -1,4 +1,4 @@
-"""CMKD (MICCAI 2025) and what it is compared with: PE from a radiograph, taught by CTPA.
+"""CMKD (MICCAI 2025) and the methods it is compared with: PE from a radiograph, trained with CTPA.
 
 python Training/train_cmkd.py --out runs/mine/cmkd/ctpa --set method=ctpa features=runs/mine/slices folds=6
 python Training/train_cmkd.py --out runs/mine/cmkd/cxr --set method=cxr features=runs/mine/slices \\
@@ -7,10 +7,10 @@ python Training/train_cmkd.py --out runs/mine/cmkd/prior --config Training/confi
     --set teacher=runs/mine/cmkd/ctpa student=runs/mine/cmkd/cxr features=runs/mine/slices \\
     radiographs=runs/mine/cxr
 
-Methods: ctpa (the teacher), cxr (a radiograph's classifier without one), hinton, protokd, aftkd (our reading
-of it), discom, chopra and margin (contrastive), prior. All take the same folds by patient and choose
-thresholds on validation patients, so that make_tables.py compares them by paired DeLong tests. Pre-training
-on computed radiographs: a run with folds=0 on their data set, then start=THAT RUN.
+Methods: ctpa (the teacher), cxr (a radiograph classifier without teacher), hinton, protokd, aftkd (our
+reading of it), discom, chopra and margin (contrastive), prior. All use the same folds by patient, so that
+make_tables.py compares them by paired DeLong tests; thresholds are chosen on validation patients. For
+pre-training on computed radiographs run with folds=0 on their data set, then with start=THAT RUN.
 """
 
 import dataclasses
@@ -56,12 +56,11 @@ ALL_METHODS = ("ctpa", "cxr", *METHODS, "discom", "prior")
 
 @dataclass(frozen=True)
 class Config(LabelledConfig, EncoderConfig, DistillationConfig, PriorLossConfig, PriorConfig):
-    """method: of ALL_METHODS; features: of encode_slices.py; radiographs: of the step of that name; input:
-    what it wrote, whole or frame; teacher: run of method ctpa; student: run of method cxr (of the prior);
-    start: earlier run of the same method; flip: probability that a radiograph is mirrored; architecture,
-        width,
-    depth, heads: of the slice transformer; embedding_dim: of both embeddings; dropout: before the heads; the
-    rest as in the classes."""
+    """method: one of ALL_METHODS; features: folder of encode_slices.py; radiographs: folder of the step
+    radiographs; input: its setting input, whole or frame; teacher: run with method=ctpa; student: run with
+    method=cxr, for the prior; start: earlier run of the same method; flip: probability that a radiograph is
+    mirrored; architecture, width, depth, heads: of the slice transformer; embedding_dim: length of both
+    embeddings; dropout: before the heads; the rest as in the base classes."""
 
     method: str = "cxr"
     features: str = "runs/paper/slices"
@@ -80,7 +79,7 @@ class Config(LabelledConfig, EncoderConfig, DistillationConfig, PriorLossConfig,
 
 
 def run(config: Config, out: Path, resume: bool) -> None:
-    """Trains a fold after another; leaves its network, the arm's predictions and features.npz."""
+    """Trains one fold after another; writes each fold's network, the arm's predictions and features.npz."""
     if config.method not in ALL_METHODS:
         raise ConfigError(f"Expected a method of {', '.join(ALL_METHODS)}, got {config.method!r}.")
     cases = read_feature_cases(Path(config.features))
@@ -113,8 +112,9 @@ class Fold:
 
     @torch.no_grad()
     def write_features(self) -> None:
-        """Writes ``out``/features.npz, the embeddings of this fold's test patients, which make_tables.py
-        draws; folds do not share their space. Of DisCoM-KD, whose parts have other lengths, none."""
+        """Writes ``out``/features.npz, the embeddings of this fold's test patients, for the plots of
+        make_tables.py; embeddings of different folds are not comparable. None for DisCoM-KD, whose parts have
+        other lengths."""
         config, place = self.config, self._place(str(self.out))
         judged = self._part(TEST)
         if config.method == "discom" or not judged:
@@ -207,7 +207,7 @@ class Fold:
         return EmbeddingPairs(some, embeddings, targets)
 
     def _of(self, run_folder: str, part: str) -> Any:
-        """The frozen network ``part`` that the run left for this fold."""
+        """The frozen network ``part`` that the run saved for this fold."""
         if not run_folder:
             raise ConfigError(
                 f"The method {self.config.method} needs {part}, the folder of its run, got none."
@@ -238,7 +238,7 @@ class Fold:
                 save_network(trained, place / STUDENT)
 
     def _settings(self, readout: PriorReadout) -> OpinionSettings:
-        """How the prior was read out, calibrated on the validation patients."""
+        """Settings of the prior's read-out, calibrated on the validation patients."""
         config = self.config
         held_out = self._part(VALIDATION)
         pairs = self._pairs(held_out)
@@ -259,7 +259,7 @@ class Fold:
 
 
 class _Slices(nn.Module):
-    """A slice transformer of which the embedding alone is taken."""
+    """A slice transformer, reduced to its embedding."""
 
     def __init__(self, network: SliceTransformer) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ from xray2ctpa_core.io.result_files import ALWAYS
 BESIDE = {"index.csv", "errors.jsonl"}
 
 
-def written(folder: Path, count: int) -> list[str]:
+def several(folder: Path, count: int) -> list[str]:
     """Writes that many different radiographs; returns their names."""
     folder.mkdir(parents=True)
     for number in range(count):
@@ -49,7 +49,7 @@ def test_a_list_gives_a_folder_each_an_index_and_the_failures_wherever_it_is_don
     tmp_path: Path, pipeline_bundle: Path
 ) -> None:
     pytest.importorskip("dask_jobqueue", reason="the extra cluster brings Dask")
-    radiographs_here, radiographs_below = written(tmp_path / "a", 2), written(tmp_path / "a" / "b", 1)
+    radiographs_here, radiographs_below = several(tmp_path / "a", 2), several(tmp_path / "a" / "b", 1)
     (tmp_path / "a" / "notes.png").write_text("no radiograph")
     lines = [
         "# mine",
@@ -146,7 +146,7 @@ def test_a_worker_killed_amid_a_list_costs_no_result_and_makes_none_twice(
     count: int, after: int, tmp_path: Path, pipeline_bundle: Path
 ) -> None:
     pytest.importorskip("dask_jobqueue", reason="the extra cluster brings Dask")
-    sources = written(tmp_path / "radiographs", count)
+    sources = several(tmp_path / "radiographs", count)
     (tmp_path / "list.txt").write_text("\n".join(f"radiographs/{name}" for name in sources), encoding="utf-8")
     assert_each_once(tmp_path, sources, *run_with_a_kill(pipeline_bundle, tmp_path, after))
 

@@ -88,7 +88,7 @@ def test_too_little_or_unusable_is_refused():
         frechet_distance(np.full((2, 3), np.nan), np.zeros((2, 3)))
     with pytest.raises(InputError, match="at least 3 patients"):
         frechet_interval(np.zeros((2, 3)), np.ones((2, 3)), ["a", "b"], ["a", "b"])
-    with pytest.raises(InputError, match="name a row"):
+    with pytest.raises(InputError, match="for each row"):
         frechet_interval(np.zeros((2, 3)), np.ones((2, 3)), ["a"], ["a", "b"])
     with pytest.raises(InputError, match="between 0 and 1"):
         frechet_interval(draw(4, 2, 0), draw(4, 2, 1), list("abcd"), list("abcd"), level=95)

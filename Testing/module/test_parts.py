@@ -449,7 +449,7 @@ def test_the_check_command_refuses_stripes_in_words_with_exit_code_4(lib, app, t
     file = writeInput(stripes, tmp_path / "input")
     assert main(["check", str(file)]) == 4
     text = capsys.readouterr().out
-    assert "radiograph.nrrd: refused as a frontal chest X-ray" in text
+    assert "radiograph.nrrd: refused as a frontal chest radiograph" in text
     assert main(["check", str(file), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["gate"]["accepted"] is False

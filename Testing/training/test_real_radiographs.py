@@ -133,7 +133,7 @@ def test_radiographs_that_are_held_back_or_refused_teach_nothing(
 
     with Image.open(refused) as image:
         image.transpose(Image.Transpose.ROTATE_180).save(refused)
-    with pytest.raises(InputError, match="found none to learn from"):
+    with pytest.raises(InputError, match="found none to train on"):
         radiographs_to_learn_from(tmp_path, locator, "", quiet)
 
 

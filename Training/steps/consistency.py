@@ -1,4 +1,4 @@
-"""Makes a few-step denoiser of a trained one, by consistency distillation (Song et al., ICML 2023)."""
+"""Trains a few-step denoiser by consistency distillation of a trained one (Song et al., ICML 2023)."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Trains the default's PE classifier on latents, by masks of clots and signs or by labels alone."""
+"""Trains the default's PE classifier on latents, with masks of clots and signs or with labels only."""
 
 from pathlib import Path
 
@@ -51,8 +51,8 @@ def run(config: EvidenceClassifierSettings, out: Path, resume: bool) -> None:
         evidence = read_evidence(classifier, volumes)
         gains = fit_shown(classifier, evidence)
         told = [kind for kind, gain in zip(EVIDENCE, gains, strict=True) if gain]
-        print(f"Kinds of evidence that it tells patients by: {', '.join(told) or 'none'}")
+        print(f"Findings whose presence is predicted better than by chance: {', '.join(told) or 'none'}")
         (agreement,) = fit_readout(classifier, [evidence])
-        print(f"Log-odds of PE by the signs, read off the evidence: correlation {agreement:.2f}")
+        print(f"Correlation of the fitted with the true log-odds of PE: {agreement:.2f}")
         evidence.save(out / EVIDENCE_FILE)
     save_network(classifier, out / "pe_classifier")

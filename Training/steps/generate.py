@@ -1,6 +1,6 @@
-"""Step that generates a volume for each real one, from its radiograph or from nothing.
+"""Step that generates a volume for each real one, from its radiograph or unconditionally.
 
-What it writes is read as encoded volumes are.
+Its output has the form of encoded volumes (step latents).
 """
 
 import os
@@ -33,7 +33,7 @@ from xray2ctpa_core.volume import Volume
 
 
 def run(config: GenerateSettings, out: Path, resume: bool) -> None:
-    """Writes latents/*.npy, index.csv and statistics.json; where something decodes volumes/, pairs.csv and
+    """Writes latents/*.npy, index.csv and statistics.json; with a decoder also volumes/, pairs.csv and
     arm.json."""
     if resume and (out / INDEX_FILE).is_file():
         return
@@ -60,8 +60,8 @@ def run(config: GenerateSettings, out: Path, resume: bool) -> None:
 def generate_parts(
     config: GenerateSettings, cases: Sequence[LatentCase], parts: Path, device: torch.device
 ) -> None:
-    """Writes the generated latents that are missing in ``parts``. The networks leave the device at its end:
-    the decoder comes after them, not beside them."""
+    """Writes the generated latents that are missing in ``parts``, then removes the networks from the device,
+    so that the decoder has its memory."""
     trained = load_paper_run(Path(config.denoiser), device)
     radiographs = Path(config.radiographs) if config.radiographs else None
     parts_read = ("latents", *(["image"] if trained.encoder is not None else []))
@@ -77,10 +77,10 @@ def generate_parts(
 
 
 def chosen_cases(config: GenerateSettings, cases: Sequence[LatentCase]) -> list[LatentCase]:
-    """Those to generate for, in order.
+    """The cases for which volumes are generated, in order.
 
     Raises:
-        InputError: none.
+        InputError: no such case.
     """
     volumes: Counter[str] = Counter()
     studies: dict[str, dict[str, int]] = defaultdict(dict)
@@ -104,7 +104,7 @@ def chosen_cases(config: GenerateSettings, cases: Sequence[LatentCase]) -> list[
 def sampled(
     config: GenerateSettings, trained: PaperRun, data: StudyData, rows: Sequence[int], device: torch.device
 ) -> torch.Tensor:
-    """(B, C, D, H, W) latents of the autoencoder; noise belongs to the case, not to the batch."""
+    """(B, C, D, H, W) unscaled latents; the noise of a case does not depend on its batch."""
     items = [data[(row, 0)] for row in rows]
     shape = tuple(items[0]["latents"].shape)
     drawn = [initial_noise(shape, config.seed, 2 * data.cases[row].row, device) for row in rows]
@@ -125,7 +125,7 @@ def sampled(
 def decoded(
     config: GenerateSettings, cases: Sequence[LatentCase], parts: Path, folder: Path, device: torch.device
 ) -> list[Path]:
-    """The decoded volumes' files, on the grids of the real ones."""
+    """Decodes the volumes, on the grids of the real ones, and returns their files."""
     if config.decoder:
         tiny = TinyDecoder.from_pretrained(config.decoder, use_safetensors=True).to(device).eval()
         decode = as_codec(tiny).decode
@@ -158,12 +158,12 @@ def write_first_pairs(
 
 
 def part_file(parts: Path, row: int) -> Path:
-    """Where the latents of one of the cases lie until all are there."""
+    """Temporary file of a case's latents, until all are finished."""
     return parts / f"{row:06d}.npy"
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """Writes ``array`` whole or not at all."""
+    """Writes ``array`` atomically."""
     partial = path.with_name(f"partial-{path.name}")
     np.save(partial, array)
     os.replace(partial, path)

@@ -1,4 +1,4 @@
-"""Trains the lung locator and input gate on simulated radiographs, drawn on the fly."""
+"""Trains the lung locator and input gate on simulated radiographs that are drawn during training."""
 
 from pathlib import Path
 

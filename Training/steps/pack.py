@@ -1,4 +1,4 @@
-"""Step that makes a bundle of trained networks: from here a clinician can see a volume of them."""
+"""Step that assembles a bundle from trained networks, for `xray2ctpa generate`, the panel and the page."""
 
 import json
 import shutil
@@ -33,12 +33,12 @@ from xray2ctpa_core.preprocessing.frame import NORMALISATION
 from xray2ctpa_core.training.settings.bundles import PackSettings
 
 INTENDED_USE = "Research. Not for patient care: a generated CTPA is a hypothesis, never a diagnosis."
-#: Volumes that the mean extent is taken over, evenly among all.
+#: Number of volumes, evenly spaced among all, over which the mean extent is computed.
 EXTENT_VOLUMES = 50
 
 
 def run(config: PackSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - done anew
-    """Writes the bundle ``out``; one there is replaced when the new one is complete."""
+    """Writes the bundle ``out``; an existing one is replaced when the new one is complete."""
     cases = read_latent_cases(Path(config.latents))
     codec = _codec(config)
     parts, scaling = _trained(config)
@@ -58,7 +58,7 @@ def run(config: PackSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 
 
 
 def _codec(config: PackSettings) -> Codec:
-    """The codec that is named, else the one beside the denoiser, else none: voxels are generated."""
+    """The named codec, else the one in the denoiser's folder, else none, for a generator of voxels."""
     own = Path(config.denoiser) / "codec"
     if config.autoencoder or own.is_dir():
         return load_codec(config.autoencoder or own)
@@ -77,7 +77,7 @@ def _is_paper(config: PackSettings) -> bool:
 
 
 def _trained(config: PackSettings) -> tuple[dict[str, Any], LatentScaling]:
-    """Denoiser, encoder and schedule of the step that the folder is of, and the latents' scaling."""
+    """Denoiser, encoder, schedule and scaling of latents, read by the kind of step that made the folder."""
     if _is_paper(config):
         return _paper(config)
     return _with_encoder(config) if (Path(config.denoiser) / "encoder").is_dir() else _spatial(config)
@@ -176,7 +176,7 @@ def _describe(
 
 
 def _reading(radiographs: Path) -> CXRPreprocessing:
-    """How the step radiographs made what the encoder was taught with."""
+    """Preprocessing of the step radiographs, on whose output the encoder was trained."""
     path = radiographs / SETTINGS_FILE
     try:
         made = json.loads(path.read_text(encoding="utf-8"))

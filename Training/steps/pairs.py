@@ -1,4 +1,4 @@
-"""Studies with volume and radiograph, as the steps read them that regress one from the other."""
+"""Studies with volume and radiograph, for steps that train a regression of the volume."""
 
 from pathlib import Path
 

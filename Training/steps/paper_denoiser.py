@@ -1,4 +1,4 @@
-"""Trains the papers' denoiser: unconditional, conditioned on radiographs, or updated by LoRA."""
+"""Trains the papers' denoiser: unconditional, conditioned on radiographs, or adapted by LoRA."""
 
 import functools
 from pathlib import Path
@@ -95,12 +95,12 @@ def run(config: PaperDenoiserSettings, out: Path, resume: bool) -> None:
 def networks(
     config: PaperDenoiserSettings, channels: int, embedding_dim: int
 ) -> tuple[PaperDenoiser, LabelEmbedding | None]:
-    """The denoiser that training starts from, and the labels' embedding.
+    """The initial denoiser, and the embedding of labels.
 
     Args:
         config: settings.
         channels: C of the latents.
-        embedding_dim: that the radiographs' encoder gives.
+        embedding_dim: length of the radiograph encoder's embedding.
     """
     labels = None
     if config.start:
@@ -124,7 +124,7 @@ def networks(
 
 
 def judges(config: PaperDenoiserSettings, scaling: LatentScaling, grid: tuple[int, ...]) -> Judges:
-    """The networks of the terms that have a weight."""
+    """The networks of the terms with a weight above 0."""
     found: dict[str, nn.Module | LatentScaling] = {}
     if config.perceptual_weight:
         needs(config.autoencoder, "autoencoder", "perceptual_weight")

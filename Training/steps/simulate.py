@@ -21,7 +21,7 @@ from xray2ctpa_core.training.settings.simulation import (
 )
 
 
-def cohort(config: CohortSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always goes on
+def cohort(config: CohortSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always resumes
     """Writes ``out``/train, calibration and test, and studies.csv, which lists them."""
     counts = {name: getattr(config, name) for name in COHORT_SPLITS}
     for name, patients in counts.items():
@@ -35,7 +35,7 @@ def cohort(config: CohortSettings, out: Path, resume: bool) -> None:  # noqa: AR
 
 
 def studies(config: StudiesSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in a second
-    """Writes ``out``/studies.csv: what a cohort is for says the split; nothing is copied."""
+    """Writes ``out``/studies.csv with each cohort as a split; files are not copied."""
     counts = {name: getattr(config, name) for name in COHORT_SPLITS}
     write_index(out / INDEX_FILE, cohort_studies(Path(config.cohort), counts))
 
@@ -43,7 +43,7 @@ def studies(config: StudiesSettings, out: Path, resume: bool) -> None:  # noqa: 
 def radiograph_cohort(
     config: RadiographCohortSettings,
     out: Path,
-    resume: bool,  # noqa: ARG001 - always goes on
+    resume: bool,  # noqa: ARG001 - always resumes
 ) -> None:
     """Writes radiographs without volumes, with their maps into the atlas, for the X-ray encoder."""
     write_radiograph_cohort(
@@ -77,5 +77,5 @@ def studies_of_people(
 
 
 def workers(asked: int) -> int:
-    """Processes: those asked for, or one a processor."""
+    """Number of processes: ``asked``, or for 0 one per processor."""
     return asked or os.cpu_count() or 1

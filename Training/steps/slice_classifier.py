@@ -1,4 +1,4 @@
-"""Trains a PE classifier on full volumes as INSPECT's: a 2D network on each slice, an LSTM over them."""
+"""Trains a PE classifier on full volumes as in INSPECT: a 2D network on each slice, an LSTM over them."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -52,7 +52,7 @@ def run(config: SpatialDenoiserSettings, out: Path, resume: bool) -> None:
 
 
 def study_data(latents: Path, encoder: XrayEncoder) -> StudyData:
-    """The training studies as a denoiser with this encoder reads them."""
+    """The training studies with the parts that a denoiser with this encoder needs."""
     parts = ("latents", "image", *(["map"] if encoder.atlas is not None else []))
     cases = training_cases(read_latent_cases(latents), 0, 0, 1)
     return StudyData(cases, parts, standardised(latents), augmented=True)
@@ -60,9 +60,9 @@ def study_data(latents: Path, encoder: XrayEncoder) -> StudyData:
 
 @torch.no_grad()
 def open_std(encoder: XrayEncoder, data: StudyData) -> tuple[tuple[float, ...], tuple[float, ...] | None]:
-    """What radiographs leave open, over 48 training studies: the standard deviation of the latents about
-    their expectation (under the true map, where it is known), per channel, and of the map, per axis; None
-    where no map is known."""
+    """Residual standard deviations given the radiograph, over 48 training studies: of the latents about
+    their expectation (under the true map, where it is known), per channel; of the map, per axis, None where
+    no map is known."""
     latents, maps = [], []
     for case in range(0, len(data), max(1, len(data) // 48)):
         item = data[(case, case)]

@@ -23,7 +23,7 @@ from xray2ctpa_core.training.loop import save_network, train
 from xray2ctpa_core.training.settings.style_transfer import RestyleSettings, StyleTransferSettings
 from xray2ctpa_core.training.stages.style_transfer import Judges, StyleTransferStage, Translators, lungs_kept
 
-#: Of each radiograph the Dice overlap of its lungs before and after, and the mean.
+#: Dice overlap of each radiograph's lungs before and after translation, and the mean.
 ANATOMY_FILE = "anatomy.json"
 
 
@@ -43,7 +43,7 @@ def restyle(config: RestyleSettings, out: Path, resume: bool) -> None:  # noqa: 
     """Writes the radiographs of another folder in the other style: cases/, anatomy.json and, last, cases.csv.
 
     Raises:
-        InputError: anatomy is lost in one of them.
+        InputError: the lungs of a radiograph overlap too little.
     """
     translator: StyleTransfer = load_part(config.translator)
     lungs = lungs_of(load_part(config.lung_locator))
@@ -73,7 +73,7 @@ def restyle(config: RestyleSettings, out: Path, resume: bool) -> None:  # noqa: 
 
 
 def lungs_of(locator: LungLocator) -> Callable[[torch.Tensor], torch.Tensor]:
-    """(B, 1, P, P) in [0, 1] -> (B, 1, size, size) bool, where the locator sees lung."""
+    """(B, 1, P, P) in [0, 1] -> (B, 1, size, size) bool, the locator's mask of both lungs."""
     size = int(locator.config["size"])
 
     @torch.no_grad()

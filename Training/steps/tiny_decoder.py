@@ -1,4 +1,4 @@
-"""Trains a tiny decoder for an autoencoder's latents: volumes are decoded at a fraction of the cost."""
+"""Trains a tiny decoder for an autoencoder's latents, which decodes at a fraction of the cost."""
 
 from pathlib import Path
 
@@ -35,8 +35,8 @@ def run(config: TinyDecoderSettings, out: Path, resume: bool) -> None:
 
 
 def build_decoder(config: TinyDecoderSettings, data: LatentSlices) -> TinyDecoder:
-    """For latents and slices as the first of ``data``; raises InputError where no factor leads from one
-    to the other."""
+    """A decoder for the sizes of latents and slices in ``data``; raises InputError where their ratio is not a
+    whole number."""
     first = data[(0, 0)]
     channels, *small = first["latents"].shape[1:]
     large = list(first["slice"].shape[2:])

@@ -1,4 +1,4 @@
-"""Trains the 3D VQGAN on crops of volumes: the other codec, in the 2D autoencoder's place."""
+"""Trains the 3D VQGAN on crops of volumes, a codec in place of the 2D autoencoder."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from xray2ctpa_core.training.stages.vqgan import (
     measured_codebook,
 )
 
-#: What `measured_codebook` says of the trained network, over the whole training volumes.
+#: File with the result of `measured_codebook` for the trained network on whole training volumes.
 CODEBOOK_FILE = "codebook.json"
 
 
@@ -47,7 +47,7 @@ def run(config: VQGANSettings, out: Path, resume: bool) -> None:
 def whole_volumes(
     files: Sequence[Path], window: Sequence[float], factors: Sequence[int]
 ) -> Iterator[torch.Tensor]:
-    """Each volume (1, D, H, W) in [-1, 1], without the last slices that ``factors`` leave over."""
+    """Each volume (1, D, H, W) in [-1, 1], cropped at the end to multiples of ``factors``."""
     for file in files:
         array = read_volume(file).array.astype(np.float32)
         box = tuple(slice(size - size % factor) for size, factor in zip(array.shape, factors, strict=True))
@@ -65,7 +65,7 @@ def check_crop(config: VQGANSettings, vqgan: VQGAN) -> None:
 
 
 def made_stage(config: VQGANSettings, vqgan: VQGAN) -> VQGANStage:
-    """The stage, with the networks of the terms that have a weight."""
+    """The stage, with the networks of the terms with a weight above 0."""
     distance = None
     if config.perceptual_weight:
         weights = Path(config.distance_weights) if config.distance_weights else None

@@ -1,7 +1,7 @@
-"""Trains the default's radiograph encoder: the map into the atlas, how it looks there, an embedding, PE.
+"""Trains the default's radiograph encoder: map into the atlas, expected latents, embedding and PE.
 
-Real studies teach it as virtual ones do; what is not known of a study (map, label, signs) it does not teach.
-Real radiographs without labels beside the studies teach how often one shows a sign.
+Real and virtual studies are used alike; unknown targets of a study (map, label, signs) are left out of the
+loss. Additional real radiographs without labels add a term of the signs' frequency.
 """
 
 from pathlib import Path
@@ -30,9 +30,9 @@ from xray2ctpa_core.training.stages.xray_encoder import XrayEncoderStage
 
 
 def run(config: XrayEncoderSettings, out: Path, resume: bool) -> None:
-    """Trains ``out``/xray_encoder; ``out``/real_films.json names the real radiographs that taught it."""
+    """Trains ``out``/xray_encoder; ``out``/real_films.json lists the real radiographs used in training."""
     if config.real_radiographs and not config.sign_weight:
-        raise ConfigError("Real radiographs teach the maps of signs: sign_weight must be above 0.")
+        raise ConfigError("Expected sign_weight above 0 with real radiographs, which train the sign maps.")
     folder = Path(config.latents)
     cases = StudyData(
         training_cases(read_latent_cases(folder), 0, 0, 1),
@@ -77,7 +77,7 @@ def run(config: XrayEncoderSettings, out: Path, resume: bool) -> None:
 
 
 def give_atlas(atlas: DeformableAtlas, config: XrayEncoderSettings, data: StudyData) -> None:
-    """The atlas is the cohort's template; its mean map that of the training studies that have one."""
+    """Sets the atlas to the cohort's template, and its mean map to that of the training studies."""
     mean = data.mean_map()
     hu = torch.from_numpy(resampled_hu(load_template(), config.atlas_shape))  # type: ignore[arg-type]
     atlas.set_atlas(normalise_hu(hu, config.hu_window), mean)

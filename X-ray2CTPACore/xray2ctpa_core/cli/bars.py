@@ -1,10 +1,10 @@
-"""Progress bars of commands that do one thing after another."""
+"""Progress bars of commands that work in several phases."""
 
 import sys
 
 
 class Bars:
-    """One progress bar at a time on stderr, named after what is done; none where stderr is no terminal."""
+    """One progress bar at a time on stderr, with the name of its phase; none where stderr is no terminal."""
 
     def __init__(self) -> None:
         from tqdm import tqdm

@@ -1,4 +1,4 @@
-"""`xray2ctpa bench`: how fast it is here, beside the papers' way and beside what the hardware allows."""
+"""`xray2ctpa bench`: speed on this machine, compared with the papers' method and with hardware limits."""
 
 import argparse
 import json
@@ -28,12 +28,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         "bench",
-        help="measure speed against the papers' way, and quality against steps",
-        description="Measures one run of the papers' way (released structure, eager fp32, 1000-step "
-        "ancestral DDPM, slices decoded one by one through 8-bit grey) and of ours, with the "
-        "same weights and input, in turns, ours also with a tiny decoder in place of the "
-        "autoencoder's; then the whole command with a bundle. Where there is no GPU its rows say "
-        "so. With --curve it measures quality against steps instead. Prints tables in Markdown.",
+        help="measure speed against the papers' method, or quality against steps",
+        description="Measures the speed of the papers' method (released structure, eager fp32, 1000-step "
+        "ancestral DDPM, slices decoded one by one through 8-bit grey) and of ours, alternately and with "
+        "the same weights and input; ours also with a tiny decoder in place of the autoencoder's. Then "
+        "measures the whole command with a bundle. Rows of a GPU say so where there is none. With --curve "
+        "it measures quality against steps instead. Prints tables in Markdown.",
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="also write bench.json and bench.md (or curve.*) there"
@@ -45,13 +45,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--denoiser",
         type=Path,
         metavar="DIR",
-        help="the papers' denoiser as `convert` wrote it (default: the same network with random weights; "
-        "time does not depend on them)",
+        help="the papers' denoiser, as written by `convert` (default: the same network with random weights, "
+        "which do not change the time)",
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="one round of everything, without each side's start-up and memory",
+        help="one round of everything, without start-up times and memory of either method",
     )
     parser.add_argument(
         "--bundle-steps", type=positive, metavar="N", help="steps with the bundle (default: the bundle's)"
@@ -114,17 +114,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         type=positive,
         default=1000,
         metavar="N",
-        help="of the ancestral DDPM sampler that the others are held to (default: %(default)s)",
+        help="steps of the ancestral DDPM sampler used as reference (default: %(default)s)",
     )
     curve.add_argument(
         "--reference-bundle",
         metavar="NAME|DIR|HUB_ID",
-        help="whose 1000 steps they are (default: the bundle's own; a few-step bundle needs its teacher's)",
+        help="bundle of that reference (default: the same; a few-step bundle needs its teacher's)",
     )
-    curve.add_argument("--split", default="test", help="split that is measured on (default: %(default)s)")
-    curve.add_argument(
-        "--store", action="store_true", help="keep the curve in the bundle, a folder, whose presets follow it"
-    )
+    curve.add_argument("--split", default="test", help="split for evaluation (default: %(default)s)")
+    curve.add_argument("--store", action="store_true", help="save the curve in the bundle, for its presets")
     parser.set_defaults(run=run)
 
 
@@ -142,7 +140,7 @@ def run_speed(args: argparse.Namespace) -> int:
     from xray2ctpa_core.benchmark import report
     from xray2ctpa_core.pipelines.loading import load_bundle
 
-    load_bundle(args.bundle)  # says at once what is wrong with it
+    load_bundle(args.bundle)  # raises its errors before the measurements
     torch.set_num_threads(args.threads or torch.get_num_threads())
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     results: dict[str, Any] = {"software": software_versions(), "prices": dict(args.price)}
@@ -233,7 +231,7 @@ def run_curve(args: argparse.Namespace) -> int:
     reference = others[0] if others else pipeline
     if reference.bundle.sampling.scheduler == FEW_STEP:
         raise InputError(
-            f"Expected a reference that {REFERENCE_SCHEDULER} can sample, got the few-step denoiser of "
+            f"Expected a reference denoiser for {REFERENCE_SCHEDULER}, got the few-step denoiser of "
             f"{reference.bundle.name}.",
             "Name its teacher's bundle with --reference-bundle.",
         )

@@ -1,4 +1,4 @@
-"""`xray2ctpa check INPUT`: what the input gate says of a radiograph, before anything is generated from it."""
+"""`xray2ctpa check INPUT`: report of the input gate on a radiograph, without generating anything."""
 
 import argparse
 import json
@@ -14,12 +14,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         "check",
-        help="say whether an image is a frontal chest X-ray, and what is doubtful about it",
+        help="check whether an image is a frontal chest radiograph, and list doubts",
         description=__doc__,
     )
     parser.add_argument("input", type=Path, metavar="INPUT", help="as for generate")
     parser.add_argument("--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR|HUB_ID")
-    parser.add_argument("--json", action="store_true", help="as JSON on one line; the exit code is then 0")
+    parser.add_argument("--json", action="store_true", help="print JSON on one line; the exit code is then 0")
     parser.set_defaults(run=run)
 
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(content) + "\n")
         return EXIT_DONE
     verdict = "accepted" if gate.accepted else "refused"
-    lines = [f"{radiograph.name}: {verdict} as a frontal chest X-ray (score {gate.is_frontal_cxr:.2f})"]
+    lines = [f"{radiograph.name}: {verdict} as a frontal chest radiograph (score {gate.is_frontal_cxr:.2f})"]
     lines += [f"Greys: {radiograph.greys}", f"Size: {size}"]
     sys.stdout.write("\n".join([*lines, *reading.radiograph.notes, *gate.warnings, *doubts]) + "\n")
     return EXIT_DONE if gate.accepted else EXIT_NOT_FRONTAL_CXR

@@ -14,7 +14,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "cohort",
         help="make virtual patients",
-        description="Makes virtual patients: CTPA, clot and organ label maps, X-ray, signs and parameters. "
+        description="Makes virtual patients: CTPA, clot and organ label maps, radiograph, signs, parameters. "
         "The same seed gives the same files, whatever the number of workers.",
     )
     parser.add_argument("--n", type=positive, required=True, metavar="N", help="number of patients")
@@ -25,9 +25,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--workers", type=positive, default=1, metavar="W", help="processes (default: %(default)s)"
     )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with the cohort of the same seed that DIR holds"
-    )
+    parser.add_argument("--resume", action="store_true", help="continue the cohort of the same seed in DIR")
     parser.set_defaults(run=run)
 
 
@@ -36,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out.exists() and not args.resume and (not args.out.is_dir() or any(args.out.iterdir())):
         raise InputError(
             f"Expected a new folder for the cohort, got {args.out}, which exists.",
-            "Choose another --out, or go on with it by --resume.",
+            "Choose another --out, or continue it with --resume.",
         )
     from tqdm import tqdm
 

@@ -27,9 +27,9 @@ NETWORKS = {
 }
 BUNDLES = ("x-ray2ctpa", "xctdiff")
 KINDS = (*BUNDLES, *NETWORKS)
-#: The largest network: CMKD's prior, 49 million parameters of 4 bytes, and what is said of them.
+#: Disk space for the largest network: CMKD's prior, 49 million parameters of 4 bytes, and their metadata.
 _NEEDED_BYTES = 200 << 20
-#: An AutoencoderKL of the SD kind, BiomedCLIP's image tower, and the smaller networks beside them.
+#: Disk space for a bundle: Stable Diffusion's AutoencoderKL, BiomedCLIP's image tower, smaller networks.
 _BUNDLE_BYTES = 800 << 20
 
 
@@ -39,9 +39,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "convert",
         help="read a checkpoint of the published code",
         description="Converts a checkpoint in the format of the published X-ray2CTPA, CMKD or XctDiff code "
-        f"into a folder of safetensors and JSON. Where it comes from is kept in {PROVENANCE_FILE}. LoRA "
-        "updates are merged. A checkpoint that holds anything but tensors is not read; of cmkd-prior, one "
-        "that holds anything but what its trainer saves.",
+        f"into a folder of safetensors and JSON. Its provenance is saved in {PROVENANCE_FILE}. LoRA updates "
+        "are merged. A checkpoint with other objects than tensors is refused (cmkd-prior: with other objects "
+        "than its trainer saves).",
     )
     parser.add_argument("kind", choices=KINDS, metavar="KIND", help=" or ".join(KINDS))
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a .pt or .ckpt file")
@@ -49,38 +49,38 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--weights",
         choices=("ema", "model"),
-        help="averaged weights or the last ones (default: ema where the file has them)",
+        help="averaged weights (ema) or the last ones (default: ema where the file has them)",
     )
     parser.add_argument(
         "--groups",
         type=int,
         metavar="N",
-        help="of an XctDiff network: groups of its normalisations, which no tensor shows (default: those of "
-        "the published configuration)",
+        help="XctDiff networks: groups of the normalisations, which cannot be inferred from tensors "
+        "(default: those of the published configuration)",
     )
     bundle = parser.add_argument_group(" and ".join(BUNDLES), "a whole system as a bundle that generate runs")
     bundle.add_argument(
         "--codec",
         type=Path,
         metavar="PATH",
-        help="x-ray2ctpa: folder of the AutoencoderKL; xctdiff: the VQGAN's checkpoint, where the denoiser's "
-        "does not hold it",
+        help="x-ray2ctpa: folder of the AutoencoderKL; xctdiff: checkpoint of the VQGAN, if the denoiser's "
+        "checkpoint does not contain it",
     )
     bundle.add_argument(
         "--encoder",
         metavar="PATH|NAME",
         help="x-ray2ctpa: folder of the radiograph encoder, or its name, biomedclip; xctdiff: the "
-        "progressive encoder's checkpoint, where the denoiser's does not hold it",
+        "progressive encoder's checkpoint, if the denoiser's checkpoint does not contain it",
     )
     bundle.add_argument(
-        "--classifier", type=Path, metavar="CHECKPOINT", help="x-ray2ctpa: where it lies in another file"
+        "--classifier", type=Path, metavar="CHECKPOINT", help="x-ray2ctpa: checkpoint of the PE classifier"
     )
     bundle.add_argument(
         "--hu-window",
         type=float,
         nargs=2,
         metavar=("LOWER", "UPPER"),
-        help="HU of the codec (x-ray2ctpa -100 900, xctdiff -1000 1500)",
+        help="HU window of the codec (x-ray2ctpa -100 900, xctdiff -1000 1500)",
     )
     bundle.add_argument(
         "--latent-range",
@@ -94,20 +94,20 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         type=int,
         nargs=3,
         metavar=("D", "H", "W"),
-        help="x-ray2ctpa: of the latents (64 32 32)",
+        help="x-ray2ctpa: grid of the latents (64 32 32)",
     )
     bundle.add_argument(
         "--extent-mm",
         type=float,
         nargs=3,
         metavar=("Z", "Y", "X"),
-        help="of every volume (x-ray2ctpa 260 210 290, xctdiff 320 320 320)",
+        help="extent of every volume (x-ray2ctpa 260 210 290, xctdiff 320 320 320)",
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the subcommand; a checkpoint that does not fit is raised as BundleError (exit code 3)."""
+    """Runs the subcommand; raises BundleError (exit code 3) for a checkpoint that does not fit."""
     return _convert_bundle(args) if args.kind in BUNDLES else _convert_network(args)
 
 
@@ -152,7 +152,7 @@ def _xctdiff(args: argparse.Namespace, name: str) -> tuple["XRay2CTPAPipeline", 
 
 
 def _told(given: dict[str, Any]) -> dict[str, Any]:
-    """What was given, lists as tuples."""
+    """The arguments that were given, with lists as tuples."""
     return {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in given.items()
@@ -162,7 +162,7 @@ def _told(given: dict[str, Any]) -> dict[str, Any]:
 
 def _convert_network(args: argparse.Namespace) -> int:
     if args.groups is not None and not args.kind.startswith("xctdiff"):
-        raise InputError(f"Expected --groups for an XctDiff network alone, got it for {args.kind}.")
+        raise InputError(f"Expected --groups only for an XctDiff network, got it for {args.kind}.")
     with ResultFolder(args.out, _NEEDED_BYTES) as folder:
         module, function = NETWORKS[args.kind]
         convert = getattr(importlib.import_module(f"xray2ctpa_core.pipelines.{module}"), function)

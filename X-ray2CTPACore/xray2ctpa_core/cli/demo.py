@@ -1,4 +1,4 @@
-"""`xray2ctpa demo`: the whole way from the radiograph that ships with the package, or from any other."""
+"""`xray2ctpa demo`: the whole pipeline on the radiograph that ships with the package, or on another."""
 
 import argparse
 import hashlib
@@ -26,15 +26,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "demo",
         help="generate from the radiograph that ships with the package",
-        description="Generates from the radiograph of a virtual patient that no model saw, and compares the "
-        "volume with that patient's true CTPA; or from any other radiograph. " + HYPOTHESIS,
+        description="Generates from the radiograph of a virtual patient that was not used in training, and "
+        "compares the volume with that patient's true CTPA; or from another radiograph. " + HYPOTHESIS,
     )
     parser.add_argument("--cxr", type=Path, metavar="PATH", help="another radiograph")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help=f"result folder (default: one in {RESULTS} here)"
     )
     parser.add_argument(
-        "--view", action="store_true", help="show the result in a browser in the end (extra: viewer)"
+        "--view", action="store_true", help="show the result in a browser afterwards (extra: viewer)"
     )
     add_sampling_arguments(parser)
     parser.set_defaults(run=run)
@@ -62,17 +62,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def show_in_new_process(folder: Path, radiograph: Path, bundle: str) -> int:
-    """Goes on as `xray2ctpa view`, without torch, whose memory and LLVM a rendering process can spare."""
+    """Continues as `xray2ctpa view` in a process without torch, which rendering does not need."""
     subject = [str(folder), "--cxr", str(radiograph)] if radiograph.is_file() else [str(folder)]
     command = [sys.executable, "-P", "-m", "xray2ctpa_core", "view", *subject, "--bundle", bundle]
     sys.stdout.flush()
-    if os.name == "nt":  # where a replaced process would leave its terminal
+    if os.name == "nt":  # there a replaced process would lose its terminal
         return subprocess.call(command)
     os.execv(command[0], command)
 
 
 def default_target(source: Path, bundle_sha256: str) -> Path:
-    """A folder of its own for every pair of radiograph and bundle, so that no result is in another's way."""
+    """A separate folder for every pair of radiograph and bundle, so that results do not collide."""
     pair = hashlib.sha256(f"{source.absolute()} {bundle_sha256}".encode()).hexdigest()
     return RESULTS / f"{stem(source)}-{pair[:8]}"
 
@@ -100,7 +100,7 @@ def agreement_with_truth(folder: Path, content: dict[str, Any]) -> dict[str, flo
 
 
 def summary(folder: Path, content: dict[str, Any], agreement: dict[str, float] | None) -> list[str]:
-    """What the demonstration says in the end."""
+    """The final report of the demonstration."""
     pe, shape = content["pe"], " x ".join(map(str, content["geometry"]["shape"]))
     lines = [
         f"Volume:      {folder / result_files.CTPA} ({shape} voxels, HU)",
@@ -114,7 +114,7 @@ def summary(folder: Path, content: dict[str, Any], agreement: dict[str, float] |
         )
     return [
         *lines,
-        f"Picture:     {folder / result_files.PREVIEW}",
+        f"Preview:     {folder / result_files.PREVIEW}",
         f"In a browser: xray2ctpa view {folder} (`make demo VIEW=1` does it at once)",
         "Elsewhere:   drag ctpa.nii.gz and gradcam.nii.gz into 3D Slicer, ITK-SNAP or any other NIfTI viewer",
         content["notice"],
@@ -122,13 +122,13 @@ def summary(folder: Path, content: dict[str, Any], agreement: dict[str, float] |
 
 
 def known_truth() -> str:
-    """What is known of the sample patient, as a clause."""
+    """The sample patient's true label, as a clause in brackets."""
     has_pe = json.loads(SAMPLE_FACTS.read_text(encoding="utf-8"))["pe"]
     return f" (this virtual patient has {'' if has_pe else 'no '}PE)"
 
 
 def show(picture: Path) -> None:
-    """Opens the picture where someone at a screen started the command."""
+    """Opens the preview if the command was started at a screen."""
     if has_screen():
         from PIL import Image
 

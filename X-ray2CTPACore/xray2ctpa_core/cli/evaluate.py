@@ -1,4 +1,4 @@
-"""`xray2ctpa evaluate`: bundles on unseen people and virtual patients, beside what they must beat."""
+"""`xray2ctpa evaluate`: quality of bundles on unseen people and virtual patients, with baselines."""
 
 import argparse
 import json
@@ -19,11 +19,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         "evaluate",
-        help="measure bundles on people and virtual patients",
-        description="Measures bundles on people and virtual patients that they have not seen: volumes "
-        "against the own CT, beside the mean volume of others and that of the nearest other radiograph; of "
-        "virtual patients also PE from real and generated latents and from the radiograph alone, beside the "
-        "ceiling of the signs, and Grad-CAM against chance. Prints a report in Markdown.",
+        help="evaluate bundles on people and virtual patients",
+        description="Evaluates bundles on people and virtual patients that were not used in their training. "
+        "Volumes are compared with the true CT; baselines are the mean volume of other patients and the "
+        "volume of the nearest other radiograph. For virtual patients it also evaluates PE from real and "
+        "generated latents and from the radiograph alone, compared with the best possible AUROC of the "
+        "signs, and Grad-CAM compared with chance. Prints a report in Markdown.",
     )
     parser.add_argument(
         "cohort", type=Path, nargs="?", metavar="COHORT", help="folder made by `xray2ctpa cohort`"
@@ -34,8 +35,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         action="append",
         default=[],
         metavar="DIR",
-        help="CTs of real people (NIfTI, NRRD, MetaImage; HU), a file each: radiographs are computed from "
-        "them; who taught a bundle is left out by name; the other people make the baselines",
+        help="CTs of real people (NIfTI, NRRD, MetaImage; HU), one file each, from which radiographs are "
+        "computed; people of a bundle's training are left out by name; baselines come from the other people",
     )
     parser.add_argument(
         "--open-pairs",
@@ -52,12 +53,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         dest="bundles",
         action="append",
         metavar="NAME|DIR|HUB_ID",
-        help=f"bundle to measure; give it again for more (default: {DEFAULT_BUNDLE})",
+        help=f"bundle to evaluate; may be repeated (default: {DEFAULT_BUNDLE})",
     )
     parser.add_argument(
         "--train", type=Path, metavar="COHORT", help="cohort of the baselines (default: the same COHORT)"
     )
-    parser.add_argument("--split", default="test", help="split that is measured on (default: %(default)s)")
+    parser.add_argument("--split", default="test", help="split for evaluation (default: %(default)s)")
     parser.add_argument(
         "--train-split",
         default="train",
@@ -65,16 +66,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="split of the baselines (default: %(default)s)",
     )
     counts = {
-        "images": (60, count, "patients, and people, whose volumes are compared"),
-        "multi": (20, count, "how many patients are sampled several times; people all are"),
-        "samples": (8, positive, "volumes averaged for those"),
-        "auroc": (200, count, "patients of the PE classification"),
+        "images": (60, count, "number of patients, and of people, whose volumes are compared"),
+        "multi": (20, count, "number of patients with several samples; all people have several"),
+        "samples": (8, positive, "number of samples that are averaged for them"),
+        "auroc": (200, count, "number of patients for PE classification"),
         "open-pair-count": (
             0,
             count,
             "pairs of the test split of each --open-pairs, from the first; 0 for all",
         ),
-        "radiograph-count": (20, positive, "radiographs taken evenly from each --radiographs"),
+        "radiograph-count": (20, positive, "number of radiographs, evenly spaced, from each --radiographs"),
     }
     for name, (default, kind, text) in counts.items():
         old = ["--film-count"] if name == "radiograph-count" else []
@@ -88,7 +89,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         action="append",
         default=[],
         metavar="DIR",
-        help="a real pair: cxr.png, and ct.npz with ground_truth and published_generated",
+        help="folder of a real pair: cxr.png, and ct.npz with ground_truth and published_generated",
     )
     parser.add_argument(
         "--radiographs",
@@ -98,16 +99,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         action="append",
         default=[],
         metavar="DIR",
-        help="real radiographs: does the volume's projection agree with them? (see --radiograph-count)",
+        help="real radiographs, compared with the generated volumes' projections (see --radiograph-count)",
     )
     parser.add_argument(
         "--metrics",
         type=lambda text: tuple(text.split(",")),
         default=(),
         metavar="LIST",
-        help="also measure fvd, fid, lpips, planes (with commas between; planes of people in any case); "
-        "without the published networks in --weights, fvd and fid become Fréchet distances in a named other "
-        "network's features, lpips an error",
+        help="also measure fvd, fid, lpips, planes (comma-separated; planes are always measured for people). "
+        "Without the published networks in --weights, fvd and fid become Fréchet distances in the features "
+        "of another, named network, and lpips an error",
     )
     parser.add_argument(
         "--weights",
@@ -124,7 +125,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--out",
         type=Path,
         metavar="DIR",
-        help="also write evaluation.json and evaluation.md there, and rows that a later call goes on from",
+        help="also write evaluation.json and evaluation.md there, and rows from which a later call continues",
     )
     parser.set_defaults(run=run)
 
@@ -138,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
 
     others = (args.people, args.open_pairs, args.pairs, args.radiograph_folders)
     if args.cohort is None and not any(others):
-        raise InputError("Expected a cohort or --people to measure on, got neither.", "See --help.")
+        raise InputError("Expected a cohort or --people for evaluation, got neither.", "See --help.")
     config = EvaluationConfig(
         images=args.images,
         multi=min(args.multi, args.images),
@@ -175,7 +176,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def load_pipelines(names: Sequence[str], device: str) -> "list[XRay2CTPAPipeline]":
-    """The bundles' pipelines in fp32 on a device ("auto" for the best there is)."""
+    """The bundles' pipelines in fp32 on a device ("auto" for the best available)."""
     from xray2ctpa_core.pipelines.device import choose_device
     from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 
@@ -184,7 +185,7 @@ def load_pipelines(names: Sequence[str], device: str) -> "list[XRay2CTPAPipeline
 
 
 def write(out: Path, summary: dict[str, object], report: str) -> None:
-    """Writes evaluation.json and evaluation.md into ``out``, each complete or not at all."""
+    """Writes evaluation.json and evaluation.md atomically into ``out``."""
     from xray2ctpa_core.config import write_text_atomically
 
     write_text_atomically(out / "evaluation.json", json.dumps(summary, indent=2) + "\n")

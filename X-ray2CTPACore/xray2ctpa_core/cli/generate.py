@@ -1,4 +1,4 @@
-"""`xray2ctpa generate`: radiographs in, a result folder each."""
+"""`xray2ctpa generate`: makes a result folder for each radiograph."""
 
 import argparse
 import contextlib
@@ -48,15 +48,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--out",
         type=Path,
         metavar="DIR",
-        help="result folder; with several inputs the folder that holds a result folder each "
-        f"(default: INPUT's name with {RESULT_SUFFIX}, here). A finished result is not made again",
+        help="result folder; with several inputs the folder of their result folders (default: INPUT's name "
+        f"with {RESULT_SUFFIX}, here). A finished result is not made again",
     )
     parser.add_argument(
         "--dicom",
         type=Path,
         metavar="DIR",
         help="also write the volume as a CT series in the radiograph's study, and Grad-CAM as a parametric "
-        "map, into DIR; with several inputs a folder each in it (extra: dicom)",
+        "map, into DIR; with several inputs into one folder for each in DIR (extra: dicom)",
     )
     parser.add_argument(
         "--list",
@@ -83,7 +83,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that say how to generate, shared with `demo`."""
+    """Declares the options of generation, shared with `demo`."""
     parser.add_argument(
         "--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR|HUB_ID", help="weights (default: %(default)s)"
     )
@@ -102,7 +102,7 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")
     parser.add_argument("--events", action="store_true", help="JSON lines on stdout, one event each")
     parser.add_argument(
-        "--force", action="store_true", help="go on if the input is no frontal chest radiograph"
+        "--force", action="store_true", help="continue if the input is no frontal chest radiograph"
     )
 
 
@@ -175,7 +175,8 @@ def dicom_folder(folder: Path | None, target: Path, inputs: int) -> Path | None:
 
 
 def generator_for(args: argparse.Namespace, reporter: Reporter) -> Generator:
-    """What the flags of ``add_sampling_arguments`` ask for; raises BundleError for a damaged bundle."""
+    """The generator for the options of ``add_sampling_arguments``; raises BundleError for a damaged
+    bundle."""
     reporter.stage("verify", f"Verifying bundle {args.bundle}")
     folder, info = load_bundle(args.bundle)
     return Generator(folder, info, wishes_of(args).settings(info), reporter)
@@ -187,9 +188,9 @@ def wishes_of(args: argparse.Namespace) -> Wishes:
 
 
 def result_folders(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
-    """The result folder of every input: ``out`` for one, a folder each in ``out`` for several.
+    """Pairs of input and result folder: ``out`` for one input, one folder in ``out`` for each of several.
 
-    Inputs of the same name get -2, -3, ... in the order given, also where only case tells them apart.
+    Inputs with the same name, ignoring case, get -2, -3, ... in the given order.
     """
     if len(inputs) == 1:
         return [(inputs[0], out or Path(stem(inputs[0]) + RESULT_SUFFIX))]
@@ -205,7 +206,7 @@ def result_folders(inputs: list[Path], out: Path | None) -> list[tuple[Path, Pat
 
 
 def stem(source: Path) -> str:
-    """Name of an input without the suffix of its form; of the folder that "." or ".." is."""
+    """Name of an input without the suffix of its format; for "." and ".." the name of the folder."""
     return stem_of(source.name if source.name not in ("", "..") else Path(os.path.realpath(source)).name)
 
 
@@ -218,7 +219,7 @@ def positive(text: str) -> int:
 
 
 def seed(text: str) -> int:
-    """A whole number that every random generator takes: 0 to 2**63 - 1, for argparse."""
+    """A whole number that every random generator accepts, 0 to 2**63 - 1, for argparse."""
     value = int(text)
     if not 0 <= value < 2**63:
         raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2**63 - 1, got {text}")

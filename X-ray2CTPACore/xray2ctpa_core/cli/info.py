@@ -1,4 +1,4 @@
-"""`xray2ctpa info BUNDLE`: what a bundle is, what it was trained on and what it measured."""
+"""`xray2ctpa info BUNDLE`: description, training data and measured quality of a bundle."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from xray2ctpa_core.wording import counted
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Declares the subcommand."""
-    parser = subparsers.add_parser("info", help="say what a bundle is", description=__doc__)
+    parser = subparsers.add_parser("info", help="describe a bundle", description=__doc__)
     parser.add_argument("bundle", nargs="?", default=DEFAULT_BUNDLE, metavar="BUNDLE")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(run=run)
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def described(info: BundleInfo) -> list[tuple[str, str]]:
-    """The bundle's facts as (label, text), metrics one a line."""
+    """The bundle's facts as (label, text), with one entry for each metric."""
     grid = " x ".join(map(str, info.geometry.grid))
     calibrated = "calibrated" if info.pe.calibrated else "not calibrated"
     facts = [

@@ -1,5 +1,4 @@
-"""A quick start: what libraries import when they are imported themselves, and generating never uses; and a
-quick end."""
+"""Fast start and exit of a command: imports that generating does not use are left out or deferred."""
 
 import atexit
 import importlib
@@ -12,9 +11,9 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NoReturn
 
-#: diffusers imports peft and transformers where they are installed, MONAI bs4, ignite, jsonschema (with its
-#: grammars), matplotlib, pandas, scikit-learn, tensorboard and scipy.signal (which imports scipy.stats),
-#: torch's compiler triton.
+#: Unused packages that libraries import where they are installed: diffusers imports peft and transformers,
+#: torch's compiler triton, MONAI bs4, ignite, jsonschema (with its grammars), matplotlib, pandas,
+#: scikit-learn, tensorboard and scipy.signal (which imports scipy.stats).
 UNUSED = (
     "bs4", "ignite", "jsonschema", "matplotlib", "pandas", "peft", "scipy.signal", "sklearn", "tensorboard",
     "torchvision", "transformers", "triton",
@@ -22,7 +21,7 @@ UNUSED = (
 
 
 def _unchanged(function: Callable[..., Any] | None = None, *_: Any, **__: Any) -> Any:
-    """A decorator, or what makes one, that leaves functions and classes as they are."""
+    """A decorator, or a factory of one, that returns functions and classes unchanged."""
     return _unchanged if function is None else function
 
 
@@ -31,19 +30,20 @@ def _nothing(*_: Any, **__: Any) -> None:
 
 
 def _scale_intensity(*args: Any, **kwargs: Any) -> Any:
-    """MONAI's ScaleIntensity, imported when it is called: GradCAM's default for what it is not asked here."""
+    """MONAI's ScaleIntensity, imported when it is called: a default of GradCAM that is not used here."""
     return _imported("monai.transforms").ScaleIntensity(*args, **kwargs)
 
 
 class _Compiled:
-    """The class of compiled modules where nothing was compiled."""
+    """Stands for the class of compiled modules, of which there are none."""
 
 
-#: What is put off, and what of it is known without it. Of torch's compiler, which takes a third of the start,
-#: diffusers asks for decorators that keep code from it and whether a module was compiled; torch's optimisers
-#: tell it where to break a graph. MONAI imports all of itself, and of diffusers' models the packages' lists
-#: import all of their modules; whoever imports a module inside gets that one. diffusers' schedulers import
-#: scipy's integration for one of them, and scipy.stats for noise levels by a beta distribution.
+#: Modules whose import is deferred, each with the attributes that are available before it. torch's compiler
+#: takes a third of the start; diffusers uses only decorators that exclude code from it and the question
+#: whether a module was compiled, torch's optimisers only its graph breaks. MONAI imports all of its modules,
+#: and so do the packages of diffusers' models; single modules inside them can still be imported. diffusers'
+#: schedulers import scipy's integration for one scheduler, and scipy.stats for noise levels from a beta
+#: distribution.
 LATE: Mapping[str, Mapping[str, Any]] = {
     "torch._dynamo": {
         "allow_in_graph": _unchanged,
@@ -69,15 +69,16 @@ LATE: Mapping[str, Mapping[str, Any]] = {
 
 
 def leave_out(packages: Sequence[str] = UNUSED) -> None:
-    """Makes ``packages`` count as not installed for the rest of this process, but those already imported."""
+    """Hides ``packages`` for the rest of this process, as if not installed; imported ones are not
+    affected."""
     for name in packages:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # None is how Python marks such a module
 
 
 def put_off(modules: Mapping[str, Mapping[str, Any]] = LATE) -> None:
-    """Makes ``modules`` be imported when something unknown of them is first asked for.
+    """Defers the import of ``modules`` until an attribute is read that is not listed.
 
-    Those already imported stay as they are. Modules inside a package can be imported without it.
+    Modules that are already imported are not affected. Modules inside a package can be imported without it.
     """
     for name, known in modules.items():
         sys.modules.setdefault(name, _Late(name, known))
@@ -90,10 +91,7 @@ def start_lean() -> None:
 
 
 def end(code: int) -> NoReturn:
-    """Ends this process, which has done what it was started for, with an exit code.
-
-    Python would take torch down module by module, for a tenth of a run's time.
-    """
+    """Ends this process with an exit code, without Python's slow shutdown of torch (a tenth of a run)."""
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -101,16 +99,16 @@ def end(code: int) -> NoReturn:
 
 
 class _Late(ModuleType):
-    """Stands in for a module, and asks the real one, imported then, for what it does not know.
+    """Placeholder of a module; it imports the real one for attributes that it does not have.
 
-    Not importlib's LazyLoader, which imports the module as soon as anything looks for its ``__file__``; torch
-    does so of all modules.
+    importlib's LazyLoader is not suitable: it imports the module as soon as its ``__file__`` is read, and
+    torch reads that of all modules.
     """
 
     def __init__(self, name: str, known: Mapping[str, Any]) -> None:
         super().__init__(name)
         self.__dict__.update(known)
-        self.__spec__ = ModuleSpec(name, None)  # who looks whether there is such a module finds it
+        self.__spec__ = ModuleSpec(name, None)  # so that checks for the module's existence find it
         library, *inner = name.split(".")
         spec = PathFinder.find_spec(library)
         folders = [Path(place, *inner) for place in spec.submodule_search_locations or ()] if spec else []
@@ -126,8 +124,8 @@ class _Late(ModuleType):
 
 
 def _imported(name: str) -> ModuleType:
-    """The real module. With it nothing of its library is put off any longer: that imports its own parts in
-    an order of its own."""
+    """The real module. The placeholders of its whole library are removed first, because the library imports
+    its own parts in a fixed order."""
     if isinstance(sys.modules.get(name), _Late):
         library = name.partition(".")[0]
         for other in [n for n, module in sys.modules.items() if isinstance(module, _Late)]:

@@ -1,7 +1,7 @@
 """The command `xray2ctpa`: one parser, one place where errors become exit codes.
 
-Subcommands are modules with ``add_parser(subparsers)`` and ``run(args) -> exit code``; they import what is
-heavy when they run, so that help, wrong arguments and unreadable inputs answer at once.
+Subcommands are modules with ``add_parser(subparsers)`` and ``run(args) -> exit code``. They import heavy
+packages only when they run, so that help texts and errors in arguments and inputs appear at once.
 """
 
 import argparse
@@ -40,7 +40,7 @@ COMMANDS = (
     generate, dicom, score, check, demo, info, verify, system, cohort, evaluate, bench, convert, reader_study,
     view, serve,
 )  # fmt: skip
-#: Run by themselves, these start without the packages that training alone needs.
+#: As the only command of a process, these start without the packages that only training needs.
 LEAN = (generate.run, check.run, demo.run, serve.run)
 DEBUG_VARIABLE = "XRAY2CTPA_DEBUG"
 
@@ -77,12 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         with termination_as_interrupt(), quiet_libraries(not debug):
             args = build_parser().parse_args(arguments)
             check_working_folder()
-            alone = argv is None and args.run in LEAN  # a program that calls this may need more, and goes on
+            alone = argv is None and args.run in LEAN  # a calling program may need more packages later
             if alone:
                 start_lean()
             code = int(args.run(args))
     except BrokenPipeError:
-        # Whoever read our output has gone; a second attempt to flush it would fail at exit.
+        # The reader of our output has closed it; a second attempt to flush would fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = EXIT_CANCELLED
     except (Exception, KeyboardInterrupt) as error:

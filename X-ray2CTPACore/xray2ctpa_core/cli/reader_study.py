@@ -1,4 +1,4 @@
-"""`xray2ctpa reader-study`: makes a study from a cohort, and analyses what readers answered."""
+"""`xray2ctpa reader-study`: makes a study from a cohort, and analyses the readers' answers."""
 
 import argparse
 import json
@@ -21,12 +21,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "reader-study",
         help="make and analyse a reader study",
-        description="A reader study after X-ray2CTPA's: blinded cases in a random order, read in the Slicer "
-        "module X-ray2CTPA Reader Study, analysed here beside the paper's Table 6.",
+        description="A reader study like X-ray2CTPA's: blinded cases in random order, read in the Slicer "
+        "module X-ray2CTPA Reader Study, analysed here and compared with the paper's Table 6.",
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     make = actions.add_parser("make", help="make a study from a cohort", description=parser.description)
-    make.add_argument("cohort", type=Path, metavar="COHORT", help="folder that `xray2ctpa cohort` made")
+    make.add_argument("cohort", type=Path, metavar="COHORT", help="folder made by `xray2ctpa cohort`")
     make.add_argument("out", type=Path, metavar="STUDY", help="new folder")
     make.add_argument("--cases", type=positive, default=20, metavar="N", help="patients (default: 20)")
     make.add_argument("--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR", help="default: %(default)s")
@@ -52,13 +52,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run_make(args: argparse.Namespace) -> int:
-    """Makes a study from a cohort that is there."""
+    """Makes a study from an existing cohort."""
     _make(args.cohort, args.out, args.cases, args.bundle, args.seed)
     return EXIT_DONE
 
 
 def run_demo(args: argparse.Namespace) -> int:
-    """Makes the demo study and the cohort it needs, of which only the study is kept."""
+    """Makes the demo study from a temporary cohort."""
     from tqdm import tqdm
 
     from xray2ctpa_core.reader_study.making import require_new
@@ -75,7 +75,7 @@ def run_demo(args: argparse.Namespace) -> int:
 
 
 def _make(cohort: Path, out: Path, cases: int, bundle: str, study_seed: int) -> None:
-    """Writes a study; the bundle generates every patient's CTPA with the patient's own seed."""
+    """Writes a study; the bundle generates every patient's CTPA with a separate seed."""
     from tqdm import tqdm
 
     from xray2ctpa_core.evaluation.patients import CohortPatient, cohort_patients, seed_of
@@ -119,8 +119,8 @@ def run_analyse(args: argparse.Namespace) -> int:
     strangers = {answer.reader for answer in answers if answer.protocol_sha256 != sha256}
     if strangers:
         raise InputError(
-            f"Expected answers to this very protocol, got others of {', '.join(sorted(strangers))}.",
-            "Analyse the study that they read: study.json was changed since.",
+            f"Expected answers to this protocol, got others of {', '.join(sorted(strangers))}.",
+            "Analyse the study that they read: study.json was changed afterwards.",
         )
     numbers: dict[str, Any] = analyse(protocol, answers, truth) | {"protocol_sha256": sha256}
     if args.json is not None:

@@ -1,4 +1,4 @@
-"""The one runner: the steps of a recipe in order, going on where a run was stopped."""
+"""The one runner: runs the steps of a recipe in order and resumes a run that was stopped."""
 
 import argparse
 import dataclasses
@@ -18,22 +18,23 @@ from xray2ctpa_core.data.settings import check_paths
 from xray2ctpa_core.errors import ConfigError, XRay2CTPAError
 from xray2ctpa_core.training.recipe import Recipe, Step, describe, read_recipe, recipe_about
 
-#: A line for each time that a step ran: step, seconds, exit code.
+#: One line for each run of a step: step, seconds, exit code.
 TIMES_FILE = "times.jsonl"
-#: Settings that change how a step runs, not what it makes.
+#: Settings that do not change a step's results.
 _HARMLESS = {"workers", "cluster", "checkpoint_every", "log_every", "keep_checkpoints", "tensorboard"}
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a step can do.
+    """A kind of step.
 
     Attributes:
-        module: of the scripts' folder.
-        function: (settings, out, resume) in it.
-        settings: their class; None where the module has it as ``Config``, checked when the step begins.
-        finished: file in the step's folder whose presence says that it is finished; "" where the step sees
-            for itself.
+        module: module in the scripts' folder.
+        function: its function (settings, out, resume).
+        settings: class of the settings; None where it is the module's ``Config``, checked when the step
+            begins.
+        finished: file in the step's folder that marks it as finished; "" where the step itself skips finished
+            work.
     """
 
     module: str
@@ -47,8 +48,8 @@ class Runner:
 
     Args:
         scripts: folder of the steps' modules and of recipes/.
-        kinds: by name.
-        modules: runs the steps of these modules alone; all where there are none.
+        kinds: kinds of steps by name.
+        modules: run only the steps of these modules; all where there are none.
     """
 
     def __init__(self, scripts: Path, kinds: Mapping[str, Kind], modules: Sequence[str] = ()) -> None:
@@ -89,9 +90,9 @@ class Runner:
         parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="STEP.KEY=VALUE")
         parser.add_argument("--only", nargs="+", action="extend", default=[], metavar="STEP")
         parser.add_argument(
-            "--one-process", action="store_true", help="for small data: torch is imported once, not a step"
+            "--one-process", action="store_true", help="run all steps in one process; faster for small data"
         )
-        parser.add_argument("--dry-run", action="store_true", help="say which steps would run")
+        parser.add_argument("--dry-run", action="store_true", help="only print which steps would run")
         parser.add_argument(
             "--cluster",
             default="",
@@ -109,7 +110,7 @@ class Runner:
         return read_recipe(path, {"out": args.out, "data": args.data}, args.set, settings)
 
     def _chosen(self, recipe: Recipe, only: Sequence[str]) -> list[Step]:
-        """The steps to run: those named; without names, of this runner's modules."""
+        """The steps to run: the named ones; without names those of this runner's modules."""
         steps = recipe.chosen(only)
         if only or not self._modules:
             return list(steps)
@@ -142,7 +143,7 @@ class Runner:
         return 0
 
     def _is_finished(self, step: Step) -> bool:
-        """Whether the step is; says so where it was made with other settings."""
+        """Whether the step is finished; warns where it was made with other settings."""
         finished = self._kinds[step.kind].finished
         if not (finished and (step.out / finished).exists()):
             return False
@@ -173,7 +174,7 @@ def _placed(step: Step, cluster: str) -> Step:
 
 
 def report(out: Path) -> str:
-    """Minutes of each step, of all its runs together, and their sum."""
+    """Text with the minutes of each step, summed over its runs, and their sum."""
     minutes: dict[str, float] = {}
     for line in (out / TIMES_FILE).read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
@@ -190,7 +191,7 @@ def _note(out: Path, step: Step, seconds: float, code: int) -> None:
 
 
 def _only_last(command: list[str]) -> list[str]:
-    """The command with its last --only alone: a step's process runs that step."""
+    """The command without any --only but the last: a step's process runs only that step."""
     words, kept, skipping = command[:-2], [], False
     for word in words:
         if word == "--only":
@@ -203,7 +204,7 @@ def _only_last(command: list[str]) -> list[str]:
 
 
 def _differences(step: Step) -> list[str]:
-    """What a finished step was made with, where that differs from the recipe."""
+    """Settings of a finished step that differ from the recipe."""
     path = step.out / CONFIG_FILE
     if step.settings is None or not path.is_file():
         return []

@@ -1,4 +1,4 @@
-"""`xray2ctpa score`: PE from radiographs alone, a line a file, without a volume."""
+"""`xray2ctpa score`: PE from radiographs alone, without a volume, one line for each file."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ from xray2ctpa_core.pipelines.loading import load_bundle
 
 
 class Scored(NamedTuple):
-    """What one file gives: the content of its line, or the error that takes its place."""
+    """Result of one file: the content of its line, or an error."""
 
     source: Path
     content: dict[str, Any]
@@ -29,23 +29,23 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = subparsers.add_parser(
         "score",
         help="score radiographs for PE without generating a volume",
-        description="Scores radiographs for PE from the radiograph alone, without a volume: a line a file, "
-        "probability, threshold, positive or negative, calibrated or not, the file. A bundle with a prior "
-        "scores by it, another by its radiograph encoder. A score is a hypothesis, never a diagnosis: "
-        "not for patient care.",
-        epilog="Exit codes are those of generate; with several files the code of the first that failed, and "
-        "the others are scored.",
+        description="Scores radiographs for PE from the radiograph alone, without a volume. Each line has "
+        "probability, threshold, positive or negative, calibrated or not, and file. A bundle with a prior "
+        "scores with it, other bundles with the radiograph encoder. A score is a hypothesis, never a "
+        "diagnosis: not for patient care.",
+        epilog="Exit codes are those of generate; with several files the code of the first that failed; the "
+        "others are still scored.",
     )
     parser.add_argument("inputs", nargs="+", type=Path, metavar="FILE", help="as for generate")
     parser.add_argument(
         "--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR|HUB_ID", help="weights (default: %(default)s)"
     )
-    parser.add_argument("--json", action="store_true", help="a JSON object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument(
-        "--maps", type=Path, metavar="DIR", help="also write FILE-gradcam.png: where each score rests"
+        "--maps", type=Path, metavar="DIR", help="also write FILE-gradcam.png, the Grad-CAM map of each score"
     )
     parser.add_argument(
-        "--force", action="store_true", help="go on if the input is no frontal chest radiograph"
+        "--force", action="store_true", help="continue if the input is no frontal chest radiograph"
     )
     parser.add_argument(
         "--timing", action="store_true", help="say on stderr how long loading and each file took"
@@ -84,7 +84,7 @@ def timing(files: int, loading: float, taken: float, used: float) -> str:
 
 
 def line(content: dict[str, Any]) -> str:
-    """A score as a line for readers, its columns apart by tabs."""
+    """A score as a line of text with columns separated by tabs."""
     opinion = content["pe"]["second_opinion"]
     cells = (
         f"{opinion['probability']:.3f}",
@@ -97,7 +97,7 @@ def line(content: dict[str, Any]) -> str:
 
 
 def in_order(score: Callable[[Path], Scored], sources: list[Path]) -> Iterator[Scored]:
-    """The files' scores in the order given, several files at a time, each on one processor."""
+    """The files' scores in the given order, computed for several files at a time, each on one processor."""
     if len(sources) == 1:
         yield score(sources[0])
         return
@@ -119,12 +119,12 @@ def cpus() -> int:
 
 
 def scorer(bundle: str, force: bool, maps: Path | None = None) -> Callable[[Path], Scored]:
-    """Reads the networks once; what it returns scores a file.
+    """Loads the networks once and returns a function that scores a file.
 
     Args:
         bundle: its name, folder or Hub id.
-        force: takes what the gate refuses.
-        maps: folder of Grad-CAM pictures, or None.
+        force: accept radiographs that the gate refuses.
+        maps: folder for images of the Grad-CAM maps, or None.
     """
     folder, info = load_bundle(bundle)
     from xray2ctpa_core.generation.result_json import gate_content, input_content
@@ -147,7 +147,7 @@ def scorer(bundle: str, force: bool, maps: Path | None = None) -> Callable[[Path
             raise NotFrontalCXRError(
                 f"Expected a frontal chest radiograph, got a score of {gate.is_frontal_cxr:.2f} of 1. "
                 f"{' '.join(gate.warnings)}".rstrip(),
-                "Give a frontal chest radiograph, or go on with --force.",
+                "Give a frontal chest radiograph, or continue with --force.",
             )
         image = reader.image_of(radiograph, reading.frame)
         opinion = reader.score(image)

@@ -1,4 +1,4 @@
-"""What the steps of a training run share: the configuration printed and saved, errors in a line, the bar."""
+"""Common parts of training steps: printing and saving the configuration, one-line errors, progress bar."""
 
 import argparse
 import contextlib
@@ -19,19 +19,20 @@ from xray2ctpa_core.errors import ConfigError, XRay2CTPAError
 T = TypeVar("T")
 
 CONFIG_FILE = "config.json"
-#: A step's work: (configuration, folder, whether to go on with what is there).
+#: A step's function: (configuration, folder, whether to resume the run in it).
 Run = Callable[[T, Path, bool], None]
-#: What MONAI imports where it is installed, for its bundles, and no step uses.
+#: Packages that MONAI imports, where they are installed, for its bundles; no step uses them.
 _UNUSED = ("bs4", "ignite", "jsonschema")
 
 
 def start_lean() -> None:
-    """To be called before a step's module is imported."""
+    """Hides unused packages; must be called before a step's module is imported."""
     lean.leave_out(_UNUSED)
 
 
 def run_step(run: Run[T], config: T, out: Path, resume: bool) -> int:
-    """Prints and saves the configuration, seeds, runs; returns the exit code. Errors are a line on stderr."""
+    """Prints and saves the configuration, seeds and runs the step; returns the exit code. Errors are printed
+    as one line on stderr."""
     try:
         print(configuration.dumps(config), flush=True)
         _seed(getattr(config, "seed", 0))
@@ -43,7 +44,7 @@ def run_step(run: Run[T], config: T, out: Path, resume: bool) -> int:
 
 
 def said(error: XRay2CTPAError) -> int:
-    """Says an error on stderr; returns its exit code."""
+    """Prints an error on stderr; returns its exit code."""
     print(f"error: {error.message} {error.hint}".rstrip(), file=sys.stderr)
     return error.exit_code
 
@@ -68,22 +69,22 @@ def run_stage(
     dry_run: dict[str, Any],
     arguments: list[str] | None = None,
 ) -> int:
-    """The whole command of a script that is a single step; returns its exit code.
+    """Command line of a script with a single step; returns its exit code.
 
     Args:
         doc: the script's docstring.
         config_class: dataclass of its configuration, every field with a default.
-        run: does the work: (configuration, out, resume).
-        dry_run: fields that --dry-run sets so that all of the code runs in seconds.
+        run: the step: (configuration, out, resume).
+        dry_run: values of fields for --dry-run, with which all code runs in seconds.
         arguments: command line; None takes the process's.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--config", type=Path, help="JSON file with the configuration")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides single fields")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
     parser.add_argument(
-        "--dry-run", action="store_true", help="run everything for a moment in a scratch folder, keep nothing"
+        "--dry-run", action="store_true", help="run everything briefly in a temporary folder, keep nothing"
     )
     args = parser.parse_args(arguments)
     try:
@@ -100,13 +101,13 @@ def run_stage(
 
 
 def _seed(seed: int) -> None:
-    """Seeds what a step draws before its loop: initial weights, of a step that imported torch."""
+    """Seeds torch, if the step imported it, for draws before the loop (initial weights)."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(seed)
 
 
 class Bar:
-    """A progress bar that takes the loop's progress calls."""
+    """A progress bar for the loop's progress calls."""
 
     def __init__(self, title: str) -> None:
         self._title = title

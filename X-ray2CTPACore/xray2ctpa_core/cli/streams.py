@@ -1,4 +1,4 @@
-"""What a command is started with: streams, which services, cron and pythonw leave out, and a folder."""
+"""Checks of a command's environment: standard streams, absent under services, cron and pythonw; folder."""
 
 import os
 import sys
@@ -7,10 +7,10 @@ from xray2ctpa_core.errors import InputError
 
 
 def open_missing_streams() -> None:
-    """Opens what is closed of standard input, output and error onto the null device.
+    """Connects closed standard streams (input, output, error) to the null device.
 
-    Otherwise ``sys.stdout`` is None, and the next file that is opened would take the stream's number, into
-    which libraries write. Names that the terminal cannot show are written with backslashes.
+    Otherwise ``sys.stdout`` is None, and the next opened file would get the stream's number, to which
+    libraries write. Characters that the terminal cannot show are written with backslashes.
     """
     for number in (0, 1, 2):
         try:
@@ -26,7 +26,7 @@ def open_missing_streams() -> None:
 
 
 def check_working_folder() -> None:
-    """Raises InputError where the working folder has been deleted: there libraries end without a word."""
+    """Raises InputError where the working folder has been deleted; libraries would end without a message."""
     try:
         os.getcwd()
     except OSError as error:

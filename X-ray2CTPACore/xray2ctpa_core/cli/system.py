@@ -1,4 +1,4 @@
-"""`xray2ctpa system`: what this machine computes with: software, devices, free memory."""
+"""`xray2ctpa system`: software, devices and free memory of this machine."""
 
 import argparse
 import json
@@ -12,8 +12,8 @@ from xray2ctpa_core.generation.result_json import software_versions
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Declares the subcommand."""
-    parser = subparsers.add_parser("system", help="say what this machine computes with", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="as JSON on one line")
+    parser = subparsers.add_parser("system", help="list software and devices", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON on one line")
     parser.set_defaults(run=run)
 
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def devices() -> list[dict[str, Any]]:
-    """What --device can name here, the one that "auto" takes first, each with its free memory in MB."""
+    """The devices that --device can name here, that of "auto" first, each with its free memory in MB."""
     import torch
 
     found: list[dict[str, Any]] = []
@@ -51,7 +51,7 @@ def devices() -> list[dict[str, Any]]:
 
 
 def free_memory_mb() -> int | None:
-    """Memory that programs can still take, in MB; None where the system does not say."""
+    """Memory available to programs in MB; None where the system does not report it."""
     if sys.platform == "win32":
         return _windows_free_memory_mb()
     meminfo = Path("/proc/meminfo")

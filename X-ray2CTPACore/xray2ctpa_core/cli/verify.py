@@ -1,4 +1,4 @@
-"""`xray2ctpa verify BUNDLE`: recompute the SHA-256 of every file of a bundle."""
+"""`xray2ctpa verify BUNDLE`: checks every file of a bundle against its SHA-256."""
 
 import argparse
 import sys
@@ -15,7 +15,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs the subcommand; a damaged bundle is raised as BundleError (exit code 3)."""
+    """Runs the subcommand; raises BundleError (exit code 3) for a damaged bundle."""
     folder, info = load_bundle(args.bundle)
     sys.stdout.write(f"{info.name} {info.version}: all {len(info.files)} files are intact.\n{folder}\n")
     sys.stdout.write(f"sha256 {info.sha256}\n")

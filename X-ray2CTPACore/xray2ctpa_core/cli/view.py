@@ -1,4 +1,5 @@
-"""`xray2ctpa view`: a result in a browser, in Slicer's own views; or a radiograph to generate one from."""
+"""`xray2ctpa view`: a page with Slicer's own views that shows a result, or generates one from a
+radiograph."""
 
 import argparse
 import importlib.util
@@ -16,7 +17,7 @@ from xray2ctpa_core.io import result_files
 if TYPE_CHECKING:
     from xray2ctpa_core.viewer.security import Door
 
-#: What the extra ``viewer`` brings, as import names.
+#: Import names of the packages of the extra ``viewer``.
 VIEWER_PACKAGES = ("slicer", "vtk", "trame_slicer", "aiohttp")
 
 
@@ -31,9 +32,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "subject", nargs="?", type=Path, metavar="RESULT_DIR|CXR", help="a result folder, or a radiograph"
     )
-    parser.add_argument(
-        "--cxr", type=Path, metavar="PATH", help="the radiograph that RESULT_DIR was made from, in full size"
-    )
+    parser.add_argument("--cxr", type=Path, metavar="PATH", help="the radiograph of RESULT_DIR in full size")
     parser.add_argument(
         "--truth", type=Path, metavar="CTPA", help="a true CTPA in the result's patient space to compare with"
     )
@@ -76,7 +75,7 @@ def show_page(
     port: int = 0,
     open_browser: bool = True,
 ) -> int:
-    """Serves the page until the process is interrupted; raises InputError for what cannot be shown."""
+    """Serves the page until the process is interrupted; raises InputError where there is nothing to show."""
     require_viewer()
     for path in (subject, cxr, truth):
         if path is not None and not path.exists():
@@ -89,7 +88,7 @@ def show_page(
     from xray2ctpa_core.viewer.security import is_loopback
     from xray2ctpa_core.viewer.session import Opening
 
-    presets(bundle)  # refuses a bundle that there is not
+    presets(bundle)  # raises an error for a bundle that does not exist
     if is_result and subject is not None:
         from xray2ctpa_core.viewer import case
 
@@ -104,8 +103,8 @@ def show_page(
         sys.stdout.flush()
         if not is_loopback(host):
             sys.stderr.write(
-                "Warning: other machines can reach this page, and what passes is not encrypted. Give the "
-                "address with its token only to people who may see what is shown; radiographs they upload "
+                "Warning: other machines can reach this page, over a connection without encryption. Give the "
+                "address with its token only to people who may see its content; radiographs that they upload "
                 "come to this machine.\n"
             )
         if open_browser and has_screen():
@@ -120,13 +119,13 @@ def require_viewer() -> None:
     missing = [name for name in VIEWER_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(
-            f"The page needs {', '.join(missing)}, which the base installation does not bring.",
+            f"The page needs {', '.join(missing)}, which the base installation does not include.",
             "Install the extra viewer: in a checkout, pip install './X-ray2CTPACore[viewer]'.",
         )
 
 
 def has_screen() -> bool:
-    """Whether somebody sits at a screen and started the command in a terminal."""
+    """Whether the command was started in a terminal on a machine with a screen."""
     screen = (
         sys.platform in ("win32", "darwin") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     )

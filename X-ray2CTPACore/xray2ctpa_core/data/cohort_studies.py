@@ -1,4 +1,4 @@
-"""Virtual patients as studies of a data set: how they are called, which split they are in, where they lie."""
+"""Virtual patients as studies of a data set: names, splits and folders."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ from xray2ctpa_core.simulation.build import (
     read_record,
 )
 
-#: What each cohort is for, as data sets call it.
+#: Split of each cohort, as data sets name it.
 COHORT_SPLITS = {"train": "train", "calibration": "valid", "test": "test"}
 
 
@@ -40,10 +40,10 @@ def cohort_study(cohort: str, folder: Path) -> Study:
 
 
 def cohort_studies(root: Path, counts: Mapping[str, int]) -> list[Study]:
-    """The first patients of each cohort in ``root``; ``counts`` by cohort, 0 for all that are there.
+    """The first patients of each cohort in ``root``; ``counts`` gives their number by cohort, 0 for all.
 
     Raises:
-        InputError: more are asked for than there are, or there are none at all.
+        InputError: a cohort has fewer patients than requested, or there are none at all.
     """
     studies: list[Study] = []
     for cohort in COHORT_SPLITS:
@@ -59,7 +59,7 @@ def cohort_studies(root: Path, counts: Mapping[str, int]) -> list[Study]:
 
 
 def patient_folder(root: Path, name: str) -> Path:
-    """The folder of the patient called ``name`` among the cohorts in ``root``.
+    """The folder of the patient ``name`` among the cohorts in ``root``.
 
     Raises:
         InputError: no such patient.
@@ -69,6 +69,6 @@ def patient_folder(root: Path, name: str) -> Path:
     if not (folder / RECORD_FILE).is_file():
         raise InputError(
             f"Expected the virtual patient {name} in {folder}, found none.",
-            "Patients are called COHORT-NUMBER, as the steps cohort and studies write them.",
+            "Names of patients are COHORT-NUMBER, as the steps cohort and studies write them.",
         )
     return folder

@@ -1,4 +1,4 @@
-"""The CTPA of one study on the networks' grid, with provenance; and how a study's CT is read."""
+"""The CTPA of one study on the networks' grid, with provenance, and the reading of a study's CT."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -80,7 +80,7 @@ def ct_of(study: Study) -> CtScan:
 
 
 def ct_source(study: Study, scan: CtScan) -> dict[str, Any]:
-    """Where a CT came from, and its grid as read."""
+    """Record of a CT's source and of its original grid."""
     return {
         "where": study.where,
         "path": str(scan.path),

@@ -1,4 +1,4 @@
-"""The radiograph of one study as an X-ray encoder reads it, with provenance."""
+"""The radiograph of one study, preprocessed for an X-ray encoder, with provenance."""
 
 import functools
 import zlib
@@ -20,12 +20,12 @@ from xray2ctpa_core.preprocessing.cxr import CxrSettings, radiograph_image
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
-#: (P, P) float32, what an X-ray encoder reads.
+#: (P, P) float32, the input of an X-ray encoder.
 CXR_FILE = "cxr.npy"
 
 
 def write_radiograph_input(settings: CxrSettings, study: Study, folder: Path) -> dict[str, Any]:
-    """Writes CXR_FILE as the papers' encoders read it and returns the record.
+    """Writes CXR_FILE, preprocessed as in the papers, and returns the record.
 
     Raises:
         InputError: the study has no radiograph, or it cannot be read.
@@ -37,13 +37,13 @@ def write_radiograph_input(settings: CxrSettings, study: Study, folder: Path) ->
 
 @dataclass(frozen=True)
 class FrameSettings:
-    """How a radiograph is brought to this project's own encoders.
+    """Preprocessing of a radiograph for this project's own encoders.
 
     Attributes:
         locator: folder of the lung locator (a bundle's lung_locator).
-        pixels: along a side.
-        force: takes radiographs that the input gate refuses, too.
-        variants: augmented frames that follow the plain one.
+        pixels: pixels along a side.
+        force: also accept radiographs that the input gate refuses.
+        variants: number of augmented frames beside the plain one.
     """
 
     locator: str
@@ -53,10 +53,10 @@ class FrameSettings:
 
 
 def write_frame_input(settings: FrameSettings, study: Study, folder: Path) -> dict[str, Any]:
-    """Writes CXR_FILE, the lungs' frame with equalised greys, and returns the record.
+    """Writes CXR_FILE, the frame around the lungs with equalised grey values, and returns the record.
 
-    Of a virtual patient the frame is known. With variants the file is (1 + V, P, P) float16: the frame as it
-    is, then V otherwise exposed ones with devices and letters, which depend on the study's id alone.
+    A virtual patient's frame is known. With variants the file is (1 + V, P, P) float16: the plain frame, then
+    V with other exposure, devices and letters, which depend on the study's id only.
 
     Raises:
         InputError: the study has no radiograph, or it cannot be read.
@@ -72,7 +72,7 @@ def write_frame_input(settings: FrameSettings, study: Study, folder: Path) -> di
         raise NotFrontalCXRError(
             f"Expected an upright frontal chest radiograph, got {radiograph.name} with a score of "
             f"{reading.gate.is_frontal_cxr:.2f}. {' '.join(reading.gate.warnings)}".rstrip(),
-            "force=true takes it all the same.",
+            "force=true accepts it all the same.",
         )
     save_array(_frames(settings, study, reading.radiograph.pixels, reading.frame), folder / CXR_FILE)
     return {
@@ -111,7 +111,7 @@ def _radiograph_of(study: Study) -> Radiograph:
 
 
 def _radiograph_source(study: Study, radiograph: Radiograph) -> dict[str, Any]:
-    """Where a radiograph came from, and what reading it changed or doubted."""
+    """Record of a radiograph's source, and of corrections and doubts of its reader."""
     return {
         "where": study.where,
         "path": str(study.radiograph),

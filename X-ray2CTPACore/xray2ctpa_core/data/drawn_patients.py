@@ -1,4 +1,4 @@
-"""Virtual patients as a data set: drawn on the device when they are asked for, a batch at once."""
+"""Virtual patients as a data set: drawn on the device during training, a batch at once."""
 
 from collections.abc import Sequence
 
@@ -8,22 +8,22 @@ from torch.utils.data import Dataset
 from xray2ctpa_core.simulation.people.drawing import Batch, Shape, draw_patients
 from xray2ctpa_core.simulation.people.population import Population
 
-#: Patients drawn together: memory of the device is bounded by it.
+#: Number of patients drawn together, which bounds the device's memory.
 AT_ONCE = 8
-#: Cases of an epoch where each is new.
+#: Number of cases in an epoch when every patient is new.
 _WITHOUT_END = 4096
 
 
 class DrawnPatients(Dataset[dict[str, torch.Tensor]]):
-    """Patients without end, or a number of them again and again.
+    """An endless number of new patients, or a fixed number of repeated ones.
 
-    Items are asked for with (case, seed), as `training.loop` does. New patients are those of the seed of a
-    batch's first; kept ones are those of their case.
+    Items are indexed by (case, seed), as in `training.loop`. New patients depend on the seed of the batch's
+    first item, kept ones on their case.
 
     Args:
-        population: of people to draw from.
+        population: people from which patients are drawn.
         shape: of volume and radiograph.
-        kept: so many patients are drawn once and stay in memory; 0: each is new.
+        kept: number of patients that are drawn once and kept in memory; 0 draws a new one for each item.
     """
 
     def __init__(self, population: Population, shape: Shape, kept: int = 0) -> None:
@@ -37,7 +37,7 @@ class DrawnPatients(Dataset[dict[str, torch.Tensor]]):
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[dict[str, torch.Tensor]]:
-        """The cases of a batch: torch's DataLoader asks for them together."""
+        """The items of a batch, which torch's DataLoader requests together."""
         if self._kept:
             return [self._chunk(case // AT_ONCE)[case % AT_ONCE] for case, _ in keys]
         generator = torch.Generator(self._population.values.device).manual_seed(keys[0][1])

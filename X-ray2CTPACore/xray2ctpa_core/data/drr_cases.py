@@ -12,7 +12,7 @@ from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.simulation.drr import DrrSettings, render_drr
 from xray2ctpa_core.volume import Volume
 
-#: One coronal slice: line integrals, pixel size at the detector; any reader of radiographs reads it.
+#: One coronal slice of line integrals, with the pixel size at the detector; `read_radiograph` reads it.
 DRR_FILE = "drr.nii.gz"
 
 
@@ -35,7 +35,7 @@ def write_drr(settings: DrrSettings, study: Study, folder: Path) -> dict[str, An
 
 
 def _coronal(image: np.ndarray, pixel_mm: float) -> Volume:
-    """(P, 1, P): the picture as a coronal slice, columns to the left, k upwards, its middle at the origin."""
+    """(P, 1, P): the radiograph as a coronal slice, columns to the left, k upwards, centred on the origin."""
     rows, columns = image.shape
     affine = np.diag([pixel_mm, pixel_mm, pixel_mm, 1.0])
     affine[:3, 3] = [-(columns - 1) / 2 * pixel_mm, 0.0, -(rows - 1) / 2 * pixel_mm]

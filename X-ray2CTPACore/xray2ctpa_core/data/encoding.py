@@ -1,4 +1,5 @@
-"""The one encode step: volumes to latents, a file a volume, an index, and statistics of what teaches."""
+"""The one encode step: volumes to latents, a file for each, an index, and statistics of the training
+cases."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from xray2ctpa_core.data.volumes import TRAINING, StudyVolumes
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.volumes import read_volume
 
-#: Studies without a radiograph that are named.
+#: Number of studies without a radiograph that a message names.
 _NAMED = 5
 #: (D, H, W) float32 HU -> latents (C, d, h, w).
 Encode = Callable[[np.ndarray], np.ndarray]
@@ -30,21 +31,21 @@ def encode_studies(
     radiographs: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[LatentCase], list[str]]:
-    """Writes latents of every volume and the index of those that succeeded, going on with what is there.
+    """Writes the latents of every volume, unless they exist, and an index of the successful ones.
 
     Args:
         out: folder; latents of other settings there are refused.
         entries: the studies.
         encode: the codec.
-        settings: JSON-ready, all that changes the latents.
-        radiographs: folder of the step radiographs; studies without one are left out. None takes none.
-        progress: called with (done, of) after each study.
+        settings: JSON-ready, with everything that changes the latents.
+        radiographs: folder of the step radiographs; studies without one are left out. None uses none.
+        progress: called with (done, total) after each study.
 
     Returns:
-        The index's volumes, and lines that say what was done, what failed and what was left out.
+        The index's volumes, and lines of text about finished, failed and omitted studies.
 
     Raises:
-        InputError: no study is left; or as `write_cases` says.
+        InputError: no study is left; or as in `write_cases`.
     """
     entries, paired, lines = _with_radiographs(entries, radiographs)
     volumes = {entry.study.id: entry.volumes for entry in entries}
@@ -65,13 +66,12 @@ def encode_studies(
 def write_statistics(
     out: Path, cases: Sequence[LatentCase], gains: Callable[[np.ndarray, list[float]], list[float]]
 ) -> None:
-    """Writes mean and deviation of each channel over the training studies, one at a time in memory.
+    """Writes mean and standard deviation of each channel over the training studies, read one at a time.
 
     Args:
         out: folder.
-        cases: of the index; where none teaches, all of them.
-        gains: says of one volume's latents, and the deviations, how much each channel changes the slices that
-            are decoded.
+        cases: of the index; all are used where none is a training case.
+        gains: maps one volume's latents and the deviations to the effect of each channel on decoded slices.
     """
     teachers = teaching(cases)
     mean, std = moments_of(read_latents(case) for case in teachers)
@@ -81,15 +81,15 @@ def write_statistics(
 
 
 def teaching(cases: Sequence[LatentCase]) -> list[LatentCase]:
-    """The cases of the training split; all of an index that has none."""
+    """The cases of the training split; all cases where there is no such split."""
     return [case for case in cases if case.split.lower() in TRAINING] or list(cases)
 
 
 def _with_radiographs(
     entries: Sequence[StudyVolumes], folder: Path | None
 ) -> tuple[list[StudyVolumes], dict[str, Path], list[str]]:
-    """The studies that have a radiograph in ``folder``, it by id, and a line that names the others; all where
-    there is no folder."""
+    """The studies with a radiograph in ``folder``, their radiographs by id, and lines that name the others;
+    without a folder all studies."""
     if folder is None:
         return list(entries), {}, []
     kept, radiographs, without, missing = [], {}, [], InputError("")

@@ -1,4 +1,4 @@
-"""What a virtual patient is known to show: its signs, and where clots and signs lie."""
+"""Known findings of a virtual patient: its signs, and masks of clots and signs."""
 
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from xray2ctpa_core.simulation.build import CLOTS_FILE, SIGN_BITS_FILE
 from xray2ctpa_core.simulation.sign_map import sign_masks
 from xray2ctpa_core.simulation.signs import SIGNS
 
-#: Kinds of evidence of PE that a virtual patient's masks show, in order.
+#: Kinds of evidence of PE in a virtual patient's masks, in order.
 EVIDENCE = ("clot", *(sign.name for sign in SIGNS))
 
 
 def signs_of(record: dict[str, Any] | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """(S,) which signs a record has, and () the probability of PE given them; NaN of no record."""
+    """(S,) presence of each sign in a record, and () the probability of PE given them; NaN without a
+    record."""
     if record is None:
         return torch.full((len(SIGNS),), torch.nan), torch.tensor(torch.nan)
     signs = [float(record["signs"][sign.name]) for sign in SIGNS]
@@ -26,10 +27,10 @@ def signs_of(record: dict[str, Any] | None) -> tuple[torch.Tensor, torch.Tensor]
 
 
 def read_evidence(folder: Path, grid: tuple[int, ...]) -> np.ndarray:
-    """(len(EVIDENCE), D, H, W) bool on the latent grid: whether any voxel of the cell shows it.
+    """(len(EVIDENCE), D, H, W) bool on the latent grid: whether any voxel of the cell belongs to it.
 
     Raises:
-        InputError: a patient of an earlier version's cohort, without the map of the signs.
+        InputError: no map of the signs, as in cohorts of earlier versions.
     """
     if not (folder / SIGN_BITS_FILE).is_file():
         raise InputError(

@@ -1,4 +1,5 @@
-"""The study index: a CSV with a row a study, which every data set becomes and every step begins with."""
+"""The study index: a CSV with a row for each study; every data set is converted to it, every step reads
+it."""
 
 import os
 from collections.abc import Sequence
@@ -10,13 +11,13 @@ from xray2ctpa_core.data.sources.study import Study
 from xray2ctpa_core.data.sources.table import csv_text
 
 INDEX_FILE = "studies.csv"
-#: Of the files each may be empty, and a column that is empty in all rows may be left out. Paths are relative
-#: to the index, or absolute.
+#: Cells of file columns may be empty, and columns that are empty in all rows may be absent. Paths are
+#: relative to the index, or absolute.
 INDEX_COLUMNS = ("patient", "study", "split", "label", "radiograph", "volume", "map", "findings")
 
 
 def write_index(path: Path, studies: Sequence[Study]) -> None:
-    """Writes the index ``path`` of ``studies``, whole or not at all."""
+    """Writes the index ``path`` of ``studies`` atomically."""
     path = Path(path)
 
     def cell(file: Path | None) -> str:
@@ -36,5 +37,5 @@ def write_index(path: Path, studies: Sequence[Study]) -> None:
 
 
 def read_index(path: Path, check_files: bool = True) -> list[Study]:
-    """The studies of the index ``path``, in order; errors as `read_folder`'s."""
+    """The studies of the index ``path``, in order; raises the errors of `read_folder`."""
     return read_folder(Path(path).parent, Path(path), check_files=check_files)

@@ -1,4 +1,4 @@
-"""The index of encoded or generated volumes: a row a volume, with latents, label, split and radiograph."""
+"""The index of encoded or generated volumes: a row for each, with latents, label, split and radiograph."""
 
 import os
 from collections.abc import Sequence
@@ -28,15 +28,15 @@ class LatentCase:
     """One volume of an index; several of one scan share id, patient, label and split.
 
     Attributes:
-        row: of the index, from 0.
-        volume: NIfTI of the volume that was encoded, or of the decoded one.
+        row: row of the index, from 0.
+        volume: NIfTI of the encoded or the decoded volume.
         id, patient: of the study.
         label: 1 with PE, 0 without, None unknown.
         split: as in the data set, "" where it has none.
         where: file and row, for messages.
         latents: (C, D, H, W) float16 as .npy.
-        radiograph: (P, P), or (1 + V, P, P) with augmented ones after the plain one, as .npy; or None.
-        map, findings: of a virtual patient (`data.sources.study.Study`).
+        radiograph: (P, P), or (1 + V, P, P) with V augmented ones after the plain one, as .npy; or None.
+        map, findings: files of a virtual patient (`data.sources.study.Study`), else None.
     """
 
     row: int
@@ -77,7 +77,7 @@ def read_latent_cases(folder: Path, labelled: bool = False) -> list[LatentCase]:
 
 
 def write_latent_cases(folder: Path, cases: Sequence[LatentCase]) -> None:
-    """Writes ``folder``'s index, whole or not at all; paths are relative to the folder."""
+    """Writes ``folder``'s index atomically; paths are relative to the folder."""
 
     def cell(file: Path | None) -> str:
         return "" if file is None else Path(os.path.relpath(file, folder)).as_posix()
@@ -106,19 +106,19 @@ def read_latents(case: LatentCase) -> np.ndarray:
     except (OSError, ValueError, EOFError) as error:
         raise InputError(
             f"Expected the latents of {case.where} in {case.latents}, got {type(error).__name__}: {error}.",
-            f"Remove {case.latents.parent}; the step that wrote it makes it anew.",
+            f"Remove {case.latents.parent}, then run the step that wrote it again.",
         ) from error
     if not np.isfinite(latents).all():
         bad = int((~np.isfinite(latents)).sum())
         raise InputError(
             f"Expected finite latents, got {bad} NaN or infinite in {case.latents} ({case.where}).",
-            "Encode the latents anew, with less reduced precision if it happens again.",
+            "Encode the latents anew; if it happens again, at higher precision.",
         )
     return latents
 
 
 def first_volumes(cases: Sequence[LatentCase]) -> list[LatentCase]:
-    """The first volume of each study, in order: what one volume a study is compared by."""
+    """The first volume of each study, in order, for comparisons with one volume per study."""
     first: dict[str, LatentCase] = {}
     for case in cases:
         first.setdefault(case.id, case)
@@ -136,11 +136,11 @@ def checked_cases(cases: Sequence[LatentCase]) -> list[LatentCase]:
 
 
 def radiograph_files(folder: Path | None, cases: Sequence[LatentCase]) -> list[Path]:
-    """The radiograph of each case: of the index, or among those that the step radiographs wrote into
-    ``folder`` that of the study of the same id, else the patient's only one.
+    """The radiograph of each case: that of the index, or with a ``folder`` of the step radiographs that of
+    the study with the same id, else the only one of the same patient.
 
     Raises:
-        InputError: a case without radiograph, or several of its patient; names files and row.
+        InputError: no radiograph of a case, or several of its patient; names files and row.
     """
     if folder is None:
         for case in cases:
@@ -172,12 +172,12 @@ def radiographs_of(studies: Sequence[tuple[str, str, str]], folder: Path) -> lis
 
 
 def read_encoder_input(path: Path, where: str, variant: int = 0) -> torch.Tensor:
-    """(1, P, P) float32 as the step radiographs wrote it.
+    """(1, P, P) float32, from a file of the step radiographs.
 
     Args:
         path: (P, P), or (1 + V, P, P) with V augmented ones.
-        where: of the case, for messages.
-        variant: which of the augmented ones, modulo V; 0 is the plain one, and the only one where V is 0.
+        where: file and row of the case, for messages.
+        variant: number of the augmented one, modulo V; 0 and every number where V is 0 give the plain one.
 
     Raises:
         InputError: missing, not square, or not finite; names the file and ``where``.

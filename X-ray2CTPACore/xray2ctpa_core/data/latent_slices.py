@@ -1,4 +1,4 @@
-"""Slices of volumes with their latents, for what decodes slice by slice."""
+"""Slices of volumes with their latents, to train decoders of slices."""
 
 from collections.abc import Sequence
 
@@ -13,13 +13,13 @@ from xray2ctpa_core.models.hu import normalise_hu
 
 
 class LatentSlices(Dataset[dict[str, torch.Tensor]]):
-    """Items: "latents" (S, C, h, w) as the autoencoder gave them, "slice" (S, 1, H, W) in [-1, 1]: slices of
-    one volume, drawn by the item's seed.
+    """Items: unscaled "latents" (S, C, h, w) of the autoencoder and "slice" (S, 1, H, W) in [-1, 1]: slices
+    of one volume, drawn by the item's seed.
 
     Args:
-        cases: those to take; their volumes are read when asked for.
-        window: HU window (lower, upper) that the latents' volumes were clipped to.
-        slices: S, at least 1; a volume of fewer gives all.
+        cases: their volumes are read when an item is requested.
+        window: HU window (lower, upper) to which the latents' volumes were clipped.
+        slices: S, at least 1; all slices of a volume that has fewer.
 
     Raises:
         ConfigError: slices below 1.
@@ -41,7 +41,7 @@ class LatentSlices(Dataset[dict[str, torch.Tensor]]):
         return len(self.cases)
 
     def where(self, place: int) -> str:
-        """What the case at ``place`` is, for messages."""
+        """Description of the case at ``place``, for messages."""
         return f"study {self.cases[place].id} ({self.cases[place].where})"
 
     def __getitem__(self, item: tuple[int, int]) -> dict[str, torch.Tensor]:

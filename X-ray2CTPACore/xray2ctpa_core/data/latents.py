@@ -14,7 +14,7 @@ STATISTICS_FILE = "statistics.json"
 
 
 class RunningMoments:
-    """Mean and standard deviation of each channel over any number of latents, one at a time in memory."""
+    """Mean and standard deviation of each channel over any number of latents, added one at a time."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -22,7 +22,7 @@ class RunningMoments:
         self._squares: np.ndarray | float = 0.0
 
     def add(self, latents: np.ndarray) -> None:
-        """Latents (C, D, H, W); Chan, Golub and LeVeque (1983), eq. 2.1."""
+        """Adds latents (C, D, H, W); Chan, Golub and LeVeque (1983), eq. 2.1."""
         values = latents.reshape(len(latents), -1).astype(np.float64)
         count, mean = values.shape[1], values.mean(1)
         squares = ((values - mean[:, None]) ** 2).sum(1)
@@ -34,7 +34,7 @@ class RunningMoments:
         self._count = total
 
     def mean_and_std(self) -> tuple[list[float], list[float]]:
-        """Of each channel. Raises ValueError where nothing was added."""
+        """Mean and standard deviation of each channel; raises ValueError where nothing was added."""
         if self._mean is None:
             raise ValueError("Expected latents, got none.")
         return self._mean.tolist(), np.sqrt(self._squares / self._count).tolist()
@@ -56,16 +56,16 @@ def read_statistics(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def read_channel_weights(folder: Path) -> torch.Tensor:
-    """Loss weight of each latent channel, (1, C, 1, 1, 1), mean 1: how much the decoded slice depends on it.
+    """Loss weight of each latent channel, (1, C, 1, 1, 1), mean 1: its effect on the decoded slice.
 
-    Standardised channels all have the variance 1, but one carries the anatomy and another faint texture.
+    All standardised channels have variance 1, but some encode anatomy and others only faint texture.
     """
     gains = torch.tensor(json.loads((Path(folder) / STATISTICS_FILE).read_text(encoding="utf-8"))["gain"])
     return (gains / gains.mean()).reshape(1, -1, 1, 1, 1)
 
 
 def latent_scaling(config: ScalingConfig, folder: Path) -> LatentScaling:
-    """The scaling that ``config`` asks for, of the latents in ``folder``."""
+    """The scaling of the latents in ``folder`` that ``config`` specifies."""
     mean, std = read_statistics(folder)
     if config.scaling == "standardised":
         return LatentScaling(tuple(mean.flatten().tolist()), tuple(std.flatten().tolist()))

@@ -1,4 +1,4 @@
-"""Errors amid a training step carry the studies that they came from, whichever library raised them."""
+"""Errors during a training step name the studies of its batch, whichever library raised them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,16 +10,16 @@ from torch.utils.data import Dataset, default_collate
 from xray2ctpa_core.errors import DeviceError, InputError, XRay2CTPAError, is_out_of_memory
 
 Item = dict[str, torch.Tensor]
-#: Studies that an error names.
+#: Largest number of studies that an error names.
 _NAMED = 8
-#: How a full /dev/shm shows itself: through torch's tensors, through its workers, through semaphores.
+#: Parts of the error messages that a full /dev/shm causes in torch's tensors, its workers and semaphores.
 _SHARED_MEMORY = ("shared memory", "</torch_", "unable to mmap", "bus error", "no space left on device")
 
 
 class NamedData(Dataset[tuple[int, Item]]):
-    """``data`` whose items are asked for with (case, seed), each with its case; errors name the study.
+    """``data``, indexed by (case, seed), with the case added to each item; errors name the study.
 
-    ``data`` may have a method ``where(case)``, which says what the case is; else its number does.
+    ``data`` may have a method ``where(case)`` that describes the case; else messages give its number.
     """
 
     def __init__(self, data: Dataset[Item]) -> None:
@@ -33,7 +33,7 @@ class NamedData(Dataset[tuple[int, Item]]):
             return item[0], self._data[item]  # type: ignore[index]
 
     def names(self, cases: Sequence[int]) -> str:
-        """What ``cases`` are, for messages."""
+        """Description of ``cases``, for messages."""
         where: Callable[[int], str] = getattr(self._data, "where", lambda case: f"case {case + 1}")
         distinct = list(dict.fromkeys(where(case) for case in cases))
         more = f" and {len(distinct) - _NAMED} more" if len(distinct) > _NAMED else ""
@@ -47,7 +47,8 @@ class NamedData(Dataset[tuple[int, Item]]):
 
 @contextmanager
 def naming(studies: Callable[[], str]) -> Iterator[None]:
-    """Within, an unforeseen error becomes an InputError, or of memory a DeviceError, naming ``studies``."""
+    """Context that turns an unforeseen error into an InputError (DeviceError for memory) naming
+    ``studies``."""
     try:
         yield
     except XRay2CTPAError as error:
@@ -73,7 +74,7 @@ def _named(error: Exception, studies: str) -> XRay2CTPAError:
 
 
 def _text(error: Any) -> str:
-    """The error in a line; of one that a process raised, without its traceback."""
+    """The error's message in one line, without the traceback that a worker process adds."""
     text = str(error)
     if text.startswith("Caught "):
         text = text.strip().splitlines()[-1].partition(": ")[2]

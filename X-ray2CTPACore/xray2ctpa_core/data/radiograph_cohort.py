@@ -1,10 +1,10 @@
-"""Virtual patients of whom only the radiograph is made: many, for what a radiograph alone teaches.
+"""Virtual patients with a radiograph but no volume, to train the encoder on many radiographs.
 
-Every augmented frame is also shifted and scaled on the radiograph, as a lung locator's errors do, and the map
-with it.
+Every augmented frame is also shifted and scaled on the radiograph, to imitate the lung locator's errors, and
+its map is transformed with it.
 
-A volume costs more to make, to encode and to keep than the radiograph of several patients, and an encoder
-that has seen a thousand radiographs knows them by heart before it has learned where things lie.
+A volume costs more time and memory than the radiographs of several patients, and an encoder trained on only a
+thousand radiographs memorises them before it has learned positions.
 """
 
 import functools
@@ -31,23 +31,23 @@ from xray2ctpa_core.simulation.template import load_template
 from xray2ctpa_core.volume import FrontalFrame
 from xray2ctpa_core.workers import in_processes
 
-#: (N, V, P, P) float16: of each patient V augmented frames.
+#: (N, V, P, P) float16: V augmented frames of each patient.
 RADIOGRAPHS_FILE = "radiographs.npy"
-#: (N, 3, *MAP_GRID) float16, the map of the patient's frame before it is jittered; (N, V, 3) float32, how
-#: each frame is: `Jitter`; (N, 2 + S) float32: whether the patient is made, PE, each sign.
+#: (N, 3, *MAP_GRID) float16, the map of the patient's frame without jitter; (N, V, 3) float32, the `Jitter`
+#: of each frame; (N, 2 + S) float32, 1 for a finished patient, then presence of PE and of each sign.
 MAPS_FILE, JITTERS_FILE, LABELS_FILE = "maps.npy", "jitters.npy", "labels.npy"
-#: (N, V, *SHADOW_GRID) uint8, the signs that each cell of a frame shows (cohort.sign_map.sign_shadows).
+#: (N, V, *SHADOW_GRID) uint8, bits of the signs in each cell of a frame (simulation.sign_map.sign_shadows).
 SHADOWS_FILE = "shadows.npy"
-#: Written when every patient is made: {"seed": ..., "patients": ..., "variants": ..., "shadows": ...}.
+#: Written when all patients are finished: {"seed": ..., "patients": ..., "variants": ..., "shadows": ...}.
 DESCRIPTION_FILE = "radiographs.json"
-#: Largest shift of a frame over its side, and smallest and largest scale of it.
+#: Largest shift of a frame over its side; smallest and largest scale of a frame.
 _SHIFT, _SCALES = 0.03, (0.94, 1.07)
-#: Points of a map by which the largest of both may leave it.
+#: Points by which a map is extended at each end, enough for the largest shift and scale.
 _ADDED = 3
 
 
 class Jitter(NamedTuple):
-    """What is done to a frame: its middle moves by shares of its side, then its side grows by ``scale``."""
+    """Change of a frame: its centre moves by shares of its side, then its side is multiplied by ``scale``."""
 
     right: float
     down: float
@@ -71,7 +71,7 @@ class Jitter(NamedTuple):
     def map(self, template_map: torch.Tensor) -> torch.Tensor:
         """The map (3, *MAP_GRID) of the frame -> that of the shifted and scaled frame.
 
-        Depth scales with the side, as a volume's does; past its edges the map goes on as it ends.
+        Depth scales with the side, as a volume's does; beyond its edges the map is extrapolated linearly.
         """
         padded = _extrapolated(_extrapolated(_extrapolated(template_map, 1), 2), 3)
         shifts = (-self.down, 0.0, self.right)
@@ -79,7 +79,7 @@ class Jitter(NamedTuple):
         for padded_points, points, voxels, shift in zip(
             padded.shape[1:], MAP_GRID, DEFAULT_GRID, shifts, strict=True
         ):
-            # The map's corners are centres of the volume's corner voxels, half a voxel inside the frame.
+            # The map's corners are the centres of the volume's corner voxels, half a voxel inside the frame.
             where = torch.linspace(-1, 1, points) * self.scale + 2 * shift * voxels / (voxels - 1)
             axes.append(where * (points - 1) / (padded_points - 1))
         z, y, x = torch.meshgrid(*axes, indexing="ij")
@@ -89,7 +89,7 @@ class Jitter(NamedTuple):
 
 
 def _extrapolated(values: torch.Tensor, axis: int) -> torch.Tensor:
-    """``values`` with _ADDED points more at each end of an axis, in a straight line."""
+    """``values`` extended linearly by _ADDED points at each end of an axis."""
     first, second = values.narrow(axis, 0, 1), values.narrow(axis, 1, 1)
     last, before = values.narrow(axis, -1, 1), values.narrow(axis, -2, 1)
     beyond = range(1, _ADDED + 1)
@@ -100,17 +100,17 @@ def _extrapolated(values: torch.Tensor, axis: int) -> torch.Tensor:
 def write_radiograph_cohort(
     out: Path, patients: int, variants: int, seed: int, workers: int, progress: Callable[[int, int], None]
 ) -> None:
-    """Writes the augmented frames, maps and labels of a cohort, going on with what is in ``out``.
+    """Writes the augmented frames, maps and labels of a cohort, continuing one that is begun in ``out``.
 
     Args:
         out: folder; a radiograph cohort of other size or seed there is refused.
-        patients, variants: radiographs, and augmented frames of each.
-        seed: of the cohort; with a patient's number it fixes everything, whatever the workers.
+        patients, variants: number of patients, and of augmented frames of each.
+        seed: of the cohort; seed and patient's number determine everything, independently of the workers.
         workers: processes.
-        progress: called with (done, of).
+        progress: called with (done, total).
 
     Raises:
-        InputError: for a folder that holds another radiograph cohort.
+        InputError: the folder holds another radiograph cohort.
     """
     out.mkdir(parents=True, exist_ok=True)
     settings = {"seed": seed, "patients": patients, "variants": variants, "shadows": SHADOW_GRID}
@@ -138,7 +138,7 @@ def write_radiograph_cohort(
         in_processes(make, missing.tolist(), workers), patients - len(missing) + 1
     ):
         radiographs[number], maps[number], jitters[number], shadows[number], row = made
-        labels[number] = row  # last: it says that the patient is made
+        labels[number] = row  # last: it marks the patient as finished
         progress(done, patients)
     for array in (radiographs, maps, jitters, shadows, labels):
         array.flush()
@@ -170,13 +170,13 @@ def _make(number: int, seed: int, variants: int) -> tuple[np.ndarray, ...]:
 
 class RadiographCohort(Dataset[dict[str, torch.Tensor]]):
     """Items: "image" (1, P, P) in [0, 1], "template_map" (3, *MAP_GRID), "signs" (S,), "shadows"
-    (S, *SHADOW_GRID), 1 where the frame shows a sign, and "label" (), the probability of PE given the signs,
-    for a radiograph shows no more of it (cohort.signs); beside them, with "latent_" before its name,
-    everything of one of ``latents``' patients.
+    (S, *SHADOW_GRID), 1 where a sign is visible, and "label" (), the probability of PE given the signs, which
+    are all that a radiograph shows of PE (simulation.signs); further the item of one of ``latents``'
+    patients, with "latent_" before each key.
 
     Args:
         folder: what `write_radiograph_cohort` wrote.
-        latents: patients with volumes, one beside each radiograph.
+        latents: patients with volumes, one for each radiograph.
     """
 
     def __init__(self, folder: Path, latents: StudyData) -> None:
@@ -201,7 +201,7 @@ class RadiographCohort(Dataset[dict[str, torch.Tensor]]):
         case, seed = item
         variant = seed % self._radiographs.shape[1]
         template_map = torch.from_numpy(np.array(self._maps[case], dtype=np.float32))
-        # Drawn, for a batch takes the case beside its first radiograph alone: those seeds have a common step.
+        # Drawn at random: a batch uses only its first items' patients, whose seeds lie a fixed step apart.
         rng = np.random.default_rng(seed)
         beside = self._latents[int(rng.integers(len(self._latents))), int(rng.integers(1 << 31))]
         return {

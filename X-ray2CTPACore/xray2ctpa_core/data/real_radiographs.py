@@ -1,4 +1,4 @@
-"""Real radiographs without labels, beside virtual ones: it is known how many show a sign, not which."""
+"""Real radiographs without labels for training beside virtual ones; only the frequency of signs is known."""
 
 import zlib
 from collections.abc import Callable, Sequence
@@ -19,25 +19,25 @@ from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.volume import FrontalFrame
 
-#: How many of a hospital's frontal radiographs show a sign, by ChestX-ray14's own counts (Wang et al., CVPR
-#: 2017) of 112120 radiographs: effusion 13317; opacity: infiltration 19894, mass 5782, consolidation 4667,
-#: less overlap.
+#: Share of a hospital's frontal radiographs with a sign, from ChestX-ray14's counts (Wang et al., CVPR 2017)
+#: in 112120 radiographs: effusion 13317; opacity: infiltration 19894, mass 5782, consolidation 4667, less
+#: overlap.
 SIGN_RATES = {"opacity": 0.25, "effusion": 0.12}
-#: One patient of so many is never learned from, so that there are radiographs to measure on.
+#: One patient in this number is held out of training, for evaluation.
 _HELD_BACK = 3
 
 
 def is_held_back(file: Path) -> bool:
-    """Whether a radiograph is kept for measuring: of a patient, who is what stands before the first "_" of
-    the name (as in ChestX-ray14), all radiographs or none."""
+    """Whether a radiograph is held out for evaluation. All radiographs of a patient are treated alike; the
+    patient is the part of the file's name before the first "_", as in ChestX-ray14."""
     return zlib.crc32(file.stem.split("_")[0].encode()) % _HELD_BACK == 0
 
 
 class RealRadiographs:
-    """Real radiographs as the networks' frames, each time exposed and framed a little otherwise.
+    """Frames of real radiographs, with random exposure and framing at each draw.
 
     Args:
-        radiographs: pixels (H, W) in [0, 1] and frame of each.
+        radiographs: pixels (H, W) in [0, 1] and frame of each radiograph.
     """
 
     def __init__(self, radiographs: Sequence[tuple[np.ndarray, FrontalFrame]]) -> None:
@@ -47,7 +47,7 @@ class RealRadiographs:
         return len(self._radiographs)
 
     def drawn(self, rng: np.random.Generator) -> torch.Tensor:
-        """(1, P, P) in [0, 1] of one of them."""
+        """A random one of the frames, (1, P, P) in [0, 1]."""
         pixels, frame = self._radiographs[int(rng.integers(len(self._radiographs)))]
         return torch.from_numpy(frame_image(exposed_otherwise(pixels, rng), Jitter.drawn(rng).frame(frame)))[
             None
@@ -57,13 +57,13 @@ class RealRadiographs:
 def radiographs_to_learn_from(
     folder: Path, locator: LungLocator, source: str, progress: Callable[[int, int], None]
 ) -> tuple[RealRadiographs, TaughtRadiographs]:
-    """The radiographs below ``folder`` that are not held back and that the gate accepts.
+    """The radiographs below ``folder`` that are not held out and that the gate accepts.
 
     Args:
         folder: frontal radiographs, in folders of any depth.
-        locator: finds the frames, as it will in use.
+        locator: finds the frames, as in inference.
         source: of `TaughtRadiographs`.
-        progress: called with (done, of).
+        progress: called with (done, total).
 
     Raises:
         InputError: no such radiograph, or a file that is no readable radiograph.
@@ -78,14 +78,14 @@ def radiographs_to_learn_from(
         progress(done, len(taught))
     if not radiographs:
         raise InputError(
-            f"Expected frontal chest radiographs below {folder}, found none to learn from.",
-            "One patient in three is held back; give more radiographs.",
+            f"Expected frontal chest radiographs below {folder}, found none to train on.",
+            "One patient in three is held out; give more radiographs.",
         )
     return RealRadiographs(radiographs), TaughtRadiographs(source, names)
 
 
 class WithRealRadiographs(Dataset[dict[str, torch.Tensor]]):
-    """Items of ``virtual``, each with "real_image" (1, P, P), one of ``real``."""
+    """Items of ``virtual``, each with "real_image" (1, P, P), a random frame of ``real``."""
 
     def __init__(self, virtual: Dataset[dict[str, torch.Tensor]], real: RealRadiographs) -> None:
         self._virtual, self._real = virtual, real

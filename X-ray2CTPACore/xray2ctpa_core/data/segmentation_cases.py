@@ -32,7 +32,7 @@ def read_segmentation_cases(folder: Path, cases: int = 0) -> tuple[list[Segmenta
         cases: how many, from the first; 0 for all.
 
     Raises:
-        InputError: no such file, keys that it lacks, or files that are missing.
+        InputError: no such file, missing keys, or missing files.
     """
     path = Path(folder) / DATASET_FILE
     try:
@@ -58,10 +58,10 @@ def read_segmentation_cases(folder: Path, cases: int = 0) -> tuple[list[Segmenta
 def read_segmentation_case(
     case: SegmentationCase, window: Sequence[float]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Volume (1, D, H, W) float32, the window as 0 to 1, and labels (1, D, H, W) int64.
+    """Volume (1, D, H, W) float32, the HU window mapped to 0..1, and labels (1, D, H, W) int64.
 
     Raises:
-        InputError: two grids.
+        InputError: volume and labels are on different grids.
     """
     volume, label = read_volume(case.volume).array, read_volume(case.label).array
     if volume.shape != label.shape:
@@ -71,8 +71,8 @@ def read_segmentation_case(
 
 
 class SegmentationCrops(Dataset[dict[str, torch.Tensor]]):
-    """Items: "volume" and "label" (1, *crop); the seed says where. Half of the crops are centred on a
-    labelled voxel; volumes that are smaller are padded with air.
+    """Items: "volume" and "label" (1, *crop), at a position drawn from the seed. Half of the crops are
+    centred on a labelled voxel; smaller volumes are padded with air.
 
     Args:
         cases: held in memory.

@@ -1,6 +1,6 @@
-"""Typed settings of the training steps: dataclasses whose types, ranges and descriptions pydantic keeps.
+"""Typed settings of the training steps: dataclasses whose types and ranges pydantic checks.
 
-Nothing here imports torch: a recipe is read, checked and described in a moment.
+Nothing here imports torch, so that recipes are checked and described quickly.
 """
 
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ _CONFIG = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 @dataclass_transform(frozen_default=True, kw_only_default=False)
 def settings(cls: type[T]) -> type[T]:
-    """A frozen dataclass: text is no number, 5 is no pair, and the text below a key describes it."""
+    """Makes ``cls`` a frozen dataclass without type conversion; the text below a key is its description."""
     return dataclass(frozen=True, config=_CONFIG)(cls)  # type: ignore[return-value]
 
 
 @record(frozen=True)
 class _Exists:
-    """Marks a path that is read: it must exist when its step begins."""
+    """Marks an input path: it must exist when its step begins."""
 
     optional: bool
 
@@ -50,13 +50,13 @@ class StudySource:
     """A data set on disk."""
 
     dataset: Literal["folder", "rspect", "lidc", "inspect", "ct-rate", "papers"] = "folder"
-    """Layout of the data set; folder is your own."""
+    """Layout of the data set; folder is for your own data."""
     root: Existing = "data"
     """Folder of the data set."""
     table: ExistingOrNone = ""
-    """Table of the data set; of your own folder its studies.csv where it is empty."""
+    """Table of the data set; empty takes studies.csv of your own folder."""
     radiographs: ExistingOrNone = ""
-    """Folder of the radiographs where that is not root (papers, folder)."""
+    """Folder of the radiographs, if other than root (papers, folder)."""
     metadata: ExistingOrNone = ""
     """Table of slopes and spacings of CT-RATE's first release."""
     label: str = ""
@@ -71,7 +71,7 @@ class StudySource:
 
 @settings
 class ScalingConfig:
-    """How latents are scaled."""
+    """Scaling of latents."""
 
     scaling: Literal["standardised", "min-max"] = "standardised"
     """By the latents' own mean and deviation of each channel, or by the papers' range."""
@@ -80,7 +80,7 @@ class ScalingConfig:
     latent_high: float = 9.596558
     """Highest value of min-max; the default is the release's for CTPA."""
     latent_factor: float = 0.18215
-    """Factor of min-max by which latents are multiplied first."""
+    """Factor by which min-max first multiplies latents."""
 
 
 def key_docs(cls: type[Any]) -> dict[str, str]:
@@ -94,7 +94,7 @@ def key_docs(cls: type[Any]) -> dict[str, str]:
 
 
 def read_paths(config: Any) -> Iterator[tuple[str, str]]:
-    """(key, path) of each file or folder that a step reads; keys that are empty and may be are left out.
+    """(key, path) of each input file or folder of a step; empty optional keys are left out.
 
     Raises:
         ConfigError: a key that needs a path is empty.
@@ -110,11 +110,11 @@ def read_paths(config: Any) -> Iterator[tuple[str, str]]:
 
 
 def check_paths(config: Any, later: tuple[Path, ...] = ()) -> None:
-    """Refuses a path that does not exist.
+    """Raises an error for an input path that does not exist.
 
     Args:
         config: made by `settings`.
-        later: what lies in these folders is made before the step begins.
+        later: folders whose content is made before the step begins.
 
     Raises:
         ConfigError: a key that needs a path is empty.
@@ -126,5 +126,5 @@ def check_paths(config: Any, later: tuple[Path, ...] = ()) -> None:
         if not made and not path.exists() and "@" not in value:
             raise InputError(
                 f"Expected {key}={value}, got no such file or folder.",
-                f"Correct {key}, or get what it names.",
+                f"Correct {key}, or put the file or folder there.",
             )

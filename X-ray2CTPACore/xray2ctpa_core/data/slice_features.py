@@ -1,4 +1,4 @@
-"""Features of volumes' axial slices with labels and radiographs: what the CMKD teacher and students read."""
+"""Features of volumes' axial slices with labels and radiographs: input of the CMKD teacher and students."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -14,21 +14,21 @@ from xray2ctpa_core.data.sources.table import csv_text
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.failures import reading
 
-#: One row a study; ``features`` is an .npy of (S, F) numbers, a row a slice from foot to head, beside the
-#: table: PENet's slice features, or those of any 2D encoder.
+#: One row for each study; ``features`` names an .npy file beside the table with (S, F) numbers, slices from
+#: foot to head: PENet's slice features, or those of any 2D encoder.
 FEATURES_TABLE = "features.csv"
 COLUMNS = ("id", "patient", "label", "split", "features")
 _LABELS = {"0": 0, "1": 1}
 
 
 def write_features_table(folder: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    """Writes FEATURES_TABLE of rows with COLUMNS."""
+    """Writes rows with COLUMNS to FEATURES_TABLE."""
     cells = ([row[column] for column in COLUMNS] for row in rows)
     write_text_atomically(folder / FEATURES_TABLE, csv_text(COLUMNS, cells))
 
 
 def read_feature_cases(folder: Path) -> list[LatentCase]:
-    """The studies of ``folder``'s FEATURES_TABLE, in order; ``volume`` is the file of features.
+    """The studies of ``folder``'s FEATURES_TABLE, in order; their ``volume`` is the file of features.
 
     Raises:
         InputError: no table, other columns, a label that is not 0 or 1, or a missing file; names the row.
@@ -69,17 +69,17 @@ def read_slices(case: LatentCase) -> torch.Tensor:
 
 
 class PairedCases(Dataset[dict[str, torch.Tensor]]):
-    """Items: "slices" (S, F), filled up with 0 to the longest study; "image" (1, P, P) where ``radiographs``
-    is given; "label" (), "seed" ().
+    """Items: "slices" (S, F), padded with 0 to the longest study; "image" (1, P, P) where ``radiographs`` is
+    given; "label" (), "seed" ().
 
     Args:
         cases: of `read_feature_cases`.
         radiographs: folder of the step radiographs' cases, or None.
         flip: probability that a radiograph is mirrored.
-        longest: S; None takes the longest of these cases.
+        longest: S; None takes that of the longest case.
 
     Raises:
-        InputError: no cases, one without radiograph, or features of another width; names file and row.
+        InputError: no cases, one without radiograph, or features of different widths; names file and row.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class EmbeddingPairs(Dataset[dict[str, torch.Tensor]]):
 
     Args:
         cases: with labels.
-        embeddings, targets: (N, E) of frozen networks, in the cases' order.
+        embeddings, targets: (N, E), outputs of frozen networks in the cases' order.
     """
 
     def __init__(self, cases: Sequence[LatentCase], embeddings: torch.Tensor, targets: torch.Tensor) -> None:

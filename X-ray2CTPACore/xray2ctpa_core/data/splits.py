@@ -1,4 +1,4 @@
-"""Which cases teach, choose and judge: by the data's own split, or by stratified folds of patients."""
+"""Assignment of cases to training, validation and test: the data's own split, or stratified folds."""
 
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
@@ -9,7 +9,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from xray2ctpa_core.errors import ConfigError, InputError
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-#: What data sets call their splits.
+#: Names that data sets use for their splits.
 _NAMES = {
     "train": TRAIN,
     "training": TRAIN,
@@ -19,12 +19,12 @@ _NAMES = {
     "test": TEST,
     "testing": TEST,
 }
-#: Cases that an error names.
+#: Largest number of cases that an error names.
 _NAMED_CASES = 5
 
 
 class Splittable(Protocol):
-    """A case that can be assigned."""
+    """A case that can be assigned to a split."""
 
     @property
     def patient(self) -> str: ...
@@ -40,11 +40,11 @@ T = TypeVar("T", bound=Splittable)
 
 
 def by_split(cases: Sequence[T], needed: Sequence[str] = (TRAIN,)) -> dict[str, list[T]]:
-    """The cases of "train", "validation" and "test", as their ``split`` says.
+    """The cases of "train", "validation" and "test", by their ``split``.
 
     Raises:
-        InputError: a split of another name (with file and row), a patient in two, or none in a ``needed``
-        one.
+        InputError: an unknown split (with file and row), a patient in two splits, or a ``needed`` split
+            without cases.
     """
     parts: dict[str, list[T]] = {TRAIN: [], VALIDATION: [], TEST: []}
     first: dict[str, T] = {}
@@ -70,20 +70,19 @@ def by_split(cases: Sequence[T], needed: Sequence[str] = (TRAIN,)) -> dict[str, 
 def by_fold(cases: Sequence[T], folds: int, fold: int, seed: int) -> dict[str, list[T]]:
     """Cross-validation over patients, stratified by label: fold ``fold`` tests, the next one validates.
 
-    A patient with any positive study counts as positive; where every patient has studies of both kinds, as
-    people of whom virtual patients are drawn, folds are stratified by study. They depend on the patients'
-    names, labels and the seed alone, not on the order of the cases.
+    A patient with any positive study counts as positive. Where every patient has studies of both kinds, as
+    people of whom virtual patients are drawn, folds are stratified by study. The folds depend only on the
+    patients' names and labels and the seed, not on the order of the cases.
 
     Args:
         cases: all with a label.
-        folds: at least 3 (the papers take 6).
+        folds: at least 3 (6 in the papers).
         fold: 0 <= fold < folds.
         seed: of the shuffle.
 
     Raises:
         ConfigError: folds or fold out of range.
-        InputError: a case without label, or a class with fewer patients than folds, so that a fold would be
-            empty of it; with file and row.
+        InputError: a case without label, or a class with fewer patients than folds; with file and row.
     """
     if folds < 3 or not 0 <= fold < folds:
         raise ConfigError(f"Expected folds >= 3 and 0 <= fold < folds, got {folds} and {fold}.")
@@ -134,8 +133,8 @@ def _by_role(cases: Sequence[T], fold_of: dict[str, int], folds: int, fold: int)
 
 
 def training_cases(cases: Sequence[T], folds: int, fold: int, seed: int) -> list[T]:
-    """What a generator may learn from: the fold's training cases; without folds the training split, or all
-    cases of a data set that has no splits. Errors are those of `by_fold` and `by_split`."""
+    """Training cases of a generator: those of the fold; without folds the training split, or all cases of a
+    data set without splits. Raises the errors of `by_fold` and `by_split`."""
     if folds:
         return by_fold(cases, folds, fold, seed)[TRAIN]
     if not any(case.split for case in cases):

@@ -1,4 +1,4 @@
-"""The one data set of encoded studies: each step asks for what it reads of them."""
+"""The one data set of encoded studies: each step selects the parts that it reads."""
 
 import json
 from collections.abc import Sequence
@@ -24,35 +24,35 @@ from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.models.hu import normalise_hu
 
-#: What items can hold, and what is mirrored with the patient.
+#: The parts that items can hold.
 PARTS = ("latents", "volume", "image", "label", "map", "findings", "evidence")
 _MIRRORED = ("latents", "volume", "image")
 
 
 class StudyData(Dataset[dict[str, torch.Tensor]]):
-    """Items hold "seed" (), what this draw of the case is random by, and of ``holds``
+    """Items hold "seed" (), the seed of this draw of the case, and the parts in ``holds``:
 
     - latents: "latents" (C, D, H, W) scaled;
     - volume: "volume" (1, D, H, W) in [-1, 1];
     - image: "image" (1, P, P), the radiograph;
     - label: "label" (), NaN where it is unknown;
     - map: "template_map" (3, *MAP_GRID), NaN where it is unknown;
-    - findings: "signs" (S,), "sign_probability" (), of PE given the signs; NaN where they are unknown;
-    - evidence: "evidence" (len(EVIDENCE), D, H, W), 1 where a latent cell shows it.
+    - findings: "signs" (S,), and "sign_probability" (), that of PE given the signs; NaN where unknown;
+    - evidence: "evidence" (len(EVIDENCE), D, H, W), 1 in latent cells that contain it.
 
     Args:
-        cases: those to take, of one or several indices.
-        holds: of PARTS.
+        cases: of one or several indices.
+        holds: some of PARTS.
         scaling: of the latents.
         window: HU window (lower, upper) of the volumes.
         radiographs: folder of the step radiographs; None takes the index's own.
         flip: probability that latents, volume and radiograph are mirrored left to right (X-ray2CTPA, section
-            4.1: 0.5; the autoencoder's slices commute with it but for rounding).
+            4.1: 0.5; mirroring commutes with the autoencoder but for rounding).
         augmented: whether "image" is one of the radiograph's augmented frames, chosen by the seed.
         labelled: whether a case without label is an error.
 
     Raises:
-        InputError: no cases, or one without a file or label that is asked for; names file and row.
+        InputError: no cases, or one without a required file or label; names file and row.
         ConfigError: latents without scaling, volumes without window.
     """
 
@@ -92,7 +92,7 @@ class StudyData(Dataset[dict[str, torch.Tensor]]):
         return len(self.cases)
 
     def where(self, place: int) -> str:
-        """What the case at ``place`` is, for messages."""
+        """Description of the case at ``place``, for messages."""
         case = self.cases[place]
         return f"study {case.id} ({case.where})"
 
@@ -107,7 +107,7 @@ class StudyData(Dataset[dict[str, torch.Tensor]]):
         return entry
 
     def mean_map(self) -> torch.Tensor:
-        """(3, *MAP_GRID) float32: the mean of the maps that are known.
+        """(3, *MAP_GRID) float32: the mean of the known maps.
 
         Raises:
             InputError: no case has one.
@@ -157,7 +157,7 @@ class StudyData(Dataset[dict[str, torch.Tensor]]):
         return {"signs": signs, "sign_probability": probability}
 
     def _evidence(self, place: int, seed: int) -> dict[str, torch.Tensor]:  # noqa: ARG002
-        if place not in self._packed:  # kept as bits: it is read off two volumes
+        if place not in self._packed:  # cached as bits: reading it takes two volumes
             case = self.cases[place]
             assert case.findings is not None
             grid = np.load(case.latents, mmap_mode="r").shape[1:]
@@ -167,7 +167,7 @@ class StudyData(Dataset[dict[str, torch.Tensor]]):
 
 
 def record_of(case: LatentCase) -> dict[str, Any] | None:
-    """The record of a virtual patient; None of any other."""
+    """The record of a virtual patient; None for any other."""
     if case.findings is None:
         return None
     return json.loads(case.findings.read_text(encoding="utf-8"))

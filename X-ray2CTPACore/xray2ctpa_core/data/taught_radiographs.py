@@ -1,4 +1,4 @@
-"""The real radiographs that taught a bundle: which they were, so that no evaluation uses them."""
+"""The list of real radiographs that a bundle was trained on, so that evaluations leave them out."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -13,11 +13,11 @@ REAL_RADIOGRAPHS_FILE = "real_films.json"
 
 @dataclass(frozen=True)
 class TaughtRadiographs:
-    """The real radiographs that taught a bundle's X-ray encoder how often a radiograph shows a sign.
+    """The real radiographs from which a bundle's X-ray encoder learned the frequency of signs.
 
     Attributes:
-        source: where they come from, as their terms of use ask to be named.
-        sha256: of each radiograph's file, by its name.
+        source: name of their source, as its terms of use require.
+        sha256: SHA-256 of each radiograph's file, by the file's name.
     """
 
     source: str
@@ -34,7 +34,7 @@ class TaughtRadiographs:
 
     @classmethod
     def load(cls, folder: Path) -> "TaughtRadiographs | None":
-        """Of a bundle or of the stage that learned from them; None where there were none.
+        """Reads the list of a bundle, or of the run of the stage; None where there is none.
 
         Raises:
             BundleError: the file holds something else.

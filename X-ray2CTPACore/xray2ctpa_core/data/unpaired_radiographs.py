@@ -21,7 +21,7 @@ def read_unit_radiograph(path: Path, where: str) -> torch.Tensor:
     """(1, P, P) float32 in [0, 1].
 
     Raises:
-        InputError: as read_encoder_input, or values beyond [0, 1]: standardised ones.
+        InputError: as in read_encoder_input, or values beyond [0, 1], as standardised ones are.
     """
     image = read_encoder_input(path, where)
     if float(image.min()) < 0 or float(image.max()) > 1:
@@ -34,8 +34,7 @@ def read_unit_radiograph(path: Path, where: str) -> torch.Tensor:
 
 
 class UnpairedRadiographs(Dataset[dict[str, torch.Tensor]]):
-    """Items: "real" and "computed" (1, P, P) in [0, 1]; the seed draws which computed one goes with a real
-    one.
+    """Items: "real" and "computed" (1, P, P) in [0, 1]; the computed one is drawn by the seed.
 
     Args:
         real, computed: folders of the step radiographs, with images of one size.

@@ -20,14 +20,14 @@ def read_virtual_radiograph(folder: Path) -> tuple[np.ndarray, FrontalFrame]:
 
 
 def augment_radiograph(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Changes a radiograph's look, never its geometry: as `exposed_otherwise` does, devices, letters."""
+    """Changes a radiograph's appearance, not its geometry: `exposed_otherwise`, devices and letters."""
     return furnish(exposed_otherwise(pixels, rng), rng)
 
 
 def exposed_otherwise(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The radiograph (H, W) with other local contrast, blur, shading and noise, float32 from 0 to 1.
 
-    Grey curves need no augmentation: `frame_image` keeps ranks alone.
+    Grey curves need no augmentation, because `frame_image` depends only on the ranks of grey values.
     """
     side = pixels.shape[0]
     radiograph: np.ndarray = pixels.astype(np.float32)

@@ -1,4 +1,4 @@
-"""CTPA volumes, for the codecs: which to learn from, their slices, and crops of them."""
+"""CTPA volumes for the codecs: choice of the training volumes, slices and crops."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.models.hu import normalise_hu
 
-#: Splits that teach; a data set without splits teaches with all its studies.
+#: Names of training splits; "" because a data set without splits is used as a whole.
 TRAINING = ("", "train", "training")
 
 
@@ -27,7 +27,7 @@ class StudyVolumes:
     Attributes:
         study: with its map and findings, where it has them.
         volumes: files, one or several of a scan.
-        window: HU window that they were clipped to; None where that is not recorded.
+        window: HU window to which they were clipped; None where it is not recorded.
     """
 
     study: Study
@@ -40,11 +40,11 @@ def study_volumes(studies: Path, splits: Sequence[str] = (), patients: int = 0) 
 
     Args:
         studies: folder that the step ctpa wrote, or a study index (.csv) whose volumes are on the grid.
-        splits: whose studies to take; all where it is empty.
-        patients: how many, from the first; 0 for all.
+        splits: splits to take; all where it is empty.
+        patients: number of studies, from the first; 0 for all.
 
     Raises:
-        InputError: none of these splits; or as the readers say.
+        InputError: no study of these splits; or as in the readers.
     """
     studies = Path(studies)
     found = _indexed(studies) if studies.suffix.lower() == ".csv" else _preprocessed(studies)
@@ -55,13 +55,13 @@ def study_volumes(studies: Path, splits: Sequence[str] = (), patients: int = 0) 
 
 
 def training_volumes(studies: Path, patients: int) -> list[Path]:
-    """The files that a codec learns from: of an index with splits the training studies'; arguments and errors
-    as `study_volumes`."""
+    """The training files of a codec: those of the training studies where there are splits, else all;
+    arguments and errors as in `study_volumes`."""
     return [file for entry in study_volumes(studies, TRAINING, patients) for file in entry.volumes]
 
 
 def check_window(entry: StudyVolumes, window: Sequence[float]) -> None:
-    """Refuses an HU window other than the one that a study was clipped to."""
+    """Raises InputError for an HU window other than the one to which a study was clipped."""
     if entry.window is not None and tuple(window) != tuple(entry.window):
         clipped = json.dumps(list(entry.window), separators=(",", ":"))
         raise ConfigError(
@@ -113,15 +113,15 @@ class SliceDataset(Dataset[dict[str, torch.Tensor]]):
 
 
 class CropDataset(Dataset[dict[str, torch.Tensor]]):
-    """Crops at random places: an item is {"volume": (1, *crop) float32 in [-1, 1]}; its seed says where.
+    """Random crops: an item is {"volume": (1, *crop) float32 in [-1, 1]}, at a position drawn from its seed.
 
     Args:
-        files: volumes; they are read when asked for.
+        files: volumes, read when an item is requested.
         window: HU window.
         crop: (D, H, W) voxels.
 
     Raises:
-        ConfigError: when an item is asked for, a volume that is smaller than the crop.
+        ConfigError: when an item is requested, for a volume smaller than the crop.
     """
 
     def __init__(self, files: Sequence[Path], window: Sequence[float], crop: Sequence[int]) -> None:

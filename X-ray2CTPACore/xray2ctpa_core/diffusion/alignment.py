@@ -1,8 +1,8 @@
-"""Guidance by projection: a sample's map is moved until the projected atlas looks like the radiograph.
+"""Guidance by projection: a sample's map is optimised until the projected atlas agrees with the radiograph.
 
-DiffuX2CT (Liu et al., ECCV 2024) puts a projection loss on the estimate of the clean volume; here it acts on
-the map into the atlas, at the end of sampling, and cannot blur or invent anything: it can only move the
-atlas, and hardly along the rays, for only their divergence tells of depth.
+DiffuX2CT (Liu et al., ECCV 2024) applies a projection loss to the estimate of the clean volume. Here it acts
+on the map into the atlas, at the end of sampling. It can therefore only move the atlas, not blur it or add
+structures, and it moves it hardly along the rays, because only their divergence depends on depth.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,16 +19,16 @@ from xray2ctpa_core.simulation.projection import RADIOGRAPH_DENSEST_HU, attenuat
 
 #: (D, H, W) of the warped atlas that is projected.
 _GRID = (64, 48, 64)
-#: Points along an edge of the correction: it is smooth.
+#: Points along an edge of the correction; few, so that it is smooth.
 _POINTS = 7
-#: Standard deviation that a correction is taken to have, (x, y, z) in half the atlas: about 5, 4 and 7 mm.
+#: Standard deviation of the correction's prior, (x, y, z) in half-widths of the atlas: about 5, 4 and 7 mm.
 _PRIOR_STD = (0.03, 0.02, 0.04)
 #: Weight of the prior beside the correlation.
 _PRIOR_WEIGHT = 0.05
 #: Adam's step in units of the prior's standard deviation.
 _STEP = 0.17
-#: Pixels of the square in which radiograph and projection are correlated: grey curves differ, neighbours do
-#: not.
+#: Side in pixels of the window in which radiograph and projection are correlated; small, because their grey
+#: curves differ.
 _WINDOW = 5
 
 
@@ -41,7 +41,7 @@ def aligned_map(
     spread: float,
     iterations: int,
 ) -> torch.Tensor | None:
-    """The maps into the atlas that samples of one radiograph diffused, moved to agree with it.
+    """The maps into the atlas of samples of one radiograph, corrected to agree with it.
 
     Args:
         denoiser, conditioning, diffused, spread: as in diffusion.residual.sampled_map, of K samples.
@@ -66,16 +66,17 @@ def align_map(
 ) -> torch.Tensor:
     """The maps, each corrected so that the projection of the warped atlas agrees with the radiograph.
 
-    Computed where the maps lie. On a CPU one after another, so that the last bits, which the optimisation
-    makes much of, depend neither on how many there are nor on the threads. Elsewhere all at once, by products
-    of matrices, whose gradients are summed in one order, and without waiting for the device.
+    Computed on the device of the maps. On a CPU they are optimised one after another, so that rounding
+    errors, which the optimisation amplifies, depend neither on their number nor on the threads. On other
+    devices they are optimised together, by matrix products whose gradients are summed in a fixed order,
+    without synchronisation.
 
     Args:
-        atlas: what the maps lead into.
+        atlas: the atlas of the maps.
         template_map: (K, 3, *MAP_GRID).
         image: (1, 1, P, P) in [0, 1], the frame of the radiograph.
         hu_window: (lower, upper) HU of the atlas' darkest and brightest voxels.
-        iterations: of the optimisation; 0 changes nothing.
+        iterations: steps of the optimisation; 0 changes nothing.
 
     Returns:
         (K, 3, *MAP_GRID).

@@ -1,8 +1,8 @@
-"""Analytic-DPM (Bao et al., ICLR 2022): the variance of a reverse step that fits the data best.
+"""Analytic-DPM (Bao et al., ICLR 2022): the optimal variance of a reverse step.
 
-With a = abar_r / abar_s, b = 1 - a and bbar = 1 - abar, for a step from noise level r to s < r (eq. 8, and 13
-for DDIM). All it needs of the data is m_r, the mean square of the noise that the network finds at each level,
-which is measured once.
+For a step from noise level r to s < r let a = abar_r / abar_s, b = 1 - a and bbar = 1 - abar (eq. 8; eq. 13
+for DDIM). The variance depends on the data only through m_r, the mean square of the predicted noise at each
+level, which is measured once.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,10 +34,10 @@ def analytic_variance(
 
     Args:
         kept_from, kept_to: abar_r and abar_s, 0 < abar_r < abar_s <= 1.
-        mean_square: m_r = E ||eps||^2 / d of the noise that the network finds at r.
+        mean_square: m_r = E ||eps||^2 / d of the predicted noise at r.
         eta: of `base_variance`.
-        largest_data_variance: of a dimension of the clean data, which the variance of x0 given x_r cannot
-            exceed (as their code clips it, for data in [-1, 1] at 1).
+        largest_data_variance: largest variance of a dimension of the clean data, which bounds the variance of
+            x0 given x_r (their code clips it to 1, for data in [-1, 1]).
 
     Returns:
         lambda^2 + (sqrt(abar_s) - sqrt((bbar_s - lambda^2) abar_r / bbar_r))^2 cov, where cov = bbar_r /
@@ -64,12 +64,12 @@ def mean_square_of_noise(
 
     Args:
         predict: (noisy (B, E), timestep (B,), conditioning (B, F)) -> clean (B, E), scaled as ``clean``.
-        clean: (N, E) of the training set, scaled as the network reads it.
-        conditioning: (N, F), theirs.
+        clean: (N, E) of the training set, scaled as for the network.
+        conditioning: (N, F) of the same pairs.
         alphas_cumprod: (T,).
         generator: of the noise, on the device of ``clean``.
-        draws: noises for each pair.
-        batch_size: pairs at once.
+        draws: draws of noise for each pair.
+        batch_size: pairs in a batch.
     """
     found = []
     for timestep, kept in enumerate(alphas_cumprod.double().tolist()):
@@ -87,12 +87,12 @@ def mean_square_of_noise(
 
 
 class AnalyticDPMScheduler(DDPMScheduler):
-    """Ancestral sampling with the optimal variance, in strided steps.
+    """Ancestral sampling with the optimal variance, at evenly spaced noise levels.
 
     Args:
         num_train_timesteps, beta_schedule, beta_start, beta_end, trained_betas, prediction_type: as in
             DDPMScheduler; prediction_type is "sample" or "epsilon".
-        mean_square: m_r of every timestep, of `mean_square_of_noise`.
+        mean_square: m_r of every timestep, from `mean_square_of_noise`.
         eta: 1 for DDPM's means and variances, 0 for DDIM's.
         largest_data_variance: of `analytic_variance`; None for no bound.
     """
@@ -126,7 +126,7 @@ class AnalyticDPMScheduler(DDPMScheduler):
             raise InputError("Analytic-DPM's variances hold for samples that are not clipped.")
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
-        """K steps, equally far apart from the first noise level to the last: round(k (N - 1) / (K - 1))."""
+        """K evenly spaced steps from the first noise level to the last: round(k (N - 1) / (K - 1))."""
         most = self.config["num_train_timesteps"]
         if not 1 <= num_inference_steps <= most:
             raise InputError(f"Expected 1 to {most} steps, got {num_inference_steps}.")
@@ -137,7 +137,7 @@ class AnalyticDPMScheduler(DDPMScheduler):
         self.timesteps = torch.from_numpy(np.array(chosen, dtype=np.int64)[::-1].copy()).to(device)
 
     def step_variance(self, timestep: int) -> float:
-        """sigma^2 of the step from ``timestep``, one of ``timesteps``, to the next; 0 of the last one."""
+        """sigma^2 of the step from ``timestep``, one of ``timesteps``, to the next; 0 for the last one."""
         kept_from, kept_to = self._levels(timestep)
         if kept_to == 1:
             return 0.0

@@ -1,7 +1,8 @@
-"""What is diffused with a bank of atlases: the map's change, and whose tissue it is.
+"""Diffused variables with a bank of atlases: the map's residual, and the person whose tissue is used.
 
-A sample is then one real person's tissue, bent: sharp whatever the noise. The tissue is told by analog bits
-(Chen et al., ICLR 2023): a channel a person, 1 for the one and -1 for all others, the same at every place.
+A sample is one real person's tissue, deformed, and therefore always sharp. The person is encoded by analog
+bits (Chen et al., ICLR 2023): one channel for each person, 1 for the chosen one and -1 for all others,
+constant over all places.
 """
 
 from typing import Any
@@ -21,7 +22,7 @@ def to_diffused_bank(
         denoiser: latent_channels of its configuration are the K people.
         features: of the radiographs.
         template_map: (B, 3, *MAP_GRID), the true map.
-        person: (B,), whose tissue.
+        person: (B,), numbers of the people whose tissue is used.
     """
     size = features.lifted.shape[2:]
     change = resized(template_map - features.template_map, size)
@@ -37,12 +38,12 @@ def bent_latents(
     diffused: torch.Tensor,
     template_map: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """(B, C, d, h, w): the latents of what was diffused.
+    """(B, C, d, h, w): the latents of a sample.
 
     Args:
-        denoiser, conditioning: as they made it.
-        diffused: (B, K + 3, d, h, w).
-        template_map: takes the place of the map that was diffused.
+        denoiser, conditioning: those of the sample.
+        diffused: (B, K + 3, d, h, w), the sample.
+        template_map: replaces the sample's map.
     """
     if template_map is None:
         template_map = bent_map(denoiser, conditioning, diffused)
@@ -50,14 +51,14 @@ def bent_latents(
 
 
 def person_of(denoiser: Any, diffused: torch.Tensor) -> torch.Tensor:
-    """(B,): whose tissue was diffused."""
+    """(B,): numbers of the people whose tissue a sample has."""
     return diffused[:, : denoiser.config["latent_channels"]].mean((2, 3, 4)).argmax(1)
 
 
 def bent_map(
     denoiser: Any, conditioning: BankConditioning, diffused: torch.Tensor, spread: float = 1.0
 ) -> torch.Tensor:
-    """(B, 3, *MAP_GRID): the map that was diffused; ``spread`` multiplies its change of the expected one."""
+    """(B, 3, *MAP_GRID): a sample's map; ``spread`` multiplies its difference from the expected one."""
     change = diffused[:, denoiser.config["latent_channels"] :]
     return conditioning.template_map + spread * to_map_grid(change * _map_std(denoiser, change))
 

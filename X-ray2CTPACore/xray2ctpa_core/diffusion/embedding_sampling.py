@@ -1,4 +1,4 @@
-"""Sampling of embeddings by a prior: its noise schedule, guidance, several draws, and the best of them."""
+"""Sampling of embeddings by a prior: noise schedule, guidance, several draws, choice of one of them."""
 
 from functools import partial
 from typing import Any
@@ -18,9 +18,9 @@ RELEASED_TIMESTEPS = 64
 def prior_scheduler(
     timesteps: int = RELEASED_TIMESTEPS, trained_betas: list[float] | None = None
 ) -> DDPMScheduler:
-    """The released noise schedule (Nichol and Dhariwal, ICML 2021, cosine) and its ancestral sampler: a
-    network that predicts the clean embedding, posterior variance, no clipping. ``trained_betas``, one a
-    timestep, take the schedule's place."""
+    """The released noise schedule (Nichol and Dhariwal, ICML 2021, cosine) with its ancestral sampler, for a
+    network that predicts the clean embedding; posterior variance, no clipping. ``trained_betas``, one for
+    each timestep, replace the schedule."""
     return DDPMScheduler(
         num_train_timesteps=timesteps,
         beta_schedule="squaredcos_cap_v2",
@@ -32,14 +32,14 @@ def prior_scheduler(
 
 
 def guided(prior: nn.Module, conditioning: torch.Tensor, scale: float = 1.0) -> Model:
-    """The prior as a sampler calls it: (sample, timestep) -> clean embedding.
+    """The prior with the interface of a sampler's model: (sample, timestep) -> clean embedding.
 
     Args:
         prior: called with (sample, timestep, conditioning), and for a ``scale`` other than 1 with
             drop_conditioning and drop_sample. Null tokens of an EmbeddingPrior are computed once, here.
         conditioning: (B, E), the radiographs' embeddings.
-        scale: of classifier-free guidance, null + scale (conditioned - null) (Ho and Salimans, 2022); as
-            released, the null call sees neither the radiograph nor the noisy embedding.
+        scale: of classifier-free guidance, null + scale (conditioned - null) (Ho and Salimans, 2022); as in
+            the release, the null call gets neither the radiograph nor the noisy embedding.
     """
     call: Any = partial(prior, prefix=prior.prefix()) if isinstance(prior, EmbeddingPrior) else prior
     dropped = torch.ones(len(conditioning), dtype=torch.bool, device=conditioning.device)
@@ -64,7 +64,7 @@ def sample_embeddings(
     draws: int = 1,
     guidance_scale: float = 1.0,
 ) -> torch.Tensor:
-    """(B, draws, E): ``draws`` clean embeddings of each radiograph, scaled as the prior was trained.
+    """(B, draws, E): ``draws`` clean embeddings for each radiograph, scaled as in the prior's training.
 
     Args:
         prior: of `guided`, in evaluation mode.
@@ -72,7 +72,7 @@ def sample_embeddings(
         conditioning: (B, E), the radiographs' embeddings.
         generator: of the noise; or one for each draw of each radiograph, (B * draws).
         steps: None takes every noise level.
-        draws: independent samples of each.
+        draws: independent samples for each radiograph.
         guidance_scale: of `guided`.
     """
     repeated = conditioning.repeat_interleave(draws, 0)
@@ -84,7 +84,9 @@ def sample_embeddings(
 
 
 def most_similar(drawn: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """(B, E): of the draws (B, K, E) of each the one with the largest cosine to ``reference`` (B, E). The
-    release draws 2 and takes the radiograph's embedding for reference (Ramesh et al., 2022, section 2.2)."""
+    """(B, E): for each radiograph that of its draws (B, K, E) with the largest cosine to ``reference`` (B,
+    E).
+    In the release K is 2 and the reference is the radiograph's embedding (Ramesh et al., 2022, section
+    2.2)."""
     likeness = torch.cosine_similarity(drawn, reference[:, None], dim=-1)
     return drawn[torch.arange(len(drawn), device=drawn.device), likeness.argmax(1)]

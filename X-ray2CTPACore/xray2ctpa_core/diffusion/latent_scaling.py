@@ -1,5 +1,5 @@
-"""The range that latents are brought to before noise is added, and back: one affine map a channel; an
-embedding's dimensions are its channels."""
+"""Scaling of latents before noise is added, and its inverse: one affine map for each channel. The dimensions
+of an embedding count as channels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import torch
 from xray2ctpa_core import config
 from xray2ctpa_core.errors import ConfigError
 
-#: Lies beside the weights of a network that reads scaled latents.
+#: File beside the weights of a network that reads scaled latents.
 SCALING_FILE = "latent_scaling.json"
 
 
@@ -20,7 +20,7 @@ class LatentScaling:
 
     Attributes:
         shift, scale: (C,), in units of the autoencoder's latents.
-        clip: whether scaled latents end at -1 and 1, as the released code's do.
+        clip: whether scaled latents are clipped to [-1, 1], as in the released code.
     """
 
     shift: tuple[float, ...]
@@ -29,25 +29,25 @@ class LatentScaling:
 
     def __post_init__(self) -> None:
         if len(self.shift) != len(self.scale) or not self.scale or min(self.scale) <= 0:
-            raise ConfigError(f"Expected a shift and a positive scale a channel, got {self}.")
+            raise ConfigError(f"Expected a shift and a positive scale for each channel, got {self}.")
 
     def apply(self, latents: torch.Tensor) -> torch.Tensor:
-        """(B, C, D, H, W) of the autoencoder, or embeddings (B, C), -> scaled."""
+        """Latents (B, C, D, H, W) of the autoencoder, or embeddings (B, C), -> scaled ones."""
         scaled = (latents - _channels(self.shift, latents)) / _channels(self.scale, latents)
         return scaled.clamp(-1, 1) if self.clip else scaled
 
     def invert(self, scaled: torch.Tensor) -> torch.Tensor:
-        """(B, C, D, H, W) or (B, C), scaled, -> of the autoencoder or the embedding's encoder."""
+        """Scaled latents (B, C, D, H, W) or embeddings (B, C) -> original ones."""
         return scaled * _channels(self.scale, scaled) + _channels(self.shift, scaled)
 
 
 def min_max_scaling(low: float, high: float, factor: float, channels: int) -> LatentScaling:
-    """The papers': ``low`` becomes -1 and ``high`` 1, all channels alike, what lies beyond is cut off.
+    """The papers' scaling: ``low`` becomes -1 and ``high`` 1 in all channels; values beyond are clipped.
 
     Args:
         low, high: of the latents times ``factor``; the release has (-12.911299, 9.596558) for CTPA and
             (-8.749182, 8.710065) for RSPECT.
-        factor: the autoencoder's scaling factor, by which the release multiplies before (0.18215).
+        factor: the autoencoder's scaling factor, by which the release multiplies first (0.18215).
         channels: C.
 
     Raises:
@@ -60,8 +60,8 @@ def min_max_scaling(low: float, high: float, factor: float, channels: int) -> La
 
 
 def standardised(embeddings: torch.Tensor) -> LatentScaling:
-    """Mean 0 and deviation 1 in each dimension of embeddings (N, E); a dimension that does not vary keeps its
-    scale."""
+    """Scaling to mean 0 and deviation 1 in each dimension of embeddings (N, E); constant dimensions are only
+    shifted."""
     deviation = embeddings.double().std(0)
     scale = torch.where(deviation > 0, deviation, 1.0)
     return LatentScaling(tuple(embeddings.double().mean(0).tolist()), tuple(scale.tolist()))

@@ -1,5 +1,5 @@
-"""PE from a radiograph's embedding by a prior: CTPA embeddings are drawn, the teacher's last layer reads them
-(CMKD's matching layer)."""
+"""PE from a radiograph's embedding by a prior: it draws CTPA embeddings, which the teacher's last layer
+classifies (CMKD's matching layer)."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from xray2ctpa_core.diffusion.embedding_sampling import most_similar, sample_emb
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling
 from xray2ctpa_core.errors import InputError
 
-#: How several draws become one score.
+#: Ways to combine several draws into one score.
 CHOICES = ("mean", "most-similar")
 _NEAREST_TO_CERTAIN = 1e-6
 
@@ -19,19 +19,19 @@ _NEAREST_TO_CERTAIN = 1e-6
 class PriorReadout(nn.Module):
     """Radiograph's embedding -> logit of PE.
 
-    Every radiograph gets the same noise, so that the score of one does not hang on its batch and scores of
-    two differ by their radiographs alone.
+    Every radiograph gets the same noise, so that its score does not depend on its batch and two scores differ
+    only because of the radiographs.
 
     Args:
         prior: of `embedding_sampling.guided`.
         head: the teacher's last layer, (B, E) -> (B, 1); frozen here.
         scheduler: of `embedding_sampling.sample_embeddings`.
-        scaling: of the CTPA embeddings, as the prior was trained.
-        given: of the radiograph's embeddings; None takes them as they are, as released.
+        scaling: of the CTPA embeddings, as in the prior's training.
+        given: scaling of the radiographs' embeddings; None leaves them unscaled, as in the release.
         steps: None takes every noise level.
-        draws: CTPA embeddings of a radiograph.
-        choice: "mean" of the draws' probabilities, or the draw that is "most-similar" to the radiograph's
-            embedding, as the release's sample function takes of two.
+        draws: number of CTPA embeddings drawn for a radiograph.
+        choice: "mean" of the draws' probabilities, or the draw "most-similar" to the radiograph's embedding,
+            as in the release's sample function.
         guidance_scale: of `embedding_sampling.guided`.
         seed: of the noise.
     """
@@ -60,12 +60,12 @@ class PriorReadout(nn.Module):
         self.guidance_scale, self.seed = guidance_scale, seed
 
     def conditioning(self, embedding: torch.Tensor) -> torch.Tensor:
-        """The radiograph's embedding (B, E) as the prior is given it."""
+        """Radiographs' embeddings (B, E), scaled for the prior."""
         return embedding if self.given is None else self.given.apply(embedding)
 
     @torch.no_grad()
     def draw(self, embedding: torch.Tensor) -> torch.Tensor:
-        """(B, E) of radiographs -> (B, draws, E) CTPA embeddings, as the teacher's head reads them."""
+        """(B, E) of radiographs -> (B, draws, E) CTPA embeddings, in the scale of the teacher's head."""
         generators = [
             torch.Generator().manual_seed(self.seed + draw) for _ in embedding for draw in range(self.draws)
         ]
@@ -81,8 +81,8 @@ class PriorReadout(nn.Module):
         return self.scaling.invert(drawn.flatten(0, 1)).unflatten(0, drawn.shape[:2])
 
     def first_estimate(self, embedding: torch.Tensor) -> torch.Tensor:
-        """(B, E) of radiographs -> (B, 1) logits of the clean embedding that the prior's first step finds,
-        with a gradient; the mean over the draws' noises."""
+        """(B, E) of radiographs -> (B, 1) logits of the clean embedding that the prior predicts in its first
+        step, averaged over the draws; differentiable."""
         conditioning = self.conditioning(embedding.float())
         level = int(self.scheduler.config["num_train_timesteps"]) - 1
         times = torch.full((len(embedding),), level, device=embedding.device)

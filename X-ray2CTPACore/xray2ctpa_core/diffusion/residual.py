@@ -1,13 +1,12 @@
-"""What is diffused: the latents themselves, or what a radiograph leaves open of them.
+"""The diffused variables: the latents themselves, or their residual given the radiograph.
 
-The radiograph fixes most of a latent; noise is spent on the rest alone (Mardani et al., CorrDiff, 2023,
-section 2). With an atlas the rest has two parts, diffused side by side: where things lie, as a change of the
-expected map into the atlas, and how they look, as a change of the latents expected under the changed map. So
-a sample is as sharp as the atlas, wherever its noise puts the vessels.
+The radiograph determines most of the latents; only the residual is diffused (Mardani et al., CorrDiff, 2023,
+section 2). With an atlas it has two parts, diffused together: the position of structures, as a change of the
+expected map into the atlas, and their appearance, as a change of the latents expected under the changed map.
+A sample is therefore as sharp as the atlas, at whatever position the vessels are drawn.
 
-A denoiser says by its configuration what it diffuses: ``residual_std`` and ``map_std``
-    (models.denoisers.spatial);
-one without them diffuses the latents.
+The denoiser's configuration determines the diffused variables by ``residual_std`` and ``map_std``
+(models.denoisers.spatial); without them it diffuses the latents.
 """
 
 from typing import Any
@@ -27,10 +26,10 @@ def to_diffused(
     latents: torch.Tensor,
     template_map: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Scaled latents, and their map into the atlas where there is one -> what is diffused.
+    """Scaled latents, and their map into the atlas where there is one -> the diffused variables.
 
     Args:
-        denoiser: its configuration says what it diffuses.
+        denoiser: its configuration determines the diffused variables.
         conditioning: of the radiographs.
         latents: (B, C, D, H, W).
         template_map: (B, 3, *MAP_GRID), for a denoiser with map_std.
@@ -39,7 +38,7 @@ def to_diffused(
         (B, diffused channels, D, H, W).
 
     Raises:
-        ValueError: the conditioning or the map lacks what the denoiser diffuses.
+        ValueError: the map, or a part of the conditioning, that the denoiser needs is missing.
     """
     if _config(denoiser, "residual_std") is None:
         return latents
@@ -61,9 +60,9 @@ def to_latents(
     diffused: torch.Tensor,
     template_map: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """What was diffused (B, diffused channels, D, H, W) -> scaled latents (B, C, D, H, W).
+    """Diffused variables (B, diffused channels, D, H, W) -> scaled latents (B, C, D, H, W).
 
-    ``template_map`` takes the place of the map that was diffused (see `sampled_map`).
+    ``template_map`` replaces the sample's own map (see `sampled_map`).
     """
     if isinstance(conditioning, BankConditioning):
         return bent_latents(denoiser, conditioning, diffused, template_map)
@@ -81,9 +80,9 @@ def to_latents(
 def sampled_map(
     denoiser: Any, conditioning: Conditioning, diffused: torch.Tensor, spread: float = 1.0
 ) -> torch.Tensor:
-    """The map into the atlas (B, 3, *MAP_GRID) that was diffused by a denoiser with map_std.
+    """The map into the atlas (B, 3, *MAP_GRID) of a sample from a denoiser with map_std.
 
-    ``spread`` multiplies its change of the expected map.
+    ``spread`` multiplies its difference from the expected map.
     """
     if isinstance(conditioning, BankConditioning):
         return bent_map(denoiser, conditioning, diffused, spread)

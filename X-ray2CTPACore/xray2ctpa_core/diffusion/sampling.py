@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-#: Of the noise schedule, in the division that x0 takes: at the last steps hardly any signal is left.
+#: Lower bound of the signal by which x0 is divided: at the last timesteps it is almost 0.
 SMALLEST_SIGNAL = 1e-3
 
 #: model(sample, timestep (B,)) -> prediction of sample's shape.
@@ -21,15 +21,15 @@ def initial_noise(
 ) -> tuple[torch.Tensor, torch.Generator]:
     """Noise of sample number ``sample`` (1, *shape), and the generator for its later steps.
 
-    Drawn on the CPU, so that it is the same on every device, and so that it is the same whatever the number
-    of samples. Samples come in antithetic pairs: 1 has the noise of 0 with the sign turned, 3 that of 2 (Jia
-    et al., Antithetic Noise in Diffusion Models, 2025). Each is a sample like any other; what they differ by
-    averages out sooner, so that a few of them give their mean and their spread.
+    The noise is drawn on the CPU; it depends neither on the device nor on the number of samples. Samples come
+    in antithetic pairs: sample 1 has the negated noise of sample 0, sample 3 that of sample 2 (Jia et al.,
+    Antithetic Noise in Diffusion Models, 2025). Each follows the same distribution, but their mean and spread
+    converge with fewer samples.
     """
     pair = sample - sample % 2
     noise = torch.randn((1, *shape), generator=_generator(seed, pair))
     generator = _generator(seed, sample)
-    torch.randn((1, *shape), generator=generator)  # later steps go on where the noise ended
+    torch.randn((1, *shape), generator=generator)  # advances the generator past the noise, for later steps
     return (noise if sample == pair else -noise).to(device), generator
 
 
@@ -54,10 +54,10 @@ def sample_latents(
         noise: standard normal.
         steps: number of steps.
         generator: for schedulers that add noise in each step; or one for each of the B.
-        on_step_end: called after each step; the next one goes on with what it returns.
+        on_step_end: called after each step; returns the latents for the next step.
 
-    The scheduler's timesteps stay on the CPU, where it looks them up: on a GPU each look-up would wait for
-    all that was asked before. The model is given them on the device of ``noise``.
+    The scheduler's timesteps stay on the CPU, because each look-up on a GPU would synchronise with it. The
+    model gets them on the device of ``noise``.
     """
     scheduler.set_timesteps(steps, device="cpu")
     on_device = scheduler.timesteps.to(noise.device)
@@ -82,10 +82,10 @@ def clean_estimate(
     DDPM (Ho et al., NeurIPS 2020), eq. 15; for v, Salimans and Ho, ICLR 2022, appendix D.
 
     Args:
-        scheduler: whose alphas_cumprod and prediction_type count.
-        sample: (B, C, D, H, W), what the model was given, with signal^2 + noise^2 = 1.
-        predicted: what it predicted, as the scheduler's prediction_type says.
-        timestep: () of all, or (B,).
+        scheduler: gives alphas_cumprod and prediction_type.
+        sample: (B, C, D, H, W), input of the model, with signal^2 + noise^2 = 1.
+        predicted: output of the model, of the scheduler's prediction_type.
+        timestep: () for all, or (B,).
     """
     signal, noise = (part.to(sample) for part in signal_and_noise(scheduler, timestep))
     if scheduler.config["prediction_type"] == "v_prediction":
@@ -98,15 +98,15 @@ def clean_estimate(
 def clipped_epsilon(
     scheduler: Any, sample: torch.Tensor, epsilon: torch.Tensor, timestep: torch.Tensor, largest: float
 ) -> torch.Tensor:
-    """The noise that goes with a clean estimate cut off at -largest and largest, of whatever scheduler.
+    """The noise that corresponds to the clean estimate clipped to [-largest, largest], for any scheduler.
 
-    At the first steps an error of epsilon is a thousand times as large in x0. The release clips to [-1, 1]
-    (Ho et al.'s code does); schedulers of diffusers do in part, and to other ranges.
+    At the first steps an error of epsilon becomes a thousand times as large in x0. The release therefore
+    clips to [-1, 1], as Ho et al.'s code does; some schedulers of diffusers do not clip, or to other ranges.
 
     Args:
         scheduler, sample, timestep: as in ``clean_estimate``, with prediction_type "epsilon".
-        epsilon: as predicted.
-        largest: in units of the sample's clean latents.
+        epsilon: the predicted noise.
+        largest: bound, in units of the sample's clean latents.
     """
     clean = clean_estimate(scheduler, sample, epsilon, timestep).clamp(-largest, largest)
     signal, noise = (part.to(sample) for part in signal_and_noise(scheduler, timestep))
@@ -114,8 +114,8 @@ def clipped_epsilon(
 
 
 def signal_and_noise(scheduler: Any, timestep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """sqrt(alpha_bar) and sqrt(1 - alpha_bar) at ``timestep``, () or (B,): two (B, 1, 1, 1, 1) on its device,
-    float64 (float32 where the device has no other); B is 1 for (). The device is not waited for."""
+    """sqrt(alpha_bar) and sqrt(1 - alpha_bar) at ``timestep``, () or (B,): each (B, 1, 1, 1, 1) on its
+    device, float64 (float32 on mps); B is 1 for (). Does not synchronise with the device."""
     kept = scheduler.alphas_cumprod.double()
     places = timestep.long().reshape(-1)
     exact = torch.float32 if timestep.device.type == "mps" else torch.float64

@@ -1,4 +1,4 @@
-"""The schedulers a user can name, all from diffusers, all from one noise schedule."""
+"""The schedulers that a user can name; all are from diffusers and share one noise schedule."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from diffusers import (
 
 from xray2ctpa_core.errors import InputError
 
-#: Noise levels between which a few-step denoiser was taught to agree (training.consistency), and at some of
-#: which it samples.
+#: Number of noise levels of a few-step denoiser, in training (training.stages.consistency) and sampling.
 CONSISTENCY_LEVELS = 25
-#: The sampler of few-step denoisers, and of them alone (Luo et al., Latent Consistency Models, 2023).
+#: The sampler of few-step denoisers, which needs such a denoiser (Luo et al., Latent Consistency Models,
+#: 2023).
 FEW_STEP = "lcm"
 #: DPM-Solver++ (Lu et al., 2022), DDIM (Song et al., ICLR 2021), DDPM (Ho et al., NeurIPS 2020), UniPC (Zhao
 #: et al., NeurIPS 2023) and Euler steps (Karras et al., NeurIPS 2022).
@@ -28,7 +28,7 @@ SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "euler": (EulerDiscreteScheduler, {"timestep_spacing": "trailing"}),
     FEW_STEP: (LCMScheduler, {"original_inference_steps": CONSISTENCY_LEVELS}),
 }
-#: What every scheduler takes over from the noise schedule the denoiser was trained with.
+#: Settings that every scheduler takes from the noise schedule of the denoiser's training.
 _SHARED = (
     "num_train_timesteps",
     "beta_start",
@@ -37,8 +37,8 @@ _SHARED = (
     "trained_betas",
     "prediction_type",
 )
-#: Standardised latents reach beyond [-1, 1]; kept also in schedulers that know no clipping, so that a swap by
-#: from_config does not bring diffusers' default (on) back.
+#: No clipping, because standardised latents exceed [-1, 1]. Also set in schedulers without clipping, so that
+#: a swap by from_config does not restore diffusers' default (on).
 _UNCLIPPED = {"clip_sample": False, "thresholding": False}
 
 
@@ -56,20 +56,20 @@ def make_scheduler(name: str, trained: Any) -> Any:
 
 
 def is_sampler(scheduler: Any, name: str) -> bool:
-    """Whether ``scheduler`` is of the class that ``name`` stands for, with whatever settings; the noise
-    schedule of training, which is of no sampler's settings, is not."""
+    """Whether ``scheduler`` has the class of the sampler ``name``, with any settings; False for the noise
+    schedule of the training, which is no sampler."""
     return type(scheduler) is SCHEDULERS[name][0] if name in SCHEDULERS and name != "ddpm" else False
 
 
 def most_steps(scheduler: Any) -> int:
-    """The largest number of steps that ``scheduler`` takes."""
+    """The largest number of steps that ``scheduler`` allows."""
     config = scheduler.config
     return int(config.get("original_inference_steps", config["num_train_timesteps"]))
 
 
 def papers_schedule() -> DDPMScheduler:
-    """Cosine schedule, T = 1000, s = 0.008 (Nichol and Dhariwal, ICML 2021); diffusers ends its betas at
-    0.999, the release at 0.9999, which changes the last step alone."""
+    """Cosine schedule, T = 1000, s = 0.008 (Nichol and Dhariwal, ICML 2021). diffusers caps betas at 0.999,
+    the release at 0.9999, which changes only the last step."""
     return DDPMScheduler(
         num_train_timesteps=1000,
         beta_schedule="squaredcos_cap_v2",

@@ -23,20 +23,19 @@ def gradcam_map(
     grid: tuple[int, int, int],
     full: float | None = None,
 ) -> np.ndarray:
-    """Where the classifier's first logit draws its evidence from.
+    """Grad-CAM map of the classifier's first logit.
 
     Args:
-        classifier: module that maps ``latents`` to logits (1, 1); left as it was found.
+        classifier: module that maps ``latents`` to logits (1, 1); it is not changed.
         target_layer: name, as in ``named_modules()``, of the layer whose activations are weighted.
-        latents: (1, C, D, H, W) as the classifier reads them.
-        grid: (D, H, W) of the map wanted.
-        full: heat, before it is scaled, that counts as 1 (see `gradcam_peak`). Where the strongest heat is
-            less, the map stays below 1: what hardly speaks for PE does not look as if it did. None scales
-            every map to its own strongest place.
+        latents: (1, C, D, H, W), scaled as for the classifier.
+        grid: (D, H, W) of the map.
+        full: unscaled heat that is mapped to 1 (see `gradcam_peak`). A map with less heat stays below 1, so
+            that weak evidence looks weak. None scales every map to its own maximum.
 
     Returns:
-        (D, H, W) float32 in 0..1, 1 at the strongest evidence for PE if that reaches ``full``; all 0 where
-        no activation speaks for PE. The same input gives the same map.
+        (D, H, W) float32 in 0..1, 1 where the heat reaches ``full``; all 0 where no activation raises the
+        logit. The same input gives the same map.
 
     Raises:
         InputError: ``target_layer`` is no layer of ``classifier``, or ``latents`` is not one case.
@@ -50,21 +49,21 @@ def gradcam_map(
 def gradcam_peak(
     classifier: nn.Module, target_layer: str, latents: torch.Tensor, grid: tuple[int, int, int]
 ) -> float:
-    """The strongest heat, not scaled, of what `gradcam_map` shows for the same arguments: comparable between
-    volumes that one classifier reads, not between classifiers."""
+    """The largest unscaled heat of `gradcam_map` for the same arguments: comparable between volumes of one
+    classifier, not between classifiers."""
     return float(_heat(classifier, target_layer, latents, grid).max())
 
 
 def _heat(
     classifier: nn.Module, target_layer: str, latents: torch.Tensor, grid: tuple[int, int, int]
 ) -> torch.Tensor:
-    """(D, H, W) float32, at least 0, not scaled."""
+    """The unscaled heat, (D, H, W) float32, at least 0."""
     if target_layer not in dict(classifier.named_modules()):
         raise InputError(f"Grad-CAM needs a layer of {type(classifier).__name__}, got {target_layer!r}.")
     if latents.ndim != 5 or latents.shape[0] != 1:
         raise InputError(f"Grad-CAM needs latents (1, C, D, H, W), got shape {tuple(latents.shape)}.")
-    # MONAI leaves its hooks and gradients in the module: it gets a copy. The latents' gradient alone is
-    # enough for the layer's, so the copy's parameters stay frozen; gradients want full precision.
+    # MONAI leaves hooks and gradients in the module, so it gets a copy. Its parameters stay frozen: the
+    # latents require a gradient, which suffices for the layer's. Gradients are computed in full precision.
     with torch.inference_mode(False), torch.enable_grad():
         cam = GradCAM(copy.deepcopy(classifier).float().requires_grad_(False), target_layer)
         coarse = cam.compute_map(latents.detach().clone().float().requires_grad_(), class_idx=0)

@@ -1,4 +1,4 @@
-"""Grad-CAM of a radiograph's score: where on the radiograph it rests.
+"""Grad-CAM of a radiograph's PE score, on the radiograph.
 
 Selvaraju et al., ICCV 2017, equations 1 and 2, as implemented by MONAI.
 """
@@ -26,24 +26,24 @@ class _Explained(nn.Module):
 
 
 def radiograph_gradcam(network: nn.Module, image: torch.Tensor) -> np.ndarray:
-    """What in the image speaks for PE.
+    """Grad-CAM map of the network's PE logit.
 
     Args:
         network: with ``gradcam_layer``, the name of one of its modules (None where it has no such layer), and
-            ``explained(image) -> (1, 1)`` logits; left as it was found.
-        image: (1, 1, P, P) as the network reads it.
+            ``explained(image) -> (1, 1)`` logits; it is not changed.
+        image: (1, 1, P, P), the input of the network.
 
     Returns:
-        (P, P) float32 in 0..1, 1 at the strongest evidence; all 0 where no activation speaks for PE.
+        (P, P) float32 in 0..1, 1 at the strongest evidence; all 0 where no activation raises the logit.
 
     Raises:
-        InputError: the network has no layer for it, or ``image`` is not one image.
+        InputError: the network has no such layer, or ``image`` is not one image.
     """
     layer = getattr(network, "gradcam_layer", None)
     if layer is None or layer not in dict(network.named_modules()):
         raise InputError(
             f"Grad-CAM needs a layer of maps in {type(network).__name__}, got {layer!r}.",
-            "Encoders that are transformers have none.",
+            "Transformer encoders have none.",
         )
     if image.ndim != 4 or len(image) != 1:
         raise InputError(f"Grad-CAM needs one image (1, 1, P, P), got shape {tuple(image.shape)}.")
@@ -58,7 +58,7 @@ def radiograph_gradcam(network: nn.Module, image: torch.Tensor) -> np.ndarray:
 
 
 def on_radiograph(heat: np.ndarray, frame: FrontalFrame, shape: tuple[int, int]) -> np.ndarray:
-    """A map of the frame on the radiograph's own pixels: (H, W) float32, 0 outside the frame.
+    """A map of the frame, resampled to the radiograph's pixels: (H, W) float32, 0 outside the frame.
 
     Args:
         heat: (P, P), of the frame.

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: Platt scaling, Brier score, ECE."""
+"""Calibration of probabilities: Platt scaling, Brier score, expected calibration error."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ from xray2ctpa_core.metrics.intervals import Interval, wilson
 
 #: Largest gradient of the mean cross-entropy at which Platt's fit counts as converged.
 GRADIENT = 1e-6
-#: Probabilities of 0 and 1 have no logit: they are moved in by this.
+#: Probabilities are clipped to this distance from 0 and 1, which have no logit.
 LEAST_PROBABILITY = 1e-6
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Logit -> probability ``sigmoid(slope * logit + intercept)``; slope 1, intercept 0 change nothing."""
+    """Logit -> probability ``sigmoid(slope * logit + intercept)``; slope 1 and intercept 0 by default."""
 
     slope: float = 1.0
     intercept: float = 0.0
@@ -35,7 +35,7 @@ def fit_platt(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     not depend on their scale and offset.
 
     Args:
-        logits: (N,) finite. Of equal ones the slope is 0.
+        logits: (N,) finite. If all are equal, the slope is 0.
         labels: (N,) 0 or 1, both present.
 
     Raises:

@@ -1,7 +1,7 @@
-"""How well scores tell patients with from without: AUROC with DeLong's interval and test, cut-offs.
+"""Discrimination of patients with and without disease by scores: AUROC, DeLong's methods, thresholds.
 
-Scores of cross-validation come from several models, whose scales differ: with ``folds`` only patients of one
-fold are ranked against each other, and the folds' areas are averaged.
+In cross-validation scores come from several models with different scales: with ``folds`` only patients of the
+same fold are ranked against each other, and the folds' areas are averaged.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def auroc(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None = Non
     Args:
         labels: (N,) 0 or 1, both present.
         scores: (N,) finite, higher = more likely positive; any scale.
-        folds: (N,) whose model gave each score: pairs are of one fold. None for one model.
+        folds: (N,) fold of the model of each score; pairs are formed within folds. None for one model.
     """
     labels, scores = checked(labels, scores)
     return sum(part.share * part.area for part in ranked_parts(labels, scores, folds))
@@ -52,18 +52,19 @@ def delong_interval(
     (Statistics in Medicine 25, 2006, 559), which needs the counts alone.
 
     Args:
-        labels, scores, folds: as of ``auroc``; the areas of folds count by their pairs.
+        labels, scores, folds: as in ``auroc``; folds are weighted by their number of pairs.
         level: confidence, between 0 and 1.
 
     Raises:
-        InputError: as ``auroc``; at least 2 patients of each class are needed in each fold.
+        InputError: as in ``auroc``, or fewer than 2 patients of a class in a fold.
     """
     labels, scores = checked(labels, scores)
     return area_interval(ranked_parts(labels, scores, folds), level)
 
 
 def mean_auroc(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray, level: float = 0.95) -> Interval:
-    """Mean over folds of the AUROC, as cross-validation reports it: ``delong_interval``, each fold alike."""
+    """Unweighted mean of the folds' AUROCs, as usual in cross-validation, with an interval as in
+    ``delong_interval``."""
     labels, scores = checked(labels, scores)
     return area_interval(ranked_parts(labels, scores, folds, by_pairs=False), level)
 
@@ -82,7 +83,7 @@ def delong_test(
         labels: (N,) 0 or 1.
         first, second: (N,) scores.
         level: confidence, between 0 and 1.
-        first_folds, second_folds: (N,) as of ``auroc``; the two may be folded differently.
+        first_folds, second_folds: (N,) as in ``auroc``; they may differ.
 
     Returns:
         (first - second with its interval, two-sided p). Where the variance is 0 there is no interval; p is
@@ -113,7 +114,8 @@ def roc_band(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """ROC curve with a pointwise band: patients of each class drawn anew, vertical averaging (Fawcett 2006).
 
-    Of folds it is the mean of their curves, by their pairs, whose area is ``auroc`` with these folds.
+    With folds it is the mean of their curves, weighted by their pairs; its area is ``auroc`` with these
+    folds.
 
     Returns:
         (false positive rates (101,), sensitivity, its lower and its upper end), each (101,) in [0, 1].
@@ -143,10 +145,10 @@ def _sensitivities(positive: np.ndarray, negative: np.ndarray, rates: np.ndarray
 
 
 def youden_threshold(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Score from which on to call positive: the largest sensitivity + specificity - 1 (Youden 1950).
+    """Threshold with the largest sensitivity + specificity - 1 (Youden 1950); positive is score >= threshold.
 
     Returns:
-        One of the scores; with ties the highest, which calls the fewest positive.
+        One of the scores; with ties the highest, which gives the fewest positive decisions.
     """
     labels, scores = checked(labels, scores)
     candidates = np.unique(scores)

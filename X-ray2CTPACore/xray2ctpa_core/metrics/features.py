@@ -1,4 +1,4 @@
-"""Networks whose features FID and FVD are taken in: published TorchScript files, else a named substitute."""
+"""Feature networks of FID and FVD: published TorchScript files, or else a named substitute."""
 
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,8 +21,8 @@ INCEPTION_FILE = "inception-2015-12-05.pt"
 #: Slice networks and perceptual distances read every fourth axial slice: a quarter of the time, the same mean
 #: to 1 %.
 SLICE_STEP = 4
-#: Slices of one direction: how many, in which middle share of the volume, pixels a side, HU window (lung and
-#: soft tissue).
+#: Slices of one direction: number, central share of the volume that they cover, pixels along a side, HU
+#: window (lung and soft tissue).
 PLANE_SLICES, PLANE_SHARE, PLANE_PIXELS, PLANE_WINDOW = 12, 0.8, 128, (-1000.0, 400.0)
 #: Axis of (D, H, W) across each direction's slices.
 PLANE_AXES = {"axial": 0, "coronal": 1, "sagittal": 2}
@@ -32,22 +32,22 @@ class FeatureNetwork(Protocol):
     """Features of one volume.
 
     Attributes:
-        title: the column's heading, with the features' name; called FID or FVD only where they are those.
-        window: HU (lower, upper) that volumes are clipped to; None for that of the evaluation.
+        title: the column's heading with the name of the features; says FID or FVD only for their networks.
+        window: HU (lower, upper) to which volumes are clipped; None for that of the evaluation.
     """
 
     title: str
     window: tuple[float, float] | None
 
     def __call__(self, volume: torch.Tensor) -> torch.Tensor:
-        """(D, H, W) in [-1, 1], axial slices -> (R, F) float32: a row a slice, or one for the whole clip."""
+        """(D, H, W) in [-1, 1], axial slices -> (R, F) float32: a row for each slice, or one for the clip."""
 
 
 class SubstituteSlices:
     """EfficientNet-Lite0's features of every fourth slice, averaged over positions: (R, 112).
 
-    ImageNet-trained, carried by packages (see ``PerceptualDistance``); not Inception, so the distance in them
-    is no FID and has another scale.
+    The network was trained on ImageNet and comes with packages (see ``PerceptualDistance``). It is not
+    Inception, so the distance is no FID and has another scale.
     """
 
     title = "Fréchet distance of slices (EfficientNet-Lite0 features; no FID)"
@@ -64,8 +64,8 @@ class SubstituteSlices:
 class SubstituteClip:
     """The slices' EfficientNet-Lite0 features, their mean and their mean change from one slice to the next.
 
-    (1, 224): what the slices show, and how fast it changes along the patient; a stand-in for a video network,
-    not I3D, so the distance in it is no FVD.
+    (1, 224): content of the slices and its rate of change along the patient. It replaces a video network but
+    is not I3D, so the distance is no FVD.
     """
 
     title = "Fréchet distance of clips (EfficientNet-Lite0 features: mean and change along slices; no FVD)"
@@ -83,12 +83,11 @@ class SubstituteClip:
 class PlaneSlices:
     """EfficientNet-Lite0's features of PLANE_SLICES slices of one direction: (PLANE_SLICES, 112).
 
-    Slices lie evenly in the middle PLANE_SHARE of the volume and are resampled to PLANE_PIXELS a side.
-    Volumes that are smeared along the rays or noisy look like no CT in coronal and sagittal slices, whatever
-    their axial ones look like.
+    Slices are evenly spaced in the central PLANE_SHARE of the volume and resampled to PLANE_PIXELS a side.
+    Coronal and sagittal slices reveal smearing along the rays and noise that axial slices may hide.
 
     Args:
-        network: whose features are taken.
+        network: gives the features.
         plane: "axial", "coronal" or "sagittal".
     """
 

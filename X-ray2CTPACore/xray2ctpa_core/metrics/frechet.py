@@ -16,10 +16,10 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     values of A B^T: exact also where there are fewer rows than features and the matrices are singular, where
     `scipy.linalg.sqrtm` of the product (as in `monai.metrics.FIDMetric`) is slow and may not exist.
 
-    The estimate is biased upwards, the more the fewer the rows: compare numbers of equal counts only.
+    The estimate is biased upwards, more so for fewer rows: compare only values from equal numbers of rows.
 
     Args:
-        first, second: (N, F) and (M, F) finite, one row an image or clip; at least 2 rows each.
+        first, second: (N, F) and (M, F) finite, one row for each image or clip; at least 2 rows each.
 
     Returns:
         At least 0, in squared units of the features.
@@ -45,20 +45,20 @@ def frechet_interval(
 ) -> Interval:
     """Fréchet distance with the t interval of the delete-one-patient jackknife (Efron and Stein 1981).
 
-    A patient is left out of both sets at once with all of the rows, so that pairs stay pairs. The jackknife
-    and not the bootstrap: patients drawn twice lower the rank of the covariances and push every resampled
-    distance far above the estimate. The interval tells how the number varies over draws of as many patients;
-    it does not hold the estimate's bias (see ``frechet_distance``).
+    A patient is left out of both sets at once with all its rows, so that pairs are kept. The bootstrap is not
+    suitable: patients drawn twice lower the rank of the covariances, and every resampled distance lies far
+    above the estimate. The interval covers the variation between samples of as many patients, not the
+    estimate's bias (see ``frechet_distance``).
 
     Args:
         first, second: (N, F) and (M, F).
-        first_patients, second_patients: whose each row is, N and M names; at least 3 patients.
+        first_patients, second_patients: patient of each row, N and M names; at least 3 patients.
         level: confidence, between 0 and 1.
     """
     estimate = frechet_distance(first, second)
     first_names, second_names = np.asarray(first_patients), np.asarray(second_patients)
     if len(first_names) != len(first) or len(second_names) != len(second):
-        raise InputError("Expected one patient's name a row of features.")
+        raise InputError("Expected the name of a patient for each row of features.")
     names = sorted({*first_names.tolist(), *second_names.tolist()})
     if len(names) < 3:
         raise InputError(f"The interval of a Fréchet distance needs at least 3 patients, got {len(names)}.")
@@ -74,7 +74,7 @@ def frechet_interval(
 
 
 def _root(features: np.ndarray) -> np.ndarray:
-    """A with A^T A the (unbiased) covariance of the rows, with as few rows as will do."""
+    """A with A^T A the (unbiased) covariance of the rows, with the smallest sufficient number of rows."""
     centred = (features - features.mean(axis=0)) / np.sqrt(len(features) - 1)
     if len(centred) <= centred.shape[1]:
         return centred

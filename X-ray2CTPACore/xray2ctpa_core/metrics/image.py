@@ -5,7 +5,7 @@ from scipy.ndimage import correlate1d
 
 from xray2ctpa_core.errors import InputError
 
-#: X2CT-GAN's data are HU + 1000 within this range; its peak lies beyond it.
+#: X2CT-GAN's data are HU + 1000 within this range; the peak of its PSNR is larger than the range.
 X2CT_OFFSET, X2CT_RANGE, X2CT_PEAK = 1000.0, 2500.0, 4095.0
 #: SSIM of Wang et al. 2004 (IEEE TIP 13, 600): Gaussian of sigma 1.5 on 11 samples, k1, k2.
 SSIM_SIGMA = 1.5
@@ -39,10 +39,10 @@ def psnr(image: np.ndarray, reference: np.ndarray, window: tuple[float, float]) 
 
 
 def x2ct_psnr(image: np.ndarray, reference: np.ndarray) -> float:
-    """PSNR in dB as X2CT-GAN's release computes it (Ying et al., CVPR 2019): not to be compared with `psnr`.
+    """PSNR in dB as in X2CT-GAN's release (Ying et al., CVPR 2019), which is not comparable with `psnr`.
 
-    Its peak is 4095 on data of a range of 2500, which adds 4.29 dB, and it is the mean over the slices along
-    each axis, and over the axes. Slices without a difference do not count.
+    Its peak is 4095 for data with a range of 2500, which adds 4.29 dB. It is averaged over the slices along
+    each axis, and over the axes; slices without a difference are left out.
 
     Args:
         image, reference: (D, H, W) HU; clipped to -1000..1500.
@@ -64,22 +64,22 @@ def x2ct_psnr(image: np.ndarray, reference: np.ndarray) -> float:
 
 
 def ssim(image: np.ndarray, reference: np.ndarray, window: tuple[float, float]) -> float:
-    """Structural similarity with an 11-sample Gaussian along every axis, averaged where it fits whole.
+    """Structural similarity with an 11-sample Gaussian along every axis, averaged where it fits entirely.
 
     Args:
         image, reference: arrays of one shape, at least 11 samples along each axis; 3D for volumes.
-        window: (lower, upper) that both are clipped to; its width is the data range.
+        window: (lower, upper) to which both are clipped; its width is the data range.
     """
     image, reference = _pair(image, reference, window)
     return float(_ssim_map(image, reference, tuple(range(image.ndim))).mean(dtype=np.float64))
 
 
 def slice_ssim(image: np.ndarray, reference: np.ndarray, window: tuple[float, float]) -> float:
-    """Mean over the axial slices of their 2D structural similarity, as the papers report it.
+    """Mean over the axial slices of their 2D structural similarity, as reported in the papers.
 
     Args:
         image, reference: (D, H, W), H and W at least 11.
-        window: (lower, upper) that both are clipped to; its width is the data range.
+        window: (lower, upper) to which both are clipped; its width is the data range.
     """
     image, reference = _pair(image, reference, window)
     if image.ndim != 3:
@@ -98,7 +98,7 @@ def _pair(
 
 
 def _ssim_map(x: np.ndarray, y: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """Wang 2004, eq. 13, of arrays in [0, 1], without the rim that the Gaussian does not fit in."""
+    """Wang 2004, eq. 13, of arrays in [0, 1], without the border where the Gaussian does not fit."""
     if min(x.shape[axis] for axis in axes) <= 2 * SSIM_RADIUS:
         raise InputError(f"SSIM needs at least {2 * SSIM_RADIUS + 1} samples along an axis, got {x.shape}.")
     c1, c2 = SSIM_K1**2, SSIM_K2**2

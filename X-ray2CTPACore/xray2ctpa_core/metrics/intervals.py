@@ -1,4 +1,4 @@
-"""Estimates with confidence intervals that hold at small numbers: means, paired differences, proportions."""
+"""Estimates with confidence intervals valid for small samples: means, paired differences, proportions."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from scipy import stats
 
 from xray2ctpa_core.errors import InputError
 
-#: What stands for the ends of an interval that the data do not give.
+#: Text in place of an undefined interval.
 NO_INTERVAL = "[-]"
 
 
@@ -15,7 +15,7 @@ NO_INTERVAL = "[-]"
 class Interval:
     """An estimate with the lower and upper end of its confidence interval.
 
-    Both ends are NaN where the data give none: a single value, or values that are all equal.
+    Both ends are NaN where the interval is undefined: for a single value, or values that are all equal.
     """
 
     estimate: float
@@ -32,22 +32,22 @@ class Interval:
 
 
 def without_interval(estimate: float) -> Interval:
-    """An estimate whose uncertainty the data do not tell."""
+    """An estimate with an undefined interval."""
     return Interval(estimate, float("nan"), float("nan"))
 
 
 def mean_interval(values: np.ndarray, level: float = 0.95) -> Interval:
     """Mean of ``values`` with Student's t interval (Biometrika 6, 1908, 1).
 
-    At 8 to 20 patients it covers what it says (0.95 to 0.97 for 95 %), where the percentile bootstrap of a
-    mean covers 0.89 to 0.94.
+    For 8 to 20 patients its coverage is as stated (0.95 to 0.97 for 95 %); that of the percentile bootstrap
+    of a mean is 0.89 to 0.94.
 
     Args:
-        values: (N,) finite, one value a patient, N at least 1.
+        values: (N,) finite, one value for each patient, N at least 1.
         level: confidence, between 0 and 1.
 
     Returns:
-        Without ends for one value, or where all are equal.
+        The mean; its interval is undefined for one value, or where all are equal.
     """
     values = _finite(values)
     estimate = float(values.mean())
@@ -69,7 +69,7 @@ def pearson(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Inter
     """Pearson's correlation of paired values with Fisher's interval (z has the deviation 1 / sqrt(N - 3)).
 
     Returns:
-        Without ends for a correlation of 1 or -1, whose z is infinite.
+        The correlation; its interval is undefined for 1 and -1, whose z is infinite.
 
     Raises:
         InputError: unequal lengths, fewer than 4 pairs, or values that do not vary.
@@ -104,7 +104,7 @@ def tails(level: float) -> tuple[float, float]:
     """Shares of the distribution below the lower and below the upper end.
 
     Raises:
-        InputError: a level outside 0 to 1, as 95 for 0.95.
+        InputError: a level outside 0 to 1, e.g. 95 instead of 0.95.
     """
     if not 0 < level < 1:
         raise InputError(f"Expected a confidence level between 0 and 1, got {level}.", "95 % is 0.95.")
@@ -112,12 +112,12 @@ def tails(level: float) -> tuple[float, float]:
 
 
 def normal_quantile(level: float) -> float:
-    """How many standard deviations a two-sided normal interval reaches: 1.96 for 0.95."""
+    """Half-width of a two-sided normal interval in standard deviations: 1.96 for 0.95."""
     return float(stats.norm.ppf(tails(level)[1]))
 
 
 def t_quantile(level: float, degrees: int) -> float:
-    """As `normal_quantile`, of Student's t with ``degrees`` of freedom: 2.36 for 0.95 and 7."""
+    """As `normal_quantile`, for Student's t with ``degrees`` of freedom: 2.36 for 0.95 and 7."""
     return float(stats.t.ppf(tails(level)[1], degrees))
 
 

@@ -1,4 +1,4 @@
-"""Whether a heat map points at the right place, against what pointing nowhere in particular would give."""
+"""Localisation by a heat map: share of its heat in a target, compared with that of a uniform map."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from xray2ctpa_core.errors import InputError
 
 @dataclass(frozen=True)
 class HeatShare:
-    """Where the heat of a map lies.
+    """Distribution of a map's heat.
 
     Attributes:
-        in_target: share of the region's heat that lies in the target; NaN where the region is cold.
-        chance: share of the region's volume that the target takes: the in_target of a uniform map.
-        in_region: share of the whole map's heat that lies in the region; NaN for a cold map.
+        in_target: share of the region's heat that lies in the target; NaN where the region has no heat.
+        chance: share of the target in the region's volume, which is in_target of a uniform map.
+        in_region: share of the whole map's heat that lies in the region; NaN for a map without heat.
     """
 
     in_target: float
@@ -23,12 +23,12 @@ class HeatShare:
 
 
 def heat_share(heat: np.ndarray, target: np.ndarray, region: np.ndarray) -> HeatShare:
-    """Share of the heat within ``region`` that lies in ``target``, beside chance.
+    """Share of the heat within ``region`` that lies in ``target``, and its value by chance.
 
     Args:
         heat: (D, H, W) at least 0.
-        target: (D, H, W) bool, the right place; what of it lies outside the region is left out.
-        region: (D, H, W) bool, where the right place is sought; not empty.
+        target: (D, H, W) bool; its part outside the region is ignored.
+        region: (D, H, W) bool, not empty, to which the comparison is restricted.
     """
     if not heat.shape == target.shape == region.shape:
         raise InputError(f"Expected one shape, got {heat.shape}, {target.shape} and {region.shape}.")

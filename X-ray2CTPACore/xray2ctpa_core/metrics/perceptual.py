@@ -1,5 +1,5 @@
-"""Perceptual distances of grey slices: features of EfficientNet-Lite0, of a ResNet-50 trained on radiology
-where its weights are, and LPIPS where its are."""
+"""Perceptual distances of grey slices: features of EfficientNet-Lite0; with their weights also those of a
+ResNet-50 trained on radiology, and LPIPS."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -29,7 +29,7 @@ class FeatureDistance(nn.Module, ABC):
     name: str
 
     def train(self, mode: bool = True) -> "FeatureDistance":  # noqa: ARG002 - frozen: stays in evaluation
-        """Stays in evaluation mode, so that normalisation uses the statistics it was trained with."""
+        """Stays in evaluation mode, so that normalisation uses the statistics of its training."""
         return super().train(False)
 
     def forward(self, image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
@@ -50,7 +50,7 @@ class FeatureDistance(nn.Module, ABC):
 
     @abstractmethod
     def features(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """(N, 1, H, W) in [-1, 1] -> one (N, C, h, w) a stage."""
+        """(N, 1, H, W) in [-1, 1] -> one (N, C, h, w) for each stage."""
 
 
 class PerceptualDistance(FeatureDistance):
@@ -80,7 +80,7 @@ class PerceptualDistance(FeatureDistance):
         self.eval()
 
     def features(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """(N, 1, H, W) in [-1, 1] -> one (N, C, h, w) a stage. The network was trained on [-1, 1] RGB."""
+        """(N, 1, H, W) in [-1, 1] -> one (N, C, h, w) per stage. The network was trained on [-1, 1] RGB."""
         x = self.stem(image.expand(-1, 3, -1, -1))
         collected = []
         for index, block in enumerate(self.blocks):
@@ -91,16 +91,16 @@ class PerceptualDistance(FeatureDistance):
 
 
 class RadImageNetDistance(FeatureDistance):
-    """Distance of the features of a ResNet-50 trained on radiology, after each of its four stages: what the
-    papers call LPIPS (X-ray2CTPA, eq. 7).
+    """Distance of the features of a ResNet-50 trained on radiology after each of its four stages; the papers
+    call it LPIPS (X-ray2CTPA, eq. 7).
 
     Args:
-        weights: folder or file of RadImageNet's ResNet-50 (networks.radimagenet); never downloaded.
+        weights: folder or file of RadImageNet's ResNet-50 (models.encoders.radimagenet); never downloaded.
         layers: blocks of its stages.
 
     Raises:
         InputError: no such file.
-        BundleError: not this network's weights.
+        BundleError: the weights are those of another network.
     """
 
     name = "RadImageNet ResNet-50 perceptual distance"
@@ -123,7 +123,7 @@ class RadImageNetDistance(FeatureDistance):
 
 
 def perceptual_distance(name: str, weights: Path | None = None) -> nn.Module:
-    """The distance called "efficientnet", "lpips" or "radimagenet"; the last reads ``weights``.
+    """The distance named "efficientnet", "lpips" or "radimagenet"; the last needs ``weights``.
 
     Raises:
         InputError: an unknown name, or weights or packages that are missing.
@@ -148,7 +148,7 @@ class LPIPSDistance(nn.Module):
     local file and checked against the hash in its name, never downloaded and never random.
 
     Args:
-        alexnet: torchvision's file ALEXNET_FILE; by default where torch.hub keeps it.
+        alexnet: torchvision's file ALEXNET_FILE; by default that in torch.hub's folder.
 
     Raises:
         InputError: if the package or the file is missing, or the file is another one.
@@ -183,13 +183,13 @@ class LPIPSDistance(nn.Module):
 
 
 def lpips_if_available(weights: Path | None = None) -> LPIPSDistance | None:
-    """LPIPS where its package and weights are on this machine, else None.
+    """LPIPS if its package and weights are on this machine, else None.
 
     Args:
-        weights: folder that may hold ALEXNET_FILE; by default, and where it does not, torch.hub's is tried.
+        weights: folder that may hold ALEXNET_FILE; otherwise torch.hub's folder is searched.
 
     Raises:
-        InputError: ``weights`` holds a file of that name that is another one.
+        InputError: the file of that name in ``weights`` has other content.
     """
     if weights is not None and (weights / ALEXNET_FILE).is_file():
         return LPIPSDistance(weights / ALEXNET_FILE)

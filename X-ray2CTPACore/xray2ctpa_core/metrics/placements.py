@@ -1,4 +1,4 @@
-"""Patients ranked within their folds: areas under ROC curves, each patient's influence on them, intervals."""
+"""Ranking of patients within folds: areas under ROC curves, influence of each patient, intervals."""
 
 from dataclasses import dataclass
 
@@ -16,11 +16,12 @@ class Part:
     """The patients of one fold and their ranking.
 
     Attributes:
-        members: (N,) bool.
-        share: of this fold in the mean.
-        area: of the fold.
-        influence: (N,) how each patient moves the area, 0 outside; the squares sum to DeLong's variance.
-        counts: with and without.
+        members: (N,) bool, whether a patient belongs to the fold.
+        share: weight of this fold in the mean.
+        area: area under the fold's ROC curve.
+        influence: (N,) influence of each patient on the area, 0 outside; the squares sum to DeLong's
+        variance.
+        counts: numbers of patients with and without disease.
     """
 
     members: np.ndarray
@@ -33,7 +34,7 @@ class Part:
 def ranked_parts(
     labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | None, by_pairs: bool = True
 ) -> list[Part]:
-    """The folds that hold both classes; the others have no pair to rank."""
+    """The folds with patients of both classes; the others contain no pair to rank."""
     of = np.zeros(len(labels), dtype=int) if folds is None else np.asarray(folds)
     if of.shape != labels.shape:
         raise InputError(f"Expected one fold a patient, got shapes {of.shape} and {labels.shape}.")
@@ -50,7 +51,7 @@ def ranked_parts(
 
 
 def _placements(labels: np.ndarray, scores: np.ndarray, members: np.ndarray) -> tuple[float, np.ndarray]:
-    """Area and influences of one fold, of DeLong's components by mid-ranks (Sun and Xu 2014)."""
+    """Area and influences of one fold, from DeLong's components by mid-ranks (Sun and Xu 2014)."""
     area, influence = 0.0, np.zeros(len(labels))
     sides = (members & labels, members & ~labels)
     ranks = np.zeros(len(labels))
@@ -65,7 +66,7 @@ def _placements(labels: np.ndarray, scores: np.ndarray, members: np.ndarray) -> 
 
 
 def influence_of(parts: list[Part], count: int) -> np.ndarray:
-    """(N,) how each patient moves the mean over the folds; its squares sum to the mean's variance."""
+    """(N,) influence of each patient on the mean over the folds; the squares sum to the mean's variance."""
     for part in parts:
         if min(part.counts) < 2:
             raise InputError(
@@ -100,7 +101,8 @@ def _newcombe(parts: list[Part], area: float, z: float) -> Interval:
 
 
 def _variance_at(theta: float, positives: int, negatives: int) -> float:
-    """Of an area of ``theta``, by Hanley and McNeil 1982 with Newcombe's equal counts in the numerator."""
+    """Variance of an area ``theta``, by Hanley and McNeil 1982 with Newcombe's equal counts in the
+    numerator."""
     half = (positives + negatives) / 2 - 1
     inner = 1 + half * (1 - theta) / (2 - theta) + half * theta / (1 + theta)
     return theta * (1 - theta) * inner / (positives * negatives)
@@ -118,7 +120,7 @@ def areas_of_rows(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray | No
 
 
 def checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (N,) as bool and scores (N,) as float64; raises InputError for what cannot be ranked."""
+    """Labels (N,) as bool and scores (N,) as float64; raises InputError where they cannot be ranked."""
     labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if labels.ndim != 1 or labels.shape != scores.shape:
         raise InputError(f"Expected one label a score, got shapes {labels.shape} and {scores.shape}.")

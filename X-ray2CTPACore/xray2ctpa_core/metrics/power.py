@@ -1,11 +1,11 @@
-"""How many patients a difference of two AUROCs needs to be found."""
+"""Number of patients that are needed to detect a difference of two AUROCs."""
 
 import numpy as np
 from scipy import stats
 
 from xray2ctpa_core.errors import InputError
 
-#: Patients beyond which no count is searched.
+#: Largest number of patients that is tried.
 _MOST = 10_000_000
 
 
@@ -46,7 +46,7 @@ def patients_needed(
     power: float = 0.8,
     level: float = 0.95,
 ) -> int:
-    """Patients with whom a two-sided test at ``level`` finds the difference with the probability ``power``.
+    """Number of patients for which a two-sided test at ``level`` detects the difference with ``power``.
 
     Args:
         first, second: the true AUROCs, different.
@@ -70,7 +70,9 @@ def patients_needed(
     while not found(high):
         low, high = high, 2 * high
         if high > _MOST:
-            raise InputError(f"No {_MOST} patients show a difference of {abs(first - second):.2g}.")
+            raise InputError(
+                f"A difference of {abs(first - second):.2g} needs more than {_MOST} patients to be detected."
+            )
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if found(middle) else (middle, high)

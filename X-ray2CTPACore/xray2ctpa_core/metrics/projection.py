@@ -1,4 +1,4 @@
-"""What a volume shows from the front: its projection, its lungs and its contrast-filled heart."""
+"""Frontal views of a volume: its projection, and masks of its lungs and its contrast-filled heart."""
 
 import numpy as np
 from scipy import ndimage
@@ -17,14 +17,14 @@ LEAST_COMPONENT = 0.1
 BLOOD_HU = 150.0
 #: ... in this span of the lungs' antero-posterior extent (before the spine, behind the sternum's face) ...
 BLOOD_DEPTH = (0.05, 0.65)
-#: ... and what a ball of this many voxels' radius opens to, without ribs and lung vessels.
+#: ... after an opening by a ball of this radius in voxels, which removes ribs and lung vessels.
 BLOOD_OPENING = 2
 #: A frontal mask holds the rays with at least this share of the antero-posterior extent inside the organ.
 LEAST_RAY = 0.04
 
 
 def frontal_projection(hu: np.ndarray) -> np.ndarray:
-    """Mean attenuation along the antero-posterior axis, by parallel rays, as a radiograph shows it.
+    """Mean attenuation along the antero-posterior axis, by parallel rays: similar to a radiograph.
 
     Args:
         hu: (D, H, W) HU, k = 0 inferior.
@@ -52,14 +52,14 @@ def normalised_cross_correlation(image: np.ndarray, reference: np.ndarray) -> fl
 def lung_mask(hu: np.ndarray) -> np.ndarray:
     """Aerated lung and airways of a thorax by a fixed rule (LUNG_HU, OUTSIDE_HU, LEAST_COMPONENT).
 
-    From the front its Dice against the aerated part of the labelled lobes is 0.98 to 0.99 in each of twelve
-    virtual patients.
+    The Dice of its frontal projection with that of the labelled lobes' aerated part is 0.98 to 0.99 in each
+    of twelve virtual patients.
 
     Args:
         hu: (D, H, W) HU.
 
     Returns:
-        (D, H, W) bool; empty where there is no such air.
+        (D, H, W) bool; empty where there is no aerated lung.
     """
     in_plane = np.zeros((3, 3, 3), dtype=bool)
     in_plane[1] = ndimage.generate_binary_structure(2, 1)
@@ -76,14 +76,15 @@ def lung_mask(hu: np.ndarray) -> np.ndarray:
 def blood_pool_mask(hu: np.ndarray, lungs: np.ndarray | None = None) -> np.ndarray:
     """Contrast-filled heart and great vessels by a fixed rule, the same for true and generated volumes.
 
-    The largest component of what is above BLOOD_HU within the lungs' bounding box, before the spine
-    (BLOOD_DEPTH), after an opening (BLOOD_OPENING). From the front its Dice against the labelled heart and
-    aorta is 0.67 to 0.85 in twelve virtual patients: it misses the heart's wall and holds the other great
-    vessels' roots, so it serves to compare two volumes by one rule and is no heart segmentation.
+    The largest component of voxels above BLOOD_HU within the lungs' bounding box, before the spine
+    (BLOOD_DEPTH), after an opening (BLOOD_OPENING). The Dice of its frontal projection with that of the
+    labelled heart and aorta is 0.67 to 0.85 in twelve virtual patients: it lacks the heart's wall and
+    includes the roots of the other great vessels. It compares two volumes by one rule and is no heart
+    segmentation.
 
     Args:
         hu: (D, H, W) HU.
-        lungs: (D, H, W) bool as of ``lung_mask``, where already known.
+        lungs: (D, H, W) bool from ``lung_mask``, where already known.
 
     Returns:
         (D, H, W) bool; empty without lungs or contrast.

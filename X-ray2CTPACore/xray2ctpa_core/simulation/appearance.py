@@ -14,9 +14,9 @@ from xray2ctpa_core.simulation.template import Template
 
 _BLOOD_HU = 45.0
 _FLUID_HU = 12.0
-#: A layer of a finding is visible where it is stronger than this (a tenth changes lung by some 80 HU).
+#: A layer of a finding counts as visible above this value (0.1 changes lung by some 80 HU).
 _SEEN = 0.1
-#: How an oligaemic lobe ends, in voxels of the template.
+#: Blur of an oligaemic lobe's edge, in voxels of the template.
 _LOBE_BLUR = (1.0, 2.0, 2.0)
 
 
@@ -25,10 +25,10 @@ class Enhancement:
     """Contrast and tissue of one patient.
 
     Attributes:
-        right, left: enhancement over the template's of right heart with pulmonary arteries and of left
-            heart with aorta (contrast timing).
+        right, left: enhancement of right heart with pulmonary arteries, and of left heart with aorta, as
+            factors of the template's (contrast timing).
         lung_hu: shift of the lungs' attenuation in HU (inspiration, emphysema).
-        bone: bone attenuation over the template's.
+        bone: bone attenuation, as a factor of the template's.
     """
 
     right: float
@@ -75,10 +75,10 @@ class Findings:
     """Soft masks of one patient's lung findings, on the template's grid, each (D, H, W) float32 in 0..1.
 
     Attributes:
-        dense: how far a voxel goes towards ``dense_hu``.
-        dense_hu: (D, H, W) attenuation of consolidation, infarct, fluid or oedema.
-        oligaemia: how far vessels and parenchyma lose blood.
-        shown: by sign, (D, H, W) bool, where it can be seen.
+        dense: weight of ``dense_hu`` in a voxel.
+        dense_hu: (D, H, W) attenuation of consolidation, infarct, fluid or oedema in HU.
+        oligaemia: share of blood that vessels and parenchyma lose.
+        shown: by sign, (D, H, W) bool, voxels in which it is visible.
     """
 
     dense: np.ndarray
@@ -90,7 +90,8 @@ class Findings:
 def draw_findings(
     template: Template, signs: dict[str, bool], embolism: Embolism | None, generator: np.random.Generator
 ) -> Findings:
-    """Places the signs that lie in the lungs; where clots are, infarct and oligaemia lie in their lobes."""
+    """Draws the signs in the lungs; infarct and oligaemia are placed in lobes with clots, if there are
+    any."""
     shape = template.hu.shape
     dense, dense_hu = np.zeros(shape, np.float32), np.full(shape, _FLUID_HU, np.float32)
     oligaemia = np.zeros(shape, np.float32)
@@ -130,7 +131,7 @@ def draw_findings(
 
 
 def apply_findings(template: Template, hu: np.ndarray, findings: Findings) -> np.ndarray:
-    """(D, H, W) float32 HU with oligaemia, then opacities and fluid, laid over ``hu``."""
+    """(D, H, W) float32 HU: ``hu`` with oligaemia, then with opacities and fluid."""
     result = hu.copy()
     part = box_around(findings.oligaemia)
     bled = result[part]
@@ -143,7 +144,7 @@ def apply_findings(template: Template, hu: np.ndarray, findings: Findings) -> np
 
 
 def apply_embolism(hu: np.ndarray, embolism: Embolism | None) -> np.ndarray:
-    """(D, H, W) HU with the clots' voxels lowered to clot; edges keep their partial volume."""
+    """(D, H, W) HU with the clots' voxels lowered to the attenuation of clot; edges keep partial volume."""
     if embolism is None:
         return hu
     soft = ndimage.gaussian_filter(embolism.mask.astype(np.float32), (0.4, 0.6, 0.6))
@@ -166,7 +167,7 @@ class _Layer(NamedTuple):
 
 
 def _patch(template: Template, lobe: int, generator: np.random.Generator, pleural: bool) -> _Layer:
-    """A mottled ellipsoid inside one lobe; ``pleural``: centred on the lobe's outer surface."""
+    """A mottled ellipsoid inside one lobe, centred on its outer surface if ``pleural``."""
     lobe_mask = template.organs == lobe
     where = lobe_mask & template.pleural_shell if pleural else lobe_mask
     voxels = np.flatnonzero(where if where.any() else lobe_mask)
@@ -190,7 +191,7 @@ def _patch(template: Template, lobe: int, generator: np.random.Generator, pleura
 
 
 def _perihilar(template: Template) -> _Layer:
-    """1 near both hila, 0 in the lungs' mantle."""
+    """A mask of 1 near both hila and 0 in the periphery of the lungs."""
     trunk = template.landmarks["trunk"] / template.spacing + template.centre
     z, y, x = _axes_mm(template, trunk)
     profiles = (
@@ -202,13 +203,13 @@ def _perihilar(template: Template) -> _Layer:
 
 
 def _effusion(template: Template, side: tuple[int, ...], generator: np.random.Generator) -> _Layer:
-    """Fluid of one side: below a level that climbs along the chest wall (the meniscus)."""
+    """Fluid on one side, below a level that rises along the chest wall (the meniscus)."""
     lung = np.isin(template.lobes, side) & template.lungs
     levels = np.flatnonzero(lung.any((1, 2)))
     base, top = levels[0], levels[-1]
     height = (top - base) * template.spacing[0] * generator.uniform(0.12, 0.4)
     highest = base + int(np.ceil(height * (0.55 + 0.75) / template.spacing[0]))
-    wet = (slice(base, min(highest, top) + 1),)  # there alone: the whole volume takes ten times as long
+    wet = (slice(base, min(highest, top) + 1),)  # only this part: the whole volume takes ten times as long
     z = ((np.arange(template.hu.shape[0], dtype=np.float32) - base) * template.spacing[0])[:, None, None][wet]
     level = height * (0.55 + 0.75 * np.exp(-template.wall_distance[wet] / 12.0))
     fluid = np.clip((level - z) / 6.0, 0.0, 1.0) * lung[wet]

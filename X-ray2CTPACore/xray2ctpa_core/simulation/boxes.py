@@ -1,17 +1,16 @@
-"""Parts of a volume: what is small is filtered where it lies; the whole volume takes ten times as long."""
+"""Boxes around small masks, to filter only that part: the whole volume takes ten times as long."""
 
 import numpy as np
 
-#: Deviations after which ndimage.gaussian_filter ends.
+#: Standard deviations at which ndimage.gaussian_filter truncates its kernel.
 _TRUNCATE = 4.0
 
 
 def box_around(mask: np.ndarray, sigma: tuple[float, ...] = (0.0, 0.0, 0.0)) -> tuple[slice, ...]:
-    """The box of a mask and of all voxels that a Gaussian filter of ``sigma`` (in voxels) mixes with its own.
+    """The box of a mask, with the margin that a Gaussian filter of ``sigma`` (in voxels) reaches.
 
-    A volume filtered in the box has the whole volume's values in the mask, and the mask has all of its own.
-
-    An empty mask has an empty box.
+    Inside the mask, filtering the box gives the same values as filtering the whole volume, and a filtered
+    mask lies entirely in the box. An empty mask has an empty box.
     """
     box = []
     for axis, deviation in enumerate(sigma):

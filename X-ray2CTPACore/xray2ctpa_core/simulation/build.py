@@ -1,4 +1,4 @@
-"""A cohort on disk: one folder a patient, written whole or not at all, resumable, any number of workers."""
+"""A cohort on disk: one folder for each patient, written atomically, resumable, by any number of workers."""
 
 import functools
 import json
@@ -29,13 +29,14 @@ RECORD_FILE, COHORT_FILE = "patient.json", "cohort.json"
 
 @dataclass(frozen=True)
 class CohortSummary:
-    """What a cohort holds.
+    """Summary of a cohort.
 
     Attributes:
-        n: patients; n_pe: those with embolism.
-        ceiling_auroc: AUROC of the best reader of the signs.
+        n: number of patients.
+        n_pe: number of patients with embolism.
+        ceiling_auroc: AUROC of the best possible reader of the signs.
         observed_auroc: AUROC of that reader on this cohort; NaN where only one class occurs.
-        sign_counts: per sign, patients with and without embolism who show it.
+        sign_counts: for each sign, numbers of patients with and without embolism who show it.
     """
 
     n: int
@@ -90,9 +91,9 @@ def build_cohort(
     Args:
         out: folder of the cohort; a cohort of another seed there is refused.
         n: patients.
-        seed: with a patient's number, fixes every voxel whatever the worker count.
+        seed: seed and patient's number determine every voxel, independently of the number of workers.
         workers: processes.
-        progress: called with (done, of) after each patient.
+        progress: called with (done, total) after each patient.
 
     Raises:
         InputError: for n < 1, a negative seed, or a folder that holds another cohort.
@@ -119,7 +120,7 @@ def build_cohort(
 
 
 def summarise(records: list[dict[str, Any]]) -> CohortSummary:
-    """Counts patients and signs and reads the sign ceiling off the records."""
+    """Counts patients and signs and computes the AUROC of the signs from the records."""
     pe = np.array([record["pe"] for record in records])
     posterior = np.array([record["sign_probability"] for record in records])
     counts = {}

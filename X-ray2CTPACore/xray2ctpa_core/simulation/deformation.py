@@ -1,8 +1,9 @@
 """Random anatomy: a diffeomorphic map from a patient's space into the template's.
 
 The map is backward (patient point -> template point), so that a patient's volume is one resampling of the
-template: p -> exp(v)(A p) with A an affine change of size and posture and v a stationary velocity field, sum
-of a smooth random part and of changes of single organs (Arsigny et al., MICCAI 2006, for exp by squaring).
+template: p -> exp(v)(A p), with A an affine change of size and posture. The stationary velocity field v is
+the sum of a smooth random part and of changes of single organs (Arsigny et al., MICCAI 2006, for exp by
+squaring).
 """
 
 from collections.abc import Iterator
@@ -14,10 +15,10 @@ from scipy import ndimage
 
 from xray2ctpa_core.simulation.template import Template
 
-#: Coarse grid step in mm on which velocities live; they are smooth at this scale.
+#: Step in mm of the coarse grid of velocities, which are smooth at this scale.
 _STEP_MM = 10.0
 _SQUARINGS = 5
-#: How far (z, y, x) in mm from its centre the size of an organ is changed, as a Gaussian's deviation.
+#: Gaussian standard deviation (z, y, x) in mm of the region around its centre in which an organ is scaled.
 ORGAN_REACHES = {
     "heart": np.array([42.0, 40.0, 48.0]),
     "trunk": np.array([20.0, 20.0, 24.0]),
@@ -27,12 +28,12 @@ ORGAN_REACHES = {
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What makes one patient's anatomy; every field is drawn by `draw_anatomy`.
+    """Parameters of one patient's anatomy; all are drawn by `draw_anatomy`.
 
     Attributes:
         scale: (z, y, x) size relative to the template.
         rotation: degrees about (z, y, x): turning, leaning sideways, leaning forward.
-        heart_scale, trunk_scale, hilum_scale: size of heart, pulmonary trunk and hila over their usual.
+        heart_scale, trunk_scale, hilum_scale: size of heart, pulmonary trunk and hila over their usual size.
         diaphragm_mm: (right, left) rise of the diaphragm's domes in mm.
         wall_mm: thickness added to the chest wall in mm.
         arch_mm: (z, y, x) shift of the aortic arch in mm.
@@ -84,7 +85,7 @@ class Deformation:
 
     Args:
         template: the template whose organs move.
-        anatomy: what to do to them.
+        anatomy: parameters of the changes.
         generator: draws the random part of the velocity field.
     """
 
@@ -134,13 +135,13 @@ class Deformation:
 
 
 def _half_extent(template: Template) -> torch.Tensor:
-    """Half the edge of the box that holds velocities, (z, y, x) in mm around the lungs' middle."""
+    """Half the edge of the box of the velocities, (z, y, x) in mm around the lungs' middle."""
     shape, spacing = np.array(template.hu.shape), np.array(template.spacing)
     return torch.from_numpy((np.ceil(shape * spacing / 2 / _STEP_MM) * _STEP_MM).astype(np.float32))
 
 
 def _affine(anatomy: Anatomy) -> np.ndarray:
-    """(3, 3) template -> patient, axes (z, y, x): scale, then turn."""
+    """(3, 3) template -> patient, axes (z, y, x): scaling, then rotation."""
     turns = np.eye(3)
     for degrees, (a, b) in zip(anatomy.rotation, ((1, 2), (0, 2), (0, 1)), strict=True):
         c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))

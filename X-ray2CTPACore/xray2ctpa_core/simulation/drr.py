@@ -1,8 +1,8 @@
-"""Radiographs computed from a CT with DiffDRR (Gopalakrishnan and Golland, CLIP 2022), in true size.
+"""Radiographs computed from a CT with DiffDRR (Gopalakrishnan and Golland, CLIP 2022), with true sizes.
 
-The released X-ray2CTPA script writes its volumes without spacing, so that DiffDRR takes each voxel for 1 mm,
-and keeps a detector of 512 mm whatever the chest's width: sizes are wrong and wide chests are cut. Here the
-affine goes along, the detector's pixels are as large as the whole scan needs, and their size is recorded.
+The released X-ray2CTPA script writes its volumes without spacing, so that DiffDRR assumes voxels of 1 mm, and
+has a detector of 512 mm for every chest: sizes are wrong and wide chests are cut. Here the affine is used,
+the detector's pixels are large enough for the whole scan, and their size is recorded.
 """
 
 import math
@@ -19,7 +19,7 @@ from xray2ctpa_core.volume import Volume
 VIEWS = ("PA", "AP")
 #: Rays are cast in square patches of at most this side, which bounds the memory.
 _PATCH = 64
-#: DiffDRR's C-arm, which looks along z, turned so that it looks to posterior (AP) or anterior (PA), head up.
+#: Rotation of DiffDRR's C-arm, whose beam is along z, towards posterior (AP) or anterior (PA), head up.
 _C_ARM = {
     "AP": [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, -1.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]],
     "PA": [[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]],
@@ -29,14 +29,14 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @dataclass(frozen=True)
 class DrrSettings:
-    """Where source and detector stand.
+    """Geometry of source and detector.
 
     Attributes:
-        source_to_detector_mm: the papers' 1200.
-        source_to_centre_mm: to the scan's middle; the papers' 850.
-        pixels: along a side of the detector.
-        pixel_mm: at the detector; 0 takes the smallest that shows the whole scan.
-        view: "PA" (source behind the patient, as most radiographs) or "AP" (as the released script).
+        source_to_detector_mm: distance from source to detector; 1200 in the papers.
+        source_to_centre_mm: distance from source to the centre of the scan; 850 in the papers.
+        pixels: pixels along a side of the detector.
+        pixel_mm: pixel spacing at the detector; 0 takes the smallest with which the whole scan fits.
+        view: "PA" (source behind the patient, as in most radiographs) or "AP" (as in the released script).
     """
 
     source_to_detector_mm: float = 1200.0
@@ -59,15 +59,15 @@ class DrrSettings:
 
 
 def render_drr(volume: Volume, settings: DrrSettings) -> tuple[np.ndarray, float]:
-    """The radiograph of a CT.
+    """The computed radiograph of a CT.
 
     Args:
-        volume: HU, any orientation; its middle is the isocentre.
+        volume: HU, any orientation; its centre is the isocentre.
         settings: geometry.
 
     Returns:
-        (P, P) float32, line integrals of the linear attenuation (`cohort.radiograph.attenuation`; no unit),
-        rows from superior, columns from the patient's right; and the pixel size at the detector in mm.
+        (P, P) float32, line integrals of the linear attenuation (`simulation.projection.attenuation`; no
+        unit), rows from superior, columns from the patient's right; and the pixel size at the detector in mm.
 
     Raises:
         InputError: diffdrr is not installed, or the scan reaches the source or the detector.
@@ -83,9 +83,9 @@ def render_drr(volume: Volume, settings: DrrSettings) -> tuple[np.ndarray, float
 
 
 def _projector(axial: Volume, settings: DrrSettings, pixel_mm: float) -> "torch.nn.Module":
-    """DiffDRR's module for the attenuation of ``axial``, its middle at the world's origin.
+    """DiffDRR's module for the attenuation of ``axial``, whose centre is at the world's origin.
 
-    `diffdrr.data.read` is not used: it scales each scan's densities to [0, 1] by its own extremes.
+    `diffdrr.data.read` is not used, because it scales the densities of each scan to [0, 1] by their extremes.
     """
     try:
         from diffdrr.data import canonicalize
@@ -117,7 +117,7 @@ def _projector(axial: Volume, settings: DrrSettings, pixel_mm: float) -> "torch.
 
 
 def fitting_pixel_mm(volume: Volume, settings: DrrSettings) -> float:
-    """Smallest detector pixel in mm that shows all of ``volume``.
+    """Smallest pixel spacing in mm with which all of ``volume`` fits on the detector.
 
     Raises:
         InputError: the scan reaches the source or the detector.

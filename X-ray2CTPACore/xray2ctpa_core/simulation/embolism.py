@@ -9,12 +9,12 @@ from scipy import ndimage
 from xray2ctpa_core.simulation import labels
 from xray2ctpa_core.simulation.boxes import box_around
 
-if TYPE_CHECKING:  # the template needs SimpleITK, which what draws people's patients does without
+if TYPE_CHECKING:  # the template needs SimpleITK, which simulation.people does not
     from xray2ctpa_core.simulation.template import Template
 
-#: Attenuation of fresh clot, lower and upper bound in HU (facts: 30-60 HU in an artery of 250-550 HU).
+#: Attenuation of fresh clot, lower and upper bound in HU; arteries have 250-550 HU.
 CLOT_HU = (30.0, 60.0)
-#: Share of patients with clot in the main or lobar arteries; the others' begins further out.
+#: Share of patients with clot in the main or lobar arteries; the others' clots begin more peripherally.
 _CENTRAL_SHARE = 0.6
 _CENTRAL_FROM_MM = 8.0
 _PERIPHERAL_FROM_MM = 25.0
@@ -28,8 +28,8 @@ class Embolism:
 
     Attributes:
         mask: (D, H, W) bool, clot voxels, all inside arteries.
-        lobes: labels of the lobes that bear clot.
-        hu: attenuation of the clots.
+        lobes: labels of the lobes with clot.
+        hu: attenuation of the clots in HU.
     """
 
     mask: np.ndarray
@@ -56,7 +56,7 @@ def draw_embolism(template: "Template", generator: np.random.Generator) -> Embol
 
 
 def _fill(arteries: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
-    """Keeps about ``share`` of the voxels, in patches of some millimetres: clots occlude unevenly."""
+    """Keeps about ``share`` of the voxels, in patches of some millimetres, because occlusion is uneven."""
     noise = generator.normal(size=arteries.shape)
     if not arteries.any():
         return arteries

@@ -1,4 +1,4 @@
-"""Values of the cohort's organ label map, and how the template's 118 structures map to them."""
+"""Values of the cohort's organ label map, and their assignment to the template's 118 structures."""
 
 BACKGROUND = 0
 LEFT_UPPER_LOBE = 1

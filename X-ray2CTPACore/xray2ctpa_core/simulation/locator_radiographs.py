@@ -1,4 +1,4 @@
-"""Simulated radiographs with lung masks and a class, drawn on the fly: what the lung locator learns from."""
+"""Simulated radiographs with lung masks and a class, drawn during training of the lung locator."""
 
 from dataclasses import dataclass
 
@@ -15,11 +15,11 @@ from xray2ctpa_core.simulation.radiograph_appearance import expose, furnish
 from xray2ctpa_core.simulation.radiograph_layers import LayeredView, seen_lungs
 from xray2ctpa_core.simulation.template import Template
 
-#: Class of radiographs between complete and cut: their masks are learnt, their class is not.
+#: Class of radiographs between complete and cut: the masks are used in training, the class is not.
 UNDECIDED = -100
 #: A radiograph with at most / at least this share of the lungs' area outside counts as complete / cut.
 COMPLETE, CUT = 0.06, 0.25
-#: Share of radiographs shown with left and right exchanged.
+#: Share of radiographs with left and right exchanged.
 MIRRORED_SHARE = 0.3
 #: Longer side in pixels at which radiographs are simulated.
 RADIOGRAPH_PIXELS = 144
@@ -31,9 +31,9 @@ class SimulatedRadiograph:
 
     Attributes:
         pixels: (H, W) float32 in [0, 1].
-        masks: (2, H, W) bool, lungs on the image's left and right; None where masks are not learnt.
+        masks: (2, H, W) bool, lungs on the image's left and right; None without masks.
         label: FRONTAL, OTHER_VIEW, NOT_A_RADIOGRAPH or UNDECIDED.
-        mirrored: whether left and right are exchanged; the masks stay named by the image's sides.
+        mirrored: whether left and right are exchanged; masks are ordered by the image's sides all the same.
     """
 
     pixels: np.ndarray
@@ -69,7 +69,7 @@ def frontal_radiograph(view: LayeredView, rng: np.random.Generator) -> Simulated
 
 
 def _completeness(view: LayeredView, where: np.ndarray, masks: np.ndarray) -> int:
-    """FRONTAL, UNDECIDED or OTHER_VIEW by the share of the lungs' area that the radiograph misses."""
+    """FRONTAL, UNDECIDED or OTHER_VIEW, by the share of the lungs' area outside the radiograph."""
     seen = view.lungs().any(0)
     rows = np.clip(np.round(where[0]), 0, seen.shape[0] - 1).astype(int)
     columns = np.clip(np.round(where[1]), 0, seen.shape[1] - 1).astype(int)
@@ -86,7 +86,7 @@ def _completeness(view: LayeredView, where: np.ndarray, masks: np.ndarray) -> in
 def other_radiograph(
     view: LayeredView, lateral: LayeredView, rng: np.random.Generator
 ) -> SimulatedRadiograph:
-    """A chest radiograph to refuse: turned, inverted, cut down, or a lateral view."""
+    """A chest radiograph that the gate must refuse: turned, inverted, cut, or a lateral view."""
     kind = rng.choice(["turned", "inverted", "cut", "lateral"], p=[0.3, 0.25, 0.25, 0.2])
     if kind == "lateral":
         shape = draw_shape(rng)
@@ -106,7 +106,7 @@ def other_radiograph(
 def _cut_down(
     radiograph: SimulatedRadiograph, masks: np.ndarray, rng: np.random.Generator
 ) -> SimulatedRadiograph:
-    """A part of the radiograph that misses at least CUT of the lungs: one lung, bases, apices, a shoulder."""
+    """A part of the radiograph without at least CUT of the lungs: one lung, bases, apices, a shoulder."""
     lungs = masks[0] | masks[1]
     height, width = lungs.shape
     for _ in range(8):
@@ -129,14 +129,14 @@ class LocatorRadiographs(Dataset):  # type: ignore[type-arg]
     """Radiographs for the lung locator; item ``index`` of a seed is always the same radiograph.
 
     Args:
-        template: CT for slices that are no radiographs.
-        frontal, lateral: layered views to draw from.
+        template: CT from which slices are drawn as images that are no radiographs.
+        frontal, lateral: layered views from which radiographs are drawn.
         length: number of items.
         seed: of the whole set.
-        shares: of frontal radiographs, other chest radiographs and pictures that are no radiographs.
+        shares: of frontal radiographs, other chest radiographs and images that are no radiographs.
 
     Items are dicts: ``image`` (1, 128, 128) float32, ``masks`` (2, 128, 128) float32, ``learn_masks`` float32
-    0 or 1, ``label`` int64, ``mirrored`` float32 0 or 1 (learnt where ``label`` is FRONTAL).
+    0 or 1, ``label`` int64, ``mirrored`` float32 0 or 1 (used where ``label`` is FRONTAL).
     """
 
     def __init__(

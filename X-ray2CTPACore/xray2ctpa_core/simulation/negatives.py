@@ -1,4 +1,4 @@
-"""Pictures that the gate must refuse: CT slices, pages of text, photographs, shapes, noise, blanks."""
+"""Images that the gate must refuse: CT slices, pages of text, photographs, shapes, noise, blanks."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -24,7 +24,7 @@ _WORDS = (
 
 
 def not_a_radiograph(template: Template, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """(H, W) float32 in [0, 1]: one random picture that is no chest radiograph."""
+    """(H, W) float32 in [0, 1]: a random image that is no chest radiograph."""
     kinds = (_text_page, _photograph, _coloured_noise, _shapes, _gradient)
     if rng.random() < 0.4:
         picture = _ct_slice(template, shape, rng)
@@ -69,7 +69,7 @@ def _ct_slice(template: Template, shape: tuple[int, int], rng: np.random.Generat
 
 
 def _text_page(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Lines of words on a bright page, with a table or a picture now and then."""
+    """Lines of words on a bright page, sometimes with a table or a figure."""
     picture = Image.new("L", (shape[1], shape[0]), int(rng.integers(200, 256)))
     draw = ImageDraw.Draw(picture)
     size = float(rng.uniform(5, 14))
@@ -145,7 +145,7 @@ def _shapes(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def _gradient(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """A nearly blank picture: a slope, a vignette, hardly any noise."""
+    """A nearly blank image: a gradient, a vignette, hardly any noise."""
     y, x = np.mgrid[: shape[0], : shape[1]] / max(shape)
     a, b, c = rng.normal(0, 1, 3)
     slope = a * x + b * y + c * ((x - 0.5) ** 2 + (y - 0.5) ** 2)

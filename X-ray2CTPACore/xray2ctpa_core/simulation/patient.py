@@ -35,15 +35,15 @@ from xray2ctpa_core.simulation.signs import PREVALENCE, draw_signs, sign_probabi
 from xray2ctpa_core.simulation.template import Template
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume, axial_affine
 
-#: The radiograph shows this much more than the frame, in each direction.
+#: Side of the radiograph over that of the frame.
 _RADIOGRAPH_MARGIN = 1.25
 #: Rendering grid of the frame: finer than DEFAULT_GRID by (2, 1, 2), so that averaging removes aliasing.
 _FINER = (2, 1, 2)
 #: Rendering grid where only the radiograph is wanted: half the planes along the rays.
 _RADIOGRAPH_FINER = (2, 0.5, 2)
-#: The body's middle lies this far in front of the lungs' middle (breast and sternum against the back).
+#: The body's centre lies this far in front of the lungs' centre (breast and sternum against the back).
 _BODY_BEFORE_LUNGS_MM = 16.0
-#: A ray through this much lung shows it as lung on the radiograph.
+#: Path through lung in mm from which on a ray counts as lung on the radiograph.
 _VISIBLE_LUNG_MM = 35.0
 _LUNG_STEP_MM = 4.0
 
@@ -54,9 +54,9 @@ class Patient:
 
     Attributes:
         ctpa: Volume, int16 HU, DEFAULT_GRID, axial, LPS, centred on the frame.
-        organs: Volume, uint8, values of cohort.labels, same grid.
+        organs: Volume, uint8, values of simulation.labels, same grid.
         clots: Volume, uint8, 1 in clots, same grid.
-        sign_bits: Volume, uint8, bit i set where SIGNS[i] can be seen (cohort.sign_map), same grid.
+        sign_bits: Volume, uint8, bit i set where SIGNS[i] is visible (simulation.sign_map), same grid.
         radiograph: the radiograph, wider than the frame.
         frame: the radiograph's square that corresponds to the volume.
         template_map: (3, *MAP_GRID) float16, the template point of each point of the frame, in the
@@ -77,8 +77,8 @@ class Patient:
 
 @dataclass(frozen=True)
 class RadiographedPatient:
-    """A virtual patient of whom only the radiograph is made; the fields are those of Patient, but for
-    template_bits: (D, H, W) uint8, the signs where the template shows them (cohort.sign_map)."""
+    """A virtual patient with a radiograph but no volume. The fields are those of Patient, and template_bits:
+    (D, H, W) uint8, the visible signs on the template's grid (simulation.sign_map)."""
 
     radiograph: Radiograph
     frame: FrontalFrame
@@ -88,7 +88,7 @@ class RadiographedPatient:
 
 
 def make_patient(template: Template, seed: int, number: int) -> Patient:
-    """Makes patient ``number`` of cohort ``seed``: the same patient whatever else is made."""
+    """Makes patient ``number`` of cohort ``seed``, independently of all other patients."""
     drawn = _Drawn(template, seed, number)
     embolism, view = drawn.embolism, drawn.view
     hu = enhance(template, drawn.enhancement)
@@ -113,9 +113,10 @@ def make_patient(template: Template, seed: int, number: int) -> Patient:
 
 
 def radiograph_patient(template: Template, seed: int, number: int) -> RadiographedPatient:
-    """The radiograph of patient ``number`` of cohort ``seed``, in a fraction of the time the CTPA takes.
+    """The radiograph of patient ``number`` of cohort ``seed``, in a fraction of the time of a CTPA.
 
-    The patient is make_patient's; the radiograph has half the planes along the rays, and its own exposure.
+    The patient is that of make_patient; the radiograph has half the planes along the rays and another
+    exposure.
     """
     drawn = _Drawn(template, seed, number)
     points = drawn.deformation.template_points(*drawn.view.axes(_RADIOGRAPH_FINER))
@@ -130,7 +131,7 @@ def radiograph_patient(template: Template, seed: int, number: int) -> Radiograph
 
 
 class _Drawn:
-    """All that is drawn of a patient before anything is rendered."""
+    """All random parameters of a patient, drawn before rendering."""
 
     def __init__(self, template: Template, seed: int, number: int) -> None:
         self._template, self._seed, self._number = template, seed, number
@@ -145,16 +146,16 @@ class _Drawn:
         self.view = _View(template, self.deformation, generator)
 
     def sign_bits(self) -> np.ndarray:
-        """See cohort.sign_map, on the template's grid."""
+        """See simulation.sign_map; on the template's grid."""
         return sign_bits(self._template, self._signs, self.findings.shown)
 
     def native_hu(self) -> np.ndarray:
-        """What a radiograph sees: HU without contrast medium, with the findings, on the template's grid."""
+        """HU without contrast medium but with the findings, for the radiograph, on the template's grid."""
         native = shift_lungs(self._template, self._template.native_hu.copy(), self.enhancement)
         return apply_findings(self._template, native, self.findings)
 
     def radiograph(self, native_hu: torch.Tensor, finer: tuple[float, float, float] = _FINER) -> Radiograph:
-        """The radiograph, given `native_hu` on the rendering grid that ``finer`` makes."""
+        """The radiograph of `native_hu` on the rendering grid given by ``finer``."""
         spacing = self.view.radiograph_spacing_mm
         return Radiograph(
             self.view.radiograph(native_hu, self.generator, finer),
@@ -186,7 +187,7 @@ class _Drawn:
 
 
 class _View:
-    """Where the frame lies in the patient, and the rendering grid around it (all mm, axes z, y, x)."""
+    """Position of the frame in the patient, and the rendering grid around it (all mm, axes z, y, x)."""
 
     def __init__(self, template: Template, deformation: Deformation, generator: np.random.Generator) -> None:
         self._ray = generator.normal(0.0, 15.0, 2)
@@ -228,7 +229,7 @@ class _View:
         return deformation.template_points(*axes)[0].permute(3, 0, 1, 2).numpy().astype(np.float16)
 
     def inside(self, values: torch.Tensor) -> torch.Tensor:
-        """The frame's part of values on the rendering grid."""
+        """The part of ``values``, on the rendering grid, that lies in the frame."""
         shape = _shape(_FINER)
         k, i = ((n - round(n / _RADIOGRAPH_MARGIN)) // 2 for n in (shape[0], shape[2]))
         return values[k : shape[0] - k, :, i : shape[2] - i]
@@ -236,7 +237,7 @@ class _View:
     def radiograph(
         self, native_hu: torch.Tensor, generator: np.random.Generator, finer: tuple[float, float, float]
     ) -> np.ndarray:
-        """(320, 320) float32 radiograph of the rendering grid that ``finer`` makes, rows from the top."""
+        """(320, 320) float32 radiograph from the rendering grid given by ``finer``, rows from the top."""
         extent = _RADIOGRAPH_MARGIN * self.side
         ray = ((self._ray[0] - self.centre[0]) * 2 / extent, (self._ray[1] - self.centre[2]) * 2 / extent)
         depth = torch.from_numpy(self.axes(finer)[1] - self.centre[1])
@@ -267,7 +268,8 @@ def _shape(finer: tuple[float, float, float]) -> tuple[int, int, int]:
 def _visible_box(z: np.ndarray, y: np.ndarray, x: np.ndarray, ray: np.ndarray) -> np.ndarray:
     """((bottom, top), (right, left)) in mm of the lungs on a radiograph, in the plane through the middle.
 
-    Thin lung in front of or behind the liver shows no air: a ray must cross _VISIBLE_LUNG_MM of lung.
+    Thin lung in front of or behind the liver does not look aerated: only rays that cross _VISIBLE_LUNG_MM of
+    lung count.
 
     Args:
         z, y, x: lung voxels of a grid with a step of _LUNG_STEP_MM, in mm.
@@ -286,7 +288,8 @@ def _visible_box(z: np.ndarray, y: np.ndarray, x: np.ndarray, ray: np.ndarray) -
 def _sample(
     arrays: Sequence[np.ndarray], points: torch.Tensor, outside: Sequence[float]
 ) -> list[torch.Tensor]:
-    """(D, H, W) float32 each: trilinear samples of template-grid arrays, computed near their ``outside``."""
+    """(D, H, W) float32 each: trilinear samples of arrays on the template's grid, computed on the differences
+    from their value ``outside`` the body."""
     stacked = torch.empty((1, len(arrays), *arrays[0].shape))
     for into, values, value in zip(stacked[0], arrays, outside, strict=True):
         torch.sub(torch.from_numpy(values).float(), value, out=into)

@@ -1,4 +1,4 @@
-"""The radiograph of a virtual patient: a perspective projection of unenhanced attenuation, then exposed."""
+"""The radiograph of a virtual patient: perspective projection of unenhanced attenuation, then exposure."""
 
 import numpy as np
 import torch
@@ -8,10 +8,11 @@ from xray2ctpa_core.constants import DETECTOR_TO_CENTRE_MM, SOURCE_TO_DETECTOR_M
 
 #: Linear attenuation of water at the mean energy of a 120 kVp chest beam, 1/mm (NIST XCOM, about 70 keV).
 _WATER_PER_MM = 0.0193
-#: Bone attenuates more than its CT number says, for radiographs are softer beams (photoelectric share).
+#: Bone attenuates more than its CT number implies, because radiographs use softer beams (photoelectric
+#: effect).
 _BONE_GAIN = 1.25
-#: A radiograph shows no contrast medium: denser voxels of an enhanced volume count as this much HU, so that
-#: blood weighs like tissue.
+#: Voxels of an enhanced volume are clipped to this HU, so that blood attenuates about as much as tissue:
+#: radiographs are taken without contrast medium.
 RADIOGRAPH_DENSEST_HU = 250.0
 
 
@@ -56,8 +57,8 @@ def project(values: torch.Tensor, depth_mm: torch.Tensor, ray: tuple[float, floa
 
 
 def develop(line_integrals: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Turns line integrals into a radiograph in [0, 1]: scatter, detector blur, quantum noise, then what
-    a workstation does to it: detail enhancement at two scales and an S-curve.
+    """Turns line integrals into a radiograph in [0, 1]: scatter, detector blur, quantum noise, then the
+    processing of a workstation: detail enhancement at two scales and an S-curve.
 
     Args:
         line_integrals: (rows, columns) float32, attenuation x length, rows from the top.

@@ -8,14 +8,14 @@ from scipy import ndimage
 from xray2ctpa_core.simulation.fields import smooth_field
 from xray2ctpa_core.simulation.radiograph_layers import LAYER_MM, LAYERS, LayeredView
 
-#: Width over height of the lungs as seen: mean and spread of real radiographs (435 lung outlines of the
-#: torchxrayvision package: median 1.22, 2-98 % 0.95-1.65).
+#: Width over height of the lungs' outline: mean and standard deviation in real radiographs (435 outlines of
+#: the torchxrayvision package: median 1.22, 2-98 % 0.95-1.65).
 LUNG_ASPECT = (1.22, 0.16)
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the lungs lie on the radiograph and how they are shaped.
+    """Position and shape of the lungs on the radiograph.
 
     Attributes:
         shape: (H, W) of the radiograph in pixels.
@@ -23,9 +23,9 @@ class Placement:
         aspect: the lungs' width over their height.
         centre: (y, x) of the lungs' box on the radiograph, in shares of its height and width.
         angle: rotation in the image plane in degrees.
-        taper: how much wider the bases are than the apices, share of the width.
-        diaphragm: upward shift of the (right, left) diaphragm, share of the lungs' height.
-        doming: upward shift of the middle of each dome against its edges, share of the lungs' height.
+        taper: excess of the bases' width over that of the apices, as a share of the width.
+        diaphragm: upward shift of the (right, left) diaphragm, as a share of the lungs' height.
+        doming: upward shift of each dome's middle relative to its edges, as a share of the lungs' height.
     """
 
     shape: tuple[int, int]
@@ -39,7 +39,7 @@ class Placement:
 
 
 def draw_placement(shape: tuple[int, int], rng: np.random.Generator) -> Placement:
-    """A usual placement: lungs complete or nearly so on a radiograph of ``shape``."""
+    """Draws a usual placement: complete or nearly complete lungs on a radiograph of ``shape``."""
     aspect = float(np.clip(rng.normal(*LUNG_ASPECT), 0.88, 1.8))
     largest = min(1.0, shape[1] / shape[0] / aspect)
     fraction = largest * float(
@@ -60,7 +60,7 @@ def draw_placement(shape: tuple[int, int], rng: np.random.Generator) -> Placemen
 
 
 def radiograph_coordinates(view: LayeredView, placement: Placement, rng: np.random.Generator) -> np.ndarray:
-    """(2, H, W) layer pixel (row, column) seen at each radiograph pixel: the inverse of the warp."""
+    """(2, H, W) layer pixel (row, column) of each radiograph pixel: the inverse of the warp."""
     top, left, bottom, right = view.lung_box()
     height, width = placement.shape
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
@@ -89,10 +89,10 @@ def sample_layers(
     """The view's layers at radiograph pixels.
 
     Args:
-        view: to sample.
-        where: (2, H, W) layer pixel at each radiograph pixel.
-        rng: with it, the body goes on above and beside the scan as random shoulders and a neck, and the
-            bones are shifted a little against the lungs; without it, the scan's edge rows are repeated.
+        view: gives the layers.
+        where: (2, H, W) layer pixel of each radiograph pixel.
+        rng: with it, the body is continued above and beside the scan by random shoulders and a neck, and the
+            bones are shifted a little relative to the lungs; without it, the scan's edge rows are repeated.
     """
     rows, columns = where
     last, width = view.layers.shape[1] - 1, view.layers.shape[2]
@@ -116,7 +116,7 @@ def sample_layers(
 def _shoulders_and_neck(
     rows: np.ndarray, columns: np.ndarray, width: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """(H, W) share of the body's thickness kept: shoulders that slope from a neck, fading to the sides."""
+    """(H, W) factor of the body's thickness: shoulders that slope from a neck, fading to the sides."""
     above = -rows * LAYER_MM
     aside = np.abs(columns - width / 2) * LAYER_MM
     slope, lift = rng.uniform(0.3, 2.0), rng.uniform(-10, 80)
@@ -159,7 +159,7 @@ def _lung_units(where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _opacities(layers: dict[str, np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """(H, W) share of air replaced: patches, a white lung, an effusion, diffuse haze."""
+    """(H, W) share of the lungs' air that is replaced: patches, a white lung, an effusion, diffuse haze."""
     shape = layers["solid"].shape
     opacity = np.zeros(shape, np.float32)
     if rng.random() < 0.35:
@@ -186,7 +186,7 @@ def _opacities(layers: dict[str, np.ndarray], rng: np.random.Generator) -> np.nd
 
 
 def _larger_heart(heart: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What an enlarged heart adds, in mm of water."""
+    """Additional attenuation of an enlarged heart, in mm of water."""
     if rng.random() < 0.5 or heart.max() <= 0:
         return np.zeros_like(heart)
     scale = rng.uniform(1.0, 1.5)
@@ -196,7 +196,7 @@ def _larger_heart(heart: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _blob(shape: tuple[int, ...], rng: np.random.Generator, least: float, most: float) -> np.ndarray:
-    """(H, W) soft ellipse of random place and size, 0..1."""
+    """(H, W) soft ellipse of random position and size, 0..1."""
     y, x = np.mgrid[: shape[0], : shape[1]] / max(shape)
     cy, cx = rng.uniform(0.15, 0.85, 2)
     ry, rx = rng.uniform(least, most, 2)

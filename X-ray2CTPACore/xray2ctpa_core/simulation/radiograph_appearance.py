@@ -12,7 +12,7 @@ _LETTERS = ("L", "R", "AP", "PA", "PORTABLE", "SUPINE", "ERECT", "(L)", "(R)", "
 
 
 def expose(attenuation: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Attenuation (H, W) in mm of water -> grey in [0, 1], bright = attenuating, by a random processing."""
+    """Attenuation (H, W) in mm of water -> grey in [0, 1], bright = attenuating, by random processing."""
     size = max(attenuation.shape)
     image = attenuation / 100
     if rng.random() < 0.5:
@@ -40,12 +40,12 @@ def expose(attenuation: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def furnish(grey: np.ndarray, rng: np.random.Generator, lungs: np.ndarray | None = None) -> np.ndarray:
-    """Adds what lies on or around a radiograph: lines, devices, letters, collimation, borders, compression.
+    """Adds objects and artefacts: lines, devices, letters, collimation, borders, compression.
 
     Args:
         grey: (H, W) float32 in [0, 1].
         rng: draws all of it.
-        lungs: (H, W) bool; margins stay outside their box or hardly enter it.
+        lungs: (H, W) bool; covered margins hardly enter their box.
     """
     picture = Image.fromarray((grey * 255).astype(np.uint8))
     draw = ImageDraw.Draw(picture)
@@ -64,7 +64,7 @@ def furnish(grey: np.ndarray, rng: np.random.Generator, lungs: np.ndarray | None
 
 
 def _local_contrast(grey: np.ndarray, sigma: float, share: float) -> np.ndarray:
-    """Blend with the locally standardised image, as adaptive equalisation looks."""
+    """Blend with the locally standardised image, similar to adaptive equalisation."""
     mean = ndimage.gaussian_filter(grey, sigma)
     spread = np.sqrt(np.maximum(ndimage.gaussian_filter((grey - mean) ** 2, sigma), 1e-4))
     return np.clip((1 - share) * grey + share * (0.5 + 0.22 * (grey - mean) / spread), 0, 1)
@@ -102,7 +102,7 @@ def _write_letters(draw: ImageDraw.ImageDraw, size: tuple[int, int], rng: np.ran
 
 
 def _gaps(shape: tuple[int, ...], lungs: np.ndarray | None) -> tuple[float, float, float, float]:
-    """Room (left, right, top, bottom) between the radiograph's edges and the lungs, as shares of its
+    """Distances (left, right, top, bottom) from the radiograph's edges to the lungs, as shares of its
     sides."""
     if lungs is None or not lungs.any():
         return (0.1, 0.1, 0.1, 0.1)
@@ -119,7 +119,8 @@ def _gaps(shape: tuple[int, ...], lungs: np.ndarray | None) -> tuple[float, floa
 def _collimate(
     grey: np.ndarray, gaps: tuple[float, float, float, float], rng: np.random.Generator
 ) -> np.ndarray:
-    """Covers margins, straight or slanted, sharp or soft, in black, grey or white, not quite opaque."""
+    """Covers margins in black, grey or white, with straight or slanted, sharp or soft edges, not quite
+    opaquely."""
     height, width = grey.shape
     y, x = np.mgrid[:height, :width]
     y, x = y / height, x / width
@@ -136,7 +137,7 @@ def _collimate(
 
 
 def _compress(grey: np.ndarray, quality: int) -> np.ndarray:
-    """JPEG and back."""
+    """The image after JPEG compression."""
     buffer = io.BytesIO()
     Image.fromarray((np.clip(grey, 0, 1) * 255).astype(np.uint8)).save(buffer, "JPEG", quality=quality)
     return np.asarray(Image.open(buffer), dtype=np.float32) / 255

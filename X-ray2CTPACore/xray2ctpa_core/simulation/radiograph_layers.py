@@ -1,4 +1,4 @@
-"""The template CT as layers of line integrals, seen from several directions: raw material of radiographs."""
+"""The template CT as layers of line integrals in several directions, from which radiographs are composed."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from xray2ctpa_core.simulation.template import NECK_SLICES, Template
 
 #: Edge length in mm of a layer's pixels and of the voxels that are summed along the rays.
 LAYER_MM = 2.8
-#: Lung counts as seen on the radiograph where at least this many mm of it lie along the ray ...
+#: Lung counts as visible on the radiograph where at least this many mm of it lie along the ray ...
 SEEN_LUNG_MM = 25.0
-#: ... and make at least this share of the ray's path through the body: the dark fields down to the
-#: domes and the costophrenic angles, without the recess behind the liver.
+#: ... and are at least this share of the ray's path through the body: the dark fields down to the domes and
+#: the costophrenic angles, without the recess behind the liver.
 SEEN_LUNG_SHARE = 0.3
 LAYERS = ("solid", "bone", "right", "left", "right_mm", "left_mm", "heart")
 _BONE_FROM_HU = 150.0
@@ -21,7 +21,7 @@ _BONE_FROM_HU = 150.0
 
 @dataclass(frozen=True)
 class LayeredView:
-    """One direction's projections.
+    """Projections in one direction.
 
     Attributes:
         layers: (7, H, W) float32, order LAYERS; attenuation in mm of water for ``solid`` (all but the
@@ -35,15 +35,15 @@ class LayeredView:
     yaw: float
 
     def layer(self, name: str) -> np.ndarray:
-        """(H, W) float32 of one of LAYERS."""
+        """(H, W) float32, the one of LAYERS with that name."""
         return self.layers[LAYERS.index(name)]
 
     def lungs(self) -> np.ndarray:
-        """(2, H, W) bool: the lungs as seen, the patient's right and left."""
+        """(2, H, W) bool: the visible lungs, the patient's right and left."""
         return seen_lungs(dict(zip(LAYERS, self.layers, strict=True)))
 
     def lung_box(self) -> tuple[float, float, float, float]:
-        """(top, left, bottom, right) in layer pixels of the lungs as seen."""
+        """(top, left, bottom, right) of the visible lungs in layer pixels."""
         seen = np.argwhere(self.lungs().any(0))
         top, left = seen.min(0)
         bottom, right = seen.max(0) + 1
@@ -51,17 +51,18 @@ class LayeredView:
 
 
 def seen_lungs(layers: dict[str, np.ndarray]) -> np.ndarray:
-    """(2, H, W) bool: the patient's right and left lung as a radiograph shows them, from layers by name."""
+    """(2, H, W) bool: the patient's right and left lung where visible on a radiograph, from layers by
+    name."""
     body = layers["solid"] + layers["bone"]
     sides = (layers["right_mm"], layers["left_mm"])
     return np.stack([(mm >= SEEN_LUNG_MM) & (mm >= SEEN_LUNG_SHARE * (mm + body)) for mm in sides])
 
 
 def coarse_materials(template: Template) -> np.ndarray:
-    """(7, D, H, W) float32 on a LAYER_MM grid: what each of LAYERS sums along a ray, per mm.
+    """(7, D, H, W) float32 on a LAYER_MM grid: the integrands of LAYERS, per mm of a ray.
 
-    Without the template's neck: radiographs get shoulders and necks of their own
-    (datasets.radiograph_anatomy).
+    The template's neck is left out: radiographs get random shoulders and necks
+    (simulation.radiograph_anatomy).
     """
     native_hu, organs, inside = (
         values[:-NECK_SLICES] for values in (template.native_hu, template.organs, template.lungs)

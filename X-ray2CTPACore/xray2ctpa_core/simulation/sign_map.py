@@ -1,4 +1,4 @@
-"""Where each radiographic sign of a virtual patient can be seen: what a classifier may be shown."""
+"""Masks of a virtual patient's visible radiographic signs, used as targets in training."""
 
 import numpy as np
 import torch
@@ -10,17 +10,17 @@ from xray2ctpa_core.simulation.projection import magnification
 from xray2ctpa_core.simulation.signs import SIGNS
 from xray2ctpa_core.simulation.template import Template
 
-#: Signs that are an organ's size: they are seen at the organ.
+#: Signs that consist in an organ's size, with the organ at which they are visible.
 _ORGAN_OF = {"cardiomegaly": "heart", "fleischner": "trunk", "hilum": "hila"}
 
 
 def sign_bits(template: Template, signs: dict[str, bool], shown: dict[str, np.ndarray]) -> np.ndarray:
-    """(D, H, W) uint8 on the template's grid: bit i is set where SIGNS[i] can be seen.
+    """(D, H, W) uint8 on the template's grid: bit i is set where SIGNS[i] is visible.
 
     Args:
-        template: whose organs are large where a sign says so.
-        signs: which the patient shows.
-        shown: by sign, (D, H, W) bool, of those that lie in the lungs (appearance.Findings).
+        template: gives the positions of the organs whose size is a sign.
+        signs: presence of each sign in the patient.
+        shown: for each sign in the lungs, (D, H, W) bool, its voxels (appearance.Findings).
     """
     bits = np.zeros(template.hu.shape, np.uint8)
     for number, sign in enumerate(SIGNS):
@@ -32,10 +32,10 @@ def sign_bits(template: Template, signs: dict[str, bool], shown: dict[str, np.nd
 
 
 def sign_shadows(bits: np.ndarray, template_map: torch.Tensor) -> np.ndarray:
-    """(*SHADOW_GRID,) uint8: the signs that can be seen along the rays through each cell of the frame.
+    """(*SHADOW_GRID,) uint8: bits of the signs along the rays through each cell of the frame.
 
     Args:
-        bits: what `sign_bits` made.
+        bits: of `sign_bits`.
         template_map: (3, *MAP_GRID) of the frame (Patient.template_map), float32.
     """
     rows, columns = SHADOW_GRID
@@ -49,7 +49,7 @@ def sign_shadows(bits: np.ndarray, template_map: torch.Tensor) -> np.ndarray:
         align_corners=True,
     )[0, 0].to(torch.uint8)
     where = torch.nonzero(seen)
-    # From the middle of the frame, in units of its side; rays part as networks.rays lifts them.
+    # From the middle of the frame, in units of its side; rays diverge as in models.encoders.rays.
     z, y, x = ((where[:, axis] + 0.5) / n - 0.5 for axis, n in enumerate(seen.shape))
     m = magnification(y * DEPTH_FRACTION * MEAN_FRAME_SIDE_MM)
     row = ((0.5 - m * z) * rows).long().clamp(0, rows - 1)
@@ -60,12 +60,12 @@ def sign_shadows(bits: np.ndarray, template_map: torch.Tensor) -> np.ndarray:
 
 
 def sign_masks(bits: np.ndarray) -> np.ndarray:
-    """(len(SIGNS), *bits.shape) bool of a bit map as `sign_bits` or `sign_shadows` make it."""
+    """(len(SIGNS), *bits.shape) bool, the masks in a bit map of `sign_bits` or `sign_shadows`."""
     return np.stack([(bits >> number) & 1 for number in range(len(SIGNS))]).astype(bool)
 
 
 def _near(template: Template, organ: str) -> np.ndarray:
-    """(D, H, W) bool: within the reach over which the organ's size is changed."""
+    """(D, H, W) bool: the region in which the organ's size is changed."""
     inside = np.zeros(template.hu.shape, bool)
     for centre in organ_centres(template, organ):
         z, y, x = (

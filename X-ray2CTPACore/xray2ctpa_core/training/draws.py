@@ -1,11 +1,11 @@
-"""Random numbers of a batch, drawn case by case: what a case gets depends neither on the batch it comes in
-nor on the process that it comes to, so that two processes train as one with twice the batch does."""
+"""Random numbers of a batch, drawn case by case. A case's numbers depend neither on its batch nor on its
+process: two processes train like one process with twice the batch."""
 
 import torch
 
 
 class CaseDraws:
-    """Draws for each case from a generator of its own, on the CPU: the same on every device.
+    """Draws each case's numbers from its own generator on the CPU: they are the same on every device.
 
     Args:
         seeds: (B,) integers.

@@ -1,7 +1,8 @@
-"""The linear read-out of a bank's encoder, solved in closed form from drawn patients: ridge regression.
+"""The linear read-out of a bank's encoder, fitted by ridge regression to drawn patients in closed form.
 
-Twelve people teach a deep network their twelve faces; a linear read-out of gradients, strongly regularised,
-carries to strangers, and it takes seconds. Gradient descent adds to it (training.stages.bank_encoder).
+A deep network overfits to the few people of a bank. A strongly regularised linear read-out of oriented
+gradients generalises to other people and is fitted in seconds; gradient descent refines it
+(training.stages.bank_encoder).
 """
 
 from collections.abc import Iterable
@@ -13,9 +14,9 @@ from xray2ctpa_core.models.encoders.atlas import resized
 from xray2ctpa_core.models.encoders.bank_encoder import BASIS_NODES, BankEncoder
 from xray2ctpa_core.models.encoders.oriented_gradients import FEATURES, radiograph_features
 
-#: Weight of the regularisation: so many times the features' mean square, a patient.
+#: Ridge penalty, as a share of the sum of all features' squared deviations.
 RIDGE = 3e-4
-#: A linear score of 0 or 1 makes a logit of -2 or 2.
+#: Slope from a linear score to a logit: scores of 0 and 1 become logits of -2 and 2.
 _LOGIT = 4.0
 
 
@@ -26,10 +27,10 @@ def fit_linear(encoder: BankEncoder, batches: Iterable[dict[str, torch.Tensor]],
     Args:
         encoder: on the device of the batches.
         batches: image, template_map, person, signs and pe of drawn patients.
-        ridge: weight of the regularisation.
+        ridge: the penalty, as a share of the sum of all features' squared deviations.
 
     Returns:
-        How many patients taught it.
+        Number of patients that it was fitted to.
     """
     linear = encoder.linear
     device, outputs = encoder.mean_map.device, linear.out_features
@@ -54,7 +55,7 @@ def fit_linear(encoder: BankEncoder, batches: Iterable[dict[str, torch.Tensor]],
 
 
 def _targets(encoder: BankEncoder, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """(B, outputs): what the read-out should give."""
+    """(B, outputs): targets of the read-out."""
     nodes = (BASIS_NODES,) * 3
     change = resized(batch["template_map"].float() - encoder.mean_map.float(), nodes).flatten(1)
     basis = encoder.basis.float().flatten(1)

@@ -1,5 +1,5 @@
 """The one training loop: accelerate (one process, DDP or FSDP), mixed precision, gradient accumulation, EMA,
-cosine schedule, an opponent where there is one (adversarial loss), logs, rotating checkpoints, resume.
+learning-rate schedule, an optional opponent (adversarial loss), logs, rotating checkpoints, resuming.
 """
 
 import copy
@@ -36,20 +36,20 @@ LOG_FILE, TENSORBOARD_FOLDER = "log.jsonl", "tensorboard"
 
 
 class Stage(Protocol):
-    """What a stage gives to the loop."""
+    """The interface between a stage and the loop."""
 
     module: nn.Module
 
     def loss(
         self, module: nn.Module, batch: dict[str, torch.Tensor], generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """The loss of a batch and the terms to log."""
+        """The loss () of a batch, and the terms to log."""
         ...
 
 
 @runtime_checkable
 class TwoPlayerStage(Stage, Protocol):
-    """A stage whose loss also comes from a network that is trained against ``module``.
+    """A stage with a second network, the opponent, that is trained against ``module``.
 
     ``loss`` must send no gradient to the opponent, and ``opponent_loss`` none to ``module``. The opponent has
     an AdamW of its own with the loop's settings, betas (0.5, 0.999), and the stage's ``opponent_rate``.
@@ -59,7 +59,8 @@ class TwoPlayerStage(Stage, Protocol):
     opponent_rate: float
 
     def opponent_loss(self, opponent: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Called right after ``loss`` with the same batch: what ``loss`` generated is what it judges."""
+        """The opponent's loss (), called right after ``loss`` with the same batch: it judges the samples that
+        ``loss`` generated."""
         ...
 
 
@@ -67,9 +68,11 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
     """Batches of (case, seed of its augmentation) that depend on seed and step alone: resuming is exact.
 
     Args:
-        cases, batch_size, seed: of the data, a process's step and the order.
-        start, stop: first step and the one after the last.
-        batches: every step takes so many, which accelerate hands out one a process in turn.
+        cases: number of cases in the data.
+        batch_size: cases in a batch of one process.
+        seed: of the order and the augmentation.
+        start, stop: first step, and the one after the last.
+        batches: batches of a step; accelerate deals them out to the processes in turn.
     """
 
     def __init__(
@@ -86,7 +89,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
             yield self.drawn(batch)
 
     def drawn(self, batch: int) -> list[tuple[int, int]]:
-        """What batch number ``batch`` holds, counted from the beginning of the training."""
+        """(case, seed) of each item of batch number ``batch``, counted from the start of the training."""
         return [self._draw(batch * self.batch_size + place) for place in range(self.batch_size)]
 
     def _draw(self, position: int) -> tuple[int, int]:
@@ -107,17 +110,17 @@ def train(
 
     Args:
         stage: module and loss.
-        data: items are asked for with (case, seed); where it has a method ``where(case)``, errors say so.
+        data: indexed by (case, seed); its method ``where(case)``, where it has one, names cases in errors.
         config: settings.
         out: folder of the run: log.jsonl and, while it runs, checkpoint/. A line of the log holds the step,
-            the loss and its terms, samples per second since the start, and which share of that time went
-            into waiting for data and into the network (forward, backward, update).
-        resume: go on from the checkpoint in ``out``; without it a run there is refused.
-        progress: called with (step, of, logged terms) after each logged step.
+            the loss and its terms, samples per second since the start, and the shares of that time spent on
+            waiting for data and on the network (forward, backward, update).
+        resume: continue from the checkpoint in ``out``; without it a run there is refused.
+        progress: called with (step, number of steps, logged terms) after each logged step.
 
     Raises:
-        InputError: if ``out`` holds a run and resume is off, or holds none and it is on; or a library raised
-            something: it names the studies.
+        InputError: ``out`` holds a run and resume is off, or holds none and it is on; or a library raised an
+            error, which is passed on with the names of the batch's studies.
         DeviceError: a batch does not fit in memory, or /dev/shm is full.
         ConfigError: the loss is not finite where it is logged, or FSDP was asked for in version 1.
     """
@@ -127,7 +130,7 @@ def train(
     accelerator = Accelerator(mixed_precision=config.precision, gradient_accumulation_steps=config.accumulate)
     sharded = is_sharded(accelerator)
     set_seed(config.seed)
-    module = copy.deepcopy(stage.module) if sharded else stage.module  # the stage's own stays in one piece
+    module = copy.deepcopy(stage.module) if sharded else stage.module  # the stage's own is not sharded
     optimizer = _optimizer(module, config)
     if config.schedule == "constant":
         schedule = get_constant_schedule_with_warmup(optimizer, config.warmup)
@@ -150,7 +153,7 @@ def train(
     )
     module, optimizer, loader = accelerator.prepare(module, optimizer, loader)
     opponent = _Opponent(stage, config, accelerator) if isinstance(stage, TwoPlayerStage) else None
-    accelerator.register_for_checkpointing(schedule)  # not prepared: accelerate would step it once a process
+    accelerator.register_for_checkpointing(schedule)  # not prepared: else each process would step it
     average_class = ShardedAverage if sharded else EMAModel
     average = average_class(module.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     average.to(accelerator.device)
@@ -202,7 +205,7 @@ def train(
 
 
 def _batches(loader: DataLoader[Item]) -> Iterator[Item]:
-    """The loader's batches; what its processes raise is said in a line."""
+    """The loader's batches; an error in a loading process becomes a one-line error."""
     with naming(lambda: "the data"):
         batches = iter(loader)
     while True:
@@ -220,8 +223,8 @@ def _names(named: NamedData, sampler: StepSampler, batch: int) -> str:
 class _Opponent:
     """The other player of a TwoPlayerStage, with its optimiser.
 
-    accelerate shards one network: beside it this one is whole in each process, and its gradients are averaged
-    here.
+    accelerate shards one network only. With FSDP each process therefore holds the whole opponent, whose
+    gradients are averaged here.
 
     Attributes:
         prepared: the networks whose gradients accelerate averages.
@@ -239,7 +242,7 @@ class _Opponent:
         if is_sharded(accelerator):
             if accelerator.scaler is not None:
                 raise ConfigError(
-                    "FSDP with an adversarial term knows no fp16.", "Set precision to bf16 or no."
+                    "FSDP with an adversarial term does not support fp16.", "Set precision to bf16 or no."
                 )
             self.prepared: tuple[nn.Module, ...] = ()
             self._module.to(accelerator.device)
@@ -250,7 +253,7 @@ class _Opponent:
         self._module.train()
 
     def step(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """One step of its own, and its loss."""
+        """One step of the opponent's optimiser; returns its loss ()."""
         with self._accelerator.autocast():
             loss = self._stage.opponent_loss(self._module, batch)
         self._accelerator.backward(loss)
@@ -273,7 +276,7 @@ def _optimizer(module: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
 
 
 class _Log:
-    """log.jsonl, TensorBoard's files and the caller's progress, every ``log_every`` steps; the terms are
+    """Writes log.jsonl and TensorBoard's files and reports progress every ``log_every`` steps. Terms are
     means over the step's batches in all processes."""
 
     def __init__(
@@ -306,7 +309,7 @@ class _Log:
     def has_computed(self, done: int) -> None:
         """The network's work for step number ``done`` is over."""
         if self._is_logged(done) and self._accelerator.device.type == "cuda":
-            torch.cuda.synchronize()  # what was asked for counts where it was computed
+            torch.cuda.synchronize()  # so that queued work counts as network time, not as waiting
         self._computed += time.monotonic() - self._mark
 
     def _is_logged(self, done: int) -> bool:
@@ -326,7 +329,7 @@ class _Log:
         if not all(math.isfinite(value) for value in entry.values()):
             raise ConfigError(
                 f"Expected finite terms of the loss, got {entry} at step {done} in {self._out}.",
-                "Lower learning_rate, or set precision=no; --resume goes on from the last checkpoint.",
+                "Lower learning_rate, or set precision=no; --resume continues from the last checkpoint.",
             )
         if not accelerator.is_main_process:
             return
@@ -352,12 +355,12 @@ class _Log:
 
 
 def _start(out: Path, resume: bool) -> tuple[int, Path | None]:
-    """Steps that are done, and the checkpoint to go on from."""
+    """Number of completed steps, and the checkpoint to resume from."""
     if resume:
         return newest_checkpoint(out)
     if has_checkpoint(out):
         raise InputError(
-            f"{out} already holds a run.", "Pass --resume to go on with it, or choose another --out."
+            f"{out} already holds a run.", "Pass --resume to continue it, or choose another --out."
         )
     out.mkdir(parents=True, exist_ok=True)
     (out / LOG_FILE).unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
@@ -365,20 +368,21 @@ def _start(out: Path, resume: bool) -> tuple[int, Path | None]:
 
 
 def _load(accelerator: Accelerator, checkpoint: Path) -> None:
-    """Goes back to ``checkpoint``; raises InputError, with its name, where a library cannot read it."""
+    """Loads ``checkpoint``; raises InputError with its name where a library cannot read it."""
     try:
         accelerator.load_state(str(checkpoint))
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise InputError(
             f"Expected a checkpoint of this run in {checkpoint}, got {type(error).__name__}: {text}",
-            f"Remove {checkpoint} to go on from the one before, or all of them to train anew.",
+            f"Remove {checkpoint} to resume from the one before, or all of them to train anew.",
         ) from error
 
 
 def save_network(network: Any, folder: Path, also: Callable[[Path], None] | None = None) -> None:
-    """Writes ``network`` by its save_pretrained, and what ``also`` writes beside it: the folder appears
-    whole, and in the main process alone."""
+    """Writes ``network`` by its save_pretrained, then calls ``also`` with the folder to write further files.
+
+    The folder appears only when it is complete; only the main process writes it."""
     if not PartialState().is_main_process:
         return
     partial = folder.with_name(f"{folder.name}.partial")

@@ -1,4 +1,4 @@
-"""What networks that have learned to see make of it for PE, fitted in closed form after their training."""
+"""Read-outs of PE from trained networks: presence probabilities and weights, fitted in closed form."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,24 +16,24 @@ from xray2ctpa_core.models.classifiers.evidence import strongest_places
 from xray2ctpa_core.models.classifiers.pe_classifier import STRONGEST_PLACES, PEClassifier
 from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 
-#: What the step evidence-classifier saves beside the classifier.
+#: File of the `Evidence` that the step evidence-classifier saves beside the classifier.
 EVIDENCE_FILE = "evidence.npz"
-#: Ridge penalties that leave-one-out chooses from: from almost none to almost no weight.
+#: Ridge penalties that leave-one-out chooses from: from almost no penalty to weights of almost 0.
 _PENALTIES = np.logspace(-1, 5, 13)
-#: What hardly varies in an embedding is not blown up.
+#: Added to standard deviations, so that nearly constant dimensions of an embedding are not amplified.
 _LEAST_EMBEDDING = 1e-3
-#: Twice the log-likelihood that a map's certainty has to gain by chance in one of a hundred: chi-square with
-#: one degree of freedom. A map that gains less is silenced, by an offset that leaves nothing of it.
+#: Likelihood-ratio test at 1 %: least value of twice the gained log-likelihood (chi-square, one degree of
+#: freedom). A map below it is silenced: an offset of _SILENT makes its presence probability 0.
 _LEAST_GAIN, _SILENT = float(chi2.isf(0.01, 1)), -20.0
 
 
 class Evidence(NamedTuple):
-    """The evidence in N volumes, with what is known of their patients.
+    """The evidence in N volumes, and the true findings of their patients.
 
     Attributes:
         strongest: (N, M, len(STRONGEST_PLACES)) logits of each map's strongest places, the clots' map first.
-        places: (N, M) mean probability of the STRONGEST_PLACES[0] strongest of them.
-        present: (N, M) bool, whether the patient has it: PE, then each sign.
+        places: (N, M) mean probability of each map's STRONGEST_PLACES[0] strongest places.
+        present: (N, M) bool, whether the patient has PE, then whether each sign.
         log_odds: (N,) of PE given the patient's signs.
     """
 
@@ -62,8 +62,8 @@ class Evidence(NamedTuple):
 def read_evidence(
     classifier: PEClassifier, volumes: Iterable[tuple[torch.Tensor, float, Sequence[bool]]]
 ) -> Evidence:
-    """The evidence in standardised latents (1, C, D, H, W), each with P(PE | signs), and whether the patient
-    has PE and each of the signs."""
+    """The evidence in ``volumes``: standardised latents (1, C, D, H, W), each with P(PE | signs) and with the
+    presence of PE and of each sign."""
     classifier.eval()
     strongest, places, present, log_odds = [], [], [], []
     for latents, probability, has in volumes:
@@ -80,32 +80,32 @@ def read_evidence(
 
 @torch.no_grad()
 def counted(classifier: PEClassifier, evidence: Evidence) -> np.ndarray:
-    """(N, M) in 0..1, the evidence as the classifier's readout takes it."""
+    """(N, M) in 0..1, the input of the classifier's read-out: presence probability times mean place
+    probability."""
     strongest = torch.from_numpy(evidence.strongest).to(classifier.device, classifier.dtype)
     return classifier.shown(strongest).sigmoid().squeeze(2).float().cpu().numpy() * evidence.places
 
 
 @torch.no_grad()
 def logits_of(classifier: PEClassifier, evidence: Evidence) -> np.ndarray:
-    """(N,) logits of PE that the classifier's readout gives."""
+    """(N,) logits of PE from the classifier's read-out."""
     rows = torch.from_numpy(counted(classifier, evidence))
     return classifier.readout(rows.to(classifier.device, classifier.dtype)).squeeze(1).float().cpu().numpy()
 
 
 @torch.no_grad()
 def fit_shown(classifier: PEClassifier, evidence: Evidence) -> list[float]:
-    """Teaches the classifier who shows each kind of evidence at all: Platt scaling of the mean of so many
-    strongest places as tell it best.
+    """Fits the presence probability of each finding: Platt scaling of the mean logit of its map's strongest
+    places, with the number of places that fits best.
 
-    A kind of which they do not tell more than chance is silenced. So are clots in radiographs, and signs too
-    faint for latents.
+    A map that predicts presence no better than chance is silenced, as happens to faint signs.
 
     Args:
-        classifier: trained; how far its maps count is set.
-        evidence: in the own volumes of patients that it was not trained on.
+        classifier: trained; its presence read-out ``shown`` is set.
+        evidence: of the true volumes of patients that it was not trained on.
 
     Returns:
-        Of each kind the log-likelihood gained, twice; 0 for the silenced.
+        For each map twice the log-likelihood gained over the base rate; 0 for silenced maps.
     """
     strongest, present = evidence.strongest, evidence.present
     weight, bias = classifier.shown.parameters()
@@ -124,8 +124,8 @@ def fit_shown(classifier: PEClassifier, evidence: Evidence) -> list[float]:
 
 
 def _who_shows(strongest: np.ndarray, present: np.ndarray) -> tuple[float, Calibration]:
-    """Twice the log-likelihood gained over the mere rate, and Platt scaling; nothing where strong places
-    speak against it, or all patients are alike."""
+    """Twice the log-likelihood gained over the base rate, and the Platt scaling; a gain of 0 where the slope
+    is not positive or all patients have the same label."""
     rate = present.mean()
     if rate in (0, 1):
         return 0.0, Calibration()
@@ -139,20 +139,20 @@ def _who_shows(strongest: np.ndarray, present: np.ndarray) -> tuple[float, Calib
 
 @torch.no_grad()
 def fit_readout(classifier: PEClassifier, groups: Sequence[Evidence]) -> list[float]:
-    """Reads the log-odds of PE off the evidence.
+    """Fits the weights of the evidence in the log-odds of PE.
 
-    The log-odds given the signs are known of virtual patients, while labels agree with the signs in two of
-    three only: ridge regression on the former (its penalty chosen by leave-one-out) weighs the signs'
-    evidence, logistic regression on the first group's labels the clots' beside it. Evidence is centred group
-    by group: generated volumes show everything more faintly than the patients' own.
+    Ridge regression on the log-odds given the signs, which are known for virtual patients, weighs the signs
+    (the penalty is chosen by leave-one-out): they are less noisy than the labels, of which only two in three
+    agree with the signs. Logistic regression on the first group's labels then weighs the clots. Evidence is
+    centred in each group, because it is fainter in generated volumes than in true ones.
 
     Args:
-        classifier: trained, and taught who shows what (`fit_shown`); its readout is set.
-        groups: of patients that it was not trained on, whose evidence it would know by heart: of their own
-            volumes first, then of generated ones.
+        classifier: trained, with presence probabilities (`fit_shown`); its read-out is set.
+        groups: of patients that it was not trained on, so that it has not memorised them: evidence of their
+            true volumes first, then of generated ones.
 
     Returns:
-        Of each group the correlation of the fitted and the true log-odds.
+        For each group the correlation of the fitted and the true log-odds.
 
     Raises:
         InputError: the first group's patients all have PE, or none has.
@@ -160,7 +160,7 @@ def fit_readout(classifier: PEClassifier, groups: Sequence[Evidence]) -> list[fl
     first = groups[0]
     if len(set(first.labels.tolist())) < 2:
         raise InputError(
-            "Expected patients with and without PE to weigh the classifier's evidence on, got one kind.",
+            "Expected patients with and without PE to fit the classifier's read-out, got one kind.",
             "Take more patients: readout_patients of the step evidence-classifier.",
         )
     evidence = [counted(classifier, group) for group in groups]
@@ -179,13 +179,14 @@ def fit_readout(classifier: PEClassifier, groups: Sequence[Evidence]) -> list[fl
 
 @torch.no_grad()
 def fit_radiograph_head(encoder: XrayEncoder, radiographs: Iterable[tuple[torch.Tensor, float]]) -> None:
-    """Sets the encoder's PE head: ridge regression of the log-odds given the signs on its embedding, which
-    learning the head step by step along with the map leaves at chance.
+    """Sets the encoder's PE head by ridge regression of the log-odds given the signs on its embedding.
+
+    A head trained by gradient descent together with the map stays at chance.
 
     Args:
         encoder: trained.
-        radiographs: frames (1, 1, P, P) in [0, 1], each with P(PE | signs), that the encoder was not trained
-            on: of those it knows the signs by heart.
+        radiographs: frames (1, 1, P, P) in [0, 1], each with P(PE | signs). The encoder was not trained on
+            them, so that it has not memorised their signs.
     """
     encoder.eval()
     embeddings, odds = [], []

@@ -1,18 +1,18 @@
-"""Recipes: TOML files that say which steps a run has and with which settings, each recipe with a base.
+"""Recipes: TOML files that list the steps of a run and their settings; a recipe may extend a base recipe.
 
     about = "One line."
-    base = "paper.toml"              # in the same folder; this file says what differs
-    steps = ["ctpa", "latents"]      # order; without it the base's
-    [run]                            # values that settings refer to as {name}; {out} is always there
+    base = "paper.toml"              # path relative to this file, which then holds only the differences
+    steps = ["ctpa", "latents"]      # order; by default that of the base
+    [run]                            # values that settings refer to as {name}; {out} always exists
     data = ""
-    [ctpa]                           # a step: its settings; a dictionary of the base is added to, key by key
+    [ctpa]                           # settings of a step; they are merged into the base's, key by key
     root = "{data}"
     [other]
-    kind = "ctpa"                    # what the step does; without it, its name
-    like = "ctpa"                    # takes that step's settings first
+    kind = "ctpa"                    # kind of the step; by default its name
+    like = "ctpa"                    # settings are taken from that step, then overridden
 
 A step writes into the folder of its name in {out}. Tables that ``steps`` does not list are steps that run
-when they are asked for by name alone (--only).
+only when they are named (--only).
 """
 
 import json
@@ -39,10 +39,10 @@ class Step:
     """One step of a run.
 
     Attributes:
-        name: of the step, and of its folder in the run's.
-        kind: what it does.
+        name: of the step, and of its folder in the folder of the run.
+        kind: which settings class and function it has.
         values: its settings as the recipe gives them.
-        settings: the same, checked; None of a kind whose settings are checked when it begins.
+        settings: the same, checked; None for a kind whose settings are checked when it begins.
         out: its folder.
     """
 
@@ -58,9 +58,9 @@ class Recipe:
     """A recipe, read and checked.
 
     Attributes:
-        about: one line.
+        about: description in one line.
         out: folder of the run.
-        run: its values.
+        run: values of [run].
         steps: in order.
         others: steps that run only when they are named.
     """
@@ -72,7 +72,7 @@ class Recipe:
     others: tuple[Step, ...] = ()
 
     def chosen(self, names: Sequence[str]) -> tuple[Step, ...]:
-        """The steps of these names, in the recipe's order; all where there are none.
+        """The steps with these names, in the recipe's order; without names all of ``steps``.
 
         Raises:
             ConfigError: no step of that name.
@@ -84,7 +84,7 @@ class Recipe:
         return tuple(step for step in everything if step.name in names) if names else self.steps
 
     def check(self, steps: Sequence[Step]) -> None:
-        """Refuses a path that one of ``steps`` reads, that does not exist and that no step makes."""
+        """Raises an error for an input path of ``steps`` that does not exist and that no step makes."""
         for step in steps:
             if step.settings is not None:
                 try:
@@ -100,13 +100,13 @@ def read_recipe(
 
     Args:
         path: TOML file.
-        run: values of [run] that the command line gives; None leaves the recipe's.
-        changes: "step.key=value" or "run.key=value" (a TOML or JSON value, else text).
-        kinds: settings class of each kind; None of one whose settings are checked when it begins.
+        run: values of [run] from the command line; None keeps the recipe's.
+        changes: "step.key=value" or "run.key=value" (a JSON value, else text).
+        kinds: settings class of each kind; None for one whose settings are checked when it begins.
 
     Raises:
         ConfigError: no such file, no TOML, an unknown kind, step, key or placeholder, a wrong type or a value
-            out of its range; names recipe, step and key.
+            out of its range; the message names step and key.
     """
     table = _merged(Path(path), ())
     names = table.get("steps", [])
@@ -123,12 +123,12 @@ def read_recipe(
 
 
 def recipe_about(path: Path) -> str:
-    """The line that says what a recipe is for."""
+    """The recipe's description in one line."""
     return str(_read(path).get("about", ""))
 
 
 def describe(step: Step, kind: type | None) -> str:
-    """The step's keys with what they are set to and what they mean, a line each."""
+    """Text that lists the step's keys with value, default and meaning."""
     if kind is None:
         return "\n".join([f"[{step.name}] {step.kind}", *(f"  {k} = {v!r}" for k, v in step.values.items())])
     doc = (kind.__doc__ or "").strip().splitlines()[0]
@@ -157,7 +157,7 @@ def _read(path: Path) -> Table:
 def _merged(path: Path, above: tuple[Path, ...]) -> Table:
     """The recipe's table over its base's."""
     if path.resolve() in above:
-        raise ConfigError(f"Expected bases that end, {path} is its own base.")
+        raise ConfigError(f"Expected recipes without a circle of bases, got {path} as its own base.")
     table = _read(path)
     base = table.pop("base", None)
     if base is None:
@@ -184,7 +184,7 @@ def _change(table: Table, change: str) -> None:
 
 
 def parsed(text: str) -> Any:
-    """A value of the command line: JSON where it is, else text."""
+    """A value of the command line: parsed as JSON where that is possible, else text."""
     try:
         return json.loads(text)
     except ValueError:
@@ -208,7 +208,7 @@ def _step(table: Table, name: str, out: Path, run: Table, kinds: Mapping[str, ty
 
 
 def _with_likes(table: Table, name: str, above: tuple[str, ...]) -> Table:
-    """A step's settings over those of the step that it is like."""
+    """A step's settings, merged over those of the step named by ``like``."""
     if name in above:
         raise ConfigError(f"Step {name} is like itself: {' -> '.join((*above, name))}.")
     own = table.get(name)
@@ -221,12 +221,12 @@ def _with_likes(table: Table, name: str, above: tuple[str, ...]) -> Table:
     if like is None:
         return own
     if like not in table:
-        raise ConfigError(f"Step {name}: expected like= a step, got {like!r}.")
+        raise ConfigError(f"Step {name}: expected the name of a step in like, got {like!r}.")
     return {"kind": like} | _with_likes(table, like, (*above, name)) | own
 
 
 def _filled(value: Any, run: Table, where: str) -> Any:
-    """``value`` with {name} replaced by the run's value; alone, it keeps its type."""
+    """``value`` with each {name} replaced by the run's value, which keeps its type where {name} is all."""
     if isinstance(value, list):
         return [_filled(item, run, where) for item in value]
     if not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Training with FSDP: the parameters of the network lie in shards, one a process (Zhao et al., VLDB 2023)."""
+"""Training with FSDP: each process holds one shard of the network's parameters (Zhao et al., VLDB 2023)."""
 
 import os
 from typing import Any
@@ -14,10 +14,10 @@ from xray2ctpa_core.errors import ConfigError
 
 
 def check_launch() -> None:
-    """To be called before accelerate is set up.
+    """Checks the launch options; must be called before accelerate is set up.
 
     Raises:
-        ConfigError: FSDP of version 1, whose shards are of parameters laid end to end, not of each.
+        ConfigError: FSDP of version 1, which shards concatenated parameters instead of each parameter.
     """
     if _is_asked_for() and os.environ.get("FSDP_VERSION", "1") != "2":
         raise ConfigError("Expected FSDP of version 2, got 1.", "Pass --fsdp_version 2 to accelerate launch.")
@@ -26,8 +26,8 @@ def check_launch() -> None:
 def is_sharded(accelerator: Accelerator) -> bool:
     """Whether the run was launched with --use_fsdp.
 
-    accelerate shards on GPUs alone and would train CPU processes by DDP without a word; torch can shard
-    there, and here it does.
+    accelerate shards on GPUs only and silently trains CPU processes by DDP; torch can shard on CPUs, so
+    sharding is switched on for them here.
     """
     state = accelerator.state
     if _is_asked_for() and state.distributed_type == DistributedType.MULTI_CPU:
@@ -41,15 +41,15 @@ def _is_asked_for() -> bool:
 
 
 def gather(sharded: nn.Module, whole: nn.Module) -> None:
-    """Copies the weights of ``sharded`` into ``whole``, the same network in one piece; every process must
+    """Copies the weights of ``sharded`` into ``whole``, the same network without shards; every process must
     call it."""
     whole.load_state_dict({name: _whole(value) for name, value in sharded.state_dict().items()})
 
 
 class ShardedAverage(EMAModel):
-    """The running mean of sharded weights: each process has its shards, a checkpoint all of them."""
+    """The running mean of sharded weights: each process holds its shards, a checkpoint the whole weights."""
 
-    shadow_params: list[Any]  # of DTensor, whole only while a checkpoint is read
+    shadow_params: list[Any]  # DTensors; whole tensors only while a checkpoint is read
 
     def state_dict(self) -> dict[str, Any]:
         """See EMAModel; every process must call it."""

@@ -18,17 +18,17 @@ def read_ct_rate(
 ) -> list[Study]:
     """Volumes of ``root``/train_1/train_1_a/train_1_a_1.nii.gz in the table's order.
 
-    The name tells split, patient, scan and reconstruction. CT-RATE has no label of embolism (most scans are
-    without contrast); another column may be taken as label.
+    A name contains split, patient, scan and reconstruction. CT-RATE has no label of embolism (most scans are
+    without contrast); another column may be used as label.
 
     Args:
-        root: folder of the patients' folders; or the folder above, with one for each split (train, valid,
-            train_fixed, valid_fixed).
-        table: any of the release's with ``VolumeName``, e.g. train_predicted_labels.csv.
+        root: folder of the patients' folders; or the folder above, with a folder for each split (train,
+            valid, train_fixed, valid_fixed).
+        table: any table of the release with ``VolumeName``, e.g. train_predicted_labels.csv.
         metadata: train_metadata.csv, with RescaleSlope, RescaleIntercept, XYSpacing and ZSpacing: needed for
             the first release, whose files hold neither; None for the corrected one (``*_fixed``).
         label: column of 0 and 1, "" for none.
-        check_files: refuses missing volumes.
+        check_files: whether missing volumes are an error.
 
     Raises:
         InputError: wrong columns or names, a label that is not 0 or 1, missing volumes; names file and row.
@@ -67,7 +67,7 @@ def _headers(metadata: Path | None) -> dict[str, HeaderCorrection]:
 
 
 def _correction(row: Row) -> HeaderCorrection:
-    """Scale and spacing; XYSpacing reads "[0.75, 0.75]", as (row, column)."""
+    """Scale and spacing of a row; XYSpacing has the form "[0.75, 0.75]", as (row, column)."""
     numbers = re.findall(r"[-+0-9.eE]+", row.text(IN_PLANE))
     try:
         between_rows, between_columns = (float(number) for number in numbers)

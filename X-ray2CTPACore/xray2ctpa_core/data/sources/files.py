@@ -9,17 +9,16 @@ RADIOGRAPH_SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", *VOLUME
 
 
 def named_file(folder: Path, name: str, suffixes: tuple[str, ...], where: str) -> Path:
-    """``folder``/``name``, or with the one of ``suffixes`` that exists.
+    """``folder``/``name`` if it exists, else the existing file of that name with one of ``suffixes``.
 
     Args:
-        folder: of the data set.
-        name: as the table gives it, with or without suffix; a folder of DICOM files counts too, and an
-            absolute path is taken as it is.
+        folder: folder of the data set.
+        name: file or folder of DICOM files as named in the table, with or without suffix, or absolute path.
         suffixes: tried in order.
         where: table and row, for messages.
 
     Returns:
-        What exists; ``folder``/``name`` itself where nothing does (`check_studies` then says so).
+        The existing path; ``folder``/``name`` where there is none (`check_studies` then raises an error).
 
     Raises:
         InputError: several exist.

@@ -8,10 +8,10 @@ from xray2ctpa_core.data.sources.table import ZERO_OR_ONE, Row, read_table
 from xray2ctpa_core.errors import InputError
 
 PATIENT, VOLUME, RADIOGRAPH, LABEL, SPLIT = "patient", "volume", "radiograph", "label", "split"
-#: What a study is called; tables of earlier versions have the second.
+#: Column of the study's id, and its name in tables of earlier versions.
 STUDY, ID = "study", "id"
 MAP, FINDINGS = "map", "findings"
-#: The table of a folder that names none.
+#: The default table of a folder.
 TABLE_FILE = "studies.csv"
 
 
@@ -23,11 +23,11 @@ def read_folder(
     Args:
         root: folder; without a table, and without studies.csv in it, each volume file and each subfolder
             (one DICOM series) in it is a study and a patient, sorted by name.
-        table: names them instead, in its order. Columns ``volume`` or ``radiograph`` or both (files or
-            folders, with or without suffix), and, each where it is there, ``study``, ``patient``, ``label``
-            (0, 1 or empty), ``split``, and of virtual patients ``map`` and ``findings`` (`Study`).
+        table: lists the studies instead, in its order. Columns: ``volume`` or ``radiograph`` or both (files
+            or folders, with or without suffix); optionally ``study``, ``patient``, ``label`` (0, 1 or empty)
+            and ``split``; for virtual patients also ``map`` and ``findings`` (`Study`).
         radiographs: folder of the radiographs, None for ``root``; only with a table.
-        check_files: refuses missing files.
+        check_files: whether missing files are an error.
 
     Raises:
         InputError: nothing to read, wrong columns, a label that is not 0 or 1, a patient in two splits,

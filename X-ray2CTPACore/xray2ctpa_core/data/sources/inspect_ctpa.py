@@ -8,9 +8,9 @@ from xray2ctpa_core.data.sources.table import ZERO_OR_ONE, Row, read_table
 from xray2ctpa_core.errors import InputError
 
 IMPRESSION, PERSON, IMAGE, SPLIT = "impression_id", "person_id", "image_id", "split"
-#: The release's label of embolism, read out of the reports.
+#: The release's label of embolism, extracted from the reports.
 DEFAULT_LABEL = "pe_positive_nlp"
-#: "Censored" stands where a label is not known.
+#: Values of a label; "Censored" marks unknown ones.
 WORDS: dict[str, int | None] = {
     **ZERO_OR_ONE, "True": 1, "False": 0, "TRUE": 1, "FALSE": 0, "Censored": None, "": None,
 }  # fmt: skip
@@ -22,15 +22,15 @@ def read_inspect(
 ) -> list[Study]:
     """Studies of ``root``/CTPA/<image_id>.nii.gz in the order of the labels.
 
-    Two forms are read. The release's tables in ``root``, joined by ``impression_id``: labels_*.tsv (label),
-    study_mapping_*.tsv (person_id, image_id) and splits_*.tsv (split); or one ``table`` with all of
-    image_id, person_id and the label, and with split where there is one.
+    Two forms are accepted: the release's tables in ``root``, joined by ``impression_id``: labels_*.tsv
+    (label), study_mapping_*.tsv (person_id, image_id) and splits_*.tsv (split); or one ``table`` with
+    image_id, person_id, the label and, optionally, split.
 
     Args:
         root: folder with the tables and the folder CTPA (or the volumes themselves).
         table: the one table, or None for the release's.
         label: column of the label, "" for DEFAULT_LABEL.
-        check_files: refuses missing volumes.
+        check_files: whether missing volumes are an error.
 
     Raises:
         InputError: a table or column missing, a label that is no truth value, a study without mapping or
@@ -55,7 +55,8 @@ def read_inspect(
 def _joined(root: Path, label: str) -> list[tuple[Row, Row, Row]]:
     """(label, mapping, split) rows of each impression that all three tables have, in the labels' order.
 
-    A study without image is not part of the release's image cohort and is passed over, as is a repeated row.
+    A study without image, which is not part of the release's image cohort, is left out, and so is a repeated
+    row.
     """
     labels = read_table(_table(root, "labels"), (IMPRESSION, label))
     mapping = _by_impression(read_table(_table(root, "study_mapping"), (IMPRESSION, PERSON, IMAGE)))
@@ -81,7 +82,7 @@ def _by_impression(rows: list[Row]) -> dict[str, Row]:
 
 
 def _table(root: Path, stem: str) -> Path:
-    """The release's newest table of that name: labels_20250611.tsv, labels.csv."""
+    """The release's newest table of that name, e.g. labels_20250611.tsv or labels.csv."""
     found = sorted(p for p in root.glob(f"{stem}*") if p.suffix.lower() in (".tsv", ".csv"))
     if not found:
         raise InputError(f"Expected {stem}_*.tsv in {root}, got none.", "Give INSPECT's folder, or a table.")

@@ -11,15 +11,15 @@ SUBJECT, MODALITY, LOCATION = "Subject ID", "Modality", "File Location"
 
 
 def read_lidc(root: Path, table: Path, check_files: bool = True) -> list[Study]:
-    """One study a CT series, in the table's order, each with its subject's radiograph where there is one.
+    """One study for each CT series, in the table's order, with its subject's radiograph where there is one.
 
-    Where a subject has several radiograph series, ``radiograph`` is the folder that holds them all: reading
-    it chooses the one frontal view. LIDC-IDRI knows neither embolism nor splits.
+    Where a subject has several radiograph series, ``radiograph`` is the folder that holds them all; its
+    reader chooses the one frontal view. LIDC-IDRI has neither labels of embolism nor splits.
 
     Args:
-        root: folder that ``File Location`` is relative to.
-        table: metadata.csv, one row a series; rows of other modalities (SEG, SR) are passed over.
-        check_files: refuses missing folders.
+        root: folder to which ``File Location`` is relative.
+        table: metadata.csv, one row for each series; rows of other modalities (SEG, SR) are skipped.
+        check_files: whether missing folders are an error.
 
     Raises:
         InputError: wrong columns, empty cells, missing folders; names file and row.

@@ -18,9 +18,9 @@ def read_papers(
     Args:
         root: folder of the CTs: <CT_Accession_number> as a folder of DICOM files, or with a volume's suffix.
         table: with CT_Accession_number, cxr_Accession_number and PE (0 or 1); ``patient`` and ``split`` are
-            read where they are there. Without ``patient``, each CT counts as a patient of its own.
+            optional. Without ``patient``, each CT counts as a patient of its own.
         radiographs: folder of the radiographs, named in the same way; None for ``root``.
-        check_files: refuses missing files.
+        check_files: whether missing files are an error.
 
     Raises:
         InputError: wrong columns, empty cells, PE that is not 0 or 1, a patient in two splits, missing or

@@ -16,23 +16,23 @@ def read_rspect(
 ) -> list[Study]:
     """Studies of ``root``/StudyInstanceUID/SeriesInstanceUID/*.dcm in the table's order.
 
-    The table has one row an image; ``negative_exam_for_pe`` is the examination's and the label is 1 minus
-    it. An indeterminate examination is not negative and shows no embolus: its label is unknown, unless
-    ``indeterminate_as_pe``, which is what the papers' 1 - x does. RSPECT names no patients, so that each
-    examination counts as one; it has no splits.
+    The table has one row for each image; ``negative_exam_for_pe`` belongs to the examination, and the label
+    is 1 minus it. An indeterminate examination is neither negative nor shows an embolus: its label is
+    unknown, or 1 with ``indeterminate_as_pe``, as in the papers. RSPECT has no patient ids, so that each
+    examination counts as a patient, and no splits.
 
     Args:
         root: folder of the examinations' folders.
         table: train.csv.
-        indeterminate_as_pe: labels indeterminate examinations 1.
-        check_files: refuses missing folders and, where the table names images, missing slices.
+        indeterminate_as_pe: whether indeterminate examinations have the label 1.
+        check_files: whether missing folders and, where the table names images, missing slices are an error.
 
     Raises:
-        InputError: wrong columns, a label that is not 0 or 1, rows of one examination that disagree, missing
+        InputError: wrong columns, a label that is not 0 or 1, contradictory rows of one examination, missing
             files; names file and row.
     """
     first: dict[tuple[str, str], tuple[Row, int | None]] = {}
-    # The table's 1.8 million rows come series by series, so that a few listings are enough.
+    # The table's 1.8 million rows are ordered by series, so that a small cache of listings suffices.
     images_in = functools.lru_cache(maxsize=4)(_images)
     for row in table_rows(table, (STUDY, SERIES, NEGATIVE)):
         key = (row.text(STUDY), row.text(SERIES))
@@ -74,5 +74,5 @@ def _check_image(folder: Path, present: frozenset[str], row: Row) -> None:
 
 
 def _images(folder: Path) -> frozenset[str]:
-    """Names, without suffix, in a folder; none where there is no folder."""
+    """Names of a folder's files without suffix; none where there is no folder."""
     return frozenset(path.stem for path in folder.iterdir()) if folder.is_dir() else frozenset()

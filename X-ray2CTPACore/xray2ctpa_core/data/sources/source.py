@@ -1,4 +1,4 @@
-"""Which data set a training script reads, and the one function that reads any of them."""
+"""The data sets, and the one function that reads any of them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from xray2ctpa_core.data.sources.rspect import read_rspect
 from xray2ctpa_core.data.sources.study import Study
 from xray2ctpa_core.errors import ConfigError
 
-#: Reader of each data set; the settings beside root and check_files that it reads, needed ones first.
+#: Reader of each data set; settings that it requires, and optional ones, beside root and check_files.
 _READERS: dict[str, tuple[Callable[..., list[Study]], tuple[str, ...], tuple[str, ...]]] = {
     "rspect": (read_rspect, ("table",), ("indeterminate_as_pe",)),
     "lidc": (read_lidc, ("table",), ()),
@@ -30,8 +30,8 @@ def read_studies(source: StudySource) -> list[Study]:
     """The studies that ``source`` describes, checked, in order.
 
     Raises:
-        ConfigError: an unknown data set, a setting that it needs and lacks, or one that it does not read.
-        InputError: as the data set's reader says.
+        ConfigError: an unknown data set, a missing setting, or one that the data set does not use.
+        InputError: as in the data set's reader.
     """
     if source.dataset not in _READERS:
         raise ConfigError(f"Expected a dataset out of {', '.join(_READERS)}, got {source.dataset!r}.")
@@ -48,7 +48,7 @@ def read_studies(source: StudySource) -> list[Study]:
             f"The data set {source.dataset} needs {', '.join(needed) or 'no table'} and may have "
             f"{', '.join(optional) or 'nothing else'}; got {', '.join(given) or 'none'}, and studies="
             f"{source.studies}.",
-            "Set what is missing, leave out what is not read.",
+            "Set the missing settings and leave out the others.",
         )
     arguments = {name: Path(value) if name in _PATHS else value for name, value in given.items()}
     studies = reader(Path(source.root), **arguments, check_files=source.check_files)

@@ -1,4 +1,4 @@
-"""One study of a data set, and what must hold for a list of them."""
+"""One study of a data set, and the checks of a list of studies."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ class Study:
 
     Attributes:
         id: unique in its data set; names the study's folder after preprocessing.
-        patient: all studies of a patient belong to one split.
-        volume: file, or folder of one DICOM series; None where only a radiograph is known.
+        patient: name of the patient, whose studies all belong to one split.
+        volume: file, or folder of one DICOM series; None where there is only a radiograph.
         radiograph: file or folder, or None.
         label: 1 with pulmonary embolism, 0 without, None unknown.
-        split: "train", "valid", "test" or what the data set calls it; None where it has none.
-        where: table and row, or file, that the study comes from, for messages.
-        correction: what the files' headers lack.
-        map: of a virtual patient, the map of its frame into the atlas (.npy); a study without one does not
-            teach the map.
-        findings: of a virtual patient, its record (patient.json): its frame and the signs that it shows.
+        split: "train", "valid", "test" or the data set's name of it; None where it has none.
+        where: table and row, or file, from which the study comes, for messages.
+        correction: values that the files' headers lack.
+        map: of a virtual patient, the map of its frame into the atlas (.npy); studies without one are left
+            out of the map's loss.
+        findings: of a virtual patient, its record (patient.json) with frame and signs.
     """
 
     id: str
@@ -43,11 +43,11 @@ def check_studies(studies: Sequence[Study], check_files: bool) -> list[Study]:
 
     Args:
         studies: of one data set.
-        check_files: whether every file or folder must exist; otherwise those that do not fail one by one,
-            when they are read.
+        check_files: whether every file or folder must exist; otherwise studies with missing files fail one by
+            one, when they are read.
 
     Raises:
-        InputError: none, an id twice, a patient in two splits, or a missing file. It names table and row.
+        InputError: no study, a repeated id, a patient in two splits, or a missing file; names table and row.
     """
     if not studies:
         raise InputError("Expected at least one study, got none.", "Check the root folder and the table.")

@@ -1,4 +1,4 @@
-"""Tables in CSV or TSV files whose every complaint names the file and the row that a spreadsheet shows."""
+"""Tables in CSV or TSV files; every error names the file and the row number that a spreadsheet shows."""
 
 import csv
 import io
@@ -17,9 +17,9 @@ class Row:
     """One row of a table.
 
     Attributes:
-        cells: value by column, without blanks around.
+        cells: value by column, without surrounding blanks.
         table: file name.
-        number: as a spreadsheet counts: the header is row 1.
+        number: row number; the header is row 1.
     """
 
     cells: Mapping[str, str]
@@ -70,15 +70,15 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> list[Row]:
 
 
 def table_rows(path: Path, columns: Sequence[str] = ()) -> Iterator[Row]:
-    """The rows of a .csv (commas) or .tsv (tabs) file one after another, empty ones left out.
+    """The rows of a .csv (commas) or .tsv (tabs) file one after another, without empty ones.
 
     Args:
         path: UTF-8 with or without byte order mark; the first row names the columns.
-        columns: that must be there; others may be.
+        columns: required columns; others are allowed.
 
     Raises:
-        InputError: missing, no text, without rows, without one of ``columns``, a column twice, or a row with
-            more or fewer cells than there are columns. It names the row.
+        InputError: the file is missing, not text or without rows; one of ``columns`` is missing; a column
+            occurs twice; or a row has more or fewer cells than there are columns. The message names the row.
     """
     path = Path(path)
     with reading(path, "CSV"):
@@ -109,14 +109,14 @@ def table_rows(path: Path, columns: Sequence[str] = ()) -> Iterator[Row]:
 
 
 def csv_text(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A table as CSV: commas, quotes where needed, one line feed a row."""
+    """A table as CSV: commas, quotes where needed, a line feed after each row."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([headings, *lines])
     return text.getvalue()
 
 
 def _names(record: list[str], columns: Sequence[str], table: str) -> list[str]:
-    """The columns' names in the first row; raises InputError where one is missing or there twice."""
+    """The columns' names in the first row; raises InputError where one is missing or occurs twice."""
     names = [name.strip() for name in record]
     missing = [column for column in columns if column not in names]
     if missing or len(set(names)) < len(names):

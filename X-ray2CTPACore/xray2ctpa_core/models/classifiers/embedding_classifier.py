@@ -1,5 +1,5 @@
-"""PE from the radiograph by way of an embedding as long as the CTPA's: CMKD's student, and what its prior
-reads."""
+"""PE from the radiograph through an embedding as long as the CTPA's: CMKD's student, whose embedding is the
+input of its prior."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class EmbeddingClassifier(ModelMixin, ConfigMixin):
     Args:
         encoder_config: constructor arguments of its PublishedEncoder (RadImageNet, BiomedCLIP, DINOv2, the
             default's own, a small one).
-        embedding_dim: of what the head reads.
+        embedding_dim: length of the embedding.
         dropout: before the head.
     """
 
@@ -35,14 +35,14 @@ class EmbeddingClassifier(ModelMixin, ConfigMixin):
     def on(
         cls, encoder: PublishedEncoder, embedding_dim: int = 512, dropout: float = 0.2
     ) -> "EmbeddingClassifier":
-        """A new one on a given encoder, which becomes part of it."""
+        """A new classifier with the given encoder, which becomes part of it."""
         arguments = {key: value for key, value in encoder.config.items() if not key.startswith("_")}
         made = cls(arguments, embedding_dim, dropout)
         made.encoder = encoder
         return made
 
     def embed(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, 1, P, P), as the encoder reads it -> (B, embedding_dim)."""
+        """(B, 1, P, P), preprocessed for the encoder -> (B, embedding_dim)."""
         return self.to_embedding(self.encoder(image))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

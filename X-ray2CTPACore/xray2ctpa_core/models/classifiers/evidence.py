@@ -1,14 +1,14 @@
-"""Maps of what a network has seen where, summed up."""
+"""Summaries of evidence maps."""
 
 import torch
 
 
 def strongest_places(maps: torch.Tensor, counts: tuple[int, ...]) -> torch.Tensor:
-    """(B, M, ...) -> (B, M, len(counts)), the means of each map's so many strongest places.
+    """(B, M, ...) -> (B, M, len(counts)): for each of ``counts`` the mean of the map's n strongest places.
 
     Args:
-        maps: M of a case, at N places each.
-        counts: in rising order; a map of fewer places is taken whole.
+        maps: M maps of each case.
+        counts: numbers n in rising order; of a map with fewer places all are used.
     """
     places = maps.flatten(2)
     places = places.topk(min(counts[-1], places.shape[2]), 2).values

@@ -1,4 +1,4 @@
-"""The last layer of a CTPA classifier by itself, which reads generated embeddings (CMKD's matching layer)."""
+"""The last layer of a CTPA classifier alone, applied to generated embeddings (CMKD's matching layer)."""
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -20,7 +20,7 @@ class MatchingLayer(ModelMixin, ConfigMixin):
 
     @classmethod
     def of(cls, head: nn.Linear) -> "MatchingLayer":
-        """One with the weights of a classifier's head."""
+        """A matching layer with the weights of a classifier's head."""
         made = cls(head.in_features)
         made.linear.load_state_dict(head.state_dict())
         return made.eval()

@@ -1,4 +1,4 @@
-"""The latent PE classifier: MONAI's 3D DenseNet on latents (X-ray2CTPA, section 3.4), shown the evidence."""
+"""The latent PE classifier: MONAI's 3D DenseNet on latents (X-ray2CTPA, section 3.4), with evidence maps."""
 
 from typing import Any, NamedTuple
 
@@ -11,22 +11,22 @@ from torch.nn import functional
 
 from xray2ctpa_core.models.classifiers.evidence import strongest_places
 
-#: Normalisations by name, as MONAI takes them; one group fits every width.
+#: MONAI's arguments of each normalisation; one group fits every width.
 NORMS: dict[str, Any] = {"batch": "batch", "group": ("group", {"num_groups": 1})}
 
-#: Each evidence map is summed up by the means of its so many strongest places: a small filling defect covers
-#: a few of them, a lobe without blood some hundred.
+#: Numbers of strongest places whose means summarise each evidence map: a small filling defect covers a few
+#: places, an oligaemic lobe some hundred.
 STRONGEST_PLACES = (8, 64, 512)
 
 
 class Reading(NamedTuple):
-    """What the classifier says of latents (B, C, D, H, W).
+    """Outputs of the classifier for latents (B, C, D, H, W).
 
     Attributes:
         logit: (B, 1), of PE.
         maps: (B, M, d, h, w) logits of M kinds of evidence at each place; None without evidence maps.
-        strongest: (B, M, len(STRONGEST_PLACES)), means of the maps' strongest places; likewise.
-        evidence: (B, M) in 0..1, what ``logit`` is linear in; likewise.
+        strongest: (B, M, len(STRONGEST_PLACES)), means of the maps' strongest places; None likewise.
+        evidence: (B, M) in 0..1, of which ``logit`` is a linear function; None likewise.
     """
 
     logit: torch.Tensor
@@ -42,16 +42,17 @@ class PEClassifier(ModelMixin, ConfigMixin):
         latent_channels: C of the latents.
         init_features, growth_rate, block_config, dropout: as in monai.networks.nets.DenseNet; the papers'
             DenseNet-121 is (64, 32, (6, 12, 24, 16), 0.2).
-        norm: "batch" as in the papers, or "group": the same in training and use, and with averaged weights.
-        first_stride: of the first convolution, (D, H, W); the papers' is (1, 2, 2).
-        pool: whether the first convolution is followed by DenseNet's pooling, as in the papers. Small
-            latents keep more places for clots, and for Grad-CAM, without it.
-        evidence_maps: M; the papers' classifier has none and reads one mean of its last features. Some
-            hundred patients teach no network from labels alone what a small filling defect or a little fluid
-            is; masks of them do. The maps are read off all dense blocks, the deeper ones enlarged. A place
-            counts as far as the volume shows that kind of evidence at all, which its strongest places say:
-            every heart looks like one that may be large. The logit is linear in the strongest places'
-            mean, so counted.
+        norm: "batch" as in the papers, or "group", which works alike in training and inference and with
+            averaged weights.
+        first_stride: of the first convolution, (D, H, W); (1, 2, 2) in the papers.
+        pool: whether the first convolution is followed by DenseNet's pooling, as in the papers. Without it
+            small latents keep more places for clots and for Grad-CAM.
+        evidence_maps: M; 0 in the papers, whose classifier reads one mean of its last features. Some hundred
+            labels do not suffice to learn small filling defects or a little fluid; masks of them do. The maps
+            are computed from all dense blocks, with the deeper ones enlarged. Each place's probability is
+            multiplied by the presence probability of the finding in the volume, which depends on the map's
+            strongest places: a heart of normal size, for example, resembles a large one locally. The logit
+            is linear in the mean of the strongest places after this multiplication.
     """
 
     @register_to_config
@@ -91,15 +92,15 @@ class PEClassifier(ModelMixin, ConfigMixin):
                 for channels in _block_channels(init_features, growth_rate, block_config)
             )
             self.shown = nn.Conv1d(evidence_maps, evidence_maps, len(STRONGEST_PLACES), groups=evidence_maps)
-            for parameter in self.shown.parameters():  # it is `training.readout`'s, like the readout
+            for parameter in self.shown.parameters():  # fitted by `training.readout`, like the readout
                 nn.init.zeros_(parameter)
             self.seen = nn.Identity()
             self.readout = nn.Linear(evidence_maps, 1)
 
     @property
     def gradcam_layer(self) -> str:
-        """Module whose activation Grad-CAM reads: how far each place counts as evidence of each kind (32 x 32
-        x 32 places in the default), else features deep enough to know PE."""
+        """Module whose activation Grad-CAM reads: each place's weighted evidence (32 x 32 x 32 places in the
+        default); without evidence maps a deep layer of features."""
         return "network.features.denseblock2" if self.maps is None else "seen"
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
@@ -111,7 +112,7 @@ class PEClassifier(ModelMixin, ConfigMixin):
         return self.read(latents).logit
 
     def read(self, latents: torch.Tensor) -> Reading:
-        """The logit, and what it is read off."""
+        """The logit, with the evidence from which it is computed."""
         if self.maps is None:
             return Reading(self.network(latents))
         x, blocks = latents, []

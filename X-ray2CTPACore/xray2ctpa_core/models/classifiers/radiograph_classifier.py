@@ -10,7 +10,7 @@ class RadiographClassifier(nn.Module):
     """A radiograph -> one logit.
 
     Args:
-        encoder: trained with the rest, unless its parameters are frozen.
+        encoder: trained together with the linear layer, unless its parameters are frozen.
         dropout: before the linear layer.
     """
 

@@ -9,11 +9,11 @@ from xray2ctpa_core.models.encoders.published import PublishedEncoder
 
 
 class SliceClassifier(nn.Module):
-    """A volume -> one logit: an embedding of every axial slice, a bidirectional LSTM along the patient, the
-    largest and the mean of its states.
+    """A volume -> one logit: an embedding of every axial slice, a bidirectional LSTM along the patient, and a
+    linear layer on maximum and mean of its states.
 
     Args:
-        encoder: of one slice; it reads it as a radiograph.
+        encoder: of a slice, which has the form of a radiograph.
         hidden: features of the LSTM in each direction.
         dropout: before the last layer.
     """

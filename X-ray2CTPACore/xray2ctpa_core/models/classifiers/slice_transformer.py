@@ -17,11 +17,11 @@ class SliceTransformer(ModelMixin, ConfigMixin):
     """Slice features -> class token -> embedding -> one logit.
 
     Args:
-        features: F, of a slice.
+        features: F, number of features of a slice.
         architecture: "small", or "dinov2" for the blocks of DINOv2 (Oquab et al., 2023) without its patch
-            projection, as in the paper: a slice takes a patch's place.
+            projection, as in the paper: each slice replaces a patch.
         width, depth, heads: of the transformer; DINOv2's base has 768, 12 and 12.
-        embedding_dim: of what the head reads, and a prior generates.
+        embedding_dim: length of the embedding, which the head reads and a prior generates.
         dropout: in training.
     """
 
@@ -53,14 +53,14 @@ class SliceTransformer(ModelMixin, ConfigMixin):
         return self.head(self.embed(slices))
 
     def embed(self, slices: torch.Tensor) -> torch.Tensor:
-        """(B, S, F) -> (B, embedding_dim): what the head reads."""
+        """(B, S, F) -> (B, embedding_dim), the input of the head."""
         return self.to_embedding(self.norm(self.block_outputs(slices)[-1])[:, 0])
 
     def block_outputs(self, slices: torch.Tensor) -> list[torch.Tensor]:
         """(B, 1 + S, width) after each block, class token first.
 
         Raises:
-            InputError: no slices, or of another width.
+            InputError: no slices, or features of another width.
         """
         if slices.ndim != 3 or slices.shape[2] != self.config["features"] or not slices.shape[1]:
             raise InputError(
@@ -82,7 +82,7 @@ class SliceTransformer(ModelMixin, ConfigMixin):
             return layer(x, src_key_padding_mask=padded)
         if not padded.any():
             return _first(layer(x))
-        # DINOv2's blocks know no padding: each study's own tokens go through by themselves.
+        # DINOv2's blocks do not support padding: each study's tokens are processed separately.
         whole = x.clone()
         for number, skipped in enumerate(padded):
             whole[number, ~skipped] = _first(layer(x[number, ~skipped][None]))[0]

@@ -83,9 +83,9 @@ def guided(
 ) -> torch.Tensor:
     """Noise under classifier-free guidance by radiograph and label (Brooks et al., CVPR 2023, eq. 3).
 
-    At scale = label_scale = 1 this is the conditional prediction, and the model is called once; at
-    label_scale = 0 it is told no label. A prediction that would cancel, or that is another one's, is not
-    made.
+    At scale = label_scale = 1 this is the conditional prediction, from one call of the model; at
+    label_scale = 0 the label is not used. Predictions with a weight of 0, or equal to another one, are not
+    computed.
     """
     if label_scale == 0:
         label, label_scale = None, 1.0

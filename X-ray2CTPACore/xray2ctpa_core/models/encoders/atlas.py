@@ -1,8 +1,8 @@
-"""A deformable atlas: one thorax that a predicted map bends to the patient, on the latent grid.
+"""A deformable atlas: one thorax that a predicted map deforms to the patient, on the latent grid.
 
-A small network trained on few patients cannot invent lung vessels; it can say where those of an atlas lie
-(conditional deformable templates: Dalca et al., NeurIPS 2019, section 3). The map is what a radiograph
-determines best, for it is smooth, and an atlas that is warped stays as sharp as it was.
+A small network trained on few patients cannot generate lung vessels, but it can predict the positions of an
+atlas' vessels (conditional deformable templates: Dalca et al., NeurIPS 2019, section 3). A radiograph
+determines this map well, because it is smooth, and a warped atlas stays sharp.
 """
 
 import torch
@@ -11,16 +11,16 @@ from torch.nn import functional
 
 from xray2ctpa_core.constants import MAP_GRID
 
-#: Cells along an edge of the atlas' learned features, which tell the places of the thorax apart.
+#: Cells along an edge of the atlas' learned features, which encode the position in the thorax.
 _FEATURE_CELLS = 16
 #: Atlas intensity (of 255) from which a point counts as body: 30 HU above air in the default window.
 _BODY_FROM = 4.0
 
 
 class DeformableAtlas(nn.Module):
-    """An atlas volume with learned features beside it, and the mean map into it.
+    """An atlas volume with additional learned features, and the mean map into it.
 
-    Maps are (B, 3, *MAP_GRID): for every point of the patient's frame the atlas' point, in grid_sample
+    Maps are (B, 3, *MAP_GRID): for every point of the patient's frame the point of the atlas, in grid_sample
     coordinates (x, y, z) in [-1, 1]; a map's corners are the centres of the volume's corner voxels.
 
     Args:
@@ -44,11 +44,11 @@ class DeformableAtlas(nn.Module):
 
     @property
     def channels(self) -> int:
-        """Channels that `forward` gives."""
+        """Number of channels of the output of `forward`."""
         return self._fold**2 + len(self.features)
 
     def set_atlas(self, normalised: torch.Tensor, mean_map: torch.Tensor) -> None:
-        """Takes an atlas volume with values in [-1, 1] (D, H, W) and the mean of the maps into it."""
+        """Sets the atlas volume (D, H, W), with values in [-1, 1], and the mean of the maps into it."""
         self.intensities.copy_(((normalised + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
         self.mean_map.copy_(mean_map)
 

@@ -1,4 +1,4 @@
-"""A 2D encoder of CT slices without weights: what in enhanced vessels is darker than its surroundings."""
+"""A 2D encoder of CT slices without weights: dark areas inside enhanced vessels."""
 
 import itertools
 
@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-#: Sides of the closing in pixels, greys from which a vessel counts as enhanced, and how much darker a defect
-#: is, in units of the window's half (450 HU for CMKD's -100 to 900).
+#: Sides of the closing in pixels; grey values from which a vessel counts as enhanced; depths of a defect.
+#: Both are in units of half the window's width (450 HU for CMKD's window of -100 to 900).
 SIDES, ENHANCED, DARKER = (5, 9), (-0.45, -0.2), (0.18, 0.33)
-#: Greys that divide the window into the bins of a histogram.
+#: Grey values that divide the window into the bins of a histogram.
 EDGES = (-0.98, -0.85, -0.7, -0.5, -0.25, 0.0, 0.4)
 _SCALE = 1000.0
 

@@ -1,15 +1,15 @@
-"""What is read off a radiograph linearly: oriented gradients, normalised place by place (Dalal and Triggs,
-CVPR 2005), which are the edges of a place whatever the exposure, and coarse greys. A read-out of both carries
-better to strangers than that of either (docs/experiments/many-people.md)."""
+"""Features of a radiograph for linear read-outs: oriented gradients, normalised locally (Dalal and Triggs,
+CVPR 2005), which are edges independent of exposure, and coarse greys. A read-out of both predicts the anatomy
+of new people better than one of either (docs/experiments/many-people.md)."""
 
 import math
 
 import torch
 from torch.nn import functional
 
-#: Orientations, cells along an edge, and pixels along an edge of the image they are taken from.
+#: Orientations, cells along an edge, and pixels along an edge of the resampled radiograph.
 ORIENTATIONS, CELLS, PIXELS = 8, 12, 48
-#: Gradients below this count for little.
+#: Regularisation of the normalisation: gradients below this value are suppressed.
 _FAINT = 0.02
 
 #: Greys along an edge, and their weight beside the gradients.

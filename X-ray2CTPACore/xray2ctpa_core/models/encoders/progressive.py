@@ -21,31 +21,33 @@ _DOUBLING = 2
 
 
 class ProgressiveEncoder(ModelMixin, ConfigMixin):
-    """In two phases (arXiv 2406.04679): the shape, by an MLP along the one axis that a radiograph lacks, and
-    the anatomy, by 3D convolutions; then the projection to the codec's latents, y = N(q(Conv(z))). It is
-    trained on its own, as a regressor of the volume through a codebook and a decoder of its own.
+    """XctDiff's radiograph encoder (arXiv 2406.04679), in two phases: the shape, by an MLP along the axis
+    that a radiograph lacks, and the anatomy, by 3D convolutions; then the projection to the codec's latents,
+    y = N(q(Conv(z))). It is trained separately, as a regressor of the volume with its own codebook and
+    decoder.
 
     Names and shapes of its tensors are those of the published code, whose network has homogeneous=False and
-    quantised=False: its condition is not quantised.
+    quantised=False.
 
     Args:
         width, multipliers: channels of the 2D levels are width times a multiplier; each level but the last
-            halves the radiograph. The last level's are lifted_channels * depth.
+            halves the radiograph. The last level must have lifted_channels * depth channels.
         blocks: residual blocks of a level.
-        depth: cells of the lifted axis, and of the image at the last level: 32 for 128 pixels and 3 levels.
-        lifted_channels: of the 3D features.
-        inner_channels: after the 3D convolutions.
+        depth: cells along the lifted axis, and along a side of the radiograph at the last level: 32 for 128
+            pixels and 3 levels.
+        lifted_channels: channels of the 3D features.
+        inner_channels: channels after the 3D convolutions.
         latent_channels, codes: of the codebook.
         groups: of GroupNorm in 2D; the decoder's second block has half as many.
-        attention: 2D levels, 0 the finest, whose blocks are followed by attention.
-        middle_attention: whether the middle has it.
+        attention: numbers of the 2D levels, 0 the finest, whose blocks are followed by attention.
+        middle_attention: whether the middle block has attention.
         homogeneous: of Codebook.
-        quantised: whether the condition is.
-        released_axes: whether the network computes on (x, y, z) while it is given rows from the top and
-            gives (D, H, W) (models.axes).
+        quantised: whether the condition is quantised.
+        released_axes: whether the network computes on (x, y, z), with rows from the top at its input and
+            (D, H, W) at its output (models.axes).
 
     Raises:
-        ConfigError: a last level that the lift cannot divide, or attention at no level.
+        ConfigError: a last level that the lift cannot divide, or attention at a level that does not exist.
     """
 
     @register_to_config
@@ -109,8 +111,8 @@ class ProgressiveEncoder(ModelMixin, ConfigMixin):
         return Conditioning(spatial=exchange(values, self._released_axes))
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, Quantised]:
-        """(B, 1, P, P) -> the volume (B, 1, P, P, P) regressed from the quantised features, in [-1, 1] once
-        trained, and these, in the network's order of axes. Errors as `condition`."""
+        """(B, 1, P, P) -> the volume (B, 1, P, P, P), regressed from the quantised features, in [-1, 1] once
+        trained, and these features, in the network's axis order. Raises the errors of `condition`."""
         quantised = self.quantize(self._features(image))
         decoded = self.decoder(self.post_quant_conv(quantised.values))
         return exchange(decoded, self._released_axes), quantised
@@ -125,7 +127,7 @@ class ProgressiveEncoder(ModelMixin, ConfigMixin):
 
 
 class _Mlp(nn.Module):
-    """Along the last axis."""
+    """An MLP along the last axis."""
 
     def __init__(self, features: int) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Encoders of a whole radiograph by name: the frozen one that conditions the papers' denoiser, and what CXR
-classifiers are built on.
+"""Encoders of a whole radiograph by name, for the conditioning of the papers' denoiser and for radiograph
+classifiers.
 
-All read what preprocess_cxr.py writes with input=radiograph, normalised as in the papers, whatever they were
-trained with (facts of X-ray2CTPA: the release does the same).
+All read radiographs from the step radiographs with input=whole, normalised as in the papers; the
+normalisation of their own training is not used, as in X-ray2CTPA's release.
 """
 
 import json
@@ -34,7 +34,7 @@ _CLIP_CONFIG, _CLIP_WEIGHTS = (
     ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
 )
 _DINO_CONFIG, _DINO_WEIGHTS = "config.json", "model.safetensors"
-#: What of DINOv2's configuration shapes the network.
+#: Keys of DINOv2's configuration that determine the network's shape.
 _DINO_ARCHITECTURE = (
     "num_hidden_layers", "num_attention_heads", "mlp_ratio", "image_size", "patch_size", "use_swiglu_ffn",
 )  # fmt: skip
@@ -44,11 +44,11 @@ class PublishedEncoder(ModelMixin, ConfigMixin):
     """A radiograph -> one embedding.
 
     Args:
-        name: of ENCODERS.
-        architecture: of its trunk; what is left out is as published ("small": as in `small_trunk`).
-        embedding_dim: its length.
-        channels: that the trunk reads; all get the same radiograph.
-        pixels: along a side, which radiographs are resampled to; 0 takes them as they are.
+        name: one of ENCODERS.
+        architecture: arguments of its trunk; the published values by default (`small_trunk`'s for "small").
+        embedding_dim: length of the embedding.
+        channels: input channels of the trunk; the radiograph is repeated in all of them.
+        pixels: pixels along a side, to which radiographs are resampled; 0 does not resample.
 
     Raises:
         InputError: an unknown name, or the packages of that encoder are not installed.
@@ -74,7 +74,7 @@ class PublishedEncoder(ModelMixin, ConfigMixin):
         return int(self.config["embedding_dim"])
 
     def train(self, mode: bool = True) -> "PublishedEncoder":
-        """A frozen encoder stays in evaluation mode, whatever it is part of."""
+        """A frozen encoder stays in evaluation mode, also as part of another module."""
         return super().train(mode and any(p.requires_grad for p in self.parameters()))
 
     def condition(self, image: torch.Tensor) -> Conditioning:
@@ -95,7 +95,7 @@ def small_trunk(
     growth_rate: int = 12,
     block_config: tuple[int, ...] = (3, 3, 3, 3),
 ) -> nn.Module:
-    """A 2D DenseNet with group normalisation, some hundred thousand parameters."""
+    """A 2D DenseNet with group normalisation and some hundred thousand parameters."""
     return DenseNet(
         spatial_dims=2,
         in_channels=1,
@@ -118,7 +118,7 @@ def _clip_trunk(
     pool: str = "",
     proj: str = "linear",
 ) -> nn.Module:
-    """The image tower alone: the text tower would have to be fetched, and nothing reads it."""
+    """The image tower only: the text tower is not used and would have to be downloaded."""
     try:
         from open_clip.timm_model import TimmModel
     except ImportError as error:
@@ -148,7 +148,7 @@ class _ClassToken(nn.Module):
 
 
 class _OwnTrunk(nn.Module):
-    """The default's own encoder, of which the embedding alone is taken."""
+    """The default's own encoder, reduced to its embedding."""
 
     def __init__(self, network: XrayEncoder) -> None:
         super().__init__()
@@ -176,17 +176,16 @@ def published_encoder(name: str, folder: Path) -> PublishedEncoder:
     """The encoder ``name`` with the weights in ``folder``, in evaluation mode.
 
     Args:
-        name: of ENCODERS.
-        folder: "small": of a PublishedEncoder that train_cxr_classifier.py saved. Else as published:
-            "radimagenet-resnet50" ResNet50.pt; "biomedclip" open_clip_config.json and
-            open_clip_pytorch_model.bin (or open_clip_model.safetensors); "dinov2" config.json and
-            model.safetensors; "own" a bundle's xray_encoder, which reads frames of the lungs
-            (preprocess_cxr.py with input=frame). Any encoder that train_cxr_classifier.py saved is read by
-            its own name, too.
+        name: one of ENCODERS.
+        folder: a PublishedEncoder saved by the step cxr-classifier (the only form of "small"), or published
+            files: for "radimagenet-resnet50" ResNet50.pt; for "biomedclip" open_clip_config.json and
+            open_clip_pytorch_model.bin (or open_clip_model.safetensors); for "dinov2" config.json and
+            model.safetensors; for "own" a bundle's xray_encoder, which reads frames of the lungs (step
+            radiographs with input=frame).
 
     Raises:
         InputError: an unknown name, a missing file or package.
-        BundleError: weights that do not fit, or a configuration that is none.
+        BundleError: weights that do not fit, or an invalid configuration.
     """
     folder = Path(folder)
     if name not in ENCODERS:
@@ -199,7 +198,7 @@ def published_encoder(name: str, folder: Path) -> PublishedEncoder:
     if name == "small":
         raise InputError(
             f"Expected an encoder in {folder}, found none.",
-            "Train one with train_cxr_classifier.py --set encoder=small; it saves radiograph_encoder/.",
+            "Train one by the step cxr-classifier with encoder=small; it saves radiograph_encoder/.",
         )
     read = {
         "radimagenet-resnet50": _read_resnet,
@@ -211,7 +210,7 @@ def published_encoder(name: str, folder: Path) -> PublishedEncoder:
 
 
 def encoder_name(folder: Path) -> str | None:
-    """The name, of ENCODERS, of the encoder that one of our stages saved in ``folder``; None for others."""
+    """The name (one of ENCODERS) of the encoder that a stage saved in ``folder``; None for other folders."""
     if not (folder / "config.json").is_file():
         return None
     config = _read_json(folder / "config.json")
@@ -247,7 +246,7 @@ def _read_clip(folder: Path) -> PublishedEncoder:
 
 
 def _read_dino(folder: Path) -> PublishedEncoder:
-    """Read by transformers, which knows the names that its earlier versions gave to tensors."""
+    """DINOv2, read by transformers, which also accepts the tensor names of its earlier versions."""
     _read_json(folder / _DINO_CONFIG)
     if not (folder / _DINO_WEIGHTS).is_file():
         raise InputError(f"Expected pretrained weights at {folder / _DINO_WEIGHTS}, which is no file.")
@@ -270,7 +269,7 @@ def _read_dino(folder: Path) -> PublishedEncoder:
     refuse(f"{folder} does not fit Dinov2Model", "Take facebook/dinov2-base's own files.", problems)
     config = network.config.to_dict()
     architecture = {key: config[key] for key in _DINO_ARCHITECTURE if key in config}
-    # The position table is for image_size; radiographs are read at 224 as everywhere, or at that if smaller.
+    # The position table is for image_size; radiographs are read at 224 pixels, or at image_size if smaller.
     encoder = PublishedEncoder(
         "dinov2", architecture, config["hidden_size"], 3, min(config["image_size"], 224)
     )

@@ -10,7 +10,7 @@ from torch import nn
 from xray2ctpa_core.errors import BundleError, InputError
 from xray2ctpa_core.models.weights import load_exactly
 
-#: The file that RadImageNet publishes: a state dict, children of a ResNet without its last layer, by number.
+#: RadImageNet's published file: a state dict with the children of a ResNet without last layer, by number.
 RADIMAGENET_FILE = "ResNet50.pt"
 _PREFIX = "backbone."
 _CHILDREN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4", "avgpool")
@@ -34,7 +34,7 @@ def radimagenet_resnet50(weights: Path, layers: tuple[int, ...] = (3, 4, 6, 3)) 
     """`resnet50` with published weights, in evaluation mode.
 
     Args:
-        weights: RADIMAGENET_FILE, or the folder that it lies in.
+        weights: RADIMAGENET_FILE, or its folder.
         layers: blocks of the stages.
 
     Raises:
@@ -49,7 +49,7 @@ def radimagenet_resnet50(weights: Path, layers: tuple[int, ...] = (3, 4, 6, 3)) 
 
 
 def read_tensors(path: Path, hint: str) -> Mapping[str, torch.Tensor]:
-    """A state dict file; nothing but tensors is ever unpickled.
+    """Reads a state dict file; only tensors are unpickled.
 
     Raises:
         InputError: no such file.
@@ -71,7 +71,7 @@ def read_tensors(path: Path, hint: str) -> Mapping[str, torch.Tensor]:
 
 
 def _published_name(tensors: Mapping[str, torch.Tensor]) -> Any:
-    """From torchvision's names to RadImageNet's; a file with torchvision's own names is read too."""
+    """Function from torchvision's names to those in ``tensors``: RadImageNet's, or torchvision's own."""
     if not any(name.startswith(_PREFIX) for name in tensors):
         return str
 

@@ -8,10 +8,11 @@ from xray2ctpa_core.models.protocols import Conditioning
 
 
 class RadiographItself(ModelMixin, ConfigMixin):
-    """An encoder that learns nothing (models.protocols.RadiographEncoder).
+    """An encoder without trained weights (models.protocols.RadiographEncoder).
 
     Attributes:
-        gain: (), 1, what greys are multiplied by; diffusers writes no file of weights without a tensor.
+        gain: (), 1, factor of the grey values; it exists because diffusers writes no weights without a
+        tensor.
     """
 
     gain: torch.Tensor
@@ -27,10 +28,10 @@ class RadiographItself(ModelMixin, ConfigMixin):
 
 
 def radiograph_of(conditioning: Conditioning) -> torch.Tensor:
-    """The radiograph (B, 1, rows, columns), rows from the foot upward, of what `RadiographItself` gave.
+    """The radiograph (B, 1, rows, columns), rows from the foot upward, in a `RadiographItself` conditioning.
 
     Raises:
-        ValueError: another conditioning.
+        ValueError: the conditioning of another encoder.
     """
     if conditioning.spatial is None or conditioning.spatial.shape[1:3] != (1, 1):
         raise ValueError("Expected the conditioning of RadiographItself, got another encoder's.")

@@ -1,8 +1,9 @@
 """Lifting a radiograph's features along the rays into the latent grid.
 
-A point of the patient and its shadow on the radiograph lie on one ray from the source. In the plane through
-the thorax's middle the shadow of (x, y, z) is m(y) * (x, z), m(y) = s / (s - y), with s the distance from
-source to that plane and y counted to posterior (a PA radiograph: source behind, detector in front).
+A point of the patient and its projection on the radiograph lie on one ray from the source. In the plane
+through the thorax's middle the projection of (x, y, z) is m(y) * (x, z), m(y) = s / (s - y), with s the
+distance from source to that plane and y increasing to posterior (PA radiograph: source behind, detector in
+front).
 """
 
 import torch
@@ -18,7 +19,7 @@ from xray2ctpa_core.constants import (
 
 
 class RayLift(nn.Module):
-    """Puts a feature map of each depth at its place in the latent grid, along the rays.
+    """Resamples the feature map of each depth along the rays into the latent grid.
 
     Args:
         depth_planes: coronal planes H of the latent grid.
@@ -34,7 +35,7 @@ class RayLift(nn.Module):
         self.register_buffer("magnification", magnification, persistent=False)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Args: features: (B, C, H, V, U), for every depth plane a map on the radiograph, rows from the top.
+        """Args: features: (B, C, H, V, U), a map on the radiograph for every depth plane, rows from the top.
 
         Returns:
             (B, C, V, H, U) = (B, C, D, H, W) with D from inferior to superior.
@@ -49,8 +50,8 @@ class RayLift(nn.Module):
             [(m * u[None, None]).expand(-1, rows, -1), (m * v[None, :, None]).expand(-1, -1, columns)], -1
         )
         planes = features.transpose(1, 2).flatten(0, 1)
-        # Coordinates need single precision; clamped to the outer pixels' centres instead of padded with the
-        # border, which not every device knows.
+        # Coordinates need single precision. They are clamped to the outer pixels' centres, because not every
+        # device supports border padding.
         edge = torch.tensor([1 - 1 / columns, 1 - 1 / rows], device=features.device)
         where = where.clamp(-edge, edge).repeat(batch, 1, 1, 1)
         lifted = functional.grid_sample(planes.float(), where, align_corners=False).to(features.dtype)

@@ -15,29 +15,29 @@ from xray2ctpa_core.models.encoders.atlas import DeformableAtlas, resized
 from xray2ctpa_core.models.encoders.rays import RayLift
 from xray2ctpa_core.models.protocols import Conditioning
 
-#: Change of a map, in units of half the atlas, that the map's head calls 1.
+#: Unit of the map's head, in half-widths of the atlas.
 MAP_UNIT = 0.1
-#: The coarse change of a map: channels and cells it is read off, width of its network, points along an edge.
+#: Coarse change of a map: channels and cells of its input, width of its network, points along an edge.
 _COARSE_MAP_CHANNELS, _COARSE_MAP_CELLS, _COARSE_MAP_WIDTH, _COARSE_MAP_POINTS = 24, 8, 128, 6
-#: The embedding: channels and cells it is read off. A mean over the whole radiograph would not tell a wide
-#: heart.
+#: Embedding: channels and cells of its input. A mean over the whole radiograph would not encode a wide heart.
 _EMBEDDING_CHANNELS, _EMBEDDING_CELLS = 8, 4
-#: Each map of a sign is summed up by the means of its so many strongest places, of 64 x 32.
+#: Numbers of strongest places (of 64 x 32) whose means summarise each sign map.
 _STRONGEST_CELLS = (4, 32, 256)
 
 
 @dataclass(frozen=True)
 class XrayFeatures:
-    """What the encoder makes of a batch of frames.
+    """Output of the encoder for a batch of frames.
 
     Attributes:
         embedding: (B, embedding_dim), for `global` conditioning.
-        lifted: (B, lifted_channels + sign_maps, D, H, W) on the latent grid, or of the batch's first alone.
+        lifted: (B, lifted_channels + sign_maps, D, H, W) on the latent grid; possibly for the first cases of
+            the batch only.
         pe_logit: (B,), PE from the radiograph alone.
-        template_map: (B, 3, *MAP_GRID) float32, the expected map into the atlas (networks.atlas); None
-            without an atlas.
+        template_map: (B, 3, *MAP_GRID) float32, the expected map into the atlas (models.encoders.atlas);
+            None without an atlas.
         signs: (B, sign_maps, D, W) float32 logits of each radiographic sign at each place of the radiograph,
-            rows from the top; None without such maps.
+            rows from the top; None without sign maps.
     """
 
     embedding: torch.Tensor
@@ -48,7 +48,7 @@ class XrayFeatures:
 
     @property
     def strongest_signs(self) -> torch.Tensor | None:
-        """(B, sign_maps, 3): the means of each map's strongest places; None without such maps."""
+        """(B, sign_maps, 3): the means of each map's strongest places; None without sign maps."""
         return None if self.signs is None else strongest_places(self.signs, _STRONGEST_CELLS)
 
     def first(self, cases: int) -> "XrayFeatures":
@@ -60,11 +60,11 @@ class XrayFeatures:
 
 @dataclass(frozen=True)
 class XrayConditioning(Conditioning):
-    """The conditioning of this encoder, which also knows the latents expected under another map into the
-    atlas.
+    """The conditioning of this encoder, which can also compute the latents expected under another map into
+    the atlas.
 
     Attributes:
-        features, encoder: what it is made of.
+        features, encoder: features of the radiographs, and the encoder that computed them.
     """
 
     features: XrayFeatures | None = None
@@ -76,7 +76,7 @@ class XrayConditioning(Conditioning):
         return None if self.features is None else self.features.template_map
 
     def expected_under(self, template_map: torch.Tensor) -> torch.Tensor:
-        """(B, C, D, H, W): the latents expected where ``template_map`` is the map into the atlas."""
+        """(B, C, D, H, W): the expected latents for ``template_map`` as the map into the atlas."""
         if self.encoder is None or self.features is None:
             raise ValueError(
                 "Expected the conditioning of an encoder with an atlas, got one without encoder."
@@ -105,8 +105,8 @@ class Residual(nn.Module):
 class XrayEncoder(ModelMixin, ConfigMixin):
     """U-shaped 2D network whose output map holds, for every ray, features of all depths along it.
 
-    The step from one map to depths is XctDiff's progressive encoder (section 3.2, its 2D-to-3D reshape);
-    lifting the depths along diverging rays instead of parallel columns is ours, and so is the atlas.
+    The reshape from channels to depths is that of XctDiff's progressive encoder (section 3.2). Diverging rays
+    instead of parallel columns, and the atlas, are ours.
 
     Args:
         channels: widths at 1/2, 1/4, 1/8, 1/16 and 1/32 of the frame, multiples of 8.
@@ -114,13 +114,13 @@ class XrayEncoder(ModelMixin, ConfigMixin):
         lifted_channels: feature channels on the latent grid.
         embedding_dim: length of the global embedding.
         latent_channels: C of the latents.
-        atlas_shape: (D, H, W) of a deformable atlas; None goes without.
+        atlas_shape: (D, H, W) of a deformable atlas; None for none.
         atlas_features: learned channels of the atlas.
         atlas_fold: voxels of a slice along the edge of a latent cell.
         appearance_channels: width of the network from warped atlas and lifted features to latents.
-        sign_maps: radiographic signs that the encoder tells apart, place by place; 0 for none. What it has
-            seen goes into the embedding and, along the rays, into the lifted features: latents alone teach a
-            network of this size to follow outlines, not to show what is faint.
+        sign_maps: number of radiographic signs of which the encoder predicts a map; 0 for none. The maps
+            enter the embedding and, along the rays, the lifted features: from latents alone a network of
+            this size learns outlines but not faint structures.
     """
 
     @register_to_config
@@ -200,8 +200,8 @@ class XrayEncoder(ModelMixin, ConfigMixin):
 
         Args:
             image: (B, 1, P, P) in [0, 1], from preprocessing.frame.frame_image.
-            lifted: how many of the batch, from the first, get lifted features, which take long; None: all. 0
-                leaves out the map into the atlas, too: embedding, PE and signs need neither.
+            lifted: number of cases, from the first, for which the expensive lifted features are computed;
+                None for all. 0 also leaves out the map: embedding, PE and signs need neither.
         """
         depth, planes, width = self.config["latent_grid"]
         x = self.stem(2 * image - 1)
@@ -222,7 +222,7 @@ class XrayEncoder(ModelMixin, ConfigMixin):
             signs = self.see_signs(x)
             seen = strongest_places(signs, _STRONGEST_CELLS).sigmoid().flatten(1)
             embedding = embedding + self.sign_embedding(seen)
-            # Detached: what the maps say is for their own task to teach.
+            # Detached: only their own loss trains the sign maps.
             shown = signs[:lifted].detach().sigmoid()[:, :, None].expand(-1, -1, planes, -1, -1)
             maps = torch.cat([maps, shown], 1)
         return XrayFeatures(
@@ -238,7 +238,7 @@ class XrayEncoder(ModelMixin, ConfigMixin):
         return self.conditioning(self(image.to(self.device, self.dtype)))
 
     def conditioning(self, features: XrayFeatures) -> XrayConditioning:
-        """The conditioning that ``features`` make."""
+        """The conditioning made from ``features``."""
         expected = self.expected_latents(features)
         spatial = features.lifted if self.atlas is None else torch.cat([expected, features.lifted], 1)
         return XrayConditioning(features.embedding, spatial, expected.float(), features, self)
@@ -246,8 +246,8 @@ class XrayEncoder(ModelMixin, ConfigMixin):
     def _template_map(
         self, atlas: DeformableAtlas, deepest: torch.Tensor, depths: torch.Tensor
     ) -> torch.Tensor:
-        """(B, 3, *MAP_GRID) float32: the mean map, a coarse change of it read off the whole radiograph, and a
-        fine one read off each place of the radiograph."""
+        """(B, 3, *MAP_GRID) float32: the sum of the mean map, a coarse change predicted from the whole
+        radiograph, and a fine change predicted from each place of the radiograph."""
         points = _COARSE_MAP_POINTS
         coarse = self.coarse_map(deepest).float().unflatten(1, (3, points, points, points))
         rows = functional.adaptive_avg_pool2d(depths, (MAP_GRID[0], MAP_GRID[2]))
@@ -261,7 +261,7 @@ class XrayEncoder(ModelMixin, ConfigMixin):
 
         Args:
             features: of the radiographs.
-            template_map: the map into the atlas, where it is known better than ``features`` have it.
+            template_map: the map into the atlas; None takes the expected map in ``features``.
         """
         if self.atlas is None:
             return features.lifted[:, : self.config["latent_channels"]]

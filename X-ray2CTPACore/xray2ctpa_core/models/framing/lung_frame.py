@@ -1,4 +1,4 @@
-"""The frame of this project's own networks: the square around the lungs, greys equalised."""
+"""The frame of this project's own networks: the square around the lungs, with equalised grey values."""
 
 import torch
 
@@ -9,12 +9,12 @@ from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.preprocessing.gate import GateReport
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
-#: The gate's report where the caller gave the frame: nothing was judged.
+#: The gate's report where the caller gives the frame: the radiograph is not judged.
 NOT_JUDGED = GateReport(1.0, (), True)
 
 
 class LungFrame:
-    """The frame of design section 2, found by a network.
+    """The square frame around the lungs, found by a network.
 
     Args:
         locator: finds the lungs and judges the radiograph.

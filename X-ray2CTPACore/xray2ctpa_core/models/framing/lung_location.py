@@ -1,4 +1,4 @@
-"""Runs the lung locator on pictures: numpy in, masks, box and class probabilities out."""
+"""Runs the lung locator on images: numpy arrays -> masks, box and class probabilities."""
 
 from dataclasses import dataclass
 
@@ -15,11 +15,11 @@ from xray2ctpa_core.volume import FrontalFrame
 
 @dataclass(frozen=True)
 class LungLocation:
-    """Where the lungs of a radiograph are.
+    """Position of the lungs in a radiograph, and class of the image.
 
     Attributes:
         mask: (2, size, size) bool on the letterboxed radiograph; lung on the image's left, on its right.
-        square: the letterbox: the square in radiograph pixels that ``mask`` covers.
+        square: the letterbox, i.e. the square in radiograph pixels that ``mask`` covers.
         shape: box and features in pixels of ``mask``.
         box: (top, left, bottom, right) of the lungs in radiograph pixels, or None where none was found.
         class_probabilities: (3,) float64, order preprocessing.lung_box.CLASS_NAMES, sum 1.
@@ -35,7 +35,7 @@ class LungLocation:
 
 
 def locate_lungs_in(locator: LungLocator, pictures: list[np.ndarray]) -> list[LungLocation]:
-    """Lungs and class of each picture (H, W), bright = attenuating, in one pass of the network."""
+    """Lungs and class of each image (H, W), bright = attenuating, in one pass of the network."""
     size = int(locator.config["size"])
     contents = [content_box(picture) for picture in pictures]
     boxed = [letterbox(p, size, content) for p, content in zip(pictures, contents, strict=True)]

@@ -1,4 +1,4 @@
-"""A small U-Net that finds the two lungs on a letterboxed radiograph and says what kind of picture it is."""
+"""A small U-Net that segments the two lungs on a letterboxed radiograph and classifies the image."""
 
 import itertools
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from xray2ctpa_core.preprocessing.lung_box import CLASS_NAMES
 
 @dataclass(frozen=True)
 class LungLocatorOutput:
-    """What the locator says of a batch.
+    """Outputs of the locator for a batch.
 
     Attributes:
         mask_logits: (B, 2, H, W), lung on the image's left (the patient's right), lung on its right.
         class_logits: (B, 3), order preprocessing.lung_box.CLASS_NAMES.
-        mirrored_logits: (B,), above 0 where the heart's tip seems to point to the image's left.
+        mirrored_logits: (B,), above 0 where the apex of the heart seems to point to the image's left.
     """
 
     mask_logits: torch.Tensor
@@ -44,7 +44,7 @@ class _Block(nn.Module):
 
 
 class LungLocator(ModelMixin, ConfigMixin):
-    """U-Net after Ronneberger et al. (MICCAI 2015), with a classifier on its two ends.
+    """U-Net after Ronneberger et al. (MICCAI 2015), with a classifier on its deepest and its last features.
 
     Args:
         channels: widths from half resolution downwards, each divisible by 4.

@@ -1,4 +1,5 @@
-"""From a radiograph to the frame the networks read: locate the lungs, gate, correct inverted greys."""
+"""From a radiograph to the frame that the networks read: lung location, gate, correction of inverted
+greys."""
 
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,7 @@ from xray2ctpa_core.preprocessing.gate import GateReport, judge
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
 from xray2ctpa_core.wording import INVERTED_RADIOGRAPH
 
-#: An inverted reading replaces the radiograph's own only where it is this sure and its own is refused.
+#: Least probability at which the inverted radiograph replaces the original one, if the gate refuses that.
 INVERTED_FROM = 0.8
 
 
@@ -20,9 +21,9 @@ class RadiographReading:
     """A radiograph, judged and framed.
 
     Attributes:
-        radiograph: as given, or with its greys turned back where it was inverted.
-        frame: the lungs' square; the whole radiograph's square where no lungs were found.
-        gate: the judgement.
+        radiograph: the given radiograph, with its grey values inverted back where they were inverted.
+        frame: square around the lungs, or around the whole radiograph where no lungs were found.
+        gate: report of the input gate.
         lungs: masks, box and class.
     """
 
@@ -33,9 +34,9 @@ class RadiographReading:
 
 
 def frame_radiograph(locator: LungLocator, radiograph: Radiograph) -> RadiographReading:
-    """Finds the frame and judges the radiograph; a clearly inverted radiograph is turned back with a note.
+    """Finds the frame and judges the radiograph; clearly inverted grey values are corrected, with a note.
 
-    A refused radiograph is also looked at inverted and turned, so that the report can say what is wrong.
+    A refused radiograph is also judged inverted and rotated, so that the report can name the fault.
     """
     pixels = radiograph.pixels
     lungs = locate_lungs_in(locator, [pixels])[0]

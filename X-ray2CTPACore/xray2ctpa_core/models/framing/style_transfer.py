@@ -7,7 +7,7 @@ from torch import nn
 
 from xray2ctpa_core.errors import ConfigError
 
-#: Of the initial weights (Zhu et al., ICCV 2017).
+#: Standard deviation of the initial weights (Zhu et al., ICCV 2017).
 WEIGHT_STD = 0.02
 
 
@@ -16,7 +16,7 @@ class StyleTransfer(ModelMixin, ConfigMixin):
 
     Args:
         width: channels of the first convolution; the middle has four times as many.
-        blocks: residual blocks; the reference has 9.
+        blocks: residual blocks; 9 in the paper.
 
     Raises:
         ConfigError: no blocks.
@@ -50,8 +50,7 @@ class StyleTransfer(ModelMixin, ConfigMixin):
                 nn.init.normal_(module.weight, 0, WEIGHT_STD)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B, 1, P, P) in [0, 1], P a multiple of 4 -> the same place and patient in the other style, in
-        [0, 1]."""
+        """(B, 1, P, P) in [0, 1], P a multiple of 4 -> the same radiographs in the other style, in [0, 1]."""
         return (self.layers(2 * images - 1) + 1) / 2
 
 

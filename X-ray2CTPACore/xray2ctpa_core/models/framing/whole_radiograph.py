@@ -12,7 +12,7 @@ from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
 
 class WholeRadiograph:
-    """X-ray2CTPA, section 4.1, and the other papers' encoders.
+    """The framing of X-ray2CTPA (section 4.1) and of the other papers' encoders.
 
     Args:
         locator: judges the radiograph; the frame does not depend on it.
@@ -23,8 +23,8 @@ class WholeRadiograph:
         self._locator, self._settings = locator, settings
 
     def __call__(self, radiograph: Radiograph, frame: FrontalFrame | None = None) -> FramedRadiograph:
-        """See models.protocols.Framing. The frame is the square that encloses the radiograph; of one that is
-        given the square alone is read."""
+        """See models.protocols.Framing. The frame is the square that encloses the radiograph; where ``frame``
+        is given, only that square is read."""
         if frame is not None:
             square = resample_square(radiograph.pixels, frame, self._settings.pixels)
             image = radiograph_image(square, self._settings)

@@ -1,4 +1,4 @@
-"""XctDiff's adversarial term (arXiv 2406.04679): PatchGANs in 3D and 2D, a hinge, weighed by gradients."""
+"""XctDiff's adversarial term (arXiv 2406.04679): 3D and 2D PatchGANs, hinge loss, adaptive weight."""
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ class Critics(nn.Module):
         layers, width: of both (losses.denoising.build_discriminator).
 
     Attributes:
-        steps: batches that they were trained on; kept with the weights, so that a resumed run goes on.
+        steps: batches that they were trained on; saved with the weights, so that a resumed run continues.
     """
 
     steps: torch.Tensor
@@ -30,14 +30,14 @@ class Critics(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def forward(self, volumes: torch.Tensor, slices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, 1, D, H, W) and (N, 1, H, W) -> scores of patches, above 0 where they look real."""
+        """(B, 1, D, H, W) and (N, 1, H, W) -> scores of their patches; above 0 means real."""
         return self.volumes(volumes)[-1].float(), self.slices(slices)[-1].float()
 
 
 def hinge_realism(critics: Critics, volumes: torch.Tensor, slices: torch.Tensor) -> torch.Tensor:
-    """(), the generator's side: minus the mean score of volumes plus that of slices.
+    """(), the generator's loss: minus the sum of the mean scores of volumes and of slices.
 
-    The gradient reaches ``volumes`` and ``slices`` and not the critics.
+    The gradient reaches ``volumes`` and ``slices`` but not the critics.
     """
     weights = {name: p.detach() for name, p in critics.named_parameters()}
     of_volumes, of_slices = torch.func.functional_call(critics, weights, (volumes, slices))
@@ -47,11 +47,11 @@ def hinge_realism(critics: Critics, volumes: torch.Tensor, slices: torch.Tensor)
 def hinge_loss(
     critics: nn.Module, real: tuple[torch.Tensor, torch.Tensor], generated: tuple[torch.Tensor, torch.Tensor]
 ) -> torch.Tensor:
-    """(), the critics' side (Lim and Ye, 2017), half a hinge each of what is real and what is generated.
+    """(), the critics' loss (Lim and Ye, 2017): the mean of the hinges of real and generated samples.
 
     Args:
         critics: `Critics`, wrapped or not.
-        real, generated: volumes and slices, as many of either, without gradients.
+        real, generated: volumes and slices, equal numbers of real and generated ones, without gradients.
     """
     scores = critics(torch.cat([real[0], generated[0]]), torch.cat([real[1], generated[1]]))
     total = torch.zeros((), device=real[0].device)
@@ -66,8 +66,8 @@ def hinge_loss(
 def adaptive_weight(
     reconstruction: torch.Tensor, adversarial: torch.Tensor, last_layer: torch.Tensor
 ) -> torch.Tensor:
-    """(): how much larger the reconstruction's gradient is at the decoder's last layer than the adversarial
-    term's (Esser et al., CVPR 2021, eq. 7); a constant to the gradient."""
+    """(): norm of the reconstruction's gradient at the decoder's last layer over that of the adversarial
+    term's (Esser et al., CVPR 2021, eq. 7); detached."""
     sizes = [
         torch.autograd.grad(term, last_layer, retain_graph=True)[0].float().norm()
         for term in (reconstruction, adversarial)

@@ -1,10 +1,11 @@
-"""The papers' objective for the denoiser: what it says of the noise, and what its clean estimate is worth.
+"""The papers' objective for the denoiser: terms of the predicted noise and of the clean estimate.
 
 X-ray2CTPA, eq. 6 to 10: L1 of epsilon + 0.01 perceptual + 0.001 adversarial + 0.08 classifier. The last three
-judge x0-hat, whose gradient to epsilon grows as noise / signal: 6 times at t = 900, 640 times at t = 999.
-Ours weighs every case by the inverse, at most 1 (`reach_weight`), and brings estimates beyond the range of
-latents back to it (`within_range`), as Imagen's dynamic thresholding does (Saharia et al., NeurIPS 2022,
-section 2.3): what is frozen then sees latents such as it knows, and no term saturates.
+judge the clean estimate x0-hat, whose gradient to epsilon grows as noise / signal: 6 at t = 900, 640 at
+t = 999. Here every case is weighed by the inverse, at most 1 (`reach_weight`), and estimates beyond the range
+of latents are scaled back (`within_range`), as by Imagen's dynamic thresholding (Saharia et al., NeurIPS
+2022, section 2.3). The frozen networks so receive latents in the range of their training, and no term
+saturates.
 """
 
 from collections.abc import Callable
@@ -23,7 +24,7 @@ _LARGEST_ESTIMATE = 2.0
 
 
 def reach_weight(scheduler: Any, timestep: torch.Tensor) -> torch.Tensor:
-    """(B,) float32: min(1, signal / noise) at (B,) timesteps, the inverse of how x0-hat answers to
+    """(B,) float32: min(1, signal / noise) at (B,) timesteps, the inverse of the derivative of x0-hat by
     epsilon."""
     signal, noise = signal_and_noise(scheduler, timestep)
     weight = (signal.clamp_min(SMALLEST_SIGNAL) / noise).clamp_max(1.0)
@@ -31,8 +32,8 @@ def reach_weight(scheduler: Any, timestep: torch.Tensor) -> torch.Tensor:
 
 
 def within_range(estimate: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-    """The estimates (B, C, D, H, W), those that are more than twice as large as ``latents`` scaled down to
-    that; the factor is a constant to the gradient."""
+    """The estimates (B, C, D, H, W), scaled down to at most _LARGEST_ESTIMATE times the root mean square of
+    ``latents``; the factor is detached."""
     size = estimate.detach().square().mean((1, 2, 3, 4), keepdim=True).sqrt()
     allowed = _LARGEST_ESTIMATE * latents.square().mean((1, 2, 3, 4), keepdim=True).sqrt()
     return estimate * (allowed / size.clamp_min(1e-12)).clamp_max(1.0)
@@ -49,9 +50,9 @@ def slice_distance(
 
     Args:
         distance: of slices (B, 1, H, W) in [-1, 1].
-        decode_slices: of a codec (networks.codec.Codec); differentiable, frozen.
+        decode_slices: of a codec (models.codecs.codec.Codec); differentiable, frozen.
         estimate, latents: (B, C, d, h, w), of the codec.
-        where: (B,) in [0, 1), which slice.
+        where: (B,) in [0, 1), position of the slice along the depth.
     """
     with torch.no_grad():
         reference = decode_slices(latents, where)
@@ -63,13 +64,13 @@ def build_discriminator(channels: int, grid: tuple[int, ...], layers: int = 4, w
     scores.
 
     Args:
-        channels: C of what it judges.
-        grid: (D, H, W) of it, or (H, W).
-        layers: convolutions before the last one, all but one of stride 2; the papers take 4.
-        width: channels of the first one, doubled by each; X-ray2CTPA takes 32, XctDiff 64.
+        channels: channels of its input.
+        grid: (D, H, W) or (H, W) of its input.
+        layers: convolutions before the last one, all but one of stride 2; 4 in the papers.
+        width: channels of the first one, doubled by each; 32 in X-ray2CTPA, 64 in XctDiff.
 
     Raises:
-        ConfigError: the grid is too small for so many layers.
+        ConfigError: the grid is too small for the number of layers.
     """
     if layers < 2 or width % 8:
         raise ConfigError(f"Expected at least 2 layers and a width that 8 divides, got {layers}, {width}.")
@@ -89,10 +90,10 @@ def build_discriminator(channels: int, grid: tuple[int, ...], layers: int = 4, w
 
 
 def realism(discriminator: nn.Module, latents: torch.Tensor) -> torch.Tensor:
-    """(B,), 0 where the discriminator takes ``latents`` (or volumes) for real (least squares; Mao et al.,
-    ICCV 2017).
+    """(B,), the generator's least-squares loss (Mao et al., ICCV 2017): 0 where the discriminator scores
+    ``latents`` (or volumes) as real.
 
-    The gradient reaches ``latents`` and not the discriminator.
+    The gradient reaches ``latents`` but not the discriminator.
     """
     weights = {name: p.detach() for name, p in discriminator.named_parameters()}
     scores = torch.func.functional_call(discriminator, weights, latents)[-1]
@@ -100,8 +101,8 @@ def realism(discriminator: nn.Module, latents: torch.Tensor) -> torch.Tensor:
 
 
 def discriminator_loss(discriminator: nn.Module, real: torch.Tensor, generated: torch.Tensor) -> torch.Tensor:
-    """Least squares, () : real latents (or volumes) score 1, generated ones 0. Both (B, C, D, H, W), without
-    gradients."""
+    """(), the discriminator's least-squares loss: targets are 1 for real latents (or volumes) and 0 for
+    generated ones. Both (B, C, D, H, W), without gradients."""
     scores = discriminator(torch.cat([real, generated]))[-1].float()
     for_real, for_generated = scores.chunk(2)
     return ((for_real - 1).square().mean() + for_generated.square().mean()) / 2

@@ -1,4 +1,4 @@
-"""What a student learns from a teacher: the terms of Hinton, ProtoKD, AFT-KD and of both contrastive losses.
+"""Losses of a student against a teacher: Hinton, ProtoKD, AFT-KD and two contrastive losses.
 
 Logits are (B, 1) of PE, embeddings (B, E), labels (B,) of 0 and 1. Nothing sends a gradient to the teacher.
 """
@@ -9,36 +9,36 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-#: Of 2.77 = ln 16 in Chopra et al., CVPR 2005, eq. 8.
+#: The constant 2.77 (ln 16) of Chopra et al., CVPR 2005, eq. 8.
 _CHOPRA_RATE = 2.77
 _TINY = 1e-8
 
 
 def hinton_loss(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """T^2 times the cross-entropy of softened probabilities (Hinton et al., 2015): for one logit,
-    BCE(z_s / T, sigmoid(z_t / T)). Its gradient is that of the divergence."""
+    """(), T^2 times the cross-entropy of softened probabilities (Hinton et al., 2015): for one logit,
+    BCE(z_s / T, sigmoid(z_t / T)). Its gradient equals that of the Kullback-Leibler divergence."""
     target = (teacher.detach().float() / temperature).sigmoid()
     entropy = functional.binary_cross_entropy_with_logits(student.float() / temperature, target)
     return temperature**2 * entropy
 
 
 def mean_divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """ProtoKD's: p_t (log p_t - log p_s) of softened probabilities, the mean over both classes and the batch,
-    without T^2."""
+    """(), ProtoKD's divergence: p_t (log p_t - log p_s) of softened probabilities, averaged over both classes
+    and the batch, without T^2."""
     scaled = [logit.float() / temperature for logit in (student, teacher.detach())]
     ours, theirs = (torch.cat([functional.logsigmoid(-z), functional.logsigmoid(z)], 1) for z in scaled)
     return (theirs.exp() * (theirs - ours)).mean()
 
 
 class Prototypes(nn.Module):
-    """Running mean embedding of each class, of student and teacher, over the training set.
+    """Running mean embedding of each class over the training set, for student and teacher.
 
-    The paper takes a class's mean within one image, of voxels; of a patient's one vector there is none, and
-    of a batch of two neither.
+    The paper averages the voxels of a class within one image. Here a patient has a single vector, and a batch
+    may hold too few patients of a class, so the mean runs over the training set.
 
     Args:
-        dims: length of the student's and of the teacher's embedding.
-        newest: share of a batch in the running mean.
+        dims: lengths of the student's and the teacher's embedding.
+        newest: share of the newest batch in the running mean.
     """
 
     student: torch.Tensor
@@ -54,7 +54,7 @@ class Prototypes(nn.Module):
 
     @torch.no_grad()
     def update(self, student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor) -> None:
-        """Takes a batch in."""
+        """Updates the running means by a batch: embeddings (B, E) and labels (B,)."""
         for label in (0, 1):
             rows = labels.round().long() == label
             if not rows.any():
@@ -76,11 +76,11 @@ class Prototypes(nn.Module):
 
 
 def attention_feature_block(features: torch.Tensor) -> torch.Tensor:
-    """(B, C, L) of a stage, L places -> (B, C L + L + C): the features, where they are strong (mean over
-    channels of F^2, of norm 1) and which channels are (mean over places).
+    """(B, C, L), features at L places -> (B, C L + L + C): the features F, the spatial attention (mean of F^2
+    over channels, scaled to norm 1) and the channel attention (mean of F over places).
 
-    Our reading of AFT-KD (Sci Rep 13:18369), of which we know the abstract alone: "attention and feature
-    blocks" that hold where a network looks and what it computes.
+    Our reading of the "attention and feature blocks" of AFT-KD (Sci Rep 13:18369), of which only the abstract
+    was available to us.
     """
     features = features.float()
     where = functional.normalize(features.square().mean(1), dim=1, eps=_TINY)
@@ -88,7 +88,8 @@ def attention_feature_block(features: torch.Tensor) -> torch.Tensor:
 
 
 def block_losses(student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Mean squared error of the attention and feature blocks, stage by stage; stages (B, C, L) alike."""
+    """Mean squared error () of the attention and feature block of each stage; features (B, C, L), of equal
+    shape in student and teacher."""
     return [
         functional.mse_loss(attention_feature_block(ours), attention_feature_block(theirs.detach()))
         for ours, theirs in zip(student, teacher, strict=True)
@@ -96,16 +97,16 @@ def block_losses(student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor
 
 
 def vector_block_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """What remains of AFT-KD for two vectors (CMKD's ablation): squared errors of the vectors and of their
-    squares, of norm 1."""
+    """(), AFT-KD for two vectors (CMKD's ablation): mean squared error of the vectors plus that of their
+    squares, scaled to norm 1."""
     teacher = teacher.detach().float()
     ours, theirs = (functional.normalize(x.float().square(), dim=1, eps=_TINY) for x in (student, teacher))
     return functional.mse_loss(student.float(), teacher) + functional.mse_loss(ours, theirs)
 
 
 class FallingWeights(nn.Module):
-    """Weights by how fast each loss falls: K softmax(L_k(t-1) / L_k(t-2)) (dynamic weight averaging, Liu et
-    al., CVPR 2019, eq. 7): our reading of AFT-KD's adaptive weights."""
+    """Weights of K losses from their relative decrease, K softmax(L_k(t-1) / L_k(t-2)) (dynamic weight
+    averaging, Liu et al., CVPR 2019, eq. 7): our reading of AFT-KD's adaptive weights."""
 
     last: torch.Tensor
 
@@ -114,7 +115,7 @@ class FallingWeights(nn.Module):
         self.register_buffer("last", torch.full((2, losses), torch.nan))
 
     def forward(self, losses: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The weighted sum; in training the losses are remembered for the next call."""
+        """The weighted sum (); in training mode the losses are stored for the next call."""
         values = torch.stack(list(losses))
         weights = torch.ones_like(values)
         if self.last.isfinite().all():
@@ -129,8 +130,8 @@ def chopra_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """Chopra, Hadsell and LeCun, CVPR 2005, eq. 8: (1 - Y) 2/Q E^2 + Y 2 Q exp(-2.77 E / Q), E the L1
     distance of vectors of norm 1, Q its largest possible value, 2 sqrt(E).
 
-    A patient's own pair is genuine (Y = 0), all others of the batch are impostors (Y = 1): CMKD does not say
-    what a pair is. Genuine and impostor pairs count the same, whatever their number.
+    Embeddings of the same patient form a genuine pair (Y = 0), those of two patients of the batch an impostor
+    pair (Y = 1); CMKD does not define pairs. Both kinds have the same total weight, whatever their number.
     """
     ours, theirs = _on_the_sphere(student, teacher)
     bound = 2 * ours.shape[1] ** 0.5

@@ -1,4 +1,4 @@
-"""Settings of the step that makes a bundle of what the steps before trained."""
+"""Settings of the step that assembles a bundle from trained networks."""
 
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
 from xray2ctpa_core.data.settings import Existing, ExistingOrNone, Positive, Share, Weight, Window, settings
@@ -6,21 +6,21 @@ from xray2ctpa_core.data.settings import Existing, ExistingOrNone, Positive, Sha
 
 @settings
 class PackSettings:
-    """A bundle that generate, the panel and the page run, of the networks that a recipe trained."""
+    """A bundle of the networks that a recipe trained, for `xray2ctpa generate`, the panel and the page."""
 
     latents: Existing = ""
-    """Folder of the step latents: statistics, and the volumes whose mean extent every result is given."""
+    """Folder of the step latents: statistics, and volumes; generated volumes have their mean extent."""
     denoiser: Existing = ""
     """Folder of the step paper-denoiser (which names its encoder), spatial-denoiser, prior-denoiser or
     regressor (which hold it)."""
     autoencoder: ExistingOrNone = ""
     """Folder of the codec; empty takes the one beside the denoiser, or none where it makes voxels."""
     radiographs: Existing = ""
-    """Folder of the step radiographs: how a radiograph becomes what the encoder reads."""
+    """Folder of the step radiographs, whose preprocessing the bundle repeats."""
     xray_encoder: ExistingOrNone = ""
-    """Folder of the step xray-encoder's network; of a spatial denoiser alone."""
+    """Folder of the step xray-encoder's network; only for a spatial denoiser."""
     classifier: ExistingOrNone = ""
-    """Folder of a latent classifier's network; without one results have no PE score."""
+    """Folder of a latent classifier's network; empty for results without a PE score."""
     hu_window: Window = PAPER_HU_WINDOW
     """HU window to which the latents' volumes were clipped."""
     framed: bool = False
@@ -33,12 +33,12 @@ class PackSettings:
     licence: str = "yours"
     """Licence of the weights, which follows from that of the data."""
     trained_on: str = "pairs of radiograph and CT"
-    """What taught the networks, in words that results repeat."""
+    """Description of the training data, which results repeat."""
     scheduler: str = "ddpm"
-    """Sampler that results are made with where nobody says otherwise."""
+    """Default sampler."""
     steps: Positive = 25
-    """Its steps."""
+    """Default number of its steps."""
     temperature: Share = 1.0
     """Factor of the latents' initial noise; below 1 samples lie nearer to their mean."""
     largest_latent: Weight = 0.0
-    """Clean estimates are cut off there in each step; 0 for nowhere. Min-max latents of the papers: 1."""
+    """Bound to which each step clips clean estimates; 0 for none, 1 for the papers' min-max latents."""

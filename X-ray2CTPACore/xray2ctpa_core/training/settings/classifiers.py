@@ -29,9 +29,9 @@ class EvidenceClassifierSettings(LoopConfig):
     latents: Existing = ""
     """Folder of the step latents."""
     evidence: bool = True
-    """Whether it is taught by masks of clots and signs, which virtual patients have; else by labels alone."""
+    """Train on masks of clots and signs, which virtual patients have; false trains on labels only."""
     readout_patients: Count = 200
-    """Last studies of the index, which it is not trained on, to weigh the evidence."""
+    """Number of studies at the end of the index that are held out to fit the weights of the evidence."""
     init_features: Positive = 16
     """Channels after the first convolution of the DenseNet."""
     growth_rate: Positive = 8
@@ -51,20 +51,20 @@ class EvidenceClassifierSettings(LoopConfig):
 
 @settings
 class LabelledConfig(LoopConfig):
-    """What classifiers taught by labels share."""
+    """Settings common to classifiers that are trained on labels."""
 
     name: str = ""
-    """Name of the arm that the predictions make; empty takes the folder's."""
+    """Name of the arm in the tables; empty takes the folder's."""
     dataset: str = ""
     """Data set of the arm."""
     folds: Annotated[int, Field(ge=0)] = 0
     """Folds of stratified cross-validation over patients; 0 takes the data's own split."""
     fold: Annotated[int, Field(ge=-1)] = -1
-    """Trains that fold alone; -1 all of them, one after another."""
+    """The one fold to train; -1 trains all of them, one after another."""
     fold_seed: int = 1
     """Seed of the folds."""
     pos_weight: Weight = 0.0
-    """Weight of the cases with PE; 0 takes the training cases without over those with."""
+    """Weight of the cases with PE; 0 takes the ratio of training cases without PE to those with."""
     learning_rate: Rate = 1e-4
 
 
@@ -75,7 +75,7 @@ class LatentClassifierSettings(LabelledConfig, ScalingConfig):
     latents: Existing = ""
     """Folder of the step latents or generate."""
     start: ExistingOrNone = ""
-    """Folder of a pe_classifier to go on from, with its scaling; empty starts anew."""
+    """Folder of a pe_classifier to start from, with its scaling; empty for random weights."""
     flip: Share = 0.5
     """Probability that latents are mirrored."""
     init_features: Positive = 64
@@ -91,7 +91,7 @@ class LatentClassifierSettings(LabelledConfig, ScalingConfig):
     first_stride: Shape = (1, 2, 2)
     """Stride of the first convolution."""
     pool: bool = True
-    """Whether a pooling follows it."""
+    """Whether pooling follows the first convolution."""
     ema_decay: Share = 0.0
 
 
@@ -100,7 +100,7 @@ class EncoderSettings:
     """The encoder of a classifier."""
 
     encoder: Literal["biomedclip", "clip", "dinov2", "radimagenet-resnet50", "small"] = "small"
-    """The radiograph encoder; the small one starts from nothing where no weights are given."""
+    """The radiograph encoder; without weights the small one starts from random ones."""
     encoder_weights: ExistingOrNone = ""
     """Folder of its weights, or owner/name@commit on the Hub; empty takes the published ones."""
     small_dim: Positive = 512
@@ -112,15 +112,15 @@ class EncoderSettings:
     small_blocks: Widths = (3, 3, 3, 3)
     """Layers of each of its blocks."""
     frozen_encoder: bool = False
-    """Whether the encoder stays as it is."""
+    """Whether the encoder is frozen."""
 
 
 @settings
 class CxrClassifierSettings(LabelledConfig, EncoderSettings):
-    """PE from the radiograph alone: what the generated CTPA has to beat (X-ray2CTPA, Table 1)."""
+    """PE from the radiograph alone: the baseline of the generated CTPA (X-ray2CTPA, Table 1)."""
 
     latents: Existing = ""
-    """Folder whose index lists the cases, so that every arm has the same."""
+    """Folder whose index lists the cases; all arms share it, so that they have the same cases."""
     radiographs: ExistingOrNone = ""
     """Folder of the step radiographs; empty takes those of the latents' index."""
     flip: Share = 0.5
@@ -133,10 +133,10 @@ class CxrClassifierSettings(LabelledConfig, EncoderSettings):
 
 @settings
 class SliceClassifierSettings(LabelledConfig, EncoderSettings):
-    """PE from full volumes as INSPECT's: a 2D network on every slice, an LSTM over the slices."""
+    """PE from full volumes as in INSPECT: a 2D network on every slice, an LSTM over the slices."""
 
     latents: Existing = ""
-    """Folder whose index lists the volumes, of the step latents or generate."""
+    """Folder of the step latents or generate, whose index lists the volumes."""
     hu_window: Window = PAPER_HU_WINDOW
     """HU window that becomes -1 to 1."""
     hidden: Positive = 128

@@ -25,7 +25,7 @@ class AutoencoderConfig:
     """Architecture and loss weights of the 2D autoencoder."""
 
     fold: Positive = 4
-    """Slices enter folded by this factor (pixel unshuffle)."""
+    """Factor of the pixel unshuffle that slices undergo first."""
     channels: Widths = (128,)
     """Widths of the levels; each level but the last halves the slice."""
     latent_channels: Positive = 6
@@ -53,7 +53,7 @@ class AutoencoderSettings(LoopConfig, AutoencoderConfig):
     """The 2D KL autoencoder on axial slices."""
 
     studies: Existing = ""
-    """Folder of the step ctpa, or a study index; of one with splits the training studies teach."""
+    """Folder of the step ctpa, or a study index; where it has splits, its training studies are used."""
     patients: Count = 160
     """Studies to take, from the first; 0 takes all."""
     hu_window: Window = DEFAULT_HU_WINDOW
@@ -65,18 +65,18 @@ class AutoencoderSettings(LoopConfig, AutoencoderConfig):
 
 @settings
 class CodebookConfig:
-    """A homogeneous codebook, and what its loss weighs (XctDiff, arXiv 2406.04679)."""
+    """A codebook and the weights of its losses (XctDiff, arXiv 2406.04679)."""
 
     latent_channels: Positive = 8
-    """Channels of what lies on the codes."""
+    """Channels of a code."""
     codes: Positive = 8192
     """Vectors in the codebook."""
     homogeneous: bool = True
-    """Whether codes are looked up and learned as z-scored vectors, not as they are."""
+    """Whether vectors and codes are z-scored, in the look-up and in the losses."""
     codebook_weight: Weight = 1.0
-    """Weight of the codebook's part of its loss; 0.25 in XctDiff's release."""
+    """Weight of the codebook loss, which moves the codes; 0.25 in XctDiff's release."""
     commitment_weight: Weight = 1.0
-    """Weight of the encoder's part of it."""
+    """Weight of the commitment loss, which moves the encoder."""
 
 
 @settings
@@ -84,8 +84,8 @@ class VQGANConfig(CodebookConfig):
     """Architecture and loss weights of the 3D VQGAN.
 
     The papers' objective is L1 + LPIPS + codebook + adversarial (Esser et al., eq. 4 to 7), with XctDiff's
-    hinge in 3D and 2D. XctDiff's weights are not published; its release has 1 for all. Slices are axial; its
-    release's are sagittal, by the order of its axes.
+    hinge in 3D and 2D. The paper gives no weights; XctDiff's release has 1 for all. Slices are axial; in the
+    release they are sagittal, by the order of its axes.
     """
 
     channels: Widths = (32, 64, 128)
@@ -101,16 +101,16 @@ class VQGANConfig(CodebookConfig):
     super_resolution: bool = True
     """Whether the decoder ends in a super-resolution head."""
     perceptual_weight: Weight = 1.0
-    """Weight of the perceptual distance of axial slices; 0 leaves it, and its network, out."""
+    """Weight of the perceptual distance of axial slices; 0 leaves out term and network."""
     perceptual_slices: Positive = 4
-    """Slices a crop that it and the 2D critic judge, drawn at random from all slices of the batch."""
+    """Slices for each crop that distance and 2D critic judge, drawn from all slices of the batch."""
     adversarial_weight: Weight = 1.0
-    """Weight of the adversarial term; 0 leaves it, and the critics, out."""
+    """Weight of the adversarial term; 0 leaves out term and critics."""
     adaptive: bool = True
     """Whether that weight is multiplied by the ratio of the gradients at the decoder's last layer."""
     adversarial_start: Count = 10_000
-    """Batches after which the term counts; the critics learn from the first on. XctDiff's release has
-    100,000, beyond its 80,000 steps."""
+    """Batches before the term enters the loss; the critics are trained from the first batch. XctDiff's
+    release has 100,000, which its 80,000 steps never reach."""
 
 
 @settings
@@ -127,10 +127,10 @@ class DiscriminatorSettings:
 
 @settings
 class VQGANSettings(LoopConfig, VQGANConfig, PerceptualSettings, DiscriminatorSettings):
-    """The 3D VQGAN on crops of volumes: the other codec, in place of the 2D autoencoder."""
+    """The 3D VQGAN on crops of volumes, a codec in place of the 2D autoencoder."""
 
     studies: Existing = ""
-    """Folder of the step ctpa, or a study index; of one with splits the training studies teach."""
+    """Folder of the step ctpa, or a study index; where it has splits, its training studies are used."""
     patients: Count = 0
     """Studies to take, from the first; 0 takes all."""
     hu_window: Window = PAPER_HU_WINDOW
@@ -150,17 +150,17 @@ class TinyDecoderConfig:
     blocks: Widths = (3, 3)
     """Residual blocks of each level."""
     teacher_weight: Weight = 1.0
-    """Weight of the L1 distance to what the autoencoder makes of the same latents."""
+    """Weight of the L1 distance to the autoencoder's decoding of the same latents."""
     perceptual_weight: Weight = 0.0
     """Weight of the perceptual distance to the true slice; 0 leaves it out."""
 
 
 @settings
 class FoldSettings:
-    """Which studies a generator may learn from."""
+    """The studies that a generator is trained on."""
 
     folds: Annotated[int, Field(ge=0)] = 0
-    """Folds of cross-validation whose held-out studies are left out; 0 takes the training split, or all."""
+    """Folds of cross-validation; 0 takes the training split, or all studies where there is none."""
     fold: Count = 0
     """The fold whose validation and test studies are left out."""
     fold_seed: int = 1
@@ -178,5 +178,5 @@ class TinyDecoderSettings(LoopConfig, TinyDecoderConfig, PerceptualSettings, Fol
     hu_window: Window = PAPER_HU_WINDOW
     """HU window to which the volumes were clipped."""
     slices: Positive = 8
-    """Slices of a volume at once."""
+    """Slices of each volume in a batch."""
     batch_size: Positive = 2

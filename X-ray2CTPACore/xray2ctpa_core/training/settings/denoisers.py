@@ -29,7 +29,7 @@ class LungLocatorSettings(LoopConfig):
     frontal_views: Positive = 24
     """Frontal directions from which the template is projected."""
     other_views: Positive = 8
-    """Other directions."""
+    """Other directions from which it is projected."""
     steps: Positive = 900
     batch_size: Positive = 16
     learning_rate: Rate = 3e-3
@@ -45,7 +45,7 @@ class XrayEncoderSettings(LoopConfig):
     """The default's radiograph encoder: map into the atlas, expected latents, an embedding, PE."""
 
     latents: Existing = ""
-    """Folder of the step latents, with radiographs; a study without a map does not teach the map."""
+    """Folder of the step latents, with radiographs; studies without a map are left out of the map's loss."""
     radiographs: ExistingOrNone = ""
     """Folder of the step radiograph-cohort: virtual radiographs without volumes; empty for none."""
     channels: Widths = (24, 48, 80, 96, 128)
@@ -61,15 +61,15 @@ class XrayEncoderSettings(LoopConfig):
     sign_weight: Weight = 0.3
     """Weight of the sign maps' cross-entropies; 0 leaves the sign maps out."""
     dense_every: Positive = 8
-    """Latents are learned on one case of so many in a batch."""
+    """The latents' loss is computed on every n-th case of a batch."""
     start: ExistingOrNone = ""
-    """Folder of an encoder of the same configuration to go on from; empty for none."""
+    """Folder of an encoder of the same configuration to start from; empty for none."""
     real_radiographs: ExistingOrNone = ""
-    """Folder of real radiographs without labels beside the studies; empty for none."""
+    """Folder of real radiographs without labels, added to the studies; empty for none."""
     real_source: str = ""
-    """How the terms of use of the real radiographs want them named."""
+    """Name of the source of the real radiographs, as its terms of use require."""
     real_weight: Weight = 0.3
-    """Weight of how often real radiographs show a sign."""
+    """Weight of the term that compares the frequency of signs on real radiographs with published rates."""
     lung_locator: ExistingOrNone = ""
     """Folder of the lung locator that finds the frames of real radiographs."""
     hu_window: Window = DEFAULT_HU_WINDOW
@@ -89,9 +89,9 @@ class SpatialDenoiserSettings(LoopConfig):
     latents: Existing = ""
     """Folder of the step latents, with radiographs."""
     xray_encoder: Existing = ""
-    """Folder of the radiograph encoder; it stays as it is."""
+    """Folder of the radiograph encoder, which is frozen."""
     conditioning: Literal["spatial", "global"] = "spatial"
-    """Features lifted along the rays with one vector, or the vector alone."""
+    """Condition: features lifted along the rays and one vector, or the vector alone."""
     channels: Widths = (64, 80)
     """Widths of the 3D U-Net."""
     condition_dim: Positive = 128
@@ -99,7 +99,7 @@ class SpatialDenoiserSettings(LoopConfig):
     feature_noise: Weight = 0.1
     """Deviation of the noise added to the lifted features."""
     map_weight: Weight = 1.0
-    """Loss weight of the map's channels, where the latents' have the mean 1."""
+    """Loss weight of the map's channels; the latents' channels have a mean weight of 1."""
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "squaredcos_cap_v2"
     """Noise schedule, as diffusers names it."""
     steps: Positive = 800
@@ -109,20 +109,20 @@ class SpatialDenoiserSettings(LoopConfig):
 
 @settings
 class ConsistencySettings(LoopConfig):
-    """A few-step denoiser of a trained one, by consistency distillation."""
+    """A few-step denoiser, by consistency distillation of a trained one."""
 
     latents: Existing = ""
     """Folder of the step latents, with radiographs."""
     xray_encoder: Existing = ""
     """Folder of the radiograph encoder."""
     teacher: Existing = ""
-    """Folder of the step denoiser that is distilled."""
+    """Folder of the denoiser that is distilled."""
     feature_noise: Weight = 0.1
     """Deviation of the noise added to the lifted features."""
     map_weight: Weight = 1.0
     """Loss weight of the map's channels."""
     lowest_temperature: Share = 0.3
-    """Trajectories start from noise of this to full strength."""
+    """Smallest factor of a trajectory's noisy latents; the largest is 1."""
     steps: Positive = 600
     batch_size: Positive = 4
     learning_rate: Rate = 3e-4
@@ -131,7 +131,7 @@ class ConsistencySettings(LoopConfig):
 
 @settings
 class ObjectiveWeights:
-    """Weights of the terms beside the L1 distance; 0 leaves a term, and its network, out."""
+    """Weights of the terms beside the L1 distance; 0 leaves out a term and its network."""
 
     perceptual_weight: Weight = 0.01
     """The papers' lambda 1."""
@@ -143,12 +143,12 @@ class ObjectiveWeights:
 
 @settings
 class GuidanceDropout:
-    """How often a case is trained without a condition, for classifier-free guidance."""
+    """Dropout of the conditions, for classifier-free guidance."""
 
     radiograph_dropout: Share = 0.0
     """Probability that the radiograph is left out."""
     label_dropout: Share = 0.1
-    """Probability that the label is left out, of a denoiser that is given labels."""
+    """Probability that the label is left out, where labels=true."""
 
 
 @settings
@@ -161,34 +161,34 @@ class PaperDenoiserSettings(
     DiscriminatorSettings,
     FoldSettings,
 ):
-    """The papers' denoiser: unconditional, conditioned on radiographs, or updated for a modality by LoRA."""
+    """The papers' denoiser: unconditional, conditioned on radiographs, or adapted to a modality by LoRA."""
 
     latents: Existing = ""
     """Folder of the step latents."""
     radiographs: ExistingOrNone = ""
     """Folder of the step radiographs, computed or real; empty takes those of the latents' index."""
     conditioning: Literal["unconditional", "radiograph"] = "unconditional"
-    """Whether it is conditioned on the radiograph, computed or real."""
+    """Whether it is conditioned on a radiograph, computed or real."""
     encoder: Literal["biomedclip", "clip", "dinov2", "radimagenet-resnet50", "small"] = "biomedclip"
     """The radiograph encoder, frozen."""
     encoder_weights: ExistingOrNone = ""
     """Folder of the encoder's weights, or owner/name@commit on the Hub; empty takes the published ones."""
     labels: bool = False
-    """Whether it is given the label, too."""
+    """Whether it is also conditioned on the label."""
     start: ExistingOrNone = ""
-    """Folder of an earlier run, or of `xray2ctpa convert`, to go on from; empty starts anew."""
+    """Folder of an earlier run, or of `xray2ctpa convert`, to start from; empty for random weights."""
     lora_rank: Count = 0
-    """Rank of low-rank updates of start, which alone are trained; 0 trains everything."""
+    """Rank of low-rank updates of start's weights, which alone are trained; 0 trains all weights."""
     flip: Share = 0.0
     """Probability that a case is mirrored."""
     embedding_dim: Positive = 512
-    """Length of the vector, of an unconditional denoiser."""
+    """Length of the embedding, for an unconditional denoiser."""
     width: Positive = 32
-    """Channels of the first level, without start."""
+    """Channels of the first level; start has its own."""
     multipliers: Widths = (1, 2, 4, 8)
-    """Widths of the levels over the first one's."""
+    """Channels of each level, over width."""
     heads: Positive = 8
-    """Heads of the attentions."""
+    """Heads of every attention."""
     groups: Positive = 8
     """Groups of the group normalisation."""
     perceptual_weight: Weight = 0.0
@@ -200,6 +200,6 @@ class PaperDenoiserSettings(
     classifier: ExistingOrNone = ""
     """Folder of a pe_classifier, for the classifier's term."""
     pos_weight: Weight = 0.0
-    """Weight of cases with PE in that term; 0 takes the cases without over those with."""
+    """Weight of cases with PE in that term; 0 takes the ratio of cases without PE to those with."""
     batch_size: Positive = 2
     learning_rate: Rate = 1e-4

@@ -16,13 +16,13 @@ class LoopConfig:
     processor_seconds: Weight = 0.0
     """Training ends after so much processor time since it was started, steps done or not; 0 for never."""
     batch_size: Positive = 8
-    """Cases of a process at once."""
+    """Cases in a batch of one process."""
     accumulate: Positive = 1
-    """Batches that make an optimiser step."""
+    """Batches whose gradients are averaged for one optimiser step."""
     learning_rate: Rate = 1e-3
     """Highest learning rate, reached after warmup steps."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """Learning rate after warmup: falls as a cosine to zero, or stays."""
+    """Learning rate after warmup: cosine decay to zero, or constant."""
     warmup: Count = 50
     """Steps in which the learning rate rises."""
     weight_decay: Weight = 1e-2
@@ -30,11 +30,11 @@ class LoopConfig:
     gradient_clip: Rate = 1.0
     """Largest norm of the gradient."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
-    """Decay of the running mean of the weights, which is what is saved."""
+    """Decay of the running mean of the weights; that mean is saved."""
     precision: Literal["no", "bf16", "fp16"] = "bf16"
     """Mixed precision of accelerate."""
     seed: int = 1
-    """Of initial weights, order and augmentation."""
+    """Seed of initial weights, order and augmentation."""
     workers: Count = 0
     """Processes that load data; 0 loads in the training process."""
     checkpoint_every: Positive = 250
@@ -42,6 +42,6 @@ class LoopConfig:
     log_every: Positive = 10
     """Steps between lines of log.jsonl."""
     keep_checkpoints: Positive = 2
-    """Newest checkpoints that stay: a damaged one has another before it."""
+    """Number of newest checkpoints to keep; with two, an older one replaces a damaged one."""
     tensorboard: bool = True
     """Whether the log is also written for TensorBoard."""

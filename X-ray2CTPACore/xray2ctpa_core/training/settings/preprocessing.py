@@ -19,7 +19,7 @@ from xray2ctpa_core.data.settings import (
 
 @settings
 class CtpaSettings(StudySource):
-    """CTs to the volumes that the codec and the classifiers read."""
+    """Preprocessing of CTs to the volumes that the codec and the classifiers read."""
 
     spacing_mm: Rate = 1.0
     """Spacing of the isotropic grid on which the lungs are found and cropped."""
@@ -37,65 +37,65 @@ class CtpaSettings(StudySource):
     shape: Shape = (128, 256, 256)
     """Depth, height and width after resizing, before slices are dealt out."""
     interleave: Positive = 2
-    """Volumes of every n-th slice made of one scan."""
+    """Number n of volumes made from one scan, each of every n-th slice."""
     workers: Count = 0
-    """Processes; 0 for one a processor."""
+    """Processes; 0 for one per processor."""
     cluster: str = ""
-    """Workers of Dask's in their place: local:N, slurm:N, slurm:FILE.toml or a scheduler's address."""
+    """Dask workers in their place: local:N, slurm:N, slurm:FILE.toml or a scheduler's address."""
 
 
 @settings
 class RadiographSettings(StudySource):
-    """Radiographs to what an encoder reads."""
+    """Preprocessing of radiographs to the input of an encoder."""
 
     input: Literal["whole", "frame"] = "whole"
     """The whole radiograph as in the papers, or the square around the lungs that our own encoders read."""
     pixels: Count = 0
-    """Pixels along a side; 0 takes 224 of the whole radiograph, 256 of the frame."""
+    """Pixels along a side; 0 takes 224 for the whole radiograph, 256 for the frame."""
     mean: float = 0.633
-    """Of input=whole: subtracted from greys in 0 to 1."""
+    """For input=whole: mean that is subtracted from grey values in 0 to 1."""
     std: Rate = 0.181
-    """Of input=whole: divides what is left; the papers take 0.633 and 0.181 for every encoder."""
+    """For input=whole: standard deviation that divides them; 0.633 and 0.181 are the papers' values."""
     keep_aspect: bool = True
-    """Of input=whole: centred in a black square; false squashes it, as the released scripts do."""
+    """For input=whole: pad to a square with black; false squashes, as the released scripts do."""
     bundle: str = DEFAULT_BUNDLE
-    """Of input=frame: bundle whose lung locator finds the frame."""
+    """For input=frame: bundle whose lung locator finds the frame."""
     force: bool = False
-    """Of input=frame: takes radiographs that the input gate refuses."""
+    """For input=frame: accept radiographs that the input gate refuses."""
     variants: Count = 0
-    """Of input=frame: augmented frames beside the plain one, for training."""
+    """For input=frame: number of augmented frames beside the plain one, for training."""
     workers: Count = 0
-    """Processes; 0 for one a processor."""
+    """Processes; 0 for one per processor."""
     cluster: str = ""
-    """Workers of Dask's in their place: local:N, slurm:N, slurm:FILE.toml or a scheduler's address."""
+    """Dask workers in their place: local:N, slurm:N, slurm:FILE.toml or a scheduler's address."""
 
 
 @settings
 class DrrSettings(StudySource):
-    """Computed radiographs (DiffDRR) of the CTs, in true size."""
+    """Computed radiographs (DiffDRR) of CTs, with known pixel spacing."""
 
     source_to_detector_mm: Rate = 1200.0
-    """Distance of source and detector; the papers' 1200."""
+    """Distance from source to detector; 1200 in the papers."""
     source_to_centre_mm: Rate = 850.0
-    """Distance of source and the scan's middle; the papers' 850."""
+    """Distance from source to the centre of the scan; 850 in the papers."""
     pixels: Positive = 512
     """Pixels along a side of the detector."""
     pixel_mm: Weight = 0.0
-    """Pixel at the detector; 0 takes the smallest that shows the whole scan."""
+    """Pixel spacing at the detector; 0 takes the smallest with which the whole scan fits."""
     view: Literal["PA", "AP"] = "PA"
-    """PA has the source behind the patient, as most radiographs; the released script has AP."""
+    """PA has the source behind the patient, as in most radiographs; the released script has AP."""
     workers: Count = 0
-    """Processes; 0 for one a processor."""
+    """Processes; 0 for one per processor."""
     cluster: str = ""
-    """Workers of Dask's in their place: local:N, slurm:N, slurm:FILE.toml or a scheduler's address."""
+    """Dask workers in their place: local:N, slurm:N, slurm:FILE.toml or a scheduler's address."""
 
 
 @settings
 class LatentsSettings:
-    """Volumes to latents, a file a volume, with the statistics of the training studies."""
+    """Encoding of volumes to latents, a file for each, with the statistics of the training studies."""
 
     studies: Existing = ""
-    """Folder of the step ctpa, or a study index whose volumes are on the networks' grid already."""
+    """Folder of the step ctpa, or a study index whose volumes are already on the networks' grid."""
     radiographs: ExistingOrNone = ""
     """Folder of the step radiographs; empty for none."""
     autoencoder: Existing = ""

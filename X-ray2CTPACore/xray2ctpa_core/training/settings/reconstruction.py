@@ -11,24 +11,23 @@ from xray2ctpa_core.training.settings.codecs import PerceptualSettings
 
 @settings
 class ReconstructionSettings(PerceptualSettings):
-    """Volumes of the test studies from their radiographs by several systems, and the table of them."""
+    """Volumes that several systems generate from the test studies' radiographs, and their table."""
 
     latents: Existing = ""
     """Folder of the step latents, whose index lists volumes, radiographs and splits."""
     radiographs: ExistingOrNone = ""
     """Folder of the step radiographs; empty takes the index's own."""
     systems: Annotated[tuple[str, ...], Field(min_length=1)] = ()
-    """NAME=FOLDER of each: a bundle, a run of regressor or prior-denoiser, or codec:NAME=FOLDER of a codec
-    alone."""
+    """NAME=FOLDER of a bundle or of a run of regressor or prior-denoiser; codec:NAME=FOLDER of a codec."""
     studies: ExistingOrNone = ""
-    """Study index of the radiographs' own files, which bundles read; needed by bundles alone."""
+    """Study index of the original radiographs, which only bundles read."""
     split: str = "test"
     """Split whose studies are generated; empty takes all."""
     hu_window: Window = DEFAULT_HU_WINDOW
     """HU window that becomes -1 to 1; that to which the volumes were clipped."""
     sampling_steps: Positive = 50
-    """Steps of a diffusion model's sampler; a regressor takes one."""
+    """Steps of a diffusion model's sampler; a regressor needs one."""
     samples: Positive = 1
-    """Samples of each radiograph, whose mean is judged."""
+    """Samples for each radiograph; their mean is evaluated."""
     patients: Count = 0
     """Studies to take, from the first; 0 takes all."""

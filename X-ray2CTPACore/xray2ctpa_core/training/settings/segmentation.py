@@ -1,4 +1,4 @@
-"""Settings of self-supervised pre-training, and of the segmentation that is fine-tuned after it."""
+"""Settings of self-supervised pre-training and of fine-tuning for segmentation."""
 
 from typing import Literal
 
@@ -30,10 +30,10 @@ class SegmenterConfig:
 
 @settings
 class PretrainingConfig:
-    """How crops are disturbed, and the weights of what is guessed."""
+    """Disturbance of crops, and weights of the three tasks."""
 
     cut_out: Share = 0.3
-    """Share of a crop that is filled with noise, and as much with another crop."""
+    """Share of a crop that is filled with noise, and share that is filled with another crop."""
     rotation_weight: Weight = 1.0
     """Weight of the cross-entropy of the rotation."""
     contrast_weight: Weight = 1.0
@@ -69,7 +69,7 @@ class SegmentationSettings(LoopConfig, SegmenterConfig):
     """Folder in the form of the Medical Segmentation Decathlon: dataset.json, imagesTr, labelsTr; BCV's 30
     training cases take the same form."""
     start: ExistingOrNone = ""
-    """Folder of the segmenter of the step pretraining; empty starts from nothing."""
+    """Folder of the segmenter of the step pretraining; empty for random weights."""
     folds: Positive = 5
     """Folds of cross-validation; every case is tested once."""
     fold_seed: int = 1

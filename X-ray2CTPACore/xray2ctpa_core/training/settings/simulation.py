@@ -5,22 +5,22 @@ from xray2ctpa_core.data.settings import Count, Existing, Positive, Rate, Shape,
 
 @settings
 class CohortSettings:
-    """Three cohorts of virtual patients, and studies.csv that lists them."""
+    """Three cohorts of virtual patients, listed in studies.csv."""
 
     train: Count = 900
     """Training patients."""
     calibration: Count = 80
-    """Patients that choose thresholds (split valid)."""
+    """Patients on which thresholds are chosen (split valid)."""
     test: Count = 200
-    """Patients that judge (split test)."""
+    """Patients for evaluation (split test)."""
     train_seed: int = 1
-    """Seed of the training patients; each cohort has its own, so that no patient is in two."""
+    """Seed of the training patients; seeds differ, so that no patient is in two cohorts."""
     calibration_seed: int = 2
     """Seed of the calibration patients."""
     test_seed: int = 3
     """Seed of the test patients."""
     workers: Count = 0
-    """Processes; 0 for one a processor."""
+    """Processes; 0 for one per processor."""
 
 
 @settings
@@ -39,16 +39,16 @@ class StudiesSettings:
 
 @settings
 class RadiographCohortSettings:
-    """Virtual patients of whom only the radiograph is made."""
+    """Virtual patients with a radiograph but no volume."""
 
     patients: Positive = 2600
-    """Patients."""
+    """Number of patients."""
     variants: Positive = 3
-    """Augmented frames of each."""
+    """Number of augmented frames of each patient."""
     cohort_seed: int = 4
-    """Seed of the cohort; none of those of the step cohort."""
+    """Seed of the cohort; must differ from the seeds of the step cohort."""
     workers: Count = 0
-    """Processes; 0 for one a processor."""
+    """Processes; 0 for one per processor."""
 
 
 @settings

@@ -8,30 +8,30 @@ from xray2ctpa_core.training.settings.loop import LoopConfig
 
 @settings
 class StyleTransferConfig:
-    """CycleGAN with the weights and sizes of its reference."""
+    """CycleGAN with the weights and sizes of its paper."""
 
     width: Positive = 64
     """Channels of the generators' first convolution."""
     blocks: Positive = 9
     """Residual blocks of a generator."""
     cycle_weight: Weight = 10.0
-    """Weight of the way there and back."""
+    """Weight of the cycle term: translation there and back."""
     identity_weight: Weight = 0.5
-    """Weight, over cycle_weight, of leaving a radiograph of the wanted style as it is."""
+    """Weight, over cycle_weight, of the identity term: a radiograph of the target style stays unchanged."""
     pool: Count = 50
-    """Earlier translations that the discriminators also see."""
+    """Number of earlier translations that are kept for the discriminators."""
 
 
 @settings
 class StyleTransferSettings(LoopConfig, StyleTransferConfig):
-    """CycleGAN between real and computed radiographs, framed alike; none is mirrored."""
+    """CycleGAN between real and computed radiographs with the same framing; none is mirrored."""
 
     real: Existing = ""
-    """Folder of the step radiographs on real ones, framed by the lungs."""
+    """Folder of the step radiographs, run on real radiographs with input=frame."""
     computed: Existing = ""
-    """Folder of the step drr or radiographs on computed ones, framed alike."""
+    """Folder of computed radiographs, of the step drr or radiographs, with the same framing."""
     discriminator_layers: Positive = 4
-    """Layers of the discriminators: 4 judge patches of 70 pixels."""
+    """Layers of the discriminators; 4 layers judge patches of 70 pixels."""
     discriminator_width: Positive = 64
     """Channels of their first layer."""
     opponent_rate: Rate = 2e-4
@@ -44,13 +44,13 @@ class StyleTransferSettings(LoopConfig, StyleTransferConfig):
 
 @settings
 class RestyleSettings:
-    """Radiographs in the other style, in the form of the step radiographs."""
+    """Translation of radiographs to the other style; writes the files of the step radiographs."""
 
     radiographs: Existing = ""
     """Folder of the step radiographs that is translated."""
     translator: Existing = ""
     """Folder of one direction of the step style-transfer: RUN/to_computed or RUN/to_real."""
     lung_locator: Existing = ""
-    """Folder of the lung locator, whose lungs before and after are compared."""
+    """Folder of the lung locator that finds the lungs before and after translation."""
     least_dice: Share = 0.8
-    """Least overlap of each radiograph's lungs before and after."""
+    """Least Dice overlap of a radiograph's lungs before and after translation."""

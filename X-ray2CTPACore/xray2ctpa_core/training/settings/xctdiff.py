@@ -1,4 +1,4 @@
-"""Settings of the steps that train XctDiff (arXiv 2406.04679) and the regressors it is measured against."""
+"""Settings of the steps that train XctDiff (arXiv 2406.04679) and the regressors it is compared with."""
 
 from typing import Literal
 
@@ -35,16 +35,16 @@ class PairSettings(FoldSettings):
 
 @settings
 class ProgressiveEncoderConfig(CodebookConfig):
-    """Architecture and loss weights of the progressive encoder; its condition lies on its own codebook."""
+    """Architecture and loss weights of the progressive encoder, which has its own codebook."""
 
     width: Positive = 128
     """Channels of the first 2D level."""
     multipliers: Widths = (1, 2, 4)
-    """Channels of the 2D levels over width; each but the last halves the radiograph."""
+    """Channels of the 2D levels, over width; each level but the last halves the radiograph."""
     blocks: Positive = 2
     """Residual blocks of each level."""
     depth: Positive = 32
-    """Cells of the lifted axis, and of the radiograph at the last level."""
+    """Cells along the lifted axis, and along each side of the radiograph at the last level."""
     lifted_channels: Positive = 16
     """Channels of the 3D features; the last level has lifted_channels * depth."""
     inner_channels: Positive = 16
@@ -52,7 +52,7 @@ class ProgressiveEncoderConfig(CodebookConfig):
     groups: Positive = 32
     """Groups of the group normalisation in 2D."""
     quantised: bool = True
-    """Whether the condition lies on codes (paper) or before them (release)."""
+    """Whether the condition is quantised (paper) or not (release)."""
 
 
 @settings
@@ -68,13 +68,13 @@ class ProgressiveEncoderSettings(LoopConfig, ProgressiveEncoderConfig, PairSetti
 
 @settings
 class PriorDenoiserConfig:
-    """Architecture and objective of the prior-guided denoiser; its planes are axial, as the paper has them
-    (the release's are sagittal, by the order of its axes)."""
+    """Architecture and objective of the prior-guided denoiser; its planes are axial as in the paper (sagittal
+    in the release, by the order of its axes)."""
 
     width: Positive = 64
     """Channels of the first level."""
     multipliers: Widths = (1, 2, 4, 8)
-    """Channels of the levels over width."""
+    """Channels of the levels, over width."""
     heads: Positive = 8
     """Heads of every attention."""
     groups: Positive = 8
@@ -82,14 +82,14 @@ class PriorDenoiserConfig:
     cross_attention: bool = True
     """Whether the condition comes in by attention (paper) or concatenated (release)."""
     error: Literal["l1", "l2"] = "l2"
-    """Error of the noise: l2 in the paper, l1 in the release."""
+    """Error of the predicted noise: l2 in the paper, l1 in the release."""
     latent_factor: Rate = 0.6
-    """Factor of the latents before noise is added; the condition has none."""
+    """Factor of the latents before noise is added; the condition is not scaled."""
 
 
 @settings
 class PriorDenoiserSettings(LoopConfig, PriorDenoiserConfig, FoldSettings):
-    """XctDiff's denoiser of the codec's latents, guided by a radiograph encoder that stays as it is."""
+    """XctDiff's denoiser of the codec's latents, guided by a frozen radiograph encoder."""
 
     latents: Existing = ""
     """Folder of the step latents, with radiographs."""
@@ -114,24 +114,24 @@ class RegressorConfig:
     network: Literal["x2ct", "recon-net"] = "x2ct"
     """X2CT (Ying et al., CVPR 2019) or ReconNet (Shen et al., 2019)."""
     pixels: Positive = 128
-    """Pixels along the radiograph; the volume is a cube of as many voxels."""
+    """Pixels along a side of the radiograph, and voxels along an edge of the volume."""
     width: Positive = 64
-    """Channels of the first level: 64 of X2CT, 256 of ReconNet, 64 of a sixteenth of its parameters."""
+    """Channels of the first level: 64 for X2CT, 256 for ReconNet, 64 for one with 1/16 of its parameters."""
     blocks: Widths = (6, 12, 24, 16, 6)
     """Layers of X2CT's dense blocks."""
     decoder: Widths = (256, 128, 64, 32, 16, 16)
-    """Channels of X2CT's decoder from the coarsest resolution; one more than blocks."""
+    """Channels of X2CT's decoder, from the coarsest resolution; one more entry than blocks."""
     voxel_weight: Weight = 10.0
     """Weight of the squared error of voxels in 0 to 1."""
     projection_weight: Weight = 10.0
-    """Weight of the absolute error of the mean along each axis; 0 in X2CT-CNN and ReconNet."""
+    """Weight of the absolute error of the means along each axis; 0 in X2CT-CNN and ReconNet."""
     adversarial_weight: Weight = 0.1
-    """Weight of the adversarial term; 0 leaves it, and the discriminator, out: X2CT-CNN."""
+    """Weight of the adversarial term; 0 (X2CT-CNN) leaves out term and discriminator."""
 
 
 @settings
 class RegressorSettings(LoopConfig, RegressorConfig, PairSettings):
-    """A regressor of the volume from the radiograph: a denoiser of one step."""
+    """A regressor of the volume from the radiograph; runs as a denoiser of one step."""
 
     discriminator_layers: Positive = 4
     """Layers of the discriminator."""

@@ -30,7 +30,7 @@ def build_autoencoder(config: AutoencoderConfig, slice_size: int) -> Autoencoder
 
 
 class AutoencoderForward(nn.Module):
-    """Autoencoder whose forward is the whole training pass, so that a wrapper (DDP) sees it."""
+    """Autoencoder whose forward is the whole training pass, as wrappers (DDP) require."""
 
     def __init__(self, autoencoder: AutoencoderKL) -> None:
         super().__init__()

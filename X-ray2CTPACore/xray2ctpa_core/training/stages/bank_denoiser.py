@@ -1,4 +1,4 @@
-"""Stage: the denoiser of what radiographs leave open of a bent bank: the map's change, whose tissue it is."""
+"""Stage: the denoiser of a bent bank of atlases; it diffuses the map's residual and the choice of tissue."""
 
 import torch
 from diffusers import DDPMScheduler
@@ -15,7 +15,7 @@ class BankDenoiserStage:
     """Squared error of v (Salimans and Ho, ICLR 2022, appendix D); the encoder is frozen.
 
     Args:
-        denoiser: the module, with the people as latent channels and a map_std.
+        denoiser: the module; its latent channels are the people of the bank, and it has a map_std.
         encoder: gives the conditioning.
         scheduler: noise schedule, v-prediction.
         feature_noise: standard deviation of the noise added to the spatial conditioning.

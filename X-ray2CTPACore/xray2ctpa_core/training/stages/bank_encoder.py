@@ -1,4 +1,4 @@
-"""Stage: the radiograph encoder of a bank of atlases, on patients drawn as they are needed."""
+"""Stage: the radiograph encoder of a bank of atlases, on patients that are drawn during training."""
 
 import torch
 from torch import nn
@@ -6,23 +6,23 @@ from torch.nn import functional
 
 from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
 
-#: The map's error is counted in so many of the bank's halves (about 10 mm).
+#: Unit of the map's error, in half-widths of the bank (about 10 mm).
 _MAP_UNIT = 0.05
-#: Bent volumes are compared on this grid.
+#: Grid (D, H, W) on which bent volumes are compared.
 _COMPARED = (32, 32, 32)
-#: Standard deviations of the noise that radiographs get: white, and smooth over a quarter of the frame.
+#: Largest standard deviations of the noise added to radiographs: white, and smooth over a quarter of a frame.
 _WHITE, _SMOOTH = 0.03, 0.08
 
 
 class BankEncoderStage:
     """Loss of map, bent volume, findings, tissue, signs and PE.
 
-    The tissue is told by whose bent volume is nearest, the patient's own left out: a stranger's own tissue is
-    in no bank.
+    The target of the tissue is the person whose bent volume is nearest, without the patient's own template:
+    the bank holds no template of a new patient.
 
     Args:
         encoder: the module; its bank, maps and linear read-out are set.
-        image_weight, tissue_weight, sign_weight: beside the map's error.
+        image_weight, tissue_weight, sign_weight: weights of the other terms; the map's error has 1.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class BankEncoderStage:
         return loss, {name: term.detach() for name, term in terms.items()}
 
     def _nearest(self, true_map: torch.Tensor, person: torch.Tensor, volume: torch.Tensor) -> torch.Tensor:
-        """(B, K): how well everybody's tissue but the patient's own fits, as probabilities."""
+        """(B, K): probabilities of the bank's people by the fit of their tissue; 0 for the patient's own."""
         people = len(self._encoder.bank.intensities)
         if people == 1:
             return torch.ones(len(person), 1, device=person.device)

@@ -1,10 +1,10 @@
 """Stage: few-step sampling, by consistency distillation of a trained denoiser.
 
-The student learns to say in one step where the teacher's sampling would end from any noisy latents: what it
-says of two neighbouring points of one trajectory must agree (Song et al., Consistency Models, ICML 2023,
-algorithm 2). As in Latent Consistency Models (Luo et al., 2023) neighbours are some steps of the noise
-schedule apart and the teacher goes from one to the next by DDIM; as in Improved Consistency Training (Song
-and Dhariwal, ICLR 2024, section 3.2) the student itself, without gradient, is the target.
+From any noisy latents the student predicts in one step the end of the teacher's sampling trajectory: its
+predictions at two neighbouring points of a trajectory must agree (Song et al., Consistency Models, ICML 2023,
+algorithm 2). As in Latent Consistency Models (Luo et al., 2023) neighbours are several timesteps apart and
+the teacher moves from one to the next by DDIM; as in Improved Consistency Training (Song and Dhariwal, ICLR
+2024, section 3.2) the target is the student itself, without gradient.
 """
 
 import copy
@@ -21,13 +21,13 @@ from xray2ctpa_core.training.stages.denoiser import DenoiserStage
 
 
 class ConsistencyStage(DenoiserStage):
-    """Squared difference of the clean latents said at two neighbouring noise levels of a trajectory.
+    """Squared difference of the clean latents predicted at two neighbouring noise levels of a trajectory.
 
     Args:
-        denoiser: the student, which begins as the teacher that it is copied from here.
-        encoder, scheduler, feature_noise, channel_weights: as in DenoiserStage, of the teacher's training.
-        lowest_temperature: latents are noisy latents times a factor between this and 1, as the pipeline's
-            initial noise is below temperature 1; their trajectories are the teacher's, too.
+        denoiser: the student, with the weights of the teacher; the teacher is copied from it here.
+        encoder, scheduler, feature_noise, channel_weights: as in DenoiserStage, from the teacher's training.
+        lowest_temperature: noisy latents are multiplied by a random factor between this and 1, because the
+            pipeline scales its initial noise by a temperature of at most 1.
     """
 
     def __init__(

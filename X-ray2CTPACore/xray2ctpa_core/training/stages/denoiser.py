@@ -18,8 +18,8 @@ class DenoiserStage:
         denoiser: the module.
         encoder: gives the embedding and the lifted features.
         scheduler: noise schedule.
-        feature_noise: standard deviation of the noise added to the spatial conditioning, so that the
-            denoiser does not trust it more than unseen radiographs deserve.
+        feature_noise: standard deviation of the noise added to the spatial conditioning, which is less
+            accurate on unseen radiographs than on those of the training.
         channel_weights: (1, diffused_channels, 1, 1, 1) weight of each diffused channel.
     """
 
@@ -56,7 +56,7 @@ class DenoiserStage:
     def _case(
         self, batch: dict[str, torch.Tensor], generator: torch.Generator
     ) -> tuple[torch.Tensor, Conditioning]:
-        """What is diffused of a batch, without noise, and the conditioning that the denoiser is given."""
+        """The diffused variables of a batch, without noise, and the denoiser's conditioning."""
         latents = batch["latents"]
         with torch.no_grad():
             conditioning = self._encoder.to(latents.device).condition(batch["image"])
@@ -68,8 +68,8 @@ class DenoiserStage:
     def _known_map(
         self, template_map: torch.Tensor | None, conditioning: Conditioning
     ) -> torch.Tensor | None:
-        """The maps into the atlas; in the place of one that is unknown (NaN) the expected one, which then
-        does not teach the map."""
+        """The maps into the atlas; an unknown one (NaN) is replaced by the expected map and left out of the
+        map's loss."""
         self._has_map = None
         if template_map is None or self._denoiser.config["map_std"] is None:
             return None
@@ -101,12 +101,12 @@ class DenoiserStage:
 
 
 def channel_weights(denoiser: SpatialDenoiser, weights: torch.Tensor, map_weight: float) -> torch.Tensor:
-    """Loss weights of what ``denoiser`` diffuses, (1, diffused_channels, 1, 1, 1).
+    """Loss weights of the channels that ``denoiser`` diffuses, (1, diffused_channels, 1, 1, 1).
 
     Args:
-        denoiser: its configuration says what it diffuses.
-        weights: (1, C, 1, 1, 1) of the latents' channels, by how much each of them shows in voxels.
-        map_weight: of the map's channels, where the latents' have the mean 1.
+        denoiser: its configuration gives the diffused channels.
+        weights: (1, C, 1, 1, 1) of the latents' channels, by the effect of each on voxels.
+        map_weight: of the map's channels; the latents' weights are scaled to a mean of 1.
     """
     residual, map_std = denoiser.config["residual_std"], denoiser.config["map_std"]
     if residual is not None:

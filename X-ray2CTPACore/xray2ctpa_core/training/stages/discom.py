@@ -1,4 +1,4 @@
-"""Stage: DisCoM-KD, two modalities disentangled without a teacher (arXiv 2408.07080; CMKD, Table 1)."""
+"""Stage: DisCoM-KD, which disentangles two modalities without a teacher (arXiv 2408.07080; CMKD, Table 1)."""
 
 import torch
 from torch import nn
@@ -11,7 +11,7 @@ PART = 256
 
 
 class _Reverse(torch.autograd.Function):
-    """The identity, whose gradient has its sign turned (Ganin and Lempitsky, ICML 2015)."""
+    """The identity with a reversed gradient (Ganin and Lempitsky, ICML 2015)."""
 
     @staticmethod
     def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:  # noqa: ARG004
@@ -23,7 +23,8 @@ class _Reverse(torch.autograd.Function):
 
 
 class Modality(nn.Module):
-    """One modality: an encoder of what both share, and one of what is its own, informative or not.
+    """One modality: an encoder of the features shared by both, and one of its specific features, which are
+    split into informative and irrelevant ones.
 
     Args:
         invariant, specific: encoders, input -> (B, width).
@@ -38,14 +39,14 @@ class Modality(nn.Module):
         self.head = nn.Linear(2 * PART, 1)
 
     def forward(self, given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logit (B, 1) of PE; z_inv, z_inf and z_irr, (B, PART) each."""
+        """Logit (B, 1) of PE; z_inv (shared), z_inf (informative) and z_irr (irrelevant), (B, PART) each."""
         shared = self.to_invariant(self.invariant(given))
         informative, irrelevant = self.to_specific(self.specific(given)).chunk(2, 1)
         return self.head(torch.cat([shared, informative], 1)), shared, informative, irrelevant
 
 
 class DisentangledPair(nn.Module):
-    """Both modalities and what they are told apart by; called like a radiograph's classifier."""
+    """Both modalities and the classifiers of the modality; called like a radiograph classifier."""
 
     def __init__(self, radiograph: Modality, slices: Modality) -> None:
         super().__init__()
@@ -59,19 +60,20 @@ class DisentangledPair(nn.Module):
         return self.radiograph(image)[0]
 
     def embed(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, 1, P, P) -> (B, 2 * PART): what the radiograph's head reads."""
+        """(B, 1, P, P) -> (B, 2 * PART): input of the radiograph's head."""
         _, shared, informative, _ = self.radiograph(image)
         return torch.cat([shared, informative], 1)
 
 
 class DisentanglingStage:
-    """The sum, with weights 1, of the task of both modalities, an adversary on z_inv, the modality on z_inf
-    and z_irr, the task on z_inv and z_inf by one head, and orthogonality.
+    """The unweighted sum of five losses: PE from both modalities, an adversary of the modality on z_inv,
+    classification of the modality from z_inf and z_irr, PE from z_inv and z_inf by a common head, and
+    orthogonality.
 
-    Batches hold "image", "slices" and "label"; the modalities' patients are shuffled independently, as in
-    the paper. Two things differ from its release: modalities are whole-number labels (the release's targets
-    teach its modality classifiers nothing), and orthogonality is the mean square of the cosines (the
-    release's signed cosine is least where the parts are opposed).
+    Batches hold "image", "slices" and "label"; patients are shuffled independently in each modality, as in
+    the paper. Two parts differ from its release: the modality's labels are 0 and 1 (the release's targets do
+    not train its modality classifiers), and orthogonality is the mean squared cosine (the release's signed
+    cosine is least for opposed vectors).
 
     Args:
         pair: the module.

@@ -1,4 +1,4 @@
-"""Stage: a radiograph's classifier taught by the labels and by a frozen CTPA teacher (CMKD, Table 1)."""
+"""Stage: a radiograph classifier trained on labels and on a frozen CTPA teacher (CMKD, Table 1)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +22,9 @@ from xray2ctpa_core.training.losses.distillation import (
 )
 
 METHODS = ("hinton", "protokd", "aftkd", "chopra", "margin")
-#: Places that a stage's features are brought to.
+#: Number of places to which the features of each stage are pooled.
 _PLACES = 8
-#: Layers of an encoder whose outputs AFT-KD compares, by its name; (B, C, H, W) or tokens (B, N, C).
+#: Layers whose outputs AFT-KD compares, by the encoder's name; (B, C, H, W) or tokens (B, N, C).
 STAGES_OF = {
     "small": tuple(f"trunk.features.denseblock{n}" for n in (1, 2, 3, 4)),
     "radimagenet-resnet50": tuple(f"trunk.layer{n}" for n in (1, 2, 3, 4)),
@@ -35,15 +35,16 @@ STAGES_OF = {
 
 @dataclass(frozen=True)
 class DistillationConfig:
-    """How a student is taught; a stage's configuration extends it.
+    """Settings of distillation; a stage's configuration extends it.
 
     Attributes:
-        task_share: 1 - a of Hinton's (1 - a) CE + a T^2 KL; CMKD gives neither a nor T, usual are a of 0.5 to
-            0.9 and T of 2 to 4.
+        task_share: 1 - a of Hinton's (1 - a) CE + a T^2 KL; CMKD gives neither a nor T. Usual are a = 0.5 to
+            0.9 and T = 2 to 4.
         temperature: T of Hinton.
         proto_temperature, proto_divergence, proto_weight: of ProtoKD's task + 10 KL (at T = 10) + 0.1 proto.
-        block_weight: of AFT-KD's blocks, all stages together.
-        contrastive_weight: of either contrastive loss; margin: of Hadsell's.
+        block_weight: weight of AFT-KD's blocks, summed over the stages.
+        contrastive_weight: weight of either contrastive loss.
+        margin: m of Hadsell's loss.
     """
 
     task_share: float = 0.3
@@ -57,7 +58,7 @@ class DistillationConfig:
 
 
 class TaughtStudent(nn.Module):
-    """A student with what its lessons need beside it, for training alone; called like the student."""
+    """A student with the further parameters that its training needs; called like the student."""
 
     def __init__(self, student: EmbeddingClassifier) -> None:
         super().__init__()
@@ -72,7 +73,7 @@ class TaughtStudent(nn.Module):
 
 
 class DistillationStage:
-    """Binary cross-entropy and a method's terms.
+    """Binary cross-entropy and the terms of a distillation method.
 
     Batches hold "image", "slices" and "label".
 
@@ -163,12 +164,15 @@ class DistillationStage:
         return config.block_weight * taught.weights(block_losses(ours, chosen)) / len(ours)
 
     def _watch(self, student: EmbeddingClassifier, teacher: SliceTransformer) -> None:
-        """Keeps what the encoder's stages give, and learns a projection of each to the teacher's width."""
+        """Records the outputs of the encoder's stages and adds a trained projection of each to the teacher's
+        width."""
         encoder = student.encoder
         names = STAGES_OF.get(encoder.config["name"])
         layers = dict(encoder.named_modules())
         if names is None or not any(name in layers for name in names):
-            raise ConfigError(f"AFT-KD knows no stages of the encoder {encoder.config['name']}.")
+            raise ConfigError(
+                f"Expected for AFT-KD an encoder out of {', '.join(STAGES_OF)}, got {encoder.config['name']}."
+            )
         self._seen: list[torch.Tensor] = []
 
         def keep(_layer: nn.Module, _given: Any, output: Any) -> None:
@@ -188,12 +192,12 @@ class DistillationStage:
 
 
 def _sequence(features: torch.Tensor) -> torch.Tensor:
-    """(B, C, H, W) or tokens (B, N, C) -> (B, C, _PLACES): rows of the radiograph correspond to axial slices,
-    so the mean over columns is taken; tokens are taken in order."""
+    """(B, C, H, W) or tokens (B, N, C) -> (B, C, _PLACES). Columns are averaged, because rows of the
+    radiograph correspond to axial slices; tokens stay in order."""
     rows = features.mean(3) if features.ndim == 4 else features.transpose(1, 2)
     return functional.adaptive_avg_pool1d(rows.float(), _PLACES)
 
 
 def student_of(module: nn.Module) -> Any:
-    """The student in a trained module, without its lessons."""
+    """The student in a trained module, without the parameters of its training."""
     return module.student if isinstance(module, TaughtStudent) else module

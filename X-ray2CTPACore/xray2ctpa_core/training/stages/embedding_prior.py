@@ -1,4 +1,4 @@
-"""Stage: CMKD's prior, taught to predict the CTPA embedding from its noisy version and the radiograph's."""
+"""Stage: CMKD's prior, which predicts the CTPA embedding from a noisy one and the radiograph's embedding."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,19 +11,19 @@ from xray2ctpa_core.diffusion.prior_readout import PriorReadout
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.training.losses.distillation import Prototypes, mean_divergence, vector_block_loss
 
-#: What is learned beside the squared error (CMKD, Table 2).
+#: Loss terms beside the squared error (CMKD, Table 2).
 EXTRA_LOSSES = ("none", "bce", "aftkd", "protokd")
 
 
 @dataclass(frozen=True)
 class PriorLossConfig:
-    """How a prior is taught; a stage's configuration extends it.
+    """Settings of a prior's loss; a stage's configuration extends it.
 
     Attributes:
-        extra_loss: of EXTRA_LOSSES.
-        extra_weight: l of (1 - l) L2 + l extra; the release has 0.2, the paper gives no value.
-        drop: probability with which the radiograph's embedding, and independently the noisy one, is replaced
-            by its null embedding.
+        extra_loss: one of EXTRA_LOSSES.
+        extra_weight: l of (1 - l) L2 + l extra; 0.2 in the release, no value in the paper.
+        drop: probability that the radiograph's embedding is replaced by its null embedding, and,
+            independently, that the noisy embedding is.
         proto_temperature: of "protokd".
     """
 
@@ -41,14 +41,14 @@ class PriorLossConfig:
 
 
 class EmbeddingPriorStage:
-    """Squared error of the clean embedding, scaled, and another term of what the teacher's head makes of it.
+    """Squared error of the scaled clean embedding, and an extra term of the predicted embedding.
 
-    Batches hold "embedding" (B, E) of radiographs, "target" (B, E) of the teacher, and "label". The head is
-    frozen, and the cross-entropy with its own probability for the true embedding has a gradient through it
-    (the release's has none); no label is used.
+    Batches hold "embedding" (B, E) of radiographs, "target" (B, E) of the teacher, and "label". The extra
+    term "bce" is the cross-entropy of the frozen head's probabilities for the predicted and the true
+    embedding, without labels; its gradient reaches the prior (it does not in the release).
 
     Args:
-        readout: holds the prior that is trained, the head and the scaling.
+        readout: holds the prior, which is trained, the head and the scaling.
         config: see PriorLossConfig.
     """
 
@@ -96,8 +96,7 @@ class EmbeddingPriorStage:
 
 
 class _Predicting(nn.Module):
-    """The prior with its gradient, as the loop calls it; called with one argument it reads out, as
-    `labelled.predict` does."""
+    """The prior's forward pass for the loop; with one argument the read-out, for `labelled.predict`."""
 
     def __init__(self, readout: PriorReadout) -> None:
         super().__init__()
@@ -111,7 +110,8 @@ class _Predicting(nn.Module):
         drop_conditioning: torch.Tensor | None = None,
         drop_sample: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The clean embedding of a noisy one (B, E), or logits (B, 1) of radiographs' embeddings."""
+        """Noisy embeddings (B, E) -> clean ones (B, E); without ``timestep``: radiographs' embeddings ->
+        logits (B, 1) of PE."""
         if timestep is None:
             return self.readout(given)
         return self.readout.prior(

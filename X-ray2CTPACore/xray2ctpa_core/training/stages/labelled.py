@@ -1,4 +1,4 @@
-"""Stage: any classifier taught PE by labels, over one split or all folds, and what it says of held-out
+"""Stage: any classifier trained on PE labels, on one split or all folds, and its predictions for held-out
 cases."""
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ from xray2ctpa_core.training.settings.classifiers import LabelledConfig
 
 
 class CaseData(Protocol):
-    """A torch Dataset that knows its cases; items hold the network's input and "label"."""
+    """A torch Dataset with a list of its cases; items hold the network's input and "label"."""
 
     cases: list[LatentCase]
 
@@ -40,7 +40,7 @@ class LabelStage:
 
     Args:
         classifier: (B, ...) -> (B, 1) logits.
-        key: of its input in a batch.
+        key: key of its input in a batch.
         pos_weight: weight of cases with PE.
     """
 
@@ -73,23 +73,23 @@ def train_and_predict(
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
     stage_of: Callable[[nn.Module, float], Stage] | None = None,
 ) -> None:
-    """Trains a classifier a fold (or the one of the data's split) and writes what it says of validation and
-    test.
+    """Trains one classifier for each fold (or one on the data's own split) and writes its predictions for the
+    validation and test cases.
 
-    A fold that is finished is not trained again. ``out`` becomes an arm: arm.json and predictions.csv.
+    A finished fold is not trained again. ``out`` becomes an arm: arm.json and predictions.csv.
 
     Args:
         config: settings.
-        cases: all, with labels.
+        cases: all cases, with labels.
         build: makes the untrained classifier.
-        data_of: data of some cases; augmented where the flag says so.
-        key: of the classifier's input in an item.
+        data_of: makes the data set of some cases; the flag switches augmentation on.
+        key: key of the classifier's input in an item.
         save: writes a trained classifier into a folder.
-        out: folder of the run; folds lie in fold-0, fold-1, ...
-        resume: go on with what is there.
-        progress: as ``train`` calls it.
-        stage_of: makes the stage of the classifier and the weight of cases with PE; None takes a LabelStage.
-            What it trains is called with the input, too.
+        out: folder of the run; folds are in fold-0, fold-1, ...
+        resume: continue a run in ``out``.
+        progress: as in ``train``.
+        stage_of: makes the stage from the classifier and the weight of cases with PE; None takes a
+            LabelStage. The stage's module must accept the input alone, too.
     """
     chosen = _chosen_folds(config)
     for fold in chosen:
@@ -139,7 +139,7 @@ def _chosen_folds(config: LabelledConfig) -> list[int]:
 
 
 def balance(cases: Sequence[LatentCase]) -> float:
-    """Cases without PE over those with, 1 where there are none of either."""
+    """Number of cases without PE over that with PE; 1 where either is 0."""
     positive = sum(bool(case.label) for case in cases)
     negative = sum(case.label == 0 for case in cases)
     return negative / positive if positive and negative else 1.0
@@ -147,7 +147,7 @@ def balance(cases: Sequence[LatentCase]) -> float:
 
 @torch.no_grad()
 def predict(classifier: nn.Module, data: CaseData, key: str, batch_size: int) -> np.ndarray:
-    """(N,) float64 probabilities of PE of all cases in order, in fp32, on the classifier's device."""
+    """(N,) float64 probabilities of PE of all cases in order, computed on the classifier's device."""
     device = next(classifier.parameters()).device
     scores: list[float] = []
     for start in range(0, len(data), batch_size):

@@ -1,10 +1,10 @@
-"""A start for AutoencoderKL at which it already is the best linear autoencoder of its folded slices.
+"""Initial weights that make AutoencoderKL the best linear autoencoder of its folded slices.
 
-From random weights a small autoencoder needs thousands of steps to reach what principal components of small
-patches give at once. diffusers' architecture ends encoder and decoder in GroupNorm, SiLU and a convolution;
-it is linear nevertheless if each signal h travels as a pair (h, -h), for silu(h) - silu(-h) = h, and if each
-group of channels holds a pair of large constants (K, -K), for then the group's mean is 0 and its standard
-deviation hardly depends on h. All other channels keep their random weights, all of them are trained.
+From random weights a small autoencoder needs thousands of steps to become as good as principal components of
+small patches. In diffusers' architecture encoder and decoder end in GroupNorm, SiLU and a convolution. They
+are nevertheless linear if each signal h is carried by a pair of channels (h, -h), because silu(h) - silu(-h)
+= h, and if each group of channels holds a pair of large constants (K, -K), because the group's mean is then 0
+and its standard deviation hardly depends on h. All other channels keep their random weights; all are trained.
 """
 
 import torch
@@ -21,8 +21,8 @@ def principal_components(folded: torch.Tensor, count: int) -> tuple[torch.Tensor
     """Principal components of folded slices.
 
     Args:
-        folded: (N, C, h, w), from networks.slices.to_autoencoder.
-        count: components wanted, at most C.
+        folded: (N, C, h, w), from models.codecs.slices.to_autoencoder.
+        count: number of components, at most C.
 
     Returns:
         (count, C) orthonormal rows, (C,) mean, (count,) standard deviations.
@@ -39,7 +39,7 @@ def start_linearly(autoencoder: AutoencoderKL, folded: torch.Tensor) -> None:
     """Sets the weights so that latents are the leading principal components of ``folded``, scaled to 1.
 
     Args:
-        autoencoder: a single level (no change of size), freshly made.
+        autoencoder: untrained, with a single level (no change of size).
         folded: (N, in_channels, h, w) examples.
 
     Raises:
@@ -68,7 +68,7 @@ def start_linearly(autoencoder: AutoencoderKL, folded: torch.Tensor) -> None:
 
 
 def _silence_residuals(part: nn.Module) -> None:
-    """Residual blocks start as identities."""
+    """Makes the residual blocks identities."""
     for name, module in part.named_modules():
         if name.endswith("conv2") and isinstance(module, nn.Conv2d):
             nn.init.zeros_(module.weight)
@@ -100,7 +100,8 @@ def _pairs(conv: nn.Conv2d, norm: nn.GroupNorm, weight: torch.Tensor, bias: torc
 
 
 def _read_pairs(conv: nn.Conv2d, norm: nn.GroupNorm, weight: torch.Tensor) -> None:
-    """The last convolution reads the signals off the pairs: weight (outputs, signals)."""
+    """Sets the last convolution to combine the signals, each from its pair, by ``weight`` (outputs,
+    signals)."""
     middle = conv.kernel_size[0] // 2
     conv.weight.zero_()
     conv.bias.zero_()  # type: ignore[union-attr]

@@ -8,14 +8,14 @@ from torch.utils.data import Dataset
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.simulation.locator_radiographs import FRONTAL, UNDECIDED, LocatorRadiographs
 
-#: Whether a complete frontal radiograph is mirrored counts so much in the class loss.
+#: Weight in the class loss of the question whether a complete frontal radiograph is mirrored.
 _MIRRORED_WEIGHT = 0.5
 #: Added to both sides of the Dice ratio, in pixels.
 _DICE_SMOOTHING = 50.0
 
 
 class DrawnRadiographs(Dataset[dict[str, torch.Tensor]]):
-    """One case, which its item's seed draws anew each time: no radiograph is seen twice."""
+    """One case, drawn anew from the seed of each item: no radiograph occurs twice."""
 
     def __init__(self, radiographs: LocatorRadiographs) -> None:
         self._radiographs = radiographs
@@ -28,7 +28,7 @@ class DrawnRadiographs(Dataset[dict[str, torch.Tensor]]):
 
 
 class LungLocatorStage:
-    """Mask loss (cross-entropy and Dice, over radiographs with masks) and class loss (over decided ones).
+    """Mask loss (cross-entropy and Dice, on radiographs with masks) and class loss (on those with a class).
 
     Args:
         locator: the module.

@@ -23,18 +23,18 @@ from xray2ctpa_core.training.losses.denoising import (
 )
 from xray2ctpa_core.training.settings.denoisers import GuidanceDropout, ObjectiveWeights
 
-#: What each case's draws of noise start from beside its seed; its augmentation uses the seed itself.
+#: Added to a case's seed for its draws of noise; its augmentation uses the seed itself.
 _NOISE_STREAM = 1 << 40
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 class Judges(NamedTuple):
-    """The frozen networks, and the opponent, that the terms need; None where a term's weight is 0.
+    """The networks of the loss terms, frozen but for the discriminator; None where a term's weight is 0.
 
     Attributes:
         codec, distance: of the perceptual term.
-        classifier, classifier_scaling: of the classifier's term; it may scale latents otherwise.
+        classifier, classifier_scaling: of the classifier's term; its scaling may differ from the denoiser's.
         discriminator: of the adversarial term.
     """
 
@@ -48,20 +48,20 @@ class Judges(NamedTuple):
 class PaperDenoiserStage:
     """L1 of epsilon + lambda 1 perceptual + lambda 2 adversarial + lambda 3 classifier (X-ray2CTPA, eq. 6).
 
-    Every random number belongs to a case (CaseDraws), not to the batch.
+    Random numbers are drawn for each case (CaseDraws), independently of the batch.
 
     Args:
-        model: trained; its parameters that need no gradient stay.
+        model: the module; parameters that require no gradient are not trained.
         embed: (B, 1, P, P) radiographs -> (B, E); frozen here. None trains without radiographs.
         scheduler: noise schedule.
         scaling: of the latents in the batches.
         weights: of the terms.
-        judges: what the terms need.
+        judges: networks of the terms.
         dropout: of the conditions.
-        pos_weight: of the classifier's term: cases without PE over cases with.
+        pos_weight: weight of cases with PE in the classifier's term.
 
     Raises:
-        ConfigError: a term with a weight lacks its network.
+        ConfigError: the network of a term with a weight above 0 is missing.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class PaperDenoiserStage:
         lacking = [name for name, there in needs if getattr(weights, name) > 0 and not there]
         if lacking:
             raise ConfigError(
-                f"Expected the networks of the terms with a weight, {', '.join(lacking)} lacks its own."
+                f"Expected a network for each term with a weight above 0, got none for {', '.join(lacking)}."
             )
 
     def loss(
@@ -120,7 +120,8 @@ class PaperDenoiserStage:
     def _conditions(
         self, batch: dict[str, torch.Tensor], draws: CaseDraws
     ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor | None]:
-        """Embedding, which cases keep it, labels; drawn alike whatever the stage is conditioned on."""
+        """Embedding (B, E), mask (B,) of cases that keep it, labels (B,). The draws are the same for every
+        kind of conditioning."""
         keep = draws.uniform() >= self._dropout.radiograph_dropout
         tell = draws.uniform() >= self._dropout.label_dropout
         embedding, label = None, None
@@ -192,5 +193,5 @@ class AdversarialDenoiserStage(PaperDenoiserStage):
 
 
 def _frozen(network: Network | None) -> Network | None:
-    """In evaluation mode and without gradients of its own; gradients go through it."""
+    """The network in evaluation mode with frozen weights; gradients still pass through it."""
     return None if network is None else network.eval().requires_grad_(False)

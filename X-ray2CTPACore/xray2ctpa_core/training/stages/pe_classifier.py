@@ -7,19 +7,19 @@ from torch.nn import functional
 from xray2ctpa_core.data.findings import EVIDENCE
 from xray2ctpa_core.models.classifiers.pe_classifier import STRONGEST_PLACES, PEClassifier, Reading
 
-#: Weight of a place that shows a kind of evidence over one that does not: even the largest covers few.
+#: Weight of places with a finding over those without: even the largest finding covers few places.
 _PLACES_WEIGHT = 8.0
-#: Of the places' cross-entropy, most of whose places are easy, over the patients'.
+#: Weight of the places' mean cross-entropy, low because most places are easy, over the patients'.
 _PLACES_SHARE = 20.0
 
 
 class PEClassifierStage:
-    """Cross-entropy on latents with added noise, shifted by two cells (around the edges).
+    """Cross-entropy on latents with added noise, cyclically shifted by up to two cells.
 
-    With evidence maps it is taught each kind of evidence apart, place by place and whether the patient shows
-    it at all: clots tell the label wherever they can be seen, and then nothing would teach the radiographic
-    signs, which are all that a volume generated from a radiograph can show. What they say of PE together is
-    `readout.fit_readout`'s.
+    A classifier with evidence maps learns each finding separately: its place, and its presence in the
+    patient. With the label as target, visible clots would explain it and the radiographic signs would not be
+    learned; yet generated volumes can only contain those signs. `readout.fit_readout` fits the weights of
+    the findings for PE afterwards.
 
     Args:
         classifier: the module.
@@ -59,8 +59,8 @@ class PEClassifierStage:
 
 
 class _Reading(nn.Module):
-    """The classifier with `read` as its forward pass, as the loop calls it, and whether each kind of evidence
-    is there at all, read off its own map."""
+    """The classifier with `read` as its forward pass for the loop, and a presence logit of each finding from
+    its own map."""
 
     def __init__(self, classifier: PEClassifier) -> None:
         super().__init__()

@@ -54,7 +54,8 @@ class PretrainingStage:
 
 
 def rotated(volumes: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each volume turned about the patient's axis by a random number of quarter turns, and (B,) how many."""
+    """Each volume turned about the patient's axis by a random number of quarter turns, and that number,
+    (B,)."""
     turns = torch.randint(TURNS, (len(volumes),), generator=generator, device=generator.device)
     views = [torch.rot90(volume, int(turn), (2, 3)) for volume, turn in zip(volumes, turns, strict=True)]
     return torch.stack(views), turns.to(volumes.device)
@@ -65,8 +66,9 @@ def disturbed(volumes: torch.Tensor, share: float, generator: torch.Generator) -
 
     Args:
         volumes: (B, 1, D, H, W).
-        share: boxes of either kind are added until they hold so much of the volume, 0 to 1; they may overlap.
-        generator: where, and the noise.
+        share: boxes of either kind are added until their sizes, overlaps counted twice, sum to this share of
+            the volume, 0 to 1.
+        generator: draws the boxes and the noise.
     """
     noise = torch.randn(volumes.shape, generator=generator, device=generator.device).to(volumes)
     result = volumes.clone()

@@ -11,8 +11,8 @@ from xray2ctpa_core.training.settings.xctdiff import PriorDenoiserConfig
 
 
 def xctdiff_schedule() -> DDIMScheduler:
-    """T = 1000, betas = linspace(sqrt 0.0015, sqrt 0.0125)²; sampled by DDIM, 50 steps, eta 0, at the
-    release's time steps."""
+    """T = 1000, betas = linspace(sqrt 0.0015, sqrt 0.0125)²; for DDIM with eta 0, at the release's
+    timesteps."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.0015,
@@ -28,7 +28,7 @@ def xctdiff_schedule() -> DDIMScheduler:
 def build_prior_denoiser(
     config: PriorDenoiserConfig, latent_channels: int, spatial_channels: int
 ) -> PaperDenoiser:
-    """The network that ``config`` describes, for latents and a condition of so many channels."""
+    """The network that ``config`` describes, for the given channels of latents and condition."""
     return PaperDenoiser(
         latent_channels,
         0,
@@ -42,7 +42,7 @@ def build_prior_denoiser(
 
 
 class PriorDenoiserStage:
-    """Error of the predicted noise at timesteps drawn evenly; the encoder is frozen.
+    """Error of the predicted noise at uniformly drawn timesteps; the encoder is frozen.
 
     Batches hold "latents" (B, C, d, h, w), scaled, and "image" (B, 1, P, P).
 
@@ -50,7 +50,7 @@ class PriorDenoiserStage:
         denoiser: trained.
         encoder: of the condition (models.protocols.RadiographEncoder).
         scheduler: noise schedule.
-        config: the error.
+        config: gives the kind of error.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a prior is trained and sampled with, from a configuration and the training pairs."""
+"""Set-up of a prior's network, scaling and scheduler from a configuration and the training pairs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.models.denoisers.prior import PRIOR_PRESETS, EmbeddingPrior
 
 SAMPLERS = ("ddpm", "ddim", "analytic")
-#: Noises with which each training pair measures Analytic-DPM's mean square.
+#: Draws of noise for each training pair when Analytic-DPM's mean square is measured.
 _NOISES = 4
 
 
@@ -26,14 +26,14 @@ class PriorConfig:
     """The prior's size, noise and sampling; a stage's configuration extends it.
 
     Attributes:
-        prior_preset: of PRIOR_PRESETS.
-        noise_levels: of the cosine schedule.
-        embedding_scaling: "standardised" (each dimension to mean 0 and deviation 1, of the radiograph's
-            embedding too), or "released" (min-max to [-1, 1] over all dimensions, times the root of their
-            number; the radiograph's as it is).
-        sampler: of SAMPLERS; "ddpm" is the release's.
-        sample_steps: 0 for every noise level.
-        draws, choice, guidance_scale: of PriorReadout; the release's evaluation draws one.
+        prior_preset: one of PRIOR_PRESETS.
+        noise_levels: number of levels of the cosine schedule.
+        embedding_scaling: "standardised" (each dimension to mean 0 and deviation 1, also for the radiograph's
+            embedding), or "released" (min-max to [-1, 1] over all dimensions, times the square root of their
+            number; the radiograph's embedding is not scaled).
+        sampler: one of SAMPLERS; "ddpm" in the release.
+        sample_steps: number of steps; 0 for every noise level.
+        draws, choice, guidance_scale: of PriorReadout; draws is 1 in the release's evaluation.
     """
 
     prior_preset: str = "small"
@@ -82,7 +82,7 @@ def make_readout(config: PriorConfig, head: nn.Module, pairs: EmbeddingPairs) ->
 
 
 def released_scaling(targets: torch.Tensor) -> LatentScaling:
-    """The release's: the extremes of all embeddings (N, E) become -1 and 1, times sqrt(E)."""
+    """The release's scaling: the extremes of all embeddings (N, E) become -sqrt(E) and sqrt(E)."""
     low, high, dims = float(targets.min()), float(targets.max()), targets.shape[1]
     if high <= low:
         raise ConfigError("Expected embeddings that vary, got equal ones.")

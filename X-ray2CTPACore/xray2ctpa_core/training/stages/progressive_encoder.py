@@ -10,7 +10,7 @@ from xray2ctpa_core.training.settings.xctdiff import ProgressiveEncoderConfig
 
 
 def build_progressive_encoder(config: ProgressiveEncoderConfig) -> ProgressiveEncoder:
-    """The network that ``config`` describes; errors as its class."""
+    """The network that ``config`` describes; raises the errors of its class."""
     return ProgressiveEncoder(
         config.width,
         config.multipliers,

@@ -13,7 +13,7 @@ from xray2ctpa_core.training.settings.xctdiff import RegressorConfig
 
 
 def build_regressor(config: RegressorConfig) -> X2CT | ReconNet:
-    """The network that ``config`` describes; errors as its class."""
+    """The network that ``config`` describes; raises the errors of its class."""
     if config.network == "recon-net":
         return ReconNet(config.pixels, config.pixels, config.width)
     return X2CT(config.pixels, config.width, config.blocks, decoder=config.decoder)
@@ -77,7 +77,7 @@ class AdversarialRegressorStage(RegressorStage):
 
     Args:
         network, config: as in RegressorStage.
-        opponent: build_judge's.
+        opponent: the discriminator, made by build_judge.
         opponent_rate: its learning rate.
     """
 

@@ -9,7 +9,7 @@ from torch import nn
 from xray2ctpa_core.metrics.dice import dice
 from xray2ctpa_core.models.segmentation.segmenter import Segmenter
 
-#: Overlap of the windows that a whole volume is segmented by.
+#: Overlap of the sliding windows in which a whole volume is segmented.
 _OVERLAP = 0.5
 
 
@@ -43,5 +43,5 @@ def segmented(segmenter: Segmenter, volume: torch.Tensor, window: tuple[int, ...
 
 
 def dice_of_classes(found: np.ndarray, reference: np.ndarray, classes: int) -> list[float]:
-    """Dice of each class but the background; NaN where the reference has none of it."""
+    """Dice of each class but the background; NaN where the class is absent from the reference."""
     return [dice(found == number, reference == number) for number in range(1, classes)]

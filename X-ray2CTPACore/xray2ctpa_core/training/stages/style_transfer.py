@@ -1,4 +1,4 @@
-"""Stage: CycleGAN between real and computed radiographs (Zhu et al., ICCV 2017), and the check of anatomy."""
+"""Stage: CycleGAN between real and computed radiographs (Zhu et al., ICCV 2017); a check of the anatomy."""
 
 import random
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class Translators(nn.Module):
         self.to_real = StyleTransfer(width, blocks)
 
     def forward(self, real: torch.Tensor, computed: torch.Tensor) -> dict[str, torch.Tensor]:
-        """(B, 1, P, P) of either style -> what CycleGAN compares, by name."""
+        """(B, 1, P, P) of each style -> the translations that CycleGAN's loss compares, by name."""
         as_computed, as_real = self.to_computed(real), self.to_real(computed)
         return {
             "as_computed": as_computed,
@@ -47,16 +47,16 @@ class Judges(nn.Module):
 
 
 class StyleTransferStage:
-    """Least squares + cycle + identity: a TwoPlayerStage. Radiographs are never mirrored: the heart stays
-    left.
+    """Least squares + cycle + identity: a TwoPlayerStage. Radiographs are never mirrored, so that the heart
+    stays on its side.
 
     Batches hold "real" and "computed" (B, 1, P, P) in [0, 1], of different patients.
 
     Args:
         translators: trained.
         config: weights.
-        opponent: of both styles.
-        opponent_rate: its learning rate.
+        opponent: the discriminators of both styles.
+        opponent_rate: their learning rate.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class StyleTransferStage:
         return loss, {name: term.detach() for name, term in terms.items()}
 
     def opponent_loss(self, opponent: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """See TwoPlayerStage: what was translated comes from pools of earlier batches, half of the time."""
+        """See TwoPlayerStage; half of the translations are replaced by earlier ones from a pool."""
         shown = {style: pool(self._shown[style]) for style, pool in self._pools.items()}
         scores = opponent(
             torch.cat([batch["real"], shown["as_real"]]), torch.cat([batch["computed"], shown["as_computed"]])
@@ -107,7 +107,7 @@ class _Pool:
         self._size, self._images, self._random = size, [], random.Random(0)  # type: ignore[var-annotated]
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Each image, or an earlier one in its place, which it then replaces."""
+        """Returns each image, or an earlier one from the pool, which the image then replaces there."""
         given = []
         for image in images:
             if len(self._images) < self._size:
@@ -131,7 +131,7 @@ def _distance(image: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
 def lungs_kept(
     lungs: Callable[[torch.Tensor], torch.Tensor], before: torch.Tensor, after: torch.Tensor
 ) -> torch.Tensor:
-    """(B,): Dice overlap of the lungs' projection before and after a translation; 1 where anatomy is kept.
+    """(B,): Dice overlap of the lung masks before and after translation; 1 for unchanged anatomy.
 
     Args:
         lungs: (B, 1, P, P) radiographs -> (B, 1, P, P) bool masks.

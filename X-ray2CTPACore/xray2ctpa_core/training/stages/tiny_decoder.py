@@ -1,4 +1,4 @@
-"""Stage: a tiny decoder distilled from an autoencoder's (Hinton et al., 2015, on outputs)."""
+"""Stage: a tiny decoder, distilled from an autoencoder's decoder by its outputs (Hinton et al., 2015)."""
 
 import torch
 from diffusers import AutoencoderKL
@@ -10,13 +10,13 @@ from xray2ctpa_core.training.settings.codecs import TinyDecoderConfig
 
 
 class TinyDecoderStage:
-    """L1 to the true slice + L1 to the autoencoder's (+ perceptual distance to the true slice).
+    """L1 to the true slice + L1 to the autoencoder's decoding (+ perceptual distance to the true slice).
 
     Args:
         decoder: the module.
-        autoencoder: whose latents they are; frozen.
+        autoencoder: the one that encoded the latents; frozen.
         config: weights.
-        distance: losses.perceptual's, where it has a weight.
+        distance: perceptual distance of slices; needed where it has a weight.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from xray2ctpa_core.training.settings.codecs import VQGANConfig
 
 
 def build_vqgan(config: VQGANConfig) -> VQGAN:
-    """The network that ``config`` describes; errors as VQGAN."""
+    """The network that ``config`` describes; raises the errors of VQGAN."""
     return VQGAN(
         config.channels,
         config.depth_strides,
@@ -33,7 +33,7 @@ def build_vqgan(config: VQGANConfig) -> VQGAN:
 class VQGANStage:
     """L1 + codebook + commitment (+ perceptual distance of slices).
 
-    Logs beside the terms "mse", and of the codebook "perplexity" and "codes_used" in a batch of crops
+    Logs the terms, "mse", and the codebook's "perplexity" and "codes_used" in a batch of crops
     (models.codecs.codebook.codebook_usage).
 
     Args:
@@ -85,7 +85,7 @@ class VQGANStage:
         generated: tuple[torch.Tensor, torch.Tensor],  # noqa: ARG002
         reference: torch.Tensor,  # noqa: ARG002
     ) -> tuple[torch.Tensor | float, dict[str, torch.Tensor]]:
-        """A further term of the loss, weighed, and what is logged of it."""
+        """A further weighted term of the loss, and the values to log."""
         return 0.0, {}
 
     def _slices(self, volumes: tuple[torch.Tensor, ...], generator: torch.Generator) -> list[torch.Tensor]:
@@ -99,7 +99,7 @@ class VQGANStage:
 class AdversarialVQGANStage(VQGANStage):
     """With the adversarial term: a TwoPlayerStage.
 
-    Logs beside the rest "adversarial" and "adversarial_scale", what it is multiplied by.
+    Also logs "adversarial", the term, and "adversarial_scale", its factor.
 
     Args:
         vqgan, config, distance: as in VQGANStage.
@@ -147,15 +147,15 @@ class AdversarialVQGANStage(VQGANStage):
 
 @torch.no_grad()
 def measured_codebook(vqgan: VQGAN, volumes: Iterable[torch.Tensor]) -> dict[str, float]:
-    """How well the codebook is used, and what is reconstructed, over many volumes.
+    """Usage of the codebook, and quality of the reconstruction, over many volumes.
 
     Args:
         vqgan: in evaluation mode.
         volumes: each (1, D, H, W) in [-1, 1].
 
     Returns:
-        "codes", how many there are, "vectors" that were looked up, "perplexity" and "codes_used" over all of
-        them (`codebook_usage`), and "psnr", dB of peak 2, over all voxels.
+        "codes", size of the codebook; "vectors", number of looked-up vectors; "perplexity" and "codes_used"
+        over all of them (`codebook_usage`); "psnr", dB for a peak of 2, over all voxels.
     """
     device = vqgan.last_layer.device
     codes, errors = [], []

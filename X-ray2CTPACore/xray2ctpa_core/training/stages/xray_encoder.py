@@ -1,4 +1,4 @@
-"""Stage: the X-ray encoder, taught map and latents given a radiograph, PE and its signs."""
+"""Stage: the X-ray encoder, trained to predict map, latents, PE and its signs from a radiograph."""
 
 from typing import NamedTuple
 
@@ -10,33 +10,33 @@ from xray2ctpa_core.data.real_radiographs import SIGN_RATES
 from xray2ctpa_core.models.encoders.xray_encoder import MAP_UNIT, XrayEncoder, XrayFeatures
 from xray2ctpa_core.simulation.signs import SIGNS
 
-#: Latents are averaged over cells of this size (D, H, W) for the embedding's own task.
+#: Cells (D, H, W) over which latents are averaged to the target of the embedding.
 _COARSE = (8, 4, 4)
-#: Cells along an edge of the map that the embedding learns.
+#: Cells along an edge of the coarse map that is predicted from the embedding.
 _COARSE_MAP = 4
 #: Weight of the map's error in the air around the body.
 _AIR_WEIGHT = 0.05
-#: Weight of a place that shows a sign over one that does not.
+#: Weight of places with a sign over those without.
 _SHOWN_WEIGHT = 4.0
-#: Weight of the places' cross-entropy, most of whose places are easy, over the patients'.
+#: Weight of the places' mean cross-entropy, low because most places are easy, over the patients'.
 _PLACES_SHARE = 20.0
-#: Share of a batch's real radiographs in the running mean of how many show a sign, and what it starts from.
+#: Running mean of a sign's frequency in real radiographs: weight of the newest batch, and initial value.
 _NEWEST_SHARE, _FIRST_MEAN = 0.3, 0.5
-#: The mean is taken for at least this far from 0 and 1, where the pull towards a rate has no bound.
+#: The running mean is clamped to this distance from 0 and 1, where the gradient is unbounded.
 _LEAST_MEAN = 0.005
 
 
 class Readings(NamedTuple):
-    """What the encoder and its heads say of a batch of B radiographs, of which the first b have latents.
+    """Outputs of encoder and heads for a batch of B radiographs, of which the first b have latents.
 
     Attributes:
-        features: the encoder's.
+        features: outputs of the encoder.
         expected: (b, C, D, H, W) latents, under the true map where there is one.
-        coarse: (B, C, D/8, H/4, W/4) latents read off the embedding.
-        signs: (B, S) logits read off the embedding.
-        shown: (B, S) logits read off the maps of the signs; None without such maps.
-        body: (B, 1, *MAP_GRID), where the true map leads into the body; None without an atlas.
-        coarse_map_error: mean squared error of a coarse map read off the embedding; None without an atlas.
+        coarse: (B, C, D/8, H/4, W/4) latents, predicted from the embedding.
+        signs: (B, S) logits of the signs, from the embedding.
+        shown: (B, S) logits of the signs' presence, from the sign maps; None without sign maps.
+        body: (B, 1, *MAP_GRID), atlas' body mask under the true map; None without an atlas.
+        coarse_map_error: mean squared error of the coarse map from the embedding; None without an atlas.
         real_error: of `EncoderWithHeads.rate_error`; None without real radiographs.
     """
 
@@ -51,8 +51,8 @@ class Readings(NamedTuple):
 
 
 class EncoderWithHeads(nn.Module):
-    """The encoder, with readings of coarse latents, of a coarse map and of signs off its embedding, for
-    training alone."""
+    """The encoder with additional heads for training: coarse latents, coarse map and signs, all from the
+    embedding."""
 
     real_mean: torch.Tensor
 
@@ -65,10 +65,10 @@ class EncoderWithHeads(nn.Module):
         self.coarse = nn.Linear(width, self.shape[0] * grid[0] * grid[1] * grid[2])
         self.coarse_map = nn.Linear(width, 3 * _COARSE_MAP**3)
         self.signs = nn.Linear(width, len(SIGNS))
-        # A map's own strongest places alone say whether the radiograph shows its sign.
+        # A sign's presence is read from the strongest places of its own map only.
         self.weight = nn.Parameter(torch.full((len(SIGNS), 3), 0.3))
         self.bias = nn.Parameter(torch.zeros(len(SIGNS)))
-        # Kept with the weights, so that a resumed run goes on from it.
+        # Saved with the weights, so that a resumed run continues with it.
         self.register_buffer("real_mean", torch.full((len(SIGNS),), _FIRST_MEAN))
 
     def forward(
@@ -78,8 +78,8 @@ class EncoderWithHeads(nn.Module):
         dense: int,
         real: torch.Tensor | None = None,
     ) -> Readings:
-        """Args: image: (B, 1, P, P); template_map: the true maps, where known; dense: b of Readings; real:
-        (R, 1, P, P), of which nothing is known."""
+        """Args: image: (B, 1, P, P); template_map: true maps, NaN where unknown; dense: b of Readings; real:
+        (R, 1, P, P), radiographs without labels."""
         features = self.encoder(image if real is None else torch.cat([image, real]), dense)
         strongest, real_error = features.strongest_signs, None
         if real is not None and strongest is not None:
@@ -87,7 +87,7 @@ class EncoderWithHeads(nn.Module):
         features = features.first(len(image))
         known = None if template_map is None else ~template_map.flatten(1).isnan().any(1)
         if template_map is not None and features.template_map is not None:
-            # A study without a map is read under the predicted one, and teaches no map.
+            # An unknown map is replaced by the predicted one and left out of the map's loss.
             template_map = torch.where(template_map.isnan(), features.template_map.detach(), template_map)
         where = None if template_map is None else template_map[:dense]
         expected = self.encoder.expected_latents(features.first(dense), where)
@@ -105,18 +105,18 @@ class EncoderWithHeads(nn.Module):
         )
 
     def rate_error(self, shown: torch.Tensor) -> torch.Tensor:
-        """Pulls the share of real radiographs that show a sign towards its published rate.
+        """Loss that moves the frequency of a sign in real radiographs towards its published rate.
 
-        Expectation regularisation (Mann & McCallum, ICML 2007): the cross-entropy between rate and mean. Of a
-        few radiographs the mean says little, and a few radiographs would each be pulled to the rate itself;
-        so its slope is taken at the mean of the radiographs before: it says of the newest only whether they
-        are too many, and moves those most that are in doubt.
+        Expectation regularisation (Mann & McCallum, ICML 2007): the cross-entropy between published rate and
+        mean probability. The mean of one small batch is unreliable, and its gradient would move each
+        radiograph to the rate itself. The gradient is therefore computed at the running mean of earlier
+        batches: all probabilities of the batch move up or down together, uncertain ones the most.
 
         Args:
-            shown: (R, S) how surely each radiograph shows each sign, 0 to 1.
+            shown: (R, S) probability of each sign's presence in each radiograph, 0 to 1.
 
         Returns:
-            What has that gradient.
+            (), a term with that gradient; its value has no meaning.
         """
         newest, error = shown.mean(0), shown.new_zeros(())
         for number, sign in enumerate(SIGNS):
@@ -130,23 +130,23 @@ class EncoderWithHeads(nn.Module):
 class XrayEncoderStage:
     """Squared errors, whose minimum is the expectation given the radiograph, and cross-entropies.
 
-    The map is learned from the true maps, the latents under the true map: how things look is told apart from
-    where they lie. The embedding learns coarse averages of latents and map, PE and its signs.
+    The latents are predicted under the true map, so that appearance and position are learned separately. The
+    embedding is trained to predict coarse averages of latents and map, PE and its signs.
 
-    A batch holds radiographs with latents (data.study_data), or radiographs without beside ones with
-    (data.radiograph_cohort); map, PE and signs are learned on every radiograph of which they are known (NaN
-    where not). Real radiographs beside them (data.real_radiographs) teach how often one shows a sign.
+    A batch holds radiographs with latents (data.study_data), alone or together with radiographs without
+    latents (data.radiograph_cohort). Map, PE and signs are learned on every radiograph for which they are
+    known (NaN where not). Real radiographs (data.real_radiographs) add the term of the signs' frequency.
 
     Args:
         encoder: the module.
-        map_weight: weight of the map's squared error, in units of networks.xray_encoder.MAP_UNIT.
+        map_weight: weight of the map's squared error, in units of models.encoders.xray_encoder.MAP_UNIT.
         pe_weight: weight of the cross-entropies of PE and of its signs.
         channel_weights: (1, C, 1, 1, 1) weight of each latent channel.
-        dense_every: latents are learned on one case of so many in a batch: a volume teaches the small 3D
-            network much and costs as much as several radiographs do the 2D one.
-        sign_weight: weight of the sign maps' cross-entropies, where the encoder has such maps: place by
-            place, on radiographs that come with "shadows", and whether the radiograph shows the sign at all.
-        real_weight: weight of how often real radiographs show a sign (`EncoderWithHeads.rate_error`).
+        dense_every: the latents' loss is computed on every n-th case of a batch: few volumes suffice for the
+            small 3D network, and one costs as much time as several radiographs.
+        sign_weight: weight of the sign maps' cross-entropies, where the encoder has such maps: of the signs'
+            places, on radiographs with "shadows", and of their presence.
+        real_weight: weight of `EncoderWithHeads.rate_error`.
     """
 
     def __init__(
@@ -209,8 +209,8 @@ class XrayEncoderStage:
         return loss, {name: term.detach() for name, term in terms.items()}
 
     def _one_batch(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Cases with latents first, one of ``dense_every``; then the radiographs of a cohort without
-        volumes."""
+        """One batch: first every n-th case with latents (n = ``dense_every``), then radiographs without
+        latents."""
         dense = -(-len(batch["image"]) // self._dense_every)
         if "latent_image" not in batch:
             return batch | {"latents": batch["latents"][:dense]}
@@ -222,11 +222,11 @@ class XrayEncoderStage:
 
 
 def mean_of_known(values: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """Mean of ``values`` where ``known``, 0 where nothing is; the rest gets no gradient."""
+    """Mean () of ``values`` where ``known``; 0 where nothing is known. Unknown values get no gradient."""
     return torch.where(known, values, 0.0).sum() / known.sum().clamp(min=1)
 
 
 def known_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy over the targets that are known; NaN marks the others."""
+    """Mean cross-entropy () over the known targets; NaN marks unknown ones."""
     entropy = functional.binary_cross_entropy_with_logits(logits, targets.nan_to_num(), reduction="none")
     return mean_of_known(entropy, ~targets.isnan())
