@@ -1,6 +1,7 @@
 """The import rules of the design, read from the syntax tree of every file of the core."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 import tomllib
@@ -85,6 +86,13 @@ def name_of(file: Path) -> str:
     return file.relative_to(CORE).as_posix()
 
 
+def dotted(file: Path) -> str:
+    """Name by which a file is imported."""
+    return ".".join(("xray2ctpa_core", *file.relative_to(CORE).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    )
+
+
 def below_generation() -> list[Path]:
     return [f for f in FILES if RANK_OF.get(part_of(f), len(RANKS)) < RANK_OF["generation"]]
 
@@ -106,6 +114,22 @@ def test_imports_go_one_way(file):
         if RANK_OF[other] > RANK_OF[part]
     ]
     assert back == []
+
+
+def test_no_modules_import_one_another_in_a_circle():
+    """Imports inside functions, and for types alone, count too."""
+    names = {dotted(file): file for file in FILES}
+    graph = {
+        name: {
+            found
+            for _, module in imported_modules(file)
+            for found in (module, module.rpartition(".")[0])[: 1 if module in names else 2]
+            if found in names and found != name
+        }
+        for name, file in names.items()
+    }
+    assert graph["xray2ctpa_core.pipelines.pipeline"] >= {"xray2ctpa_core.pipelines.bundle"}
+    graphlib.TopologicalSorter(graph).prepare()  # CycleError names the circle
 
 
 def test_the_direction_test_sees_a_wrong_import(tmp_path, monkeypatch):

@@ -25,9 +25,10 @@ from xray2ctpa_core.models.denoisers.prior import EmbeddingPrior
 from xray2ctpa_core.models.encoders.published import PublishedEncoder
 from xray2ctpa_core.mrml.record import read_record, sentences
 from xray2ctpa_core.pipelines.bundle import read_bundle_json, write_bundle_json
+from xray2ctpa_core.pipelines.bundle_opinion import SECOND_OPINION_FOLDER
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion, save_prior_opinion
-from xray2ctpa_core.pipelines.second_opinion import SECOND_OPINION_FOLDER, OpinionSettings
+from xray2ctpa_core.pipelines.second_opinion import OpinionSettings
 from xray2ctpa_core.volume import FrontalFrame
 
 

@@ -132,8 +132,8 @@ def scorer(bundle: str, force: bool, maps: Path | None = None) -> Callable[[Path
     from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
     from xray2ctpa_core.models.framing.lung_locator import LungLocator
     from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
+    from xray2ctpa_core.pipelines.bundle_opinion import bundle_opinion
     from xray2ctpa_core.pipelines.device import channels_last
-    from xray2ctpa_core.pipelines.second_opinion import bundle_opinion
 
     locator = LungLocator.from_pretrained(folder / "lung_locator", use_safetensors=True).eval()
     encoder = XrayEncoder.from_pretrained(folder / "xray_encoder", use_safetensors=True).eval()

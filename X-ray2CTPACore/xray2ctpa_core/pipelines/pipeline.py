@@ -30,12 +30,13 @@ from xray2ctpa_core.models.hu import denormalise_hu, normalise_hu
 from xray2ctpa_core.models.memory import in_batches
 from xray2ctpa_core.models.protocols import Conditioning, FramedRadiograph, Framing
 from xray2ctpa_core.pipelines.bundle import BundleInfo, read_bundle_json, write_bundle_json
+from xray2ctpa_core.pipelines.bundle_opinion import carried_opinion, save_carried_opinion
 from xray2ctpa_core.pipelines.consistency import agreement
 from xray2ctpa_core.pipelines.geometry import frame_side_mm, volume_affine
 from xray2ctpa_core.pipelines.loading import load_bundle
 from xray2ctpa_core.pipelines.parts import NETWORKS, is_training_schedule, load_parts
 from xray2ctpa_core.pipelines.result import XRay2CTPAResult
-from xray2ctpa_core.pipelines.second_opinion import OpinionReader, carried_opinion, save_carried_opinion
+from xray2ctpa_core.pipelines.second_opinion import OpinionReader
 from xray2ctpa_core.pipelines.stopwatch import Stopwatch
 from xray2ctpa_core.preprocessing.cxr import CxrSettings
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image

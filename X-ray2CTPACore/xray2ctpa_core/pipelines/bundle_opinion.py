@@ -1,0 +1,63 @@
+"""The second opinion that a bundle gives: of the prior in it, or of its radiograph encoder."""
+
+from pathlib import Path
+
+from torch import nn
+
+from xray2ctpa_core import config
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.pipelines.bundle import BundleInfo
+from xray2ctpa_core.pipelines.second_opinion import (
+    HEAD_CALIBRATION,
+    RESTS_ON_HEAD,
+    HeadReader,
+    OpinionReader,
+    OpinionSettings,
+)
+
+#: Folder of a bundle that holds a prior's opinion (pipelines.prior_opinion).
+SECOND_OPINION_FOLDER = "second_opinion"
+
+
+def carried_opinion(folder: Path) -> OpinionReader | None:
+    """The opinion of the prior that the bundle in ``folder`` carries; None where it carries none. Errors as
+    `bundle_opinion`."""
+    place = Path(folder) / SECOND_OPINION_FOLDER
+    if not place.is_dir():
+        return None
+    # The prior's networks, which most bundles start faster without.
+    from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion
+
+    return load_prior_opinion(place)
+
+
+def save_carried_opinion(folder: Path, reader: OpinionReader) -> None:
+    """Writes a prior's opinion into the bundle in ``folder``."""
+    from xray2ctpa_core.pipelines.prior_opinion import PriorReader, save_prior_opinion
+
+    network = reader.network
+    if not isinstance(network, PriorReader):
+        raise InputError(f"Expected the opinion of a prior, got that of a {type(network).__name__}.")
+    save_prior_opinion(
+        Path(folder) / SECOND_OPINION_FOLDER, network.student, network.readout, reader.settings
+    )
+
+
+def bundle_opinion(folder: Path, info: BundleInfo, encoder: nn.Module) -> OpinionReader:
+    """The second opinion that a bundle gives: of its prior where it carries one, else of the linear layer on
+    its radiograph encoder, uncalibrated unless the bundle's metrics have its HEAD_CALIBRATION.
+
+    Args:
+        folder: of the bundle, verified.
+        info: of the bundle.
+        encoder: its radiograph encoder.
+
+    Raises:
+        BundleError, ConfigError: a damaged prior or calibration.
+    """
+    carried = carried_opinion(folder)
+    if carried is not None:
+        return carried
+    stored = {"pixels": info.cxr.frame_pixels, **info.metrics.get(HEAD_CALIBRATION, {})}
+    settings = config.from_mapping(OpinionSettings, stored)
+    return OpinionReader(HeadReader(encoder).eval(), settings, RESTS_ON_HEAD)
