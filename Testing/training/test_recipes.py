@@ -26,6 +26,16 @@ def test_every_recipe_is_one_that_its_steps_read(repository: Path, path: Path, t
     assert all(step.out == tmp_path / step.name for step in found.steps)
 
 
+def test_the_vqgan_of_the_papers_volumes_has_xctdiffs_latents(repository: Path, tmp_path: Path) -> None:
+    from xray2ctpa_core.training.stages.vqgan import build_vqgan
+
+    found = next(s.settings for s in read(repository, "paper-vqgan", tmp_path).steps if s.name == "vqgan")
+    assert found.latent_channels == 8
+    assert [size // factor for size, factor in zip((64, 256, 256), build_vqgan(found).factors, strict=True)] == [
+        32, 32, 32
+    ]  # fmt: skip
+
+
 def test_every_key_of_every_step_has_a_line_that_describes_it(repository: Path) -> None:
     with_steps(repository)
     from kinds import KINDS
