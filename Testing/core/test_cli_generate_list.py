@@ -45,6 +45,7 @@ def records(out: Path) -> list[dict[str, object]]:
     return [json.loads((folder / "result.json").read_text()) for folder in complete(out)]
 
 
+@pytest.mark.slow
 def test_a_list_gives_a_folder_each_an_index_and_the_failures_wherever_it_is_done(
     tmp_path: Path, pipeline_bundle: Path
 ) -> None:

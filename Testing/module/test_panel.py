@@ -405,7 +405,7 @@ def test_the_files_of_a_result_go_to_the_chosen_folder_and_a_place_that_takes_no
     panel.click("applyButton")
     panel.until(lambda: not panel.logic.isRunning)
     assert "could not be written to" in panel.ui.resultLabel.text.splitlines()[-1]
-    assert panel.slicer.leftovers() == []
+    panel.until(lambda: panel.slicer.leftovers() == [])  # the check of the radiograph may end after the run
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
 """The fit of the heart's side: weights that tell mirrored radiographs apart, printed as the gate has them."""
 
 import math
+import sys
 from pathlib import Path
 
-import fit_heart_side
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +11,9 @@ from PIL import Image
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.samples import SAMPLE_CXR
 from xray2ctpa_core.preprocessing.gate import MIRRORED_FROM
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Training"))
+import fit_heart_side
 
 
 def test_mirroring_turns_what_the_weights_say_round() -> None:

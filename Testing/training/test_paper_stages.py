@@ -149,7 +149,7 @@ def test_the_opponent_learns_from_what_the_denoiser_just_made() -> None:
         GuidanceDropout(),
     )  # fmt: skip
     assert not isinstance(without, TwoPlayerStage)
-    with pytest.raises(ConfigError, match="classifier_weight lacks"):
+    with pytest.raises(ConfigError, match="none for classifier_weight"):
         PaperDenoiserStage(
             network, None, papers_schedule(), latent_scaling_of_ones(), ObjectiveWeights(0, 0, 1), Judges(),
             GuidanceDropout(),

@@ -66,6 +66,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_radiograph_cohort_is_the_same_however_often_it_was_stopped(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "radiographs"
     shutil.copytree(made, out)

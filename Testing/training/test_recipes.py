@@ -51,7 +51,7 @@ def test_help_lists_the_keys_with_their_values_and_defaults(
 ) -> None:
     assert runner(repository).main(None, ["smoke", "--out", "run", "--only", "ctpa", "--help"]) == 0
     said = capsys.readouterr().out
-    assert "[ctpa] ctpa: CTs to the volumes that the codec and the classifiers read." in said
+    assert "[ctpa] ctpa: Preprocessing of CTs to the volumes that the codec and the classifiers read." in said
     assert "  spacing_mm = 5.0 (default 1.0)\n      Spacing of the isotropic grid" in said
     assert '  lungs = "threshold" (default "auto")' in said
     assert "  margin_mm = 10.0\n" in said

@@ -34,7 +34,7 @@ def in_processes(
     """(item, what ``make`` made of it) of each item, in the order in which they are done.
 
     An item that kills its process stops no other: those that were under way are tried again, each alone in a
-    process of its own, so that no innocent one is blamed, TRIES times in all.
+    process of its own, TRIES times, so that no innocent one is blamed.
 
     Args:
         make: a function of a module, or a partial of one: the processes start anew and import it.
@@ -58,7 +58,7 @@ def in_processes(
     waiting, lost = iter(items), []
     while suspects := (yield from _until_killed(make, waiting, workers)):
         for item in suspects:
-            for _ in range(TRIES - 1):
+            for _ in range(TRIES):  # whether it had begun when the pool broke is not known
                 if not (yield from _until_killed(make, iter([item]), 1)):
                     break
             else:
