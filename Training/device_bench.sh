@@ -34,7 +34,7 @@ fi
 # What was measured before the time is up is kept: each part is a run of its own.
 status=0
 for part in ${parts//,/ }; do
-    timeout "${SECONDS_A_PART:-110}" python3 -m xray2ctpa_core bench "${words[@]}" --parts "$part" \
+    timeout "${SECONDS_A_PART:-75}" python3 -m xray2ctpa_core bench "${words[@]}" --parts "$part" \
         --out "$work/$part" >>"$work/log.txt" 2>&1 || { echo "$part: exit code $?" >>"$work/log.txt"; status=1; }
 done
 nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,power.limit --format=csv,noheader \

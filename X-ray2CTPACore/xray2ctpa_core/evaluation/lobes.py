@@ -16,7 +16,7 @@ def lobe_map(organs: np.ndarray) -> np.ndarray:
     """Label of the nearest lobe of each voxel within REACH voxels of one, else 0.
 
     Args:
-        organs: (D, H, W) uint8, values of cohort.labels.
+        organs: (D, H, W) uint8, values of simulation.labels.
     """
     outside = ~np.isin(organs, LOBES)
     distance, nearest = ndimage.distance_transform_edt(outside, return_indices=True)

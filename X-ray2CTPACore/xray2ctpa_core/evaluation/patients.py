@@ -117,7 +117,7 @@ class CohortPatient:
 
     @cached_property
     def organs(self) -> np.ndarray:
-        """(D, H, W) uint8, values of cohort.labels."""
+        """(D, H, W) uint8, values of simulation.labels."""
         return read_axial_volume(self.folder / ORGANS_FILE).array.astype(np.uint8)
 
     @cached_property

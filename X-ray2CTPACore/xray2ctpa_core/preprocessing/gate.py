@@ -25,7 +25,8 @@ LEAST_GAP = 3 / 128
 TILTED_FROM = 10.5
 #: Above this probability a radiograph is said to look mirrored. Training/fit_heart_side.py prints how often:
 #: of 180 NIH radiographs, cross-validated by patient, 1 % as they are and 72 % mirrored; of 190 published
-#: ones of other patients and places, on which nothing was set, 3 % as they are and 71 % mirrored.
+#: ones of other patients and places, on which nothing was fitted, 3 % as they are and 71 % mirrored; the
+#: threshold was chosen with both in view.
 MIRRORED_FROM = 0.82
 #: A radiograph with fewer pixels along its shorter side shows little of the vessels.
 SMALL_RADIOGRAPH = 256
