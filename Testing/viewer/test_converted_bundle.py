@@ -53,7 +53,7 @@ def test_a_converted_bundle_goes_from_upload_to_a_shown_result(tmp_path, convert
                 assert "no slice is hottest" in visitor.problems[0]
             async with visitor.session.get(f"{visitor.address}result.zip") as answer:
                 archive = zipfile.ZipFile(io.BytesIO(await answer.read()))
-            record = json.loads(archive.read("SYNTHETIC-ctpa/result.json"))
+            record = json.loads(archive.read("SYNTHETIC-radiograph-ctpa/result.json"))
             assert record["bundle"]["name"] == "converted"
             assert record["geometry"]["shape"] == [16, 64, 64]
 
