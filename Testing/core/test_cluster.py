@@ -30,6 +30,7 @@ def folders(out: Path) -> list[Path]:
     return [out / row["folder"] for row in case_rows(out)]
 
 
+@pytest.mark.slow
 @KILLS
 def test_a_killed_workers_item_is_done_again_and_one_that_kills_each_time_is_named(tmp_path: Path) -> None:
     make = functools.partial(clustered.dies, tmp_path)
