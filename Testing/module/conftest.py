@@ -8,6 +8,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 import pytest
 from application import Slicer, running_slicer
+from panels import OpenPanel
 from tiny_bundle import write_tiny_pipeline
 
 
@@ -16,6 +17,14 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slicer]:
     """The application with an empty scene."""
     with running_slicer(tmp_path, monkeypatch) as running:
         yield running
+
+
+@pytest.fixture
+def panel(app: Slicer) -> Iterator[OpenPanel]:
+    """The module's panel, open in the application."""
+    opened = OpenPanel(app)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="session")

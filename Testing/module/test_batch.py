@@ -6,18 +6,10 @@ import types
 import numpy as np
 import pytest
 import slicer
-from panels import OpenPanel
 from scenes import radiograph_node
 
 from xray2ctpa_core import mrml
 from xray2ctpa_core.errors import InputError
-
-
-@pytest.fixture
-def panel(app):
-    opened = OpenPanel(app)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

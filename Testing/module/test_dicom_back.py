@@ -13,7 +13,6 @@ import pytest
 import slicer
 import vtk
 from dicom_validator import faults
-from panels import OpenPanel
 from pydicom.uid import generate_uid
 from scenes import radiograph_node, write_result
 
@@ -64,13 +63,6 @@ def database(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "DICOMLib", types.SimpleNamespace(DICOMUtils=utils))
     monkeypatch.setattr(slicer, "dicomDatabase", made, raising=False)
     return made
-
-
-@pytest.fixture
-def panel(app):
-    opened = OpenPanel(app)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

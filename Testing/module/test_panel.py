@@ -24,13 +24,6 @@ from xray2ctpa_core.triage.likelihood import PE_COUNTS
 from xray2ctpa_core.wording import counted
 
 
-@pytest.fixture
-def panel(app):
-    opened = OpenPanel(app)
-    yield opened
-    opened.close()
-
-
 def descendants(pid):
     found = psutil.Process(pid).children(recursive=True)
     for worker in [process for process in found if "serve" in process.cmdline()]:
