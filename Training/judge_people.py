@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from diffusers import DPMSolverMultistepScheduler
 from PIL import Image
-from train_bank_encoder import Config as Drawing
 from train_bank_encoder import batches, shape_of, teaching
 
 from xray2ctpa_core.cli.stage import run_stage
@@ -38,17 +37,24 @@ from xray2ctpa_core.volume import Volume, axial_affine
 
 
 @dataclass(frozen=True)
-class Config(Drawing):
-    """encoder, denoiser: of stages 2 and 3; judged: names of people who taught nothing; samples,
-    inference_steps: of each; map_spread: factor of the diffused change of the map; mean_of: drawn patients
-    whose mean is compared."""
+class Config:
+    """people, without: as for train_bank_encoder.py; grid, pixels, finer: of what is drawn and judged
+    (simulation.people.drawing.Shape), people_mm: voxels people are sampled from; encoder, denoiser: of stages
+    2 and 3; judged: names of people who taught nothing; samples, inference_steps: of each; map_spread: factor
+    of the diffused change of the map; mean_of: drawn patients whose mean is compared."""
 
+    people: str = "runs/default/people"
+    without: tuple[str, ...] = ()
+    grid: tuple[int, ...] = (64, 128, 128)
+    pixels: int = 256
+    finer: tuple[int, ...] = (2, 1, 1)
+    people_mm: float = 2.0
     encoder: str = "runs/default/bank-encoder/encoder"
     denoiser: str = "runs/default/bank-denoiser"
     judged: tuple[str, ...] = ()
     samples: int = 8
     inference_steps: int = 10
-    map_spread: float = 1.0
+    map_spread: float = 0.3
     mean_of: int = 128
 
 

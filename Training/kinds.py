@@ -98,6 +98,7 @@ KINDS = {
     "templates": Kind("pack_templates"),
     "bank-encoder": Kind("train_bank_encoder", finished="encoder/config.json"),
     "bank-denoiser": Kind("train_bank_denoiser", finished="scheduler/scheduler_config.json"),
+    "bank-bundle": Kind("calibrate_bank", finished="bundle.json"),
     "pack": Kind("steps.pack", settings=PackSettings, finished="bundle.json"),
     "calibrate": Kind("calibrate", finished="bundle.json"),
     "ship": Kind("ship_default"),

@@ -39,7 +39,9 @@ def test_a_killed_workers_item_is_done_again_and_one_that_kills_each_time_is_nam
     tries = {n: (tmp_path / f"{n}.tries").stat().st_size for n in range(12)}
     assert tries.pop(3) == 6, "three times, and three times again alone"
     assert tries[5] >= 2
-    assert max(tries.values()) <= 5, "four deaths among the others, and each may take an innocent item or its result along"
+    assert max(tries.values()) <= 5, (
+        "four deaths among the others, and each may take an innocent item or its result along"
+    )
 
 
 def test_both_workers_work_one_item_each_and_say_where(tmp_path: Path) -> None:

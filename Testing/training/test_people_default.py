@@ -12,17 +12,19 @@ import torch
 from stage_scripts import module_of, stage
 
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.evaluation.protocol import taught_people
 from xray2ctpa_core.io.volumes import read_volume, write_volume
 from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
+from xray2ctpa_core.models.framing.lung_locator import LungLocator
+from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.simulation import labels
 from xray2ctpa_core.simulation.people.person import SUFFIX, people_in, save_person
+from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
 from ct_series import phantom as phantom_ct
 from ct_series import write_series
 from people_phantoms import phantom
-
-DRAWN = ["grid=[16,16,16]", "pixels=32", "finer=[1,1,1]", "people_mm=8", "batch_size=2", "tensorboard=false"]
 
 
 def series_table(folder: Path, licences: dict[str, str]) -> Path:
@@ -81,7 +83,7 @@ def test_with_templates_the_recipe_packs_them_and_trains_the_bank(repository: Pa
         cwd=tmp_path,
     )
     steps = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("step:")]
-    assert steps == ["people", "encoder", "denoiser"]
+    assert steps == ["people", "lung-locator", "encoder", "denoiser", "bundle", "ship"]
 
 
 def test_a_bank_is_trained_judged_on_a_stranger_and_carried_in_two_files(
@@ -91,13 +93,44 @@ def test_a_bank_is_trained_judged_on_a_stranger_and_carried_in_two_files(
     people.mkdir()
     for name in ("a", "b", "c"):
         save_person(phantom(name), people / f"{name}{SUFFIX}")
-    shared = [*DRAWN, f"people={people}", 'without=["c"]', "steps=2"]
-    encoder = ["bank_mm=16", "directions=3", "map_patients=4", "linear_patients=4", "channels=[8,8,16,16]"]
+    shared = [f"people={people}", 'without=["c"]']
+    encoder = ["tissue=[]", "bank_mm=16", "bank_planes=9", "parts=3", "coarse=[8,8,8]"]
+    encoder += [
+        "patients=4",
+        "drawn_grid=[16,16,16]",
+        "pixels=32",
+        "people_mm=8",
+        "batch_size=2",
+        "grid=[16,16,16]",
+    ]
     assert stage(repository, "train_bank_encoder.py", tmp_path / "e", "--set", *shared, *encoder) == 0
     at = f"encoder={tmp_path / 'e' / 'encoder'}"
-    denoiser = [at, "open_patients=2", "channels=[16,16]", "condition_dim=16"]
+    drawn = ["grid=[16,16,16]", "pixels=32", "finer=[1,1,1]", "people_mm=8"]
+    denoiser = [
+        *drawn,
+        "batch_size=2",
+        "steps=2",
+        "tensorboard=false",
+        at,
+        "open_patients=2",
+        "channels=[16,16]",
+        "condition_dim=16",
+    ]
     assert stage(repository, "train_bank_denoiser.py", tmp_path / "d", "--set", *shared, *denoiser) == 0
+    LungLocator((8, 8), 32).save_pretrained(tmp_path / "l")
+    assembling = [at, f"denoiser={tmp_path / 'd'}", f"lung_locator={tmp_path / 'l'}", "regions=[2,2,2]"]
+    assembling += ["fitted=4", "patients=8", "heat_patients=1", "steps=1", "alignment=1"]
+    assembling += ["drawn_grid=[16,16,16]", "pixels=32", "people_mm=8", "batch_size=2"]
+    assert stage(repository, "calibrate_bank.py", tmp_path / "b", "--set", *shared, *assembling) == 0
+    pipeline = XRay2CTPAPipeline.from_pretrained(tmp_path / "b")
+    made = pipeline(
+        Radiograph(np.random.default_rng(0).random((64, 64), np.float32)), frame=FrontalFrame(0, 0, 64)
+    )
+    assert made.ctpa.array.shape == (16, 16, 16)
+    assert made.pe_probability is not None
+    assert taught_people(pipeline.bundle) == {"a", "b"}
     judging = [
+        *drawn,
         at,
         f"denoiser={tmp_path / 'd'}",
         'judged=["c"]',
@@ -125,8 +158,6 @@ def test_folds_are_judged_on_people_of_whom_no_patient_that_teaches_has_a_part(
 ) -> None:
     script = module_of(repository, "people_folds.py")
     monkeypatch.setattr(script, "_FILE", 24)
-    monkeypatch.setattr(script, "_DRAWN", script.Shape((16, 16, 16), 48, (1, 1, 1)))
-    monkeypatch.setattr(script, "_DRAWN_MM", 8.0)
     people, cts, out = tmp_path / "people", tmp_path / "cts", tmp_path / "out"
     people.mkdir()
     cts.mkdir()
@@ -134,23 +165,29 @@ def test_folds_are_judged_on_people_of_whom_no_patient_that_teaches_has_a_part(
         save_person(phantom(name), people / f"{name}{SUFFIX}")
         write_volume(phantom_ct((32, 48, 48), ball_hu), cts / f"{name}.nii.gz", np.int16)
     config = script.Config(
-        str(people),
-        str(cts),
-        24,
-        ("a", "b"),
-        "c",
-        ("a", "b"),
-        20.0,
-        (16, 16, 16),
-        side_weight=5.0,
-        iterations=2,
+        people=str(people),
+        cts=str(cts),
+        patients=24,
+        folds=("a", "b"),
+        without=("c",),
+        tissue=("a", "b"),
+        drawn_grid=(16, 16, 16),
+        pixels=48,
+        people_mm=8.0,
+        bank_mm=20.0,
+        bank_planes=0,
+        grid=(16, 16, 16),
+        parts=4,
+        coarse=(8, 8, 8),
+        alignment=2,
     )
     script.run(config, out, False)
-    pool = script.read_pool(out / "pool", 24)
-    assert not (pool["person"] == 2).any(), "c never teaches"
+    pool, person, shapes = script.read_pool(out / "pool", str(people), 24)
+    assert len(pool.features) == 24
+    assert not (person == 2).any(), "c never teaches"
     found = json.loads((out / "folds.json").read_text())
     assert [row["person"] for row in found["people"]] == ["a", "b", "c"]
-    own = (pool["person"] == 0) | (pool["shapes"] == 0).any(1)
+    own = (person == 0) | (shapes == 0).any(1)
     assert found["people"][0]["patients"] == int((~own).sum())
     assert all(np.isfinite(list(scores.values())).all() for scores in found["mean"].values())
     assert found["mean"]["mean of the others' CTs"]["gain dB"] == 0

@@ -129,14 +129,15 @@ def scorer(bundle: str, force: bool, maps: Path | None = None) -> Callable[[Path
     folder, info = load_bundle(bundle)
     from xray2ctpa_core.generation.result_json import gate_content, input_content
     from xray2ctpa_core.io.radiograph import read_radiograph
-    from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
     from xray2ctpa_core.models.framing.lung_locator import LungLocator
     from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
     from xray2ctpa_core.pipelines.bundle_opinion import bundle_opinion
     from xray2ctpa_core.pipelines.device import channels_last
+    from xray2ctpa_core.pipelines.parts import part_classes
 
     locator = LungLocator.from_pretrained(folder / "lung_locator", use_safetensors=True).eval()
-    encoder = XrayEncoder.from_pretrained(folder / "xray_encoder", use_safetensors=True).eval()
+    kind = part_classes(folder)["xray_encoder"]
+    encoder = kind.from_pretrained(folder / "xray_encoder", use_safetensors=True).eval()
     reader = bundle_opinion(folder, info, encoder)
     channels_last(reader.network)  # the locator stays as it is: the frame is the one that generate reads
 

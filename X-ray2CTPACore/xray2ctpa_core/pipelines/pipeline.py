@@ -22,6 +22,7 @@ from xray2ctpa_core.explanation.gradcam import gradcam_map
 from xray2ctpa_core.models.codecs.as_codec import as_codec
 from xray2ctpa_core.models.codecs.codec import SliceCodec
 from xray2ctpa_core.models.denoisers.captured import CapturedDenoiser
+from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
 from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 from xray2ctpa_core.models.framing.lung_frame import LungFrame
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
@@ -487,7 +488,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         """(1, 1, P, P) frame image -> (1,) logit of PE from the radiograph alone; None where the encoder has
         no PE head."""
         encoder = self.xray_encoder
-        if not isinstance(encoder, XrayEncoder):
+        if not isinstance(encoder, XrayEncoder | BankEncoder):
             return None
         return encoder(image.to(self._execution_device, encoder.dtype)).pe_logit.float()
 

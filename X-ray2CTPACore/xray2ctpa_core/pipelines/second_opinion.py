@@ -160,7 +160,11 @@ class HeadReader(nn.Module):
     def gradcam_layer(self) -> str:
         """Module that Grad-CAM reads: how surely each place shows each radiographic sign, where the encoder
         has such maps, else features that both of the embedding's sources come from. What the score draws from
-        the embedding of the whole frame has no place."""
+        the embedding of the whole frame has no place. An encoder with a ``gradcam_layer`` of its own explains
+        itself."""
+        own = getattr(self.encoder, "gradcam_layer", None)
+        if own is not None:
+            return f"encoder.{own}"
         return "encoder.down.1" if getattr(self.encoder, "see_signs", None) is None else "shown"
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -168,7 +172,10 @@ class HeadReader(nn.Module):
         return self.encoder(image, 0).pe_logit[:, None]
 
     def explained(self, image: torch.Tensor) -> torch.Tensor:
-        """The logit, computed through the probabilities of the signs, which ``shown`` gives."""
+        """The logit, computed through the layer that Grad-CAM reads."""
+        explained = getattr(self.encoder, "explained", None)
+        if explained is not None:
+            return explained(image)
         see_signs = getattr(self.encoder, "see_signs", None)
         if see_signs is None:
             return self(image)

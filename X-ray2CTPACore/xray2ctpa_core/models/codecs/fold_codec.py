@@ -10,12 +10,17 @@ from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.models.codecs.codec import Codec, gains
 
 
-class FoldCodec(ModelMixin, ConfigMixin, Codec):
+class FoldCodec(Codec, ModelMixin, ConfigMixin):
     """Volumes (B, 1, D, H, W) <-> latents (B, C, d, h, w) of C voxels a cell; differentiable.
 
     Args:
         fold: voxels along the edges of a cell, (D, H, W).
+
+    Attributes:
+        gain: (), 1, what values are multiplied by; diffusers writes no file of weights without a tensor.
     """
+
+    gain: torch.Tensor
 
     @register_to_config
     def __init__(self, fold: tuple[int, ...] = (2, 4, 4)) -> None:
@@ -23,6 +28,7 @@ class FoldCodec(ModelMixin, ConfigMixin, Codec):
         if len(fold) != 3 or min(fold) < 1:
             raise ConfigError(f"Expected three positive edges of a cell, got {fold}.")
         self._fold = tuple(fold)
+        self.register_buffer("gain", torch.ones(()))
 
     @property
     def factors(self) -> tuple[int, int, int]:
@@ -37,11 +43,11 @@ class FoldCodec(ModelMixin, ConfigMixin, Codec):
 
     def encode(self, volumes: torch.Tensor) -> torch.Tensor:
         """See Codec. Raises ConfigError where the cells do not divide the volume."""
-        return folded(volumes.float(), self.factors)
+        return folded(self.gain * volumes.float(), self.factors)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """See Codec."""
-        return unfolded(latents.float(), self.factors)
+        return unfolded(latents.float() / self.gain, self.factors)
 
     def decode_slices(self, latents: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
         """See Codec."""

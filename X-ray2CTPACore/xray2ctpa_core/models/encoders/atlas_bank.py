@@ -6,6 +6,8 @@ each sample. What comes out is as sharp as a CT, whatever the networks have lear
 coarse, for that is expected of everybody; only what is finer is a person's own.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -14,6 +16,12 @@ from xray2ctpa_core.models.encoders.atlas import resized
 
 #: Standard deviation of the Gaussian that parts what is coarse from a person's own, in mm.
 SHARED_MM = 8.0
+
+
+class MeanAtlas(NamedTuple):
+    """``intensities``: (D, H, W) in 0..255, of everybody's mean."""
+
+    intensities: torch.Tensor
 
 
 class AtlasBank(nn.Module):
@@ -32,11 +40,9 @@ class AtlasBank(nn.Module):
         self.intensities: torch.Tensor
         self.register_buffer("intensities", torch.zeros(people, *shape, dtype=torch.uint8))
 
-    def set_volumes(self, normalised: torch.Tensor, voxel_mm: float) -> None:
-        """Takes volumes (K, D, H, W) with values in [-1, 1]; their coarse part becomes everybody's mean."""
-        coarse, fine = parted(normalised, voxel_mm)
-        shared = (fine + coarse.mean(0)).clamp(-1, 1)
-        self.intensities.copy_(((shared + 1) * 127.5).round().to(torch.uint8))
+    def set_volumes(self, normalised: torch.Tensor) -> None:
+        """Takes volumes (K, D, H, W) with values in [-1, 1]."""
+        self.intensities.copy_(((normalised + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
 
     def forward(
         self, template_map: torch.Tensor, person: torch.Tensor, size: tuple[int, ...]
@@ -55,6 +61,11 @@ class AtlasBank(nn.Module):
                 functional.grid_sample(volume[None, None], case, padding_mode="border", align_corners=True)
             )
         return torch.cat(bent)
+
+    def mean(self) -> torch.Tensor:
+        """(D, H, W) in [-1, 1]: everybody's mean."""
+        people = len(self.intensities)
+        return self._mean(torch.full((people,), 1 / people, device=self.intensities.device)) / 127.5 - 1
 
     def _mean(self, share: torch.Tensor) -> torch.Tensor:
         """(D, H, W) float32, weighted by ``share`` (K,)."""

@@ -1,8 +1,9 @@
-"""The radiograph encoder of a bank of atlases: a map into the bank, whose tissue, findings, and PE."""
+"""The radiograph encoder of a bank of atlases: a map into the bank, a coarse volume, findings, and PE.
 
-import itertools
-import math
-from collections.abc import Sequence
+Everything is read off linearly and fitted in closed form (training.bank_read_outs): a deep network overfits
+to the few people of a bank.
+"""
+
 from dataclasses import dataclass
 
 import torch
@@ -14,18 +15,17 @@ from torch.nn import functional
 from xray2ctpa_core.constants import MAP_GRID
 from xray2ctpa_core.models.codecs.fold_codec import folded
 from xray2ctpa_core.models.encoders.atlas import resized
-from xray2ctpa_core.models.encoders.atlas_bank import AtlasBank
-from xray2ctpa_core.models.encoders.oriented_gradients import FEATURES, radiograph_features
+from xray2ctpa_core.models.encoders.atlas_bank import AtlasBank, MeanAtlas
+from xray2ctpa_core.models.encoders.oriented_gradients import FEATURES, by_cell, radiograph_features
 from xray2ctpa_core.models.encoders.rays import RayLift
-from xray2ctpa_core.models.encoders.xray_encoder import Residual
 from xray2ctpa_core.models.protocols import Conditioning
 
-#: Nodes along an edge of the directions in which maps differ most: they are smooth.
-BASIS_NODES = 12
-#: A coefficient of 1 in the fine part of the map is so much of the bank's half.
-_FINE_UNIT = 0.05
-#: The whole radiograph is read off so many cells an edge, through so many channels.
-_CELLS, _CELL_CHANNELS = 6, 24
+#: Nodes along an edge of the parts of a map: it is smooth.
+BASIS_NODES = 8
+#: Pixels along the edges of a latent cell that are lifted along the rays.
+_LIFTED_EDGE = 2
+#: A coarse volume's part has its greatest value at this, in 8 bits.
+_BYTE = 127.0
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,17 @@ class BankFeatures:
     """What the encoder makes of a batch of frames.
 
     Attributes:
-        embedding: (B, embedding_dim).
-        lifted: (B, lifted_channels, *latent_grid), features along the rays.
-        template_map: (B, 3, *MAP_GRID) float32, the expected map into the bank.
-        tissue: (B, K) logits of whose tissue it is.
-        pe_logit: (B,); signs: (B, S) logits, from the radiograph alone.
+        embedding: (B, embedding_dim), everything that is read off.
+        lifted: (B, lifted_channels, *latent_grid), the radiograph along the rays.
+        template_map: (B, 3, *MAP_GRID) float32, the map into the bank.
+        coarse: (B, 1, *coarse grid) float32 in [-1, 1], the expected volume.
+        pe_logit: (B,); signs: (B, S) logits.
     """
 
     embedding: torch.Tensor
     lifted: torch.Tensor
     template_map: torch.Tensor
-    tissue: torch.Tensor
+    coarse: torch.Tensor
     pe_logit: torch.Tensor
     signs: torch.Tensor
 
@@ -61,11 +61,12 @@ class BankConditioning(Conditioning):
 
     @property
     def template_map(self) -> torch.Tensor:
-        """(B, 3, *MAP_GRID), the expected map into the bank."""
+        """(B, 3, *MAP_GRID), the map into the bank from which samples depart."""
         return self._known()[0].template_map
 
     def latents(self, template_map: torch.Tensor, person: torch.Tensor) -> torch.Tensor:
-        """(B, C, d, h, w): the tissue of ``person`` (B,) bent by the map, with the findings, folded."""
+        """(B, C, d, h, w): the tissue of ``person`` (B,) bent by the map, nearer to the expected volume,
+        folded."""
         features, encoder = self._known()
         return encoder.fold(encoder.volume(features, template_map, person))
 
@@ -76,79 +77,53 @@ class BankConditioning(Conditioning):
 
 
 class BankEncoder(ModelMixin, ConfigMixin):
-    """A 2D network that reads a map into a bank of atlases off a radiograph.
+    """Reads a map into a bank of atlases, and the coarse volume that is expected, off a radiograph.
 
-    The map is the mean map, changed along the directions in which people's maps differ most, and by a fine
-    change read off each place. A linear read-out of oriented gradients, solved in closed form
-    (training.linear_reading), tells the directions, the tissue and the signs; a convolutional network, which
-    gives nothing at first, adds to it. Fluid, opacities and the density of the lungs, which no map can make,
-    are a smooth field added to the bent tissue: a small 3D network makes it of the tissue and of features
-    lifted along the rays.
+    Map and coarse volume are the mean ones, changed along those components that radiographs tell most of
+    (reduced-rank regression: Izenman, Journal of Multivariate Analysis 1975). Features are oriented gradients
+    and greys (models.encoders.oriented_gradients).
 
     Args:
         people: K of the bank.
         bank_shape: (D, H, W) of each atlas.
-        grid: (D, H, W) of the volume.
-        fold: voxels along the edges of a latent cell.
-        directions: in which maps differ.
-        channels: widths at 1/2, 1/4, ... of the frame, multiples of 8.
-        lifted_channels, embedding_dim, findings_channels: sizes.
+        grid: (D, H, W) of the volume; fold: voxels along the edges of a latent cell.
+        parts: components of the read-out, of the map and of the coarse volume each.
+        coarse: (D, H, W) of the coarse volume.
         signs: radiographic signs that are told apart.
+        share: of the coarse difference of bent tissue from the expected volume, added to a sample: it is
+            expected, but blurred.
     """
 
     @register_to_config
     def __init__(
         self,
-        people: int = 12,
-        bank_shape: tuple[int, ...] = (111, 81, 111),
+        people: int = 4,
+        bank_shape: tuple[int, ...] = (89, 101, 139),
         grid: tuple[int, ...] = (64, 128, 128),  # noqa: ARG002 - read from the configuration
         fold: tuple[int, ...] = (2, 4, 4),  # noqa: ARG002 - read from the configuration
-        directions: int = 80,
-        channels: tuple[int, ...] = (16, 32, 64, 96, 128),
-        lifted_channels: int = 8,
-        embedding_dim: int = 256,
-        findings_channels: int = 24,
+        parts: int = 64,
+        coarse: tuple[int, ...] = (32, 32, 32),
         signs: int = 8,
+        share: float = 0.45,  # noqa: ARG002 - read from the configuration
     ) -> None:
         super().__init__()
-        if any(c % 8 for c in channels) or len(channels) < 4:
-            raise ValueError(f"channels needs at least 4 multiples of 8, got {channels}.")
         self.bank = AtlasBank(people, bank_shape)
         self.mean_map: torch.Tensor
-        self.basis: torch.Tensor
+        self.map_parts: torch.Tensor
+        self.mean_coarse: torch.Tensor
+        self.coarse_parts: torch.Tensor
         self.register_buffer("mean_map", torch.zeros(3, *MAP_GRID))
-        self.register_buffer("basis", torch.zeros(directions, 3, *(BASIS_NODES,) * 3))
-        self.stem = nn.Conv2d(3, channels[0], 5, 2, 2)
-        self.down = nn.ModuleList(
-            nn.Sequential(Residual(a, b, stride=2), Residual(b, b)) for a, b in itertools.pairwise(channels)
-        )
-        self.whole = nn.Sequential(
-            nn.GroupNorm(8, channels[-1]),
-            nn.SiLU(),
-            nn.Conv2d(channels[-1], _CELL_CHANNELS, 1),
-            nn.AdaptiveAvgPool2d(_CELLS),
-            nn.Flatten(),
-            nn.Dropout(0.1),
-            nn.Linear(_CELL_CHANNELS * _CELLS**2, embedding_dim),
-            nn.SiLU(),
-        )
-        self._parts = (directions, people, signs, 1)
-        self.linear = nn.Linear(FEATURES, sum(self._parts))
-        _zero(self.linear)
-        self.added = _zero(nn.Linear(embedding_dim, sum(self._parts)))
-        self.fine_map = _zero(nn.Conv2d(channels[-2], 3 * BASIS_NODES, 1))
-        planes = self.latent_grid[1]
-        self.to_depths = nn.Sequential(nn.GroupNorm(8, channels[-3]), nn.SiLU())
-        self.depths = nn.Conv2d(channels[-3], lifted_channels * planes, 1)
-        self.lift = RayLift(planes)
-        width = findings_channels
-        self.findings = nn.Sequential(
-            nn.Conv3d(lifted_channels + 1, width, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv3d(width, width, 3, padding=1),
-            nn.SiLU(),
-            _zero(nn.Conv3d(width, 1, 1)),
-        )
+        self.register_buffer("map_parts", torch.zeros(parts, 3, *(BASIS_NODES,) * 3))
+        self.register_buffer("mean_coarse", torch.zeros(*coarse))
+        self.register_buffer("coarse_parts", torch.zeros(parts, *coarse, dtype=torch.int8))
+        self.mean_features: torch.Tensor
+        self.register_buffer("mean_features", torch.zeros(FEATURES))
+        self._sizes = (parts, parts, signs, 1)
+        self.linear = nn.Linear(FEATURES, sum(self._sizes))
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.added = nn.Identity()
+        self.lift = RayLift(self.latent_grid[1])
 
     @property
     def latent_grid(self) -> tuple[int, int, int]:
@@ -159,63 +134,71 @@ class BankEncoder(ModelMixin, ConfigMixin):
         return depth, height, width
 
     @property
+    def embedding_dim(self) -> int:
+        """Length of the embedding."""
+        return sum(self._sizes)
+
+    @property
     def spatial_channels(self) -> int:
-        """Channels of the spatial conditioning: lifted features and the expected map."""
-        return int(self.config["lifted_channels"]) + 3
+        """Channels of the spatial conditioning: the lifted radiograph, the map, the coarse volume."""
+        return _LIFTED_EDGE**2 + 3 + 1
 
-    def set_maps(self, maps: torch.Tensor) -> None:
-        """Takes the mean of maps (N, 3, *MAP_GRID) and their principal components, each as long as the
-        standard deviation along it."""
-        mean = maps.mean(0)
-        self.mean_map.copy_(mean)
-        nodes = (BASIS_NODES,) * 3
-        change = resized(maps - mean, nodes).flatten(1)
-        count = min(len(self.basis), *change.shape)
-        with torch.random.fork_rng(devices=[]):  # the factorisation draws its start
-            torch.manual_seed(0)
-            _, spread, directions = torch.svd_lowrank(change.cpu().float(), count, niter=4)
-        scaled = directions.T * spread[:, None] / math.sqrt(max(1, len(maps) - 1))
-        self.basis.zero_()
-        self.basis[:count] = scaled.view(count, 3, *nodes).to(self.basis)
-
-    def forward(self, image: torch.Tensor) -> BankFeatures:
-        """The features of a batch of frames (B, 1, P, P) in [0, 1]."""
-        x = self.stem(_with_places(image))
-        levels = []
-        for block in self.down:
-            x = block(x)
-            levels.append(x)
-        embedding = self.whole(x)
-        read = self.linear(radiograph_features(image).to(embedding.dtype)) + self.added(embedding)
-        coefficients, tissue, signs, pe = read.split(self._parts, 1)
-        change = torch.einsum("bk,kczyx->bczyx", coefficients, self.basis.to(coefficients.dtype))
-        rows = functional.adaptive_avg_pool2d(levels[-2], BASIS_NODES)
-        fine = self.fine_map(rows).unflatten(1, (3, BASIS_NODES)).transpose(2, 3).flip(2)
-        change = (change + _FINE_UNIT * fine).float()
-        depth, planes, width = self.latent_grid
-        maps = self.depths(functional.adaptive_avg_pool2d(self.to_depths(levels[-3]), (depth, width)))
+    def forward(self, image: torch.Tensor, cases: int | None = None) -> BankFeatures:
+        """The features of a batch of frames (B, 1, P, P) in [0, 1]; the map is the expected one. Of the first
+        ``cases`` alone those in space; None: of all."""
+        read = self.linear(self._centred(image).to(self.linear.weight.dtype)).float()
+        of_map, parts, signs, pe = read.split(self._sizes, 1)
+        coarse = self.mean_coarse.float() + torch.einsum(
+            "bk,kzyx->bzyx", parts[:cases] / _BYTE, self.coarse_parts.float()
+        )
         return BankFeatures(
-            embedding,
-            self.lift(maps.unflatten(1, (-1, planes))),
-            self.mean_map.float() + resized(change, MAP_GRID),
-            tissue.float(),
+            read,
+            self._lifted(image[:cases]),
+            self.mean_map.float() + _change(of_map[:cases], self.map_parts),
+            coarse[:, None].clamp(-1, 1),
             pe.squeeze(1),
             signs,
         )
 
+    def _centred(self, image: torch.Tensor) -> torch.Tensor:
+        return radiograph_features(image) - self.mean_features.float()
+
+    #: Module whose activation Grad-CAM of the radiograph reads: what each cell adds to the logit of PE.
+    gradcam_layer = "added"
+
+    def explained(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, 1, P, P) -> (B, 1) logits of PE, as the sum of what each cell of the radiograph adds, which
+        ``added`` gives: (B, 1, CELLS, CELLS)."""
+        cells = self.added(by_cell(self._centred(image) * self.linear.weight[-1].float()))
+        return cells.flatten(1).sum(1, keepdim=True) + self.linear.bias[-1].float()
+
+    @property
+    def atlas(self) -> MeanAtlas:
+        """What a map is aligned by (diffusion.alignment)."""
+        return MeanAtlas((self.bank.mean() + 1) * 127.5)
+
     def volume(
         self, features: BankFeatures, template_map: torch.Tensor, person: torch.Tensor
     ) -> torch.Tensor:
-        """(B, 1, *grid) float32: the tissue of ``person`` (B,) bent by the map, with the findings."""
+        """(B, 1, *grid) float32 in [-1, 1]: the tissue of ``person`` (B,), bent by the map, nearer to the
+        expected volume by ``share`` of what is coarse."""
         bent = self.bank(template_map, person, self.config["grid"])
-        return (bent + self.findings_in(features, bent)).clamp(-1, 1)
+        return self.nearer(bent, features.coarse, self.config["share"])
 
-    def findings_in(self, features: BankFeatures, bent: torch.Tensor) -> torch.Tensor:
-        """(B, 1, *grid) float32: what is added to bent tissue (B, 1, *grid)."""
-        coarse = functional.adaptive_avg_pool3d(bent, self.latent_grid).to(features.lifted.dtype)
-        field = self.findings(torch.cat([coarse, features.lifted], 1))
-        size = tuple(self.config["grid"])
-        return functional.interpolate(field.float(), size=size, mode="trilinear", align_corners=False)
+    def expected_volume(self, features: BankFeatures) -> torch.Tensor:
+        """(B, 1, *grid) float32 in [-1, 1]: the bank's bent mean, with all of the coarse difference."""
+        people = len(self.bank.intensities)
+        weights = torch.full((len(features.coarse), people), 1 / people, device=features.coarse.device)
+        bent = self.bank.mixed(features.template_map, weights, self.config["grid"])
+        return self.nearer(bent, features.coarse, 1.0)
+
+    @staticmethod
+    def nearer(bent: torch.Tensor, coarse: torch.Tensor, share: float) -> torch.Tensor:
+        """Volumes (B, 1, D, H, W), by ``share`` of the coarse difference nearer to ``coarse`` (B, 1, ...)."""
+        depth, height, width = coarse.shape[2:]
+        rest = coarse - functional.adaptive_avg_pool3d(bent, (depth, height, width))
+        rest = functional.interpolate(rest, size=bent.shape[2:], mode="trilinear", align_corners=False)
+        return (bent + share * rest).clamp(-1, 1)
 
     def fold(self, volumes: torch.Tensor) -> torch.Tensor:
         """(B, 1, *grid) -> (B, C, *latent_grid)."""
@@ -223,29 +206,25 @@ class BankEncoder(ModelMixin, ConfigMixin):
         return folded(volumes, (depth, height, width))
 
     def condition(self, image: torch.Tensor) -> BankConditioning:
-        """See RadiographEncoder: its expected latents are of all people's tissue under the expected map."""
+        """See RadiographEncoder: its expected latents are the expected volume's."""
         features = self(image)
-        mixed = self.bank.mixed(features.template_map, features.tissue.softmax(1), self.config["grid"])
-        expected = self.fold(mixed + self.findings_in(features, mixed))
+        expected = self.fold(self.expected_volume(features))
         return BankConditioning(features.embedding, self.spatial(features), expected, features, self)
 
     def spatial(self, features: BankFeatures) -> torch.Tensor:
-        """(B, spatial_channels, *latent_grid): lifted features and the expected map."""
-        where = resized(features.template_map, self.latent_grid).to(features.lifted.dtype)
-        return torch.cat([features.lifted, where], 1)
+        """(B, spatial_channels, *latent_grid): the lifted radiograph, the map, the coarse volume."""
+        where = resized(features.template_map, self.latent_grid)
+        coarse = functional.interpolate(features.coarse, size=self.latent_grid, mode="trilinear")
+        return torch.cat([features.lifted, where, coarse], 1)
+
+    def _lifted(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, lifted_channels, *latent_grid): the same pixels on every plane, along the rays."""
+        depth, planes, width = self.latent_grid
+        small = functional.adaptive_avg_pool2d(image.float(), (depth * _LIFTED_EDGE, width * _LIFTED_EDGE))
+        cells = functional.pixel_unshuffle(2 * small - 1, _LIFTED_EDGE)
+        return self.lift(cells[:, :, None].expand(-1, -1, planes, -1, -1))
 
 
-def _with_places(image: torch.Tensor) -> torch.Tensor:
-    """(B, 3, P, P): the image in [-1, 1] and each pixel's column and row in [-1, 1]."""
-    axes: Sequence[torch.Tensor] = [torch.linspace(-1, 1, n, device=image.device) for n in image.shape[-2:]]
-    column = axes[1].view(1, 1, 1, -1).expand_as(image)
-    row = axes[0].view(1, 1, -1, 1).expand_as(image)
-    return torch.cat([2 * image - 1, column.to(image), row.to(image)], 1)
-
-
-def _zero(layer: nn.Linear | nn.Conv2d | nn.Conv3d) -> nn.Module:
-    """The layer, giving nothing at first."""
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer
+def _change(along: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:
+    """(B, K) along parts (K, 3, n, n, n) -> (B, 3, *MAP_GRID), the change of a map."""
+    return resized(torch.einsum("bk,kczyx->bczyx", along, parts.float()), MAP_GRID)

@@ -24,6 +24,14 @@ def radiograph_features(image: torch.Tensor) -> torch.Tensor:
     return torch.cat([oriented_gradients(image), GREY_WEIGHT * greys], 1)
 
 
+def by_cell(features: torch.Tensor) -> torch.Tensor:
+    """(B, FEATURES), or products with weights -> (B, 1, CELLS, CELLS), summed in each cell."""
+    gradients, greys = features.split((ORIENTATIONS * CELLS**2, GREYS**2), 1)
+    gradients = gradients.unflatten(1, (ORIENTATIONS, CELLS, CELLS)).sum(1, keepdim=True)
+    greys = greys.unflatten(1, (1, GREYS, GREYS))
+    return gradients + functional.avg_pool2d(greys, GREYS // CELLS, divisor_override=1)
+
+
 def oriented_gradients(image: torch.Tensor) -> torch.Tensor:
     """(B, 1, P, P) in [0, 1] -> (B, ORIENTATIONS * CELLS**2) float32."""
     small = functional.adaptive_avg_pool2d(image.float(), PIXELS)

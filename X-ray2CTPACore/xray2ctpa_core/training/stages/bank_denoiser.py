@@ -3,16 +3,21 @@
 import torch
 from diffusers import DDPMScheduler
 from torch import nn
+from torch.nn import functional
 
 from xray2ctpa_core.diffusion.bent import to_diffused_bank
 from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
 from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
 from xray2ctpa_core.models.protocols import Conditioning
-from xray2ctpa_core.training.stages.bank_encoder import noisy_radiographs
+
+#: Largest standard deviations of the noise added to radiographs: white, and smooth over a quarter of a frame.
+_WHITE, _SMOOTH = 0.03, 0.08
 
 
 class BankDenoiserStage:
     """Squared error of v (Salimans and Ho, ICLR 2022, appendix D); the encoder is frozen.
+
+    Whose tissue a sample has, the radiograph does not tell: it is drawn, each person of the bank as often.
 
     Args:
         denoiser: the module; its latent channels are the people of the bank, and it has a map_std.
@@ -31,6 +36,7 @@ class BankDenoiserStage:
         self.module: nn.Module = denoiser
         self._denoiser, self._encoder = denoiser, encoder.eval().requires_grad_(False)
         self._scheduler, self._feature_noise = scheduler, feature_noise
+        self._people = denoiser.config["latent_channels"]
 
     def loss(
         self, module: nn.Module, batch: dict[str, torch.Tensor], generator: torch.Generator
@@ -41,7 +47,8 @@ class BankDenoiserStage:
             image = noisy_radiographs(batch["image"], generator)
             features = self._encoder.to(device)(image)
             spatial = self._encoder.spatial(features)
-            clean = to_diffused_bank(self._denoiser, features, batch["template_map"].float(), batch["person"])
+            person = torch.randint(self._people, (cases,), generator=generator, device=device)
+            clean = to_diffused_bank(self._denoiser, features, batch["template_map"].float(), person)
         spatial = spatial + self._feature_noise * torch.randn(
             spatial.shape, generator=generator, device=device
         )
@@ -52,6 +59,19 @@ class BankDenoiserStage:
         target = self._scheduler.get_velocity(clean, noise, timesteps)
         predicted = module(noisy, timesteps, Conditioning(features.embedding.float(), spatial)).float()
         error = (predicted - target).square()
-        people = self._denoiser.config["latent_channels"]
-        tissue, map_error = error[:, :people].mean(), error[:, people:].mean()
+        tissue, map_error = error[:, : self._people].mean(), error[:, self._people :].mean()
         return tissue + map_error, {"tissue": tissue.detach(), "map": map_error.detach()}
+
+
+def noisy_radiographs(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """(B, 1, P, P) with white and smooth noise of random strength."""
+    cases, size = len(image), image.shape[-2:]
+
+    def draw(*shape: int, uniform: bool = False) -> torch.Tensor:
+        make = torch.rand if uniform else torch.randn
+        return make(cases, 1, *shape, generator=generator, device=image.device)
+
+    field = functional.interpolate(draw(4, 4), size=size, mode="bicubic")
+    return (
+        image + _WHITE * draw(1, 1, uniform=True) * draw(*size) + _SMOOTH * draw(1, 1, uniform=True) * field
+    )

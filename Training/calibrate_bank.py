@@ -1,0 +1,200 @@
+"""Step bundle of people.toml: assembles the bundle of a bank of atlases, fits its PE classifier to generated
+volumes, and calibrates PE.
+
+Patients are drawn as for the encoder, with seeds of which no earlier step drew.
+
+python Training/train.py people --only bundle
+"""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from calibrate import INTENDED_USE, full_heat
+from diffusers import DDPMScheduler
+from torch.nn import functional
+from train_bank_encoder import batches, teaching
+
+from xray2ctpa_core import config as configuration
+from xray2ctpa_core import constants
+from xray2ctpa_core.cli.stage import CONFIG_FILE, Bar, run_stage
+from xray2ctpa_core.data.drawn_patients import DrawnPatients
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.metrics.calibration import Calibration, fit_platt
+from xray2ctpa_core.metrics.classification import youden_threshold
+from xray2ctpa_core.models.classifiers.region_classifier import RegionClassifier
+from xray2ctpa_core.models.codecs.fold_codec import FoldCodec
+from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
+from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
+from xray2ctpa_core.models.framing.lung_locator import LungLocator
+from xray2ctpa_core.pipelines.bundle import (
+    BUNDLE_FILE,
+    FULL_HEAT,
+    BundleInfo,
+    CXRPreprocessing,
+    GeometryRule,
+    LatentStatistics,
+    PEOperatingPoint,
+    SamplingDefaults,
+    write_bundle_json,
+)
+from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+from xray2ctpa_core.preprocessing.frame import NORMALISATION
+from xray2ctpa_core.simulation.people.drawing import Shape
+from xray2ctpa_core.training.bank_read_outs import fit_regions
+
+TRAINED_ON = (
+    "virtual patients made of the CTs of {count} people ({names}): the tissue of one in the mixed shapes of "
+    "two, varied at random; no real radiograph, no real pair"
+)
+#: Patients of the classifier and of the calibration have seeds from here on.
+_FIT_SEED, _CALIBRATION_SEED = 500_000_000, 600_000_000
+
+
+@dataclass(frozen=True)
+class Config:
+    """people, without: as for train_bank_encoder.py; encoder, denoiser, lung_locator: folders; name and
+    version of the bundle; its default sampler and settings; fitted: patients for the classifier; regions: its
+    boxes; patients: for calibration; heat_patients: the first of them for the scale of Grad-CAM."""
+
+    people: str = "runs/default/people"
+    without: tuple[str, ...] = ()
+    encoder: str = "runs/default/bank-encoder/encoder"
+    denoiser: str = "runs/default/bank-denoiser"
+    lung_locator: str = "runs/default/lung-locator/lung_locator"
+    name: str = constants.DEFAULT_BUNDLE
+    version: str = "0.8.0"
+    scheduler: str = "dpm++"
+    steps: int = 10
+    temperature: float = 1.0
+    map_spread: float = 0.3
+    alignment: int = 25
+    fitted: int = 1000
+    regions: tuple[int, ...] = (8, 8, 8)
+    patients: int = 160
+    heat_patients: int = 80
+    drawn_grid: tuple[int, ...] = (64, 48, 64)
+    pixels: int = 256
+    people_mm: float = 4.0
+    batch_size: int = 8
+
+
+def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
+    """Writes the bundle ``out``, calibrated; a bundle there is replaced when the new one is complete."""
+    others = {p.name for p in out.iterdir()} - {CONFIG_FILE} if out.is_dir() else set()
+    if others and BUNDLE_FILE not in others:
+        raise InputError(f"Expected {out} to be new or a bundle, it holds {', '.join(sorted(others))}.")
+    configuration.save(config, out.with_name(f"{out.name}-{CONFIG_FILE}"))
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    population = teaching(config.people, config.without, config.people_mm, device)
+    depth, height, width = config.drawn_grid
+    data = DrawnPatients(population, Shape((depth, height, width), config.pixels, (1, 1, 1)))
+    assemble(config, population.names, data, partial)
+    calibrate(config, data, partial)
+    shutil.rmtree(out, ignore_errors=True)
+    partial.replace(out)
+
+
+def assemble(config: Config, names: tuple[str, ...] | list[str], data: DrawnPatients, out: Path) -> None:
+    """Fits the classifier and writes the networks in half precision, not yet calibrated."""
+    encoder = BankEncoder.from_pretrained(config.encoder).eval()
+    classifier = RegionClassifier(config.regions)
+    signs: list[torch.Tensor] = []
+    lungs: list[torch.Tensor] = []
+    bar = Bar("classifier")
+
+    @torch.no_grad()
+    def generated() -> Iterator[torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        for batch in batches(data, config.fitted, config.batch_size, _FIT_SEED):
+            features = encoder(batch["image"])
+            person = torch.randint(encoder.config["people"], (len(batch["image"]),), generator=generator)
+            yield encoder.fold(encoder.volume(features, features.template_map, person))
+            signs.append(batch["signs"])
+            lungs.append(functional.adaptive_avg_pool3d(batch["lungs"], (32, 32, 32)).mean((0, 1)))
+            bar(sum(map(len, signs)), config.fitted)
+
+    measures = [classifier.measures(some).detach() for some in generated()]
+    fit_regions(classifier, measures, torch.cat(signs), torch.stack(lungs).mean(0))
+    channels = int(np.prod(encoder.config["fold"]))
+    info = BundleInfo(
+        name=config.name,
+        version=config.version,
+        licence="Apache-2.0",
+        trained_on=TRAINED_ON.format(count=len(names), names=", ".join(names)),
+        intended_use=INTENDED_USE,
+        is_demonstration=True,
+        hu_window=constants.DEFAULT_HU_WINDOW,
+        conditioning="spatial",
+        geometry=GeometryRule(
+            grid=tuple(encoder.config["grid"]),
+            mean_frame_side_mm=constants.MEAN_FRAME_SIDE_MM,
+            depth_fraction=constants.DEPTH_FRACTION,
+            source_to_detector_mm=constants.SOURCE_TO_DETECTOR_MM,
+            detector_to_centre_mm=constants.DETECTOR_TO_CENTRE_MM,
+        ),
+        cxr=CXRPreprocessing(constants.FRAME_MARGIN, constants.FRAME_PIXELS, NORMALISATION),
+        sampling=SamplingDefaults(
+            config.scheduler, config.steps, 1, config.temperature, config.map_spread, config.alignment
+        ),
+        latents=LatentStatistics((0.0,) * channels, (1.0,) * channels),
+        pe=PEOperatingPoint(0.5, 1.0, 0.0, False),
+        training={"people": list(names)},
+    )
+    XRay2CTPAPipeline(
+        autoencoder=FoldCodec(tuple(encoder.config["fold"])),
+        denoiser=SpatialDenoiser.from_pretrained(Path(config.denoiser) / "denoiser").half(),
+        scheduler=DDPMScheduler.from_pretrained(Path(config.denoiser) / "scheduler"),
+        xray_encoder=encoder.half(),
+        pe_classifier=classifier.half(),
+        lung_locator=LungLocator.from_pretrained(config.lung_locator).half(),
+        bundle=info,
+    ).save_pretrained(out)
+
+
+def calibrate(config: Config, data: DrawnPatients, out: Path) -> None:
+    """Platt scaling, threshold, and the scale of Grad-CAM, by generated volumes of new patients."""
+    pipeline = XRay2CTPAPipeline.from_folder(out)
+    if torch.cuda.is_available():
+        pipeline.to("cuda")
+    bar = Bar("calibration")
+    logits, labels, kept = [], [], []
+    for batch in batches(data, config.patients, config.batch_size, _CALIBRATION_SEED):
+        for image, pe in zip(batch["image"].split(1), batch["pe"].tolist(), strict=True):
+            latents = pipeline.sample_latents(image, seed=len(labels))
+            logits.append(float(pipeline.classify(latents)))
+            labels.append(int(pe))
+            if len(kept) < config.heat_patients:
+                kept.append(latents)
+            bar(len(labels), config.patients)
+    scores, present = np.array(logits), np.array(labels)
+    fitted = fit_platt(scores, present)
+    if fitted.slope <= 0:  # the logits do not discriminate PE: every patient gets the prevalence
+        fitted = Calibration(0.0, float(np.log(present.mean() / (1 - present.mean()))))
+    threshold = float(youden_threshold(present, fitted.probability(scores)))
+    point = PEOperatingPoint(
+        min(max(threshold, 1e-3), 1 - 1e-3), float(fitted.slope), float(fitted.intercept), True
+    )
+    heat = full_heat(pipeline, kept)
+    print(f"Grad-CAM heat that counts as 1: {heat}")
+    metrics = pipeline.bundle.metrics | ({} if heat is None else {FULL_HEAT: heat})
+    write_bundle_json(out, replace(pipeline.bundle, pe=point, metrics=metrics))
+
+
+if __name__ == "__main__":
+    small = {
+        "fitted": 8,
+        "patients": 4,
+        "heat_patients": 2,
+        "steps": 1,
+        "drawn_grid": [16, 16, 16],
+        "people_mm": 8.0,
+        "batch_size": 2,
+    }
+    sys.exit(run_stage(__doc__, Config, run, small))

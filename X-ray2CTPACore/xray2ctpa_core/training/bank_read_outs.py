@@ -1,0 +1,191 @@
+"""The read-outs of a bank's encoder, fitted by ridge regression to drawn patients in closed form.
+
+A deep network overfits to the few people of a bank. A strongly regularised linear read-out of oriented
+gradients and greys generalises to other people and is fitted in seconds.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch.nn import functional
+
+from xray2ctpa_core.models.classifiers.region_classifier import RegionClassifier
+from xray2ctpa_core.models.encoders.atlas import resized
+from xray2ctpa_core.models.encoders.bank_encoder import BASIS_NODES, BankEncoder
+from xray2ctpa_core.models.encoders.oriented_gradients import radiograph_features
+from xray2ctpa_core.simulation.people.findings import SHOWN
+from xray2ctpa_core.simulation.signs import sign_probability
+
+#: Ridge penalties of map, coarse volume, and signs, as shares of the sum of all features' squared deviations.
+MAP_RIDGE, COARSE_RIDGE, SIGN_RIDGE = 1e-4, 3e-4, 1e-3
+#: Least mean share of lung in a region that counts for PE.
+_SOME = 0.1
+#: Slope from a linear score to a logit: scores of 0 and 1 become logits of -2 and 2.
+_LOGIT = 4.0
+
+
+@dataclass(frozen=True)
+class ReadPatients:
+    """What the read-outs are fitted to, of N patients.
+
+    Attributes:
+        features: (N, FEATURES) of the radiographs (models.encoders.oriented_gradients).
+        maps: (N, 3, n, n, n) into the bank, on a few nodes.
+        coarse: (N, D, H, W) in [-1, 1].
+        signs: (N, S), pe: (N,), 0 or 1.
+        enhanced: (N,) bool, whether the tissue has contrast medium.
+    """
+
+    features: torch.Tensor
+    maps: torch.Tensor
+    coarse: torch.Tensor
+    signs: torch.Tensor
+    pe: torch.Tensor
+    enhanced: torch.Tensor
+
+    @staticmethod
+    def of(
+        encoder: BankEncoder, batches: Iterable[dict[str, torch.Tensor]], enhanced: Sequence[bool]
+    ) -> "ReadPatients":
+        """Of drawn patients: image, template_map, volume, signs, pe, person (data.drawn_patients);
+        ``enhanced`` of each person."""
+        flags = torch.tensor(list(enhanced))
+        parts = [
+            (
+                radiograph_features(batch["image"]),
+                resized(batch["template_map"].float(), (BASIS_NODES,) * 3),
+                functional.adaptive_avg_pool3d(batch["volume"].float(), tuple(encoder.config["coarse"]))[
+                    :, 0
+                ],
+                batch["signs"].float(),
+                batch["pe"].float(),
+                flags.to(batch["person"].device)[batch["person"]],
+            )
+            for batch in batches
+        ]
+        return ReadPatients(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+    def to(self, device: str) -> "ReadPatients":
+        """On a device."""
+        return ReadPatients(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+    def __getitem__(self, chosen: torch.Tensor) -> "ReadPatients":
+        return ReadPatients(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+@torch.no_grad()
+def fit_read_outs(encoder: BankEncoder, patients: ReadPatients) -> None:
+    """Sets everything of the encoder but its bank. The coarse volume is that of patients with contrast
+    medium, as a CTPA has it; the radiograph shows none."""
+    regression = Regression(patients.features.float())
+    mean_map, nodes = patients.maps.float().mean(0), (BASIS_NODES,) * 3
+    encoder.mean_map.copy_(resized(mean_map[None], tuple(encoder.mean_map.shape[1:]))[0])
+    change = resized(patients.maps.float() - mean_map, nodes).flatten(1)
+    map_weight, map_parts = regression.reduced(change, MAP_RIDGE, len(encoder.map_parts))
+    encoder.map_parts.copy_(_filled(map_parts, encoder.map_parts))
+    with_medium = patients[patients.enhanced] if bool(patients.enhanced.any()) else patients
+    coarse = with_medium.coarse.float().flatten(1)
+    encoder.mean_coarse.copy_(coarse.mean(0).view_as(encoder.mean_coarse))
+    of_medium = Regression(with_medium.features.float(), regression.mean)
+    weight, parts = of_medium.reduced(coarse - coarse.mean(0), COARSE_RIDGE, len(encoder.coarse_parts))
+    greatest = parts.abs().amax(1, keepdim=True).clamp(min=1e-9)
+    encoder.coarse_parts.copy_(_filled((parts / greatest * 127).round(), encoder.coarse_parts))
+    findings = torch.cat(
+        [_LOGIT * (patients.signs.float() - 0.5), log_odds(patients.signs)[:, None].to(weight)], 1
+    )
+    encoder.mean_features.copy_(regression.mean)
+    weights = (map_weight, weight * greatest, regression.weights(findings - findings.mean(0), SIGN_RIDGE).T)
+    widths = (len(encoder.map_parts), len(encoder.coarse_parts), findings.shape[1])
+    padded = [
+        functional.pad(some, (0, 0, 0, width - len(some)))
+        for some, width in zip(weights, widths, strict=True)
+    ]
+    encoder.linear.weight.copy_(torch.cat(padded))
+    encoder.linear.bias.zero_()
+    encoder.linear.bias[-findings.shape[1] :] = findings.mean(0)
+
+
+@torch.no_grad()
+def fit_regions(
+    classifier: RegionClassifier,
+    measures: Sequence[torch.Tensor],
+    signs: torch.Tensor,
+    lungs: torch.Tensor,
+    ridge: float = 1e-2,
+) -> None:
+    """Sets a classifier's weights by ridge regression of the log-odds of PE given the signs.
+
+    The labels themselves are noisier: of ten, the signs decide about six.
+
+    Args:
+        classifier: of latents.
+        measures: the classifier's, of patients' latents, in batches.
+        signs: (N, S) theirs, 0 or 1.
+        lungs: (D, H, W) mean share of lung; regions count that hold some, or lie between two that do.
+        ridge: penalty, as a share of the sum of all measures' squared deviations.
+    """
+    odds = log_odds(signs)
+    inside = between_lungs(lungs, tuple(classifier.config["regions"]))
+    regression = Regression((torch.cat(list(measures)) * inside).flatten(1))
+    weight = regression.weights((odds - odds.mean())[:, None].to(regression.mean), ridge)
+    classifier.mean.copy_(regression.mean.view_as(classifier.mean))
+    classifier.weight.copy_(weight.view_as(classifier.weight) * inside)
+    classifier.bias.fill_(float(odds.mean()))
+
+
+def between_lungs(lungs: torch.Tensor, regions: tuple[int, ...]) -> torch.Tensor:
+    """(D, H, W) share of lung -> ``regions`` of 1 where a region holds lung or lies between two that do, from
+    right to left."""
+    depth, height, width = regions
+    holds = functional.adaptive_avg_pool3d(lungs[None, None].float(), (depth, height, width))[0, 0] > _SOME
+    return (holds.cummax(2).values & holds.flip(2).cummax(2).values.flip(2)).float()
+
+
+def log_odds(signs: torch.Tensor) -> torch.Tensor:
+    """(N, S) of 0 and 1, in the order SHOWN -> (N,): log-odds of PE given them."""
+    chances = [sign_probability(dict(zip(SHOWN, map(bool, row), strict=True))) for row in signs.tolist()]
+    return torch.tensor(chances).logit()
+
+
+class Regression:
+    """Ridge regression on features (N, F), factorised once.
+
+    Args:
+        features: of patients.
+        mean: (F,) that is subtracted from them; None: their own.
+
+    Attributes:
+        mean: (F,) what is subtracted.
+    """
+
+    def __init__(self, features: torch.Tensor, mean: torch.Tensor | None = None) -> None:
+        self.mean = features.mean(0) if mean is None else mean
+        self._centred = features - self.mean
+        values, vectors = torch.linalg.eigh((self._centred.T @ self._centred).double())
+        self._values, self._vectors = values.clamp(min=0), vectors.float()
+
+    def weights(self, targets: torch.Tensor, ridge: float) -> torch.Tensor:
+        """(F, outputs) for centred targets (N, outputs); the penalty is a share of the sum of all features'
+        squared deviations."""
+        strength = (self._values + ridge * self._values.sum()).float()[:, None]
+        return self._vectors @ ((self._vectors.T @ (self._centred.T @ targets)) / strength)
+
+    def reduced(self, targets: torch.Tensor, ridge: float, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights (K, F) and components (K, outputs), K at most ``rank``, whose products are nearest to all
+        that the features tell."""
+        weights = self.weights(targets, ridge)
+        components = _components(self._centred @ weights, rank)
+        return components @ weights.T, components
+
+
+def _components(values: torch.Tensor, count: int) -> torch.Tensor:
+    """(K, F) principal components of (N, F), K at most ``count``."""
+    with torch.random.fork_rng(devices=[]):  # the factorisation draws its start
+        torch.manual_seed(0)
+        return torch.svd_lowrank(values, min(count, *values.shape), niter=3)[2].T
+
+
+def _filled(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """(K, F) as ``like`` (N, ...), N at least K: what is missing is 0."""
+    return functional.pad(values, (0, 0, 0, len(like) - len(values))).view_as(like).to(like.dtype)
