@@ -70,7 +70,7 @@ def test_organs_of_the_own_volume_are_the_own_ones_and_of_another_others(evaluat
     assert 1000 < own["lung_ml"]["estimate"] < 15000
     assert abs(made["lung_difference"]["estimate"]) < 0.03
     assert made["lung_dice"]["estimate"] > 0.97
-    assert 0.9 < made["heart_dice"]["estimate"] < 0.98  # b is right for b; c has a heart of 80 mm, not 60
+    assert 0.9 < made["heart_dice"]["estimate"] < 0.998  # right for b; c has a heart of 80 mm, not 60
     assert {"lung_dice", "heart_dice"} <= rows["mean of other volumes"].keys()
     assert "lung_dice" not in own
 
