@@ -10,7 +10,7 @@ python Training/train.py default --only bundle
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,12 +97,19 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part
 
     The configuration is saved beside the bundle, which contains only the files that its description lists.
     """
+    replace_bundle(config, out, lambda partial: calibrate(config, partial))
+
+
+def replace_bundle(config: Any, out: Path, make: Callable[[Path], None]) -> None:
+    """Has a bundle made beside ``out`` and puts it there when it is complete; saves the configuration beside
+    it. Raises InputError where ``out`` holds anything but a bundle."""
     others = {p.name for p in out.iterdir()} - {CONFIG_FILE} if out.is_dir() else set()
     if others and BUNDLE_FILE not in others:
         raise InputError(f"Expected {out} to be new or a bundle, it holds {', '.join(sorted(others))}.")
     configuration.save(config, out.with_name(f"{out.name}-{CONFIG_FILE}"))
     partial = out.with_name(out.name + ".partial")
-    calibrate(config, partial)
+    shutil.rmtree(partial, ignore_errors=True)
+    make(partial)
     shutil.rmtree(out, ignore_errors=True)
     partial.replace(out)
 
@@ -143,17 +150,35 @@ def calibrate(config: Config, out: Path) -> None:
     fit_radiograph_head(pipeline.xray_encoder, radiographs)
     pipeline.xray_encoder.half().save_pretrained(out / "xray_encoder")
     logits = logits_of(classifier.float(), evidence)
-    fitted = fit_platt(logits, evidence.labels)
+    write_calibration(out, pipeline, logits, evidence.labels, kept)
+
+
+def write_calibration(
+    out: Path,
+    pipeline: XRay2CTPAPipeline,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    latents: Sequence[torch.Tensor],
+) -> None:
+    """Writes probability, threshold and the scale of Grad-CAM into the bundle ``out``.
+
+    Args:
+        out: folder of the bundle of ``pipeline``.
+        pipeline: of the calibrated classifier.
+        logits, labels: (N,) of generated volumes.
+        latents: of some of them, each (1, C, D, h, w).
+    """
+    fitted = fit_platt(logits, labels)
     if fitted.slope <= 0:  # the logits do not discriminate PE: every patient gets the prevalence
-        fitted = Calibration(0.0, float(np.log(evidence.labels.mean() / (1 - evidence.labels.mean()))))
-    threshold = float(youden_threshold(evidence.labels, fitted.probability(logits)))
+        fitted = Calibration(0.0, float(np.log(labels.mean() / (1 - labels.mean()))))
+    threshold = float(youden_threshold(labels, fitted.probability(logits)))
     point = PEOperatingPoint(
         threshold=min(max(threshold, 1e-3), 1 - 1e-3),
         platt_a=float(fitted.slope),
         platt_b=float(fitted.intercept),
         calibrated=True,
     )
-    heat = full_heat(pipeline, kept)
+    heat = full_heat(pipeline, latents)
     print(f"Grad-CAM heat that counts as 1: {heat}")
     metrics = pipeline.bundle.metrics | ({} if heat is None else {FULL_HEAT: heat})
     write_bundle_json(out, replace(pipeline.bundle, pe=point, metrics=metrics))
@@ -191,7 +216,6 @@ def calibration_patients(cohort: Path, count: int) -> Iterator[tuple[torch.Tenso
 def assemble(config: Config, out: Path) -> None:
     """Copies the stages' networks into ``out`` in half precision and describes them, not yet calibrated."""
     stages = Path(config.run)
-    shutil.rmtree(out, ignore_errors=True)
     parts = {
         "autoencoder": (AutoencoderKL, stages / "autoencoder" / "autoencoder"),
         "denoiser": (SpatialDenoiser, Path(config.denoiser) / "denoiser"),

@@ -6,41 +6,33 @@ Patients are drawn as for the encoder, with seeds of which no earlier step drew.
 python Training/train.py people --only bundle
 """
 
-import shutil
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from calibrate import INTENDED_USE, full_heat
+from calibrate import INTENDED_USE, replace_bundle, write_calibration
 from diffusers import DDPMScheduler
 from torch.nn import functional
 from train_bank_encoder import batches, teaching
 
-from xray2ctpa_core import config as configuration
 from xray2ctpa_core import constants
-from xray2ctpa_core.cli.stage import CONFIG_FILE, Bar, run_stage
+from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.data.drawn_patients import DrawnPatients
-from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.metrics.calibration import Calibration, fit_platt
-from xray2ctpa_core.metrics.classification import youden_threshold
 from xray2ctpa_core.models.classifiers.region_classifier import RegionClassifier
 from xray2ctpa_core.models.codecs.fold_codec import FoldCodec
 from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
 from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.pipelines.bundle import (
-    BUNDLE_FILE,
-    FULL_HEAT,
     BundleInfo,
     CXRPreprocessing,
     GeometryRule,
     LatentStatistics,
     PEOperatingPoint,
     SamplingDefaults,
-    write_bundle_json,
 )
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.preprocessing.frame import NORMALISATION
@@ -85,23 +77,19 @@ class Config:
 
 def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
     """Writes the bundle ``out``, calibrated; a bundle there is replaced when the new one is complete."""
-    others = {p.name for p in out.iterdir()} - {CONFIG_FILE} if out.is_dir() else set()
-    if others and BUNDLE_FILE not in others:
-        raise InputError(f"Expected {out} to be new or a bundle, it holds {', '.join(sorted(others))}.")
-    configuration.save(config, out.with_name(f"{out.name}-{CONFIG_FILE}"))
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    population = teaching(config.people, config.without, config.people_mm, device)
-    depth, height, width = config.drawn_grid
-    data = DrawnPatients(population, Shape((depth, height, width), config.pixels, (1, 1, 1)))
-    assemble(config, population.names, data, partial)
-    calibrate(config, data, partial)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.replace(out)
+
+    def make(partial: Path) -> None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        population = teaching(config.people, config.without, config.people_mm, device)
+        depth, height, width = config.drawn_grid
+        data = DrawnPatients(population, Shape((depth, height, width), config.pixels, (1, 1, 1)))
+        assemble(config, population.names, data, partial)
+        calibrate(config, data, partial)
+
+    replace_bundle(config, out, make)
 
 
-def assemble(config: Config, names: tuple[str, ...] | list[str], data: DrawnPatients, out: Path) -> None:
+def assemble(config: Config, names: Sequence[str], data: DrawnPatients, out: Path) -> None:
     """Fits the classifier and writes the networks in half precision, not yet calibrated."""
     encoder = BankEncoder.from_pretrained(config.encoder).eval()
     classifier = RegionClassifier(config.regions)
@@ -173,18 +161,7 @@ def calibrate(config: Config, data: DrawnPatients, out: Path) -> None:
             if len(kept) < config.heat_patients:
                 kept.append(latents)
             bar(len(labels), config.patients)
-    scores, present = np.array(logits), np.array(labels)
-    fitted = fit_platt(scores, present)
-    if fitted.slope <= 0:  # the logits do not discriminate PE: every patient gets the prevalence
-        fitted = Calibration(0.0, float(np.log(present.mean() / (1 - present.mean()))))
-    threshold = float(youden_threshold(present, fitted.probability(scores)))
-    point = PEOperatingPoint(
-        min(max(threshold, 1e-3), 1 - 1e-3), float(fitted.slope), float(fitted.intercept), True
-    )
-    heat = full_heat(pipeline, kept)
-    print(f"Grad-CAM heat that counts as 1: {heat}")
-    metrics = pipeline.bundle.metrics | ({} if heat is None else {FULL_HEAT: heat})
-    write_bundle_json(out, replace(pipeline.bundle, pe=point, metrics=metrics))
+    write_calibration(out, pipeline, np.array(logits), np.array(labels), kept)
 
 
 if __name__ == "__main__":
