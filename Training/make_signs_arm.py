@@ -29,7 +29,7 @@ class Config:
     the cases; features: folder of encode_slices.py, whose table lists them instead; folds, fold_seed: as in
     the other arms, 0 for the data's own split; dataset: data set of the arm."""
 
-    studies: str = "runs/default/cohort/studies.csv"
+    studies: str = "runs/virtual-pairs/cohort/studies.csv"
     latents: str = "runs/virtual/latents"
     features: str = ""
     folds: int = 0

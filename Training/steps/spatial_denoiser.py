@@ -1,4 +1,4 @@
-"""Trains the default's denoiser on latents, conditioned on radiographs."""
+"""Trains a denoiser on latents, conditioned on an embedding and lifted features."""
 
 from pathlib import Path
 

@@ -145,7 +145,7 @@ class OpinionReader:
 
 
 class HeadReader(nn.Module):
-    """The linear layer that the default's radiograph encoder carries: (B, 1, P, P) -> (B, 1) logits.
+    """The PE head of a bundle's own radiograph encoder: (B, 1, P, P) -> (B, 1) logits.
 
     Args:
         encoder: whose forward pass, called with (image, 0), gives features with ``pe_logit``.

@@ -92,7 +92,7 @@ class PEClassifier(ModelMixin, ConfigMixin):
                 for channels in _block_channels(init_features, growth_rate, block_config)
             )
             self.shown = nn.Conv1d(evidence_maps, evidence_maps, len(STRONGEST_PLACES), groups=evidence_maps)
-            for parameter in self.shown.parameters():  # fitted by `training.readout`, like the readout
+            for parameter in self.shown.parameters():
                 nn.init.zeros_(parameter)
             self.seen = nn.Identity()
             self.readout = nn.Linear(evidence_maps, 1)
