@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffusers import DDIMScheduler
-
+from xray2ctpa_core.diffusion.schedulers import xctdiff_schedule
 from xray2ctpa_core.errors import BundleError
 from xray2ctpa_core.pipelines import convert_xctdiff
 from xray2ctpa_core.pipelines.bundle import CXRPreprocessing, LatentStatistics, SamplingDefaults
@@ -29,19 +28,6 @@ class PublishedSettings:
     latent_scale: float = 0.6
     extent_mm: tuple[float, ...] = (320.0, 320.0, 320.0)
     steps: int = 50
-
-
-def released_schedule() -> DDIMScheduler:
-    """The release's DDIM on its betas, linspace(sqrt 0.0015, sqrt 0.0125)^2 (XctDiff, section 3.3)."""
-    return DDIMScheduler(
-        beta_start=0.0015,
-        beta_end=0.0125,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        timestep_spacing="leading",
-    )
 
 
 def convert_xctdiff_bundle(
@@ -90,7 +76,7 @@ def convert_xctdiff_bundle(
     pipeline = XRay2CTPAPipeline(
         autoencoder=vqgan,
         denoiser=denoiser,
-        scheduler=released_schedule(),
+        scheduler=xctdiff_schedule(),
         xray_encoder=progressive,
         pe_classifier=None,
         lung_locator=gate_locator(),
