@@ -18,20 +18,20 @@ SCHEDULER = "scheduler"
 NETWORKS = ("autoencoder", "denoiser", "xray_encoder", "pe_classifier", "lung_locator")
 #: Those that a bundle may lack: without a classifier a result has no PE score and no Grad-CAM.
 OPTIONAL = ("pe_classifier",)
-#: Small, and their decisions hang on thresholds: in single precision always.
+#: Always in single precision: they are small, and their decisions depend on thresholds.
 _SINGLE = ("pe_classifier", "lung_locator")
 
 
 def load_parts(folder: Path, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
-    """The parts in ``folder``; None for an optional one that it has not.
+    """The parts in ``folder``; None for an optional part that is missing.
 
     Args:
         folder: of a bundle.
-        dtype: of the networks, but for those that need single precision.
+        dtype: of the networks, except those that need single precision.
 
     Raises:
-        BundleError: the index is missing, lacks a part, or names a class of neither diffusers nor this
-            package.
+        BundleError: the index is missing, lacks a part, or names a class that is neither of diffusers nor of
+            this package.
     """
     classes = part_classes(folder)
     parts: dict[str, Any] = dict.fromkeys(OPTIONAL)
@@ -80,6 +80,5 @@ def _class(path: Path, part: str, entry: Any) -> type[Any]:
 
 
 def is_training_schedule(scheduler: Any) -> bool:
-    """Whether ``scheduler`` is the noise schedule of training, in place of which the bundle names a
-    sampler."""
+    """Whether ``scheduler`` is the noise schedule of training, which the bundle's sampler replaces."""
     return type(scheduler) is DDPMScheduler
