@@ -1,4 +1,4 @@
-"""What the user has chosen, kept in the scene."""
+"""The user's choices, kept in the scene."""
 
 from typing import Annotated, Union
 
@@ -19,12 +19,12 @@ class XRay2CTPAParameterNode:
 
     inputVolume - the radiograph. The selector takes its types from this annotation: colour PNG and JPEG are
         vector volumes.
-    bundle - what --bundle takes.
-    outputFolder - where the files of results go as well; "": nowhere.
+    bundle - argument of --bundle.
+    outputFolder - folder to which the files of results are also copied; "" for none.
     preset, steps, samples, seed, device, force - as in RunSettings; 0 steps or samples: not yet set.
     """
 
-    # Slicer 5.10 knows no other notation of a union, and needs the None.
+    # Slicer 5.10 supports no other notation of a union, and needs the None.
     inputVolume: Union[vtkMRMLScalarVolumeNode, vtkMRMLVectorVolumeNode, None]  # noqa: UP007
     bundle: str = DEFAULT_BUNDLE
     outputFolder: str = ""
@@ -37,7 +37,7 @@ class XRay2CTPAParameterNode:
 
 
 def settingsFrom(parameters: XRay2CTPAParameterNode) -> RunSettings:
-    """The run that the parameters ask for."""
+    """The settings of a run with these parameters."""
     return RunSettings(
         bundle=parameters.bundle,
         steps=parameters.steps or None,
