@@ -31,7 +31,7 @@ class XRay2CTPAReaderStudy(ScriptedLoadableModule):
 
 
 class XRay2CTPAReaderStudyWidget(ScriptedLoadableModuleWidget):
-    """The panel's life cycle."""
+    """Life of the panel."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -47,7 +47,7 @@ class XRay2CTPAReaderStudyWidget(ScriptedLoadableModuleWidget):
         self.panel = Panel(self.ui)
 
     def cleanup(self):
-        """Called when the application closes or on a reload; all answers so far are stored."""
+        """Called when the application closes or on a reload; every answer so far is stored."""
         if self.panel is not None:
             self.panel.cleanup()
             self.uiWidget.deleteLater()

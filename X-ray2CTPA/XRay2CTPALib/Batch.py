@@ -21,7 +21,7 @@ from .Job import hintFor, makeFolder, removeFolder, stageText
 from .Settings import RunSettings
 
 WAITING, ACTIVE, COMPLETE, FAILED = "waiting", "active", "complete", "failed"
-#: Suffixes of the files that a folder is searched for; DICOM files often have none.
+#: Files that a folder is searched for; DICOM files often have no suffix at all.
 SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".nii.gz", ".nrrd", ".mha", "")
 #: Modalities of a radiograph in DICOM.
 MODALITIES = ("CR", "DX", "RF")
@@ -192,7 +192,7 @@ class Batch:
 
 
 def folderNames(files: Sequence[Path]) -> list[str]:
-    """Names of the results of ``files``: the files' names without suffixes."""
+    """What the results of ``files`` are called: by their names without suffixes."""
     return [file.name[: len(file.name) - len(_suffix(file))] or file.name for file in files]
 
 
@@ -230,8 +230,7 @@ def errorText(error: XRay2CTPAError) -> str:
 
 
 def _suffix(file: Path) -> str:
-    """The suffix that tells an image's format, in lower case; a number (the end of a DICOM UID) is not
-    one."""
+    """The suffix by which an image's form is known, lower case; numbers (of DICOM UIDs) are none."""
     if file.name.lower().endswith(".nii.gz"):
         return file.name[-7:].lower()
     return "" if file.suffix[1:].isdigit() else file.suffix.lower()

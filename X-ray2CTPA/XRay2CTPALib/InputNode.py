@@ -84,7 +84,7 @@ def writeInput(node: Any, folder: Path) -> Path:
 
 
 def sourceFile(node: Any) -> Path | None:
-    """The file from which ``node`` was read, if reading it again gives the same voxels and directions."""
+    """The file ``node`` was read from, if reading it again gives the node's voxels and directions."""
     storage = node.GetStorageNode()
     if storage is not None and storage.GetFileName():
         path, reader = Path(storage.GetFileName()), _another(storage)

@@ -1,9 +1,8 @@
 """The resident worker: a queue of jobs, a pipeline that stays loaded, the same results as `generate`.
 
-It ends with its owner process, and frees its memory when it has no jobs. A job ends when the process that
-has requested it ends. The
-queue consists of the waiting processes: if a worker dies, the present job is lost, and a waiting process
-starts another worker (resident_client.py).
+It ends with its owner, a process, and frees its memory when nothing comes. A job ends when the process that
+asked for it does. The queue lives in those who wait: a worker that dies takes the job under way with it, and
+whoever waited starts another (resident_client.py).
 """
 
 import contextlib

@@ -44,7 +44,7 @@ RELEASED_CLASSIFIER: dict[str, Any] = {
     "init_features": 64, "growth_rate": 32, "block_config": (6, 12, 24, 16), "norm": "batch",
     "first_stride": (1, 2, 2), "pool": True,
 }  # fmt: skip
-#: Factor of a LoRA update in the release.
+#: What the release multiplies a LoRA update by.
 LORA_SCALE = 1.0
 _LORA_PART = re.compile(r"(.+)\.(?:linear\.weight|linear\.bias|lora_up\.weight|lora_down\.weight)")
 #: Prefixes of torch's DataParallel and DistributedDataParallel, and of torch.compile.
@@ -94,8 +94,8 @@ def convert_denoiser(checkpoint: Path, weights: str | None = None) -> tuple[Pape
 
 
 def denoiser_configuration(tensors: Mapping[str, torch.Tensor], source: str) -> dict[str, Any]:
-    """The arguments of the published constructor (dim, dim_mults, channels, attn_heads, cond_dim), derived
-    from the tensors' shapes, under the names of PaperDenoiser's arguments.
+    """What the published constructor was given (dim, dim_mults, channels, attn_heads, cond_dim), read off the
+    tensors' shapes, by the names of PaperDenoiser's.
 
     Args:
         tensors: of the denoiser, by their released names.

@@ -26,7 +26,7 @@ VQGAN_PREFIX, ENCODER_PREFIX = "first_stage_model.", "cond_stage_model."
 DENOISER_PREFIX = "model.diffusion_model."
 #: Prefix of averaged weights, whose names have no dots.
 EMA_PREFIX = "model_ema."
-#: Prefixes in the autoencoder's file that are not of the network: the loss, and options without effect on it.
+#: Of the autoencoder's file beside the network: the loss, and tensors of options that do not change it.
 _VQGAN_BESIDES = ("loss.", "colorize", "quantize.used")
 #: Groups of the normalisations in the published configurations.
 VQGAN_GROUPS, ENCODER_GROUPS, DENOISER_GROUPS = 8, 32, 8
@@ -42,8 +42,8 @@ def convert_vqgan(
 
     Args:
         checkpoint: a .ckpt file.
-        weights: "ema" or "model"; None takes averaged ones if the file has them.
-        groups: of GroupNorm.
+        weights: "ema" or "model"; None takes averaged ones where the file has them.
+        groups: of GroupNorm, which no tensor's shape shows.
 
     Raises:
         InputError: no such file.
@@ -58,7 +58,7 @@ def convert_vqgan(
 def convert_encoder(
     checkpoint: Path, weights: str | None = None, groups: int = ENCODER_GROUPS
 ) -> tuple[ProgressiveEncoder, Conversion]:
-    """The progressive encoder in its own file or in that of the diffusion stage; as `convert_vqgan`."""
+    """The progressive encoder in the file of its own or of the diffusion stage; as `convert_vqgan`."""
     which, tensors, prefix = _stage(checkpoint, ENCODER_PREFIX, "encoder.mid.mlp.fc1.weight", weights)
     return _converted(
         checkpoint, which, tensors, prefix, lambda: ProgressiveEncoder(**_encoder_settings(tensors, groups))
@@ -195,7 +195,7 @@ def _encoder_settings(tensors: Tensors, groups: int) -> dict[str, Any]:
 
 
 def _denoiser_settings(tensors: Tensors, groups: int) -> dict[str, Any]:
-    """PaperDenoiser's arguments for the published U-Net; input channels that are not in the output are those
+    """Of the published U-Net, as PaperDenoiser takes them; channels that are read and not written are those
     of the condition."""
     width, read, _, kernel, _ = tensors["init_conv.weight"].shape
     written = tensors["final_conv.1.weight"].shape[0]

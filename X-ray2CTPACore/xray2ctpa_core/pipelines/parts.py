@@ -18,7 +18,7 @@ SCHEDULER = "scheduler"
 NETWORKS = ("autoencoder", "denoiser", "xray_encoder", "pe_classifier", "lung_locator")
 #: Those that a bundle may lack: without a classifier a result has no PE score and no Grad-CAM.
 OPTIONAL = ("pe_classifier",)
-#: Always in single precision: they are small, and their decisions depend on thresholds.
+#: Small, and their decisions hang on thresholds: in single precision always.
 _SINGLE = ("pe_classifier", "lung_locator")
 
 

@@ -66,8 +66,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             Grad-CAM.
         lung_locator: for the gate, and for the frame if the bundle's framing is "lungs".
         bundle: everything else that a call needs: scaling, geometry, sampling, operating point.
-        taught_radiographs: the real radiographs on which the encoder was trained; None if there were none.
-        second_opinion: predicts PE from the radiograph alone (a prior); None for none.
+        taught_radiographs: the real radiographs that taught the encoder; None where there were none.
+        second_opinion: reads PE off the radiograph alone (a prior); None without.
 
     Raises:
         InputError: no bundle.
@@ -331,7 +331,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def condition(self, image: torch.Tensor) -> Conditioning:
-        """(B, 1, P, P), output of the framing -> conditioning of the denoiser."""
+        """(B, 1, P, P), as the framing makes it -> conditioning of the denoiser."""
         return self.xray_encoder.condition(image.to(self._execution_device))
 
     @torch.no_grad()

@@ -97,7 +97,7 @@ class OpinionReader:
         network: (B, 1, P, P), input of its encoder -> (B, 1) or (B,) logits. If it has a ``gradcam_layer``,
             Grad-CAM explains the logit ``explained(image)``, (B, 1).
         settings: its calibration and input.
-        rests_on: see SecondOpinion.
+        rests_on: in words.
     """
 
     def __init__(self, network: nn.Module, settings: OpinionSettings, rests_on: str) -> None:

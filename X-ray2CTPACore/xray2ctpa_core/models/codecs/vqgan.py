@@ -39,9 +39,8 @@ class VQGAN(ModelMixin, ConfigMixin):
         homogeneous: see Codebook; the latents are then z-scored vectors.
         super_resolution: whether the decoder ends in a SuperResolution head.
         encoder_attention, decoder_attention: levels, 0 the finest, whose blocks are followed by attention.
-        volume_channels: of the input and of the output volumes.
-        released_axes: whether the network computes on (x, y, z), although its input is (D, H, W)
-            (models.axes).
+        volume_channels: of the volumes, read and written.
+        released_axes: whether the network computes on (x, y, z) while it is given (D, H, W) (models.axes).
 
     Raises:
         ConfigError: other strides, widths that ``groups`` does not divide, or attention at a missing level.

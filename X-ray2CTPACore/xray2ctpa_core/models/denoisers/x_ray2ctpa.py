@@ -488,7 +488,7 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
             sample: (B, C, D, H, W), noisy; H and W are multiples of 2 ** (levels - 1).
             timestep: (B,) in [0, num_train_timesteps).
             conditioning: with an embedding (B, embedding_dim), or that tensor alone; with spatial features
-                (B, spatial_channels, D, H, W); those that the constructor's arguments require.
+                (B, spatial_channels, D, H, W); of each what the constructor asked for.
 
         Returns:
             As ``sample``: the predicted noise.
