@@ -47,7 +47,7 @@ def run(config: PackSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 
         autoencoder=_network(codec),
         pe_classifier=load_part(config.classifier) if config.classifier else None,
         lung_locator=gate_locator(),
-        bundle=_describe(config, cases, grid, scaling, _is_spatial(config, parts["denoiser"])),
+        bundle=_describe(config, cases, grid, scaling),
         **parts,
     )
     partial = out.with_name(out.name + ".partial")
@@ -76,9 +76,10 @@ def _is_paper(config: PackSettings) -> bool:
     return (Path(config.denoiser) / CONDITIONS_FILE).is_file()
 
 
-def _is_spatial(config: PackSettings, denoiser: Any) -> bool:
-    """Whether the denoiser is conditioned on more than one vector."""
-    return not _is_paper(config) and denoiser.config.get("spatial_channels") != 0
+def _is_global(config: PackSettings) -> bool:
+    """Whether the denoiser is conditioned on one vector alone."""
+    written = Path(config.denoiser) / "denoiser" / "config.json"
+    return _is_paper(config) or json.loads(written.read_text(encoding="utf-8")).get("spatial_channels") == 0
 
 
 def _trained(config: PackSettings) -> tuple[dict[str, Any], LatentScaling]:
@@ -147,11 +148,7 @@ def _extent(cases: list[LatentCase]) -> tuple[float, float, float]:
 
 
 def _describe(
-    config: PackSettings,
-    cases: list[LatentCase],
-    grid: tuple[int, int, int],
-    scaling: LatentScaling,
-    spatial: bool,
+    config: PackSettings, cases: list[LatentCase], grid: tuple[int, int, int], scaling: LatentScaling
 ) -> BundleInfo:
     extent = _extent(cases)
     return BundleInfo(
@@ -162,7 +159,7 @@ def _describe(
         intended_use=INTENDED_USE,
         is_demonstration=False,
         hu_window=config.hu_window,
-        conditioning="spatial" if spatial else "global",
+        conditioning="global" if _is_global(config) else "spatial",
         geometry=GeometryRule(
             grid=grid,
             mean_frame_side_mm=extent[0],
