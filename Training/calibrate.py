@@ -1,4 +1,4 @@
-"""What a step that makes a calibrated bundle needs: replacing the bundle, and calibrating PE."""
+"""Replaces a bundle, and calibrates its PE score; for steps that make calibrated bundles."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -27,8 +27,8 @@ FULL_HEAT_QUANTILE = 0.75
 
 
 def replace_bundle(config: Any, out: Path, make: Callable[[Path], None]) -> None:
-    """Has a bundle made beside ``out`` and puts it there when it is complete; saves the configuration beside
-    it. Raises InputError where ``out`` holds anything but a bundle."""
+    """Makes a bundle beside ``out`` and moves it there when it is complete; saves the configuration beside
+    it. Raises InputError if ``out`` holds anything but a bundle."""
     others = {p.name for p in out.iterdir()} - {CONFIG_FILE} if out.is_dir() else set()
     if others and BUNDLE_FILE not in others:
         raise InputError(f"Expected {out} to be new or a bundle, it holds {', '.join(sorted(others))}.")
@@ -72,7 +72,7 @@ def write_calibration(
 
 
 def full_heat(pipeline: XRay2CTPAPipeline, latents: Sequence[torch.Tensor]) -> float | None:
-    """The largest Grad-CAM heat that a quarter of generated latents (1, C, D, h, w) reach; None where all
+    """The largest Grad-CAM heat that a quarter of the generated latents (1, C, D, h, w) reach; None if all
     heat is 0.
 
     In volumes without visible signs the largest heat is about a tenth of that.

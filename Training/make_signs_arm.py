@@ -1,5 +1,5 @@
-"""The arm of a reader who knows exactly the radiographic signs of a virtual patient: the best possible AUROC
-from a radiograph in this cohort.
+"""The arm of a reader who knows the radiographic signs of a virtual patient exactly, which has the best
+possible AUROC from a radiograph in this cohort.
 
 python Training/make_signs_arm.py --out runs/virtual/signs --set latents=runs/virtual/latents dataset=virtual
 

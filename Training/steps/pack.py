@@ -66,7 +66,7 @@ def _codec(config: PackSettings) -> Codec:
 
 
 def _network(codec: Codec) -> Any:
-    """What a bundle holds of a codec."""
+    """The network of a codec, for the bundle."""
     if isinstance(codec, IdentityCodec):
         return codec
     return codec.autoencoder if isinstance(codec, SliceCodec) else codec.vqgan  # type: ignore[attr-defined]
@@ -83,7 +83,8 @@ def _is_global(config: PackSettings) -> bool:
 
 
 def _trained(config: PackSettings) -> tuple[dict[str, Any], LatentScaling]:
-    """Denoiser, encoder, schedule and scaling of latents, read by the kind of step that made the folder."""
+    """Denoiser, encoder, schedule and scaling of latents, according to the kind of step that made the
+    folder."""
     if _is_paper(config):
         return _paper(config)
     return _with_encoder(config) if (Path(config.denoiser) / "encoder").is_dir() else _spatial(config)
@@ -138,7 +139,7 @@ def _grid(case: LatentCase, codec: Codec) -> tuple[int, int, int]:
 
 
 def _extent(cases: list[LatentCase]) -> tuple[float, float, float]:
-    """(z, y, x) mm of the mean training volume."""
+    """(z, y, x) in mm: mean extent of the training volumes."""
     places = np.unique(np.linspace(0, len(cases) - 1, EXTENT_VOLUMES).round().astype(int))
     sizes = []
     for place in places:

@@ -1,7 +1,6 @@
 """Trains a radiograph encoder: expected latents, embedding, PE and, with an atlas, the map into it.
 
-Real and virtual studies are used alike; unknown targets of a study (map, label, signs) are left out of the
-loss.
+Real and virtual studies are used alike; unknown targets of a study (map, label) are left out of the loss.
 """
 
 from pathlib import Path
