@@ -19,8 +19,8 @@ class XRay2CTPAParameterNode:
 
     inputVolume - the radiograph. The selector takes its types from this annotation: colour PNG and JPEG are
         vector volumes.
-    bundle - argument of --bundle.
-    outputFolder - folder to which the files of results are also copied; "" for none.
+    bundle - what --bundle takes.
+    outputFolder - where the files of results go as well; "": nowhere.
     preset, steps, samples, seed, device, force - as in RunSettings; 0 steps or samples: not yet set.
     """
 

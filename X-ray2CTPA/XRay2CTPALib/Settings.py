@@ -23,7 +23,7 @@ class RunSettings:
         seed: 0 to 2**63 - 1.
         device: one of the core's DEVICES.
         precision: "auto", "fp32", "bf16" or "fp16".
-        force: continue if the input is no frontal chest radiograph.
+        force: go on where the input is no frontal chest radiograph.
     """
 
     bundle: str = DEFAULT_BUNDLE
