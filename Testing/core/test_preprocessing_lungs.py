@@ -43,7 +43,9 @@ def test_two_lungs_are_found_with_their_vessels_and_nothing_else() -> None:
     assert not mask[:, 110:].any()  # table
 
 
-@pytest.mark.parametrize("cut", [np.s_[:, 32:], np.s_[:, :86], np.s_[:, :, 20:]], ids=["front", "back", "side"])
+@pytest.mark.parametrize(
+    "cut", [np.s_[:, 32:], np.s_[:, :86], np.s_[:, :, 20:]], ids=["front", "back", "side"]
+)
 def test_lungs_are_found_where_an_edge_of_the_volume_cuts_them(cut) -> None:
     volume, lungs = thorax()
 

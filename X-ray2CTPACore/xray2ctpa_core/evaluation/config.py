@@ -19,6 +19,7 @@ class EvaluationConfig:
         open_pairs: of the test split, from the first; 0 for all, as the protocol has it.
         radiographs: real radiographs taken of each folder of them.
         steps: sampling steps; 0 for the bundle's own.
+        folds: whether the bundles are folds of one system (people_run.evaluate_people).
         seed: each patient's seed comes from it and the patient's name.
         split, train_split: names of the splits measured on and taken for the baselines.
         metrics: of METRICS, what is measured beside the rest; "planes" of people always.
@@ -32,6 +33,7 @@ class EvaluationConfig:
     open_pairs: int = 0
     radiographs: int = 20
     steps: int = 0
+    folds: bool = False
     seed: int = 0
     split: str = "test"
     train_split: str = "train"
