@@ -21,8 +21,6 @@ DEPTH_FRACTION = 0.88
 DEFAULT_GRID = (64, 128, 128)
 #: (D, H, W) of the maps from the frame into the cohort's template: anatomy deforms smoothly.
 MAP_GRID = (32, 32, 32)
-#: (rows, columns) of the maps that say where on a frame each radiographic sign can be seen.
-SHADOW_GRID = (64, 32)
 #: Pixels along a side of the radiograph's frame that the networks read.
 FRAME_PIXELS = 256
 

@@ -1,4 +1,5 @@
-"""Every bundle on people who taught it nothing, beside the other people."""
+"""Evaluation of bundles on people whose CTs were not used in their training, with baselines from the other
+people."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from xray2ctpa_core.pipelines.bundle import GeometryRule
 
 #: Called with (what, done, of).
 Progress = Callable[[str, int, int], None]
-#: People of whom something can be said: one is measured, another makes the baselines.
+#: Smallest number of people: one is measured, another makes the baselines.
 LEAST_PEOPLE = 2
 
 
@@ -30,24 +31,24 @@ def evaluate_people(
     store: RowStore,
     report: Progress,
 ) -> dict[str, Any]:
-    """Every pipeline on people who taught it nothing, beside the mean volume and the nearest radiograph of
-    the other people.
+    """Measures every pipeline on people whose CTs were not used in its training, with the mean volume and
+    the nearest radiograph of the other people as baselines.
 
     Args:
-        folders: CTs of people, a file each, in folders of any depth.
-        named: (label, pipeline); nobody who taught a bundle (``taught_people``) is measured with it, nor in
-            its baselines. With ``config.folds`` they are the folds of one system: each person is measured
-            with the first bundle that he taught nothing, beside everybody else.
-        config: ``images`` people are measured, taken evenly by name; all of the others make the baselines.
+        folders: CTs of people, one file for each, in folders of any depth.
+        named: (label, pipeline); people in a bundle's training (``taught_people``) are neither measured nor
+            in its baselines. With ``config.folds`` the bundles are the folds of one system: each person is
+            measured with the first bundle that was trained without them, and all others are the baselines.
+        config: ``images`` people are measured, evenly spaced by name; all others make the baselines.
         store: of rows.
         report: progress.
 
     Returns:
-        JSON-ready: ``people`` (measured, by bundle), ``left_out`` (who taught it, by bundle), ``enhanced``
-        (names), ``features``, and the lists of ``summarise_volumes``.
+        JSON-ready: ``people`` (measured, by bundle), ``left_out`` (people in its training, by bundle),
+        ``enhanced`` (names), ``features``, and the lists of ``summarise_volumes``.
 
     Raises:
-        InputError: fewer than LEAST_PEOPLE who taught a bundle nothing, or a CT that cannot be read.
+        InputError: fewer than LEAST_PEOPLE outside a bundle's training, or a CT that cannot be read.
     """
     instruments = config.instruments("planes")
     files = people_below(folders)
