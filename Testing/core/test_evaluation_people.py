@@ -1,5 +1,6 @@
 """People's CTs: where the frame lies, the radiograph computed from the CT, who is measured beside whom."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -160,6 +161,22 @@ def test_who_taught_a_bundle_is_left_out_by_name(folder):
     pipeline.bundle = bundle(training={"people": ["a", "b", "c"]})
     with pytest.raises(InputError, match="2 people or more who taught arithmetic nothing, got 1 of 4"):
         evaluate(None, None, [pipeline], CONFIG, people=[folder])
+
+
+def test_as_folds_each_is_measured_with_the_bundle_he_did_not_teach_beside_all_others(folder):
+    hu = {name: Person(folder / f"{name}.nii.gz", bundle().geometry).hu for name in "ab"}
+    first, second = ArithmeticPipeline(hu["a"]), ArithmeticPipeline(hu["b"])
+    first.bundle = bundle(training={"people": ["b", "c", "d"]})
+    second.bundle = bundle(training={"people": ["a", "d"]})
+    config = dataclasses.replace(CONFIG, folds=True)
+
+    people = evaluate(None, None, [first, second], config, people=[folder])["people"]
+
+    assert people["people"] == {"arithmetic, 2 folds": ["a", "b", "c"]}
+    assert people["left_out"] == {"arithmetic, 2 folds": ["d"]}
+    assert (len(first.calls), len(second.calls)) == (2, 4), "a alone by the first: one sample and several"
+    mean = next(e for e in people["images"] if e["method"] == "mean of other volumes")
+    assert mean["patients"] == 3
 
 
 def test_fewer_people_are_taken_evenly_and_all_make_the_baselines(folder):
