@@ -30,8 +30,8 @@ class Conditioning:
     expected: torch.Tensor | None = None
 
     def repeated(self, samples: int) -> Self:
-        """The same for ``samples`` samples of each radiograph: (B * samples, ...); samples of a radiograph
-        are adjacent."""
+        """The same for ``samples`` samples of each radiograph: (B * samples, ...), a radiograph's side by
+        side."""
         tensors = {
             field.name: value.repeat_interleave(samples, 0)
             for field in fields(self)

@@ -345,8 +345,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         clock: Stopwatch | None = None,
     ) -> torch.Tensor:
-        """(1, 1, P, P), output of the framing -> (K, C, d, h, w) scaled latents, in batches of samples;
-        ``clock`` counts the time of drawing and of alignment."""
+        """(1, 1, P, P), as the framing makes it -> (K, C, d, h, w) scaled latents, in batches of samples;
+        what drawing and aligning them takes counts on ``clock``."""
         if unknown := sorted(set(callback_on_step_end_tensor_inputs) - set(CALLBACK_TENSORS)):
             raise InputError(f"Expected tensors out of {CALLBACK_TENSORS}, got {unknown}.")
         clock = clock or Stopwatch()
@@ -426,8 +426,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     def _to_latents(
         self, conditioning: Conditioning, diffused: torch.Tensor, image: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The diffused variables of B samples of one radiograph -> (B, C, d, h, w) scaled latents, aligned
-        with the radiograph's ``image`` if it is given."""
+        """What was diffused for B samples of one radiograph -> (B, C, d, h, w) scaled latents; aligned with
+        ``image``, the radiograph's, where it is given."""
         sampling, maps = self.bundle.sampling, None
         if image is not None:
             maps = aligned_map(
