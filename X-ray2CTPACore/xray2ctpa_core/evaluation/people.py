@@ -16,8 +16,8 @@ from xray2ctpa_core.constants import (
     SOURCE_TO_DETECTOR_MM,
 )
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.ct import read_ct
 from xray2ctpa_core.io.provenance import file_sha256
-from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.pipelines.bundle import GeometryRule
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.preprocessing.grid import resample_onto, to_axial
@@ -105,7 +105,7 @@ class Person:
         return self
 
     def _read(self) -> Volume:
-        return read_volume(self._file)
+        return read_ct(self._file).volume
 
     @cached_property
     def _prepared(self) -> _Prepared:

@@ -16,6 +16,8 @@ ASPECT_RANGE = (0.7, 2.1)
 AREA_RANGE = (0.05, 0.75)
 #: Lung along this share of the box's side at the radiograph's edge: the lungs reach it, or are cut off there.
 TOUCH_FROM, CUT_FROM = 0.1, 0.45
+#: Above this probability the lungs are said to be cut off at an edge.
+CUT_PROBABLE = 0.9
 #: Lungs that end nearer to the edge than this share of the radiograph's longer side may be cut off; set on
 #: all radiographs at hand (178 NIH, 185 published ones), so there is no figure of others.
 LEAST_GAP = 3 / 128

@@ -1,0 +1,192 @@
+"""Fits at which edges of a radiograph the lungs are cut off, for the input gate's warning.
+
+python Training/fit_cut_edges.py --out cut --set fit='["NIH"]' measure='["OTHERS"]'
+
+Every radiograph counts whole and with 6, 12 and 20 % of its height or width cut off at each edge. A cut
+takes the lungs off where they lose LEAST_LOSS of their area in the locator's masks of the whole radiograph;
+a cut that takes less is no example of either kind. Prints the weights for `preprocessing/cut_edge.py` and, of
+cuts by 12 % and of whole radiographs, how many the gate warns of at its threshold: cross-validated by patient
+(the name up to the first underscore) on the folders to fit, and on the folders to measure.
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from xray2ctpa_core.cli.stage import run_stage
+from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.radiograph import radiographs_below, read_radiograph
+from xray2ctpa_core.models.framing.lung_location import locate_lungs_in
+from xray2ctpa_core.models.framing.lung_locator import LungLocator
+from xray2ctpa_core.pipelines.loading import EMBEDDED
+from xray2ctpa_core.preprocessing.content import anatomy_edges, content_box
+from xray2ctpa_core.preprocessing.cut_edge import EDGES, KINDS, edge_features
+from xray2ctpa_core.preprocessing.gate import CUT_PROBABLE
+from xray2ctpa_core.volume import FrontalFrame
+
+FOLDS = 5
+#: Shares of the height or width that are cut off at an edge; that of the printed rates.
+SHARES, MEASURED_SHARE = (0.06, 0.12, 0.2), 0.12
+#: Share of the lungs' area that a cut takes at least.
+LEAST_LOSS = 0.01
+#: A whole radiograph weighs as much as so many views with another edge cut.
+WHOLE_WEIGHT = 4.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """fit, measure: folders of whole, upright frontal radiographs; bundle: whose lung locator; ridge: inverse
+    of the L2 penalty."""
+
+    fit: tuple[str, ...] = ()
+    measure: tuple[str, ...] = ()
+    bundle: str = str(EMBEDDED / "virtual-thorax")
+    ridge: float = 0.03
+
+
+@dataclass
+class Views:
+    """Views of radiographs, whole and cut: a row each.
+
+    Attributes:
+        features: of each edge.
+        cut: number of the edge that was cut, -1 of a whole radiograph.
+        share: that was cut off.
+        loss: share of the lungs' area that the cut took.
+        patient: names.
+    """
+
+    features: list[np.ndarray] = field(default_factory=list)
+    cut: list[int] = field(default_factory=list)
+    share: list[float] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    patient: list[str] = field(default_factory=list)
+
+
+def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
+    """Fits, prints, and writes the weights to ``out``/weights.txt."""
+    locator = LungLocator.from_pretrained(Path(config.bundle) / "lung_locator").float().eval()
+    views = viewed(locator, config.fit)
+    patients = np.array(views.patient)
+    if len(set(patients)) < FOLDS:
+        raise InputError(f"Expected radiographs of at least {FOLDS} patients, got {len(set(patients))}.")
+    found = np.empty((len(patients), len(EDGES)))
+    for train, test in GroupKFold(FOLDS).split(found, groups=patients):
+        found[test] = probabilities(weights_of(views, train, config.ridge), views, test)
+    weights = weights_of(views, np.arange(len(patients)), config.ridge)
+    report("cross-validated", views, found)
+    if config.measure:
+        others = viewed(locator, config.measure)
+        report("measured", others, probabilities(weights, others, np.arange(len(others.cut))))
+    text = "".join(f'"{kind}": ({", ".join(f"{w:.2f}" for w in row)}),\n' for kind, row in weights.items())
+    sys.stdout.write(text)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "weights.txt").write_text(text, encoding="utf-8")
+
+
+def viewed(locator: LungLocator, folders: tuple[str, ...]) -> Views:
+    """Every radiograph with lungs, whole and cut at each edge by each share."""
+    views = Views()
+    for path in (path for folder in folders for path in radiographs_below(Path(folder))):
+        pixels = read_radiograph(path).pixels
+        whole = locate_lungs_in(locator, [pixels])[0]
+        box = content_box(pixels)
+        for cut, share, part in ((-1, 0.0, box), *cuts(box)):
+            seen = np.ascontiguousarray(pixels if cut < 0 else pixels[part[0] : part[2], part[1] : part[3]])
+            location = whole if cut < 0 else locate_lungs_in(locator, [seen])[0]
+            if not location.mask.any():
+                continue
+            edges = edges_in_grid(seen, location.square, location.mask.shape[-1])
+            lungs = location.mask.any(axis=0)
+            views.features.append(np.array([edge_features(lungs, edges, n) for n in range(len(EDGES))]))
+            views.cut.append(cut)
+            views.share.append(share)
+            views.loss.append(0.0 if cut < 0 else loss_of(whole.mask.any(axis=0), whole.square, part))
+            views.patient.append(path.name.split("_")[0])
+    return views
+
+
+def cuts(box: tuple[int, int, int, int]) -> list[tuple[int, float, tuple[int, int, int, int]]]:
+    """(edge, share, box that is left) of every cut of the content ``box``."""
+    found = []
+    for share in SHARES:
+        for edge in range(len(EDGES)):
+            side = box[edge % 2 + 2] - box[edge % 2]
+            part = list(box)
+            part[edge] += round(share * side) * (1 if edge < 2 else -1)
+            found.append((edge, share, (part[0], part[1], part[2], part[3])))
+    return found
+
+
+def edges_in_grid(
+    pixels: np.ndarray, square: FrontalFrame, size: int
+) -> tuple[float, float, float, float]:
+    """Where the radiograph ends, in pixels of the locator's grid."""
+    found = np.array(anatomy_edges(pixels, content_box(pixels)))
+    top, left, bottom, right = (found - np.array([square.top, square.left] * 2)) / (square.side / size)
+    return float(top), float(left), float(bottom), float(right)
+
+
+def loss_of(lungs: np.ndarray, square: FrontalFrame, part: tuple[int, int, int, int]) -> float:
+    """Share of ``lungs`` (size, size), masks on ``square``, that lies outside ``part`` of the radiograph."""
+    centres = (np.arange(len(lungs)) + 0.5) * square.side / len(lungs)
+    rows, columns = centres + square.top, centres + square.left
+    inside = np.outer((rows >= part[0]) & (rows < part[2]), (columns >= part[1]) & (columns < part[3]))
+    return float(1 - (lungs & inside).sum() / max(lungs.sum(), 1))
+
+
+def weights_of(views: Views, rows: np.ndarray, ridge: float) -> dict[str, np.ndarray]:
+    """Weights and constant of each kind of edge, fitted on ``rows`` of ``views``."""
+    features, cut = np.array(views.features)[rows], np.array(views.cut)[rows]
+    loss = np.array(views.loss)[rows]
+    weights = {}
+    for kind in dict.fromkeys(KINDS):
+        parts = []
+        for number in (n for n, k in enumerate(KINDS) if k == kind):
+            used = (cut != number) | (loss >= LEAST_LOSS)
+            weight = np.where(cut[used] < 0, WHOLE_WEIGHT, 1.0)
+            parts.append((features[used, number], cut[used] == number, weight))
+        x, y, weight = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        weight = weight * np.where(y, (weight * ~y).sum() / max((weight * y).sum(), 1.0), 1.0)
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=ridge, max_iter=3000))
+        scaler, fit = (step for _, step in model.fit(x, y, logisticregression__sample_weight=weight).steps)
+        slopes = fit.coef_[0] / scaler.scale_
+        weights[kind] = np.append(slopes, fit.intercept_[0] - slopes @ scaler.mean_)
+    return weights
+
+
+def probabilities(weights: dict[str, np.ndarray], views: Views, rows: np.ndarray) -> np.ndarray:
+    """(N, 4) of ``rows``, edge by edge."""
+    features = np.array(views.features)[rows]
+    logits = [features[:, n] @ weights[k][:-1] + weights[k][-1] for n, k in enumerate(KINDS)]
+    return np.asarray(1 / (1 + np.exp(-np.stack(logits, axis=1))))
+
+
+def report(name: str, views: Views, found: np.ndarray) -> None:
+    """Prints how many whole and cut radiographs pass the gate's threshold."""
+    warned = found > CUT_PROBABLE
+    cut, share, loss = np.array(views.cut), np.array(views.share), np.array(views.loss)
+    whole = cut < 0
+    sys.stdout.write(f"{name}: {share_of(warned[whole].any(axis=1))} whole radiographs are warned of.\n")
+    for label, edges in (*((edge, (n,)) for n, edge in enumerate(EDGES)), ("all edges", tuple(range(4)))):
+        of = np.isin(cut, edges) & (share == MEASURED_SHARE)
+        own = warned[np.arange(len(cut)), np.maximum(cut, 0)]
+        sys.stdout.write(
+            f"{name}, {MEASURED_SHARE:.0%} cut off at {label}: {share_of(own[of & (loss >= LEAST_LOSS)])} that "
+            f"lose {LEAST_LOSS:.0%} or more of the lungs, {share_of(own[of & (loss < LEAST_LOSS)])} others.\n"
+        )
+
+
+def share_of(warned: np.ndarray) -> str:
+    """How many of how many, in words."""
+    return f"{warned.sum()} of {len(warned)}" + (f" ({warned.mean():.0%})" if len(warned) else "")
+
+
+if __name__ == "__main__":
+    sys.exit(run_stage(__doc__, Config, run, {}))
