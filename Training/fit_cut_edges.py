@@ -124,9 +124,7 @@ def cuts(box: tuple[int, int, int, int]) -> list[tuple[int, float, tuple[int, in
     return found
 
 
-def edges_in_grid(
-    pixels: np.ndarray, square: FrontalFrame, size: int
-) -> tuple[float, float, float, float]:
+def edges_in_grid(pixels: np.ndarray, square: FrontalFrame, size: int) -> tuple[float, float, float, float]:
     """Where the radiograph ends, in pixels of the locator's grid."""
     found = np.array(anatomy_edges(pixels, content_box(pixels)))
     top, left, bottom, right = (found - np.array([square.top, square.left] * 2)) / (square.side / size)
@@ -178,8 +176,9 @@ def report(name: str, views: Views, found: np.ndarray) -> None:
         of = np.isin(cut, edges) & (share == MEASURED_SHARE)
         own = warned[np.arange(len(cut)), np.maximum(cut, 0)]
         sys.stdout.write(
-            f"{name}, {MEASURED_SHARE:.0%} cut off at {label}: {share_of(own[of & (loss >= LEAST_LOSS)])} that "
-            f"lose {LEAST_LOSS:.0%} or more of the lungs, {share_of(own[of & (loss < LEAST_LOSS)])} others.\n"
+            f"{name}, {MEASURED_SHARE:.0%} cut off at {label}: {share_of(own[of & (loss >= LEAST_LOSS)])} "
+            f"that lose {LEAST_LOSS:.0%} or more of the lungs, {share_of(own[of & (loss < LEAST_LOSS)])} "
+            "others.\n"
         )
 
 

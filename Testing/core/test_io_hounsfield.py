@@ -136,7 +136,8 @@ def test_a_body_that_is_no_persons_is_refused_with_the_likely_unit(factor: float
 
 
 @pytest.mark.parametrize(
-    "spacing", [phantom().spacing, (3.5, 3.5, 8.0), (20.0, 20.0, 100.0), (10.0, 10.0, 1.0)],
+    "spacing",
+    [phantom().spacing, (3.5, 3.5, 8.0), (20.0, 20.0, 100.0), (10.0, 10.0, 1.0)],
     ids=["adult", "newborn", "whole body", "slab"],
 )
 def test_bodies_of_persons_pass(spacing: tuple[float, float, float]) -> None:
@@ -165,5 +166,5 @@ def test_filler_is_no_soft_tissue(tmp_path: Path) -> None:
     spoilt = np.where(volume.array == -1000, 0, np.where(volume.array == -850, -1100, -900))
     write_volume(volume.with_array(spoilt), tmp_path / "scan.nii.gz", np.int16)
 
-    with pytest.raises(InputError, match="soft tissue between -200 and 300.* without its filler"):
+    with pytest.raises(InputError, match=r"soft tissue between -200 and 300.* without its filler"):
         read_ct(tmp_path / "scan.nii.gz")

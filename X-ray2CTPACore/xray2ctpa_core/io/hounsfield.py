@@ -19,8 +19,8 @@ LEAST_IN_MASKED_LUNGS = 0.001
 LOWEST_HU, HIGHEST_HU = -1200.0, 3100.0
 #: Share of the voxels that may lie beyond (rings and resampled edges of padding, metal).
 BEYOND_SHARE = 0.05
-#: Width in mm of a body in a CT, along the second longest of its axes (the longest may be that of a whole-body
-#: scan, the shortest that of a slab): a newborn's chest is 80 mm deep, a large adult 600 mm wide with the table.
+#: Width in mm of a body in a CT, along the second longest of its axes (the longest may be that of a
+#: whole-body scan, the shortest that of a slab): a newborn's chest is 80 mm deep, a large adult 600 mm wide.
 BODY_WIDTH_MM = (60.0, 750.0)
 #: Least share of a plane's voxels that are no air where the plane goes through the body.
 BODY_SHARE = 0.001
@@ -107,8 +107,8 @@ def check_hounsfield(array: np.ndarray, name: str) -> None:
 def with_air_around(array: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """``array`` (D, H, W) of HU whose filler around the body is air, and a sentence on each that was not.
 
-    Masks and resampling fill with 0, which is water. Filler is one value above AIR_BELOW_HU in a corner of the
-    array, and whatever equals it and is connected with that corner.
+    Masks and resampling fill with 0, which is water. Filler is one value above AIR_BELOW_HU in a corner of
+    the array, and whatever equals it and is connected with that corner.
     """
     fillers = sorted({value for value in map(_filler, _corners(array)) if value is not None})
     notes = []

@@ -11,8 +11,8 @@ _GRID = 128
 #: Lines from the edge inwards, and from the lungs' end inwards, that are looked at.
 _LINES, _FLAT, _DEEP = 10, (0, 1, 2, 4, 8), (1, 3, 6, 12)
 _WIDEST_GAP = 0.3
-#: Weights of ``edge_features`` and, last, the constant; fitted on 180 radiographs of ChestX-ray14 (NIH Clinical
-#: Center) by Training/fit_cut_edges.py.
+#: Weights of ``edge_features`` and, last, the constant; fitted on 180 radiographs of ChestX-ray14 (NIH
+#: Clinical Center) by Training/fit_cut_edges.py.
 WEIGHTS: dict[str, np.ndarray] = {}
 
 
@@ -69,7 +69,8 @@ def _within(lungs: np.ndarray, edges: tuple[float, float, float, float]) -> np.n
     limits = []
     for axis in (0, 1):
         found = np.flatnonzero(lungs.any(axis=1 - axis))
-        first, last = (e if np.isfinite(e) else d for e, d in zip(edges[axis::2], (0, len(lungs)), strict=True))
+        ends = zip(edges[axis::2], (0, len(lungs)), strict=True)
+        first, last = (edge if np.isfinite(edge) else end for edge, end in ends)
         limits.append(slice(max(0, min(round(first), found[0])), max(round(last), found[-1] + 1)))
     return lungs[limits[0], limits[1]]
 
