@@ -192,18 +192,19 @@ def test_an_analyze_unit_of_centimetres_is_read_in_mm(tmp_path: Path) -> None:
     assert read_radiograph(path).spacing_mm == pytest.approx((2.2, 2.2))
 
 
-def test_another_data_file_is_another_digest(tmp_path: Path) -> None:
+def test_another_data_file_is_another_digest_of_a_ct(tmp_path: Path) -> None:
     """Headers of two patients may be the same to the byte."""
     digests = set()
-    for patient, grey in (("a", GREY12), ("b", GREY12[:, ::-1])):
+    voxels = phantom().array.astype(np.int16).transpose(2, 1, 0)
+    for patient, scan in (("a", voxels), ("b", voxels[:, ::-1])):
         folder = tmp_path / patient
         folder.mkdir()
-        path = write_pair(folder / "f.hdr", grey.T[..., None].astype(np.int16), nib.Nifti1Pair, (2.2, 2.2, 1))
-        digests.add(read_radiograph(path).sha256)
-        sitk.WriteImage(sitk.GetImageFromArray(grey), str(folder / "f.mhd"))
-        digests.add(read_radiograph(folder / "f.mhd").sha256)
+        digests.add(read_ct(write_pair(folder / "f.hdr", scan, nib.Nifti1Pair, (10.0, 10.0, 20.0))).sha256)
+        sitk.WriteImage(sitk.ReadImage(str(folder / "f.img")), str(folder / "f.mhd"))
+        digests.add(read_ct(folder / "f.mhd").sha256)
 
     assert (tmp_path / "a" / "f.hdr").read_bytes() == (tmp_path / "b" / "f.hdr").read_bytes()
+    assert (tmp_path / "a" / "f.mhd").read_bytes() == (tmp_path / "b" / "f.mhd").read_bytes()
     assert len(digests) == 4
 
 

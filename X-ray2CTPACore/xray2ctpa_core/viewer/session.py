@@ -120,7 +120,7 @@ class Session:
     async def receive(
         self, chunks: AsyncIterator[bytes], name: str, announced: int | None, header: int = 0
     ) -> None:
-        """Takes an upload in, as ``upload.receive`` does; raises InputError or OutputError, and keeps what was
+        """Takes an upload in, as ``upload.receive``; raises InputError or OutputError, and keeps what was
         there before."""
         self._refuse_while_busy()
         if self._is_receiving:
