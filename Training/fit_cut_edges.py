@@ -48,7 +48,7 @@ class Config:
     fit: tuple[str, ...] = ()
     measure: tuple[str, ...] = ()
     bundle: str = str(EMBEDDED / "virtual-thorax")
-    ridge: float = 0.03
+    ridge: float = 0.3
 
 
 @dataclass

@@ -324,3 +324,42 @@ def test_a_shutter_that_hides_everything_is_ignored_with_a_note(tmp_path: Path) 
 
     assert distance(radiograph) < 0.006
     assert "shutter" in radiograph.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("stored", "bits", "said", "meant"),
+    [
+        (GREY12.astype(np.int16) - 2048, 12, 0, "signed"),
+        (GREY12.astype(np.int16) - 2048, 16, 0, "signed"),
+        (radiographs.quantised(16), 16, 1, "unsigned"),
+        (GREY12, 12, 1, "unsigned"),
+    ],
+)
+def test_a_wrong_sign_is_found_by_the_greys_that_wrap_around(
+    stored: np.ndarray, bits: int, said: int, meant: str, tmp_path: Path
+) -> None:
+    radiograph = read(
+        radiographs.write_dicom(
+            tmp_path / "f.dcm", stored, PixelRepresentation=said, BitsStored=bits, HighBit=bits - 1
+        )
+    )
+
+    assert distance(radiograph) < 0.006
+    assert any(f"they were read as {meant} ones" in note for note in radiograph.notes)
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+def test_words_in_the_other_byte_order_are_found(syntax: str, tmp_path: Path) -> None:
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", GREY12.byteswap(), syntax))
+
+    assert distance(radiograph) < 0.006
+    assert any("bytes stand in the other order" in note for note in radiograph.notes)
+
+
+def test_a_sign_that_fits_is_left_with_padding_far_off(tmp_path: Path) -> None:
+    """The padding of -2000 written without sign is 63536, far from every grey."""
+    stored = GREY12.astype(np.uint16)
+    stored[:, :20] = 63536
+    path = radiographs.write_dicom(tmp_path / "f.dcm", stored, BitsStored=16, HighBit=15, PixelPaddingValue=63536)
+
+    assert read(path).notes == ()

@@ -196,11 +196,13 @@ def test_another_data_file_is_another_digest_of_a_ct(tmp_path: Path) -> None:
     """Headers of two patients may be the same to the byte."""
     digests = set()
     voxels = phantom().array.astype(np.int16).transpose(2, 1, 0)
-    for patient, scan in (("a", voxels), ("b", voxels[:, ::-1])):
+    for patient, scan in (("a", voxels), ("b", voxels + (voxels == 40))):
         folder = tmp_path / patient
         folder.mkdir()
         digests.add(read_ct(write_pair(folder / "f.hdr", scan, nib.Nifti1Pair, (10.0, 10.0, 20.0))).sha256)
-        sitk.WriteImage(sitk.ReadImage(str(folder / "f.img")), str(folder / "f.mhd"))
+        image = sitk.GetImageFromArray(scan.transpose(2, 1, 0))
+        image.SetSpacing((10.0, 10.0, 20.0))
+        sitk.WriteImage(image, str(folder / "f.mhd"))
         digests.add(read_ct(folder / "f.mhd").sha256)
 
     assert (tmp_path / "a" / "f.hdr").read_bytes() == (tmp_path / "b" / "f.hdr").read_bytes()
@@ -214,3 +216,28 @@ def test_a_folders_data_files_are_no_radiographs_of_their_own(tmp_path: Path) ->
     (tmp_path / "alone.img").write_bytes(b"")
 
     assert [path.name for path in radiographs_below(tmp_path)] == ["a.hdr", "alone.img", "b.mhd"]
+
+
+@pytest.mark.parametrize("unit", ["cm", "um", "mm"])
+def test_units_of_an_nrrds_axes_and_of_a_metaimage_are_read(unit: str, tmp_path: Path) -> None:
+    step = {"cm": 0.22, "um": 2200.0, "mm": 2.2}[unit]
+    head = f"NRRD0004\ntype: uint16\ndimension: 2\nsizes: 128 160\nspacings: {step} {step}\n"
+    tail = f'units: "{unit}" "{unit}"\nendian: little\nencoding: raw\n\n'
+    (tmp_path / "f.nrrd").write_bytes((head + tail).encode() + GREY12.astype("<u2").tobytes())
+    head = f"ObjectType = Image\nNDims = 2\nDimSize = 128 160\nElementSpacing = {step} {step}\n"
+    tail = f"DistanceUnits = {unit}\nElementType = MET_USHORT\nElementDataFile = LOCAL\n"
+    (tmp_path / "f.mha").write_bytes((head + tail).encode() + GREY12.astype("<u2").tobytes())
+
+    for name in ("f.nrrd", "f.mha"):
+        assert read_radiograph(tmp_path / name).spacing_mm == pytest.approx((2.2, 2.2))
+
+
+def test_a_nifti_whose_two_sizes_disagree_says_which_was_believed(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(phantom().array.astype(np.int16).transpose(2, 1, 0), np.diag([-20, -20, 40, 1]))
+    image.header.set_zooms((10.0, 10.0, 20.0))
+    nib.save(image, tmp_path / "scan.nii")
+
+    scan = read_ct(tmp_path / "scan.nii")
+
+    assert scan.volume.spacing == pytest.approx((20.0, 20.0, 40.0))
+    assert "voxels of 20 x 20 x 40 by its sform, of 10 x 10 x 20 by pixdim" in scan.notes[0]

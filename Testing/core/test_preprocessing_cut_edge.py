@@ -25,12 +25,11 @@ def test_features_are_distances_lines_and_how_the_lungs_end() -> None:
     found = edge_features(two_lungs(), WHOLE, EDGES.index("top"))
 
     assert found[:4] == pytest.approx([0.15, 0.25, 0.5, 0.0])  # 20 rows of 128, of a box 80 high
-    assert found[4:7] == pytest.approx([1.0, 28 / 80, 24 / 80])
-    assert found[7:17] == pytest.approx(np.zeros(10))
-    assert found[17:] == pytest.approx([60 / 80] * 5 + [60 / 128] * 4)
+    assert found[4:14] == pytest.approx(np.zeros(10))
+    assert found[14:] == pytest.approx([60 / 80] * 5 + [60 / 128] * 4)
     at_edge = edge_features(two_lungs(top=0), WHOLE, EDGES.index("top"))
     assert at_edge[:4] == pytest.approx([0, 0, 0, 1])
-    assert at_edge[7:17] == pytest.approx(np.full(10, 60 / 80))
+    assert at_edge[4:14] == pytest.approx(np.full(10, 60 / 80))
 
 
 def test_every_model_has_a_weight_for_each_feature_and_a_constant() -> None:

@@ -12,6 +12,7 @@ from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage
 from xray2ctpa_core.errors import OutputError
 from xray2ctpa_core.io.dicom_header import integer, text
 from xray2ctpa_core.io.dicom_mask import padding_mask
+from xray2ctpa_core.io.greys import FEW_GREYS
 
 #: Transfer syntaxes that pydicom decodes only through pylibjpeg-libjpeg (GPL), or not at 12 bit.
 _GDCM_SYNTAXES = (
@@ -31,6 +32,8 @@ _LOSSY_SYNTAXES = (
 )
 #: Lossy compression exceeds the range by no more than this; beyond it, BitsStored is wrong.
 OVERSHOOT = 1.05
+#: Pixels whose neighbours differ by less than this share of what another reading gives are read the one way.
+FAR_SMOOTHER = 0.6
 _IMAGE_ELEMENTS = (
     "SOPClassUID",
     "SOPInstanceUID",
@@ -81,7 +84,11 @@ def grey_values(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Values and padding, as ``stored_pixels``, of one frame of ``decoded``, (H, W) whole numbers."""
     whole = container, container.dtype.itemsize * 8
-    values = _meant(container, padding_mask(dataset, whole), dataset, notes)
+    container = _ordered_bytes(container, padding_mask(dataset, whole), dataset, notes)
+    whole = container, whole[1]
+    padding = padding_mask(dataset, whole)
+    values = _meant(container, padding, dataset, notes)
+    values = _signed(values, container, padding, dataset, notes)
     stored = integer(dataset, "BitsStored", whole[1])
     return values, padding_mask(dataset, whole, (values, stored if 0 < stored <= whole[1] else whole[1]))
 
@@ -142,6 +149,44 @@ def _meant(
     return values
 
 
+def _ordered_bytes(
+    container: np.ndarray, padding: np.ndarray | None, dataset: Dataset, notes: list[str]
+) -> np.ndarray:
+    """``container`` with the bytes of its words exchanged, where the pixels are far smoother so: some writers
+    keep one order in the header and the other one in the pixels."""
+    if container.dtype.itemsize != 2 or dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return container
+    swapped = container.byteswap()
+    if not _is_far_smoother(swapped, container, padding):
+        return container
+    notes.append("The pixels' bytes stand in the other order than the header says; they were exchanged.")
+    return swapped
+
+
+def _signed(
+    values: np.ndarray,
+    container: np.ndarray,
+    padding: np.ndarray | None,
+    dataset: Dataset,
+    notes: list[str],
+) -> np.ndarray:
+    """``values``, read with the other sign than PixelRepresentation says where they are far smoother so: they
+    wrap around then in the middle of a radiograph's greys."""
+    bits = container.dtype.itemsize * 8
+    stored = integer(dataset, "BitsStored", bits)
+    if values is container or not 0 < stored <= bits:
+        stored = bits
+    half, span = 1 << (stored - 1), 1 << stored
+    wide = values.astype(np.int64)
+    is_signed = values.dtype.kind == "i"
+    other = wide % span if is_signed else (wide + half) % span - half
+    if not _is_far_smoother(other, values, padding):
+        return values
+    said, meant = ("signed", "unsigned") if is_signed else ("unsigned", "signed")
+    notes.append(f"PixelRepresentation says {said} pixels; they were read as {meant} ones, which they are.")
+    return other
+
+
 def _cut_out(container: np.ndarray, stored: int, shift: int) -> np.ndarray:
     """Bits ``shift`` to ``shift`` + ``stored`` of every pixel, with their sign if ``container`` has one."""
     bits = container.dtype.itemsize * 8
@@ -151,9 +196,26 @@ def _cut_out(container: np.ndarray, stored: int, shift: int) -> np.ndarray:
     return (raised >> (bits - stored)).astype(container.dtype)
 
 
-def _roughness(values: np.ndarray) -> float:
-    """Sum of the steps between neighbours: values that wrap around are far rougher than those that do not."""
-    return float(sum(np.abs(np.diff(values.astype(np.float32), axis=axis)).sum() for axis in (0, 1)))
+def _is_far_smoother(other: np.ndarray, values: np.ndarray, padding: np.ndarray | None) -> bool:
+    """Whether ``other`` is what the pixels mean rather than ``values``: not where they have so few greys that
+    chance may say so."""
+    return (
+        _roughness(other, padding) < FAR_SMOOTHER * _roughness(values, padding)
+        and len(np.unique(values if padding is None else values[~padding])) >= FEW_GREYS
+    )
+
+
+def _roughness(values: np.ndarray, padding: np.ndarray | None = None) -> float:
+    """Sum of the steps between neighbours that are no padding: values that wrap around are far rougher than
+    those that do not."""
+    total = 0.0
+    for axis in (0, 1):
+        steps = np.abs(np.diff(values.astype(np.float32), axis=axis))
+        if padding is not None:
+            first, last = (np.delete(padding, end, axis=axis) for end in (-1, 0))
+            steps = steps[~(first | last)]
+        total += float(steps.sum())
+    return total
 
 
 def _overlay_bits(dataset: Dataset, stored: int) -> bool:

@@ -26,6 +26,8 @@ _MM_OF_NRRD_UNITS = {
     "micron": 0.001, "microns": 0.001, "micrometer": 0.001,
 }  # fmt: skip
 _J = 1
+#: Sizes of a voxel that differ by less (relative) are the same.
+SAME_SIZE = 0.01
 _TEXT_HEADER_BYTES = 1 << 16
 _META_HEADER_BYTES = 4096
 _META_KEYS = (b"ndims", b"dimsize", b"elementtype", b"elementdatafile")
@@ -124,6 +126,7 @@ def _nifti_header(image: "nib.Nifti1Image") -> GridHeader:
     notes: tuple[str, ...] = ()
     if oriented:
         affine = _RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64)
+        notes = _disagreement(header, affine)
     else:
         said, j = ("NIfTI header says no orientation (qform and sform code 0)", "posterior")
         affine = np.diag([*np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64)), 1.0])
@@ -139,6 +142,19 @@ def _nifti_header(image: "nib.Nifti1Image") -> GridHeader:
     size += (1,) * (2 - len(size))
     form = "NIfTI" if is_nifti else "Analyze"
     return GridHeader(size, len(names) if names else 1, affine, oriented, form, notes)
+
+
+def _disagreement(header: "nib.Nifti1Header", affine: np.ndarray) -> tuple[str, ...]:
+    """A sentence where the voxels' size in ``affine`` is not that which pixdim says."""
+    lengths, said = np.linalg.norm(affine[:3, :3], axis=0), np.asarray(header["pixdim"][1:4], np.float64)
+    count = min(int(header["dim"][0]), 3)
+    if np.allclose(lengths[:count], np.abs(said[:count]), rtol=SAME_SIZE):
+        return ()
+    here, there = (" x ".join(f"{n:.3g}" for n in sides[:count]) for sides in (lengths, said))
+    return (
+        f"The NIfTI header disagrees with itself: voxels of {here} by its sform, of {there} by pixdim; the "
+        "sform was believed.",
+    )
 
 
 def _mm_of_unit(header: "nib.AnalyzeHeader") -> float:
@@ -187,7 +203,7 @@ def _itk_header(reader: "sitk.ImageFileReader", path: Path) -> GridHeader:
     affine = np.eye(4)
     affine[:spatial, :spatial] = direction * np.asarray(reader.GetSpacing()[:spatial])
     affine[:spatial, 3] = reader.GetOrigin()[:spatial]
-    for axis, unit in enumerate(_nrrd_units(path)[:spatial]):
+    for axis, unit in enumerate(_units(path, spatial)[:spatial]):
         affine[axis] *= _MM_OF_NRRD_UNITS.get(unit.lower(), 1.0)
     form = "NRRD" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImage"
     return GridHeader(tuple(reader.GetSize()), reader.GetNumberOfComponents(), affine, True, form)
@@ -213,12 +229,17 @@ def _text_header(path: Path) -> list[str]:
     return text.replace("\r", "").split("\n\n", 1)[0].split("\n")
 
 
-def _nrrd_units(path: Path) -> list[str]:
-    """Units of an NRRD's space, axis by axis; none where it says none."""
-    if path.suffix.lower() not in (".nrrd", ".nhdr"):
-        return []
-    line = next((line for line in _text_header(path) if line.lower().startswith("space units:")), "")
-    return re.findall(r'"([^"]*)"', line)
+def _units(path: Path, axes: int) -> list[str]:
+    """Units of an NRRD's space, or else of its axes, or a MetaImage's; none where it says none."""
+    lines = _text_header(path)
+    if path.suffix.lower() in (".mha", ".mhd"):
+        found = [re.match(r"\s*DistanceUnits\s*=\s*(\S+)", line, re.IGNORECASE) for line in lines]
+        return next(([match[1]] * axes for match in found if match), [])
+    for key in ("space units:", "units:"):
+        line = next((line for line in lines if line.lower().startswith(key)), "")
+        if line:
+            return re.findall(r'"([^"]*)"', line)[-axes:]  # colour has an axis of its own, in front
+    return []
 
 
 def _partner(path: Path) -> str:

@@ -1,5 +1,5 @@
-"""At which edges of a radiograph the lungs are cut off: a logistic read-out of how near they come to an edge,
-how they end there, and how much room the other edges leave."""
+"""At which edges of a radiograph the lungs are cut off: a logistic read-out of how near they come to an edge
+and how they end there."""
 
 import numpy as np
 
@@ -14,9 +14,9 @@ _WIDEST_GAP = 0.3
 #: Weights of ``edge_features`` and, last, the constant; fitted on 180 radiographs of ChestX-ray14 (NIH
 #: Clinical Center) by Training/fit_cut_edges.py.
 WEIGHTS = {
-    "top": np.zeros(27),
-    "side": np.zeros(27),
-    "bottom": np.zeros(27),
+    "top": np.zeros(24),
+    "side": np.zeros(24),
+    "bottom": np.zeros(24),
 }  # fmt: skip
 
 
@@ -41,9 +41,8 @@ def cut_probabilities(
 
 
 def edge_features(lungs: np.ndarray, edges: tuple[float, float, float, float], number: int) -> np.ndarray:
-    """(26,) features of the edge EDGES[``number``]: the lungs' distance from it (4), their box's aspect and
-    its distance from the opposite edge and from the others (3), lung along the lines at the edge (10), how
-    flat the lungs end (5) and how wide (4).
+    """(23,) features of the edge EDGES[``number``]: the lungs' distance from it (4), lung along the lines at
+    the edge (10), how flat the lungs end (5) and how wide (4).
 
     Args:
         lungs: (H, W) bool with some True.
@@ -56,13 +55,11 @@ def edge_features(lungs: np.ndarray, edges: tuple[float, float, float, float], n
     step = lungs.shape[0] / _GRID
     gap = rows[0] / step
     near = min(gap * step / height, _WIDEST_GAP)
-    opposite, beside = len(seen) - 1 - rows[-1], (seen.shape[1] - width) / 2
     lines = [seen[min(int(n * step), len(seen) - 1)].sum() / width for n in range(_LINES)]
     ends = seen[rows[0] :, columns[0] : columns[-1] + 1]
     depth = np.where(ends.any(axis=0), ends.argmax(axis=0), len(seen)) / step
     return np.array([
         min(gap / _GRID, 0.15), near, np.sqrt(near), float(gap == 0),
-        width / height, opposite / height, beside / height,
         *lines,
         *((depth <= n).mean() for n in _FLAT),
         *(seen[rows[0] : rows[0] + max(1, int(n * step))].mean() for n in _DEEP),
