@@ -360,6 +360,7 @@ def test_a_sign_that_fits_is_left_with_padding_far_off(tmp_path: Path) -> None:
     """The padding of -2000 written without sign is 63536, far from every grey."""
     stored = GREY12.astype(np.uint16)
     stored[:, :20] = 63536
-    path = radiographs.write_dicom(tmp_path / "f.dcm", stored, BitsStored=16, HighBit=15, PixelPaddingValue=63536)
+    bits = {"BitsStored": 16, "HighBit": 15}
+    path = radiographs.write_dicom(tmp_path / "f.dcm", stored, PixelPaddingValue=63536, **bits)
 
     assert read(path).notes == ()
