@@ -14,10 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
+from scipy.optimize import minimize
 from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from xray2ctpa_core.cli.stage import run_stage
 from xray2ctpa_core.errors import InputError
@@ -26,7 +24,7 @@ from xray2ctpa_core.models.framing.lung_location import locate_lungs_in
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.pipelines.loading import EMBEDDED
 from xray2ctpa_core.preprocessing.content import anatomy_edges, content_box
-from xray2ctpa_core.preprocessing.cut_edge import EDGES, KINDS, edge_features
+from xray2ctpa_core.preprocessing.cut_edge import DISTANCES, EDGES, KINDS, edge_features
 from xray2ctpa_core.preprocessing.gate import CUT_PROBABLE, TOUCH_FROM
 from xray2ctpa_core.preprocessing.lung_box import largest_component
 from xray2ctpa_core.volume import FrontalFrame
@@ -42,13 +40,13 @@ WHOLE_WEIGHT = 4.0
 
 @dataclass(frozen=True)
 class Config:
-    """fit, measure: folders of whole, upright frontal radiographs; bundle: whose lung locator; ridge: inverse
-    of the L2 penalty."""
+    """fit, measure: folders of whole, upright frontal radiographs; bundle: whose lung locator; penalty: on
+    the squares of the weights of standardised features."""
 
     fit: tuple[str, ...] = ()
     measure: tuple[str, ...] = ()
     bundle: str = str(EMBEDDED / "virtual-thorax")
-    ridge: float = 0.3
+    penalty: float = 30.0
 
 
 @dataclass
@@ -81,8 +79,8 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part
         raise InputError(f"Expected radiographs of at least {FOLDS} patients, got {len(set(patients))}.")
     found = np.empty((len(patients), len(EDGES)))
     for train, test in GroupKFold(FOLDS).split(found, groups=patients):
-        found[test] = probabilities(weights_of(views, train, config.ridge), views, test)
-    weights = weights_of(views, np.arange(len(patients)), config.ridge)
+        found[test] = probabilities(weights_of(views, train, config.penalty), views, test)
+    weights = weights_of(views, np.arange(len(patients)), config.penalty)
     report("cross-validated", views, found)
     if config.measure:
         others = viewed(locator, config.measure)
@@ -143,8 +141,8 @@ def loss_of(lungs: np.ndarray, square: FrontalFrame, part: tuple[int, int, int, 
     return float(1 - (lungs & inside).sum() / max(lungs.sum(), 1))
 
 
-def weights_of(views: Views, rows: np.ndarray, ridge: float) -> dict[str, np.ndarray]:
-    """Weights and constant of each kind of edge, fitted on ``rows`` of ``views``."""
+def weights_of(views: Views, rows: np.ndarray, penalty: float) -> dict[str, np.ndarray]:
+    """Weights and constant of each kind of edge, fitted on ``rows`` of ``views``; as many cuts as others."""
     features, cut = np.array(views.features)[rows], np.array(views.cut)[rows]
     loss = np.array(views.loss)[rows]
     weights = {}
@@ -156,11 +154,33 @@ def weights_of(views: Views, rows: np.ndarray, ridge: float) -> dict[str, np.nda
             parts.append((features[used, number], cut[used] == number, weight))
         x, y, weight = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         weight = weight * np.where(y, (weight * ~y).sum() / max((weight * y).sum(), 1.0), 1.0)
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=ridge, max_iter=3000))
-        scaler, fit = (step for _, step in model.fit(x, y, logisticregression__sample_weight=weight).steps)
-        slopes = fit.coef_[0] / scaler.scale_
-        weights[kind] = np.append(slopes, fit.intercept_[0] - slopes @ scaler.mean_)
+        weights[kind] = fitted(x, y, weight, penalty)
     return weights
+
+
+def fitted(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float) -> np.ndarray:
+    """Weights and constant of a logistic regression in which a feature can only speak for what it means:
+    nearness to the edge, lung along the edge and a flat end for a cut.
+
+    Args:
+        x: (N, features). y: (N,) bool, cut. weight: (N,) of each.
+    """
+    mean, spread = x.mean(axis=0), x.std(axis=0) + 1e-9
+    towards = np.where(np.arange(x.shape[1]) < DISTANCES, -1.0, 1.0)
+    design = np.column_stack([(x - mean) / spread * towards, np.ones(len(x))])
+    side = np.where(y, 1.0, -1.0)
+    ridge = np.append(np.full(x.shape[1], penalty), 0.0)
+
+    def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
+        margins = side * (design @ values)
+        slope = -weight * side / (1 + np.exp(margins))
+        total = (weight * np.logaddexp(0, -margins)).sum() + (ridge * values**2).sum() / 2
+        return total, design.T @ slope + ridge * values
+
+    bounds = [(0.0, None)] * x.shape[1] + [(None, None)]
+    best = minimize(loss, np.zeros(len(bounds)), jac=True, method="L-BFGS-B", bounds=bounds).x
+    slopes = best[:-1] * towards / spread
+    return np.append(slopes, best[-1] - slopes @ mean)
 
 
 def probabilities(weights: dict[str, np.ndarray], views: Views, rows: np.ndarray) -> np.ndarray:

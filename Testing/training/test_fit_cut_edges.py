@@ -62,8 +62,7 @@ def test_rates_count_whole_radiographs_and_those_whose_lungs_were_cut(capsys) ->
 def test_five_patients_give_three_rows_of_weights_and_four_are_refused(tmp_path: Path, capsys) -> None:
     folder = tmp_path / "radiographs"
     folder.mkdir()
-    chest = Image.open(SAMPLE_CXR)
-    chest = chest.crop((chest.width // 12, chest.height // 20, chest.width - chest.width // 12, chest.height))
+    chest = Image.open(SAMPLE_CXR).crop((50, 45, 270, 250))  # its lungs: 63 to 256 by 60 to 234 of 320 x 320
     for patient in range(4):
         chest.save(folder / f"{patient}_0.png")
     with pytest.raises(InputError, match="at least 5 patients, got 4"):
@@ -89,3 +88,17 @@ def test_the_gates_figures_are_printed_of_a_folder(tmp_path: Path, capsys) -> No
     assert "chests: 1 of 1 radiographs are accepted. Of 1 with both lungs" in printed
     assert "0 of 1 (0%) as they are" in printed
     assert (tmp_path / "out" / "gate.txt").read_text() == printed
+
+
+def test_a_feature_speaks_only_for_what_it_means() -> None:
+    """Far lungs that end flat were cut here, against all sense: neither feature may say so."""
+    x = np.zeros((40, 23))
+    x[:20, 0], x[20:, 0] = 0.1, 0.0
+    x[:20, 17] = 0.5
+    y = np.arange(40) < 20
+
+    weights = fit_cut_edges.fitted(x, y, np.ones(40), 1.0)
+
+    assert weights[0] == 0
+    assert weights[17] > 0
+    assert ((x @ weights[:-1] + weights[-1] > 0) == y).all()

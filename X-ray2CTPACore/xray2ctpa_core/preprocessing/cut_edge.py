@@ -11,12 +11,23 @@ _GRID = 128
 #: Lines from the edge inwards, and from the lungs' end inwards, that are looked at.
 _LINES, _FLAT, _DEEP = 10, (0, 1, 2, 4, 8), (1, 3, 6, 12)
 _WIDEST_GAP = 0.3
+#: So many of the features, the first ones, are distances: the smaller, the likelier is a cut.
+DISTANCES = 3
 #: Weights of ``edge_features`` and, last, the constant; fitted on 180 radiographs of ChestX-ray14 (NIH
 #: Clinical Center) by Training/fit_cut_edges.py.
 WEIGHTS = {
-    "top": np.zeros(24),
-    "side": np.zeros(24),
-    "bottom": np.zeros(24),
+    "top": np.array((
+        -39.98, -1.13, -1.63, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 4.49,
+        0.00, 0.00, 0.00, 3.38, 7.37, 0.00, 0.00, 0.00, 0.00, -1.44,
+    )),
+    "side": np.array((
+        -15.83, -1.34, -0.77, 2.42, 0.00, 1.78, 0.00, 0.33, 3.99, 3.72, 0.34, 0.11, 0.29, 1.72,
+        1.63, 2.01, 0.62, 1.26, 2.32, 0.00, 0.00, 0.00, 0.00, -4.06,
+    )),
+    "bottom": np.array((
+        -23.87, -2.45, -0.00, 1.26, 16.15, 7.53, 0.00, 0.00, 1.41, 2.04, 0.00, 1.06, 1.34, 1.46,
+        2.98, 0.90, 1.14, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00, -0.16,
+    )),
 }  # fmt: skip
 
 
