@@ -1,6 +1,7 @@
 """Fits at which edges of a radiograph the lungs are cut off, for the input gate's warning.
 
 python Training/fit_cut_edges.py --out cut --set fit='["NIH"]' measure='["OTHERS"]'
+python Training/fit_cut_edges.py --out cut --set measure='["OTHERS"]'     (with the weights that the gate has)
 
 Every radiograph counts whole and with 6, 12 and 20 % of its height or width cut off at each edge. A cut
 takes the lungs off where they lose LEAST_LOSS of their area in the locator's masks of the whole radiograph;
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from scipy.optimize import minimize
 from sklearn.model_selection import GroupKFold
 
@@ -24,7 +26,7 @@ from xray2ctpa_core.models.framing.lung_location import locate_lungs_in
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.pipelines.loading import EMBEDDED
 from xray2ctpa_core.preprocessing.content import anatomy_edges, content_box
-from xray2ctpa_core.preprocessing.cut_edge import DISTANCES, EDGES, KINDS, edge_features
+from xray2ctpa_core.preprocessing.cut_edge import DISTANCES, EDGES, KINDS, WEIGHTS, edge_features
 from xray2ctpa_core.preprocessing.gate import CUT_PROBABLE, TOUCH_FROM
 from xray2ctpa_core.preprocessing.lung_box import largest_component
 from xray2ctpa_core.volume import FrontalFrame
@@ -32,6 +34,8 @@ from xray2ctpa_core.volume import FrontalFrame
 FOLDS = 5
 #: Shares of the height or width that are cut off at an edge; that of the printed rates.
 SHARES, MEASURED_SHARE = (0.06, 0.12, 0.2), 0.12
+#: Pixels along a side of what is cut.
+LONGEST = 512
 #: Share of the lungs' area that a cut takes at least.
 LEAST_LOSS = 0.01
 #: A whole radiograph weighs as much as so many views with another edge cut.
@@ -73,7 +77,15 @@ class Views:
 def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
     """Fits, prints, and writes the weights to ``out``/weights.txt."""
     locator = LungLocator.from_pretrained(Path(config.bundle) / "lung_locator").float().eval()
-    views = viewed(locator, config.fit)
+    weights = fit(locator, config, out) if config.fit else WEIGHTS
+    if config.measure:
+        others = viewed(locator, config.measure, (MEASURED_SHARE,))
+        report("measured", others, probabilities(weights, others, np.arange(len(others.cut))))
+
+
+def fit(locator: LungLocator, config: Config, out: Path) -> dict[str, np.ndarray]:
+    """The weights, which are printed, and written to ``out``/weights.txt."""
+    views = viewed(locator, config.fit, SHARES)
     patients = np.array(views.patient)
     if len(set(patients)) < FOLDS:
         raise InputError(f"Expected radiographs of at least {FOLDS} patients, got {len(set(patients))}.")
@@ -82,23 +94,21 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part
         found[test] = probabilities(weights_of(views, train, config.penalty), views, test)
     weights = weights_of(views, np.arange(len(patients)), config.penalty)
     report("cross-validated", views, found)
-    if config.measure:
-        others = viewed(locator, config.measure)
-        report("measured", others, probabilities(weights, others, np.arange(len(others.cut))))
     text = "".join(f'"{kind}": ({", ".join(f"{w:.2f}" for w in row)}),\n' for kind, row in weights.items())
     sys.stdout.write(text)
     out.mkdir(parents=True, exist_ok=True)
     (out / "weights.txt").write_text(text, encoding="utf-8")
+    return weights
 
 
-def viewed(locator: LungLocator, folders: tuple[str, ...]) -> Views:
-    """Every radiograph with lungs, whole and cut at each edge by each share."""
+def viewed(locator: LungLocator, folders: tuple[str, ...], shares: tuple[float, ...]) -> Views:
+    """Every radiograph with lungs, whole and cut at each edge by each of ``shares``."""
     views = Views()
     for path in (path for folder in folders for path in radiographs_below(Path(folder))):
-        pixels = read_radiograph(path).pixels
+        pixels = reduced(read_radiograph(path).pixels)
         whole = locate_lungs_in(locator, [pixels])[0]
         box = content_box(pixels)
-        for cut, share, part in ((-1, 0.0, box), *cuts(box)):
+        for cut, share, part in ((-1, 0.0, box), *cuts(box, shares)):
             seen = np.ascontiguousarray(pixels if cut < 0 else pixels[part[0] : part[2], part[1] : part[3]])
             location = whole if cut < 0 else locate_lungs_in(locator, [seen])[0]
             if location.shape.box is None:
@@ -114,10 +124,21 @@ def viewed(locator: LungLocator, folders: tuple[str, ...]) -> Views:
     return views
 
 
-def cuts(box: tuple[int, int, int, int]) -> list[tuple[int, float, tuple[int, int, int, int]]]:
+def reduced(pixels: np.ndarray) -> np.ndarray:
+    """``pixels`` (H, W) with at most LONGEST of them along a side: the locator reads fewer."""
+    factor = LONGEST / max(pixels.shape)
+    if factor >= 1:
+        return pixels
+    size = round(pixels.shape[1] * factor), round(pixels.shape[0] * factor)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
+
+
+def cuts(
+    box: tuple[int, int, int, int], shares: tuple[float, ...]
+) -> list[tuple[int, float, tuple[int, int, int, int]]]:
     """(edge, share, box that is left) of every cut of the content ``box``."""
     found = []
-    for share in SHARES:
+    for share in shares:
         for edge in range(len(EDGES)):
             side = box[edge % 2 + 2] - box[edge % 2]
             part = list(box)

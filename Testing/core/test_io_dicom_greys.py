@@ -12,6 +12,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 
+from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.volume import Radiograph
 
@@ -364,3 +365,13 @@ def test_a_sign_that_fits_is_left_with_padding_far_off(tmp_path: Path) -> None:
     path = radiographs.write_dicom(tmp_path / "f.dcm", stored, PixelPaddingValue=63536, **bits)
 
     assert read(path).notes == ()
+
+
+def test_pixels_of_another_shape_than_the_header_says_are_refused(tmp_path: Path) -> None:
+    """Words of 16 bits that are called bytes look like two frames."""
+    path = radiographs.write_dicom(tmp_path / "f.dcm", GREY12, BitsAllocated=8)
+
+    with pytest.raises(
+        InputError, match=r"Expected one image of 128 x 160 pixels, got pixels of shape \(2, 160"
+    ):
+        read_radiograph(path)

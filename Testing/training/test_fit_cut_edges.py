@@ -19,7 +19,9 @@ import measure_gate
 
 def test_a_cut_takes_its_share_off_one_edge() -> None:
     parts = {
-        EDGES[edge]: part for edge, share, part in fit_cut_edges.cuts((100, 0, 300, 400)) if share == 0.12
+        EDGES[edge]: part
+        for edge, share, part in fit_cut_edges.cuts((100, 0, 300, 400), (0.06, 0.12))
+        if share == 0.12
     }
 
     assert parts == {

@@ -110,8 +110,12 @@ def _attenuation(
     steps.append(f"{integer(dataset, 'BitsStored', 8 * stored.dtype.itemsize)}-bit {photometric or 'grey'}")
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)
-    if stored.ndim not in (2, 3):
-        raise InputError(f"Expected one grey or colour image, got pixels of shape {stored.shape}.")
+    size = integer(dataset, "Rows", 0), integer(dataset, "Columns", 0)
+    if stored.ndim not in (2, 3) or stored.shape[:2] != size:
+        raise InputError(
+            f"Expected one image of {size[1]} x {size[0]} pixels, got pixels of shape {stored.shape}.",
+            "BitsAllocated or the number of frames is not what the pixels have: export the file again.",
+        )
     shutter = shutter_mask(dataset, (stored.shape[0], stored.shape[1]), notes)
     if hidden is not None:
         steps.append(f"{hidden.mean():.0%} padding left out")
