@@ -241,3 +241,18 @@ def test_a_nifti_whose_two_sizes_disagree_says_which_was_believed(tmp_path: Path
 
     assert scan.volume.spacing == pytest.approx((20.0, 20.0, 40.0))
     assert "voxels of 20 x 20 x 40 by its sform, of 10 x 10 x 20 by pixdim" in scan.notes[0]
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize(("written", "called"), [("a.nii", "b.nii.gz"), ("a.nii.gz", "b.nii")])
+def test_a_nifti_is_read_whether_or_not_its_name_says_that_it_is_compressed(
+    kind: type, written: str, called: str, tmp_path: Path
+) -> None:
+    voxels = phantom().array.astype(np.int16).transpose(2, 1, 0)
+    nib.save(kind(voxels, np.diag([-10, -10, 20, 1])), tmp_path / written)
+    (tmp_path / written).rename(tmp_path / called)
+
+    scan = read_ct(tmp_path / called)
+
+    assert np.array_equal(scan.volume.array, phantom().array)
+    assert scan.volume.spacing == pytest.approx((10.0, 10.0, 20.0))

@@ -1,5 +1,6 @@
 """NIfTI, Analyze, NRRD and MetaImage files: voxels and their place in LPS. The RAS of NIfTI ends here."""
 
+import gzip
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ _MM_OF_NRRD_UNITS = {
     "micron": 0.001, "microns": 0.001, "micrometer": 0.001,
 }  # fmt: skip
 _J = 1
+_GZIP = b"\x1f\x8b"
+_NIFTI2_HEADER_BYTES = 540
 #: Sizes of a voxel that differ by less (relative) are the same.
 SAME_SIZE = 0.01
 _TEXT_HEADER_BYTES = 1 << 16
@@ -110,9 +113,21 @@ def _nifti(path: Path) -> "nib.Nifti1Image":
     _check_files(path)
     was_disabled, nibabel_logger.disabled = nibabel_logger.disabled, True
     try:
-        return nib.load(path)
+        with path.open("rb") as file:
+            is_packed = file.read(2) == _GZIP
+        if is_packed == path.name.lower().endswith(".gz") or _partner(path):
+            return nib.load(path)
+        return _misnamed_nifti(path.read_bytes(), is_packed)
     finally:
         nibabel_logger.disabled = was_disabled
+
+
+def _misnamed_nifti(content: bytes, is_packed: bool) -> "nib.Nifti1Image":
+    """The image in a .nii that was compressed, or in a .nii.gz that was not."""
+    content = gzip.decompress(content) if is_packed else content
+    sizes = (int.from_bytes(content[:4], order) for order in ("little", "big"))
+    kind = nib.Nifti2Image if _NIFTI2_HEADER_BYTES in sizes else nib.Nifti1Image
+    return kind.from_bytes(content)
 
 
 def _nifti_header(image: "nib.Nifti1Image") -> GridHeader:
