@@ -375,3 +375,19 @@ def test_pixels_of_another_shape_than_the_header_says_are_refused(tmp_path: Path
         InputError, match=r"Expected one image of 128 x 160 pixels, got pixels of shape \(2, 160"
     ):
         read_radiograph(path)
+
+
+@pytest.mark.parametrize("keyword", ["SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation"])
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.JPEGLSLossless])
+def test_an_element_about_the_pixels_that_was_lost_is_noted(
+    keyword: str, syntax: str, tmp_path: Path
+) -> None:
+    path = radiographs.write_dicom(tmp_path / "f.dcm", GREY12, syntax)
+    dataset = pydicom.dcmread(path)
+    del dataset[keyword]
+    dataset.save_as(path)
+
+    radiograph = read(path)
+
+    assert distance(radiograph) < 0.006
+    assert any(keyword in note for note in radiograph.notes)

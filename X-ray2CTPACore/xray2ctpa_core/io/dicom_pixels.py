@@ -49,6 +49,8 @@ _IMAGE_ELEMENTS = (
     "PixelRepresentation",
     "PixelData",
 )
+#: What grey pixels are where the header has lost the element that says so.
+_LOST = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 0}
 _OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 
 
@@ -73,6 +75,9 @@ def stored_pixels(path: Path, dataset: Dataset, notes: list[str]) -> tuple[np.nd
     if "PixelData" not in dataset or integer(dataset, "SamplesPerPixel", 1) != 1:
         by_gdcm = "PixelData" in dataset and dataset.file_meta.TransferSyntaxUID in _GDCM_SYNTAXES
         return (_by_gdcm(_image_alone(path)) if by_gdcm else np.asarray(dataset.pixel_array)), None
+    lost = [f"{keyword} ({value})" for keyword, value in _LOST.items() if text(dataset, keyword) == ""]
+    if lost:
+        notes.append(f"The header lacks what says how pixels are stored; taken were {', '.join(lost)}.")
     container = decoded(path, dataset)
     if not np.issubdtype(container.dtype, np.integer) or container.ndim != 2:
         return container, None
@@ -228,8 +233,12 @@ def _overlay_bits(dataset: Dataset, stored: int) -> bool:
 
 
 def _image_alone(path: Path) -> Dataset:
-    """The elements of the image alone, read again, to be changed at will."""
-    return pydicom.dcmread(path, specific_tags=list(_IMAGE_ELEMENTS), force=True)
+    """The elements of the image alone, read again, to be changed at will; what was lost is filled in."""
+    image = pydicom.dcmread(path, specific_tags=list(_IMAGE_ELEMENTS), force=True)
+    for keyword, value in _LOST.items():
+        if text(image, keyword) == "":
+            setattr(image, keyword, value)
+    return image
 
 
 def _by_gdcm(image: Dataset) -> np.ndarray:

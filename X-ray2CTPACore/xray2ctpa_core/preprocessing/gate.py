@@ -22,7 +22,8 @@ TOUCH_FROM, CUT_FROM = 0.1, 0.45
 #: often, of cuts by 12 % that take 1 % or more of the lungs: 91 of 114 (80 %) of NIH radiographs,
 #: cross-validated by patient, with 5 of 180 whole ones (3 %) warned of; 258 of 319 (81 %) of published ones,
 #: on which nothing was fitted, with 25 of 190 whole ones (13 %). Most cuts of that size take less of the
-#: lungs or none; of these 113 of 606 and 138 of 441 are warned of. The threshold was chosen with both in view.
+#: lungs or none; of these 113 of 606 and 138 of 441 are warned of. The threshold was chosen with both in
+#: view.
 CUT_PROBABLE = 0.9
 #: Lungs tilted by more degrees belong to a radiograph that was turned. Training/measure_gate.py prints how
 #: often: 1 of 180 NIH radiographs as they are, 169 of 360 (47 %) turned by 12 degrees; 4 of 190 published
