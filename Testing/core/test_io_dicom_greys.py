@@ -391,3 +391,24 @@ def test_an_element_about_the_pixels_that_was_lost_is_noted(
 
     assert distance(radiograph) < 0.006
     assert any(keyword in note for note in radiograph.notes)
+
+
+def test_a_shutter_whose_edges_are_exchanged_is_the_same(tmp_path: Path) -> None:
+    edges = {"ShutterUpperHorizontalEdge": 1, "ShutterLowerHorizontalEdge": 160}
+    hidden = [
+        read(
+            radiographs.write_dicom(
+                tmp_path / "f.dcm",
+                ShutterShape="RECTANGULAR",
+                ShutterLeftVerticalEdge=left,
+                ShutterRightVerticalEdge=right,
+                **edges,
+            )
+        )
+        for left, right in ((21, 108), (108, 21))
+    ]
+
+    assert np.array_equal(hidden[0].pixels, hidden[1].pixels)
+    assert (
+        hidden[0].greys == hidden[1].greys == "12-bit MONOCHROME2, 31% outside the display shutter left out"
+    )
