@@ -1,6 +1,7 @@
 """Stored pixels of a DICOM file, decoded without the GPL-licensed plugin that pydicom would need for some."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ _LOSSY_SYNTAXES = (
 OVERSHOOT = 1.05
 #: Pixels whose neighbours differ by less than this share of what another reading gives are read the one way.
 FAR_SMOOTHER = 0.6
+_COMPARED_ROWS = 128
 _IMAGE_ELEMENTS = (
     "SOPClassUID",
     "SOPInstanceUID",
@@ -161,11 +163,10 @@ def _ordered_bytes(
     keep one order in the header and the other one in the pixels."""
     if container.dtype.itemsize != 2 or dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         return container
-    swapped = container.byteswap()
-    if not _is_far_smoother(swapped, container, padding):
+    if not _is_far_smoother(np.ndarray.byteswap, container, padding):
         return container
     notes.append("The pixels' bytes stand in the other order than the header says; they were exchanged.")
-    return swapped
+    return container.byteswap()
 
 
 def _signed(
@@ -182,14 +183,18 @@ def _signed(
     if values is container or not 0 < stored <= bits:
         stored = bits
     half, span = 1 << (stored - 1), 1 << stored
-    wide = values.astype(np.int64)
     is_signed = values.dtype.kind == "i"
-    other = wide % span if is_signed else (wide + half) % span - half
-    if not _is_far_smoother(other, values, padding):
+
+    def other(part: np.ndarray) -> np.ndarray:
+        wide = part.astype(np.int64)
+        return wide % span if is_signed else (wide + half) % span - half
+
+    crosses = values.min() < 0 if is_signed else values.max() >= half
+    if not crosses or not _is_far_smoother(other, values, padding):
         return values
     said, meant = ("signed", "unsigned") if is_signed else ("unsigned", "signed")
     notes.append(f"PixelRepresentation says {said} pixels; they were read as {meant} ones, which they are.")
-    return other
+    return other(values)
 
 
 def _cut_out(container: np.ndarray, stored: int, shift: int) -> np.ndarray:
@@ -201,12 +206,16 @@ def _cut_out(container: np.ndarray, stored: int, shift: int) -> np.ndarray:
     return (raised >> (bits - stored)).astype(container.dtype)
 
 
-def _is_far_smoother(other: np.ndarray, values: np.ndarray, padding: np.ndarray | None) -> bool:
-    """Whether ``other`` is what the pixels mean rather than ``values``: not where they have so few greys that
-    chance may say so."""
+def _is_far_smoother(
+    read: Callable[[np.ndarray], np.ndarray], values: np.ndarray, padding: np.ndarray | None
+) -> bool:
+    """Whether ``read`` of ``values`` is what the pixels mean, by some of their rows: not where they have so
+    few greys that chance may say so."""
+    rows = slice(None, None, max(1, len(values) // _COMPARED_ROWS))
+    some, hidden = values[rows], None if padding is None else padding[rows]
     return (
-        _roughness(other, padding) < FAR_SMOOTHER * _roughness(values, padding)
-        and len(np.unique(values if padding is None else values[~padding])) >= FEW_GREYS
+        _roughness(read(some), hidden) < FAR_SMOOTHER * _roughness(some, hidden)
+        and len(np.unique(some if hidden is None else some[~hidden])) >= FEW_GREYS
     )
 
 
