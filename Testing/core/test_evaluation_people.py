@@ -197,7 +197,9 @@ def test_files_are_found_at_any_depth_each_person_once(folder, tmp_path):
 
 
 def test_a_ct_without_lungs_is_named(tmp_path, geometry):
-    file = write(tmp_path, "box", Volume(np.full(SHAPE, 40.0), thorax().affine))
+    box = np.full(SHAPE, 40.0)
+    box[:, :6] = box[:, -6:] = -1000.0
+    file = write(tmp_path, "box", Volume(box, thorax().affine))
     with pytest.raises(InputError, match=r"box\.nii\.gz: Expected the lungs"):
         _ = Person(file, geometry).hu
 

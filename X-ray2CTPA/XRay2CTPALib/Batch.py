@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 from xray2ctpa_core import mrml
 from xray2ctpa_core.constants import EXIT_CANCELLED, EXIT_DONE
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
+from xray2ctpa_core.io.names import PAIR_SUFFIXES, stem_of, suffix_of
 
 from .ChildProcess import ChildProcess
 from .CoreCommand import coreArguments, coreEnvironment
@@ -21,8 +22,6 @@ from .Job import hintFor, makeFolder, removeFolder, stageText
 from .Settings import RunSettings
 
 WAITING, ACTIVE, COMPLETE, FAILED = "waiting", "active", "complete", "failed"
-#: Files that a folder is searched for; DICOM files often have no suffix at all.
-SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".nii.gz", ".nrrd", ".mha", "")
 #: Modalities of a radiograph in DICOM.
 MODALITIES = ("CR", "DX", "RF")
 MODALITY_TAG = "0008,0060"
@@ -81,7 +80,7 @@ class Batch:
     def addFolder(self, folder: Path) -> int:
         """Adds the image files directly in ``folder``, sorted by name; returns their number."""
         files = [f for f in sorted(folder.iterdir()) if f.is_file() and not f.name.startswith(".")]
-        return self.addFiles([f for f in files if _suffix(f) in SUFFIXES])
+        return self.addFiles([f for f in files if _mayBeRadiograph(f)])
 
     def clear(self) -> None:
         """Empties the list; files are kept."""
@@ -193,7 +192,7 @@ class Batch:
 
 def folderNames(files: Sequence[Path]) -> list[str]:
     """What the results of ``files`` are called: by their names without suffixes."""
-    return [file.name[: len(file.name) - len(_suffix(file))] or file.name for file in files]
+    return [stem_of(file.name) for file in files]
 
 
 def dicomRadiographs(database: Any, patient: str) -> list[Path]:
@@ -229,8 +228,8 @@ def errorText(error: XRay2CTPAError) -> str:
     return "\n".join(filter(None, (error.message, error.hint)))
 
 
-def _suffix(file: Path) -> str:
-    """The suffix by which an image's form is known, lower case; numbers (of DICOM UIDs) are none."""
-    if file.name.lower().endswith(".nii.gz"):
-        return file.name[-7:].lower()
-    return "" if file.suffix[1:].isdigit() else file.suffix.lower()
+def _mayBeRadiograph(file: Path) -> bool:
+    """Whether the name is an image's; DICOM files often have no suffix, or a UID's last number in its place.
+    Of a pair the header alone is."""
+    suffix = suffix_of(file.name)
+    return suffix not in PAIR_SUFFIXES.values() if suffix else not file.suffix or file.suffix[1:].isdigit()

@@ -11,6 +11,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from xray2ctpa_core.errors import InputError, OutputError
+from xray2ctpa_core.io.names import DETACHED_SUFFIXES, suffix_of
 from xray2ctpa_core.mrml import RECORD_ATTRIBUTE
 
 #: Longest name of an input file, which is in ASCII: longer and other names are a problem in paths on Windows.
@@ -84,7 +85,7 @@ def writeInput(node: Any, folder: Path) -> Path:
 
 
 def sourceFile(node: Any) -> Path | None:
-    """The file ``node`` was read from, if reading it again gives the node's voxels and directions."""
+    """The one file ``node`` was read from, if reading it again gives the node's voxels and directions."""
     storage = node.GetStorageNode()
     if storage is not None and storage.GetFileName():
         path, reader = Path(storage.GetFileName()), _another(storage)
@@ -96,7 +97,7 @@ def sourceFile(node: Any) -> Path | None:
         if path is not None:
             reader.SetFileName(str(path))
             reader.SetSingleFile(True)
-    if path is None or not path.is_file():
+    if path is None or not path.is_file() or suffix_of(path.name) in DETACHED_SUFFIXES:
         return None
     again = _another(node)
     return path if reader.ReadData(again) and _sameImage(node, again) else None

@@ -50,6 +50,9 @@ NOTICE = (
 )
 #: Grad-CAM label map: value 1 from the first threshold, 2 from the second, 3 from the third.
 GRADCAM_LABEL_THRESHOLDS = (0.25, 0.5, 0.75)
+#: DICOM's upright frontal views of a chest, and what is none: obliques, decubitus and lateral views.
+FRONTAL_VIEWS = ("PA", "AP")
+OTHER_VIEWS = ("OBLIQUE", "DECUBITUS", "LL", "RL", "LLD", "RLD", "LLO", "RLO", "LAO", "RAO", "LPO", "RPO")
 DEFAULT_BUNDLE = "virtual-thorax"
 #: Address that only this machine reaches.
 LOOPBACK = "127.0.0.1"

@@ -51,6 +51,10 @@ def shutter_mask(dataset: Dataset, shape: tuple[int, int], notes: list[str]) -> 
                 ("LowerHorizontal", shape[0]),
             )
         )
+        left, right, top, bottom = (
+            *sorted((left, right)),
+            *sorted((top, bottom)),
+        )  # whichever is named first
         hidden |= (column < left) | (column > right) | (row < top) | (row > bottom)
     if "CIRCULAR" in shapes:
         centre, radius = (

@@ -14,6 +14,7 @@ from xray2ctpa_core.generation.samples import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FA
 from xray2ctpa_core.io import preview, result_files
 from xray2ctpa_core.io.ct import read_ct
 from xray2ctpa_core.io.dicom_file import is_dicom
+from xray2ctpa_core.io.hounsfield import with_air_around
 from xray2ctpa_core.io.provenance import file_sha256
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.io.volumes import read_volume
@@ -131,13 +132,18 @@ def truth_of(record: Mapping[str, Any], truth: Path | None = None) -> Truth | No
             return None
         truth = SAMPLE_CTPA
     is_dicom_ct = truth.is_dir() or (truth.exists() and is_dicom(truth))
-    volume = read_ct(truth).volume if is_dicom_ct else read_volume(truth)
+    volume = read_ct(truth).volume if is_dicom_ct else _with_air_around(read_volume(truth))
     true_frame, frame = _true_frame(record, truth), frame_of(record)
     if true_frame is not None and frame is not None and volume.array.shape == _shape(record):
         from xray2ctpa_core.pipelines.geometry import on_frame
 
         return Truth(on_frame(volume.array, true_frame, frame))
     return _by_patient_space(record, volume)
+
+
+def _with_air_around(volume: Volume) -> Volume:
+    """``volume`` with air where a mask or resampling left another value around the body."""
+    return volume.with_array(with_air_around(volume.array)[0])
 
 
 def _shape(record: Mapping[str, Any]) -> tuple[int, ...]:
