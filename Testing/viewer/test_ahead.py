@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scenes import write_result
+from scenes import SHAPE, write_result
 
 pytest.importorskip("trame_slicer")
 
@@ -27,7 +27,7 @@ def scene(tmp_path):
 def slices(scene, ahead) -> list[int]:
     """The numbers of the axial slices that wait to be drawn, in their order."""
     found = []
-    while ahead:
+    while ahead.is_near:
         name, position = ahead.next()
         assert name == "Red"
         height = scene.nodes.ctpa.GetSpacing()[2]
@@ -50,6 +50,46 @@ def test_the_slices_scrolled_towards_come_first_and_beyond_the_volume_there_are_
     scene.scroll("Red", 100)
     ahead.renew()
     assert set(slices(scene, ahead)) == {16, 15, 14}
+
+
+def test_after_the_slices_beside_come_all_others_of_every_plane_the_touched_one_first(scene):
+    ahead = Ahead(scene)
+    ahead.touched = "Green"
+    ahead.renew()
+    while ahead.is_near:
+        ahead.next()
+    waiting = [ahead.next() for _number in range(len(ahead._far))]
+    assert not ahead
+    assert [name for name, _place in waiting] == ["Green"] * 24 + ["Red"] * 16 + ["Yellow"] * 20
+    # By hand: voxels of 10 mm, 24 of them from front to back; slice 1 is the last behind, at -115 mm; then 16, 8, 24, 4.
+    assert [place[1] for _name, place in waiting[:4]] == pytest.approx([35.0, -45.0, 115.0, -85.0])
+    assert sorted(place[1] for _name, place in waiting[:24]) == pytest.approx(list(range(-115, 116, 10)))
+    ahead.renew()
+    ahead.stop()
+    assert not ahead
+
+
+def test_in_a_comparison_the_views_of_a_slice_follow_one_another(tmp_path):
+    scene = ResultScene(write_result(tmp_path / "result"), None, np.zeros(SHAPE, np.float32))
+    scene.show(changed(scene.display, {"mode": "compare"}))
+    ahead = Ahead(scene)
+    ahead.renew()
+    while ahead.is_near:
+        ahead.next()
+    assert [ahead.next()[0] for _number in range(4)] == ["Red", "RedTruth", "RedDifference", "Red"]
+    scene.close()
+
+
+def test_planes_are_cut_through_voxels_wherever_is_pointed(scene):
+    """So there are as many pictures as slices; the crosshair stands where was pointed all the same."""
+    scene.go_to((3.0, 3.0, 3.0))
+    looks = scene.looks("Red")
+    assert scene.position == (3.0, 3.0, 3.0)
+    assert scene.go_to((3.0, 3.0, 7.0)) == set(), "voxels are 10 mm high: the same slice"
+    assert scene.looks("Red") == looks
+    assert scene.go_to((3.0, 3.0, 12.0)) == {"Red"}
+    scene.scroll("Red", -1)
+    assert scene.looks("Red") == looks
 
 
 def test_a_plane_drawn_in_advance_is_what_it_shows_when_it_gets_there(scene):

@@ -3,6 +3,7 @@
 import io
 import re
 import signal
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -64,27 +65,30 @@ class Tab:
         """Does ``act`` and waits until the view has been drawn again."""
         before = self.number_drawn(name)
         act()
-        canvas = f".view[data-view='{name}'] canvas"
-        for _ in range(int(PATIENCE / 0.05)):
-            if int(self.tab.get_attribute(canvas, "data-drawn") or 0) > before:
-                return
-            self.tab.wait_for_timeout(50)
-        raise AssertionError(f"{name} was not drawn again")
+        self.wait_for(lambda: self.number_drawn(name) > before, f"{name} was not drawn again")
 
     def still(self) -> None:
-        """Waits until no view has been drawn for a while."""
-        former = None
+        """Waits until no view has been drawn for a while; a page that never rests fails."""
         drawn = "[...document.querySelectorAll('.view canvas')].map((canvas) => canvas.dataset.drawn)"
-        while former != (former := self.tab.evaluate(drawn)):
+        seen = [self.tab.evaluate(drawn)]
+
+        def rests() -> bool:
             self.tab.wait_for_timeout(1200)
+            seen.append(self.tab.evaluate(drawn))
+            return seen[-1] == seen[-2]
+
+        self.wait_for(rests, "views are drawn again and again")
 
     def until(self, expression: str) -> None:
         """Waits until a JavaScript expression is true; the page's policy forbids playwright's own way."""
-        for _ in range(int(PATIENCE / 0.05)):
-            if self.tab.evaluate(expression):
-                return
+        self.wait_for(lambda: self.tab.evaluate(expression), f"{expression} did not become true")
+
+    def wait_for(self, happened, failure: str) -> None:
+        """Waits while the browser goes on; ``failure`` is said after PATIENCE."""
+        ends = time.monotonic() + PATIENCE
+        while not happened():
+            assert time.monotonic() < ends, failure
             self.tab.wait_for_timeout(50)
-        raise AssertionError(f"{expression} did not become true")
 
     def picture(self, name: str) -> np.ndarray:
         """What is seen of a view on the screen, lines of the crosshair included: (rows, columns, RGB)."""

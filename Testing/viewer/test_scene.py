@@ -428,6 +428,7 @@ def test_a_process_that_shows_a_result_never_loads_torch(small_result):
         capture_output=True,
         text=True,
         check=False,
+        timeout=120,
     )
     assert run.stdout.strip() == "False", run.stderr
 
