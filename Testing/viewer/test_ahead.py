@@ -61,7 +61,8 @@ def test_after_the_slices_beside_come_all_others_of_every_plane_the_touched_one_
     waiting = [ahead.next() for _number in range(len(ahead._far))]
     assert not ahead
     assert [name for name, _place in waiting] == ["Green"] * 24 + ["Red"] * 16 + ["Yellow"] * 20
-    # By hand: voxels of 10 mm, 24 of them from front to back; slice 1 is the last behind, at -115 mm; then 16, 8, 24, 4.
+    # By hand: voxels of 10 mm, 24 of them from front to back; slice 1, the last behind, is at -115 mm; and
+    # slices 16, 8, 24 and 4 come first.
     assert [place[1] for _name, place in waiting[:4]] == pytest.approx([35.0, -45.0, 115.0, -85.0])
     assert sorted(place[1] for _name, place in waiting[:24]) == pytest.approx(list(range(-115, 116, 10)))
     ahead.renew()

@@ -52,7 +52,8 @@ def test_a_test_that_takes_too_long_beside_its_browser_fails(chromium):
 
 def test_a_server_that_does_not_end_is_ended_and_says_where_it_stood(tmp_path):
     code = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('http://deaf/ ', flush=True)\n"
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('http://deaf/ ', flush=True)\n"
         "def be_deaf(): time.sleep(300)\n"
         "be_deaf()"
     )
@@ -82,10 +83,13 @@ def test_a_visitor_who_waits_in_vain_fails_although_the_server_asks_whether_he_i
     async def visit() -> None:
         site = web.Application()
         site.router.add_get("/socket", silent)
-        async with test_utils.TestServer(site) as server, test_utils.TestClient(server) as client:
-            async with client.ws_connect("/socket") as socket:
-                visitor = Visitor(client.session, "", socket)
-                with pytest.raises(AssertionError, match="waited in vain"):
-                    await visitor.until(lambda: False, seconds=1.0)
+        async with (
+            test_utils.TestServer(site) as server,
+            test_utils.TestClient(server) as client,
+            client.ws_connect("/socket") as socket,
+        ):
+            visitor = Visitor(client.session, "", socket)
+            with pytest.raises(AssertionError, match="waited in vain"):
+                await visitor.until(lambda: False, seconds=1.0)
 
     asyncio.run(asyncio.wait_for(visit(), 30))

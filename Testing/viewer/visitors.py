@@ -137,7 +137,7 @@ class Visitor:
         await self.socket.send_str(json.dumps({"do": what, **how}))
 
     async def hear(self) -> None:
-        """Takes in the next message, however long it takes: a time limit of `receive` begins anew with every ping."""
+        """Takes in the next message; `receive` has no time limit, as one would begin anew with every ping."""
         message = await self.socket.receive()
         if message.type == aiohttp.WSMsgType.BINARY:
             length = message.data[0]

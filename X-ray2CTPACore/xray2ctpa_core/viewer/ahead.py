@@ -1,4 +1,4 @@
-"""What is worth drawing before it is asked for: the slices beside those that are looked at, then all others."""
+"""What is worth drawing before it is asked for: the slices beside those looked at, then all others."""
 
 from collections.abc import Iterator
 

@@ -18,7 +18,7 @@ from aiohttp import WSMsgType, web
 
 from xray2ctpa_core.errors import OutputError, XRay2CTPAError
 from xray2ctpa_core.io import result_guard
-from xray2ctpa_core.io.result_folder import start_guard
+from xray2ctpa_core.io.result_folder import end_guard, start_guard
 from xray2ctpa_core.viewer import download
 from xray2ctpa_core.viewer.security import HEADERS, Door
 from xray2ctpa_core.viewer.session import Opening, Session
@@ -267,9 +267,7 @@ def run(opening: Opening, host: str, port: int, announce: Callable[[Door], None]
         asyncio.run(serve(opening, host, port, announce, folder))
     finally:
         result_guard.remove([folder])
-        if guard is not None and guard.stdin is not None:
-            guard.stdin.close()
-            guard.wait()
+        end_guard(guard)
 
 
 async def _get_ready() -> None:

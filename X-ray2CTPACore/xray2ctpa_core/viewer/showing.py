@@ -235,7 +235,7 @@ class Showing:
             await asyncio.sleep(0)  # messages that came meanwhile may spare the next drawing
 
     async def _draw_ahead(self) -> None:
-        """Draws the next picture in advance, unless a wish comes before; stops where there is no more room."""
+        """Draws the next picture in advance, unless a wish comes before; stops where room is short."""
         wait = _LULL_SECONDS
         if not self._ahead.is_near:
             wait = max(wait, self._last_wish + _REST_SECONDS - time.monotonic())
