@@ -319,11 +319,16 @@ def opened_well(seen: Tab, pictures: Path, name: str, views=VIEWS) -> None:
         seen.tab.set_viewport_size({"width": width, "height": height})
         seen.tab.wait_for_timeout(800)
         seen.still()
+        seen.tab.evaluate("scrollTo(0, 0)")  # what stays above while it scrolls is seen at the top
         seen.tab.screenshot(path=pictures / f"{name}-{width}.png", full_page=True)
         for view in views:
             picture = seen.picture(view)
             assert picture.std() > 15, f"{view} at {width} x {height}"
             assert min(picture.shape[:2]) >= 190, f"{view} at {width} x {height} has {picture.shape}"
+        cut = "[...document.querySelectorAll('.title, select')].filter((e) => e.scrollWidth > e.clientWidth).length"
+        assert seen.tab.evaluate(cut) == 0, f"a title is cut off at {width} x {height}"
+        rows = seen.tab.evaluate("document.querySelector('header').clientHeight")
+        assert rows < 48 or width < 1000, f"the header has one line, not {rows} pixels, at {width}"
         wide, high = seen.tab.evaluate(
             "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
         )

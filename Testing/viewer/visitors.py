@@ -133,6 +133,11 @@ class Visitor:
     def state(self) -> dict[str, Any]:
         return self.told.get("state", {})
 
+    def situation(self) -> str:
+        """Where the visitor stands, in words."""
+        phase, message = self.state.get("phase"), self.state.get("message")
+        return f"in phase {phase} with message {message}, told {[*self.told]}, shown {[*self.pictures]}"
+
     async def do(self, what: str, **how: Any) -> None:
         await self.socket.send_str(json.dumps({"do": what, **how}))
 
@@ -157,7 +162,7 @@ class Visitor:
                 while not happened():
                     await self.hear()
         except TimeoutError as error:
-            raise AssertionError(f"waited in vain; the state is {self.state}") from error
+            raise AssertionError(f"waited in vain {self.situation()}") from error
 
     async def phase(self, *names: str) -> None:
         await self.until(lambda: self.state.get("phase") in names)
@@ -192,7 +197,7 @@ def visiting(address: str, visit: Callable[[Visitor], Awaitable[None]]) -> None:
                     await visit(visitor)
             except TimeoutError as error:
                 raise AssertionError(
-                    f"the visit did not end within {VISIT_SECONDS:.0f} s; the state is {visitor.state}"
+                    f"the visit did not end within {VISIT_SECONDS:.0f} s {visitor.situation()}"
                 ) from error
 
     asyncio.run(run())

@@ -32,7 +32,7 @@ _SENDING_SECONDS = 0.03
 _REFINE_AFTER = 0.35
 #: Seconds before a drawing in advance: a message is read to its end in several rounds of the event loop. And
 #: without a wish before slices are drawn that are not beside those that are looked at.
-_LULL_SECONDS, _REST_SECONDS = 0.01, 1.0
+_LULL_SECONDS, _REST_SECONDS = 0.01, 0.5
 
 
 def opened(entry: Entry, tabs: Tabs, bundle: str) -> "Showing":
