@@ -1,6 +1,10 @@
 """Protocol, orders, answers on the disk, studies without unfair cues, and the analysis against scipy."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -300,6 +304,45 @@ def test_a_study_whose_generation_is_interrupted_leaves_nothing(tmp_path: Path) 
     with pytest.raises(KeyboardInterrupt):
         make_study(cohort_patients(tmp_path / "cohort", "test"), generate, tmp_path / "study")
     assert not (tmp_path / "study").exists()
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+sys.path[:0] = sys.argv[3:]
+from evaluation_cohort import write_patient
+from xray2ctpa_core.evaluation.patients import cohort_patients
+from xray2ctpa_core.io.volumes import read_axial_volume
+from xray2ctpa_core.reader_study import making
+written = making.write_volume
+def slowly(*arguments):
+    written(*arguments)
+    print("written", flush=True)
+    time.sleep(1)
+making.write_volume = slowly
+def generate(patient):
+    return read_axial_volume(patient.folder / "ctpa.nii.gz")
+making.make_study(cohort_patients(Path(sys.argv[1]), "test"), generate, Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_study_whose_writing_is_killed_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
+    for number in range(4):
+        write_patient(tmp_path / "cohort", number, pe=number % 2 == 0, heart=6)
+    out = tmp_path / "studies" / "mine"
+    command = [sys.executable, "-c", WRITER, tmp_path / "cohort", out, Path(__file__).parent]
+    writer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == b"written\n"
+    assert any(out.parent.glob("*/cases/*.nii.gz")), "it has begun to write"
+    writer.send_signal(how)
+    assert writer.wait(30) != 0
+    writer.stdout.close()
+    ends = time.monotonic() + 20
+    while out.parent.exists() and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cohort"]
 
 
 def test_noise_is_measured_in_soft_tissue_whatever_lies_around() -> None:

@@ -325,8 +325,8 @@ def opened_well(seen: Tab, pictures: Path, name: str, views=VIEWS) -> None:
             picture = seen.picture(view)
             assert picture.std() > 15, f"{view} at {width} x {height}"
             assert min(picture.shape[:2]) >= 190, f"{view} at {width} x {height} has {picture.shape}"
-        cut = "[...document.querySelectorAll('.title, select')].filter((e) => e.scrollWidth > e.clientWidth).length"
-        assert seen.tab.evaluate(cut) == 0, f"a title is cut off at {width} x {height}"
+        cut = "[...document.querySelectorAll('.title, select')].some((e) => e.scrollWidth > e.clientWidth)"
+        assert not seen.tab.evaluate(cut), f"a title is cut off at {width} x {height}"
         rows = seen.tab.evaluate("document.querySelector('header').clientHeight")
         assert rows < 48 or width < 1000, f"the header has one line, not {rows} pixels, at {width}"
         wide, high = seen.tab.evaluate(

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,6 +164,18 @@ def start_guard(folders: list[Path]) -> "subprocess.Popen[bytes] | None":
     except OSError:
         # Without it (processes used up, no interpreter file) a kill leaves the folder to the next run.
         return None
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """A private temporary folder that is gone afterwards, also where this process is killed."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    guard = start_guard([folder])
+    try:
+        yield folder
+    finally:
+        result_guard.remove([folder])
+        end_guard(guard)
 
 
 def end_guard(guard: "subprocess.Popen[bytes] | None") -> None:
