@@ -1,6 +1,7 @@
 """Protocol, orders, answers on the disk, studies without unfair cues, and the analysis against scipy."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -102,12 +103,39 @@ def test_answers_are_on_the_disk_at_once_and_reading_goes_on_at_the_first_unansw
     with (tmp_path / "answers" / "R1.csv").open("a") as stream:
         stream.write("R1,p,turing,0")  # a crash in the middle of a line
     assert read_answers(tmp_path / "answers" / "R1.csv") == [given]
+    second = answer("turing", following.case.name, 1, real="synthetic", confidence="2")
+    AnswerFile(tmp_path, study, "p", "R1").add(second, phase)
+    assert read_answers(tmp_path / "answers" / "R1.csv") == [given, second], "not behind the half line"
     with pytest.raises(InputError, match="a second one"):
         again.add(given, phase)
     with pytest.raises(InputError, match="for confidence, got None"):
         again.add(answer("turing", "01", 1, real="real"), phase)
     with pytest.raises(InputError, match="answers to the protocol"):
         AnswerFile(tmp_path, study, "another", "R1")
+
+
+@pytest.mark.parametrize("cut", [1, 2, 40, 10_000], ids=["\\n", "\\r\\n", "half a line", "half a header"])
+def test_a_crash_in_the_middle_of_an_answer_loses_that_answer_alone(tmp_path: Path, cut: int) -> None:
+    study, path = protocol(), tmp_path / "answers" / "R1.csv"
+    given = [answer("turing", NAMES[n], n, real="real", confidence="4") for n in range(3)]
+    for one in given[:2]:
+        AnswerFile(tmp_path, study, "p", "R1").add(one, study.phases[0])
+    os.truncate(path, max(path.stat().st_size - cut, 5))
+    kept = given[:1] if cut < 10_000 else []
+    resumed = AnswerFile(tmp_path, study, "p", "R1")
+    assert resumed.answers == kept
+    resumed.add(given[2], study.phases[0])
+    assert read_answers(path) == [*kept, given[2]]
+
+
+def test_a_case_answered_in_a_second_window_is_not_answered_twice(tmp_path: Path) -> None:
+    study = protocol()
+    first, second = (AnswerFile(tmp_path, study, "p", "R1") for _window in range(2))
+    given = answer("turing", "00", 0, real="real", confidence="4")
+    first.add(given, study.phases[0])
+    with pytest.raises(InputError, match="a second one"):
+        second.add(given, study.phases[0])
+    assert read_answers(first.path) == [given]
 
 
 def test_a_disk_that_takes_no_answer_is_said_and_the_case_stays_unanswered(tmp_path: Path) -> None:
