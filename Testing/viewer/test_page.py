@@ -366,6 +366,106 @@ def test_a_lost_connection_comes_back_by_itself(browser, shown):
         assert seen.complaints == []
 
 
+#: How far each shown picture's proportions are from those that it has on the screen.
+DISTORTION = """[...document.querySelectorAll(".frame")].filter((frame) => frame.clientWidth).map((frame) => {
+  const { width, height } = frame.querySelector("canvas");
+  return Math.abs((width / height) / (frame.clientWidth / frame.clientHeight) - 1);
+})"""
+FILLED = (
+    "[...document.querySelectorAll('.frame')].every((f) => f.clientWidth === f.parentElement.clientWidth)"
+)
+
+
+def test_two_tabs_of_different_sizes_distort_no_picture(browser, shown):
+    with new_context(browser) as context:
+        large = Tab(context, shown)
+        large.phase("done")
+        large.drawn(*VIEWS)
+        large.still()
+        assert max(large.tab.evaluate(DISTORTION)) < 0.01
+        assert large.tab.evaluate(FILLED)
+        small = Tab(context, shown, SIZES[0])
+        small.phase("done")
+        small.drawn(*VIEWS)
+        small.still()
+        assert max(small.tab.evaluate(DISTORTION)) < 0.01
+        assert max(large.tab.evaluate(DISTORTION)) < 0.01, "drawn for the other tab, in its proportions"
+        assert not large.tab.evaluate(FILLED)
+        across = "document.querySelector('[data-view=Red] .line.down').getBoundingClientRect().left"
+        frame = "document.querySelector('[data-view=Red] .frame').getBoundingClientRect()"
+        part = "import('./views.js').then((v) => v.placed.views.Red.crosshair[0])"
+        left, width = (large.tab.evaluate(f"{frame}.{side}") for side in ("left", "width"))
+        assert large.tab.evaluate(across) == pytest.approx(left + width * large.tab.evaluate(part), abs=1)
+        large.tab.evaluate("dispatchEvent(new Event('focus'))")
+        large.until(FILLED)
+        assert max(large.tab.evaluate(DISTORTION)) < 0.01
+        assert large.complaints == small.complaints == []
+
+
+def test_very_wide_very_low_and_very_narrow_windows_show_every_view(opened):
+    tab = opened.tab
+    opened.phase("done")
+    opened.drawn(*VIEWS)
+    for width, height in ((3840, 900), (1000, 400), (320, 500)):
+        tab.set_viewport_size({"width": width, "height": height})
+        opened.still()
+        assert max(tab.evaluate(DISTORTION)) < 0.02, f"{width} x {height}"
+        assert tab.evaluate("document.documentElement.scrollWidth") == width
+        for name in VIEWS:
+            box = tab.locator(f"[data-view='{name}'] .box").bounding_box()
+            assert min(box["width"], box["height"]) >= 130, f"{name} at {width} x {height}"
+    tab.set_viewport_size({"width": 3840, "height": 900})
+    opened.still()
+    opened.redrawn("Red", lambda: tab.press("[data-view=Red] .box", "m"))
+    opened.still()
+    assert max(tab.evaluate(DISTORTION)) < 0.01, "a view larger than is drawn keeps its proportions"
+    assert opened.complaints == []
+
+
+@pytest.fixture
+def told(browser, shown):
+    """The page of the small result; ``tell`` of its window changes what its session says."""
+    with new_context(browser) as context:
+        context.add_init_script(
+            "sockets = []; WebSocket = class extends WebSocket {"
+            "constructor(address) { super(address); sockets.push(this); } };"
+            "tell = (change) => import('./page.js').then(({ state }) =>"
+            "sockets[0].onmessage({ data: JSON.stringify({ ...state, ...change(state) }) }));"
+        )
+        seen = Tab(context, shown)
+        seen.phase("done")
+        seen.drawn(*VIEWS)
+        yield seen
+
+
+def test_a_file_dropped_during_a_run_is_refused_in_words_that_stay(told):
+    progress = "{ stage: 'Generating', fraction: 0.1, seconds_left: 3, warnings: [] }"
+    run = f"tell(() => ({{ phase: 'running', progress: {progress} }}))"
+    told.tab.evaluate(run)
+    told.phase("running")
+    dropped = told.tab.evaluate_handle(
+        "() => { const d = new DataTransfer(); d.items.add(new File(['x'], 'second.png')); return d; }"
+    )
+    told.tab.dispatch_event("body", "drop", {"dataTransfer": dropped})
+    told.tab.wait_for_selector("#message:has-text('wait for the present run')")
+    told.tab.evaluate(run)
+    assert told.tab.is_visible("#message"), "progress leaves it where it is"
+    told.tab.evaluate("tell(() => ({ phase: 'done' }))")
+    told.phase("done")
+    assert told.tab.is_hidden("#message")
+
+
+def test_lengths_of_one_result_are_not_shown_in_another(told):
+    told.still()
+    told.tab.click("button:has-text('Length')")
+    told.drag("Red", (0.25, 0.5), (0.75, 0.5))
+    assert told.tab.locator("[data-view=Red] svg text").count() == 1
+    other = "{ results: state.results.map((one) => ({ ...one, id: 'another' })) }"
+    told.tab.evaluate(f"tell((state) => ({other}))")
+    told.until("document.querySelectorAll('[data-view=Red] svg text').length === 0")
+    assert told.tab.is_hidden("#clear")
+
+
 def test_only_loopback_is_asked_for_anything(opened):
     opened.phase("done")
     opened.drawn("Red")

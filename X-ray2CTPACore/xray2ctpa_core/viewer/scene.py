@@ -31,8 +31,9 @@ COMPARE_VIEWS = tuple(
 _AXIS = {"Sagittal": 0, "Coronal": 1, "Axial": 2}
 #: VTK's numbers for SLABS.
 _SLAB_TYPES = {"maximum": 1, "mean": 2, "minimum": 0}
-#: Pixels along a side of a view that a visitor may ask for.
-_SIDES = (48, 1400)
+#: Pixels along a side of a view that a visitor may ask for, and of a plane in all: it comes within 100 ms.
+#: A larger view is drawn in fewer pixels, in its own proportions.
+_SIDES, _PLANE_PIXELS = (48, 1400), 800_000
 #: Seconds that the rendering may take while it turns and when it rests: without a GPU it casts fewer rays for
 #: that, as planes wait meanwhile. And the least of them along a side of the view, per pixel.
 _MOVING_SECONDS, _RESTING_SECONDS = 0.1, 0.4
@@ -161,11 +162,13 @@ class ResultScene:
 
     def resize(self, name: str, width: int, height: int) -> set[str]:
         """Gives a view another size in pixels, its content fitted; the rendering is drawn coarsely first."""
-        width, height = (int(np.clip(side, *_SIDES)) for side in (width, height))
+        size = _drawn_size(
+            width, height, None if name in (RENDERING, mrml.RADIOGRAPH_VIEW) else _PLANE_PIXELS
+        )
         view = self._stage.view(name)
-        has_changed = view.render_window().GetSize() != (width, height)
+        has_changed = view.render_window().GetSize() != size
         if has_changed:
-            view.update_size(width, height)
+            view.update_size(*size)
         if name == RENDERING:
             self._moving = True
             if not self._turned:
@@ -432,6 +435,16 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         vtk.vtkMultiThreader.SetGlobalMaximumNumberOfThreads(former)
+
+
+def _drawn_size(width: int, height: int, most: int | None) -> tuple[int, int]:
+    """The size in pixels to draw a view of this size in, with at most ``most`` of them in all."""
+    least, longest = _SIDES
+    width, height = max(width, least), max(height, least)
+    part = min(1.0, longest / max(width, height))
+    if most is not None:
+        part = min(part, (most / (width * height)) ** 0.5)
+    return max(round(width * part), least), max(round(height * part), least)
 
 
 def _plane(name: str) -> str:

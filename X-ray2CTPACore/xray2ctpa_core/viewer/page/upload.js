@@ -66,7 +66,12 @@ function timeLeft({ fraction, seconds_left: left }) {
 }
 
 function upload(file) {
-  if (!file || !state || !["empty", "ready", "done"].includes(state.phase)) return;
+  if (!file || !state) return;
+  if (!["empty", "ready", "done"].includes(state.phase)) {
+    say(`Expected to wait for the present ${state.phase === "running" ? "run" : "work"}, got another radiograph.`,
+      state.phase === "opening" ? "Wait a moment." : "Cancel it first.");
+    return;
+  }
   if (file.size > state.max_mb * 2 ** 20) {
     say(`Expected a radiograph of at most ${state.max_mb} MB, got ${Math.ceil(file.size / 2 ** 20)} MB.`,
       "Export it as PNG, or name the file on the command line: xray2ctpa view FILE.");
