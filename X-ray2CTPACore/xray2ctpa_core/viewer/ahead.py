@@ -25,10 +25,10 @@ class Ahead:
         self._scene = scene
         self._slices: dict[str, int] = {}
         self._near: list[tuple[str, tuple[float, ...]]] = []
-        self._far: list[tuple[str, int]] = []
+        self._far: list[tuple[str, int]] | None = []  # None: not listed yet, as every wish begins anew
 
     def __bool__(self) -> bool:
-        return bool(self._near or self._far)
+        return bool(self._near) or self._far is None or bool(self._far)
 
     @property
     def is_near(self) -> bool:
@@ -44,22 +44,28 @@ class Ahead:
         steps = [step if towards > 0 else -step for step in _ONWARDS] if towards else _AROUND
         places = [self._scene.beside(name, step) for step in steps]
         self._near = [(view, place) for place in places for view in self._scene.alike(name)]
-        self._far = []
-        for one in [name, *self._planes()]:
-            if (one, 1) not in self._far:
-                numbers = _spread(self._scene.slice_of(one)[1])
-                self._far += [(view, number) for number in numbers for view in self._scene.alike(one)]
+        self._far = None
 
     def next(self) -> tuple[str, tuple[float, ...]]:
         """The next view and where it is to be cut; it waits no longer."""
         if self._near:
             return self._near.pop(0)
+        if self._far is None:
+            self._far = self._all_slices()
         name, number = self._far.pop(0)
         return name, self._scene.beside(name, number - self._scene.slice_of(name)[0])
 
     def stop(self) -> None:
         """Nothing is waited for any more, until ``renew``."""
         self._near, self._far = [], []
+
+    def _all_slices(self) -> list[tuple[str, int]]:
+        """(view, number of the slice) of every slice, the touched plane first, views of a plane together."""
+        found: dict[tuple[str, int], None] = {}
+        for name in [self._plane(), *self._planes()]:
+            numbers = _spread(self._scene.slice_of(name)[1])
+            found |= dict.fromkeys((view, number) for number in numbers for view in self._scene.alike(name))
+        return list(found)
 
     def _planes(self) -> list[str]:
         return [name for name in self._scene.shown() if described(name)["plane"]]
