@@ -259,6 +259,23 @@ def test_a_radiograph_that_is_too_large_is_refused_before_it_is_sent(browser, tm
         assert seen.complaints == []
 
 
+def test_who_has_no_radiograph_takes_the_sample(browser, tmp_path, pipeline_bundle):
+    with (
+        served(tmp_path / "temporary", "--bundle", pipeline_bundle) as page,
+        new_context(browser) as context,
+    ):
+        seen = Tab(context, page)
+        seen.phase("empty")
+        seen.tab.click("#sample")
+        seen.phase("ready")
+        assert seen.tab.inner_text("#radiograph-name") == SAMPLE_CXR.name
+        seen.tab.wait_for_selector("#radiograph[data-drawn]")
+        seen.tab.click("#start-over")
+        seen.phase("empty")
+        assert SAMPLE_CXR.is_file(), "it is the package's own file"
+        assert seen.complaints == []
+
+
 @pytest.mark.slow
 @pytest.mark.real
 def test_a_real_radiograph_becomes_a_result(browser, tmp_path, real_data, pictures):
@@ -664,4 +681,4 @@ def test_names_and_roles_are_right(browser, tmp_path, small_result):
         stops = seen.tab.evaluate(
             "[...document.querySelectorAll('#choose *')].filter((e) => e.tabIndex >= 0).length"
         )
-        assert stops == 3, "the file, the earlier result, and to discard it"
+        assert stops == 4, "the file, the sample, the earlier result, and to discard it"

@@ -6,6 +6,7 @@ import { send } from "./connection.js";
 export function renderChoose() {
   byId("forms").textContent = `DICOM, PNG, JPEG, TIFF, NIfTI, NRRD or MHA, up to ${state.max_mb} MB`;
   show("sending", false);
+  show("sample", state.has_sample);
   renderShelf("earlier");
 }
 
@@ -108,6 +109,7 @@ export function listenToUploads() {
     byId("drop").classList.remove("over");
     upload(event.dataTransfer.files[0]);
   });
+  byId("sample").addEventListener("click", () => send({ do: "sample" }));
   byId("preset").addEventListener("change", usePreset);
   byId("force").addEventListener("change", (event) => { byId("generate").disabled = !event.target.checked; });
   byId("settings").addEventListener("submit", (event) => {
