@@ -58,11 +58,11 @@ train-open-pairs: $(VENV)/.installed-all  ## Trains on open pairs and says the c
 	$(PYTHON) Training/train.py "$(RECIPE)" --data "$(COHORT)" --out "$(OUT)" $(if $(SET),--set $(SET))
 
 screenshots: $(VENV)/.installed-all  ## Takes the README's pictures of the module and the page anew, from their tests
-	$(PYTHON) -m pytest Testing/module/test_panel.py -k a_run_shows_progress
-	cp build/pictures/done.png X-ray2CTPA/Screenshots/panel.png
-	cp build/pictures/views.png X-ray2CTPA/Screenshots/views.png
-	$(PYTHON) -m pytest Testing/viewer/test_page.py -k sample_result_at_two_sizes
-	cp build/pictures/page-1280.png X-ray2CTPA/Screenshots/page.png
+	$(PYTHON) -m pytest Testing/module/test_panel.py::test_a_run_shows_progress_and_preview_and_ends_in_a_shown_result
+	$(PYTHON) -m pytest Testing/viewer/test_page.py::test_the_sample_result_at_every_size_in_both_modes
+	$(PYTHON) Testing/core/kept_pictures.py build/pictures/done.png X-ray2CTPA/Screenshots/panel.png
+	$(PYTHON) Testing/core/kept_pictures.py build/pictures/views.png X-ray2CTPA/Screenshots/views.png
+	$(PYTHON) Testing/core/kept_pictures.py build/pictures/page-1280.png X-ray2CTPA/Screenshots/page.png
 
 constraints: $(VENV)/.installed-all  ## Pins what is installed now
 	{ echo "# What CI ran with: xray2ctpa-core[training,clip,viewer,dev], resolved. Made by \`make constraints\`."; \

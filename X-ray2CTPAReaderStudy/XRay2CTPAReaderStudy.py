@@ -10,6 +10,7 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
+from slicer.util import VTKObservationMixin
 from XRay2CTPAReaderStudyLib.Panel import Panel
 
 
@@ -30,11 +31,12 @@ class XRay2CTPAReaderStudy(ScriptedLoadableModule):
         parent.acknowledgementText = _("After the reader studies of X-ray2CTPA, arXiv:2406.16109.")
 
 
-class XRay2CTPAReaderStudyWidget(ScriptedLoadableModuleWidget):
+class XRay2CTPAReaderStudyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """Life of the panel."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
         self.panel = None
 
     def setup(self):
@@ -45,13 +47,19 @@ class XRay2CTPAReaderStudyWidget(ScriptedLoadableModuleWidget):
         self.ui = slicer.util.childWidgetVariables(self.uiWidget)
         self.uiWidget.setMRMLScene(slicer.mrmlScene)
         self.panel = Panel(self.ui)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
 
     def cleanup(self):
         """Called when the application closes or on a reload; every answer so far is stored."""
+        self.removeObservers()
         if self.panel is not None:
             self.panel.cleanup()
             self.uiWidget.deleteLater()
             self.panel = self.ui = self.uiWidget = None
+
+    def onSceneStartClose(self, _caller, _event):
+        """The case that is read goes with the scene."""
+        self.panel.onSceneClose()
 
     def onReload(self):
         """Called by the developer's Reload: also reloads the parts of the module."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from xray2ctpa_core.errors import OutputError
+from xray2ctpa_core.io import result_folder
 from xray2ctpa_core.io.result_folder import ResultFolder, remove_leftovers, writing
 
 CORE = Path(__file__).resolve().parents[2] / "X-ray2CTPACore"
@@ -95,6 +96,25 @@ def test_a_killed_writer_leaves_nothing_behind(tmp_path: Path, number: signal.Si
         assert len(names(tmp_path / "a")) == 1
         os.killpg(writer.pid, number)  # the whole group: what a terminal or a batch system does
     assert wait_until(lambda: names(tmp_path) == []), names(tmp_path)
+
+
+def test_a_forked_process_that_lives_on_does_not_hold_the_writer_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(result_folder, "_GUARD_SECONDS", 0.3)
+    folder = ResultFolder(tmp_path / "result")
+    with folder:
+        fork = os.fork()  # as a worker of multiprocessing; it has the pipe to the guard, too
+        if fork == 0:
+            time.sleep(60)
+            os._exit(0)
+        began = time.monotonic()
+    try:
+        assert time.monotonic() - began < 5
+        assert names(tmp_path) == []
+    finally:
+        os.kill(fork, signal.SIGKILL)
+        os.waitpid(fork, 0)
 
 
 def test_leftovers_of_a_dead_process_go_and_those_of_a_living_one_stay(tmp_path: Path) -> None:

@@ -1,6 +1,11 @@
 """Protocol, orders, answers on the disk, studies without unfair cues, and the analysis against scipy."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -98,12 +103,39 @@ def test_answers_are_on_the_disk_at_once_and_reading_goes_on_at_the_first_unansw
     with (tmp_path / "answers" / "R1.csv").open("a") as stream:
         stream.write("R1,p,turing,0")  # a crash in the middle of a line
     assert read_answers(tmp_path / "answers" / "R1.csv") == [given]
+    second = answer("turing", following.case.name, 1, real="synthetic", confidence="2")
+    AnswerFile(tmp_path, study, "p", "R1").add(second, phase)
+    assert read_answers(tmp_path / "answers" / "R1.csv") == [given, second], "not behind the half line"
     with pytest.raises(InputError, match="a second one"):
         again.add(given, phase)
     with pytest.raises(InputError, match="for confidence, got None"):
         again.add(answer("turing", "01", 1, real="real"), phase)
     with pytest.raises(InputError, match="answers to the protocol"):
         AnswerFile(tmp_path, study, "another", "R1")
+
+
+@pytest.mark.parametrize("cut", [1, 2, 40, 10_000], ids=["\\n", "\\r\\n", "half a line", "half a header"])
+def test_a_crash_in_the_middle_of_an_answer_loses_that_answer_alone(tmp_path: Path, cut: int) -> None:
+    study, path = protocol(), tmp_path / "answers" / "R1.csv"
+    given = [answer("turing", NAMES[n], n, real="real", confidence="4") for n in range(3)]
+    for one in given[:2]:
+        AnswerFile(tmp_path, study, "p", "R1").add(one, study.phases[0])
+    os.truncate(path, max(path.stat().st_size - cut, 5))
+    kept = given[:1] if cut < 10_000 else []
+    resumed = AnswerFile(tmp_path, study, "p", "R1")
+    assert resumed.answers == kept
+    resumed.add(given[2], study.phases[0])
+    assert read_answers(path) == [*kept, given[2]]
+
+
+def test_a_case_answered_in_a_second_window_is_not_answered_twice(tmp_path: Path) -> None:
+    study = protocol()
+    first, second = (AnswerFile(tmp_path, study, "p", "R1") for _window in range(2))
+    given = answer("turing", "00", 0, real="real", confidence="4")
+    first.add(given, study.phases[0])
+    with pytest.raises(InputError, match="a second one"):
+        second.add(given, study.phases[0])
+    assert read_answers(first.path) == [given]
 
 
 def test_a_disk_that_takes_no_answer_is_said_and_the_case_stays_unanswered(tmp_path: Path) -> None:
@@ -300,6 +332,45 @@ def test_a_study_whose_generation_is_interrupted_leaves_nothing(tmp_path: Path) 
     with pytest.raises(KeyboardInterrupt):
         make_study(cohort_patients(tmp_path / "cohort", "test"), generate, tmp_path / "study")
     assert not (tmp_path / "study").exists()
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+sys.path[:0] = sys.argv[3:]
+from evaluation_cohort import write_patient
+from xray2ctpa_core.evaluation.patients import cohort_patients
+from xray2ctpa_core.io.volumes import read_axial_volume
+from xray2ctpa_core.reader_study import making
+written = making.write_volume
+def slowly(*arguments):
+    written(*arguments)
+    print("written", flush=True)
+    time.sleep(1)
+making.write_volume = slowly
+def generate(patient):
+    return read_axial_volume(patient.folder / "ctpa.nii.gz")
+making.make_study(cohort_patients(Path(sys.argv[1]), "test"), generate, Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_study_whose_writing_is_killed_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
+    for number in range(4):
+        write_patient(tmp_path / "cohort", number, pe=number % 2 == 0, heart=6)
+    out = tmp_path / "studies" / "mine"
+    command = [sys.executable, "-c", WRITER, tmp_path / "cohort", out, Path(__file__).parent]
+    writer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == b"written\n"
+    assert any(out.parent.glob("*/cases/*.nii.gz")), "it has begun to write"
+    writer.send_signal(how)
+    assert writer.wait(30) != 0
+    writer.stdout.close()
+    ends = time.monotonic() + 20
+    while out.parent.exists() and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cohort"]
 
 
 def test_noise_is_measured_in_soft_tissue_whatever_lies_around() -> None:

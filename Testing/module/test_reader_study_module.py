@@ -201,6 +201,20 @@ def test_every_question_needs_an_answer_and_pausing_hides_the_case_and_stops_the
     assert answer.answers == {"real": "real", "confidence": "5"}
 
 
+def test_a_scene_that_is_closed_ends_reading_and_the_case_is_shown_again(app, opened, study):
+    opened.start(study, "R5")
+    opened.answer(RIGHT | {"real": "real"})
+    opened.click("nextButton")
+    app.scene.Clear(0)
+    assert opened.panel.reading is None
+    assert "The scene was closed." in opened.ui.messageLabel.text
+    assert not QtWidgets.QWidget.isHidden(opened.ui.studyCollapsibleButton)
+    opened.start(study, "R5")
+    assert opened.panel.reading.shown.position == 1
+    assert app.scene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode").GetName() == "Case 2"
+    assert opened.raised == []
+
+
 def test_a_wrong_folder_and_a_wrong_code_are_said(opened, study, tmp_path):
     assert not opened.ui.startButton.enabled
     opened.start(tmp_path, "R1")

@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from kept_pictures import MAX_BYTES, SHOWS, shipped_bundle
 from PIL import Image
 
 MODULE = Path(__file__).resolve().parents[2] / "X-ray2CTPA"
@@ -65,6 +66,21 @@ def test_icon_and_thumbnail_have_the_sizes_that_slicer_asks_for():
             assert icon.size == (128, 128)
     with Image.open(MODULE / "Resources" / "Icons" / "XRay2CTPASample.png") as thumbnail:
         assert thumbnail.size == (260, 280)
+
+
+@pytest.mark.parametrize("name", ["panel", "views", "page"])
+def test_a_screenshot_shows_the_shipped_bundle_and_is_small(name):
+    file = MODULE / "Screenshots" / f"{name}.png"
+    assert file.stat().st_size <= MAX_BYTES
+    with Image.open(file) as picture:
+        assert picture.text[SHOWS] == shipped_bundle(), "take it anew: make screenshots"
+
+
+def test_make_screenshots_runs_tests_that_there_are(repository):
+    named = re.findall(r"pytest (Testing/\S+)::(\w+)", (repository / "Makefile").read_text(encoding="utf-8"))
+    assert len(named) == 2
+    for file, name in named:
+        assert f"def {name}(" in (repository / file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-dicom.txt"])

@@ -53,16 +53,22 @@ def real_result(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")  # its event loop is in the way of asyncio.run
-def browser() -> Iterator[Any]:
+def chromium() -> Iterator[Any]:
     """Headless Chromium, or a visible skip where there is none."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no chromium on this machine")
     if importlib.util.find_spec("playwright") is None:
         pytest.skip("playwright is not installed")
-    from playwright.sync_api import sync_playwright
+    from browsers import Chromium
 
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
+    made = Chromium(program)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def browser(chromium: Any) -> Iterator[Any]:
+    """A browser for one test, which fails when it no longer moves."""
+    with chromium.watched() as opened:
+        yield opened

@@ -31,7 +31,7 @@ def test_the_command_line_needs_no_extra_to_start():
         "print(sorted({'slicer', 'vtk', 'trame_slicer', 'aiohttp', 'torch'} & set(sys.modules)))"
     )
     run = subprocess.run(
-        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True, timeout=120
     )
     assert run.stdout.strip() == "[]"
 

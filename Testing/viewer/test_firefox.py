@@ -46,17 +46,23 @@ def firefox(tmp_path: Path) -> Iterator[Any]:
     )
     driver = Marionette(host="127.0.0.1", port=port, socket_timeout=PATIENCE, startup_timeout=PATIENCE)
     try:
-        wait_for(lambda: is_listening(port))
+        wait_for(lambda: is_listening(port) or process.poll() is not None)
+        assert process.poll() is None, f"firefox has ended with status {process.poll()}"
         driver.start_session()
         driver.set_window_rect(width=1280, height=900)
         yield driver
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(30)
 
 
 def is_listening(port: int) -> bool:
     with socket.socket() as probe:
+        probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 

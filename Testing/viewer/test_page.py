@@ -4,6 +4,7 @@ import io
 import re
 import shutil
 import signal
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -67,27 +68,30 @@ class Tab:
         """Does ``act`` and waits until the view has been drawn again."""
         before = self.number_drawn(name)
         act()
-        canvas = f".view[data-view='{name}'] canvas"
-        for _ in range(int(PATIENCE / 0.05)):
-            if int(self.tab.get_attribute(canvas, "data-drawn") or 0) > before:
-                return
-            self.tab.wait_for_timeout(50)
-        raise AssertionError(f"{name} was not drawn again")
+        self.wait_for(lambda: self.number_drawn(name) > before, f"{name} was not drawn again")
 
     def still(self) -> None:
-        """Waits until no view has been drawn for a while."""
-        former = None
+        """Waits until no view has been drawn for a while; a page that never rests fails."""
         drawn = "[...document.querySelectorAll('.view canvas')].map((canvas) => canvas.dataset.drawn)"
-        while former != (former := self.tab.evaluate(drawn)):
+        seen = [self.tab.evaluate(drawn)]
+
+        def rests() -> bool:
             self.tab.wait_for_timeout(1200)
+            seen.append(self.tab.evaluate(drawn))
+            return seen[-1] == seen[-2]
+
+        self.wait_for(rests, "views are drawn again and again")
 
     def until(self, expression: str) -> None:
         """Waits until a JavaScript expression is true; the page's policy forbids playwright's own way."""
-        for _ in range(int(PATIENCE / 0.05)):
-            if self.tab.evaluate(expression):
-                return
+        self.wait_for(lambda: self.tab.evaluate(expression), f"{expression} did not become true")
+
+    def wait_for(self, happened, failure: str) -> None:
+        """Waits while the browser goes on; ``failure`` is said after PATIENCE."""
+        ends = time.monotonic() + PATIENCE
+        while not happened():
+            assert time.monotonic() < ends, failure
             self.tab.wait_for_timeout(50)
-        raise AssertionError(f"{expression} did not become true")
 
     def picture(self, name: str) -> np.ndarray:
         """What is seen of a view on the screen, lines of the crosshair included: (rows, columns, RGB)."""
@@ -258,6 +262,23 @@ def test_a_radiograph_that_is_too_large_is_refused_before_it_is_sent(browser, tm
         assert seen.complaints == []
 
 
+def test_who_has_no_radiograph_takes_the_sample(browser, tmp_path, pipeline_bundle):
+    with (
+        served(tmp_path / "temporary", "--bundle", pipeline_bundle) as page,
+        new_context(browser) as context,
+    ):
+        seen = Tab(context, page)
+        seen.phase("empty")
+        seen.tab.click("#sample")
+        seen.phase("ready")
+        assert seen.tab.inner_text("#radiograph-name") == SAMPLE_CXR.name
+        seen.tab.wait_for_selector("#radiograph[data-drawn]")
+        seen.tab.click("#start-over")
+        seen.phase("empty")
+        assert SAMPLE_CXR.is_file(), "it is the package's own file"
+        assert seen.complaints == []
+
+
 @pytest.mark.slow
 def test_a_pair_of_header_and_data_is_one_radiograph_and_other_pairs_are_two(browser, tmp_path):
     pixels = (read_radiograph(SAMPLE_CXR).pixels * 4095).astype(np.int16)
@@ -335,11 +356,16 @@ def opened_well(seen: Tab, pictures: Path, name: str, views=VIEWS) -> None:
         seen.tab.set_viewport_size({"width": width, "height": height})
         seen.tab.wait_for_timeout(800)
         seen.still()
+        seen.tab.evaluate("scrollTo(0, 0)")  # what stays above while it scrolls is seen at the top
         seen.tab.screenshot(path=pictures / f"{name}-{width}.png", full_page=True)
         for view in views:
             picture = seen.picture(view)
             assert picture.std() > 15, f"{view} at {width} x {height}"
             assert min(picture.shape[:2]) >= 190, f"{view} at {width} x {height} has {picture.shape}"
+        cut = "[...document.querySelectorAll('.title, select')].some((e) => e.scrollWidth > e.clientWidth)"
+        assert not seen.tab.evaluate(cut), f"a title is cut off at {width} x {height}"
+        rows = seen.tab.evaluate("document.querySelector('header').clientHeight")
+        assert rows < 48 or width < 1000, f"the header has one line, not {rows} pixels, at {width}"
         wide, high = seen.tab.evaluate(
             "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
         )
@@ -375,6 +401,106 @@ def test_a_lost_connection_comes_back_by_itself(browser, shown):
         seen.drawn(*VIEWS)
         assert seen.tab.locator(".view[data-former]").count() == 0, "the views were made anew"
         assert seen.complaints == []
+
+
+#: How far each shown picture's proportions are from those that it has on the screen.
+DISTORTION = """[...document.querySelectorAll(".frame")].filter((frame) => frame.clientWidth).map((frame) => {
+  const { width, height } = frame.querySelector("canvas");
+  return Math.abs((width / height) / (frame.clientWidth / frame.clientHeight) - 1);
+})"""
+FILLED = (
+    "[...document.querySelectorAll('.frame')].every((f) => f.clientWidth === f.parentElement.clientWidth)"
+)
+
+
+def test_two_tabs_of_different_sizes_distort_no_picture(browser, shown):
+    with new_context(browser) as context:
+        large = Tab(context, shown)
+        large.phase("done")
+        large.drawn(*VIEWS)
+        large.still()
+        assert max(large.tab.evaluate(DISTORTION)) < 0.01
+        assert large.tab.evaluate(FILLED)
+        small = Tab(context, shown, SIZES[0])
+        small.phase("done")
+        small.drawn(*VIEWS)
+        small.still()
+        assert max(small.tab.evaluate(DISTORTION)) < 0.01
+        assert max(large.tab.evaluate(DISTORTION)) < 0.01, "drawn for the other tab, in its proportions"
+        assert not large.tab.evaluate(FILLED)
+        across = "document.querySelector('[data-view=Red] .line.down').getBoundingClientRect().left"
+        frame = "document.querySelector('[data-view=Red] .frame').getBoundingClientRect()"
+        part = "import('./views.js').then((v) => v.placed.views.Red.crosshair[0])"
+        left, width = (large.tab.evaluate(f"{frame}.{side}") for side in ("left", "width"))
+        assert large.tab.evaluate(across) == pytest.approx(left + width * large.tab.evaluate(part), abs=1)
+        large.tab.evaluate("dispatchEvent(new Event('focus'))")
+        large.until(FILLED)
+        assert max(large.tab.evaluate(DISTORTION)) < 0.01
+        assert large.complaints == small.complaints == []
+
+
+def test_very_wide_very_low_and_very_narrow_windows_show_every_view(opened):
+    tab = opened.tab
+    opened.phase("done")
+    opened.drawn(*VIEWS)
+    for width, height in ((3840, 900), (1000, 400), (320, 500)):
+        tab.set_viewport_size({"width": width, "height": height})
+        opened.still()
+        assert max(tab.evaluate(DISTORTION)) < 0.02, f"{width} x {height}"
+        assert tab.evaluate("document.documentElement.scrollWidth") == width
+        for name in VIEWS:
+            box = tab.locator(f"[data-view='{name}'] .box").bounding_box()
+            assert min(box["width"], box["height"]) >= 130, f"{name} at {width} x {height}"
+    tab.set_viewport_size({"width": 3840, "height": 900})
+    opened.still()
+    opened.redrawn("Red", lambda: tab.press("[data-view=Red] .box", "m"))
+    opened.still()
+    assert max(tab.evaluate(DISTORTION)) < 0.01, "a view larger than is drawn keeps its proportions"
+    assert opened.complaints == []
+
+
+@pytest.fixture
+def told(browser, shown):
+    """The page of the small result; ``tell`` of its window changes what its session says."""
+    with new_context(browser) as context:
+        context.add_init_script(
+            "sockets = []; WebSocket = class extends WebSocket {"
+            "constructor(address) { super(address); sockets.push(this); } };"
+            "tell = (change) => import('./page.js').then(({ state }) =>"
+            "sockets[0].onmessage({ data: JSON.stringify({ ...state, ...change(state) }) }));"
+        )
+        seen = Tab(context, shown)
+        seen.phase("done")
+        seen.drawn(*VIEWS)
+        yield seen
+
+
+def test_a_file_dropped_during_a_run_is_refused_in_words_that_stay(told):
+    progress = "{ stage: 'Generating', fraction: 0.1, seconds_left: 3, warnings: [] }"
+    run = f"tell(() => ({{ phase: 'running', progress: {progress} }}))"
+    told.tab.evaluate(run)
+    told.phase("running")
+    dropped = told.tab.evaluate_handle(
+        "() => { const d = new DataTransfer(); d.items.add(new File(['x'], 'second.png')); return d; }"
+    )
+    told.tab.dispatch_event("body", "drop", {"dataTransfer": dropped})
+    told.tab.wait_for_selector("#message:has-text('wait for the present run')")
+    told.tab.evaluate(run)
+    assert told.tab.is_visible("#message"), "progress leaves it where it is"
+    told.tab.evaluate("tell(() => ({ phase: 'done' }))")
+    told.phase("done")
+    assert told.tab.is_hidden("#message")
+
+
+def test_lengths_of_one_result_are_not_shown_in_another(told):
+    told.still()
+    told.tab.click("button:has-text('Length')")
+    told.drag("Red", (0.25, 0.5), (0.75, 0.5))
+    assert told.tab.locator("[data-view=Red] svg text").count() == 1
+    other = "{ results: state.results.map((one) => ({ ...one, id: 'another' })) }"
+    told.tab.evaluate(f"tell((state) => ({other}))")
+    told.until("document.querySelectorAll('[data-view=Red] svg text').length === 0")
+    assert told.tab.is_hidden("#clear")
 
 
 def test_only_loopback_is_asked_for_anything(opened):
@@ -575,4 +701,4 @@ def test_names_and_roles_are_right(browser, tmp_path, small_result):
         stops = seen.tab.evaluate(
             "[...document.querySelectorAll('#choose *')].filter((e) => e.tabIndex >= 0).length"
         )
-        assert stops == 3, "the file, the earlier result, and to discard it"
+        assert stops == 4, "the file, the sample, the earlier result, and to discard it"

@@ -76,6 +76,17 @@ def test_all_views_are_drawn_at_their_size(scene):
     assert drawn(scene, "Red").shape == (SIDE, SIDE, 3)
 
 
+def test_a_view_larger_than_is_drawn_keeps_its_proportions(scene):
+    scene.resize("Red", 2800, 700)
+    assert drawn(scene, "Red").shape[:2] == (350, 1400)
+    scene.resize("Green", 1600, 1200)  # by hand: 800 000 pixels of 4 : 3 are 1033 x 775
+    assert drawn(scene, "Green").shape[:2] == (775, 1033)
+    scene.resize("3D", 1400, 1000)
+    assert drawn(scene, "3D").shape[:2] == (1000, 1400)
+    scene.resize("Yellow", 10, 1)
+    assert drawn(scene, "Yellow").shape[:2] == (48, 48)
+
+
 def test_the_planes_meet_in_the_hot_voxel_and_show_it_where_it_lies(scene):
     assert scene.position == pytest.approx(HOT_RAS, abs=1e-3)
     expected = {
@@ -439,6 +450,7 @@ def test_a_process_that_shows_a_result_never_loads_torch(small_result):
         capture_output=True,
         text=True,
         check=False,
+        timeout=120,
     )
     assert run.stdout.strip() == "False", run.stderr
 

@@ -19,7 +19,7 @@ import psutil
 from aiohttp.test_utils import make_mocked_request
 from io_radiographs import quantised
 from scenes import HOT_RAS, write_result
-from visitors import decoded, entered, is_gone, newcomer, plain, served, visiting, wait_for
+from visitors import PATIENCE, decoded, entered, is_gone, newcomer, plain, served, visiting, wait_for
 
 from xray2ctpa_core.generation.samples import SAMPLE_CXR
 from xray2ctpa_core.viewer.presets import presets
@@ -139,23 +139,15 @@ def test_nonsense_from_a_tab_is_answered_and_harms_nothing(shown):
 
 
 @pytest.mark.slow
-def test_the_first_picture_comes_soon_and_a_plane_scrolls_at_once(tmp_path, real_result):
-    began = time.monotonic()
-    with served(tmp_path / "temporary", real_result) as shown:
+def test_the_first_picture_comes_soon(tmp_path, real_result):
+    def seconds(attempt: int) -> float:
+        began = time.monotonic()
+        with served(tmp_path / f"temporary-{attempt}", real_result) as shown:
+            visiting(shown.address, lambda visitor: visitor.picture("Red", 400, 400))
+            return time.monotonic() - began
 
-        async def visit(visitor):
-            await visitor.picture("Red", 400, 400)
-            assert time.monotonic() - began < 10.0
-            waits = []
-            for step in (1, -1) * 10:
-                visitor.pictures.pop("Red", None)
-                asked = time.monotonic()
-                await visitor.do("scroll", view="Red", steps=step)
-                await visitor.until(lambda: "Red" in visitor.pictures)
-                waits.append(time.monotonic() - asked)
-            assert sorted(waits)[len(waits) // 2] < 0.15, waits
-
-        visiting(shown.address, visit)
+    # The best of three: others may use the machine meanwhile.
+    assert any(seconds(attempt) < 10.0 for attempt in range(3))
 
 
 @pytest.mark.slow
@@ -168,22 +160,31 @@ def test_a_slice_of_a_comparison_comes_within_100_ms_and_19_of_20_within_200(tmp
             await visitor.until(lambda: any(view["name"] == "RedTruth" for view in visitor.state["views"]))
             for view in visitor.state["views"]:
                 await visitor.picture(view["name"], 470, 300)
-            rounds = []
-            for towards in (1, -1, 1):  # the best of three: others may use the machine meanwhile
-                waits = []
-                for _step in range(20):
-                    for name in RED:
-                        visitor.pictures.pop(name, None)
-                    asked = time.monotonic()
-                    await visitor.do("scroll", view="Red", steps=towards)
-                    await visitor.until(lambda: visitor.pictures.keys() >= RED)
-                    waits.append(time.monotonic() - asked)
-                    await asyncio.sleep(0.05)
-                rounds.append(sorted(waits))
-            assert min(waits[10] for waits in rounds) < 0.1, rounds
-            assert min(waits[18] for waits in rounds) < 0.2, rounds
+            # The best of three: others may use the machine meanwhile.
+            scrolled = [await waits(visitor, range(20, 41)) for _round in range(3)]
+            far = [
+                await waits(visitor, (5 + 29 * n % 60 for n in range(first, first + 21)))
+                for first in (0, 21, 42)
+            ]
+            for rounds in (scrolled, far):
+                assert min(round_[10] for round_ in rounds) < 0.1, rounds
+                assert min(round_[18] for round_ in rounds) < 0.2, rounds
 
         visiting(shown.address, visit)
+
+
+async def waits(visitor, numbers) -> list[float]:
+    """Seconds until all axial views show each slice of ``numbers`` but the first, in ascending order."""
+    found = []
+    for number in numbers:
+        for name in RED:
+            visitor.pictures.pop(name, None)
+        asked = time.monotonic()
+        await visitor.do("slice", view="Red", number=number)
+        await visitor.until(lambda: visitor.pictures.keys() >= RED)
+        found.append(time.monotonic() - asked)
+        await asyncio.sleep(0.05)
+    return sorted(found[1:])
 
 
 # --- Who may come in ----------------------------------------------------------------------------
@@ -353,7 +354,7 @@ def test_any_other_host_asks_for_a_token_and_warns(tmp_path, small_result):
 
         asyncio.run(visit())
         shown.end()
-        assert "Warning: other machines can reach this page" in shown.process.stderr.read()
+        assert "Warning: other machines can reach this page" in shown.complained()
 
 
 # --- Uploads and runs ---------------------------------------------------------------------------
@@ -491,10 +492,10 @@ def test_a_reload_and_a_second_tab_see_the_run_go_on_and_another_visitor_does_no
             await visitor.phase("running")
             await visitor.until(lambda: "preview" in visitor.pictures)
             tab = await visitor.session.ws_connect(f"{visitor.address}socket", max_msg_size=0)
-            first = await tab.receive_json()
+            first = await tab.receive_json(timeout=PATIENCE)
             assert first["phase"] == "running"
             async with newcomer() as stranger, await entered(stranger, page.address) as other:
-                told = await other.receive_json()
+                told = await other.receive_json(timeout=PATIENCE)
                 assert told["phase"] == "empty"
                 assert told["radiograph"] is None
                 async with stranger.get(f"{visitor.address}result.zip") as answer:

@@ -2,33 +2,48 @@
 
 import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import aiohttp
 import numpy as np
 from cli_runs import COMMAND, ENVIRONMENT
 from PIL import Image
 
-#: Seconds that anything may take on a busy machine.
-PATIENCE = 120.0
+#: Seconds that anything may take on a busy machine, and a whole visit.
+PATIENCE, VISIT_SECONDS = 120.0, 300.0
 
 
 @dataclass
 class Page:
-    """A running `xray2ctpa view`: its address, process and private temporary folder's parent."""
+    """A running `xray2ctpa view`: its address, process, private temporary folder's parent, and what it wrote.
 
-    address: str
-    process: subprocess.Popen[str]
+    It writes to files: a pipe that nobody reads is full one day, and open as long as some child keeps it.
+    """
+
+    process: subprocess.Popen[bytes]
     temporary: Path
+    output: IO[bytes]
+    complaints: IO[bytes]
+    address: str = ""
+
+    def said(self) -> str:
+        """What it has written to its standard output so far."""
+        return _content(self.output)
+
+    def complained(self) -> str:
+        """What it has written to its standard error so far."""
+        return _content(self.complaints)
 
     def leftovers(self) -> list[Path]:
         """Every file and folder that the server has made and that is still there."""
@@ -47,39 +62,60 @@ class Page:
                 found.append(int(status.parent.name))
         return found
 
-    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
-        """Asks the server to end, and waits."""
+    def end(self, how: signal.Signals = signal.SIGTERM, seconds: float = PATIENCE) -> int:
+        """Asks the server to end, and waits; one that does not end is made to say where it stands."""
         if self.process.poll() is None:
             self.process.send_signal(how)
-        return self.process.wait(PATIENCE)
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            self.process.send_signal(signal.SIGABRT)  # faulthandler writes where every thread stands
+            self._kill()
+            raise AssertionError(
+                f"the server did not end within {seconds:.0f} s of {how.name}: {self.complained()[-4000:]}"
+            ) from error
+
+    def _kill(self) -> None:
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(PATIENCE)
+
+    def await_address(self) -> None:
+        """Waits until it has said where it listens."""
+        ends = time.monotonic() + PATIENCE
+        while not (found := re.search(r"http://\S+(?=\s)", self.said())):
+            assert self.process.poll() is None, f"the server has ended: {self.complained()}"
+            assert time.monotonic() < ends, f"the server named no address: {self.complained()}"
+            time.sleep(0.02)
+        self.address = found[0]
 
 
 @contextmanager
 def served(temporary: Path, *arguments: object, command: str = "view") -> Iterator[Page]:
     """`xray2ctpa view ARGUMENTS` (or another command), its temporary files in the folder ``temporary``."""
     temporary.mkdir(exist_ok=True)
-    process = subprocess.Popen(
-        [*COMMAND, command, *map(str, arguments)],
-        env=ENVIRONMENT | {"TMPDIR": str(temporary)},
-        cwd=temporary,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    found = None
-    for line in process.stdout:
-        if found := re.search(r"http://\S+", line):
-            break
-    page = Page(found[0] if found else "", process, temporary)
-    try:
-        assert found, process.stderr.read()
-        yield page
-    finally:
-        page.end()
-        process.stdout.close()
-        process.stderr.close()
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as complaints:
+        process = subprocess.Popen(
+            [*COMMAND, command, *map(str, arguments)],
+            env=ENVIRONMENT | {"TMPDIR": str(temporary), "PYTHONFAULTHANDLER": "1"},
+            cwd=temporary,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=complaints,
+        )
+        page = Page(process, temporary, output, complaints)
+        try:
+            page.await_address()
+            yield page
+        finally:
+            page.end()
+
+
+def _content(file: IO[bytes]) -> str:
+    """All of a file that another process writes; reading leaves its position alone."""
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode("utf-8", errors="replace")
 
 
 @dataclass
@@ -97,12 +133,17 @@ class Visitor:
     def state(self) -> dict[str, Any]:
         return self.told.get("state", {})
 
+    def situation(self) -> str:
+        """Where the visitor stands, in words."""
+        phase, message = self.state.get("phase"), self.state.get("message")
+        return f"in phase {phase} with message {message}, told {[*self.told]}, shown {[*self.pictures]}"
+
     async def do(self, what: str, **how: Any) -> None:
         await self.socket.send_str(json.dumps({"do": what, **how}))
 
     async def hear(self) -> None:
-        """Takes in the next message."""
-        message = await self.socket.receive(PATIENCE)
+        """Takes in the next message; `receive` has no time limit, as one would begin anew with every ping."""
+        message = await self.socket.receive()
         if message.type == aiohttp.WSMsgType.BINARY:
             length = message.data[0]
             self.pictures[message.data[1 : 1 + length].decode()] = message.data[1 + length :]
@@ -114,12 +155,14 @@ class Visitor:
         else:
             raise ConnectionError(f"the socket has closed: {message.type}")
 
-    async def until(self, happened: Callable[[], Any]) -> None:
+    async def until(self, happened: Callable[[], Any], seconds: float = PATIENCE) -> None:
         """Takes messages in until ``happened`` is true."""
-        ends = time.monotonic() + PATIENCE
-        while not happened():
-            assert time.monotonic() < ends, f"waited in vain; the state is {self.state}"
-            await self.hear()
+        try:
+            async with asyncio.timeout(seconds):
+                while not happened():
+                    await self.hear()
+        except TimeoutError as error:
+            raise AssertionError(f"waited in vain {self.situation()}") from error
 
     async def phase(self, *names: str) -> None:
         await self.until(lambda: self.state.get("phase") in names)
@@ -148,7 +191,14 @@ def visiting(address: str, visit: Callable[[Visitor], Awaitable[None]]) -> None:
 
     async def run() -> None:
         async with newcomer() as session, await entered(session, address) as socket:
-            await visit(Visitor(session, plain(address), socket))
+            visitor = Visitor(session, plain(address), socket)
+            try:
+                async with asyncio.timeout(VISIT_SECONDS):
+                    await visit(visitor)
+            except TimeoutError as error:
+                raise AssertionError(
+                    f"the visit did not end within {VISIT_SECONDS:.0f} s {visitor.situation()}"
+                ) from error
 
     asyncio.run(run())
 

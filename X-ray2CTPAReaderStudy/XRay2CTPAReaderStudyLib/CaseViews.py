@@ -58,6 +58,8 @@ class CaseViews:
         if self._volume is None:
             return ""
         display = self._volume.GetDisplayNode()
+        if display is None:  # somebody has removed the node
+            return ""
         return f"window {display.GetWindow():.0f} level {display.GetLevel():.0f}"
 
     def _load(self, file: Path, name: str) -> Any:

@@ -102,6 +102,13 @@ class Panel:
         self.ui.messageLabel.text = _("Stopped. Every answer so far is stored.")
         self.update()
 
+    def onSceneClose(self) -> None:
+        """Ends reading for now: a scene that is closed takes the case with it."""
+        if self.reading is not None:
+            self.cleanup()
+            self.ui.messageLabel.text = _("The scene was closed. Every answer so far is stored; start again.")
+            self.update()
+
     def cleanup(self) -> None:
         """Removes the case from the scene."""
         self._views.clear()

@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from xray2ctpa_core.cli.generate import positive, seed
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.result_folder import temporary_folder
 
 #: The demo study: a cohort whose first 20 patients are 10 with and 10 without PE.
 DEMO_CASES, DEMO_SEED = 20, 2057
@@ -65,12 +65,12 @@ def run_demo(args: argparse.Namespace) -> int:
     from xray2ctpa_core.simulation.build import build_cohort
 
     require_new(args.out)
-    with tempfile.TemporaryDirectory(prefix="xray2ctpa-cohort-") as cohort:
+    with temporary_folder("xray2ctpa-cohort-") as cohort:
         with tqdm(total=DEMO_CASES, unit="patient", desc="cohort", disable=None, file=sys.stderr) as bar:
             build_cohort(
-                Path(cohort), DEMO_CASES, DEMO_SEED, args.workers, lambda done, _of: bar.update(done - bar.n)
+                cohort, DEMO_CASES, DEMO_SEED, args.workers, lambda done, _of: bar.update(done - bar.n)
             )
-        _make(Path(cohort), args.out, DEMO_CASES, args.bundle, DEMO_SEED)
+        _make(cohort, args.out, DEMO_CASES, args.bundle, DEMO_SEED)
     return EXIT_DONE
 
 

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ from xray2ctpa_core.io import result_guard
 
 #: Bytes of a target's name and of the machine's that the hidden folder's name repeats.
 _LONGEST_NAME, _LONGEST_HOST = 120, 40
+#: Seconds that the guard process has to end by itself.
+_GUARD_SECONDS = 5.0
 
 
 class ResultFolder:
@@ -90,9 +93,7 @@ class ResultFolder:
     def _remove(self) -> None:
         """Leaves nothing but a published result behind."""
         result_guard.remove([self.path, *self._created_parents])
-        if self._guard is not None and self._guard.stdin is not None:
-            self._guard.stdin.close()
-            self._guard.wait()
+        end_guard(self._guard)
 
 
 def remove_leftovers(target: Path) -> None:
@@ -163,6 +164,33 @@ def start_guard(folders: list[Path]) -> "subprocess.Popen[bytes] | None":
     except OSError:
         # Without it (processes used up, no interpreter file) a kill leaves the folder to the next run.
         return None
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """A private temporary folder that is gone afterwards, also where this process is killed."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    guard = start_guard([folder])
+    try:
+        yield folder
+    finally:
+        result_guard.remove([folder])
+        end_guard(guard)
+
+
+def end_guard(guard: "subprocess.Popen[bytes] | None") -> None:
+    """Ends the process of ``start_guard``, whose folders are gone.
+
+    A process that was forked meanwhile keeps the pipe open, for whose end the guard would wait in vain.
+    """
+    if guard is None or guard.stdin is None:
+        return
+    guard.stdin.close()
+    try:
+        guard.wait(_GUARD_SECONDS)
+    except subprocess.TimeoutExpired:
+        guard.kill()
+        guard.wait()
 
 
 def _missing_parents(target: Path) -> list[Path]:

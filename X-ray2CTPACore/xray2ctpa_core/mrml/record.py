@@ -1,6 +1,7 @@
 """result.json: read, in sentences, as attributes of nodes and as rows of a table; needs no slicer."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ ATTRIBUTES = {
     "XRay2CTPA.PEThreshold": ("pe", "threshold"),
     "XRay2CTPA.PECalibrated": ("pe", "calibrated"),
 }
+
+#: Names in brackets (of collections, of people) are read in the table of the whole record.
+_BRACKETS = re.compile(r" \([^()]*\)")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -68,7 +72,8 @@ def provenance(record: Mapping[str, Any]) -> list[str]:
     """The part of ``sentences`` that says where the volume comes from: its model, its sampling."""
     bundle, sampling = record["bundle"], record["sampling"]
     kind = " (a demonstration)" if bundle["is_demonstration"] else ""
-    trained = f", trained on {bundle['trained_on']}" if "trained_on" in bundle else ""
+    trained_on = _BRACKETS.sub("", bundle.get("trained_on", ""))
+    trained = f", trained on {trained_on}" if trained_on else ""
     return [
         f"Model {bundle['name']} {bundle['version']}{kind}{trained}.",
         f"{sampling['scheduler']}, {counted(sampling['steps'], 'step')}, seed {sampling['seed']}.",

@@ -105,14 +105,17 @@ class AnswerFile:
             if given not in QUESTIONS[name].answers:
                 expected = ", ".join(QUESTIONS[name].answers)
                 raise InputError(f"Expected one of {expected} for {name}, got {given!r}.")
+        if self.path.exists():
+            self.answers = read_answers(self.path)  # the same reader may have a second window open
         if any((a.phase, a.position) == (answer.phase, answer.position) for a in self.answers):
             raise InputError(
-                f"Expected a new answer, got a second one to case {answer.case} of {answer.phase}."
+                f"Expected a new answer, got a second one to case {answer.case} of {answer.phase}.",
+                "Stop and start again: reading goes on at the first case without an answer.",
             )
         row = {name: getattr(answer, name) for name in _PLAIN} | dict(answer.answers)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            is_new = not self.path.exists()
+            is_new = _remove_half_line(self.path) == 0
             with self.path.open("a", encoding="utf-8", newline="") as stream:
                 writer = csv.DictWriter(stream, COLUMNS, restval="")
                 if is_new:
@@ -128,10 +131,22 @@ class AnswerFile:
         self.answers.append(answer)
 
 
+def _remove_half_line(path: Path) -> int:
+    """Removes a last line that a crash cut off, so that the next one stands alone; returns the bytes left."""
+    if not path.exists():
+        return 0
+    content = path.read_bytes()
+    length = content.rfind(b"\n") + 1
+    if length < len(content):
+        os.truncate(path, length)
+    return length
+
+
 def read_answers(path: Path) -> list[Answer]:
     """The answers in a table, without a last line that a crash cut off; InputError for another file."""
     try:
-        content = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8", newline="") as stream:
+            content = stream.read()
     except OSError as error:
         raise InputError(f"Expected a table of answers in {path}, got: {error}.") from error
     lines = content.splitlines(keepends=True)

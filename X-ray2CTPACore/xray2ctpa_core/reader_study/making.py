@@ -16,6 +16,7 @@ from scipy import ndimage
 from xray2ctpa_core.constants import AIR_HU
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.patients import CohortPatient
+from xray2ctpa_core.io.result_folder import ResultFolder
 from xray2ctpa_core.io.volumes import read_axial_volume, write_volume
 from xray2ctpa_core.preprocessing.grid import resample_onto
 from xray2ctpa_core.reader_study.protocol import (
@@ -112,7 +113,7 @@ def make_study(
     seed: int = 0,
     on_patient: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Protocol:
-    """Writes a study of ``patients`` into the new folder ``out``.
+    """Writes a study of ``patients`` into the new folder ``out``, which appears complete or not at all.
 
     Half of the patients, half of each class, show their real volume in "real-or-synthetic", the others the
     generated one; all are read for PE, from the radiograph alone and then with the generated volume.
@@ -134,6 +135,22 @@ def make_study(
         )
     out = Path(out)
     require_new(out)
+    with ResultFolder(out) as folder:
+        protocol = _write_study(patients, generate, folder.path, seed, on_patient)
+        folder.publish()
+    return protocol
+
+
+def _write_study(
+    patients: Sequence[CohortPatient],
+    generate: Callable[[CohortPatient], Volume],
+    out: Path,
+    seed: int,
+    on_patient: Callable[[int, int], None],
+) -> Protocol:
+    """Fills the folder ``out``; the arguments are those of ``make_study``, checked."""
+    with_pe = [patient for patient in patients if patient.pe]
+    without = [patient for patient in patients if not patient.pe]
     names = _Names(seed, 3 * len(patients))
     shows_real = {p.name for group in (with_pe, without) for p in group[: len(group) // 2]}
     cases: list[StudyCase] = []
@@ -145,7 +162,7 @@ def make_study(
         volumes.append((real, sized_like(generate(patient), real)))
         on_patient(number + 1, len(patients))
     equalise = equaliser_for([volume for pair in volumes for volume in pair])
-    (out / CASES_FOLDER).mkdir(parents=True)
+    (out / CASES_FOLDER).mkdir()
     for patient, (real, generated) in zip(patients, volumes, strict=True):
         synthetic = patient.name not in shows_real
         parts = [("turing", generated if synthetic else real, synthetic), ("pe", generated, True)]

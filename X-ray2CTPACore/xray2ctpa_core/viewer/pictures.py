@@ -3,8 +3,8 @@
 from collections import OrderedDict
 from collections.abc import Hashable
 
-#: Bytes that the pictures of one result may take: some hundred slices of a usual view.
-MAX_BYTES = 16 << 20
+#: Bytes that the pictures of one result may take: all slices of a comparison in views of a usual size.
+MAX_BYTES = 32 << 20
 
 
 class Pictures:
@@ -12,22 +12,27 @@ class Pictures:
 
     Args:
         max_bytes: of all pictures together.
+
+    Attributes:
+        kept: how many have been kept so far, those that have gone included.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes, self._bytes = max_bytes, 0
-        self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
+        self.kept = 0
+        self._pictures: OrderedDict[Hashable, bytes] = OrderedDict()
 
     def find(self, key: Hashable) -> bytes | None:
         """The picture of ``key``; None where there is none any more."""
-        if key not in self._kept:
+        if key not in self._pictures:
             return None
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        self._pictures.move_to_end(key)
+        return self._pictures[key]
 
     def keep(self, key: Hashable, picture: bytes) -> None:
         """Keeps a new picture, and lets go of others where there is no room for all."""
-        self._bytes += len(picture) - len(self._kept.pop(key, b""))
-        self._kept[key] = picture
+        self.kept += 1
+        self._bytes += len(picture) - len(self._pictures.pop(key, b""))
+        self._pictures[key] = picture
         while self._bytes > self._max_bytes:
-            self._bytes -= len(self._kept.popitem(last=False)[1])
+            self._bytes -= len(self._pictures.popitem(last=False)[1])

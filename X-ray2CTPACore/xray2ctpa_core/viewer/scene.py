@@ -21,13 +21,19 @@ from xray2ctpa_core.viewer.sight import Sight, extent, look
 from xray2ctpa_core.viewer.stage import RENDERING
 
 RESULT_VIEWS = (mrml.RADIOGRAPH_VIEW, *mrml.PLANE_VIEWS, RENDERING)
-COMPARE_VIEWS = (*mrml.PLANE_VIEWS, *mrml.TRUTH_VIEWS, *mrml.DIFFERENCE_VIEWS)
+#: A plane's views follow one another: generated, true, difference.
+COMPARE_VIEWS = tuple(
+    name
+    for views in zip(mrml.PLANE_VIEWS, mrml.TRUTH_VIEWS, mrml.DIFFERENCE_VIEWS, strict=True)
+    for name in views
+)
 #: RAS axis along which a plane is scrolled.
 _AXIS = {"Sagittal": 0, "Coronal": 1, "Axial": 2}
 #: VTK's numbers for SLABS.
 _SLAB_TYPES = {"maximum": 1, "mean": 2, "minimum": 0}
-#: Pixels along a side of a view that a visitor may ask for.
-_SIDES = (48, 1400)
+#: Pixels along a side of a view that a visitor may ask for, and of a plane in all: it comes within 100 ms.
+#: A larger view is drawn in fewer pixels, in its own proportions.
+_SIDES, _PLANE_PIXELS = (48, 1400), 800_000
 #: Seconds that the rendering may take while it turns and when it rests: without a GPU it casts fewer rays for
 #: that, as planes wait meanwhile. And the least of them along a side of the view, per pixel.
 _MOVING_SECONDS, _RESTING_SECONDS = 0.1, 0.4
@@ -156,11 +162,13 @@ class ResultScene:
 
     def resize(self, name: str, width: int, height: int) -> set[str]:
         """Gives a view another size in pixels, its content fitted; the rendering is drawn coarsely first."""
-        width, height = (int(np.clip(side, *_SIDES)) for side in (width, height))
+        size = _drawn_size(
+            width, height, None if name in (RENDERING, mrml.RADIOGRAPH_VIEW) else _PLANE_PIXELS
+        )
         view = self._stage.view(name)
-        has_changed = view.render_window().GetSize() != (width, height)
+        has_changed = view.render_window().GetSize() != size
         if has_changed:
-            view.update_size(width, height)
+            view.update_size(*size)
         if name == RENDERING:
             self._moving = True
             if not self._turned:
@@ -173,11 +181,12 @@ class ResultScene:
 
     def go_to(self, position: tuple[float, ...]) -> set[str]:
         """Moves the planes through ``position`` (RAS in mm), or the nearest place in the volume."""
-        former, self.position = self.position, self._inside(position)
-        has_moved = [abs(a - b) > _VOXELS_MOVED for a, b in zip(former, self.position, strict=True)]
+        former, self.position = self._cut(self.position), self._inside(position)
+        cut = self._cut(self.position)
+        has_moved = [abs(a - b) > _VOXELS_MOVED for a, b in zip(former, cut, strict=True)]
         moved = {name for name in self._slices() if has_moved[self._axis(name)]}
         for name in moved:
-            self._node(name).JumpSliceByOffsetting(*self.position)
+            self._node(name).JumpSliceByOffsetting(*cut)
         return moved & set(self.shown())
 
     def go_to_hottest(self) -> bool:
@@ -195,20 +204,29 @@ class ResultScene:
         """Where the planes would be cut after ``scroll``: RAS in mm, within the volume."""
         axis = self._axis(name)
         position = list(self.position)
-        position[axis] += steps * self.nodes.ctpa.GetSpacing()[axis] * (-1 if axis == 0 else 1)
+        cut = self._cut(self.position)[axis]
+        position[axis] = cut + steps * self.nodes.ctpa.GetSpacing()[axis] * (-1 if axis == 0 else 1)
         return self._inside(position)
 
     def _inside(self, position: Sequence[float]) -> tuple[float, ...]:
         """The place in the volume that is nearest to ``position``."""
         return tuple(float(np.clip(p, *b)) for p, b in zip(position, self._bounds, strict=True))
 
+    def _cut(self, position: Sequence[float]) -> tuple[float, ...]:
+        """Where planes through ``position`` are cut: through the nearest voxel centres, as Slicer snaps them.
+
+        So a plane shows the volume's own slices, of which there are few enough to keep their pictures.
+        """
+        low, step = np.array(self._bounds)[:, 0], np.array(self.nodes.ctpa.GetSpacing())
+        return tuple(float(p) for p in low + np.round((np.array(position) - low) / step) * step)
+
     def slice_of(self, name: str) -> tuple[int, int]:
         """(number of the slice from 1, how many there are) of a plane, counted as ``scroll`` goes."""
         axis = self._axis(name)
         low, high = self._bounds[axis]
         step = self.nodes.ctpa.GetSpacing()[axis]
-        done = high - self.position[axis] if axis == 0 else self.position[axis] - low
-        return round(done / step) + 1, round((high - low) / step) + 1
+        cut = self._cut(self.position)[axis]
+        return round((high - cut if axis == 0 else cut - low) / step) + 1, round((high - low) / step) + 1
 
     def go_to_slice(self, name: str, number: float) -> set[str]:
         """Moves a plane to its slice ``number``, from 1."""
@@ -311,17 +329,17 @@ class ResultScene:
         """
         if name in (RENDERING, mrml.RADIOGRAPH_VIEW):
             return None
-        cut = (position or self.position)[self._axis(name)]
+        cut = self._cut(position or self.position)[self._axis(name)]
         size = self._stage.view(name).render_window().GetSize()
         return name, size, self._sight(name), round(cut, 3), self.display
 
     def draw_at(self, name: str, position: tuple[float, ...]) -> np.ndarray:
         """What a plane would show if it were cut at ``position``; it stays where it is."""
-        self._node(name).JumpSliceByOffsetting(*position)
+        self._node(name).JumpSliceByOffsetting(*self._cut(position))
         try:
             return self.draw(name)
         finally:
-            self._node(name).JumpSliceByOffsetting(*self.position)
+            self._node(name).JumpSliceByOffsetting(*self._cut(self.position))
 
     def alike(self, name: str) -> list[str]:
         """The views that show the plane of a slice view, itself first."""
@@ -362,7 +380,7 @@ class ResultScene:
         view._logic.FitSliceToBackground()
         look(self._node(name), self._sight(name))
         if name != mrml.RADIOGRAPH_VIEW:  # fitting has put the plane through the middle of the volume
-            self._node(name).JumpSliceByOffsetting(*self.position)
+            self._node(name).JumpSliceByOffsetting(*self._cut(self.position))
 
     def _fit_rendering(self) -> None:
         """The rendering from the front, as large as its view allows."""
@@ -417,6 +435,16 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         vtk.vtkMultiThreader.SetGlobalMaximumNumberOfThreads(former)
+
+
+def _drawn_size(width: int, height: int, most: int | None) -> tuple[int, int]:
+    """The size in pixels to draw a view of this size in, with at most ``most`` of them in all."""
+    least, longest = _SIDES
+    width, height = max(width, least), max(height, least)
+    part = min(1.0, longest / max(width, height))
+    if most is not None:
+        part = min(part, (most / (width * height)) ** 0.5)
+    return max(round(width * part), least), max(round(height * part), least)
 
 
 def _plane(name: str) -> str:

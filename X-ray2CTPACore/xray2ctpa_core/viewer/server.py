@@ -17,8 +17,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from xray2ctpa_core.errors import OutputError, XRay2CTPAError
-from xray2ctpa_core.io import result_guard
-from xray2ctpa_core.io.result_folder import start_guard
+from xray2ctpa_core.io.result_folder import temporary_folder
 from xray2ctpa_core.viewer import download
 from xray2ctpa_core.viewer.security import HEADERS, Door
 from xray2ctpa_core.viewer.session import Opening, Session
@@ -263,17 +262,10 @@ def run(opening: Opening, host: str, port: int, announce: Callable[[Door], None]
 
     Whatever libraries keep temporarily (slicer-core a folder an application) lies in it, too.
     """
-    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
-    guard = start_guard([folder])
-    tempfile.tempdir = str(folder)
-    os.environ.update(dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder)))
-    try:
+    with temporary_folder(FOLDER_PREFIX) as folder:
+        tempfile.tempdir = str(folder)
+        os.environ.update(dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder)))
         asyncio.run(serve(opening, host, port, announce, folder))
-    finally:
-        result_guard.remove([folder])
-        if guard is not None and guard.stdin is not None:
-            guard.stdin.close()
-            guard.wait()
 
 
 async def _get_ready() -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from xray2ctpa_core.constants import DEFAULT_BUNDLE
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
 from xray2ctpa_core.generation.failures import user_error
+from xray2ctpa_core.generation.samples import SAMPLE_CXR
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.viewer import run, upload
 from xray2ctpa_core.viewer.download import can_write_dicom
@@ -146,6 +147,7 @@ class Session:
             "generate": lambda: self._generate(message),
             "cancel": self._cancel,
             "start_over": self._start_over,
+            "sample": self._take_sample,
             "open": lambda: self._open_again(message.get("id")),
             "discard": lambda: self._discard(message.get("id")),
         }
@@ -187,6 +189,11 @@ class Session:
         self._forget_radiograph()
         self._radiograph, self._radiograph_name, self.phase = radiograph, name, CHECKING
         self._begin(self._check(radiograph))
+
+    def _take_sample(self) -> None:
+        """Has the packaged radiograph checked, for whoever has none at hand."""
+        self._refuse_while_busy()
+        self._take_radiograph(SAMPLE_CXR, SAMPLE_CXR.name)
 
     async def _check(self, radiograph: Path) -> None:
         self._verdict = await run.check(radiograph, self._opening.bundle, self.folder)
@@ -342,6 +349,7 @@ class Session:
             "max_mb": upload.MAX_BYTES >> 20,
             "presets": presets(self._opening.bundle),
             "can_dicom": can_write_dicom(),
+            "has_sample": SAMPLE_CXR.is_file(),
             "results": [
                 {
                     "id": entry.identifier,

@@ -4,6 +4,7 @@ Importing it loads Slicer's libraries.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -15,7 +16,7 @@ from xray2ctpa_core.viewer import case, stage
 from xray2ctpa_core.viewer.ahead import Ahead
 from xray2ctpa_core.viewer.display import CHOICES, RANGES, changed
 from xray2ctpa_core.viewer.pathway import pathway
-from xray2ctpa_core.viewer.pictures import Pictures
+from xray2ctpa_core.viewer.pictures import MAX_BYTES, Pictures
 from xray2ctpa_core.viewer.scene import COMPARE_VIEWS, RESULT_VIEWS, ResultScene, orientation
 from xray2ctpa_core.viewer.shelf import Entry
 from xray2ctpa_core.viewer.stage import RENDERING
@@ -29,8 +30,9 @@ VIEW_WISHES = ("resize", "point", "zoom", "pan", "scroll", "slice", "probe")
 _SENDING_SECONDS = 0.03
 #: Seconds without a wish after which the rendering is drawn in full.
 _REFINE_AFTER = 0.35
-#: Seconds between two drawings in advance: a message is read to its end in several rounds of the event loop.
-_LULL_SECONDS = 0.01
+#: Seconds before a drawing in advance: a message is read to its end in several rounds of the event loop. And
+#: without a wish before slices are drawn that are not beside those that are looked at.
+_LULL_SECONDS, _REST_SECONDS = 0.01, 0.5
 
 
 def opened(entry: Entry, tabs: Tabs, bundle: str) -> "Showing":
@@ -69,6 +71,7 @@ class Showing:
         self._pictures = Pictures()
         self._ahead = Ahead(scene)
         self._wake = asyncio.Event()
+        self._last_wish, self._room_ahead = 0.0, 0
         self._refining: asyncio.TimerHandle | None = None
         #: Runs until it is cancelled, or fails by a defect.
         self.artist = asyncio.create_task(self._draw_forever())
@@ -177,7 +180,7 @@ class Showing:
             return
         if name != self._ahead.touched:  # what is pointed at will be scrolled
             self._ahead.touched = name
-            self._ahead.renew()
+            self._look_ahead()
             self._wake.set()
         tab.tell("probe", {"view": name, "values": self.scene.values_at(name, x, y)})
 
@@ -202,10 +205,14 @@ class Showing:
     def _redraw(self, names: set[str]) -> None:
         """Has views drawn again, and tells where the planes meet now."""
         self._dirty |= names
-        self._ahead.renew()
+        self._look_ahead()
         self._refine_soon()
         self._wake.set()
         self._tabs.tell("place", self.place())
+
+    def _look_ahead(self) -> None:
+        self._ahead.renew()
+        self._last_wish, self._room_ahead = time.monotonic(), MAX_BYTES
 
     async def _draw_forever(self) -> None:
         """Draws what is out of date, planes before the rendering, as long as somebody looks."""
@@ -216,8 +223,7 @@ class Showing:
                 self._wake.clear()
                 continue
             if not self._dirty:
-                self._picture(*self._ahead.next())
-                await asyncio.sleep(_LULL_SECONDS)
+                await self._draw_ahead()
                 continue
             if self._dirty == {
                 RENDERING
@@ -227,6 +233,24 @@ class Showing:
             self._dirty.discard(name)
             self._tabs.show(name, self._picture(name))
             await asyncio.sleep(0)  # messages that came meanwhile may spare the next drawing
+
+    async def _draw_ahead(self) -> None:
+        """Draws the next picture in advance, unless a wish comes before; stops where room is short."""
+        wait = _LULL_SECONDS
+        if not self._ahead.is_near:
+            wait = max(wait, self._last_wish + _REST_SECONDS - time.monotonic())
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(wait):
+                await self._wake.wait()
+            return
+        except TimeoutError:
+            self._wake.set()
+        former = self._pictures.kept
+        while self._ahead and self._pictures.kept == former:  # what was drawn before takes no time
+            self._room_ahead -= len(self._picture(*self._ahead.next()))
+            if self._room_ahead <= 0:
+                self._ahead.stop()
 
     def _picture(self, name: str, position: tuple[float, ...] | None = None) -> bytes:
         """A view as JPEG, as it is or cut at ``position``; drawn unless it looked the same before."""

@@ -23,8 +23,9 @@ export function listenTo(box, name) {
   const { plane, kind } = describedView(name);
   const isRendering = !plane && kind === "generated";
   const at = (event) => {
-    const frame = box.getBoundingClientRect();
-    return { x: (event.clientX - frame.left) / frame.width, y: (event.clientY - frame.top) / frame.height };
+    const frame = box.firstElementChild.getBoundingClientRect();
+    const part = (value) => Math.min(1, Math.max(0, value));
+    return { x: part((event.clientX - frame.left) / frame.width), y: part((event.clientY - frame.top) / frame.height) };
   };
   listenToWheel(box, name, plane, at);
   listenToKeys(box, name, plane, isRendering);
@@ -107,7 +108,7 @@ function listenToPointers(box, name, plane, isRendering, at) {
     if (!former) return;
     const across = event.clientX - former.clientX;
     const down = event.clientY - former.clientY;
-    const size = { width: box.clientWidth, height: box.clientHeight };
+    const size = { width: box.firstElementChild.clientWidth, height: box.firstElementChild.clientHeight };
     if (doing === "pinch") pinch(former, event, size);
     else if (doing === "turn") sendSoon({ do: "turn", x: across / size.width, y: down / size.height });
     else if (doing === "pan") sendSoon({ do: "pan", view: name, x: across / size.width, y: down / size.height });

@@ -11,7 +11,15 @@ import { listenToTriage, renderTriage } from "./triage.js";
 export const byId = (id) => document.getElementById(id);
 export let state = null;
 
+const SAID_MS = 8000; // that a message of this tab stays at least, whatever its session says meanwhile
+let saidUntil = 0;
+
 export function say(text, hint) {
+  saidUntil = text ? performance.now() + SAID_MS : 0;
+  write(text, hint);
+}
+
+function write(text, hint) {
   byId("message").textContent = [text, hint].filter(Boolean).join(" ");
   byId("message").hidden = !text;
 }
@@ -37,8 +45,10 @@ function receive(message) {
 function render() {
   const { phase } = state;
   const isDone = phase === "done";
+  const isNew = document.body.dataset.phase !== phase;
   document.body.dataset.phase = phase;
-  say(state.message ? state.message.text : "", state.message ? state.message.hint : "");
+  if (state.message) write(state.message.text, state.message.hint);
+  else if (isNew || performance.now() > saidUntil) write("", "");
   show("choose", phase === "empty");
   show("prepare", ["checking", "ready", "running"].includes(phase));
   show("opening", phase === "opening");

@@ -13,8 +13,13 @@ const NUMBERS = ["level", "width"];
 
 function percent(part) { return `${Math.round(100 * part)} %`; }
 
+let shown = null; // identifier of the result to which the lengths belong
+
 export function renderResult() {
   const { result, display, choices, ranges } = state;
+  const current = state.results.find((one) => one.current)?.id;
+  if (shown !== current) clearLengths();
+  shown = current;
   byId("score-text").textContent = result.sentences[0];
   byId("sentences").replaceChildren(...listOf(result.sentences.slice(1)).children);
   const assumed = "Millimetres are assumed: the radiograph's size is the cohort's mean, so lengths are, too.";

@@ -34,11 +34,13 @@ export function takeScreenshot() {
 }
 
 function drawView(pen, view, box, left, top) {
-  const { width, height } = box;
+  const frame = view.querySelector(".frame").getBoundingClientRect();
+  const { width, height } = frame;
   const name = view.dataset.view;
   pen.save();
   pen.translate(box.left - left, box.top - top);
   write(pen, view.querySelector(".title").textContent, 2, -6, "#e8ecf1");
+  pen.translate(frame.left - box.left, frame.top - box.top);
   pen.beginPath();
   pen.rect(0, 0, width, height);
   pen.clip();
@@ -51,7 +53,7 @@ function drawView(pen, view, box, left, top) {
   }
   for (const letter of view.querySelectorAll(".letter")) {
     const at = letter.getBoundingClientRect();
-    write(pen, letter.textContent, at.left - box.left, at.bottom - box.top - 3, "#ffb84d");
+    write(pen, letter.textContent, at.left - frame.left, at.bottom - frame.top - 3, "#ffb84d");
   }
   for (const { from, to, text } of lengthsIn(name)) {
     pen.strokeStyle = "#7dff9b";

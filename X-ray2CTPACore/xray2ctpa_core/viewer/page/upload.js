@@ -6,6 +6,7 @@ import { send } from "./connection.js";
 export function renderChoose() {
   byId("forms").textContent = `DICOM, PNG, JPEG, TIFF, NIfTI (pairs too), NRRD or MHA, up to ${state.max_mb} MB`;
   show("sending", false);
+  show("sample", state.has_sample);
   renderShelf("earlier");
 }
 
@@ -73,7 +74,12 @@ function pairOf(files) {
 }
 
 function upload(chosen) {
-  if (!chosen.length || !state || !["empty", "ready", "done"].includes(state.phase)) return;
+  if (!chosen.length || !state) return;
+  if (!["empty", "ready", "done"].includes(state.phase)) {
+    say(`Expected to wait for the present ${state.phase === "running" ? "run" : "work"}, got another radiograph.`,
+      state.phase === "opening" ? "Wait a moment." : "Cancel it first.");
+    return;
+  }
   const files = pairOf([...chosen]) || [...chosen];
   if (files.length > 1 && !pairOf(files)) {
     say(`Expected one radiograph, got ${files.length} files.`, "Choose one; of a pair, the .hdr and the .img.");
@@ -117,6 +123,7 @@ export function listenToUploads() {
     byId("drop").classList.remove("over");
     upload(event.dataTransfer.files);
   });
+  byId("sample").addEventListener("click", () => send({ do: "sample" }));
   byId("preset").addEventListener("change", usePreset);
   byId("force").addEventListener("change", (event) => { byId("generate").disabled = !event.target.checked; });
   byId("settings").addEventListener("submit", (event) => {

@@ -26,6 +26,18 @@ export async function drawPicture(buffer) {
   canvas.height = image.height;
   canvas.getContext("2d").drawImage(image, 0, 0);
   canvas.dataset.drawn = number;
+  if (canvas.parentElement.className === "frame") fitFrame(canvas.parentElement);
+}
+
+// A picture keeps its proportions where its view has others: another tab of this visitor is of another size.
+function fitFrame(frame) {
+  const { clientWidth: wide, clientHeight: high } = frame.parentElement;
+  const { width, height, dataset } = frame.querySelector("canvas");
+  if (!wide || !high || !dataset.drawn) return;
+  const scale = Math.min(wide / width, high / height);
+  const fills = Math.abs((width / height) / (wide / high) - 1) < 0.01;
+  frame.style.width = fills ? "100%" : `${scale * width}px`;
+  frame.style.height = fills ? "100%" : `${scale * height}px`;
 }
 
 const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => tellSize(target)));
@@ -34,6 +46,7 @@ const pending = new Map();
 // Once a view has kept a size for a moment: every size costs the server memory and a drawing.
 function tellSize(box) {
   const view = box.parentElement.dataset.view;
+  fitFrame(box.firstElementChild);
   clearTimeout(pending.get(view));
   const tell = () => {
     if (!box.clientWidth || !box.clientHeight) return; // another view is maximised
@@ -45,6 +58,9 @@ function tellSize(box) {
   };
   pending.set(view, setTimeout(tell, pending.has(view) ? 120 : 0));
 }
+
+// Views are drawn in the sizes of the tab that is looked at.
+addEventListener("focus", () => document.querySelectorAll(".box").forEach(tellSize));
 
 // After a reconnection the session may be another.
 export function resend() {
@@ -86,12 +102,13 @@ function makeView({ name, title, plane, letters, kind }) {
   box.setAttribute("aria-describedby", "help");
   const canvas = element("canvas");
   canvas.setAttribute("aria-hidden", "true");
-  box.append(canvas);
-  for (const line of ["across", "down"]) box.append(element("div", { className: `line ${line}`, hidden: true }));
-  [...letters].forEach((textContent, at) => box.append(element("span", { className: `letter ${LETTERS[at]}`, textContent })));
-  box.append(document.createElementNS("http://www.w3.org/2000/svg", "svg"));
-  box.lastChild.setAttribute("aria-hidden", "true");
-  box.append(element("span", { className: "scale-bar", hidden: true }), element("span", { className: "values" }));
+  const frame = element("div", { className: "frame" }, canvas);
+  for (const line of ["across", "down"]) frame.append(element("div", { className: `line ${line}`, hidden: true }));
+  [...letters].forEach((textContent, at) => frame.append(element("span", { className: `letter ${LETTERS[at]}`, textContent })));
+  frame.append(document.createElementNS("http://www.w3.org/2000/svg", "svg"));
+  frame.lastChild.setAttribute("aria-hidden", "true");
+  frame.append(element("span", { className: "scale-bar", hidden: true }), element("span", { className: "values" }));
+  box.append(frame);
   view.append(bar, box);
   listenTo(box, name);
   sizes.observe(box);
