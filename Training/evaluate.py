@@ -1,6 +1,6 @@
 """Step evaluation: evaluates the bundle on unseen people and virtual patients, and writes its model card.
 
-python Training/evaluate.py --out runs/default/evaluation
+python Training/evaluate.py --out runs/virtual-pairs/evaluation
 python Training/train.py global --only evaluation
 
 `xray2ctpa evaluate` prints the same report for any bundle; this script also writes it into the model card and
@@ -26,10 +26,10 @@ class Config(EvaluationConfig):
     """EvaluationConfig and its data. people: folders of real people's CTs; bundles: the first one gets the
     model card, if ``card``; pairs: folders of real pairs; radiograph_folders: folders of real radiographs."""
 
-    cohort: str = "runs/default/cohort/test"
-    train: str = "runs/default/cohort/train"
+    cohort: str = "runs/virtual-pairs/cohort/test"
+    train: str = "runs/virtual-pairs/cohort/train"
     people: tuple[str, ...] = ()
-    bundles: tuple[str, ...] = ("runs/default/bundle",)
+    bundles: tuple[str, ...] = ("runs/virtual-pairs/pack",)
     pairs: tuple[str, ...] = ()
     radiograph_folders: tuple[str, ...] = ()
     card: bool = True

@@ -4,7 +4,6 @@ from xray2ctpa_core.cli.recipe import Kind
 from xray2ctpa_core.training.settings.bundles import PackSettings
 from xray2ctpa_core.training.settings.classifiers import (
     CxrClassifierSettings,
-    EvidenceClassifierSettings,
     LatentClassifierSettings,
     SliceClassifierSettings,
 )
@@ -28,7 +27,6 @@ from xray2ctpa_core.training.settings.segmentation import PretrainingSettings, S
 from xray2ctpa_core.training.settings.simulation import (
     CohortSettings,
     PeopleStudiesSettings,
-    RadiographCohortSettings,
     StudiesSettings,
 )
 from xray2ctpa_core.training.settings.style_transfer import RestyleSettings, StyleTransferSettings
@@ -42,7 +40,6 @@ KINDS = {
     "cohort": Kind("steps.simulate", "cohort", CohortSettings),
     "studies": Kind("steps.simulate", "studies", StudiesSettings),
     "people-studies": Kind("steps.simulate", "studies_of_people", PeopleStudiesSettings, "studies.csv"),
-    "radiograph-cohort": Kind("steps.simulate", "radiograph_cohort", RadiographCohortSettings),
     "ctpa": Kind("steps.preprocess", "ctpa", CtpaSettings),
     "radiographs": Kind("steps.preprocess", "radiographs", RadiographSettings),
     "drr": Kind("steps.preprocess", "drr", DrrSettings),
@@ -74,11 +71,6 @@ KINDS = {
     "xray-encoder": Kind(
         "steps.xray_encoder", settings=XrayEncoderSettings, finished="xray_encoder/config.json"
     ),
-    "evidence-classifier": Kind(
-        "steps.evidence_classifier",
-        settings=EvidenceClassifierSettings,
-        finished="pe_classifier/config.json",
-    ),
     "spatial-denoiser": Kind(
         "steps.spatial_denoiser", settings=SpatialDenoiserSettings, finished="scheduler/scheduler_config.json"
     ),
@@ -100,7 +92,6 @@ KINDS = {
     "bank-denoiser": Kind("train_bank_denoiser", finished="scheduler/scheduler_config.json"),
     "bank-bundle": Kind("calibrate_bank", finished="bundle.json"),
     "pack": Kind("steps.pack", settings=PackSettings, finished="bundle.json"),
-    "calibrate": Kind("calibrate", finished="bundle.json"),
     "ship": Kind("ship_default"),
     "evaluate": Kind("evaluate", finished="evaluation.json"),
     "slice-features": Kind("encode_slices", finished="features.csv"),

@@ -35,7 +35,7 @@ class Config:
     gives each patient's seed; name, dataset: of the arm."""
 
     bundle: str = DEFAULT_BUNDLE
-    cohort: str = "runs/default/cohort"
+    cohort: str = "runs/virtual-pairs/cohort"
     latents: str = "runs/virtual/latents"
     hu_window: tuple[float, float] = PAPER_HU_WINDOW
     studies: int = 0

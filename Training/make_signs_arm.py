@@ -1,5 +1,5 @@
-"""The arm of a reader who knows exactly the radiographic signs of a virtual patient: the best possible AUROC
-from a radiograph in this cohort.
+"""The arm of a reader who knows the radiographic signs of a virtual patient exactly, which has the best
+possible AUROC from a radiograph in this cohort.
 
 python Training/make_signs_arm.py --out runs/virtual/signs --set latents=runs/virtual/latents dataset=virtual
 
@@ -29,7 +29,7 @@ class Config:
     the cases; features: folder of encode_slices.py, whose table lists them instead; folds, fold_seed: as in
     the other arms, 0 for the data's own split; dataset: data set of the arm."""
 
-    studies: str = "runs/default/cohort/studies.csv"
+    studies: str = "runs/virtual-pairs/cohort/studies.csv"
     latents: str = "runs/virtual/latents"
     features: str = ""
     folds: int = 0

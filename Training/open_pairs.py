@@ -1,13 +1,12 @@
-"""Open pairs of radiograph and CT from the Imaging Data Commons: select, fetch, labels, prepare, cost.
+"""Open pairs of radiograph and CT from the Imaging Data Commons, in five steps.
 
     python Training/open_pairs.py select OUT     the cohort as a table, from the installed index, offline
     python Training/open_pairs.py fetch OUT      its images; goes on where it was stopped
-    python Training/open_pairs.py labels OUT     who had PE, where a clinical table says so
+    python Training/open_pairs.py labels OUT     who had PE, if a clinical table says so
     python Training/open_pairs.py prepare OUT    the study table that preprocessing reads; goes on, too
-    python Training/open_pairs.py cost OUT       what a recipe will take: disk, processor time, steps
+    python Training/open_pairs.py cost OUT       what a recipe needs: disk, processor time, steps
 
-Needs the extra open-data. Only ``fetch`` and ``labels`` reach the network. docs/open-pairs.md leads
-through it.
+Needs the extra open-data. Only ``fetch`` and ``labels`` use the network. See docs/open-pairs.md.
 """
 
 import argparse
@@ -31,7 +30,7 @@ from xray2ctpa_core.data.open_pairs.table import TABLE_FILE, read_pairs, write_p
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
-#: Radiographs beside the nearest that are fetched, should the gate refuse that.
+#: Further radiographs that are fetched in case the gate refuses the nearest.
 ALTERNATIVES = 2
 COUNT_HEADINGS = (
     "collection", "patients", "(3 days)", "angiography", "(3 days)", "pairs", "(3 days)", "CTs", "(3 days)",
@@ -39,7 +38,7 @@ COUNT_HEADINGS = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one of the three steps; returns the exit code."""
+    """Runs one of the steps; returns the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -49,8 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
     step.add_argument(
         "--index", type=Path, help="another index, a Parquet file (default: the installed package's)"
     )
-    step.add_argument("--days", type=int, default=1, help="at most between radiograph and CT (default: 1)")
-    step.add_argument("--angiography", action="store_true", help="CT pulmonary angiographies alone")
+    step.add_argument(
+        "--days", type=int, default=1, help="largest distance between radiograph and CT (default: 1)"
+    )
+    step.add_argument("--angiography", action="store_true", help="only CT pulmonary angiographies")
     step.add_argument(
         "--collections", nargs="+", default=list(COLLECTIONS), help="default: all that have pairs"
     )
@@ -58,12 +59,12 @@ def main(arguments: list[str] | None = None) -> int:
     step.set_defaults(run=select)
     step = steps.add_parser("fetch", help="fetches the images of the table from the Imaging Data Commons")
     step.add_argument("out", type=Path)
-    step.add_argument("--split", choices=("train", "validation", "test"), help="one split alone")
-    step.add_argument("--first", type=int, default=0, help="so many pairs alone, from the first")
+    step.add_argument("--split", choices=("train", "validation", "test"), help="only this split")
+    step.add_argument("--first", type=int, default=0, help="only so many pairs, from the first")
     step.add_argument(
         "--store", type=Path, help="a folder with a subfolder for each series, in place of the network"
     )
-    step.add_argument("--dry-run", action="store_true", help="says how much there is to fetch, and ends")
+    step.add_argument("--dry-run", action="store_true", help="only prints how much there is to fetch")
     step.set_defaults(run=fetch)
     step = steps.add_parser("prepare", help="checks the images and writes the study table")
     step.add_argument("out", type=Path)
@@ -75,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         type=Path,
         help="table with the columns patient and label, where you have PE (default: of the step labels)",
     )
-    step.add_argument("--workers", type=int, default=0, help="processes (default: one a processor)")
+    step.add_argument("--workers", type=int, default=0, help="processes (default: one per processor)")
     step.set_defaults(run=prepare)
     step = steps.add_parser(
         "labels", help="PE by patient from a clinical table; without --column lists columns"
@@ -89,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
     step.add_argument("--positive", nargs="+", default=[], help="the column's values that mean PE")
     step.add_argument("--negative", nargs="+", default=[], help="those that mean no PE")
     step.set_defaults(run=labels)
-    step = steps.add_parser("cost", help="says what training by a recipe takes")
+    step = steps.add_parser("cost", help="prints what training by a recipe needs")
     step.add_argument("out", type=Path, help="folder of the cohort, selected")
     step.add_argument("recipe", nargs="?", default="open-pairs", help="default: %(default)s")
     step.add_argument("--run", dest="place", type=Path, help="folder of the run, whose free disk is compared")
@@ -212,7 +213,7 @@ def labels(args: argparse.Namespace) -> int:
 
 
 def cost(args: argparse.Namespace) -> int:
-    """Says disk, processor time and optimiser steps of a recipe on the cohort."""
+    """Prints disk, processor time and optimiser steps of a recipe on the cohort."""
     from kinds import KINDS
 
     from xray2ctpa_core.data.open_pairs.cost import recipe_cost
@@ -253,14 +254,14 @@ def cost(args: argparse.Namespace) -> int:
 
 
 def print_columns(lines: list[tuple[str, ...]]) -> None:
-    """Prints cells in columns, flush right."""
+    """Prints cells in right-aligned columns."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
 
 
 def folder_store(folder: Path) -> Store:
-    """Series that lie in ``folder``, each in a subfolder of its UID."""
+    """Reads series from ``folder``, where each has a subfolder named by its UID."""
 
     def copy(series: Series, target: Path) -> None:
         source = folder / series.uid
@@ -284,7 +285,7 @@ def commons_client() -> Any:
 
 
 def commons_store() -> Store:
-    """The Imaging Data Commons, through idc-index."""
+    """Reads series from the Imaging Data Commons by idc-index."""
     client = commons_client()
 
     def download(series: Series, target: Path) -> None:
@@ -296,7 +297,7 @@ def commons_store() -> Store:
 
 
 def commons_tables() -> Path:
-    """Folder of the clinical tables and their dictionary, fetched through idc-index."""
+    """Folder of the clinical tables and their dictionary, fetched by idc-index."""
     from xray2ctpa_core.data.open_pairs.labels import DICTIONARY_FILE
 
     client = commons_client()

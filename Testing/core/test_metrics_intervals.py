@@ -5,7 +5,6 @@ from scipy import stats
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.metrics.intervals import (
     mean_interval,
-    paired_difference,
     pearson,
     wilson,
 )
@@ -49,17 +48,7 @@ def test_one_value_or_equal_ones_have_no_interval():
         assert interval.text(1) == "3.0 [-]"
 
 
-def test_pairing_removes_what_patients_share():
-    rng = np.random.default_rng(0)
-    patient = rng.normal(0, 10, 50)
-    interval = paired_difference(patient + 1 + rng.normal(0, 0.1, 50), patient)
-    assert interval.estimate == pytest.approx(1, abs=0.1)
-    assert interval.upper - interval.lower < 0.2
-
-
-def test_unpaired_or_missing_values_are_refused():
-    with pytest.raises(InputError, match="equal lengths"):
-        paired_difference(np.ones(3), np.ones(4))
+def test_missing_values_are_refused():
     with pytest.raises(InputError, match="finite"):
         mean_interval(np.array([1.0, np.nan]))
     with pytest.raises(InputError, match="finite"):
@@ -72,7 +61,6 @@ def test_unpaired_or_missing_values_are_refused():
         lambda level: wilson(1, 2, level=level),
         lambda level: wilson(0, 0, level=level),
         lambda level: mean_interval(np.arange(5.0), level),
-        lambda level: paired_difference(np.arange(5.0), np.zeros(5), level),
         lambda level: pearson(np.arange(5.0), np.array([0.0, 2, 1, 3, 4]), level),
     ],
 )

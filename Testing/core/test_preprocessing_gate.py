@@ -44,8 +44,8 @@ def test_a_frontal_radiograph_without_lungs_is_refused():
         ),
         (LungShape((20, 20, 60, 120), (0.2, 0.2), (1.0, 1.0), 2.5, NO_CONTACT), "2.5 times as wide"),
         (
-            LungShape(SOUND.box, SOUND.areas, SOUND.heights, 1.1, NO_CONTACT, (0.01, 0.2, 0.2, 0.2)),
-            "end close to the radiograph's top edge and may be cut off",
+            LungShape(SOUND.box, SOUND.areas, SOUND.heights, 1.1, NO_CONTACT, (0.95, 0.2, 0.2, 0.2)),
+            "seem to be cut off at the radiograph's top, or to end right at it",
         ),
         (
             LungShape(SOUND.box, SOUND.areas, SOUND.heights, 1.1, NO_CONTACT, tilt_degrees=-17.0),
@@ -85,3 +85,15 @@ def test_lungs_cut_off_by_the_radiographs_edge_are_refused():
     )
     assert not report.accepted
     assert "The lungs are cut off at the radiograph's bottom." in report.warnings
+
+
+@pytest.mark.parametrize("view", ["OBLIQUE", "LAO", "RPO", "DECUBITUS", "LLD"])
+def test_obliques_and_decubitus_are_no_upright_frontal_views(view):
+    assert not judge(FRONTAL, SOUND, (2000, 2000), view=view).accepted
+
+
+def test_a_mirrored_heart_against_the_header_is_said_to_be():
+    report = judge(FRONTAL, SOUND, (2000, 2000), mirrored=0.99, sides="PatientOrientation R\\F")
+    words = next(w for w in report.warnings if "left and right may be exchanged" in w)
+    assert "by the PatientOrientation R\\F: the header is wrong" in words
+    assert "side marker, L or R, which is not read here" in words

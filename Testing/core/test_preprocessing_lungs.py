@@ -43,6 +43,17 @@ def test_two_lungs_are_found_with_their_vessels_and_nothing_else() -> None:
     assert not mask[:, 110:].any()  # table
 
 
+@pytest.mark.parametrize(
+    "cut", [np.s_[:, 32:], np.s_[:, :86], np.s_[:, :, 20:]], ids=["front", "back", "side"]
+)
+def test_lungs_are_found_where_an_edge_of_the_volume_cuts_them(cut) -> None:
+    volume, lungs = thorax()
+
+    mask = threshold_lungs(Volume(volume.array[cut], volume.affine))
+
+    assert dice(mask, lungs[cut]) > 0.97
+
+
 def test_the_box_has_the_margin_and_stays_on_the_grid() -> None:
     mask = np.zeros((10, 20, 30), bool)
     mask[1:4, 8:12, 10:20] = True

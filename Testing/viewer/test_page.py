@@ -2,11 +2,13 @@
 
 import io
 import re
+import shutil
 import signal
 import time
 from contextlib import closing
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,6 +22,7 @@ from visitors import PATIENCE, Page, served
 
 from xray2ctpa_core.constants import AIR_HU
 from xray2ctpa_core.generation.samples import SAMPLE_CXR
+from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.volume import Volume, axial_affine
 
@@ -273,6 +276,23 @@ def test_who_has_no_radiograph_takes_the_sample(browser, tmp_path, pipeline_bund
         seen.tab.click("#start-over")
         seen.phase("empty")
         assert SAMPLE_CXR.is_file(), "it is the package's own file"
+        assert seen.complaints == []
+
+
+@pytest.mark.slow
+def test_a_pair_of_header_and_data_is_one_radiograph_and_other_pairs_are_two(browser, tmp_path):
+    pixels = (read_radiograph(SAMPLE_CXR).pixels * 4095).astype(np.int16)
+    pair = nib.Nifti1Pair(pixels.T[..., None], np.diag([-1.2, -1.2, 1.0, 1.0]))
+    nib.save(pair, tmp_path / "chest.hdr")
+    shutil.copy(SAMPLE_CXR, tmp_path / "chest.png")
+    with served(tmp_path / "temporary") as page, new_context(browser) as context:
+        seen = Tab(context, page)
+        seen.phase("empty")
+        seen.tab.set_input_files("#file", [tmp_path / "chest.png", tmp_path / "chest.hdr"])
+        seen.tab.wait_for_selector("#message:has-text('Expected one radiograph, got 2 files')")
+        seen.tab.set_input_files("#file", [tmp_path / "chest.img", tmp_path / "chest.hdr"])
+        seen.phase("ready")
+        assert seen.tab.is_visible("text=Accepted as a frontal chest radiograph")
         assert seen.complaints == []
 
 

@@ -382,6 +382,17 @@ def test_a_truth_may_be_dicom(tmp_path, small_result):
     assert np.allclose(from_dicom.array, from_nifti.array, atol=0.1, equal_nan=True)
 
 
+def test_a_truth_masked_with_0_has_air_around_the_body(tmp_path, small_result):
+    record, volume = read_record(small_result), phantom()
+    masked = np.where(volume.array == AIR_HU, 0, volume.array)
+    write_volume(volume, tmp_path / "air.nii.gz", np.int16)
+    write_volume(volume.with_array(masked), tmp_path / "masked.nii.gz", np.int16)
+
+    air, mended = (case.truth_of(record, tmp_path / name) for name in ("air.nii.gz", "masked.nii.gz"))
+
+    assert np.array_equal(air.array, mended.array, equal_nan=True)
+
+
 def test_a_truth_without_overlap_is_refused_and_a_small_one_is_doubted(tmp_path, small_result):
     record = read_record(small_result)
     far = write_air(tmp_path / "far.nii.gz", shift=1000.0)

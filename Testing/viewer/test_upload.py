@@ -4,9 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from xray2ctpa_core.errors import InputError, OutputError
+from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.viewer import upload
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
@@ -122,3 +125,27 @@ def test_a_header_that_takes_its_pixels_from_another_file_is_refused(name, heade
 def test_a_metaimage_with_its_pixels_inside_is_taken(tmp_path):
     header = b"NDims = 2\nDimSize = 4 4\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n" + bytes(16)
     assert received(header, "radiograph.mha", tmp_path / "private").is_file()
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_pair_is_sent_as_one_and_read_as_two_files(suffix, tmp_path):
+    grey = np.arange(160 * 128, dtype=np.int16).reshape(128, 160)
+    nib.save(nib.Nifti1Pair(grey[..., None], np.diag([-2.2, -2.2, 1.0, 1.0])), tmp_path / f"x.hdr{suffix}")
+    header, data = ((tmp_path / f"x.{half}{suffix}").read_bytes() for half in ("hdr", "img"))
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield header + data
+
+    name, folder = f"Doe.hdr{suffix}", tmp_path / "private"
+    file = asyncio.run(upload.receive(chunks(), name, None, folder, len(header)))
+
+    assert file == folder / f"radiograph.hdr{suffix}"
+    assert (folder / f"radiograph.img{suffix}").read_bytes() == data
+    assert read_radiograph(file).spacing_mm == pytest.approx((2.2, 2.2))
+
+
+@pytest.mark.parametrize("name", ["x.hdr", "x.img", "x.img.gz"])
+def test_half_a_pair_asks_for_the_other(name, tmp_path):
+    with pytest.raises(InputError, match="Expected header and data file of a pair") as caught:
+        received(bytes(400), name, tmp_path / "private")
+    assert ".hdr and .img together" in caught.value.hint

@@ -66,7 +66,7 @@ def _codec(config: PackSettings) -> Codec:
 
 
 def _network(codec: Codec) -> Any:
-    """What a bundle holds of a codec."""
+    """The network of a codec, for the bundle."""
     if isinstance(codec, IdentityCodec):
         return codec
     return codec.autoencoder if isinstance(codec, SliceCodec) else codec.vqgan  # type: ignore[attr-defined]
@@ -76,8 +76,15 @@ def _is_paper(config: PackSettings) -> bool:
     return (Path(config.denoiser) / CONDITIONS_FILE).is_file()
 
 
+def _is_global(config: PackSettings) -> bool:
+    """Whether the denoiser is conditioned on one vector alone."""
+    written = Path(config.denoiser) / "denoiser" / "config.json"
+    return _is_paper(config) or json.loads(written.read_text(encoding="utf-8")).get("spatial_channels") == 0
+
+
 def _trained(config: PackSettings) -> tuple[dict[str, Any], LatentScaling]:
-    """Denoiser, encoder, schedule and scaling of latents, read by the kind of step that made the folder."""
+    """Denoiser, encoder, schedule and scaling of latents, according to the kind of step that made the
+    folder."""
     if _is_paper(config):
         return _paper(config)
     return _with_encoder(config) if (Path(config.denoiser) / "encoder").is_dir() else _spatial(config)
@@ -132,7 +139,7 @@ def _grid(case: LatentCase, codec: Codec) -> tuple[int, int, int]:
 
 
 def _extent(cases: list[LatentCase]) -> tuple[float, float, float]:
-    """(z, y, x) mm of the mean training volume."""
+    """(z, y, x) in mm: mean extent of the training volumes."""
     places = np.unique(np.linspace(0, len(cases) - 1, EXTENT_VOLUMES).round().astype(int))
     sizes = []
     for place in places:
@@ -153,7 +160,7 @@ def _describe(
         intended_use=INTENDED_USE,
         is_demonstration=False,
         hu_window=config.hu_window,
-        conditioning="global" if _is_paper(config) else "spatial",
+        conditioning="global" if _is_global(config) else "spatial",
         geometry=GeometryRule(
             grid=grid,
             mean_frame_side_mm=extent[0],

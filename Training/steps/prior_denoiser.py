@@ -9,15 +9,12 @@ from xray2ctpa_core.data.latents import read_statistics
 from xray2ctpa_core.data.splits import training_cases
 from xray2ctpa_core.data.study_data import StudyData
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling, save_scaling
+from xray2ctpa_core.diffusion.schedulers import xctdiff_schedule
 from xray2ctpa_core.pipelines.loading import load_part
 from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import save_network, train
 from xray2ctpa_core.training.settings.xctdiff import PriorDenoiserSettings
-from xray2ctpa_core.training.stages.prior_denoiser import (
-    PriorDenoiserStage,
-    build_prior_denoiser,
-    xctdiff_schedule,
-)
+from xray2ctpa_core.training.stages.prior_denoiser import PriorDenoiserStage, build_prior_denoiser
 
 
 def run(config: PriorDenoiserSettings, out: Path, resume: bool) -> None:

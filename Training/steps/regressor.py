@@ -33,5 +33,5 @@ def run(config: RegressorSettings, out: Path, resume: bool) -> None:
 
 
 def one_step_schedule() -> DDIMScheduler:
-    """Whose result is the network's output, in one step and in several."""
+    """A schedule whose result is the network's output, in one step or several."""
     return DDIMScheduler(prediction_type="sample", clip_sample=False)

@@ -8,7 +8,6 @@ from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.data.cohort_studies import COHORT_SPLITS, cohort_studies
 from xray2ctpa_core.data.index import INDEX_FILE, write_index
 from xray2ctpa_core.data.people_studies import people_studies
-from xray2ctpa_core.data.radiograph_cohort import write_radiograph_cohort
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.simulation.build import build_cohort
 from xray2ctpa_core.simulation.people.drawing import Shape
@@ -16,7 +15,6 @@ from xray2ctpa_core.simulation.people.person import people_in
 from xray2ctpa_core.training.settings.simulation import (
     CohortSettings,
     PeopleStudiesSettings,
-    RadiographCohortSettings,
     StudiesSettings,
 )
 
@@ -38,22 +36,6 @@ def studies(config: StudiesSettings, out: Path, resume: bool) -> None:  # noqa: 
     """Writes ``out``/studies.csv with each cohort as a split; files are not copied."""
     counts = {name: getattr(config, name) for name in COHORT_SPLITS}
     write_index(out / INDEX_FILE, cohort_studies(Path(config.cohort), counts))
-
-
-def radiograph_cohort(
-    config: RadiographCohortSettings,
-    out: Path,
-    resume: bool,  # noqa: ARG001 - always resumes
-) -> None:
-    """Writes radiographs without volumes, with their maps into the atlas, for the X-ray encoder."""
-    write_radiograph_cohort(
-        out,
-        config.patients,
-        config.variants,
-        config.cohort_seed,
-        workers(config.workers),
-        Bar("radiographs"),
-    )
 
 
 def studies_of_people(

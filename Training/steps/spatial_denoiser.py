@@ -1,4 +1,4 @@
-"""Trains the default's denoiser on latents, conditioned on radiographs."""
+"""Trains a denoiser on latents, conditioned on an embedding and lifted features."""
 
 from pathlib import Path
 
@@ -61,8 +61,8 @@ def study_data(latents: Path, encoder: XrayEncoder) -> StudyData:
 @torch.no_grad()
 def open_std(encoder: XrayEncoder, data: StudyData) -> tuple[tuple[float, ...], tuple[float, ...] | None]:
     """Residual standard deviations given the radiograph, over 48 training studies: of the latents about
-    their expectation (under the true map, where it is known), per channel; of the map, per axis, None where
-    no map is known."""
+    their expectation (under the true map, if it is known), per channel; and of the map, per axis, None if no
+    map is known."""
     latents, maps = [], []
     for case in range(0, len(data), max(1, len(data) // 48)):
         item = data[(case, case)]

@@ -1,4 +1,4 @@
-"""The word SYNTHETIC in every view that shows something generated, from start-up on, in every module."""
+"""Shows the word SYNTHETIC in every view of generated data, in every module, from start-up on."""
 
 from typing import Any
 
@@ -9,15 +9,16 @@ from slicer.util import VTKObservationMixin
 
 from xray2ctpa_core import mrml
 
-#: Where in ``slicer.modules`` the one watch of the application is kept: it outlives a reload of the panel.
+#: Attribute of ``slicer.modules`` that holds the application's only watch, which outlives a reload of the
+#: panel.
 _ATTRIBUTE = "XRay2CTPAViewWatch"
 _COMPOSITE, _RENDERING = "vtkMRMLSliceCompositeNode", "vtkMRMLVolumeRenderingDisplayNode"
 
 
 class ViewWatch(VTKObservationMixin):
-    """Keeps the module's layouts known and the word in every view that shows a result.
+    """Registers the module's layouts, and shows the word in every view of a result.
 
-    Scenes are opened, views made and volumes exchanged by anybody, so the scene itself is observed.
+    It observes the scene, because any module can open scenes, create views and exchange volumes.
     """
 
     def __init__(self) -> None:
@@ -35,7 +36,7 @@ class ViewWatch(VTKObservationMixin):
         self.update()
 
     def update(self) -> None:
-        """Brings the word to the views now shown, and takes it out of those that show no result."""
+        """Adds the word to the views that show a result now, and removes it from all others."""
         for name, view in _views().items():
             shown = _showsResult(name)
             renderer = view.renderWindow().GetRenderers().GetFirstRenderer()
@@ -50,7 +51,7 @@ class ViewWatch(VTKObservationMixin):
                 view.scheduleRender()
 
     def remove(self) -> None:
-        """Takes every word out again and observes nothing any more."""
+        """Removes the word from all views, and all observers."""
         self.removeObservers()
         for renderer, actor in self._actors.values():
             renderer.RemoveViewProp(actor)
@@ -67,7 +68,7 @@ class ViewWatch(VTKObservationMixin):
             self._later()
 
     def _later(self, _caller: Any = None, _event: Any = None) -> None:
-        """Views that belong to what has changed are made by then; many changes make one update."""
+        """Schedules one update for many changes, when the views that belong to them exist."""
         if not self._awaited:
             self._awaited = True
             qt.QTimer.singleShot(0, self._onAwaited)
@@ -78,14 +79,14 @@ class ViewWatch(VTKObservationMixin):
 
 
 def watch() -> ViewWatch:
-    """The application's one watch, which begins with the first call."""
+    """The application's only watch, which the first call starts."""
     if not hasattr(slicer.modules, _ATTRIBUTE):
         setattr(slicer.modules, _ATTRIBUTE, ViewWatch())
     return getattr(slicer.modules, _ATTRIBUTE)
 
 
 def stopWatching() -> None:
-    """Ends the watch; the next call of ``watch`` begins another (after a reload, of the new code)."""
+    """Ends the watch; the next call of ``watch`` starts another, with the new code after a reload."""
     if hasattr(slicer.modules, _ATTRIBUTE):
         getattr(slicer.modules, _ATTRIBUTE).remove()
         delattr(slicer.modules, _ATTRIBUTE)
@@ -103,7 +104,7 @@ def _views() -> dict[str, Any]:
 
 
 def _showsResult(name: str) -> bool:
-    """Whether a view of that name shows anything that was generated."""
+    """Whether the view shows anything that was generated."""
     scene = slicer.mrmlScene
     if name.startswith("3D "):
         nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")

@@ -1,4 +1,5 @@
-"""A list of radiographs, generated from one after the other into a folder; it resumes where it ended."""
+"""A batch: volumes are generated from a list of radiographs, one after another, into a folder; it can be
+resumed."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from slicer.i18n import tr as _
 from xray2ctpa_core import mrml
 from xray2ctpa_core.constants import EXIT_CANCELLED, EXIT_DONE
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
+from xray2ctpa_core.io.names import PAIR_SUFFIXES, stem_of, suffix_of
 
 from .ChildProcess import ChildProcess
 from .CoreCommand import coreArguments, coreEnvironment
@@ -20,8 +22,6 @@ from .Job import hintFor, makeFolder, removeFolder, stageText
 from .Settings import RunSettings
 
 WAITING, ACTIVE, COMPLETE, FAILED = "waiting", "active", "complete", "failed"
-#: Files that a folder is searched for; DICOM files often have no suffix at all.
-SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".nii.gz", ".nrrd", ".mha", "")
 #: Modalities of a radiograph in DICOM.
 MODALITIES = ("CR", "DX", "RF")
 MODALITY_TAG = "0008,0060"
@@ -32,12 +32,12 @@ class Row:
     """One radiograph of the list.
 
     Attributes:
-        name: for people.
+        name: for display.
         source: a file, or the id of a node.
         state: WAITING, ACTIVE, COMPLETE or FAILED.
-        message: what it is doing, or why it failed.
-        score: the model's PE score, None before it is complete.
-        folder: of the result, None likewise.
+        message: the present stage, or why it failed.
+        score: the model's PE score; None before it is complete.
+        folder: of the result; None before it is complete.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Row:
 
 
 class Batch:
-    """The list, and the one child process that works it off.
+    """The list, and the child process that processes it.
 
-    A result is a folder on the disk, complete or not there; nothing is added to the scene. Started anew, the
-    core skips what is complete and was made in the same way.
+    A result is a complete folder on the disk; nothing is added to the scene. When the batch is started
+    again, the core skips results that are complete and were made with the same settings.
     """
 
     def __init__(self) -> None:
@@ -66,24 +66,24 @@ class Batch:
 
     @property
     def isRunning(self) -> bool:
-        """Whether the list is being worked off."""
+        """Whether the list is being processed."""
         return self._process is not None
 
     def addNodes(self, nodes: Sequence[Any]) -> int:
-        """Adds the nodes that are radiographs and not yet in the list; returns how many."""
+        """Adds the radiographs' nodes that are not yet in the list; returns their number."""
         return self._add([Row(n.GetName(), n.GetID()) for n in nodes if not whyUnusable(n)])
 
     def addFiles(self, files: Sequence[Path]) -> int:
-        """Adds files that are not yet in the list; returns how many."""
+        """Adds files that are not yet in the list; returns their number."""
         return self._add([Row(file.name, file) for file in files])
 
     def addFolder(self, folder: Path) -> int:
-        """Adds the image files directly in ``folder``, by name; returns how many."""
+        """Adds the image files directly in ``folder``, sorted by name; returns their number."""
         files = [f for f in sorted(folder.iterdir()) if f.is_file() and not f.name.startswith(".")]
-        return self.addFiles([f for f in files if _suffix(f) in SUFFIXES])
+        return self.addFiles([f for f in files if _mayBeRadiograph(f)])
 
     def clear(self) -> None:
-        """Empties the list; files stay."""
+        """Empties the list; files are kept."""
         if not self.isRunning:
             self.rows = []
 
@@ -95,7 +95,7 @@ class Batch:
         mayFetch: bool = False,
         bundleFolders: Sequence[str] = (),
     ) -> None:
-        """Begins with the rows that are not complete.
+        """Starts with the rows that are not complete.
 
         Raises:
             InputError: the list is empty, or a node of it is no longer in the scene.
@@ -109,7 +109,7 @@ class Batch:
             self._files = [self._fileOf(row, n) for n, row in enumerate(self.rows)]
             names = folderNames(self._files)
             arguments = ["generate", *map(str, self._files), "--events", "--out"]
-            # For one input the core takes the result's own folder.
+            # For a single input --out is the result's own folder.
             arguments.append(str(output / names[0] if len(names) == 1 else output))
             for row in self.rows:
                 row.state, row.message = WAITING, ""
@@ -125,7 +125,7 @@ class Batch:
         self._onChanged()
 
     def poll(self) -> bool:
-        """Takes in what the core has told; True while it runs."""
+        """Processes the core's events; True while it runs."""
         if self._process is not None and not self._process.poll():
             code = self._process.exitCode
             self._close()
@@ -137,7 +137,7 @@ class Batch:
         return self.isRunning
 
     def cancel(self) -> None:
-        """Ends the run at once; complete results stay, and are not made again."""
+        """Ends the run at once; complete results are kept and not made again."""
         if self._process is not None:
             self._process.kill()
             self._close()
@@ -166,7 +166,7 @@ class Batch:
             event = json.loads(line)
             kind = event["event"]
         except (ValueError, KeyError, TypeError):
-            return  # what some library printed
+            return  # output of some library
         row = self.rows[min(self._current, len(self.rows) - 1)]
         if kind == "stage":
             row.state, row.message = ACTIVE, stageText(event["stage"], event["message"])
@@ -192,11 +192,11 @@ class Batch:
 
 def folderNames(files: Sequence[Path]) -> list[str]:
     """What the results of ``files`` are called: by their names without suffixes."""
-    return [file.name[: len(file.name) - len(_suffix(file))] or file.name for file in files]
+    return [stem_of(file.name) for file in files]
 
 
 def dicomRadiographs(database: Any, patient: str) -> list[Path]:
-    """The radiographs of a patient of the DICOM database, a file each."""
+    """The files of a patient's radiographs in the DICOM database."""
     found = []
     for study in database.studiesForPatient(patient):
         for series in database.seriesForStudy(study):
@@ -207,7 +207,7 @@ def dicomRadiographs(database: Any, patient: str) -> list[Path]:
 
 
 def loadRow(row: Row) -> Any:
-    """Adds the result of a complete row to the scene; refers to its node where it has one."""
+    """Adds the result of a complete row to the scene, with a reference to the row's node if it has one."""
     if row.folder is None:
         raise InputError(_("{name} has no result yet.").format(name=row.name))
     node = slicer.mrmlScene.GetNodeByID(row.source) if isinstance(row.source, str) else None
@@ -215,7 +215,7 @@ def loadRow(row: Row) -> Any:
 
 
 def whyNotStart(batch: Batch, output: str) -> str:
-    """Why the list cannot be worked off, as a sentence; "" where it can."""
+    """Why the list cannot be processed, as a sentence; "" if it can."""
     if not batch.rows:
         return _("Add chest X-rays to the list.")
     if not output:
@@ -224,12 +224,12 @@ def whyNotStart(batch: Batch, output: str) -> str:
 
 
 def errorText(error: XRay2CTPAError) -> str:
-    """Message and hint of an error, a line each."""
+    """Message and hint of an error, on two lines."""
     return "\n".join(filter(None, (error.message, error.hint)))
 
 
-def _suffix(file: Path) -> str:
-    """The suffix by which an image's form is known, lower case; numbers (of DICOM UIDs) are none."""
-    if file.name.lower().endswith(".nii.gz"):
-        return file.name[-7:].lower()
-    return "" if file.suffix[1:].isdigit() else file.suffix.lower()
+def _mayBeRadiograph(file: Path) -> bool:
+    """Whether the name is an image's; DICOM files often have no suffix, or a UID's last number in its place.
+    Of a pair the header alone is."""
+    suffix = suffix_of(file.name)
+    return suffix not in PAIR_SUFFIXES.values() if suffix else not file.suffix or file.suffix[1:].isdigit()

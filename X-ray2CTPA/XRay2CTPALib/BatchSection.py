@@ -16,7 +16,7 @@ from .ParameterNode import settingsFrom
 
 
 class BatchSection:
-    """Draws the logic's batch as a table; ``onOpen`` is called with the nodes of a row that is opened."""
+    """Draws the logic's batch as a table; calls ``onOpen`` with the nodes of a row that is opened."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class BatchSection:
         ui.batchClearButton.connect("clicked(bool)", self.onClear)
 
     def update(self, parameters: Any) -> None:
-        """Shows whether the list can be started, and why not."""
+        """Shows whether the list can be started and, if not, why."""
         self._parameters = parameters
         running = self._batch.isRunning
         reason = "" if running else whyNotStart(self._batch, parameters.outputFolder) or self._whyNotRun()
@@ -89,7 +89,7 @@ class BatchSection:
             self._onChanged()
 
     def onStart(self) -> None:
-        """Starts, or stops what runs; complete results stay."""
+        """Starts or stops the batch; complete results are kept."""
         if self._batch.isRunning:
             self._logic.cancel()
             self._onChanged()

@@ -1,4 +1,4 @@
-"""The models ("bundles" of the core) a run can be made with: those that came with it, and those added."""
+"""The models ("bundles" of the core) that can be used: those that came with the core, and added ones."""
 
 import json
 import shutil
@@ -15,20 +15,20 @@ from xray2ctpa_core.pipelines.loading import HUB_ID, embedded_bundles, resolve_b
 
 from .CoreCommand import hubCacheFolder
 
-#: Where in the user's settings the added bundles, and the folders of fetched ones, are kept.
+#: Keys of the user's settings for added bundles, and for folders of fetched ones.
 ADDED_KEY = "XRay2CTPA/Bundles"
 FOLDERS_KEY = "XRay2CTPA/BundleFolders"
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle as it is listed.
+    """An entry of the list of bundles.
 
     Attributes:
-        source: what ``--bundle`` takes.
-        info: what it says of itself; None where it cannot be read, or is on the Hub.
-        megabytes: of its files; None likewise.
-        problem: why it cannot be used, as a sentence; "" where it can.
+        source: argument of ``--bundle``.
+        info: its description; None if it cannot be read, or is on the Hub.
+        megabytes: size of its files; None as for info.
+        problem: why it cannot be used, as a sentence; "" if it can.
         embedded: whether it came with the module.
     """
 
@@ -40,7 +40,8 @@ class Bundle:
 
     @property
     def title(self) -> str:
-        """One line for a list; that of an added one ends in its folder, so that two of one name differ."""
+        """Line for a list; that of an added bundle ends with its folder, so that bundles of the same name
+        differ."""
         if self.info is None:
             return _("{source} (on the Hub)").format(source=self.source) if not self.problem else self.source
         kind = _(" - DEMONSTRATION") if self.info.is_demonstration else ""
@@ -48,7 +49,7 @@ class Bundle:
         return f"{self.info.name} {self.info.version}{kind}{place}"
 
     def description(self) -> str:
-        """What a user should know before choosing it."""
+        """Information that a user needs to choose it."""
         if self.problem:
             return self.problem
         if self.info is None:
@@ -68,24 +69,24 @@ class Bundle:
 
 
 class Bundles:
-    """The list of bundles, kept in the user's settings. Nothing here reaches the network.
+    """The list of bundles, kept in the user's settings. Nothing here uses the network.
 
-    What a bundle says of itself is read once, and again when its bundle.json changes.
+    The description of a bundle is read once, and again when its bundle.json changes.
     """
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Any, Bundle]] = {}
 
     def all(self) -> list[Bundle]:
-        """Every bundle, those that came with the core first."""
+        """All bundles, those that came with the core first."""
         return [*(self._read(name, True) for name in embedded_bundles()), *map(self._read, self._added())]
 
     def find(self, source: str) -> Bundle:
-        """The bundle that ``source`` stands for, with its problem where it has one."""
+        """The bundle ``source``, with its problem if it has one."""
         return self._read(source, source in embedded_bundles())
 
     def add(self, source: str) -> Bundle:
-        """Adds a folder or a Hub id with revision; raises InputError where it is no readable bundle."""
+        """Adds a folder or a Hub id with revision; raises InputError if it is no readable bundle."""
         bundle = self.find(source)
         if bundle.problem:
             raise InputError(
@@ -96,7 +97,7 @@ class Bundles:
         return bundle
 
     def remove(self, source: str) -> None:
-        """Takes an added bundle off the list; a folder stays, what was fetched from the Hub is deleted."""
+        """Removes an added bundle from the list; a folder is kept, files fetched from the Hub are deleted."""
         match = None if Path(source).is_dir() else HUB_ID.fullmatch(source)
         if match:
             cached = hubCacheFolder() / f"models--{match['repo'].replace('/', '--')}"
@@ -104,11 +105,11 @@ class Bundles:
         self._store(ADDED_KEY, [added for added in self._added() if added != source])
 
     def folders(self) -> list[str]:
-        """Folders in which bundles lie that were fetched beforehand."""
+        """Folders of bundles that were fetched before."""
         return self._stored(FOLDERS_KEY)
 
     def addFolder(self, folder: str) -> None:
-        """Remembers a folder of fetched bundles and adds every bundle that lies directly in it."""
+        """Saves a folder of fetched bundles in the settings and adds every bundle directly in it."""
         if folder not in self.folders():
             self._store(FOLDERS_KEY, [*self.folders(), folder])
         for child in sorted(Path(folder).iterdir()):
@@ -154,7 +155,7 @@ class Bundles:
 
 
 def _stamp(folder: Path) -> Any:
-    """What changes when the folder holds another bundle; None where there is none."""
+    """A value that changes if the folder holds another bundle; None if there is none."""
     try:
         status = (folder / "bundle.json").stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""A child process whose output arrives line by line, and that can be killed with all its own children."""
+"""A child process with output line by line, which can be killed together with its own children."""
 
 import os
 import queue
@@ -7,18 +7,18 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-#: Seconds that readers of a dead process get to empty its pipes.
+#: Seconds for readers of a dead process to empty its pipes.
 READ_OUT_SECONDS = 2.0
-#: Seconds in which a killed process has to be gone.
+#: Seconds within which a killed process must have ended.
 KILL_SECONDS = 10.0
 
 
 class ChildProcess:
-    """One process. ``poll`` hands its output over, in the thread that calls it.
+    """One process. ``poll`` passes its output on, in the calling thread.
 
     Args:
         arguments: program and arguments.
-        environment: all of the process's environment.
+        environment: the complete environment of the process.
         onOutput: called with every line of standard output, without its end.
         onErrorOutput: called with every line of standard error.
     """
@@ -40,7 +40,8 @@ class ChildProcess:
             stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
-            # A group of its own, so that PythonSlicer, which is a launcher, dies with what it launched.
+            # A process group of its own, so that PythonSlicer, which is a launcher, is killed with the
+            # launched process.
             start_new_session=os.name != "nt",
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
@@ -57,11 +58,11 @@ class ChildProcess:
 
     @property
     def exitCode(self) -> int | None:
-        """None while it runs; negative where a signal ended it."""
+        """None while it runs; negative if a signal ended it."""
         return self._process.returncode
 
     def poll(self) -> bool:
-        """Hands over what has arrived; True while more may come."""
+        """Passes the output so far on; True while more may come."""
         running = self._process.poll() is None
         if not running:
             for reader in self._readers:
@@ -85,7 +86,7 @@ class ChildProcess:
                 self._killGroup()
             self._process.wait(KILL_SECONDS)
         elif os.name != "nt" and any(reader.is_alive() for reader in self._readers):
-            self._killGroup()  # the launcher is gone, what it launched still holds the pipes
+            self._killGroup()  # the launcher has ended, the launched process still holds the pipes
         for reader in self._readers:
             reader.join(READ_OUT_SECONDS)
 
@@ -93,7 +94,7 @@ class ChildProcess:
         try:
             os.killpg(self.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
-            return  # nothing is left of the group
+            return  # the group has no process any more
 
     def _read(self, name: str) -> None:
         with getattr(self._process, name) as stream:

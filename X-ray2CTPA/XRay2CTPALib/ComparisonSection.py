@@ -1,4 +1,4 @@
-"""The part of the panel that sets a true CTPA beside the selected result."""
+"""The panel's section that compares a true CTPA with the selected result."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from . import Views
 
 
 class ComparisonSection:
-    """Brings a true CTPA onto the result's grid and shows both with their difference."""
+    """Resamples a true CTPA to the result's grid and shows both with their difference."""
 
     def __init__(self, ui: Any, current: Callable[[], mrml.ResultNodes | None]) -> None:
         self._ui, self._current = ui, current
@@ -23,7 +23,7 @@ class ComparisonSection:
         self.update()
 
     def problem(self) -> str:
-        """Why nothing can be compared, as a sentence; "" where it can."""
+        """Why nothing can be compared, as a sentence; "" if it can."""
         truth = self._ui.truthSelector.currentNode()
         if self._current() is None:
             return _("Generate a CTPA first, or select one.")
@@ -37,7 +37,7 @@ class ComparisonSection:
         return ""
 
     def update(self, _node: Any = None) -> None:
-        """Says what the present comparison says."""
+        """Shows the numbers of the present comparison."""
         reason, nodes = self.problem(), self._current()
         self._ui.compareButton.enabled = not reason
         self._ui.compareButton.toolTip = reason or _(

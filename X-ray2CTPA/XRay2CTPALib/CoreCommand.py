@@ -1,4 +1,4 @@
-"""How the core's command is started: PythonSlicer, its arguments and its environment."""
+"""The core's command in PythonSlicer: its arguments and its environment."""
 
 import os
 import shutil
@@ -14,14 +14,14 @@ from .CorePath import CORE_PACKAGE, makeCoreImportable
 def coreArguments(arguments: Sequence[str]) -> list[str]:
     """The command line of ``xray2ctpa ARGUMENTS`` in Slicer's own Python.
 
-    ``-P`` keeps the working folder, and a ``random.py`` that a user may have there, out of its search path.
+    ``-P`` keeps the working folder out of the search path, where a user may have a ``random.py``.
     """
     python = shutil.which("PythonSlicer") or sys.executable
     return [python, "-P", "-m", CORE_PACKAGE, *arguments]
 
 
 def hubCacheFolder() -> Path:
-    """Where fetched bundles lie: in Slicer's cache folder, so that they are found and deleted with it."""
+    """Folder of fetched bundles in Slicer's cache folder, with which they are found and deleted."""
     return Path(slicer.app.cachePath) / "XRay2CTPA"
 
 
@@ -30,7 +30,7 @@ def coreEnvironment(mayFetch: bool = False, bundleFolders: Sequence[str] = ()) -
 
     Args:
         mayFetch: whether a bundle may be fetched from the Hub; without it, the network is not used.
-        bundleFolders: folders in which bundles of a Hub id lie that were fetched beforehand.
+        bundleFolders: folders of bundles from the Hub that were fetched before.
     """
     environment = dict(os.environ)
     paths = [str(makeCoreImportable()), environment.get("PYTHONPATH", "")]

@@ -1,4 +1,4 @@
-"""Where the core package is: beside the module once installed, in the sibling folder of a checkout."""
+"""Location of the core package: beside the installed module, or in the sibling folder of a checkout."""
 
 import importlib.util
 import sys
@@ -8,7 +8,7 @@ CORE_PACKAGE = "xray2ctpa_core"
 
 
 def makeCoreImportable() -> Path:
-    """Lets ``import xray2ctpa_core`` find the core that came with this module.
+    """Makes ``import xray2ctpa_core`` find the core that came with this module.
 
     Returns:
         The folder that holds the package.

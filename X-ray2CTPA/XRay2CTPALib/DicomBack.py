@@ -1,4 +1,5 @@
-"""A result as DICOM in Slicer's own database: written by the core in a child process, then taken in here."""
+"""Adds a result to Slicer's DICOM database: the core writes DICOM files in a child process, which are then
+imported."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +19,12 @@ from .Question import Question
 
 class DicomBack(Question):
     """Writes the volume and the Grad-CAM of a result as DICOM and adds them to the database, in the study of
-    its X-ray where that is DICOM; ``onAnswer`` is called with this object when it has ended.
+    its radiograph if that is DICOM; calls ``onAnswer`` with this object at the end.
 
     Attributes:
-        files: how many are in the database now.
-        joined: whether they are in the X-ray's study.
-        problem: why not all of them are, as sentences; "" where they are.
+        files: number of these files in the database.
+        joined: whether they are in the radiograph's study.
+        problem: why not all of them are in the database, as sentences; "" if they are.
 
     Raises:
         InputError, OutputError: from the constructor, if there is no database, or nothing can be written.
@@ -49,7 +50,7 @@ class DicomBack(Question):
             raise
 
     def _takeIn(self, _question: Question) -> None:
-        """Adds what was written to the database; tells how it went."""
+        """Imports the written files into the database, and sets the attributes."""
         if self.succeeded:
             self.joined = bool(self.content["in_the_radiographs_study"])
             try:
@@ -62,7 +63,7 @@ class DicomBack(Question):
 
 
 def openDatabase() -> Any:
-    """Slicer's DICOM database; raises InputError where none is open."""
+    """Slicer's DICOM database; raises InputError if none is open."""
     database = getattr(slicer, "dicomDatabase", None)
     if database is None or not database.isOpen:
         raise InputError(
@@ -73,9 +74,9 @@ def openDatabase() -> Any:
 
 
 def writeResult(nodes: mrml.ResultNodes, folder: Path) -> None:
-    """Writes the nodes' own voxels and record as the result folder that the core's command reads.
+    """Writes the nodes' own voxels and record as a result folder for the core's command.
 
-    A transform that a node stands under moves it in the scene and is no part of the result.
+    Transforms of nodes in the scene are not part of the result and are ignored.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -102,14 +103,14 @@ def importFiles(database: Any, folder: Path, series: Mapping[str, Sequence[str]]
         series: SeriesInstanceUID -> the names of its files.
 
     Returns:
-        How many files there are of these series in the database.
+        The number of files of these series in the database.
 
     Raises:
-        OutputError: not all of them are.
+        OutputError: some are missing there.
     """
     from DICOMLib import DICOMUtils
 
-    DICOMUtils.importDicom(str(folder), database, True)  # which tells of failures in the log alone
+    DICOMUtils.importDicom(str(folder), database, True)  # it reports failures in the log only
     found = sum(len(database.filesForSeries(uid)) for uid in series)
     expected = sum(len(names) for names in series.values())
     if found < expected:

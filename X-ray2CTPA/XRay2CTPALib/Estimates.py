@@ -1,4 +1,4 @@
-"""How long a run takes and how much memory it needs here, from the runs that this machine has done."""
+"""Expected time and memory of a run, from earlier runs on this machine."""
 
 import json
 from collections.abc import Mapping
@@ -7,21 +7,21 @@ from typing import Any
 
 import qt
 
-#: Where in the user's settings the measured numbers are kept, by bundle and device.
+#: Group of the user's settings with the measured numbers, by bundle and device.
 SETTINGS_GROUP = "XRay2CTPA/Timings"
-#: Stages of result.json that are repeated for every step, and for every sample.
+#: Stages of result.json whose time grows with the steps, and with the samples.
 PER_STEP, PER_SAMPLE = ("denoise",), ("decode", "classify")
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """Seconds of a run, start included, and the most memory it takes in MB (None where it was not told)."""
+    """Seconds of a run, start included, and its peak memory in MB (None if unknown)."""
 
     seconds: float
     memoryMb: float | None
 
     def text(self) -> str:
-        """In words: "about 40 s, 1.2 GB of memory"."""
+        """As text: "about 40 s, 1.2 GB of memory"."""
         seconds = round(self.seconds)
         time = f"{seconds} s" if seconds < 120 else f"{round(seconds / 60)} min"
         memory = f", {self.memoryMb / 1024:.1f} GB of memory" if self.memoryMb else ""
@@ -29,7 +29,8 @@ class Expectation:
 
 
 def remember(record: Mapping[str, Any], seconds: float, askedDevice: str) -> None:
-    """Keeps what the run that gave ``record`` (result.json) took: ``seconds`` from start to end."""
+    """Saves the time and memory of the run with the record ``record`` (result.json), ``seconds`` from start
+    to end."""
     sampling = record["sampling"]
     spent = sampling["seconds"]
     perStep = sum(spent.get(stage, 0.0) for stage in PER_STEP) / (sampling["steps"] * sampling["samples"])
@@ -46,7 +47,7 @@ def remember(record: Mapping[str, Any], seconds: float, askedDevice: str) -> Non
 
 
 def expected(bundleSha256: str, device: str, steps: int, samples: int) -> Expectation | None:
-    """What a run will take, from the last one of this bundle on this device; None before the first."""
+    """Expectation of a run, from the last one with this bundle on this device; None before the first."""
     text = qt.QSettings().value(_key(bundleSha256, device))
     if not text:
         return None
@@ -55,7 +56,7 @@ def expected(bundleSha256: str, device: str, steps: int, samples: int) -> Expect
         seconds = measured["fixed"] + samples * (measured["sample"] + steps * measured["step"])
         return Expectation(float(seconds), measured["memory"])
     except (ValueError, KeyError, TypeError):
-        return None  # written by another version: as if nothing had been measured
+        return None  # written by another version: treated as not measured
 
 
 def _key(bundleSha256: str, device: str) -> str:

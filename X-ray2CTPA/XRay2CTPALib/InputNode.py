@@ -1,4 +1,4 @@
-"""The radiograph's node: whether it can be used, and how it comes to the core as a file."""
+"""The radiograph's node: checks whether it can be used, and writes it to a file for the core."""
 
 import re
 import shutil
@@ -11,14 +11,15 @@ import vtk
 from slicer.i18n import tr as _
 
 from xray2ctpa_core.errors import InputError, OutputError
+from xray2ctpa_core.io.names import DETACHED_SUFFIXES, suffix_of
 from xray2ctpa_core.mrml import RECORD_ATTRIBUTE
 
-#: Longest name of an input file, which is in ASCII: paths on Windows break on longer and on other ones.
+#: Longest name of an input file, which is in ASCII: longer and other names are a problem in paths on Windows.
 LONGEST_NAME = 60
 
 
 def whyUnusable(node: Any) -> str:
-    """Why ``node`` cannot be the input, as a sentence; "" where it can."""
+    """Why ``node`` cannot be the input, as a sentence; "" if it can."""
     if node is None:
         return _("Select a chest X-ray.")
     if not node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLLabelMapVolumeNode"):
@@ -39,12 +40,11 @@ def whyUnusable(node: Any) -> str:
 
 
 def writeInput(node: Any, folder: Path) -> Path:
-    """Writes the image of ``node`` into the new folder ``folder``, for the core to read.
+    """Writes the image of ``node`` into the new folder ``folder``, as input of the core.
 
-    Where the file that the node was read from still holds the same image, that file is copied: it says
-    more (how greys and spacing are meant) than the node does. Otherwise the node's voxels are written as
-    NRRD, with its own directions; a transform that it stands under moves it in the scene and is no part of
-    the image.
+    If the file from which the node was read still holds the same image, that file is copied, because it has
+    more information than the node (meaning of greys and spacing). Otherwise the node's voxels are written as
+    NRRD, with its own directions; a transform of the node in the scene is ignored.
 
     Returns:
         The file.
@@ -85,7 +85,7 @@ def writeInput(node: Any, folder: Path) -> Path:
 
 
 def sourceFile(node: Any) -> Path | None:
-    """The file ``node`` was read from, if reading it again gives the node's voxels and directions."""
+    """The one file ``node`` was read from, if reading it again gives the node's voxels and directions."""
     storage = node.GetStorageNode()
     if storage is not None and storage.GetFileName():
         path, reader = Path(storage.GetFileName()), _another(storage)
@@ -97,19 +97,19 @@ def sourceFile(node: Any) -> Path | None:
         if path is not None:
             reader.SetFileName(str(path))
             reader.SetSingleFile(True)
-    if path is None or not path.is_file():
+    if path is None or not path.is_file() or suffix_of(path.name) in DETACHED_SUFFIXES:
         return None
     again = _another(node)
     return path if reader.ReadData(again) and _sameImage(node, again) else None
 
 
 def _another(node: Any) -> Any:
-    """A new node of the same class, in no scene; CreateNodeInstance would leak it in Python."""
+    """A new node of the same class, in no scene; CreateNodeInstance would leak memory in Python."""
     return getattr(slicer, node.GetClassName())()
 
 
 def _dicomFile(node: Any) -> Path | None:
-    """The one file of the DICOM database that the node was loaded from."""
+    """The only file of the DICOM database from which the node was loaded."""
     instances = (node.GetAttribute("DICOM.instanceUIDs") or "").split()
     database = getattr(slicer, "dicomDatabase", None)
     if len(instances) != 1 or database is None:
@@ -133,7 +133,7 @@ def _ijkToRAS(node: Any) -> np.ndarray:
 
 
 def _withSuffix(stem: str, source: Path) -> str:
-    """``stem`` with the suffix that the form of ``source`` is known by; DICOM files may have none."""
+    """``stem`` with the suffix of ``source``'s format; DICOM files may have none."""
     suffix = ".nii.gz" if source.name.lower().endswith(".nii.gz") else source.suffix
     known = re.fullmatch(r"\.[A-Za-z][A-Za-z0-9]{1,4}(\.gz)?", suffix)
     suffix = suffix if known else ""

@@ -1,4 +1,4 @@
-"""The part of the panel that takes the X-ray: thumbnail, what the gate says, the sample."""
+"""The panel's section for the radiograph: selection, thumbnail, result of the input gate, sample."""
 
 import tempfile
 from collections.abc import Callable
@@ -20,10 +20,10 @@ THUMBNAIL_PIXELS = 92
 
 
 class InputSection:
-    """Shows what the selected node is good for, before a run.
+    """Shows before a run whether the selected node can be used.
 
     Attributes:
-        verdict: the gate's answer for the selected node, None before it came.
+        verdict: the gate's answer for the selected node; None before it arrives.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class InputSection:
         ui.sampleButton.connect("clicked(bool)", self.onLoadSample)
 
     def problem(self, parameters: Any) -> str:
-        """Why the input cannot be used, as a sentence; "" where it can."""
+        """Why the input cannot be used, as a sentence; "" if it can."""
         reason = whyUnusable(parameters.inputVolume)
         if reason:
             return reason
@@ -50,10 +50,10 @@ class InputSection:
         return ""
 
     def update(self, parameters: Any, isInstalled: bool) -> None:
-        """Shows the selected node, and asks the gate about it where everything is installed."""
+        """Shows the selected node and, if everything is installed, asks the gate about it."""
         node = parameters.inputVolume
         image = node.GetImageData() if node is not None else None
-        # What the thumbnail and the answer depend on.
+        # Values on which the thumbnail and the answer depend.
         state = (
             node.GetID() if node is not None else "",
             image.GetMTime() if image is not None else 0,
@@ -80,7 +80,7 @@ class InputSection:
             self._ui.gateLabel.text = f"{error.message}\n{error.hint}"
 
     def pickOnly(self, parameters: Any) -> None:
-        """Selects the scene's only radiograph, where none is selected."""
+        """Selects the scene's only radiograph if none is selected."""
         if parameters.inputVolume is None:
             found = usableNodes()
             if len(found) == 1:
@@ -90,7 +90,7 @@ class InputSection:
         self._onSelected(Sample.loadSample())
 
     def forget(self) -> None:
-        """Nobody waits for the answer on the former node any more."""
+        """Discards the pending answer about the former node."""
         if self._question is not None:
             self._question.cancel()
         self._question, self.verdict, self._shown = None, None, None
@@ -127,6 +127,6 @@ class InputSection:
 
 
 def usableNodes() -> list[Any]:
-    """The nodes of the scene that can be the input, in its order."""
+    """The nodes of the scene that can be the input, in the scene's order."""
     nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")  # vector volumes are scalar volumes too
     return [node for node in nodes if not whyUnusable(node)]

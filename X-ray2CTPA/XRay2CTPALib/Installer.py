@@ -1,4 +1,4 @@
-"""What the core needs, what of it is missing here, and how it is installed once the user has agreed."""
+"""Finds the packages of the core that are missing, and installs them after the user has agreed."""
 
 import contextlib
 import importlib.metadata
@@ -15,13 +15,14 @@ from slicer.i18n import tr as _
 from xray2ctpa_core.errors import InputError
 
 REQUESTER = "X-ray2CTPA"
-#: Slicer's own packages: pip must leave them as they are.
+#: Slicer's own packages, which pip must not change.
 SLICERS_OWN = ("numpy", "scipy", "SimpleITK", "pydicom", "requests", "setuptools", "pip", "vtk")
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)\s*>=\s*(?P<version>[0-9.]+)")
 
 
 class PipFailed(InputError):
-    """pip ended with an error; ``wasShown``: whether Slicer has told the user, with pip's whole output."""
+    """pip ended with an error; ``wasShown``: whether Slicer has shown it to the user, with pip's complete
+    output."""
 
     def __init__(self, message: str, hint: str, wasShown: bool) -> None:
         super().__init__(message, hint)
@@ -30,7 +31,7 @@ class PipFailed(InputError):
 
 @dataclass(frozen=True)
 class Requirement:
-    """A package with its least version, and what it takes on the disk."""
+    """A package with its minimum version and its size on the disk."""
 
     name: str
     version: str
@@ -41,7 +42,7 @@ class Requirement:
         return f"{self.name}>={self.version}"
 
     def isMet(self) -> bool:
-        """Whether it is installed here; nothing is imported to find out."""
+        """Whether it is installed; it is not imported."""
         installed = _installedVersion(self.name)
         return installed is not None and _numbers(installed) >= _numbers(self.version)
 
@@ -50,14 +51,14 @@ class Installer:
     """Finds and installs what is missing. Nothing is installed or contacted before ``install`` is called.
 
     Args:
-        requirementsFile: a line a package; the comment line before it says "# N MB", installed.
+        requirementsFile: one package in each line; the comment line "# N MB" before it is its installed size.
     """
 
     def __init__(self, requirementsFile: Path) -> None:
         self._file = Path(requirementsFile)
 
     def requirements(self) -> list[Requirement]:
-        """All of them, torch first."""
+        """All requirements, torch first."""
         found, megabytes = [], 0
         for line in self._file.read_text(encoding="utf-8").splitlines():
             size, match = re.fullmatch(r"#\s*(\d+) MB", line.strip()), _REQUIREMENT.fullmatch(line.strip())
@@ -68,11 +69,11 @@ class Installer:
         return sorted(found, key=lambda requirement: requirement.name != "torch")
 
     def missing(self) -> list[Requirement]:
-        """Those that are not installed, or too old."""
+        """Requirements that are not installed, or too old."""
         return [requirement for requirement in self.requirements() if not requirement.isMet()]
 
     def consentText(self, offlineFolder: str = "") -> str:
-        """What will be installed, from where, and how much room it takes."""
+        """Text of the question: what will be installed, from where, and how much disk space it needs."""
         missing = self.missing()
         lines = [f"  {requirement.specifier}: {requirement.megabytes} MB" for requirement in missing]
         total = sum(requirement.megabytes for requirement in missing)
@@ -101,7 +102,7 @@ class Installer:
             offlineFolder: a folder of wheels to install from instead of the network.
 
         Returns:
-            Whether nothing is missing now; False as well where the user did not agree.
+            Whether nothing is missing now; also False if the user did not agree.
 
         Raises:
             InputError: this Slicer's own packages are too old, the PyTorch extension is missing, or a package
@@ -120,7 +121,8 @@ class Installer:
                 self._installMissing(missing, offlineFolder, constraints)
             except InputError:
                 raise
-            except Exception as error:  # pip's and the extension's errors are of many kinds; each means this
+            # pip and the extension raise many types of errors; all mean the same here
+            except Exception as error:
                 raise PipFailed(
                     _("The installation did not finish: {reason}").format(reason=error),
                     _("See the error log; check the network, or install from a folder of wheels."),
@@ -143,14 +145,14 @@ class Installer:
             return
         packaging = _slicerPackaging()
         if packaging is not None:
-            # The user has agreed above: not asked twice.
+            # The user has already agreed above.
             packaging.pip_ensure(others, constraints=constraints, prompt_install=False, requester=REQUESTER)
         else:
             slicer.util.pip_install(["--constraint", str(constraints), *others])
 
 
 def _requireSlicersOwn(missing: Sequence[Requirement]) -> None:
-    """Raises InputError where a package is too old that Slicer brings: pip must not exchange it."""
+    """Raises InputError if one of Slicer's own packages is too old, because pip must not replace it."""
     for requirement in missing:
         if requirement.name in SLICERS_OWN and (own := _installedVersion(requirement.name)) is not None:
             raise InputError(
@@ -162,7 +164,7 @@ def _requireSlicersOwn(missing: Sequence[Requirement]) -> None:
 
 
 def _installTorch(requirement: Requirement) -> None:
-    """Torch for this machine's GPU through the PyTorch extension."""
+    """Installs torch for this machine's GPU through the PyTorch extension."""
     try:
         import PyTorchUtils
     except ImportError as error:
@@ -178,7 +180,7 @@ def _installTorch(requirement: Requirement) -> None:
 
 
 def _slicerPackaging() -> object | None:
-    """``slicer.packaging``, which Slicer has from 5.12 on."""
+    """``slicer.packaging``, which exists in Slicer 5.12 and later."""
     try:
         import slicer.packaging
     except ImportError:
@@ -188,7 +190,7 @@ def _slicerPackaging() -> object | None:
 
 @contextlib.contextmanager
 def _keptVersions():
-    """A constraints file that keeps the versions of Slicer's own packages."""
+    """A constraints file with the versions of Slicer's own packages."""
     lines = []
     for name in SLICERS_OWN:
         version = _installedVersion(name)
@@ -202,7 +204,7 @@ def _keptVersions():
 
 @contextlib.contextmanager
 def _waitCursor():
-    """The wait cursor while something is installed, not while somebody is asked."""
+    """Shows the wait cursor during an installation, but not during a question."""
     slicer.app.setOverrideCursor(qt.Qt.WaitCursor)
     try:
         yield

@@ -1,4 +1,4 @@
-"""One run of the core: a job folder, a child process, what it tells on the way, and the nodes it ends in."""
+"""One run of the core: its folder, its child process, its events, and the nodes of its results."""
 
 import json
 import os
@@ -34,20 +34,20 @@ from .Settings import RunSettings
 from .Views import renderingClass
 
 RUNNING, DONE, FAILED, CANCELLED = "running", "done", "failed", "cancelled"
-#: What the bar shows at most before the run has ended; seconds between two moves of it.
+#: Largest value of the progress bar before the end of the run; seconds between two updates of it.
 ALMOST, TICK = 0.99, 0.5
-#: What a hint for people at a command line has in it: flags, commands, settings of the core.
+#: Pattern of hints that are for users of the command line: flags, commands, settings of the core.
 COMMAND_LINE = ("--", "`", ".toml", "XRAY2CTPA_", "command")
-#: Lines of the log that are kept.
+#: Number of lines of the log that are kept.
 LOG_LINES = 500
 FOLDER_PREFIX = "XRay2CTPA-"
-#: How often, and how long apart in seconds, a folder is removed that another program still holds.
+#: Attempts to remove a folder that another program still uses, and seconds between them.
 REMOVE_ATTEMPTS, REMOVE_PAUSE = 20, 0.1
 
 
 @dataclass
 class Failure:
-    """Why a run, or one input of a batch, gave no result: what happened, and what to do."""
+    """Failure of a run, or of one input of a batch: what happened, and what to do."""
 
     message: str
     hint: str = ""
@@ -59,13 +59,13 @@ class Failure:
 
 @dataclass
 class Progress:
-    """What the core has told so far.
+    """Progress according to the core's events so far.
 
     Attributes:
-        stage: what it is doing, in words.
+        stage: description of the present stage.
         fraction: 0..1 of the whole run, by time; None before sampling has begun.
-        secondsLeft: of the whole run, None where that is not known.
-        preview: a PNG that may vanish at any time, or None.
+        secondsLeft: of the whole run; None if unknown.
+        preview: a PNG file, which may be removed at any time, or None.
         warnings: sentences.
     """
 
@@ -77,11 +77,12 @@ class Progress:
     _end: float | None = None
 
     def expect(self, seconds: float | None) -> None:
-        """The run ends in about ``seconds``; None: nobody knows."""
+        """Sets the expected time until the end; None if unknown."""
         self._end = None if seconds is None else time.monotonic() + seconds
 
     def tick(self, began: float) -> None:
-        """Moves on with the time, for decoding and scoring tell nothing: never back, never to the end."""
+        """Advances with the time, because decoding and scoring send no events; never decreases and never
+        reaches the end."""
         if self._end is None:
             return
         now = time.monotonic()
@@ -92,10 +93,10 @@ class Progress:
 
 
 class Job:
-    """A run over one or more radiographs' nodes.
+    """A run for the nodes of one or several radiographs.
 
-    ``poll`` moves it on; ``onChanged`` is called whenever there is something new. Whatever way it ends, its
-    folder and processes are gone then, and nodes are added for complete results only.
+    ``poll`` processes its events; ``onChanged`` is called after each change. At its end, however it ends,
+    its folder and processes are removed; nodes are added for complete results only.
 
     Raises:
         InputError, OutputError: from the constructor, if a node cannot be used or written.
@@ -121,7 +122,7 @@ class Job:
         self._scene = scene
         self._onChanged = onChanged or (lambda _job: None)
         self._began = time.monotonic()
-        # Nodes may be removed while the job runs: their ids are kept.
+        # Ids instead of nodes, because nodes may be removed while the job runs.
         self._nodeIds = [node.GetID() if node.GetScene() is scene else None for node in nodes]
         self._finished = 0
         self._ticked = 0.0
@@ -147,7 +148,7 @@ class Job:
         return self._process.pid
 
     def poll(self) -> bool:
-        """Takes in what the core has told; True while it runs."""
+        """Processes the core's events; True while it runs."""
         if self.state == RUNNING and not self._process.poll() and self.state == RUNNING:
             self._end(self._process.exitCode)
         if self.state == RUNNING and time.monotonic() - self._ticked > TICK:
@@ -157,7 +158,7 @@ class Job:
         return self.state == RUNNING
 
     def cancel(self) -> None:
-        """Ends the run at once: no process, no file and no node of it is left."""
+        """Ends the run at once; no process, file or node of it remains."""
         if self.state != RUNNING:
             return
         self.state = CANCELLED
@@ -169,13 +170,13 @@ class Job:
         self._onChanged(self)
 
     def wait(self, processEvents: Callable[[], None] = lambda: None, interval: float = 0.05) -> None:
-        """Returns when the job has ended; ``processEvents`` is called about every ``interval`` seconds."""
+        """Waits for the end of the job; ``processEvents`` is called about every ``interval`` seconds."""
         while self.poll():
             processEvents()
             time.sleep(interval)
 
     def logText(self) -> str:
-        """What the core wrote, and its events, for somebody who looks for the cause of a failure."""
+        """The core's output and events, for finding the cause of a failure."""
         return "\n".join(self.log[-LOG_LINES:])
 
     def _onLine(self, line: str) -> None:
@@ -184,7 +185,7 @@ class Job:
             event = json.loads(line)
             kind = event["event"]
         except (ValueError, KeyError, TypeError):
-            return  # what some library printed
+            return  # output of some library
         if kind == "stage":
             self.progress.stage = stageText(event["stage"], event["message"])
         elif kind == "progress":
@@ -203,7 +204,7 @@ class Job:
         self._onChanged(self)
 
     def _addResult(self, folder: Path) -> None:
-        """Loads the result of the next input; results and errors come in the order of the inputs."""
+        """Loads the result of the next input; results and errors arrive in the order of the inputs."""
         nodeId = self._nodeIds[self._finished]
         self._finished += 1
         radiograph = self._scene.GetNodeByID(nodeId) if nodeId else None
@@ -218,7 +219,7 @@ class Job:
             Estimates.remember(nodes.record, time.monotonic() - self._began, self.settings.device)
 
     def _keep(self, folder: Path, name: str) -> None:
-        """Copies the result's files to the output folder, where one is chosen; says so where it cannot."""
+        """Copies the result's files to the output folder, if one is chosen; adds a warning if that fails."""
         if not self.outputFolder:
             return
         stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("._")
@@ -229,14 +230,14 @@ class Job:
         try:
             shutil.copytree(folder, target)
             self.notes.append(_("Files: {folder}").format(folder=target))
-        except OSError as error:  # shutil.Error is one
+        except OSError as error:  # shutil.Error is an OSError
             shutil.rmtree(target, ignore_errors=True)
             reason = error.strerror or error
             text = _("The result is in the scene, but could not be written to {folder}: {reason}.")
             self.notes.append(text.format(folder=target, reason=reason))
 
     def _end(self, code: int | None) -> None:
-        """The process has ended by itself, or somebody else has killed it."""
+        """Called when the process has ended by itself, or was killed by another program."""
         if not self.failures and (code != EXIT_DONE or not self.results):
             self.failures.append(
                 Failure(
@@ -251,7 +252,7 @@ class Job:
 
 
 def stageText(stage: str, message: str) -> str:
-    """What the core is doing, in the user's language and without its temporary paths."""
+    """The present stage in the user's language and without temporary paths."""
     texts = {
         "verify": _("Checking the model"),
         "wait": _("Waiting for another run to end"),
@@ -265,11 +266,11 @@ def stageText(stage: str, message: str) -> str:
 
 
 def hintFor(code: int, hint: str) -> str:
-    """What to do after a failure, for somebody in front of the panel instead of a command line.
+    """What to do after a failure, for a user of the panel.
 
     Args:
-        code: exit code that stands for the failure.
-        hint: the core's own, kept where it fits both.
+        code: exit code of the failure.
+        hint: the core's own, which is returned unless it is for the command line.
     """
     if hint and not any(mark in hint for mark in COMMAND_LINE):
         return hint
@@ -286,9 +287,9 @@ def hintFor(code: int, hint: str) -> str:
 
 
 def makeFolder() -> Path:
-    """A new folder in Slicer's temporary folder that only this user can read.
+    """A new folder in Slicer's temporary folder, which only this user can read.
 
-    Folders of a Slicer that is no longer alive (it crashed) are removed: they hold a patient's image.
+    Folders that a crashed Slicer has left are removed, because they hold a patient's image.
     """
     parent = slicer.app.temporaryPath
     try:
@@ -308,7 +309,7 @@ def makeFolder() -> Path:
 
 
 def removeFolder(folder: Path) -> None:
-    """Removes a job's folder; tries again where a dying process still writes to it or holds a file open."""
+    """Removes a job's folder; tries again if an ending process still writes to it or holds a file open."""
     for _attempt in range(REMOVE_ATTEMPTS):
         shutil.rmtree(folder, ignore_errors=True)
         if not folder.exists():

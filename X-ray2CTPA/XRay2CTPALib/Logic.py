@@ -1,4 +1,4 @@
-"""What the module does, without its panel: runs, checks, batches, repetitions."""
+"""The module's logic without the panel: runs, checks, batches, repetitions."""
 
 import atexit
 import dataclasses
@@ -26,12 +26,12 @@ from .Question import Question
 from .Sample import sampleFile
 from .Settings import RunSettings, settingsOf
 
-#: Milliseconds between two looks at what the child processes have told.
+#: Milliseconds between two polls of the child processes.
 POLL_MS = 100
 
 
 class RunFailed(RuntimeError):
-    """A blocking run gave no result; ``failures`` say why and what to do, ``log`` holds all that was told."""
+    """A blocking run gave no result; ``failures`` hold reasons and hints, ``log`` the complete output."""
 
     def __init__(self, failures: Sequence[Failure], log: str) -> None:
         super().__init__("\n".join(failure.text() for failure in failures))
@@ -40,12 +40,12 @@ class RunFailed(RuntimeError):
 
 
 class RunLogic(VTKObservationMixin):
-    """Starts the core on nodes of the scene; one run at a time.
+    """Starts the core for nodes of the scene; one run at a time.
 
     Attributes:
-        job: the run now, or the last one; None before the first.
-        bundles: what a run can be made with.
-        batch: the list of radiographs for a batch, and its run.
+        job: the present run, or the last one; None before the first.
+        bundles: the list of bundles.
+        batch: the list of radiographs of a batch, and its run.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class RunLogic(VTKObservationMixin):
 
     @property
     def isRunning(self) -> bool:
-        """Whether a run or a batch is going on."""
+        """Whether a run or a batch is under way."""
         return self._hasJob or self.batch.isRunning
 
     @property
@@ -79,19 +79,20 @@ class RunLogic(VTKObservationMixin):
 
         Args:
             cxrNode: a volume node with one slice; a list of them or a vtkMRMLSequenceNode makes a batch.
-            settings: how; or, instead, fields of RunSettings as ``options`` (``steps=4, seed=7``).
-            wait: whether to return when it has ended; events are processed meanwhile.
-            onChanged: called with the job whenever there is news.
+            settings: of the run; or, instead, fields of RunSettings as ``options`` (``steps=4, seed=7``).
+            wait: whether to return only at the end; events are processed meanwhile.
+            onChanged: called with the job after each change.
             mayFetch: whether a bundle named by its Hub id may be fetched.
-            outputFolder: an existing folder that gets a result's files as well; "": none.
+            outputFolder: an existing folder to which a result's files are also copied; "" for none.
 
         Returns:
             With ``wait``: ResultNodes (a list of them for a batch). Without: the Job.
 
         Raises:
-            InputError: a node cannot be used; a run is going on already; both settings and options.
+            InputError: a node cannot be used; a run is under way; both settings and options are given.
             OutputError: a node cannot be written.
-            RunFailed: with ``wait``, if it failed or was cancelled; for a batch only if there is no result.
+            RunFailed: with ``wait``, if the run failed or was cancelled; for a batch only if there is no
+                result.
         """
         if self.isRunning:
             raise InputError(_("A run is going on."), _("Wait for it, or cancel it first."))
@@ -125,7 +126,7 @@ class RunLogic(VTKObservationMixin):
     def startBatch(
         self, settings: RunSettings, output: str, onChanged: Callable[[], None], mayFetch: bool = False
     ) -> None:
-        """Works ``batch`` off into the folder ``output``; raises the errors of its ``start``."""
+        """Processes ``batch`` into the folder ``output``; raises the errors of its ``start``."""
         if self.isRunning:
             raise InputError(_("A run is going on."), _("Wait for it, or cancel it first."))
         mayFetch = mayFetch and isHubId(settings.bundle)
@@ -134,11 +135,12 @@ class RunLogic(VTKObservationMixin):
         self._startPolling()
 
     def runAgain(self, ctpaNode: Any, **how: Any) -> Any:
-        """Repeats the run that made ``ctpaNode``, from the X-ray it refers to; arguments as ``process``.
+        """Repeats the run that made ``ctpaNode``, with the radiograph to which it refers; arguments as
+        ``process``.
 
         Raises:
-            InputError: the node is no result, its X-ray is no longer in the scene, or its bundle is no
-                longer the same.
+            InputError: the node is no result, its radiograph is no longer in the scene, or its bundle has
+                changed.
         """
         nodes = mrml.result_of(ctpaNode)
         if nodes is None:
@@ -168,7 +170,7 @@ class RunLogic(VTKObservationMixin):
     def check(
         self, cxrNode: Any, bundle: str, onAnswer: Callable[[Question], None] | None = None
     ) -> Question:
-        """Asks what the input gate says of ``cxrNode``; the answer's content holds ``gate`` and ``input``.
+        """Asks the input gate about ``cxrNode``; the answer's content holds ``gate`` and ``input``.
 
         Raises:
             InputError: the node cannot be used.
@@ -185,10 +187,11 @@ class RunLogic(VTKObservationMixin):
             raise
 
     def toDicom(self, ctpaNode: Any, onAnswer: Callable[[DicomBack], None] | None = None) -> DicomBack:
-        """Adds a result to Slicer's DICOM database, as series in the study of its X-ray, marked SYNTHETIC.
+        """Adds a result to Slicer's DICOM database, as series in the study of its radiograph, marked
+        SYNTHETIC.
 
         Raises:
-            InputError: the node is no result; the database is not open.
+            InputError: the node is no result, or the database is not open.
             OutputError: nothing can be written.
         """
         nodes = mrml.result_of(ctpaNode)
@@ -200,13 +203,14 @@ class RunLogic(VTKObservationMixin):
         return back
 
     def system(self, onAnswer: Callable[[Question], None] | None = None) -> Question:
-        """Asks what this machine computes with: versions, devices, free memory."""
+        """Asks for versions, devices and free memory of this machine."""
         return self._ask(["system", "--json"], onAnswer)
 
     def measure(
         self, settings: RunSettings, steps: int, onAnswer: Callable[[Question], None] | None = None
     ) -> Question:
-        """Runs ``steps`` steps on the sample X-ray; what they took is kept for estimates, nothing else."""
+        """Runs ``steps`` steps on the sample radiograph; only their time and memory are kept, for
+        estimates."""
         folder, began = makeFolder(), time.monotonic()
         settings = dataclasses.replace(settings, steps=steps, samples=1)
 
@@ -221,18 +225,18 @@ class RunLogic(VTKObservationMixin):
         return self._ask([*arguments, *settings.arguments()], answered, folder=folder)
 
     def verify(self, bundle: str, onAnswer: Callable[[Question], None] | None = None) -> Question:
-        """Asks whether every file of a bundle is intact."""
+        """Asks whether all files of a bundle are intact."""
         return self._ask(["verify", bundle], onAnswer)
 
     def cancel(self) -> None:
-        """Ends the run at once; nothing of it is left."""
+        """Ends the run at once; nothing of it remains."""
         if self._hasJob:
             self.job.cancel()
         self.batch.cancel()
         self._release()
 
     def shutDown(self) -> None:
-        """Ends the run and every question: the application closes, or the module is reloaded."""
+        """Ends the run and all questions, because the application closes or the module is reloaded."""
         for question in self._questions:
             question.cancel()
         self._questions = []
@@ -245,7 +249,7 @@ class RunLogic(VTKObservationMixin):
         return question
 
     def _onSceneStartClose(self, _caller: Any, _event: Any) -> None:
-        if self._hasJob:  # a batch needs nothing of the scene any more
+        if self._hasJob:  # a batch no longer depends on the scene
             self.job.cancel()
 
     def _startPolling(self) -> None:
@@ -256,11 +260,11 @@ class RunLogic(VTKObservationMixin):
         self._timer.start()
 
     def _poll(self) -> None:
-        """Looks at everything that goes on; stops itself when nothing does."""
+        """Polls runs, batch and questions; stops itself when none is under way."""
         if self._hasJob:
             self.job.poll()
         self.batch.poll()
-        for question in list(self._questions):  # an answer may lead to the next question
+        for question in list(self._questions):  # an answer may start the next question
             question.poll()
         self._questions = [question for question in self._questions if not question.ended]
         if not self.isRunning:
@@ -278,7 +282,7 @@ class RunLogic(VTKObservationMixin):
 
 
 def isHubId(bundle: str) -> bool:
-    """Whether ``bundle`` names a place on the Hub, with a revision."""
+    """Whether ``bundle`` is a Hub id with a revision."""
     match = HUB_ID.fullmatch(bundle)
     return match is not None and match["revision"] is not None
 
@@ -288,7 +292,7 @@ def _isSequence(node: Any) -> bool:
 
 
 def _nodesOf(cxrNode: Any) -> list[Any]:
-    """The single nodes; raises InputError with the reason for the first that cannot be used."""
+    """The nodes as a list; raises InputError with the reason for the first that cannot be used."""
     if _isSequence(cxrNode):
         nodes = [cxrNode.GetNthDataNode(number) for number in range(cxrNode.GetNumberOfDataNodes())]
     else:

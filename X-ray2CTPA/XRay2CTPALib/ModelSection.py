@@ -1,4 +1,4 @@
-"""The part of the panel that lists models, and adds, verifies and removes them."""
+"""The panel's section that lists models, and adds, verifies and removes them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from .Question import Question
 
 
 class ModelSection:
-    """The list of bundles. ``current`` is the one the parameters name, with its problem where it has one."""
+    """The list of bundles. ``current`` is the bundle of the parameters, with its problem if it has one."""
 
     def __init__(
         self, ui: Any, logic: Any, onSelected: Callable[[str], None], onChanged: Callable[[], None]
@@ -28,14 +28,16 @@ class ModelSection:
         ui.removeBundleButton.connect("clicked(bool)", self.onRemove)
 
     def problem(self) -> str:
-        """Why the bundle cannot be used; "" where it can."""
+        """Why the bundle cannot be used; "" if it can."""
         return self.current.problem if self.current is not None else _("Select a model.")
 
     def update(self, parameters: Any) -> None:
         bundles = self._logic.bundles.all()
         self.current = self._logic.bundles.find(parameters.bundle)
         if self.current.source not in [bundle.source for bundle in bundles]:
-            bundles.append(self.current)  # as a scene from elsewhere names it
+            bundles.append(
+                self.current
+            )  # a bundle that is not in the list, named by a scene from another machine
         self._sources = [bundle.source for bundle in bundles]
         selector = self._ui.bundleSelector
         selector.blockSignals(True)
@@ -54,13 +56,13 @@ class ModelSection:
             self._onSelected(self._sources[index])
 
     def onAddFolder(self) -> None:
-        """Asks for a folder; nothing more where none is chosen."""
+        """Asks for a folder and adds it, if one is chosen."""
         source = qt.QFileDialog.getExistingDirectory(self._ui.bundleSelector, _("Folder with a model"), "")
         if source:
             self.add(source)
 
     def onAddHub(self) -> None:
-        """Asks for an address on the Hub."""
+        """Asks for a Hub id and adds it."""
         source = qt.QInputDialog.getText(
             self._ui.bundleSelector, _("Model on the Hugging Face Hub"), _("OWNER/NAME@REVISION:")
         )
@@ -69,7 +71,7 @@ class ModelSection:
             self.add(source.strip())
 
     def add(self, source: str) -> None:
-        """Adds and selects the bundle ``source``, or says why it cannot be."""
+        """Adds and selects the bundle ``source``, or shows why that is impossible."""
         try:
             self._logic.bundles.add(source)
             self._note = ""

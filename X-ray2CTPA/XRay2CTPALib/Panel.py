@@ -1,4 +1,4 @@
-"""The panel: its sections, and what they tell one another."""
+"""The panel: its sections, and the connections between them."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from .TriageSection import TriageSection
 
 
 class Panel(VTKObservationMixin):
-    """Draws and forwards; what is done lies in the logic.
+    """Draws and forwards; the work is done by the logic.
 
     Args:
         ui: the widgets of the .ui file by name.
@@ -72,12 +72,12 @@ class Panel(VTKObservationMixin):
             self.result.pickLast()
 
     def refresh(self) -> None:
-        """Looks anew for what is installed, and shows it."""
+        """Checks again what is installed, and shows it."""
         self._findMissing()
         self.update()
 
     def update(self, _caller: Any = None, _event: Any = None) -> None:
-        """Shows the parameters as they are now, and what follows from them."""
+        """Shows the present parameters and everything that depends on them."""
         if self.parameters is None or self._updating:
             return
         self._updating = True  # a section may set further parameters
@@ -94,7 +94,7 @@ class Panel(VTKObservationMixin):
             self._updating = False
 
     def cleanup(self) -> None:
-        """Ends what runs; the watch over the views goes on, for results stay in the scene."""
+        """Ends runs; the watch over the views continues, because results remain in the scene."""
         self._parameters = None
         self.removeObservers()
         self.input.forget()
@@ -104,7 +104,7 @@ class Panel(VTKObservationMixin):
         self._missing = [requirement.name for requirement in self._installer.missing()]
 
     def _whyNotBatch(self) -> str:
-        """Why nothing can be generated from any X-ray now, as a sentence; "" where it can."""
+        """Why nothing can be generated from any radiograph now, as a sentence; "" if it can."""
         if self.setup.isInstalling:
             return _("The installation is going on.")
         if self._missing:
@@ -112,7 +112,7 @@ class Panel(VTKObservationMixin):
         return self.model.problem()
 
     def _whyNotApply(self) -> str:
-        """Why nothing can be generated now, as a sentence; "" where it can."""
+        """Why nothing can be generated now, as a sentence; "" if it can."""
         return self._whyNotBatch() or self.input.problem(self.parameters)
 
     def _selectInput(self, node: Any) -> None:
@@ -126,10 +126,10 @@ class Panel(VTKObservationMixin):
     def _onJobEnded(self, job: Job) -> None:
         if job.results and self.parameters is not None:
             self.result.show(job.results[-1], job.notes)
-        self.update()  # in another module nothing is shown, the result waits in the list
+        self.update()  # nothing is shown while another module is open; the result is in the list
 
     def _onSceneChanged(self, _caller: Any, _event: Any) -> None:
-        """A node that is added gets its voxels a little later; many nodes make one look at the scene."""
+        """Schedules one update for many nodes, because an added node gets its voxels a little later."""
         if not self._awaited:
             self._awaited = True
             qt.QTimer.singleShot(0, self._onAwaited)

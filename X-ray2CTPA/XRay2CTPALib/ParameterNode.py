@@ -1,4 +1,4 @@
-"""What the user has chosen, kept in the scene."""
+"""The user's choices, kept in the scene."""
 
 from typing import Annotated, Union
 
@@ -24,7 +24,7 @@ class XRay2CTPAParameterNode:
     preset, steps, samples, seed, device, force - as in RunSettings; 0 steps or samples: not yet set.
     """
 
-    # Slicer 5.10 knows no other notation of a union, and needs the None.
+    # Slicer 5.10 supports no other notation of a union, and needs the None.
     inputVolume: Union[vtkMRMLScalarVolumeNode, vtkMRMLVectorVolumeNode, None]  # noqa: UP007
     bundle: str = DEFAULT_BUNDLE
     outputFolder: str = ""
@@ -37,7 +37,7 @@ class XRay2CTPAParameterNode:
 
 
 def settingsFrom(parameters: XRay2CTPAParameterNode) -> RunSettings:
-    """The run that the parameters ask for."""
+    """The settings of a run with these parameters."""
     return RunSettings(
         bundle=parameters.bundle,
         steps=parameters.steps or None,

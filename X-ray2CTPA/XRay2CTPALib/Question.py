@@ -13,7 +13,7 @@ from .Job import hintFor, removeFolder
 
 
 class Question:
-    """Asks ``xray2ctpa ARGUMENTS``; ``onAnswer`` gets it when it has ended, unless it was cancelled.
+    """Runs ``xray2ctpa ARGUMENTS``; calls ``onAnswer`` at the end, unless it was cancelled.
 
     Args:
         arguments: of the command.
@@ -46,16 +46,16 @@ class Question:
 
     @property
     def text(self) -> str:
-        """What the command said: its output, or its error message and what to do in front of the panel."""
+        """The command's output, or its error message with a hint for a user of the panel."""
         return "\n".join(self._output) if self.succeeded else errorText(self._process.exitCode, self._errors)
 
     @property
     def content(self) -> dict[str, Any]:
-        """The JSON object that the command answered with; raises ValueError where it gave none."""
+        """The JSON object in the command's output; raises ValueError if there is none."""
         return json.loads(self._output[-1] if self._output else "")
 
     def poll(self) -> bool:
-        """True while the answer is awaited."""
+        """True until the command has ended."""
         if not self.ended and not self._process.poll():
             self.ended = True
             try:
@@ -65,7 +65,7 @@ class Question:
         return not self.ended
 
     def cancel(self) -> None:
-        """Nobody wants to know any more."""
+        """Ends the command; its answer is not needed any more."""
         if not self.ended:
             self._process.kill()
             self._close()
@@ -77,7 +77,7 @@ class Question:
 
 
 def errorText(code: int, lines: Sequence[str]) -> str:
-    """The message and the hint of a command that failed, as the panel's other failures say them.
+    """The message and the hint of a failed command, in the form of the panel's other failures.
 
     Args:
         code: exit code.

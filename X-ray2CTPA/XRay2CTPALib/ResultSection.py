@@ -1,4 +1,4 @@
-"""The part of the panel that shows a result: words, windows, overlay, views, removal, and the run again."""
+"""The panel's section for a result: text, windows, overlay, views, removal, repetition of the run."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ OVERLAYS = ("gradcam", "gradcam_label", "spread", "")
 
 
 class ResultSection:
-    """Acts on the result that is selected."""
+    """Shows and changes the selected result."""
 
     def __init__(self, ui: Any, start: Callable[..., None], logic: Any, dicomInstaller: Installer) -> None:
         self._ui, self._start, self._logic = ui, start, logic
@@ -46,11 +46,11 @@ class ResultSection:
         self.update()
 
     def current(self) -> mrml.ResultNodes | None:
-        """The selected result; None where there is none."""
+        """The selected result; None if there is none."""
         return mrml.result_of(self._ui.resultSelector.currentNode())
 
     def pickLast(self) -> None:
-        """Selects the scene's last result where none is selected: that of a scene that was opened, say."""
+        """Selects the scene's last result if none is selected, for example after a scene was opened."""
         if self._ui.resultSelector.currentNode() is None:
             nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
             results = [node for node in nodes if mrml.result_of(node) is not None]
@@ -62,7 +62,7 @@ class ResultSection:
         self.update()
 
     def update(self) -> None:
-        """Says what the selected result says; disables what has nothing to act on."""
+        """Shows the selected result's text; disables controls without a result."""
         nodes = self.current()
         for widget in (
             self._ui.windowSelector,
@@ -89,7 +89,7 @@ class ResultSection:
         self._ui.scoreLabel.visible = self._ui.resultLabel.visible = nodes is not None
 
     def show(self, nodes: mrml.ResultNodes, notes: Sequence[str] = ()) -> None:
-        """Selects a new result and shows it; ``notes`` are said until another is selected."""
+        """Selects a new result and shows it; ``notes`` are shown until another one is selected."""
         self._ui.resultSelector.setCurrentNode(nodes.ctpa)
         self._ui.resultCollapsibleButton.collapsed = False
         self._notes = tuple(notes)
@@ -138,7 +138,8 @@ class ResultSection:
             mrml.add_segmentation(nodes)
 
     def onDicom(self) -> None:
-        """Adds the result to the DICOM database; what that needs is installed first, after a question."""
+        """Adds the result to the DICOM database; the package for that is installed first, after a
+        question."""
         try:
             if self.current() is not None and self._dicomInstaller.install():
                 self._back = self._logic.toDicom(self._ui.resultSelector.currentNode(), self._onDicomEnded)
@@ -161,7 +162,7 @@ class ResultSection:
         self.update()
 
     def onRemove(self) -> None:
-        """Takes the result out of the scene, after a question: it cannot be undone."""
+        """Removes the result from the scene, after a question because this cannot be undone."""
         nodes = self.current()
         if nodes is not None and slicer.util.confirmOkCancelDisplay(
             _("Remove {name} and everything that belongs to it from the scene?").format(

@@ -1,4 +1,4 @@
-"""The part of the panel that runs: preset, what to expect, Generate and Cancel, progress, failure."""
+"""The panel's section for a run: preset, expected time, Generate and Cancel, progress, failure."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ from .Settings import CUSTOM, PREVIEW, REFERENCE, STANDARD, presetNumbers
 
 
 class RunSection:
-    """Forwards to the logic and shows its job."""
+    """Forwards to the logic, and shows its job."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class RunSection:
         )
 
     def onApplyButton(self) -> None:
-        """Generates, or cancels while a run goes on."""
+        """Starts a run, or cancels the present one."""
         if self._logic.isRunning:
             self._logic.cancel()
             return
@@ -66,7 +66,7 @@ class RunSection:
         )
 
     def start(self, begin: Callable[..., Any]) -> None:
-        """Begins a run with ``begin``, the logic's ``process`` or ``runAgain``, and shows how it goes."""
+        """Starts a run with ``begin``, the logic's ``process`` or ``runAgain``, and shows its progress."""
         self._ui.failureFrame.visible = False
         self._ui.previewLabel.clear()
         try:
@@ -79,12 +79,12 @@ class RunSection:
         self._onChanged()
 
     def onShowLog(self) -> None:
-        """Opens the section with what the computation wrote."""
+        """Opens the section with the computation's output."""
         self._ui.logCollapsibleButton.collapsed = False
         self._ui.logText.setFocus()
 
     def onChooseFolder(self) -> None:
-        """Asks for the folder that gets the files of results as well."""
+        """Asks for the folder to which the files of results are also copied."""
         folder = qt.QFileDialog.getExistingDirectory(
             self._ui.outputFolderEdit, _("Folder for results"), self._parameters.outputFolder
         )
@@ -92,7 +92,7 @@ class RunSection:
             self._parameters.outputFolder = folder
 
     def showLog(self, lines: list[str]) -> None:
-        """Appends what is new of ``lines`` to the log; another list begins it anew."""
+        """Appends the new ones of ``lines`` to the log; a different list replaces it."""
         text = self._ui.logText
         if self._log[: len(lines)] != lines[: len(self._log)]:
             self._log = []
@@ -102,7 +102,7 @@ class RunSection:
         self._log = list(lines)
 
     def _followPreset(self, parameters: Any, bundle: Any) -> None:
-        """A newly chosen preset sets steps and samples; other numbers make it a custom one."""
+        """A newly chosen preset sets steps and samples; other numbers change the preset to custom."""
         sampling, chosen = bundle.info.sampling, (parameters.preset, parameters.bundle)
         numbers = presetNumbers(parameters.preset, sampling.steps, sampling.samples, bundle.info.preset_steps)
         unset = parameters.steps == 0 or parameters.samples == 0
@@ -138,7 +138,7 @@ class RunSection:
         self._ui.stageLabel.text = progress.stage + ending
         if progress.preview is not None:
             pixmap = qt.QPixmap(str(progress.preview))
-            if not pixmap.isNull():  # the core has removed it meanwhile
+            if not pixmap.isNull():  # the core has removed it in the meantime
                 width = self._ui.progressBar.width
                 self._ui.previewLabel.setPixmap(pixmap.scaledToWidth(width, qt.Qt.SmoothTransformation))
 
@@ -149,7 +149,7 @@ class RunSection:
 
 
 def _expectation(parameters: Any, bundle: Any) -> str:
-    """Steps, samples, what they take on this machine, and what the model is not made for."""
+    """Steps, samples, their time and memory on this machine, and limits of the model."""
     lines = [_inWords(parameters.steps, parameters.samples, parameters.device, bundle)]
     if bundle.info is not None and bundle.info.is_demonstration:
         lines.append(_("A demonstration model: its results mean nothing for a patient."))
@@ -157,7 +157,7 @@ def _expectation(parameters: Any, bundle: Any) -> str:
 
 
 def _expectations(parameters: Any, bundle: Any) -> str:
-    """The same for every preset, a line each."""
+    """The same for all presets, one in each line."""
     if bundle.info is None:
         return ""
     sampling = bundle.info.sampling

@@ -1,4 +1,4 @@
-"""The radiograph that comes with the core: a virtual patient that no model saw."""
+"""The radiograph that comes with the core: of a virtual patient that was not used in training."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def loadSample() -> Any:
 
 
 def registerSampleData(thumbnail: str) -> None:
-    """Adds the radiograph to Sample Data; its category has a title of its own from Slicer 5.12 on."""
+    """Adds the radiograph to Sample Data; from Slicer 5.12 on, its category has a title of its own."""
     import SampleData
 
     logic = SampleData.SampleDataLogic

@@ -1,4 +1,4 @@
-"""How to generate: what the user chooses, as flags of the core's command, and the three presets."""
+"""Settings of a run, as flags of the core's command, and the three presets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from xray2ctpa_core.constants import DEFAULT_BUNDLE
 from xray2ctpa_core.pipelines.bundle import PresetSteps
 
 PREVIEW, STANDARD, REFERENCE, CUSTOM = PRESETS = ("Preview", "Standard", "Reference", "Custom")
-#: Attribute of a result's nodes: the bundle as it was named for the run (a name, a folder or a Hub id).
+#: Attribute of a result's nodes: the bundle as given for the run (a name, a folder or a Hub id).
 BUNDLE_SOURCE_ATTRIBUTE = "XRay2CTPA.BundleSource"
 FORCED_ATTRIBUTE = "XRay2CTPA.Forced"
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How to generate.
+    """Settings of a run.
 
     Attributes:
         bundle: name, folder or Hub id with revision.
@@ -36,7 +36,7 @@ class RunSettings:
     force: bool = False
 
     def arguments(self) -> list[str]:
-        """The flags of ``generate`` that say the same."""
+        """The corresponding flags of ``generate``."""
         flags = ["--bundle", self.bundle, "--seed", str(self.seed), "--device", self.device]
         flags += ["--precision", self.precision]
         for flag, value in (("--steps", self.steps), ("--samples", self.samples)):
@@ -45,7 +45,8 @@ class RunSettings:
         return flags + (["--force"] if self.force else [])
 
     def attributes(self) -> dict[str, str]:
-        """What a result's nodes have to say beside result.json, so that the run can be repeated."""
+        """Attributes that a result's nodes need in addition to result.json, so that the run can be
+        repeated."""
         return {BUNDLE_SOURCE_ATTRIBUTE: self.bundle, FORCED_ATTRIBUTE: "true" if self.force else "false"}
 
 
@@ -67,11 +68,11 @@ def settingsOf(node: Any, record: Mapping[str, Any]) -> RunSettings:
 def presetNumbers(
     preset: str, steps: int, samples: int, measured: PresetSteps | None = None
 ) -> tuple[int, int]:
-    """(steps, samples) of a preset for a bundle whose own are ``steps`` and ``samples``.
+    """(steps, samples) of a preset for a bundle whose defaults are ``steps`` and ``samples``.
 
-    Steps are those that the bundle's curve of quality against steps gives (``measured``). Where it has none,
+    The steps are those of the bundle's curve of quality against steps (``measured``). Without a curve,
     Preview takes a third of the steps and Reference five times as many. Preview takes one sample, Reference
-    at least eight, whose spread says how much is guessed.
+    at least eight, whose spread shows the uncertainty.
     """
     if measured is None:
         measured = PresetSteps(max(1, round(steps / 3)), steps, 5 * steps)

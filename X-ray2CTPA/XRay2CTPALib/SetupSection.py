@@ -1,4 +1,4 @@
-"""The part of the panel that installs, and that says what this machine computes with."""
+"""The panel's section for the installation and for checking it."""
 
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ MEASURED_STEPS = 2
 
 
 class SetupSection:
-    """A frame that is there only while something is missing, and the installation check.
+    """A frame that is visible only while something is missing, and the installation check.
 
     Attributes:
-        isInstalling: whether pip is at work; it lets the application process events meanwhile.
+        isInstalling: whether pip is running; events are processed meanwhile.
     """
 
     def __init__(self, ui: Any, logic: Any, installer: Installer, onChanged: Any) -> None:
@@ -35,7 +35,7 @@ class SetupSection:
         ui.checkInstallationButton.connect("clicked(bool)", self.onCheck)
 
     def update(self, parameters: Any, missing: list[str]) -> None:
-        """Shows the names of packages that are missing, and the way to install them."""
+        """Shows the names of missing packages, and the buttons to install them."""
         self._parameters = parameters
         self._ui.setupFrame.visible = bool(missing)
         if missing:
@@ -56,7 +56,7 @@ class SetupSection:
             self._install(folder)
 
     def onCheck(self) -> None:
-        """Reports what the core finds here, then measures a short run."""
+        """Reports versions and devices, then measures a short run."""
         self._ui.checkInstallationButton.enabled = False
         self._ui.installationLabel.text = _("Checking...")
         self._logic.system(self._onSystem)
@@ -79,7 +79,7 @@ class SetupSection:
         self._onChanged()
 
     def _setInstalling(self, isInstalling: bool) -> None:
-        """Nothing else of the panel can be started while pip is at work."""
+        """Disables the rest of the panel while pip is running."""
         self.isInstalling = isInstalling
         self._ui.installButton.enabled = self._ui.offlineButton.enabled = not isInstalling
         self._ui.applyButton.enabled = self._ui.checkInstallationButton.enabled = not isInstalling

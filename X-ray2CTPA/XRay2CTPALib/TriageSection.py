@@ -1,4 +1,4 @@
-"""The part of the panel with the clinical rules: items, D-dimer, the pathway, the score beside it."""
+"""The panel's section with the clinical rules: items, D-dimer, the pathway, and the score beside it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ DRAWING_WIDTH = 360
 
 
 class TriageSection:
-    """Draws what the core's rules say of what is entered; nothing of it is kept in the scene."""
+    """Draws the result of the core's rules for the entered values, which are not kept in the scene."""
 
     def __init__(self, ui: Any, current: Callable[[], mrml.ResultNodes | None], bundles: Bundles) -> None:
         self._ui, self._current, self._bundles = ui, current, bundles
@@ -40,7 +40,7 @@ class TriageSection:
         self.update()
 
     def case(self) -> Case:
-        """What is entered."""
+        """The entered values."""
         dimer = self._ui.dimerSpinBox.value
         unit = list(FEU_PER_UNIT)[self._ui.dimerUnitSelector.currentIndex]
         return Case(
@@ -53,12 +53,12 @@ class TriageSection:
         )
 
     def update(self, _value: Any = None) -> None:
-        """Shows where the case goes, on what grounds, and what the generated score adds."""
+        """Shows the next step of the case, its reasons, and the generated score beside it."""
         case, score = self.case(), self._score()
         palette = self._ui.workflowLabel.palette
         state = (case, score, palette.color(qt.QPalette.Window).name())
         if state == self._shown:
-            return  # drawn so already
+            return  # unchanged
         self._shown, way = state, way_of(case)
         self._ui.triageStepLabel.text = _("Wells {score:g}. Next: {step}.").format(
             score=wells_score(case.wells), step=_(way.step)
@@ -67,7 +67,7 @@ class TriageSection:
         self._ui.workflowLabel.setPixmap(draw(way, DRAWING_WIDTH, palette))
 
     def _score(self) -> Score | None:
-        """That of the selected result."""
+        """The score of the selected result."""
         nodes = self._current()
         if nodes is None:
             return None

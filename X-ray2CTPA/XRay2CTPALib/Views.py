@@ -1,4 +1,4 @@
-"""What the application's views show of a radiograph and of a result; thumbnails for the panel."""
+"""Shows radiographs and results in the application's views; thumbnails for the panel."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ THUMBNAIL_PERCENTILES = (0.5, 99.5)
 def showResult(nodes: mrml.ResultNodes, evidenceOpacity: float = 0.5) -> None:
     """Shows a result in the module's layout."""
     mrml.use_layout(slicer.mrmlScene)
-    slicer.app.processEvents()  # the new views have their sizes only then
+    slicer.app.processEvents()  # so that the new views have their sizes
     mrml.show_result(nodes, slicer.app.applicationLogic(), evidence_opacity=evidenceOpacity)
     for index in range(slicer.app.layoutManager().threeDViewCount):
         slicer.app.layoutManager().threeDWidget(index).threeDView().resetFocalPoint()
@@ -27,7 +27,7 @@ def showResult(nodes: mrml.ResultNodes, evidenceOpacity: float = 0.5) -> None:
 
 
 def showComparison(nodes: mrml.ResultNodes) -> None:
-    """Shows generated, true and difference in linked planes, a column a plane."""
+    """Shows generated, true and difference in linked planes, one column for each plane."""
     mrml.use_layout(slicer.mrmlScene, mrml.COMPARISON_LAYOUT_ID)
     slicer.app.processEvents()
     logic = slicer.app.applicationLogic()
@@ -47,7 +47,7 @@ def writeThumbnail(node: Any, path: Path, side: int) -> None:
     """Writes the radiograph of ``node`` as a PNG of at most ``side`` pixels, the patient's right on the left.
 
     Args:
-        node: a volume node that ``whyUnusable`` has nothing against.
+        node: a volume node that can be the input (``whyUnusable``).
     """
     pixels = _uprightGreys(node)
     step = max(1, int(np.ceil(max(pixels.shape) / side)))
@@ -65,7 +65,7 @@ def writeThumbnail(node: Any, path: Path, side: int) -> None:
 
 
 def _uprightGreys(node: Any) -> np.ndarray:
-    """(rows, columns) float of the one slice, as its directions say it is seen from the front."""
+    """(rows, columns) float of the only slice, turned to the frontal view according to its directions."""
     image = node.GetImageData()
     dimensions = image.GetDimensions()
     array = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(*dimensions[::-1], -1)

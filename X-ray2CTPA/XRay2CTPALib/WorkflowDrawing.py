@@ -1,4 +1,4 @@
-"""The triage workflow as a picture: boxes and arrows, those of this case's way drawn strong."""
+"""Drawing of the triage workflow: boxes and arrows, those on this case's way emphasised."""
 
 import itertools
 import math
@@ -10,11 +10,11 @@ from slicer.i18n import tr as _
 from xray2ctpa_core.triage.workflow import ARROWS, BESIDE, BOXES, TRIAGE_NOTICE, Way
 
 COLUMNS, ROWS = 3, 5
-#: Height of a row and of a box in pixels, part of a column that a box takes, height of the notice.
+#: Height of a row and of a box in pixels, a box's share of its column, height of the notice.
 ROW, BOX, WIDE, NOTICE_HEIGHT = 70, 38, 0.92, 34
-#: Height of letters, length of an arrow's head, in pixels.
+#: Height of letters and length of an arrow's head in pixels.
 LETTERS, HEAD = 11, 8
-#: Pens: of what is on the way, and of what is not; colours that both palettes show.
+#: Pens for what is on the way, and for the rest; their colours are visible in both palettes.
 ON_WAY, OFF_WAY = ("#d9822b", 3), ("#8c8c8c", 1)
 
 
@@ -24,7 +24,7 @@ def draw(way: Way, width: int, palette: Any) -> Any:
     Args:
         way: of the case.
         width: in pixels.
-        palette: of the widget it stands in.
+        palette: of the widget that shows it.
     """
     pixmap = qt.QPixmap(width, ROWS * ROW + NOTICE_HEIGHT)
     pixmap.fill(palette.color(qt.QPalette.Window))
@@ -68,12 +68,12 @@ def _middle(width: int, name: str) -> tuple[int, int]:
 
 
 def _arrow(painter: Any, width: int, first: str, second: str, onWay: bool) -> None:
-    """A line from box to box with a head where it meets the second; the boxes are drawn over its ends."""
+    """A line from box to box with a head at the edge of the second; the boxes are drawn over its ends."""
     _pen(painter, onWay)
     (x1, y1), (x2, y2) = _middle(width, first), _middle(width, second)
     painter.drawLine(x1, y1, x2, y2)
     half = _box(width, 0, 0)[2] / 2 + 2, BOX / 2 + 2
-    # How far before the middle of the second box its edge is met, as a part of the line.
+    # Distance of the second box's edge from its middle, as a share of the line.
     part = min(side / max(abs(a - b), 1e-6) for side, a, b in zip(half, (x1, y1), (x2, y2), strict=True))
     tip = x2 + (x1 - x2) * part, y2 + (y1 - y2) * part
     towards = math.atan2(y1 - y2, x1 - x2)
@@ -83,7 +83,7 @@ def _arrow(painter: Any, width: int, first: str, second: str, onWay: bool) -> No
 
 
 def _label(painter: Any, width: int, first: str, second: str, text: str, ink: Any, paper: Any) -> None:
-    """What is written at the middle of an arrow, on a patch that hides the line."""
+    """A label at the middle of an arrow, on a patch that hides the line."""
     (x1, y1), (x2, y2) = _middle(width, first), _middle(width, second)
     across, high = 7 * len(text) + 4, LETTERS + 4
     left, top = (x1 + x2 - across) // 2, (y1 + y2 - high) // 2

@@ -1,4 +1,4 @@
-"""What the module XRay2CTPA is made of. Importing it makes the core importable and does nothing else."""
+"""Parts of the module X-ray2CTPA. Importing it makes the core importable and has no other effect."""
 
 from .CorePath import makeCoreImportable
 

@@ -21,8 +21,6 @@ DEPTH_FRACTION = 0.88
 DEFAULT_GRID = (64, 128, 128)
 #: (D, H, W) of the maps from the frame into the cohort's template: anatomy deforms smoothly.
 MAP_GRID = (32, 32, 32)
-#: (rows, columns) of the maps that say where on a frame each radiographic sign can be seen.
-SHADOW_GRID = (64, 32)
 #: Pixels along a side of the radiograph's frame that the networks read.
 FRAME_PIXELS = 256
 
@@ -52,6 +50,9 @@ NOTICE = (
 )
 #: Grad-CAM label map: value 1 from the first threshold, 2 from the second, 3 from the third.
 GRADCAM_LABEL_THRESHOLDS = (0.25, 0.5, 0.75)
+#: DICOM's upright frontal views of a chest, and what is none: obliques, decubitus and lateral views.
+FRONTAL_VIEWS = ("PA", "AP")
+OTHER_VIEWS = ("OBLIQUE", "DECUBITUS", "LL", "RL", "LLD", "RLD", "LLO", "RLO", "LAO", "RAO", "LPO", "RPO")
 DEFAULT_BUNDLE = "virtual-thorax"
 #: Address that only this machine reaches.
 LOOPBACK = "127.0.0.1"

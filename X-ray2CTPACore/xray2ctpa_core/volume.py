@@ -89,6 +89,7 @@ class Radiograph:
         magnification_source: what in the file says so, "" where nothing does.
         greys: how the greys were found, in words.
         age_years: of the patient, None where the file does not say.
+        sides: what in the file says which side is the patient's left, "" where nothing does.
     """
 
     pixels: np.ndarray
@@ -104,6 +105,7 @@ class Radiograph:
     magnification_source: str = ""
     greys: str = ""
     age_years: float | None = None
+    sides: str = ""
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 2:

@@ -1,4 +1,4 @@
-"""Shows a case of a study in the views: under an opaque name, from no file that could be found, and alike."""
+"""Shows a case of a study in the views, so that names, files and display do not reveal what it is."""
 
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ from xray2ctpa_core.reader_study.protocol import Phase, Presentation
 
 
 class CaseViews:
-    """The nodes of one case at a time; they are never saved with the scene and in no list of nodes."""
+    """The nodes of one case at a time; they are not saved with the scene and hidden in lists of nodes."""
 
     def __init__(self) -> None:
         self._nodes: list[Any] = []
         self._volume: Any = None
 
     def show(self, folder: Path, phase: Phase, shown: Presentation) -> None:
-        """Shows a case instead of the former one.
+        """Replaces the present case by another one.
 
         A volume is marked SYNTHETIC in its views unless the phase is blinded, in which it may be real.
 
@@ -40,12 +40,12 @@ class CaseViews:
         if "radiograph" in phase.shows and shown.case.radiograph:
             radiograph = self._load(folder / shown.case.radiograph, _("{name}, X-ray").format(name=name))
         mrml.use_layout(slicer.mrmlScene)
-        slicer.app.processEvents()  # new views have their sizes only then
+        slicer.app.processEvents()  # so that new views have their sizes
         self._put(radiograph)
         Annotations.watch().update()
 
     def clear(self) -> None:
-        """Takes the case out of the scene."""
+        """Removes the case from the scene."""
         scene = slicer.mrmlScene
         for node in self._nodes:
             for number in reversed(range(node.GetNumberOfDisplayNodes())):
@@ -54,7 +54,7 @@ class CaseViews:
         self._nodes, self._volume = [], None
 
     def settings(self) -> str:
-        """Window and level of the volume as the reader has left them; "" without one."""
+        """Window and level of the volume that the reader has set; "" without a volume."""
         if self._volume is None:
             return ""
         display = self._volume.GetDisplayNode()
@@ -73,14 +73,14 @@ class CaseViews:
         storage = node.GetStorageNode()
         node.SetAndObserveStorageNodeID(None)
         if storage is not None:
-            slicer.mrmlScene.RemoveNode(storage)  # it says where the file lies
+            slicer.mrmlScene.RemoveNode(storage)  # it holds the path of the file
         node.SetSaveWithScene(False)
         node.SetHideFromEditors(True)
         self._nodes.append(node)
         return node
 
     def _put(self, radiograph: Any) -> None:
-        """Volume in the planes, radiograph in its own view; an empty view where there is none."""
+        """Puts the volume into the planes and the radiograph into its view; without one the view is empty."""
         logics = slicer.app.applicationLogic()
         mrml.show_radiograph(logics.GetSliceLogicByLayoutName(mrml.RADIOGRAPH_VIEW), radiograph)
         for view, orientation in mrml.PLANE_VIEWS.items():

@@ -1,4 +1,4 @@
-"""The panel of a reader: the study, the case, its questions."""
+"""The reader's panel: the study, the case, its questions."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from .Reading import Reading
 
 
 class Panel:
-    """Draws and forwards; ``reading`` is None while nothing is read."""
+    """Draws and forwards; ``reading`` is None while no study is read."""
 
     def __init__(self, ui: Any) -> None:
         self.ui = ui
@@ -36,7 +36,7 @@ class Panel:
         self.update()
 
     def update(self, _text: Any = None) -> None:
-        """Shows what can be done now."""
+        """Enables what can be done now."""
         reading = self.reading is not None
         self.ui.studyCollapsibleButton.visible = not reading
         self.ui.readingCollapsibleButton.visible = reading
@@ -53,7 +53,7 @@ class Panel:
             self.ui.pauseButton.text = _("&Go on") if paused else _("&Pause")
 
     def answers(self) -> dict[str, str]:
-        """What is chosen: value by question."""
+        """The chosen value for each question."""
         return {
             name: value
             for name, choices in self.groups.items()
@@ -68,7 +68,7 @@ class Panel:
             self.update()
 
     def onStart(self) -> None:
-        """Starts, or goes on where this reader ended."""
+        """Starts, or continues where this reader stopped."""
         software = f"{slicer.app.applicationName} {slicer.app.applicationVersion}, core {__version__}"
         try:
             self.reading = Reading(Path(self.ui.studyEdit.text), self.ui.readerEdit.text.strip(), software)
@@ -87,7 +87,7 @@ class Panel:
         self._goOn()
 
     def onPause(self) -> None:
-        """Hides the case and stops the clock, or goes on."""
+        """Hides the case and stops the clock, or continues."""
         if self.reading.isPaused:
             self._views.show(self.reading.folder, self.reading.phase, self.reading.shown)
             self.reading.resume()
@@ -97,7 +97,7 @@ class Panel:
         self.update()
 
     def onStop(self) -> None:
-        """Ends reading for now; the present case is shown again another time."""
+        """Ends the session; the present case will be shown again in the next one."""
         self.cleanup()
         self.ui.messageLabel.text = _("Stopped. Every answer so far is stored.")
         self.update()
@@ -110,12 +110,12 @@ class Panel:
             self.update()
 
     def cleanup(self) -> None:
-        """Takes the case out of the scene."""
+        """Removes the case from the scene."""
         self._views.clear()
         self.reading = None
 
     def _goOn(self) -> None:
-        """The next case, or the end of the study."""
+        """Shows the next case, or the end of the study."""
         try:
             shown = self.reading.next()
             if shown is not None:
@@ -138,7 +138,7 @@ class Panel:
         self.update()
 
     def _ask(self) -> None:
-        """The questions of the phase, none answered yet."""
+        """Shows the questions of the phase without answers."""
         for box in self._boxes:
             box.hide()
             box.deleteLater()

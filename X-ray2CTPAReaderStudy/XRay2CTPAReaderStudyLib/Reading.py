@@ -1,4 +1,4 @@
-"""One reader at one study: which case comes next, how long it takes, and the answer on the disk."""
+"""One reader's session of a study: the order of the cases, the time for each, and the storage of answers."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,19 +13,19 @@ from xray2ctpa_core.reader_study.protocol import Phase, Presentation, read_proto
 
 
 class Reading:
-    """Goes from case to case; there is no way back.
+    """Goes from case to case, without a way back.
 
     Args:
         folder: of the study; its truth is never opened.
-        reader: his code.
-        software: versions, kept with every answer.
-        clock: seconds, for tests.
+        reader: code of the reader.
+        software: versions, stored with every answer.
+        clock: returns seconds; replaceable in tests.
 
     Attributes:
-        phase, shown: the part of the study and the case now; None at the end.
+        phase, shown: the present part of the study and case; None at the end.
 
     Raises:
-        InputError: no study there, an unusable code, or answers to another protocol.
+        InputError: no study in the folder, an unusable code, or answers to another protocol.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Reading:
         self.shown: Presentation | None = None
 
     def next(self) -> Presentation | None:
-        """The first case without an answer, whose time begins now; None at the end of the study.
+        """The first case without an answer, whose time starts now; None at the end of the study.
 
         Raises:
             InputError: the wash-out before the last phase is not over.
@@ -62,7 +62,7 @@ class Reading:
 
     @property
     def isPaused(self) -> bool:
-        """Whether the clock stands."""
+        """Whether the clock is stopped."""
         return self._pausedAt is not None
 
     def pause(self) -> None:
@@ -71,7 +71,7 @@ class Reading:
             self._pausedAt = self._clock()
 
     def resume(self) -> None:
-        """Lets the clock go on."""
+        """Restarts the clock."""
         if self.isPaused:
             self._paused += self._clock() - self._pausedAt
             self._pausedAt = None

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 _FOLDER = Path(__file__).resolve().parents[1]
-#: Where the other module's parts lie: beside this one once installed, in the sibling folder of a checkout.
+#: Folder of the other module's parts: beside this one if installed, or the sibling folder of a checkout.
 for _candidate in (_FOLDER, _FOLDER.parent / "X-ray2CTPA"):
     if (_candidate / "XRay2CTPALib" / "__init__.py").is_file() and str(_candidate) not in sys.path:
         sys.path.append(str(_candidate))

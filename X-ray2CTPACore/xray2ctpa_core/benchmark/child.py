@@ -1,4 +1,4 @@
-"""One side in a process of its own: how long it takes to start, and the memory that it takes.
+"""One side in its own process: its start-up time and its peak memory.
 
 Run as ``python -m xray2ctpa_core.benchmark.child PRECISION STARTED LATENTS``; prints a JSON object.
 """
@@ -10,16 +10,16 @@ import time
 
 from xray2ctpa_core.errors import DeviceError
 
-#: Precision that stands for the reference.
+#: Stands for the reference in place of a precision.
 REFERENCE_SIDE = "reference"
 
 
 def start_and_memory(side: str, latents: tuple[int, ...], threads: int) -> dict[str, float | None]:
-    """Starts ``side`` ("reference", "fp32" or "bf16") in a child, which does one pass on the CPU.
+    """Starts ``side`` ("reference", "fp32" or "bf16") in a child process, which computes one pass on the CPU.
 
     Returns:
-        startup_s, from the start of the process to the network being ready, and peak_memory_mb (None where
-        the system does not say).
+        startup_s, from the start of the process to the network being ready, and peak_memory_mb (None if the
+        system does not report it).
 
     Raises:
         DeviceError: the child failed.
@@ -38,7 +38,7 @@ def start_and_memory(side: str, latents: tuple[int, ...], threads: int) -> dict[
 
 
 def measure(side: str, started: float, latents: tuple[int, int, int, int]) -> dict[str, float | None]:
-    """In the child: the same."""
+    """Runs in the child process; returns the same."""
     import torch
 
     from xray2ctpa_core.benchmark import sides

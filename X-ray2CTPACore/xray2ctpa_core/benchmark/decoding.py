@@ -22,7 +22,7 @@ Call = Callable[[], torch.Tensor]
 
 
 def papers_decoder(scale: Scale, seed: int) -> AutoencoderKL:
-    """The papers' autoencoder with random weights: what it costs does not depend on them."""
+    """The papers' autoencoder with random weights, on which its cost does not depend."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         levels = len(scale.decoder_channels)
@@ -37,7 +37,7 @@ def papers_decoder(scale: Scale, seed: int) -> AutoencoderKL:
 
 
 def reference_decode(autoencoder: AutoencoderKL, slices: torch.Tensor) -> torch.Tensor:
-    """(N, C, h, w) -> (N, H, W) HU, slice by slice and through 8-bit grey, as the release does."""
+    """(N, C, h, w) -> (N, H, W) HU, one slice after another, rounded to 8-bit grey, as the release does."""
     volume = []
     with torch.no_grad():
         for one in slices:
@@ -48,7 +48,7 @@ def reference_decode(autoencoder: AutoencoderKL, slices: torch.Tensor) -> torch.
 
 
 def our_decode(decoder: AutoencoderKL | TinyDecoder, slices: torch.Tensor, factor: int) -> torch.Tensor:
-    """(N, C, h, w) -> (N, H, W) HU, many at once and in floating point, as the pipeline does; H and W are
+    """(N, C, h, w) -> (N, H, W) HU, many slices at once, in floating point, as the pipeline does; H and W are
     ``factor`` times h and w."""
     height, width = (factor * n for n in slices.shape[2:])
     with torch.inference_mode():
@@ -61,14 +61,15 @@ def our_decode(decoder: AutoencoderKL | TinyDecoder, slices: torch.Tensor, facto
 
 
 def tiny_decoder(scale: Scale, seed: int) -> TinyDecoder:
-    """The tiny decoder for the papers' latents with random weights: its cost does not depend on them."""
+    """The tiny decoder for the papers' latents with random weights, on which its cost does not depend."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return TinyDecoder(scale.latents[0], scale.factor, scale.tiny_width, scale.tiny_blocks).eval()
 
 
 def structure(decoder: TinyDecoder, scale: Scale) -> dict[str, Any]:
-    """What the tiny decoder is, JSON-ready, with its parameters and the operations of one slice."""
+    """The tiny decoder's structure, JSON-ready, with its number of parameters and the operations of one
+    slice."""
     channels, _, height, width = scale.latents
     slices = torch.zeros(1, channels, height, width)
     return {
@@ -90,7 +91,7 @@ def measure_decoding(
     scale: Scale,
     progress: Callable[[str, int, int], None],
 ) -> dict[str, dict[str, Any]]:
-    """Seconds that decoding a volume takes on each side.
+    """Measures the seconds that each side takes to decode a volume.
 
     Args:
         ours: name of each of our sides -> its precision.
@@ -102,8 +103,8 @@ def measure_decoding(
         progress: called with (what, done, of).
 
     Returns:
-        Of each side ``decode_s``, extrapolated, and ``decode_difference_hu``, the greatest from the
-        reference's; of ours also ``tiny_decode_s``, of the tiny decoder on the whole volume, as Spread.
+        For each side ``decode_s``, extrapolated, and ``decode_difference_hu``, the greatest difference from
+        the reference; for ours also ``tiny_decode_s``, of the tiny decoder on the whole volume, as Spread.
     """
     channels, depth, height, width = scale.latents
     latents = torch.randn(depth, channels, height, width, generator=torch.Generator().manual_seed(seed))

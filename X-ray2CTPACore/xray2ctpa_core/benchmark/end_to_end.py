@@ -1,4 +1,4 @@
-"""A bundle as a user meets it: the command from start to finished folder, in a process of its own."""
+"""A bundle as a user runs it: the command from start to complete result folder, in its own process."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from xray2ctpa_core.benchmark.timing import spread
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io import result_files
 
-#: Stages of result.json that are start-up, beside what passes before the first and after the last.
+#: Stages of result.json that count as start-up, as does the time before the first and after the last stage.
 STARTING = ("read", "load")
 #: Steps of the sampler that the papers use.
 REFERENCE_STEPS = 1000
@@ -33,21 +33,21 @@ def measure_end_to_end(
     """`xray2ctpa generate radiograph` by a bundle, ``repeats`` times.
 
     Args:
-        radiograph: a frontal chest X-ray.
+        radiograph: a frontal chest radiograph.
         bundle: name, folder or Hub id.
-        repeats: runs, at least 1; none to warm up, as a user has none.
-        threads: that the child computes with on a CPU.
+        repeats: runs, at least 1; without a warm-up, as for a user.
+        threads: of the child process on a CPU.
         device: as for `generate`.
         progress: called with (what, done, of).
         steps: of the sampler; None for the bundle's.
 
     Returns:
-        JSON-ready: steps, device, seconds of each ``stages``, ``total_s`` and ``startup_s`` (all but the
-        stages that work: imports, verifying, reading, loading, and the end of the process), each as Spread;
-        peak_memory_mb; reference_denoise_s, extrapolated to REFERENCE_STEPS steps.
+        JSON-ready: steps, device, seconds of each ``stages``, ``total_s`` and ``startup_s`` (imports,
+        verifying, reading, loading, and the end of the process), each as Spread; peak_memory_mb;
+        reference_denoise_s, extrapolated to REFERENCE_STEPS steps.
 
     Raises:
-        InputError: the command failed; says why.
+        InputError: the command failed; the message says why.
     """
     totals, records = [], []
     for number in range(repeats):
@@ -73,7 +73,7 @@ def measure_end_to_end(
 def _run(
     radiograph: Path, bundle: str, threads: int, device: str, steps: int | None
 ) -> tuple[float, dict[str, Any]]:
-    """Seconds from start to end of one run, and what its record says of the sampling."""
+    """Seconds from start to end of one run, and the sampling settings in its record."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result"
         command = [sys.executable, "-m", "xray2ctpa_core", "generate", str(radiograph), "--out", str(out)]

@@ -1,7 +1,7 @@
 """The least time that arithmetic and memory allow: counted operations and bytes over measured rates.
 
-The roofline of Williams et al. (Communications of the ACM 52, 2009), with what this machine was seen to do as
-the roof, not what its vendor says.
+The roofline of Williams et al. (Communications of the ACM 52, 2009), with measured rates of this machine as
+the roof, not those that its vendor states.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from xray2ctpa_core.benchmark.timing import interleaved
 
 #: Side of the square matrices, and (N, C, H, W) of the convolution, whose faster one is the peak.
 _MATRIX, _IMAGES = 2048, (64, 64, 32, 32)
-#: Bytes that are copied to measure bandwidth: far beyond any cache.
+#: Bytes that are copied to measure bandwidth; far larger than any cache.
 _COPIED = 256 << 20
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What a device was measured to do: floating point operations and bytes a second."""
+    """Measured rates of a device: floating point operations and bytes per second."""
 
     flops: float
     bandwidth: float
@@ -31,12 +31,12 @@ class Rates:
 
 @dataclass(frozen=True)
 class Floor:
-    """The least that one call needs.
+    """The least time that one call needs.
 
     Attributes:
-        flops: of products and convolutions; one multiplication and addition are two.
-        moved: bytes read and written if every layer's input, weights and output went by memory once.
-        seconds: the greater of flops and bytes over their rates.
+        flops: of products and convolutions; a multiplication and an addition count as two.
+        moved: bytes read and written if each layer's input, weights and output pass through memory once.
+        seconds: flops and bytes, each divided by its rate; the larger of the two.
     """
 
     flops: float
@@ -66,7 +66,8 @@ def measured_rates(device: torch.device, dtype: torch.dtype, repeats: int = 3) -
 
 
 def counted_flops(call: Callable[[], object]) -> float:
-    """Floating point operations of the products and convolutions in ``call``; attention is written out."""
+    """Floating point operations of the products and convolutions in ``call``; attention is computed as plain
+    products."""
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         call()
     return float(counter.get_total_flops())
@@ -75,7 +76,7 @@ def counted_flops(call: Callable[[], object]) -> float:
 def least_bytes(network: nn.Module, layers: tuple[type[nn.Module], ...], call: Callable[[], object]) -> float:
     """Bytes that ``call`` of ``network`` moves if each of its ``layers`` reads and writes memory once.
 
-    What lies between the layers is taken to be fused into them.
+    Operations between the layers are assumed to be fused into them.
     """
     total = 0
 

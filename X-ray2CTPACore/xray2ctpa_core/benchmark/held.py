@@ -1,4 +1,4 @@
-"""Memory that a computation's tensors hold at most: what a GPU must have beside its libraries' own."""
+"""Peak memory of a computation's tensors, which a GPU needs beside that of its libraries."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,18 +24,18 @@ def held_by_a_volume(
     device: torch.device,
     scale: Scale,
 ) -> dict[str, float]:
-    """What a volume needs at most, in MB.
+    """Peak memory for one volume, in MB.
 
     Args:
-        network: the denoiser; the autoencoder takes its precision, the classifier single precision.
-        one_pass, explain: what is run of both.
+        network: the denoiser; the autoencoder has the same precision, the classifier single precision.
+        one_pass, explain: run one pass of the denoiser, and the explanation by the classifier.
         seed: of the autoencoder's weights.
         device: where.
         scale: of latents and autoencoder.
 
     Returns:
         ``pass_mb``, ``decoding_mb`` of as many slices as are decoded at once (from one and two slices,
-        extrapolated), ``explanation_mb``, beside the weights; ``weights_mb``; ``together_mb``, with all
+        extrapolated), ``explanation_mb``, all without the weights; ``weights_mb``; ``together_mb``, with all
         networks in memory, and ``in_turn_mb``, with one at a time.
     """
     decoder = papers_decoder(scale, seed).to(device, network.dtype)
@@ -60,10 +60,10 @@ def held_by_a_volume(
 
 
 def held_at_most(call: Callable[[], object], device: torch.device) -> int:
-    """Bytes that the tensors made by ``call`` hold at most at one time; what was there before does not count.
+    """Peak bytes of the tensors that ``call`` makes; tensors that existed before do not count.
 
-    On a GPU its allocator counts. Elsewhere the storages of every operation's outputs are counted, so that
-    the answer is the same whatever a CPU's libraries take for themselves inside an operation.
+    On a GPU the allocator's count is used. Elsewhere the storages of all operations' outputs are counted, so
+    that the result does not depend on what a CPU's libraries allocate inside an operation.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -87,7 +87,7 @@ def weights_bytes(*networks: torch.nn.Module) -> int:
 
 
 class _Storages(TorchDispatchMode):
-    """Counts the bytes of the storages that operations made and that are still referred to."""
+    """Counts the bytes of the storages that operations made and that are still in use."""
 
     def __init__(self) -> None:
         super().__init__()

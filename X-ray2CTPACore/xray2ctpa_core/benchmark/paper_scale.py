@@ -1,4 +1,4 @@
-"""A volume of the papers' size by their sampler and by ours, on one device, in one run."""
+"""Measures a volume of the papers' size with their sampler and with ours, on one device, in one run."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ from xray2ctpa_core.models.denoisers import x_ray2ctpa as paper_denoiser
 from xray2ctpa_core.models.denoisers.captured import CapturedDenoiser
 from xray2ctpa_core.pipelines.device import DTYPES, set_arithmetic
 
-#: On a CPU a volume is to cost at most so small a part of the reference's.
+#: Target on a CPU: a volume takes at most 1/TARGET of the reference's time.
 TARGET = 100
 #: Called with (what, done, of).
 Progress = Callable[[str, int, int], None]
@@ -26,13 +26,13 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class BenchConfig:
-    """How much is measured.
+    """Extent of the measurement.
 
     Attributes:
-        repeats: rounds of network passes, after one to warm up; of decoding half as many.
+        repeats: rounds of network passes, after one to warm up; decoding has half as many.
         decoded: slices that the autoencoder decodes in a round; the rest of a volume is extrapolated.
         seed: of weights and input.
-        children: whether start-up and memory are measured, in processes of their own.
+        children: whether start-up and memory are measured, each in its own process.
     """
 
     repeats: int = 5
@@ -48,21 +48,21 @@ def measure_paper_scale(
     scale: Scale,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Both sides on one device.
+    """Measures both sides on one device.
 
     Args:
         weights: the released network's 301 tensors.
-        config: how much is measured.
+        config: extent of the measurement.
         device: where; on a GPU also in TF32 and fp16, and with passes captured in graphs.
         scale: of latents and decoder.
         progress: called with (what, done, of).
 
     Returns:
         JSON-ready: device, threads, latents, ``tiny_decoder`` (its structure), what was extrapolated, and
-        ``sides``, a dictionary each: ``pass_s`` and ``pass_ratio`` to the reference's round by round, as
+        ``sides``, a dictionary for each: ``pass_s`` and ``pass_ratio`` to the reference's round by round, as
         Spread; ``volume_s``, ``volume_ratio`` and ``passes_that_fit`` 1/TARGET, of ours also by the tiny
-        decoder (``tiny_...``); ``difference`` of the outputs; ``floor``; of ours ``held``, the
-        memory of a volume; of captured ones ``not_captured``, why they were not, "" where they were.
+        decoder (``tiny_...``); ``difference`` of the outputs; ``floor``; of ours ``held``, the memory of a
+        volume; for sides that should be captured ``not_captured``, the reason why they were not, or "".
     """
     ours = sides.our_sides(device)
     inputs = sides.given(scale, config.seed, device)
@@ -121,8 +121,8 @@ def measure_paper_scale(
 
 
 def _volumes(side: dict[str, Any], reference: dict[str, Any], explanation: float) -> dict[str, Any]:
-    """Seconds of a volume and what share of the reference's they are, by either decoder; the passes that
-    would fit 1/TARGET of it."""
+    """Seconds for a volume with each decoder, their share of the reference's, and the number of passes that
+    would fit into 1/TARGET of the reference's time."""
     found: dict[str, Any] = {}
     whole = reference["sampling_s"] + (reference["decode_s"] + explanation)
     decodings = {"": side["decode_s"]}
@@ -152,7 +152,7 @@ def _floor(
     networks: dict[str, paper_denoiser.PaperDenoiser],
     rates: Rates,
 ) -> dict[str, float]:
-    """Floor of one pass of a side: of the reference by its own operations and by our layers' bytes."""
+    """Floor of one pass of a side: for the reference from its own operations and our layers' bytes."""
     network = networks.get(name, networks["ours fp32"])
     call = sides.our_pass(network, inputs)
     flops = counted_flops(sides.reference_pass(weights, inputs) if name == REFERENCE else call)
@@ -161,6 +161,6 @@ def _floor(
 
 
 def _rates(precision: str, device: torch.device) -> Rates:
-    """What the device does in ``precision``."""
+    """Rates of the device in ``precision``."""
     set_arithmetic(precision)
     return measured_rates(device, DTYPES[precision])

@@ -53,10 +53,6 @@ def _pairs(width: int, multipliers: Sequence[int]) -> list[tuple[int, int]]:
     return list(itertools.pairwise([width, *(width * m for m in multipliers)]))
 
 
-BLOCKS = blocks()
-DEPTH_ATTENTIONS = depth_attentions()
-
-
 def released_shapes(
     width: int = 32,
     multipliers: Sequence[int] = PAPER_MULTIPLIERS,

@@ -1,4 +1,4 @@
-"""What was measured, as tables in Markdown."""
+"""The measurements as Markdown tables."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -41,7 +41,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def paper_scale(found: Mapping[str, Any]) -> str:
-    """A column a side, and what was extrapolated."""
+    """A column for each side, and a note on what was extrapolated."""
     sides: Mapping[str, Any] = found["sides"]
     rows: list[tuple[str, list[str]]] = [
         ("network pass, s", [_seconds(s["pass_s"]) for s in sides.values()]),
@@ -76,7 +76,7 @@ def paper_scale(found: Mapping[str, Any]) -> str:
 
 
 def _tiny(found: Mapping[str, Any]) -> list[str]:
-    """What the tiny decoder is, in a sentence."""
+    """The structure of the tiny decoder in one sentence."""
     tiny = found["tiny_decoder"]
     return [
         f"Tiny decoder: width {tiny['width']}, blocks {tiny['blocks']}, {tiny['parameters']} parameters, "
@@ -85,7 +85,7 @@ def _tiny(found: Mapping[str, Any]) -> list[str]:
 
 
 def end_to_end(found: Mapping[str, Any]) -> str:
-    """Seconds of the whole, of start-up and of each stage."""
+    """Seconds in total, for start-up, and for each stage."""
     rows = [("total", found["total_s"]), ("start-up (imports, reading, loading)", found["startup_s"])]
     rows += [(f"stage: {name}", seconds) for name, seconds in found["stages"].items()]
     lines = [[label, _seconds(seconds)] for label, seconds in rows]
@@ -95,7 +95,7 @@ def end_to_end(found: Mapping[str, Any]) -> str:
 
 
 def warm(found: Mapping[str, Any]) -> str:
-    """Seconds of a further radiograph and of its stages, and of several samples at once."""
+    """Seconds for a further radiograph, for its stages, and for several samples at once."""
     several, share = found["several_s"], found["of_one_by_one"]
     rows = [["a radiograph", _seconds(found["one_s"])]]
     rows += [[f"stage: {name}", f"{seconds:.3f}"] for name, seconds in found["stages"].items()]
@@ -119,7 +119,7 @@ def _fraction(value: float) -> str:
 
 
 def _each(sides: Mapping[str, Any], key: str, shown: Callable[[Any], str]) -> list[str]:
-    """``key`` of every side; a dash of one that has no such thing."""
+    """``key`` of every side; a dash for a side without it."""
     return [shown(side[key]) if key in side else "-" for side in sides.values()]
 
 

@@ -1,4 +1,4 @@
-"""CPU and GPU of one run in one table, with what a thousand radiographs cost."""
+"""CPU and GPU of one run in one table, with the cost of a thousand radiographs."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,12 +10,12 @@ NOT_MEASURED = "not measured"
 COLUMNS = {"cpu": "CPU", "cuda": "GPU"}
 _THOUSAND, _HOUR = 1000, 3600.0
 
-#: What was measured on one device: its paper_scale, end_to_end and warm parts, {} or None of what was not.
+#: Measurements on one device: the parts paper_scale, end_to_end and warm; {} or None for one that is missing.
 Found = Mapping[str, Any]
 
 
 def side_by_side(results: Mapping[str, Any]) -> str:
-    """The content of bench.json as a table with a column a device."""
+    """The content of bench.json as a table with a column for each device."""
     found = {device: _of(results, device) for device in COLUMNS}
     sides = [name for each in found.values() for name in each["paper_scale"].get("sides", {})]
     rows = [(f"pass of {name}, ms (of its roofline)", _pass(name)) for name in dict.fromkeys(sides)]
@@ -85,7 +85,7 @@ def _shares(warm: Mapping[str, Any]) -> str:
 
 
 def _thousand(part: Mapping[str, Any], key: str, price: float) -> str:
-    """Of so many seconds a radiograph, at a price an hour."""
+    """Cost of a thousand radiographs at so many seconds each and a price per hour."""
     return f"{part[key]['median'] * _THOUSAND / _HOUR * price:.2f}" if part else NOT_MEASURED
 
 

@@ -1,4 +1,4 @@
-"""The two sides of the comparison: the papers' network in the release's way and in ours, same weights."""
+"""The two sides of the comparison: the papers' network as released and as ours, with the same weights."""
 
 import os
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
 from xray2ctpa_core.pipelines.device import DTYPES, set_arithmetic
 from xray2ctpa_core.pipelines.loading import load_denoiser
 
-#: (C, D, H, W) of the papers' latents, and the length of the X-ray's embedding.
+#: (C, D, H, W) of the papers' latents, and the length of the radiograph's embedding.
 LATENTS, EMBEDDING = (4, 64, 32, 32), 512
 #: Levels of the papers' autoencoder (sd-vae-ft-mse, KL-f8): 32 x 32 latents make 256 x 256 pixels.
 DECODER_CHANNELS = (128, 256, 512, 512)
 REFERENCE = "reference fp32"
-#: Of a side whose pass is captured, after its precision.
+#: Suffix of the name of a side whose pass is captured.
 CAPTURED = " captured"
 
 Given = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -30,14 +30,14 @@ Given = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Scale:
-    """How large everything is; the defaults are the papers'. Smaller ones try the code.
+    """Sizes of everything; the defaults are the papers'. Smaller ones are for trying the code.
 
     Attributes:
         latents: (C, D, H, W), H and W multiples of 8.
-        decoder_channels: of the autoencoder's levels, each but the last of which halves the slice.
-        classifier_blocks: layers of the latent classifier's dense blocks.
-        steps: passes of the reference, DDPM.
-        our_steps: passes of ours, DPM-Solver++.
+        decoder_channels: of the autoencoder's levels, each of which, except the last, halves the slice.
+        classifier_blocks: numbers of layers in the latent classifier's dense blocks.
+        steps: passes of the reference (DDPM).
+        our_steps: passes of ours (DPM-Solver++).
         tiny_width, tiny_blocks: of the tiny decoder (networks.tiny_decoder).
     """
 
@@ -51,16 +51,16 @@ class Scale:
 
     @property
     def factor(self) -> int:
-        """Pixels of a slice along a cell of its latents."""
+        """Pixels of a slice per cell of its latents, along one axis."""
         return 2 ** (len(self.decoder_channels) - 1)
 
 
-#: As small as the code allows: to try the bench, whose numbers then mean nothing.
+#: As small as the code allows, for trying the benchmark; its numbers then mean nothing.
 TRIAL = Scale((4, 8, 16, 16), (8, 8, 8, 8), (1, 1), 1000, 10, 8, (1, 1))
 
 
 def paper_weights(folder: Path | None, seed: int) -> dict[str, torch.Tensor]:
-    """The denoiser's tensors: of a folder that `xray2ctpa convert` wrote, or at random.
+    """The denoiser's tensors, from a folder that `xray2ctpa convert` wrote, or random ones.
 
     Raises:
         BundleError: ``folder`` holds no such network.
@@ -69,7 +69,7 @@ def paper_weights(folder: Path | None, seed: int) -> dict[str, torch.Tensor]:
 
 
 def given(scale: Scale, seed: int, device: torch.device) -> Given:
-    """(latents (1, C, D, H, W), timestep (1,), embedding (1, EMBEDDING)) of both sides."""
+    """Input of both sides: latents (1, C, D, H, W), timestep (1,), embedding (1, EMBEDDING)."""
     generator = torch.Generator().manual_seed(seed)
     sample = torch.randn(1, *scale.latents, generator=generator)
     embedding = torch.nn.functional.normalize(torch.randn(1, EMBEDDING, generator=generator))
@@ -77,12 +77,12 @@ def given(scale: Scale, seed: int, device: torch.device) -> Given:
 
 
 def noise_schedule() -> DDPMScheduler:
-    """The release's: cosine, epsilon, the clean estimate clipped to [-1, 1], posterior variance."""
+    """The release's schedule: cosine, epsilon, the clean estimate clipped to [-1, 1], posterior variance."""
     return DDPMScheduler.from_config(papers_schedule().config, clip_sample=True, variance_type="fixed_small")
 
 
 def reference_pass(weights: dict[str, torch.Tensor], inputs: Given) -> Callable[[], torch.Tensor]:
-    """One pass of the release's structure, eager and in single precision, and one ancestral step."""
+    """One pass of the released structure, eager and in single precision, and one ancestral step."""
     device = inputs[0].device
     placed = {name: tensor.float().to(device) for name, tensor in weights.items()}
     scheduler = noise_schedule()
@@ -106,7 +106,7 @@ def our_network(weights: dict[str, torch.Tensor], precision: str, device: torch.
 
 
 def classifier(scale: Scale) -> PEClassifier:
-    """The papers' latent classifier, random weights."""
+    """The papers' latent classifier with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return PEClassifier(
@@ -115,7 +115,7 @@ def classifier(scale: Scale) -> PEClassifier:
 
 
 def explanation(device: torch.device, scale: Scale) -> Callable[[], object]:
-    """The latent classifier with Grad-CAM: one code, the same for every side."""
+    """The latent classifier with Grad-CAM; the same code for every side."""
     network = classifier(scale).to(device)
     latents = torch.randn(1, *scale.latents, device=device)
     _, depth, height, width = scale.latents
@@ -126,12 +126,12 @@ def explanation(device: torch.device, scale: Scale) -> Callable[[], object]:
 def our_pass(
     network: PaperDenoiser, inputs: Given, precision: str = "fp32", captured: CapturedDenoiser | None = None
 ) -> Callable[[], torch.Tensor]:
-    """One pass of ours, and one step of DPM-Solver++: the next of a volume's.
+    """One pass of ours, and the next step of DPM-Solver++.
 
     Args:
         network, inputs: of this side.
         precision: how a GPU multiplies.
-        captured: computes the pass in the network's place.
+        captured: computes the pass instead of the network.
     """
     sample, timestep, embedding = inputs
     dtype = network.dtype
@@ -151,7 +151,7 @@ def our_pass(
 
 
 def child_environment(threads: int) -> dict[str, str]:
-    """This process's environment for a child that computes with so many threads."""
+    """This process's environment, for a child process that computes with so many threads."""
     return os.environ | {"OMP_NUM_THREADS": str(threads)}
 
 

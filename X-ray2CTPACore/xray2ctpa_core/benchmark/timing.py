@@ -1,4 +1,4 @@
-"""Times of things done in turns, so that what else the machine does hits each of them alike."""
+"""Times of actions that are done in turns, so that the machine's other load affects all of them alike."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Of at least one measurement."""
+    """Spread of at least one measurement."""
     return Spread(float(np.median(values)), float(min(values)), float(max(values)), len(values))
 
 
@@ -29,10 +29,10 @@ def interleaved(
     device: torch.device,
     on_round: Callable[[int, int], None] | None = None,
 ) -> dict[str, list[float]]:
-    """Seconds of every action in each of ``repeats`` rounds, each round doing all of them in turn.
+    """Seconds of every action in each of ``repeats`` rounds; a round does all of them in turn.
 
     Args:
-        actions: by name; each is done once beforehand, so that caches and kernels are warm.
+        actions: by name; each is done once before, to warm up caches and kernels.
         repeats: rounds, at least 1.
         device: waited for before and after each action.
         on_round: called with (rounds done, of), the warm-up counting as one.
@@ -52,11 +52,11 @@ def interleaved(
 
 
 def ratios(seconds: Sequence[float], reference: Sequence[float]) -> Spread:
-    """Of one action to another, round by round."""
+    """Ratios of one action to another, round by round."""
     return spread([a / b for a, b in zip(seconds, reference, strict=True)])
 
 
 def synchronise(device: torch.device) -> None:
-    """Waits until the device has done what it was given; a CPU always has."""
+    """Waits until the device has finished its work; a CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

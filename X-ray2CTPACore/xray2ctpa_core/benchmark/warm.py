@@ -1,4 +1,4 @@
-"""A bundle that is loaded: one radiograph after another, and several samples of one at once."""
+"""Times of a loaded bundle: one radiograph after another, and several samples of one at once."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,7 +11,7 @@ from xray2ctpa_core.pipelines.device import choose_device
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.volume import Radiograph
 
-#: Stages that are not the networks': their share of the whole is told.
+#: Stages without networks, whose share of the total is reported.
 BESIDE = ("locate", "align", "check")
 
 
@@ -25,23 +25,23 @@ def measure_warm(
     precision: str,
     progress: Callable[[str, int, int], None],
 ) -> dict[str, Any]:
-    """A pipeline's calls after the first.
+    """Measures a pipeline's calls after the first.
 
     Args:
-        radiograph: taken whatever the gate says of it.
+        radiograph: used whatever the gate says.
         bundle: name, folder or Hub id.
         steps: of the sampler; None for the bundle's.
-        samples: K of the call that is held to K calls of one.
+        samples: K, of the call that is compared with K calls of one sample.
         repeats: rounds, at least 1, after one to warm up.
         device, precision: as for `generate`.
         progress: called with (what, done, of).
 
     Returns:
         JSON-ready: device, precision, steps, ``one_s`` of a radiograph with one sample and ``several_s`` with
-        ``samples`` of them, as Spread; ``of_one_by_one``, the second over K times the first round by round;
-        ``stages``, seconds of the stages of a call with one sample, and ``beside``, the share of BESIDE in
-        it; ``same_voxels``, whether the first sample is the same in both; ``not_captured``, why the passes
-        were not captured, "" where they were.
+        ``samples`` of them, as Spread; ``of_one_by_one``, the second divided by K times the first, round by
+        round; ``stages``, seconds of the stages of a call with one sample, and ``beside``, the share of
+        BESIDE in it; ``same_voxels``, whether the first sample is the same in both; ``not_captured``, why
+        the passes were not captured, or "".
     """
     chosen, precision, dtype = choose_device(device, precision)
     pipeline = XRay2CTPAPipeline.from_pretrained(bundle, torch_dtype=dtype)

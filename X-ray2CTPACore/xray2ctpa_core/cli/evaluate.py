@@ -39,6 +39,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "computed; people of a bundle's training are left out by name; baselines come from the other people",
     )
     parser.add_argument(
+        "--folds",
+        action="store_true",
+        help="the bundles are folds of one system: each of --people is measured with the first bundle that "
+        "was trained without them, and the baselines are all other people; one table for all",
+    )
+    parser.add_argument(
         "--open-pairs",
         dest="open_pairs",
         type=Path,
@@ -148,6 +154,7 @@ def run(args: argparse.Namespace) -> int:
         open_pairs=args.open_pair_count,
         radiographs=args.radiograph_count,
         steps=args.steps or 0,
+        folds=args.folds,
         seed=args.seed,
         split=args.split,
         train_split=args.train_split,

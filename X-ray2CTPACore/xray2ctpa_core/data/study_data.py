@@ -3,14 +3,12 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from xray2ctpa_core.constants import MAP_GRID
-from xray2ctpa_core.data.findings import EVIDENCE, read_evidence, signs_of
 from xray2ctpa_core.data.latent_cases import (
     LatentCase,
     checked_cases,
@@ -23,9 +21,10 @@ from xray2ctpa_core.diffusion.latent_scaling import LatentScaling
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.models.hu import normalise_hu
+from xray2ctpa_core.simulation.signs import SIGNS
 
 #: The parts that items can hold.
-PARTS = ("latents", "volume", "image", "label", "map", "findings", "evidence")
+PARTS = ("latents", "volume", "image", "label", "map", "findings")
 _MIRRORED = ("latents", "volume", "image")
 
 
@@ -37,8 +36,7 @@ class StudyData(Dataset[dict[str, torch.Tensor]]):
     - image: "image" (1, P, P), the radiograph;
     - label: "label" (), NaN where it is unknown;
     - map: "template_map" (3, *MAP_GRID), NaN where it is unknown;
-    - findings: "signs" (S,), and "sign_probability" (), that of PE given the signs; NaN where unknown;
-    - evidence: "evidence" (len(EVIDENCE), D, H, W), 1 in latent cells that contain it.
+    - findings: "signs" (S,), the presence of each sign; NaN where unknown.
 
     Args:
         cases: of one or several indices.
@@ -78,15 +76,9 @@ class StudyData(Dataset[dict[str, torch.Tensor]]):
         self._scaling, self._window = scaling, window
         self._flip, self._augmented = flip, augmented
         self._radiographs = radiograph_files(radiographs, self.cases) if "image" in holds else []
-        self._packed: dict[int, np.ndarray] = {}
         for case in self.cases:
             if "volume" in holds and not case.volume.is_file():
                 raise InputError(f"Expected the volume {case.volume} of {case.where}, got no such file.")
-            if "evidence" in holds and case.findings is None:
-                raise InputError(
-                    f"Expected masks of clots and signs of {case.where}, got none.",
-                    "Only virtual patients have them: set evidence=false.",
-                )
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -153,21 +145,12 @@ class StudyData(Dataset[dict[str, torch.Tensor]]):
         return {"template_map": torch.from_numpy(np.load(file).astype(np.float32))}
 
     def _findings(self, place: int, seed: int) -> dict[str, torch.Tensor]:  # noqa: ARG002
-        signs, probability = signs_of(record_of(self.cases[place]))
-        return {"signs": signs, "sign_probability": probability}
-
-    def _evidence(self, place: int, seed: int) -> dict[str, torch.Tensor]:  # noqa: ARG002
-        if place not in self._packed:  # cached as bits: reading it takes two volumes
-            case = self.cases[place]
-            assert case.findings is not None
-            grid = np.load(case.latents, mmap_mode="r").shape[1:]
-            self._packed[place] = np.packbits(read_evidence(case.findings.parent, grid), 0)
-        bits = np.unpackbits(self._packed[place], 0, count=len(EVIDENCE))
-        return {"evidence": torch.from_numpy(bits).float()}
+        return {"signs": signs_of(self.cases[place])}
 
 
-def record_of(case: LatentCase) -> dict[str, Any] | None:
-    """The record of a virtual patient; None for any other."""
+def signs_of(case: LatentCase) -> torch.Tensor:
+    """(S,) presence of each sign in a virtual patient, 0 or 1; NaN in any other."""
     if case.findings is None:
-        return None
-    return json.loads(case.findings.read_text(encoding="utf-8"))
+        return torch.full((len(SIGNS),), torch.nan)
+    signs = json.loads(case.findings.read_text(encoding="utf-8"))["signs"]
+    return torch.tensor([float(signs[sign.name]) for sign in SIGNS])

@@ -13,7 +13,7 @@ REAL_RADIOGRAPHS_FILE = "real_films.json"
 
 @dataclass(frozen=True)
 class TaughtRadiographs:
-    """The real radiographs from which a bundle's X-ray encoder learned the frequency of signs.
+    """The real radiographs from which a bundle's radiograph encoder learned the frequency of signs.
 
     Attributes:
         source: name of their source, as its terms of use require.

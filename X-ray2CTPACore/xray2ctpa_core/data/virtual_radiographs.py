@@ -20,12 +20,8 @@ def read_virtual_radiograph(folder: Path) -> tuple[np.ndarray, FrontalFrame]:
 
 
 def augment_radiograph(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Changes a radiograph's appearance, not its geometry: `exposed_otherwise`, devices and letters."""
-    return furnish(exposed_otherwise(pixels, rng), rng)
-
-
-def exposed_otherwise(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The radiograph (H, W) with other local contrast, blur, shading and noise, float32 from 0 to 1.
+    """The radiograph (H, W) with other local contrast, blur, shading, noise, devices and letters, float32
+    from 0 to 1; its geometry is unchanged.
 
     Grey curves need no augmentation, because `frame_image` depends only on the ranks of grey values.
     """
@@ -41,4 +37,4 @@ def exposed_otherwise(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarra
     radiograph = radiograph + rng.exponential(0.05) * smooth_field(radiograph.shape, 3, rng)
     radiograph = radiograph + rng.exponential(0.01) * rng.normal(size=radiograph.shape)
     low, high = radiograph.min(), radiograph.max()
-    return ((radiograph - low) / max(high - low, 1e-6)).astype(np.float32)
+    return furnish(((radiograph - low) / max(high - low, 1e-6)).astype(np.float32), rng)

@@ -68,11 +68,26 @@ def most_steps(scheduler: Any) -> int:
 
 
 def papers_schedule() -> DDPMScheduler:
-    """Cosine schedule, T = 1000, s = 0.008 (Nichol and Dhariwal, ICML 2021). diffusers caps betas at 0.999,
-    the release at 0.9999, which changes only the last step."""
+    """X-ray2CTPA's cosine schedule, T = 1000, s = 0.008 (Nichol and Dhariwal, ICML 2021). diffusers caps
+    betas at 0.999, the release at 0.9999, which changes only the last step."""
     return DDPMScheduler(
         num_train_timesteps=1000,
         beta_schedule="squaredcos_cap_v2",
         prediction_type="epsilon",
         clip_sample=False,
+    )
+
+
+def xctdiff_schedule() -> DDIMScheduler:
+    """XctDiff's, T = 1000, betas = linspace(sqrt 0.0015, sqrt 0.0125)² (section 3.3); for DDIM with eta 0, at
+    the release's timesteps."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.0015,
+        beta_end=0.0125,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        timestep_spacing="leading",
     )

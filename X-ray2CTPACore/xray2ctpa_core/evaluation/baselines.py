@@ -1,4 +1,4 @@
-"""What a model must beat: the mean volume of others, and the volume whose radiograph is nearest."""
+"""The baselines: the mean volume of other patients, and the volume of the nearest other radiograph."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,29 +13,29 @@ INDEX_PIXELS = 32
 
 
 class Known(Protocol):
-    """Somebody whose volume and radiograph are known: a virtual patient, a person, a study."""
+    """A case with known volume and radiograph: a virtual patient, a person or a study."""
 
     @property
     def hu(self) -> np.ndarray:
         """(D, H, W) HU."""
 
     def frame_image(self, size: int) -> np.ndarray:
-        """(size, size): the radiograph as the networks read it."""
+        """(size, size): the radiograph's frame, as for the networks."""
 
     def fresh(self) -> "Known":
-        """The same, without what was read so far where that is large."""
+        """A copy without the large data that were read so far."""
 
 
 K = TypeVar("K", bound=Known)
 
 
 class Baselines(Generic[K]):
-    """Both baselines over those who are known.
+    """Both baselines, made from known cases.
 
     Args:
         known: at least one; their volumes share one grid.
-        identity: of all of them; names the cache's content.
-        cache: .npz file that keeps the mean and the index; one of others is made anew.
+        identity: of all cases; identifies the cache's content.
+        cache: .npz file of the mean and the index; it is made anew if it is of other cases.
         progress: called with (read, of).
 
     Attributes:
@@ -64,7 +64,7 @@ class Baselines(Generic[K]):
         self.mean, self._index = kept
 
     def nearest(self, image: np.ndarray) -> K:
-        """The one whose radiograph's frame correlates best with ``image``, the first of equals.
+        """The case whose frame image has the highest correlation with ``image``; the first of equal ones.
 
         Args:
             image: (INDEX_PIXELS, INDEX_PIXELS) frame image.
@@ -88,7 +88,7 @@ def _measure(
 
 
 def _normalised(image: np.ndarray) -> np.ndarray:
-    """Flat, zero mean, unit length: a dot product is then Pearson's correlation."""
+    """Flattened, with zero mean and unit length, so that a dot product is Pearson's correlation."""
     values = image.astype(np.float64).ravel() - image.mean()
     norm = np.linalg.norm(values)
     return values / norm if norm > 0 else values

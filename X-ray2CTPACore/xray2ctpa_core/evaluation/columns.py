@@ -1,4 +1,4 @@
-"""Every number that is reported of a volume: its heading, whether more is better, its digits. Said once."""
+"""Definition of all reported numbers of a volume: heading, whether higher is better, digits."""
 
 from dataclasses import dataclass
 from math import inf
@@ -10,9 +10,9 @@ class Column:
 
     Attributes:
         heading: of tables.
-        higher_is_better: None where neither is.
+        higher_is_better: None if neither direction is better.
         digits: after the point.
-        limits: that no value passes, nor the end of a mean's interval.
+        limits: of values and of the ends of a mean's interval.
     """
 
     heading: str
@@ -29,7 +29,8 @@ class Column:
 
 
 SHARE, CORRELATION, DISTANCE = (0.0, 1.0), (-1.0, 1.0), (0.0, inf)
-#: Numbers of one volume beside the patient's own (evaluation.volumes), and of several samples of a patient.
+#: Numbers of one volume compared with the patient's own (evaluation.volumes), and of several samples of a
+#: patient.
 VOLUME_COLUMNS = {
     "psnr": Column("PSNR dB", True, 2),
     "psnr_paper": Column("PSNR dB, -100..900 HU", True, 2),
@@ -55,7 +56,7 @@ VOLUME_COLUMNS = {
     "spread_over_error": Column("spread over error", None, 2, limits=DISTANCE),
     "spread_tracks_error": Column("correlation of spread and error", True, 2, limits=CORRELATION),
 }
-#: What of it is shown of virtual patients, and of people.
+#: Columns that are shown for virtual patients, and for people.
 PATIENT_COLUMNS = tuple(
     name
     for name in VOLUME_COLUMNS
@@ -76,7 +77,7 @@ PEOPLE_COLUMNS = (
     "spread_over_error",
     "spread_tracks_error",
 )
-#: Distances of two sets of volumes -> the features of a row that they are taken in.
+#: Distances between two sets of volumes -> the features of a row in which they are computed.
 SET_FEATURES = {
     "fvd": ("features_fvd",),
     "fid": ("features_fid",),
@@ -85,5 +86,5 @@ SET_FEATURES = {
     "sagittal": ("features_sagittal",),
     "planes": ("features_axial", "features_coronal", "features_sagittal"),
 }
-#: Those of SET_FEATURES that are taken in slices of three directions.
+#: Keys of SET_FEATURES that are computed in slices of three directions.
 PLANES = ("axial", "coronal", "sagittal")

@@ -1,4 +1,4 @@
-"""How much an evaluation measures."""
+"""Size of an evaluation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,19 +9,20 @@ from xray2ctpa_core.evaluation.instruments import METRICS, Instruments, make_ins
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What is measured.
+    """Numbers of patients and samples of an evaluation.
 
     Attributes:
-        images: unseen patients, and people, whose volumes are compared.
-        multi: how many of the patients are sampled several times; people are all.
-        samples: volumes averaged for those.
-        auroc: unseen patients of the PE classification.
-        open_pairs: of the test split, from the first; 0 for all, as the protocol has it.
-        radiographs: real radiographs taken of each folder of them.
+        images: number of unseen patients, and of people, whose volumes are compared.
+        multi: number of patients with several samples; all people have several.
+        samples: number of samples that are averaged for them.
+        auroc: number of unseen patients for the PE classification.
+        open_pairs: number of pairs of the test split, from the first; 0 for all, as in the protocol.
+        radiographs: number of real radiographs from each folder.
         steps: sampling steps; 0 for the bundle's own.
-        seed: each patient's seed comes from it and the patient's name.
-        split, train_split: names of the splits measured on and taken for the baselines.
-        metrics: of METRICS, what is measured beside the rest; "planes" of people always.
+        folds: whether the bundles are folds of one system (people_run.evaluate_people).
+        seed: each patient's seed is derived from it and the patient's name.
+        split, train_split: names of the splits for the evaluation and for the baselines.
+        metrics: additional METRICS; "planes" are always measured for people.
         weights: folder of I3D_FILE, INCEPTION_FILE and ALEXNET_FILE; "" for none, or torch.hub's AlexNet.
     """
 
@@ -32,6 +33,7 @@ class EvaluationConfig:
     open_pairs: int = 0
     radiographs: int = 20
     steps: int = 0
+    folds: bool = False
     seed: int = 0
     split: str = "test"
     train_split: str = "train"
@@ -46,6 +48,6 @@ class EvaluationConfig:
             raise ConfigError(f"Expected metrics of {', '.join(METRICS)}, got {', '.join(self.metrics)}.")
 
     def instruments(self, *more: str) -> Instruments:
-        """What volumes are measured with; ``more`` metrics beside those asked for."""
+        """The instruments for the metrics and for ``more`` of them."""
         weights = Path(self.weights) if self.weights else None
         return make_instruments(tuple(dict.fromkeys((*self.metrics, *more))), weights)

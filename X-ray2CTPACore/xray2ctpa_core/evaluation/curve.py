@@ -1,4 +1,4 @@
-"""Quality against the number of sampling steps, beside the ancestral DDPM sampler that the papers use."""
+"""Quality against the number of sampling steps, compared with the papers' ancestral DDPM sampler."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -27,15 +27,15 @@ from xray2ctpa_core.pipelines.bundle import (
 )
 from xray2ctpa_core.wording import counted
 
-#: What the curve shows, of VOLUME_COLUMNS; the first two of them say whether anatomy is where it should be.
+#: Columns of the curve, of VOLUME_COLUMNS; the first two depend most on the position of the anatomy.
 COLUMNS = ("psnr", "parallel_correlation", "ssim", "perceptual")
 PLACE_COLUMNS = COLUMNS[:2]
-#: Column of the bundle's own sampler alone: too few steps give the expectation, and samples that are alike.
+#: Column for the bundle's own sampler only: with too few steps samples are similar, near the expectation.
 SPREAD = "spread"
-#: Of the spread at the most steps: what Standard must reach.
+#: Share of the spread at the largest number of steps that Standard must reach.
 LEAST_SPREAD = 0.95
 REFERENCE_SCHEDULER = "ddpm"
-#: Part of every row's key; raised when a number's definition changes.
+#: Part of every row's key; increased when the definition of a number changes.
 MEASURES = "curve 3"
 NOTE = (
     "One sample a patient, mean [95 % t interval over patients]; the same patients and seeds on"
@@ -51,18 +51,18 @@ class CurvePipeline(EvaluatedPipeline, Protocol):
     """A pipeline whose sampler can be swapped."""
 
     def set_scheduler(self, name: str) -> None:
-        """Takes another sampler for the same noise schedule."""
+        """Sets another sampler for the same noise schedule."""
 
 
 @dataclass(frozen=True)
 class CurveConfig:
-    """What is measured.
+    """Settings of a curve.
 
     Attributes:
         steps: numbers of steps, rising.
         reference_steps: of the ancestral DDPM sampler.
-        patients: unseen ones of ``split``.
-        seed: each patient's seed comes from it and the patient's name.
+        patients: number of unseen patients of ``split``.
+        seed: each patient's seed is derived from it and the patient's name.
     """
 
     steps: tuple[int, ...]
@@ -84,20 +84,21 @@ def measure_curve(
     progress: Callable[[str, int, int], None] | None = None,
     reference: CurvePipeline | None = None,
 ) -> dict[str, Any]:
-    """Two samples a patient and number of steps by the bundle's own sampler, and one by the reference's.
+    """Measures two samples for each patient and number of steps by the bundle's own sampler, and one by the
+    reference sampler.
 
     Args:
         cohort: folder of `xray2ctpa cohort`, of patients that no part of the bundle was trained on.
-        pipeline: of the bundle; has its own scheduler again in the end, as ``reference`` has.
-        config: what is measured.
-        out: folder that keeps curve-rows.jsonl; a later call goes on from it.
+        pipeline: of the bundle; its own scheduler is restored at the end, also that of ``reference``.
+        config: see the class.
+        out: folder of curve-rows.jsonl, from which a later call continues.
         progress: called with (what, done, of).
-        reference: whose volumes by REFERENCE_SCHEDULER the others are held to, ``pipeline`` where it is None:
-            a few-step denoiser is no model for that sampler, and is held to its teacher.
+        reference: pipeline whose volumes by REFERENCE_SCHEDULER are the reference; None takes ``pipeline``.
+            A few-step denoiser needs its teacher's, because that sampler cannot use it.
 
     Returns:
-        JSON-ready: bundle, patients, ``points`` (scheduler, steps, an interval a column, ``difference`` from
-        the reference likewise; the reference comes last and has no ``spread``) and ``presets``.
+        JSON-ready: bundle, patients, ``points`` (scheduler, steps, an interval for each column and for its
+        ``difference`` from the reference; the reference is the last and has no ``spread``) and ``presets``.
 
     Raises:
         InputError: no cohort, or no patients of the split.
@@ -149,7 +150,7 @@ def preset_steps(points: Sequence[dict[str, Any]]) -> PresetSteps:
 
 
 def markdown(curve: dict[str, Any]) -> str:
-    """The curve as a table, and what follows from it."""
+    """The curve as a table, and the presets that follow from it."""
     headings = [
         "sampler",
         "steps",
@@ -179,7 +180,7 @@ def markdown(curve: dict[str, Any]) -> str:
 
 
 def store_curve(folder: Path, curve: dict[str, Any]) -> BundleInfo:
-    """Keeps the presets and the means of the curve in the bundle's metrics; its digest changes.
+    """Saves the presets and the means of the curve in the bundle's metrics; its digest changes.
 
     Raises:
         BundleError: the folder holds no intact bundle.
@@ -239,10 +240,10 @@ def _point(sampler: tuple[str, int], rows: Sequence[Row], reference: Sequence[Ro
 
 
 def _no_worse(point: dict[str, Any], reference: dict[str, Any], column: str) -> bool:
-    """Whether a point's mean lies within the reference's interval or on its better side; without an interval
-    the reference's mean takes its place."""
+    """Whether a point's mean is within the reference's interval or better; without an interval it is
+    compared with the reference's mean."""
     estimate, held = point[column]["estimate"], reference[column]
-    # The reference is ranked by what its column prefers; agreement with the radiograph is wanted here.
+    # The column has no preferred direction; here, more agreement with the radiograph is better.
     if VOLUME_COLUMNS[column].higher_is_better is not False:
         return bool(estimate >= (held["estimate"] if held["lower"] is None else held["lower"]))
     return bool(estimate <= (held["estimate"] if held["upper"] is None else held["upper"]))

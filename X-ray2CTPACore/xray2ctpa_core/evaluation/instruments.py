@@ -1,4 +1,5 @@
-"""What volumes are measured with: perceptual distances, and networks whose features tell sets apart."""
+"""The instruments of an evaluation: perceptual distances, and networks whose features compare sets of
+volumes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,17 +19,17 @@ from xray2ctpa_core.metrics.perceptual import (
     lpips_if_available,
 )
 
-#: What is measured on demand: it needs weights that are not embedded, or takes a while.
+#: Metrics that are measured on request, because they need weights that are not embedded, or time.
 METRICS = ("fvd", "fid", "lpips", "planes")
 
 
 @dataclass(frozen=True)
 class Instruments:
-    """What every volume is measured with.
+    """The instruments for all volumes.
 
     Attributes:
-        perceptual, lpips: distances of axial slices; LPIPS where its weights are.
-        networks: whose features sets of volumes are compared in, by metric.
+        perceptual, lpips: distances of axial slices; LPIPS only with its weights.
+        networks: by metric, the network in whose features sets of volumes are compared.
         seen: features of files that several arms share.
     """
 
@@ -39,13 +40,13 @@ class Instruments:
 
     @property
     def identity(self) -> str:
-        """Part of a row's key: other instruments measure other numbers."""
+        """Part of a row's key, because other instruments give other numbers."""
         parts = ["lpips"] if self.lpips else []
         return "+".join([*parts, *(network.title for network in self.networks.values())])
 
     @property
     def titles(self) -> dict[str, str]:
-        """Heading of each set distance: which features it was taken in."""
+        """Heading of each set distance, with the features in which it is computed."""
         titles = {name: network.title for name, network in self.networks.items()}
         if set(PLANES) <= set(titles):
             titles["planes"] = "Fréchet distance of slices, the three directions together"
@@ -54,7 +55,7 @@ class Instruments:
     def features(
         self, hu: np.ndarray, window: tuple[float, float], file: Path | None = None
     ) -> dict[str, list[list[float]]]:
-        """What each network sees in (D, H, W) HU, by the row's key; of a ``file`` it is computed once."""
+        """Features of (D, H, W) HU by each network, by the row's key; computed once for a ``file``."""
         found = {}
         for name, network in self.networks.items():
             key = (name, str(window), "" if file is None else str(file.resolve()))
@@ -67,7 +68,7 @@ class Instruments:
 
 
 def make_instruments(metrics: Sequence[str] = (), weights: Path | None = None) -> Instruments:
-    """The instruments for what is asked for.
+    """The instruments for the requested metrics.
 
     Args:
         metrics: of METRICS.
@@ -75,7 +76,7 @@ def make_instruments(metrics: Sequence[str] = (), weights: Path | None = None) -
 
     Raises:
         ConfigError: an unknown metric.
-        InputError: "lpips" asked for without its weights, or a folder that is none.
+        InputError: "lpips" without its weights, or no such folder.
     """
     if not set(metrics) <= set(METRICS):
         raise ConfigError(f"Expected metrics of {', '.join(METRICS)}, got {', '.join(metrics)}.")
@@ -95,7 +96,7 @@ def make_instruments(metrics: Sequence[str] = (), weights: Path | None = None) -
 
 
 def feature_rows(network: FeatureNetwork, hu: np.ndarray, window: tuple[float, float]) -> list[list[float]]:
-    """Features of (D, H, W) HU, to the six digits that a store's text should hold of a float32."""
+    """Features of (D, H, W) HU, rounded to six digits for the text of a store."""
     if not np.isfinite(hu).all():
         raise InputError("Expected finite voxels, got NaN or infinity.")
     features = network(torch.from_numpy(to_unit(hu, network.window or window) * 2 - 1))

@@ -1,4 +1,4 @@
-"""How much of a Grad-CAM map's heat lies in the lobes that hold the clots."""
+"""The share of a Grad-CAM map's heat in the lobes that contain clots."""
 
 from collections.abc import Collection
 
@@ -8,7 +8,7 @@ from scipy import ndimage
 from xray2ctpa_core.metrics.localisation import HeatShare, heat_share
 from xray2ctpa_core.simulation.labels import LOBES
 
-#: Vessels have labels of their own; a voxel up to this many voxels from a lobe counts to it.
+#: Vessels have labels of their own; a voxel at most this many voxels from a lobe belongs to it.
 REACH = 3.0
 
 
@@ -32,7 +32,7 @@ def clot_lobe_share(gradcam: np.ndarray, organs: np.ndarray, bearing: Collection
         bearing: labels of the clot-bearing lobes.
 
     Returns:
-        None where no lobe holds a clot, or every one does, since then any map is right.
+        None if no lobe contains a clot, or if all do, because then every map is right.
     """
     lobes = lobe_map(organs)
     target = np.isin(lobes, list(bearing))

@@ -1,4 +1,4 @@
-"""The model card of a bundle: what it is, what it is not, and what was measured."""
+"""The model card of a bundle: description, limits, and evaluation."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -24,9 +24,9 @@ def write_card(folder: Path, info: BundleInfo, report: str, command: str) -> Non
 
     Args:
         folder: the bundle.
-        info: what bundle.json says.
-        report: the evaluation in Markdown, headings from the second level on.
-        command: prints that report again.
+        info: its description.
+        report: the evaluation in Markdown, with headings from the second level on.
+        command: command that prints the report.
     """
     has_seen_real_radiographs = TaughtRadiographs.load(Path(folder)) is not None
     write_text_atomically(Path(folder) / CARD_FILE, card(info, report, command, has_seen_real_radiographs))
@@ -86,12 +86,12 @@ named. The command that prints this again:
 
 
 def _descent(people: Collection[str]) -> str:
-    """Whose CTs the training patients are made of."""
+    """The people whose CTs the training patients are made from, as text."""
     return f"the CTs of {len(people)} people" if len(people) > 1 else "**one** person's CT"
 
 
 def headline_metrics(summary: dict[str, Any]) -> dict[str, Any]:
-    """What bundle.json keeps of an evaluation: the first bundle's means and AUROCs, by short names.
+    """The numbers of an evaluation for bundle.json: the first bundle's means and AUROCs, by short names.
 
     Args:
         summary: of evaluation.run.evaluate.

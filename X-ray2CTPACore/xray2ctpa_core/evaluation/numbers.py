@@ -1,8 +1,8 @@
-"""Rows summed up over patients: means, paired differences, distances of sets; the one place that does so.
+"""Statistics of rows over patients: means, paired differences, distances of sets.
 
-NaN or None in a row says that there was nothing to measure (a Dice where the patient shows no such organ):
-the patient is left out and not counted. An infinite number (the PSNR of equal volumes) counts, and makes the
-mean infinite.
+NaN or None in a row means that there was nothing to measure (for example Dice of an organ that the patient's
+CT does not show): the patient is left out and not counted. An infinite number (the PSNR of equal volumes) is
+included and makes the mean infinite.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,14 +15,14 @@ from xray2ctpa_core.evaluation.store import Row
 from xray2ctpa_core.metrics.frechet import frechet_interval
 from xray2ctpa_core.metrics.intervals import Interval, mean_interval, without_interval
 
-#: Of fewer patients the distance of two sets has no interval.
+#: With fewer patients the distance of two sets has no interval.
 LEAST_PATIENTS = 3
-#: An interval and the patients that it was measured on.
+#: An interval and its number of patients.
 Counted = tuple[Interval, int]
 
 
 def mean_of(rows: Iterable[Row], column: str) -> Counted | None:
-    """Mean of a column over the rows, one a patient; None where none has it."""
+    """Mean of a column over the rows, one for each patient; None if no row has it."""
     values = _known([row.get(column) for row in rows])
     if not len(values):
         return None
@@ -33,7 +33,7 @@ def mean_of(rows: Iterable[Row], column: str) -> Counted | None:
 
 
 def paired_difference_of(first: Mapping[str, Row], second: Mapping[str, Row], column: str) -> Counted | None:
-    """Mean of first - second over the patients that both have; None without any. Two infinite numbers are
+    """Mean of first - second over the common patients; None if there are none. Two infinite numbers count as
     equal."""
     pairs = [
         (_number(first[name].get(column)), _number(second[name].get(column)))
@@ -50,10 +50,10 @@ def set_distance(metric: str, made: Mapping[str, Row], real: Mapping[str, Row]) 
 
     Args:
         metric: key of SET_FEATURES.
-        made, real: rows by patient; those that both have count.
+        made, real: rows by patient; only common patients are used.
 
     Returns:
-        None for fewer than LEAST_PATIENTS, or where a row lacks the features.
+        None for fewer than LEAST_PATIENTS, or if a row lacks the features.
     """
     keys, names = SET_FEATURES[metric], [name for name in made if name in real]
     if len(names) < LEAST_PATIENTS:
@@ -79,7 +79,7 @@ def entry(counted: Counted) -> dict[str, float | None]:
 
 
 def entries(named: Mapping[str, Counted | None]) -> dict[str, Any]:
-    """``entry`` of what was measured."""
+    """``entry`` of each measured number."""
     return {name: entry(counted) for name, counted in named.items() if counted is not None}
 
 

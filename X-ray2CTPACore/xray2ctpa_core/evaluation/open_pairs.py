@@ -30,13 +30,13 @@ from xray2ctpa_core.evaluation.protocol import EvaluatedPipeline, volumes_id
 from xray2ctpa_core.evaluation.rows import MEAN_VOLUME, NEAREST, ONE_SAMPLE, TRUTH, Bench, SubjectRows
 from xray2ctpa_core.evaluation.store import Row, RowStore
 from xray2ctpa_core.evaluation.summary import summarise_volumes
-from xray2ctpa_core.io.ct import read_ct
+from xray2ctpa_core.io.grid_file import grid_sha256, is_grid_file
 from xray2ctpa_core.io.provenance import file_sha256, files_sha256
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.metrics.intervals import Interval, mean_interval
 from xray2ctpa_core.metrics.projection import normalised_cross_correlation
 from xray2ctpa_core.pipelines.bundle import GeometryRule
-from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
+from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
 #: From a radiograph to the square of its lungs.
 Locate = Callable[[Radiograph], FrontalFrame]
@@ -82,9 +82,6 @@ class PairedPerson(Person):
         """Found by the locator, in pixels of the radiograph."""
         return self._locate(self.radiograph)
 
-    def _read(self) -> Volume:
-        return read_ct(self._file).volume
-
     def fresh(self) -> "PairedPerson":
         """The same, nothing read: hundreds of CTs would fill the memory."""
         return PairedPerson(self._study, self._geometry, self._locate)
@@ -97,7 +94,7 @@ class PairedPerson(Person):
 
 def _digest(path: Path) -> str:
     if path.is_file():
-        return file_sha256(path)
+        return grid_sha256(path) if is_grid_file(path) else file_sha256(path)
     return files_sha256(sorted(file for file in path.rglob("*") if file.is_file()))
 
 

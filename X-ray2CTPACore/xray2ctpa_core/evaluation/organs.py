@@ -1,4 +1,4 @@
-"""Lungs and heart of two volumes whose voxels do not correspond: shapes laid over one another, and sizes."""
+"""Lungs and heart of two volumes whose voxels do not correspond: shapes after alignment, and sizes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from xray2ctpa_core.metrics.heart import heart_mask
 from xray2ctpa_core.metrics.projection import lung_mask
 from xray2ctpa_core.metrics.similarity import moved, similarity_of
 
-#: Dice of a generated organ with the own CT's after the lungs were laid over one another; millilitres of the
-#: organ; its relative difference from the own CT's.
+#: Dice of a generated organ with the own CT's after alignment of the lungs; millilitres of the organ; its
+#: relative difference from the own CT's.
 COLUMNS = ("lung_dice", "heart_dice", "lung_ml", "heart_ml", "lung_difference", "heart_difference")
 
 
 @dataclass(frozen=True)
 class Organs:
-    """Lungs and heart of one volume, by one rule for real and generated ones.
+    """Lungs and heart of one volume, by the same rule for real and generated ones.
 
     Args:
         hu: (D, H, W) HU, axial.
@@ -44,7 +44,7 @@ class Organs:
 
     @property
     def sizes(self) -> Row:
-        """lung_ml and heart_ml; None of an organ that was not found."""
+        """lung_ml and heart_ml; None for an organ that was not found."""
         voxel = float(np.prod(self.spacing)) / 1000
         found = {"lung_ml": self.lungs.sum() * voxel, "heart_ml": self.heart.sum() * voxel}
         return {name: float(value) or None for name, value in found.items()}
@@ -52,9 +52,9 @@ class Organs:
     def beside(self, truth: "Organs") -> Row:
         """COLUMNS of this volume, compared with the own CT on the same grid.
 
-        The similarity that lays the lungs over the CT's (equal centroids, equal sizes) moves lungs and heart,
-        so that shape and relative place are compared, not breath, posture or magnification. None where the
-        CT shows no such organ; Dice 0 where this volume shows none.
+        The similarity that aligns the lungs with the CT's (equal centroids, equal sizes) is applied to lungs
+        and heart, so that shape and relative position are compared, but not inspiration, posture or
+        magnification. None if the CT shows no such organ; Dice 0 if this volume shows none.
         """
         row, real = self.sizes, truth.sizes
         for organ in ("lung", "heart"):
@@ -71,7 +71,8 @@ class Organs:
 
 
 def summarise_organs(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Means over patients with intervals, a dictionary a bundle and method; the own CT's sizes come last."""
+    """Means over patients with intervals, one dictionary for each bundle and method; the own CT's sizes are
+    the last."""
     found = []
     for bundle in unique(row["bundle"] for row in rows):
         methods = unique(row["method"] for row in rows if row["bundle"] == bundle)

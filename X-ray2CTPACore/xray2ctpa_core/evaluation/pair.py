@@ -1,4 +1,5 @@
-"""A real pair of radiograph and CTPA in 8-bit grey: our volume beside what a published model made of it."""
+"""A real pair of radiograph and CTPA in 8-bit grey, on which our volume is compared with a published
+model's."""
 
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,18 @@ from xray2ctpa_core.metrics.image import psnr, slice_ssim
 from xray2ctpa_core.metrics.projection import lung_mask
 
 GREY = (0.0, 255.0)
-#: Window of the released X-ray2CTPA scripts for the CTPA, HU; the pair states none.
+#: Window of the released X-ray2CTPA scripts for the CTPA, HU; the pair has none.
 RELEASE_WINDOW = (-200.0, 500.0)
-#: Windows tried for each HU volume in search of the best, HU.
+#: Windows in HU among which the best is chosen for each HU volume.
 LOWER_BOUNDS = np.arange(-1000.0, 1.0, 50.0)
 UPPER_BOUNDS = np.arange(150.0, 1501.0, 50.0)
-#: Greys tried for the published volume; its black stays black.
+#: Greys that are tried for the published volume; black is kept.
 PUBLISHED_LOWER, PUBLISHED_UPPER = np.arange(0.0, 61.0, 5.0), np.arange(195.0, 316.0, 5.0)
 #: Grey below which a voxel of the pair is air or lung.
 AIR_GREY = 10
-#: What of the lungs' voxels lies before the ends of their span: leaves out the trachea and thin recesses.
+#: Shares of the lungs' voxels before the ends of their span, which exclude the trachea and thin recesses.
 LUNG_SHARES = (0.02, 0.98)
-#: Voxels between those that the search of a window reads, in each slice direction.
+#: Step between the voxels that the search of a window uses, in each slice direction.
 SEARCH_STEP = 4
 NOTE = (
     "The pair's volumes are 8-bit grey of an unstated window. HU volumes were resampled linearly to their "
@@ -49,7 +50,7 @@ def evaluate_pair(
     Args:
         folder: holds cxr.png, and ct.npz with ``ground_truth`` and ``published_generated``: uint8 (slices
             from the neck down, antero-posterior, right to left).
-        pipelines: (label, pipeline); each makes one sample and the mean of ``samples``.
+        pipelines: (label, pipeline); of each, one sample and the mean of ``samples`` are measured.
         mean_volume: (D, H, W) HU, the mean training volume.
         steps: sampling steps, 0 for the bundle's.
         seed: of the sampling.
@@ -137,7 +138,7 @@ def _best_grey(
 
 
 def _to_grey(values: np.ndarray, lower: float, upper: float) -> np.ndarray:
-    """float32 whole numbers 0..255."""
+    """Greys as float32 integers 0..255."""
     return np.rint((np.clip(values, lower, upper) - lower) * np.float32(255 / (upper - lower)))
 
 
@@ -157,7 +158,7 @@ def _lung_span(hu: np.ndarray) -> np.ndarray | None:
 def _to_grid(
     hu: np.ndarray, shape: tuple[int, ...], own: np.ndarray | None, target: np.ndarray | None
 ) -> np.ndarray:
-    """Linear resampling to ``shape``; with spans, so that ``own`` comes to lie on ``target``."""
+    """Linear resampling to ``shape``; with spans, so that ``own`` is moved to ``target``."""
     matrix, offset = [], []
     for axis in range(3):
         scale, shift = 1.0, 0.0

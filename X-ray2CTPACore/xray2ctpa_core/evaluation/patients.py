@@ -1,4 +1,4 @@
-"""Whom a bundle is measured on: what they share, and the virtual patients of a cohort folder."""
+"""The subjects of an evaluation: their protocol, and the virtual patients of a cohort."""
 
 import hashlib
 from collections.abc import Sequence
@@ -24,13 +24,13 @@ from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
 
 
 class Subject(Protocol):
-    """Somebody with a CT and a radiograph whose frame is known: a virtual patient or a person."""
+    """A subject with a CT and a radiograph whose frame is known: a virtual patient or a person."""
 
     name: str
 
     @property
     def identity(self) -> str:
-        """Digits that change with the CT or the radiograph."""
+        """Digits that depend on the CT and the radiograph."""
 
     @property
     def volume(self) -> Volume:
@@ -56,16 +56,16 @@ class Subject(Protocol):
         """(size, size) float32 in [0, 1]: the radiograph's frame as the networks read it."""
 
     def fresh(self) -> "Subject":
-        """The same, without voxels that can be read again."""
+        """A copy without voxels that can be read again."""
 
 
 def seed_of(subject: Subject, seed: int) -> int:
-    """The subject's own seed, whatever else is evaluated."""
+    """The subject's own seed, independent of the other subjects."""
     return int(np.random.SeedSequence([seed, int(subject.identity, 16)]).generate_state(1)[0])
 
 
 class CohortPatient:
-    """One patient folder of a cohort; files are read on first use and kept while the object lives.
+    """One patient folder of a cohort; files are read on first use and kept.
 
     Args:
         folder: ``patients/000123`` as ``cohort.build`` writes it.
@@ -82,7 +82,7 @@ class CohortPatient:
 
     @cached_property
     def identity(self) -> str:
-        """12 hex digits of patient.json: another patient, or one made otherwise, has others."""
+        """12 hex digits of patient.json, which differ between patients and between versions of a patient."""
         return hashlib.sha256((self.folder / RECORD_FILE).read_bytes()).hexdigest()[:12]
 
     @property
@@ -108,11 +108,11 @@ class CohortPatient:
 
     @property
     def enhanced(self) -> bool:
-        """A CTPA is."""
+        """True: it is a CTPA."""
         return True
 
     def fresh(self) -> "CohortPatient":
-        """The same, with no voxels read yet."""
+        """A copy without voxels."""
         return CohortPatient(self.folder)
 
     @cached_property
@@ -155,7 +155,7 @@ def cohort_patients(cohort: Path, split: str) -> list[CohortPatient]:
 
 
 def check_apart(patients: Sequence[CohortPatient], training: Sequence[CohortPatient]) -> None:
-    """Raises InputError where a patient to be measured is one of the training patients."""
+    """Raises InputError if a patient of the evaluation is one of the training patients."""
     known = {patient.identity for patient in training}
     shared = [patient.name for patient in patients if patient.identity in known]
     if shared:
@@ -166,7 +166,7 @@ def check_apart(patients: Sequence[CohortPatient], training: Sequence[CohortPati
 
 
 def check_both_classes(patients: Sequence[CohortPatient]) -> None:
-    """Raises InputError unless two patients with and two without PE are there, as DeLong needs."""
+    """Raises InputError for fewer than two patients with or without PE, which DeLong's method needs."""
     positives = sum(patient.pe for patient in patients)
     if min(positives, len(patients) - positives) < 2:
         raise InputError(
@@ -176,5 +176,5 @@ def check_both_classes(patients: Sequence[CohortPatient]) -> None:
 
 
 def group_identity(patients: Sequence[Subject]) -> str:
-    """12 hex digits of all of them."""
+    """12 hex digits of all subjects."""
     return hashlib.sha256("".join(patient.identity for patient in patients).encode()).hexdigest()[:12]

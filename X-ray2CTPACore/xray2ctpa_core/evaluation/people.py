@@ -16,8 +16,9 @@ from xray2ctpa_core.constants import (
     SOURCE_TO_DETECTOR_MM,
 )
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.io.provenance import file_sha256
-from xray2ctpa_core.io.volumes import read_volume
+from xray2ctpa_core.io.ct import read_ct
+from xray2ctpa_core.io.grid_file import grid_sha256
+from xray2ctpa_core.io.names import VOLUME_SUFFIXES
 from xray2ctpa_core.pipelines.bundle import GeometryRule
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.preprocessing.grid import resample_onto, to_axial
@@ -26,7 +27,6 @@ from xray2ctpa_core.simulation.lung_frame import continued, lung_frame
 from xray2ctpa_core.simulation.projection import attenuation, develop, project
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume, axial_affine
 
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 #: The radiograph shows this much more than the frame, in each direction.
 RADIOGRAPH_MARGIN = 1.25
 #: Voxels of the grid that is projected: (up, along the rays, across).
@@ -67,7 +67,7 @@ class Person:
     @cached_property
     def identity(self) -> str:
         """12 hex digits of the file and the grid."""
-        text = f"{file_sha256(self._file)} {self._geometry.grid} {self._geometry.depth_fraction}"
+        text = f"{grid_sha256(self._file)} {self._geometry.grid} {self._geometry.depth_fraction}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -105,7 +105,7 @@ class Person:
         return self
 
     def _read(self) -> Volume:
-        return read_volume(self._file)
+        return read_ct(self._file).volume
 
     @cached_property
     def _prepared(self) -> _Prepared:
@@ -137,7 +137,7 @@ class Person:
 
 def name_of(file: Path) -> str:
     """The person's name: the file's without its suffix."""
-    suffix = next((s for s in SUFFIXES if file.name.endswith(s)), "")
+    suffix = next((s for s in VOLUME_SUFFIXES if file.name.endswith(s)), "")
     return file.name.removesuffix(suffix)
 
 
@@ -152,13 +152,14 @@ def people_below(folders: Sequence[Path]) -> list[Path]:
             f
             for folder in folders
             for f in Path(folder).rglob("*")
-            if f.name.endswith(SUFFIXES) and f.is_file()
+            if f.name.endswith(VOLUME_SUFFIXES) and f.is_file()
         ),
         key=lambda file: file.name,
     )
     if not files:
         raise InputError(
-            f"Expected people's CTs ({', '.join(SUFFIXES)}) below {', '.join(map(str, folders))}, found none."
+            f"Expected people's CTs ({', '.join(VOLUME_SUFFIXES)}) below {', '.join(map(str, folders))}, "
+            "found none."
         )
     names = [name_of(file) for file in files]
     twice = sorted({name for name in names if names.count(name) > 1})

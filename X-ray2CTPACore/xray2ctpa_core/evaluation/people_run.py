@@ -1,4 +1,5 @@
-"""Every bundle on people who taught it nothing, beside the other people."""
+"""Evaluation of bundles on people whose CTs were not used in their training, with baselines from the other
+people."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,10 +16,11 @@ from xray2ctpa_core.evaluation.protocol import EvaluatedPipeline, taught_people
 from xray2ctpa_core.evaluation.rows import Bench, SubjectRows
 from xray2ctpa_core.evaluation.store import Row, RowStore
 from xray2ctpa_core.evaluation.summary import summarise_volumes
+from xray2ctpa_core.pipelines.bundle import GeometryRule
 
 #: Called with (what, done, of).
 Progress = Callable[[str, int, int], None]
-#: People of whom something can be said: one is measured, another makes the baselines.
+#: Smallest number of people: one is measured, another makes the baselines.
 LEAST_PEOPLE = 2
 
 
@@ -29,23 +31,24 @@ def evaluate_people(
     store: RowStore,
     report: Progress,
 ) -> dict[str, Any]:
-    """Every pipeline on people who taught it nothing, beside the mean volume and the nearest radiograph of
-    the other people.
+    """Measures every pipeline on people whose CTs were not used in its training, with the mean volume and
+    the nearest radiograph of the other people as baselines.
 
     Args:
-        folders: CTs of people, a file each, in folders of any depth.
-        named: (label, pipeline); the people who taught a bundle (``taught_people``) are neither measured nor
-            in its baselines.
-        config: ``images`` people are measured, taken evenly by name; all of the others make the baselines.
+        folders: CTs of people, one file for each, in folders of any depth.
+        named: (label, pipeline); people in a bundle's training (``taught_people``) are neither measured nor
+            in its baselines. With ``config.folds`` the bundles are the folds of one system: each person is
+            measured with the first bundle that was trained without them, and all others are the baselines.
+        config: ``images`` people are measured, evenly spaced by name; all others make the baselines.
         store: of rows.
         report: progress.
 
     Returns:
-        JSON-ready: ``people`` (measured, by bundle), ``left_out`` (who taught it, by bundle), ``enhanced``
-        (names), ``features``, and the lists of ``summarise_volumes``.
+        JSON-ready: ``people`` (measured, by bundle), ``left_out`` (people in its training, by bundle),
+        ``enhanced`` (names), ``features``, and the lists of ``summarise_volumes``.
 
     Raises:
-        InputError: fewer than LEAST_PEOPLE who taught a bundle nothing, or a CT that cannot be read.
+        InputError: fewer than LEAST_PEOPLE outside a bundle's training, or a CT that cannot be read.
     """
     instruments = config.instruments("planes")
     files = people_below(folders)
@@ -54,25 +57,26 @@ def evaluate_people(
     left_out: dict[str, list[str]] = {}
     enhanced: set[str] = set()
     made: dict[tuple[Path, str], Person] = {}
-    for name, pipeline in named:
-        taught, geometry = taught_people(pipeline.bundle), pipeline.bundle.geometry
-        left_out[name] = [n for file in files if (n := name_of(file)) in taught]
-        people = [
-            made.setdefault((file, f"{geometry.grid} {geometry.depth_fraction}"), Person(file, geometry))
-            for file in files
-            if name_of(file) not in taught
-        ]
-        if len(people) < LEAST_PEOPLE:
+
+    def person_of(file: Path, geometry: GeometryRule) -> Person:
+        return made.setdefault((file, f"{geometry.grid} {geometry.depth_fraction}"), Person(file, geometry))
+
+    for name, pipelines in _systems(named, config.folds):
+        untaught = [(file, found) for file in files if (found := _not_taught_by(file, pipelines))]
+        others_of = files if config.folds else [file for file, _ in untaught]
+        left_out[name] = [name_of(file) for file in files if not _not_taught_by(file, pipelines)]
+        if len(untaught) < LEAST_PEOPLE:
             raise InputError(
-                f"Expected {LEAST_PEOPLE} people or more who taught {name} nothing, got {len(people)} of "
+                f"Expected {LEAST_PEOPLE} people or more who taught {name} nothing, got {len(untaught)} of "
                 f"{len(files)}.",
                 "Add CTs of other people to the folder.",
             )
-        places = sorted({round(n) for n in np.linspace(0, len(people) - 1, config.images)})
-        chosen = [people[place] for place in places]
-        measured[name] = [person.name for person in chosen]
-        for number, person in enumerate(chosen, 1):
-            others = [other for other in people if other is not person]
+        places = sorted({round(n) for n in np.linspace(0, len(untaught) - 1, config.images)})
+        measured[name] = [name_of(untaught[place][0]) for place in places]
+        for number, (file, pipeline) in enumerate((untaught[place] for place in places), 1):
+            geometry = pipeline.bundle.geometry
+            person = person_of(file, geometry)
+            others = [person_of(other, geometry) for other in others_of if other != file]
             identity = group_identity(others)
             baselines = Baselines(others, identity)
             bench = Bench(
@@ -80,7 +84,7 @@ def evaluate_people(
             )
             rows += SubjectRows(person, bench).images(name, pipeline, several=True)
             enhanced |= {person.name} if person.enhanced else set()
-            report("people", number, len(chosen))
+            report("people", number, len(places))
     return {
         "people": measured,
         "left_out": left_out,
@@ -88,3 +92,18 @@ def evaluate_people(
         "features": instruments.titles,
         **summarise_volumes(rows, list(measured), config.samples),
     }
+
+
+def _systems(
+    named: Sequence[tuple[str, EvaluatedPipeline]], folds: bool
+) -> list[tuple[str, list[EvaluatedPipeline]]]:
+    """(label, bundles): each bundle for itself, or all as the folds of one system."""
+    if not folds:
+        return [(name, [pipeline]) for name, pipeline in named]
+    pipelines = [pipeline for _, pipeline in named]
+    return [(f"{pipelines[0].bundle.name}, {len(pipelines)} folds", pipelines)]
+
+
+def _not_taught_by(file: Path, pipelines: Sequence[EvaluatedPipeline]) -> EvaluatedPipeline | None:
+    """The first bundle that this person taught nothing."""
+    return next((p for p in pipelines if name_of(file) not in taught_people(p.bundle)), None)

@@ -1,4 +1,4 @@
-"""What evaluation needs of a pipeline, and names for what it calls."""
+"""The protocol of a pipeline for evaluation."""
 
 import hashlib
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
 
 
 class GeneratedResult(Protocol):
-    """What one call of the pipeline gives back, as far as evaluation reads it."""
+    """The part of a pipeline's result that evaluation uses."""
 
     @property
     def pe_probability(self) -> float | None:
@@ -39,7 +39,7 @@ class EvaluatedPipeline(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where its networks are; every tensor passed in is put there."""
+        """Device of its networks, on which all input tensors must be."""
 
     def __call__(
         self,
@@ -51,7 +51,7 @@ class EvaluatedPipeline(Protocol):
         seed: int = 0,
         output_samples: bool = False,
     ) -> GeneratedResult:
-        """Generates ``num_samples`` volumes; the first is the same whatever their number."""
+        """Generates ``num_samples`` volumes; the first does not depend on their number."""
 
     def encode(self, volume: Any) -> torch.Tensor:
         """(1, D, H, W) HU -> (1, C, D, h, w) standardised latents."""
@@ -63,7 +63,7 @@ class EvaluatedPipeline(Protocol):
         """Latents -> (K,) logits of PE, uncalibrated; (0,) without classifier."""
 
     def classify_radiograph(self, image: torch.Tensor) -> torch.Tensor | None:
-        """(1, 1, F, F) -> logit of PE from the radiograph alone; None of an encoder without that head."""
+        """(1, 1, F, F) -> logit of PE from the radiograph alone; None for an encoder without that head."""
 
 
 def to_array(values: Any) -> np.ndarray:
@@ -79,18 +79,18 @@ def to_number(value: Any) -> float:
 
 
 def taught_people(bundle: BundleInfo) -> frozenset[str]:
-    """Names of the people whose CTs taught the bundle, as bundle.json says under training.people; none where
-    it says nothing."""
+    """Names of the people whose CTs were used in the bundle's training (training.people in bundle.json);
+    none if it does not list them."""
     return frozenset(map(str, bundle.training.get("people", ())))
 
 
 def weights_id(bundle: BundleInfo) -> str:
-    """12 hex digits that change with the weights and how they are used, not with the model card's numbers."""
+    """12 hex digits that depend on the weights and their use, but not on the model card's numbers."""
     return _digits(bundle, "README.md")
 
 
 def volumes_id(bundle: BundleInfo) -> str:
-    """As `weights_id`, of what volumes depend on: all but the PE classifier."""
+    """As `weights_id`, but without the PE classifier, on which volumes do not depend."""
     return _digits(bundle, "README.md", "pe_classifier/")
 
 

@@ -1,5 +1,5 @@
-"""Real radiographs without a CTPA: does the generated volume's projection agree with them, and how many count
-as positive?"""
+"""Real radiographs without a CTPA: agreement with the generated volumes' projections, and share of positive
+scores."""
 
 from collections.abc import Callable, Collection, Sequence
 from math import isnan, nan
@@ -24,25 +24,26 @@ def evaluate_radiographs(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """One volume of each of ``count`` radiographs, taken evenly from the files below ``folder`` that taught
-    none of the bundles.
+    """Generates one volume from each of ``count`` radiographs, evenly spaced among the files below
+    ``folder`` that were not used in the training of any bundle.
 
     Args:
-        folder: radiographs in any readable form, in folders of any depth.
+        folder: radiographs in any readable format, in folders of any depth.
         pipelines: (label, pipeline).
-        count: radiographs wanted; all where there are fewer.
+        count: number of radiographs; all if there are fewer.
         steps: sampling steps, 0 for the bundle's.
         seed: of the sampling.
         progress: called with (done, of) after each radiograph.
 
     Returns:
-        JSON-ready: folder (its name), radiographs, left_out (how many taught a bundle), and per bundle:
-        bundle, accepted, and of the accepted radiographs, None where none was: perspective_correlation (an
-        interval), positive (share at or above the bundle's threshold, an interval; None without classifier),
+        JSON-ready: folder (its name), radiographs, left_out (number of training radiographs), and for each
+        bundle: bundle, accepted, and for the accepted radiographs, None if there are none:
+            perspective_correlation (an interval), positive (share at or above the bundle's threshold, an
+            interval; None without classifier),
         hottest (least, median and greatest of the volumes' greatest values of Grad-CAM).
 
     Raises:
-        InputError: no file below ``folder`` that taught no bundle, or one that is no readable radiograph.
+        InputError: no file below ``folder`` apart from training radiographs, or an unreadable radiograph.
     """
     files = radiographs_below(folder)
     taught = {sha for _, pipeline in pipelines for sha in _taught_by(pipeline)}
@@ -80,7 +81,7 @@ def _taught_by(pipeline: EvaluatedPipeline) -> Collection[str]:
 
 
 def _summed_up(values: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
-    """Of (correlation, whether positive, hottest) of each radiograph."""
+    """Summary of (correlation, whether positive, hottest) of the radiographs."""
     if not values:
         return {"perspective_correlation": None, "positive": None, "hottest": None}
     correlation, positive, hottest = np.array(values).T

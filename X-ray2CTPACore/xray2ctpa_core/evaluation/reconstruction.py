@@ -27,11 +27,11 @@ COLUMNS = (
 def image_scores(
     hu: np.ndarray, reference: np.ndarray, window: tuple[float, float], distance: nn.Module
 ) -> dict[str, float]:
-    """What `COLUMNS` hold of one volume, but for the seconds.
+    """The numbers of `COLUMNS` of one volume, except the seconds.
 
     Args:
         hu, reference: (D, H, W) HU.
-        window: HU that "psnr", "ssim" and "mae" are computed in, and that the distance sees as -1 to 1.
+        window: HU in which "psnr", "ssim" and "mae" are computed, and which become -1 to 1 for the distance.
         distance: of slices (N, 1, H, W) in [-1, 1]; its mean over the axial ones.
     """
 
@@ -50,7 +50,8 @@ def image_scores(
 
 
 def reconstruction_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Markdown: a line a system in order of appearance, mean over patients with a 95 % t interval.
+    """Markdown table: one line for each system in order of appearance, mean over patients with a 95 % t
+    interval.
 
     Args:
         rows: "system", "patient", and the keys of COLUMNS; several of a patient are averaged first.

@@ -88,7 +88,7 @@ def markdown(summary: dict[str, Any]) -> str:
 
 
 def interval_text(value: dict[str, Any] | None, digits: int = 3, signed: bool = False, of: int = 0) -> str:
-    """``estimate [lower, upper]``, with ``n`` where it is not ``of``; a dash where nothing was measured."""
+    """``estimate [lower, upper]``, with ``n`` if it is not ``of``; a dash if nothing was measured."""
     if value is None:
         return "-"
     ends = [NAN if value[key] is None else value[key] for key in ("lower", "upper")]

@@ -26,7 +26,8 @@ from xray2ctpa_core.evaluation.volumes import VolumeMeter
 from xray2ctpa_core.preprocessing.grid import resized, resized_affine
 from xray2ctpa_core.volume import Volume
 
-#: Part of every row's key; raised when a number's definition changes, so that old rows are not reused.
+#: Part of every row's key; increased when the definition of a number changes, so that old rows are not
+#: reused.
 MEASURES = "3"
 MEAN_VOLUME, NEAREST = "mean of other volumes", "nearest other radiograph's volume"
 BASELINES = (MEAN_VOLUME, NEAREST)
@@ -41,14 +42,14 @@ def mean_of_samples(samples: int) -> str:
 
 @dataclass(frozen=True)
 class Bench:
-    """What the rows of several subjects share.
+    """The common settings of the rows of several subjects.
 
     Attributes:
-        others: identity of those who make the baselines, part of the baselines' keys.
-        baselines: over those others.
-        store: of rows already measured.
-        instruments: what volumes are measured with.
-        samples: of the averaged method.
+        others: identity of the cases that make the baselines, part of the baselines' keys.
+        baselines: of these cases.
+        store: of measured rows.
+        instruments: for volumes.
+        samples: number of averaged samples.
         steps: sampling steps, None for the bundle's own.
         seed: of the evaluation; each subject's own is derived from it.
     """
@@ -63,11 +64,11 @@ class Bench:
 
 
 class SubjectRows:
-    """Rows of one subject, each taken from the store or measured and kept there.
+    """Rows of one subject, each read from the store or measured and saved there.
 
     Args:
-        subject: the files are read only where a row is missing.
-        bench: what all subjects share.
+        subject: its files are read only if a row is missing.
+        bench: common settings of all subjects.
     """
 
     def __init__(self, subject: Subject, bench: Bench) -> None:
@@ -76,11 +77,11 @@ class SubjectRows:
         self._once: dict[str, tuple[np.ndarray, np.ndarray, float | None]] = {}
 
     def images(self, name: str, pipeline: EvaluatedPipeline, several: bool) -> list[Row]:
-        """One row a volume: both baselines, the own CT, reconstruction, samples.
+        """One row for each volume: both baselines, the own CT, reconstruction, samples.
 
         Args:
             name: of the bundle, in the rows.
-            pipeline: that makes the volumes; its bundle's HU window is measured in.
+            pipeline: makes the volumes; numbers are measured in its bundle's HU window.
             several: whether to measure the mean of several samples, too.
         """
         window = _window(pipeline)
@@ -105,7 +106,7 @@ class SubjectRows:
         ]
 
     def sample(self, pipeline: EvaluatedPipeline) -> np.ndarray:
-        """(D, H, W) HU: the one sample that ``images`` measures, made once."""
+        """(D, H, W) HU: the sample that ``images`` measures, made once."""
         return self._sample_once(pipeline)[0]
 
     def sampling_key(self, kind: str, pipeline: EvaluatedPipeline) -> str:
@@ -145,7 +146,7 @@ class SubjectRows:
         return pipeline.encode(torch.from_numpy(own.array)[None].to(pipeline.device))
 
     def _on_grid(self, volumes: np.ndarray) -> np.ndarray:
-        """(K, D, H, W) volumes of the frame on the subject's grid, where the bundle has another."""
+        """(K, D, H, W) volumes of the frame, resampled to the subject's grid if the bundle has another."""
         own = self._subject.volume
         depth, height, width = own.array.shape
         if volumes.shape[1:] == own.array.shape:
@@ -200,7 +201,7 @@ class SubjectRows:
 
 
 class PatientRows(SubjectRows):
-    """Rows of a virtual patient, of whom PE, its signs and the clots' lobes are known."""
+    """Rows of a virtual patient with known PE, signs and lobes of clots."""
 
     def __init__(self, patient: CohortPatient, bench: Bench) -> None:
         super().__init__(patient, bench)
@@ -208,8 +209,8 @@ class PatientRows(SubjectRows):
 
     def classification(self, name: str, pipeline: EvaluatedPipeline) -> Row:
         """PE, its probability by the signs, whether there are any; the logit of real latents, probability and
-        greatest Grad-CAM value of one sample, the logit of the radiograph alone; None of what the bundle has
-        no head for."""
+        greatest Grad-CAM value of one sample, the logit of the radiograph alone; None for a head that the
+        bundle does not have."""
         row = self._bench.store.get(
             self._key("pe", "scores and heat", self._sampling(weights_id(pipeline.bundle))),
             partial(self._scores, pipeline),
@@ -223,7 +224,7 @@ class PatientRows(SubjectRows):
         return {"kind": "pe", "bundle": name, "patient": self._patient.name} | known | row
 
     def heat(self, name: str, pipeline: EvaluatedPipeline) -> list[Row]:
-        """Where one sample's Grad-CAM lies: a row, or none for patients without clots."""
+        """The position of one sample's Grad-CAM: a row, or none for patients without clots."""
         if not self._patient.clot_lobes:
             return []
         row = self._bench.store.get(

@@ -1,4 +1,4 @@
-"""The evaluation of bundles on people, virtual patients and real images: every row once, then summed up."""
+"""The evaluation of bundles on people, virtual patients and real images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -41,15 +41,15 @@ def evaluate(
     people: Sequence[Path] = (),
     open_pairs: Sequence[Path] = (),
 ) -> dict[str, Any]:
-    """Measures every pipeline on whom it has not seen, beside the baselines.
+    """Measures every pipeline on unseen subjects, with baselines.
 
     Args:
-        cohort: folder whose virtual patients of ``config.split`` are measured on; None for none.
+        cohort: folder of virtual patients; those of ``config.split`` are measured; None for none.
         train: folder whose patients of ``config.train_split`` make the baselines; None for ``cohort``.
-        pipelines: one a bundle.
-        config: how much is measured.
+        pipelines: one for each bundle.
+        config: size of the evaluation.
         pairs: folders of real pairs, each measured by ``evaluate_pair``.
-        out: folder that keeps rows.jsonl and baselines.npz; a later call goes on from them.
+        out: folder of rows.jsonl and baselines.npz, from which a later call continues.
         progress: called with (what, done, of).
         radiographs: folders of real radiographs, each measured by ``evaluate_radiographs``.
         people: folders of real people's CTs, measured by ``evaluate_people``.
@@ -60,7 +60,7 @@ def evaluate(
         ``open_pairs``, ``pairs``, ``radiographs`` and the lists of ``summarise``; JSON-ready.
 
     Raises:
-        InputError: no cohort, no patients of a split, patients seen in training, or one class alone.
+        InputError: no cohort, no patients of a split, training patients, or only one class.
     """
     if not pipelines:
         raise InputError("Expected at least one bundle to evaluate, got none.")
@@ -124,7 +124,7 @@ def _on_cohort(
     bench = Bench(others, baselines, store, instruments, config.samples, config.steps or None, config.seed)
     rows: list[Row] = []
     for number, patient in enumerate(chosen):
-        measured = PatientRows(CohortPatient(patient.folder), bench)  # its voxels are forgotten with it
+        measured = PatientRows(CohortPatient(patient.folder), bench)  # its voxels are freed with it
         for name, pipeline in named:
             if number < config.images:
                 rows += measured.images(name, pipeline, several=number < config.multi)
@@ -137,7 +137,7 @@ def _on_cohort(
 
 
 def labels(pipelines: Sequence[EvaluatedPipeline]) -> list[str]:
-    """Names of the pipelines' bundles, with digits of their weights where two share one."""
+    """Names of the pipelines' bundles, with digits of their weights if two have the same name."""
     names = [pipeline.bundle.name for pipeline in pipelines]
     return [
         name if names.count(name) == 1 else f"{name} {weights_id(pipeline.bundle)[:6]}"

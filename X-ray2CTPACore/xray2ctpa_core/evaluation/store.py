@@ -1,4 +1,4 @@
-"""Measured rows kept in a JSON-lines file, so that a stopped evaluation goes on where it was."""
+"""Measured rows in a JSON-lines file, so that a stopped evaluation can be resumed."""
 
 import json
 from collections.abc import Callable
@@ -14,11 +14,11 @@ class RowStore:
     """Rows by key; each is computed once and appended to the file at once.
 
     Args:
-        path: JSON-lines file, made where absent; None keeps rows in memory only. A last line cut off by a
-            kill is dropped.
+        path: JSON-lines file, created if missing; None keeps rows in memory only. An incomplete last line is
+            dropped.
 
     Raises:
-        InputError: the file holds something else than rows.
+        InputError: the file holds something other than rows.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -31,7 +31,7 @@ class RowStore:
         return key in self._rows
 
     def get(self, key: str, compute: Callable[[], Row]) -> Row:
-        """The row of ``key``, computed and appended where it is not there yet."""
+        """The row of ``key``, computed and appended if it is missing."""
         if key not in self._rows:
             row = compute()
             if self._path is not None:

@@ -1,4 +1,4 @@
-"""An evaluation's rows summed up: volumes, differences, PE and Grad-CAM, each number with its interval."""
+"""Summary of an evaluation's rows: volumes, differences, PE and Grad-CAM, each number with its interval."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -35,8 +35,8 @@ def summarise(rows: Sequence[Row], bundles: Mapping[str, PEOperatingPoint], samp
     Args:
         rows: of kind "image" (method, bundle, patient, numbers), "pe" (bundle, patient, pe, signs, logits,
             heat) and "gradcam" (bundle, patient, shares of the heat).
-        bundles: name -> how its logits become probability and decision, in the order reported.
-        samples: of the averaged method.
+        bundles: name -> conversion of its logits to probability and decision, in the reported order.
+        samples: number of averaged samples.
 
     Returns:
         JSON-ready: ``images``, ``differences``, ``classification``, ``comparisons``, ``decisions``,
@@ -87,8 +87,8 @@ def summarise_volumes(rows: Sequence[Row], bundles: Sequence[str], samples: int)
 def _compared(
     there: Sequence[tuple[str, str]], bundles: Sequence[str], samples: int
 ) -> list[tuple[str, str, tuple[str, str], str]]:
-    """(bundle, method, what is taken from it, its name): samples minus baselines, and the first bundle's
-    samples minus the others'."""
+    """(bundle, method, subtracted rows, their name): samples minus baselines, and the first bundle's samples
+    minus the others'."""
     generated = (ONE_SAMPLE, NOT_ALIGNED, mean_of_samples(samples))
     wanted = [
         (bundle, method, (bundle, baseline), baseline)
@@ -140,7 +140,7 @@ def _comparisons(rows: Sequence[Row], bundle: str) -> list[dict[str, Any]]:
 
 
 def _decisions(rows: Sequence[Row], bundle: str, point: PEOperatingPoint) -> list[dict[str, Any]]:
-    """What the bundle says to a user: the PE probability of one sample, at its threshold."""
+    """The bundle's decisions: the PE probability of one sample at its threshold."""
     if not rows or any(row["generated"] is None for row in rows):
         return []
     labels = np.array([int(row["pe"]) for row in rows])
@@ -152,7 +152,7 @@ def _decisions(rows: Sequence[Row], bundle: str, point: PEOperatingPoint) -> lis
             "bundle": bundle,
             "n": len(rows),
             "threshold": threshold,
-            # Of no patient at all there is no rate.
+            # Without patients there is no rate.
             **{name: rate if np.isfinite(rate["estimate"]) else None for name, rate in rates.items()},
             "brier": brier(probabilities, labels),
             "ece": expected_calibration_error(probabilities, labels),

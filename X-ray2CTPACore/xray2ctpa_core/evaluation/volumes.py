@@ -1,4 +1,4 @@
-"""One volume beside the patient's own: every number of VOLUME_COLUMNS is measured here and nowhere else."""
+"""Comparison of a volume with the patient's own: measures all numbers of VOLUME_COLUMNS."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -25,21 +25,22 @@ from xray2ctpa_core.pipelines.consistency import agreement
 from xray2ctpa_core.preprocessing.frame import equalise
 from xray2ctpa_core.volume import Volume
 
-#: A blood pool of less than this is no enhanced heart (calcium, bone), in millilitres.
+#: Smallest blood pool of an enhanced heart in millilitres; less is calcium or bone.
 LEAST_BLOOD_ML = 50.0
-#: The heart's and vessels' walls are taken off before HU are read, in voxels.
+#: Voxels by which heart and vessels are eroded before HU are measured, to exclude their walls.
 WALL_VOXELS = 1
 
 
 class VolumeMeter:
-    """Compares volumes with one patient's own; what concerns the own volume alone is computed once.
+    """Compares volumes with one patient's own; everything that depends on the own volume only is computed
+    once.
 
     Args:
-        truth: the patient's CT, HU, on the grid of the volumes that are measured.
+        truth: the patient's CT, HU, on the grid of the measured volumes.
         window: HU (lower, upper) of PSNR, SSIM, MAE, the perceptual distances and features.
-        instruments: what is measured with.
-        image: P -> the (P, P) frame image of the radiograph in [0, 1]; None where there is none.
-        file: of the truth, where several arms share it.
+        instruments: of the evaluation.
+        image: P -> the (P, P) frame image of the radiograph in [0, 1]; None if there is none.
+        file: of the truth, if several arms share it.
         enhanced: whether the truth shows contrast medium; without it there is no blood pool to find.
     """
 
@@ -63,9 +64,9 @@ class VolumeMeter:
         """All numbers and features of one volume (D, H, W) in HU on the truth's grid.
 
         Returns:
-            The columns of VOLUME_COLUMNS but those of several samples. Left out: ssim of fewer slices than
-            its window has, lpips without weights, the radiograph's without one. Dice and HU are NaN where
-            the truth shows no such organ.
+            The columns of VOLUME_COLUMNS except those of several samples. Left out are ssim for fewer slices
+            than its window has, lpips without weights, and the radiograph's columns without one. Dice and HU
+            are NaN if the truth shows no such organ.
         """
         truth, window = self._truth, self._window
         values: Row = {
@@ -88,11 +89,11 @@ class VolumeMeter:
         return values | self.own(hu) | self._instruments.features(hu, window)
 
     def truth_row(self) -> Row:
-        """What can be said of the patient's own volume: as ``own``, and its features."""
+        """The row of the patient's own volume: as ``own``, and its features."""
         return self.own(self._truth) | self._instruments.features(self._truth, self._window, self._file)
 
     def own(self, hu: np.ndarray) -> Row:
-        """What needs no comparison with the truth: HU in the chambers, agreement with the radiograph.
+        """Numbers without comparison with the truth: HU in the chambers, agreement with the radiograph.
 
         parallel_correlation is that of the frontal projection by parallel rays, perspective_correlation that
         of the diverging rays of a PA radiograph, with contrast medium cut off; greys of both are equalised.
@@ -108,7 +109,7 @@ class VolumeMeter:
         return values
 
     def several(self, samples: np.ndarray) -> Row:
-        """The mean of (K, D, H, W) HU samples, and whether their spread tells its error.
+        """Numbers of the mean of (K, D, H, W) HU samples, and of how well their spread predicts its error.
 
         spread: root mean square over the volume of the samples' standard deviation. spread_over_error: of
         samples that are drawn like the truth, the mean's squared error is (1 + 1/K) times their variance;
@@ -130,7 +131,8 @@ class VolumeMeter:
         }
 
     def _overlaps(self, hu: np.ndarray) -> Row:
-        """Dice of lungs and blood pool, in the volume and from the front, by one rule for both volumes."""
+        """Dice of lungs and blood pool, in the volume and in frontal projection, by the same rule for both
+        volumes."""
         lungs = lung_mask(hu)
         found = {"lung": (lungs, self._lungs), "heart": (blood_pool_mask(hu, lungs), self._blood)}
         values: Row = {}
@@ -140,7 +142,7 @@ class VolumeMeter:
         return values
 
     def _chamber_hu(self, hu: np.ndarray) -> float:
-        """Median HU where the patient's own CT shows contrast-filled chambers; NaN where it shows none."""
+        """Median HU in the contrast-filled chambers of the patient's own CT; NaN if it shows none."""
         return float(np.median(hu[self._chambers])) if self._chambers.any() else float("nan")
 
     @cached_property

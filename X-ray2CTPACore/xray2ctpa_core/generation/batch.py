@@ -1,4 +1,4 @@
-"""Several radiographs: a result each, going on after a failure, whoever makes them."""
+"""Several radiographs: one result for each, continuing after a failure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Case:
 
 
 def generate_case(generator: Generator, case: Case, reporter: Reporter) -> dict[str, Any]:
-    """Generates one result, in DICOM too where that is asked for; returns what result.json says."""
+    """Generates one result, also as DICOM if requested; returns the content of result.json."""
     if case.dicom is None:
         return generator.generate(case.source, case.target)
     from xray2ctpa_core.generation.dicom_export import check_place, export_dicom
@@ -41,10 +41,10 @@ def generate_case(generator: Generator, case: Case, reporter: Reporter) -> dict[
 
 
 def attempt(generator: Generator, case: Case, reporter: Reporter) -> XRay2CTPAError | None:
-    """Why there is no result of ``case``; None where there is.
+    """Generates ``case``; returns the error if there is no result, else None.
 
     Raises:
-        Cancelled, BundleError: what ends the other cases too.
+        Cancelled, BundleError: they also end the other cases.
     """
     try:
         generate_case(generator, case, reporter)
@@ -57,11 +57,11 @@ def attempt(generator: Generator, case: Case, reporter: Reporter) -> XRay2CTPAEr
 
 
 def exit_code(outcomes: Iterable[tuple[Case, XRay2CTPAError | None]], reporter: Reporter) -> int:
-    """Works a batch off, telling of failures as they come; the exit code of the first one, else 0.
+    """Processes a batch and reports failures; returns the exit code of the first failure, else 0.
 
     Args:
-        outcomes: of each case why there is no result of it, or None; drawing them makes the results.
-        reporter: told of failures.
+        outcomes: for each case an error or None; iterating makes the results.
+        reporter: receives the failures.
     """
     code = EXIT_DONE
     for case, failure in outcomes:
@@ -72,7 +72,8 @@ def exit_code(outcomes: Iterable[tuple[Case, XRay2CTPAError | None]], reporter: 
 
 
 def generate_batch(generator: Generator, cases: Sequence[Case], reporter: Reporter) -> int:
-    """One case after another in this process; the failure of a single one is raised, else as `exit_code`."""
+    """Processes one case after another in this process; the failure of a single case is raised, otherwise as
+    `exit_code`."""
     if len(cases) == 1:
         generate_case(generator, cases[0], reporter)
         return EXIT_DONE

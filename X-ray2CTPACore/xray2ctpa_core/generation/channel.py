@@ -1,7 +1,7 @@
-"""The private place where a user's process and its resident worker meet, and what they say there.
+"""The private channel between a user's process and its resident worker, and their messages.
 
-A folder of mode 0700 holds a Unix socket (Windows: names a pipe) and a file with its address and a key, which
-both sides prove to have. Nothing listens at a port. Messages are JSON, a dictionary each:
+A folder of mode 0700 holds a Unix socket (on Windows the name of a pipe) and a file with its address and a
+key; both sides must prove that they have the key. No port is opened. Each message is a JSON dictionary:
 
     job -> a Request; cancel
     worker -> {"begun": true}; {"call": name, "args": [...]} of a Reporter; {"end": exit code};
@@ -27,19 +27,20 @@ from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
 from xray2ctpa_core.generation.failures import user_error
 
-#: Folder for the workers' folders; else the user's runtime folder, else the folder for temporary files.
+#: Environment variable of the folder for the workers' folders; default: the user's runtime folder, else the
+#: folder for temporary files.
 PLACE_VARIABLE = "XRAY2CTPA_RUNTIME"
 CANCEL = b"cancel"
-#: Bytes that the address of a Unix socket may have on every system (macOS: 104).
+#: Largest number of bytes of a Unix socket's address on all systems (macOS: 104).
 _LONGEST_ADDRESS = 100
 _ADDRESS_FILE, _LOCK_FILE = "worker.json", "lock"
-#: What is raised where the other side is gone or not what it should be.
+#: Exceptions that are raised if the other side has ended or is not authentic.
 GONE = (EOFError, OSError, AuthenticationError)
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a worker listens; ``key`` is what both sides prove to have."""
+    """Address of a worker; both sides must prove that they have ``key``."""
 
     address: str
     key: bytes
@@ -55,11 +56,11 @@ def place_of(owner: int) -> Path:
 
 
 def make_private(folder: Path) -> None:
-    """Makes the folder where there is none; raises InputError where others could reach into it."""
+    """Creates the folder if it does not exist; raises InputError if other users could access it."""
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     if sys.platform == "win32":
-        return  # the folder for temporary files is the user's own there
+        return  # there, the folder for temporary files belongs to the user
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise InputError(
@@ -70,7 +71,7 @@ def make_private(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Within, no other process is in here for this folder; the lock goes with a process that dies."""
+    """Holds an exclusive lock on this folder, which is released if the process dies."""
     with (folder / _LOCK_FILE).open("a+b") as file:
         if sys.platform == "win32":
             import msvcrt
@@ -84,7 +85,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def listen(folder: Path) -> tuple[Listener, Address]:
-    """Listens in the private ``folder``; nobody finds it before `announce`.
+    """Listens in the private ``folder``; clients find it after `announce`.
 
     Raises:
         OSError: the folder's path is too long, or it cannot be written.
@@ -102,13 +103,13 @@ def listen(folder: Path) -> tuple[Listener, Address]:
 
 
 def announce(folder: Path, address: Address) -> None:
-    """Lets this user's other processes find the worker."""
+    """Makes the worker known to this user's other processes."""
     content = {"address": address.address, "key": address.key.hex(), "pid": address.pid}
     write_text_atomically(folder / _ADDRESS_FILE, json.dumps(content))
 
 
 def connect(folder: Path) -> Connection | None:
-    """A connection to the worker of ``folder``; None where none listens there."""
+    """A connection to the worker of ``folder``; None if none listens there."""
     try:
         content = json.loads((folder / _ADDRESS_FILE).read_text(encoding="utf-8"))
         return Client(content["address"], authkey=bytes.fromhex(content["key"]))
@@ -117,22 +118,22 @@ def connect(folder: Path) -> Connection | None:
 
 
 def send(connection: Connection, **message: Any) -> None:
-    """Sends one message; raises OSError where the other side is gone."""
+    """Sends one message; raises OSError if the other side has ended."""
     connection.send_bytes(json.dumps(message, default=os.fspath).encode())
 
 
 def receive(connection: Connection) -> dict[str, Any]:
-    """The next message; raises EOFError or OSError where the other side is gone."""
+    """The next message; raises EOFError or OSError if the other side has ended."""
     return json.loads(connection.recv_bytes())
 
 
 def raised(error: BaseException) -> dict[str, str]:
-    """The message that says which error ended a job."""
+    """The message for an error that ended a job."""
     failure = user_error(error)
     return {"raised": type(failure).__name__, "message": failure.message, "hint": failure.hint}
 
 
 def error_of(message: dict[str, Any]) -> XRay2CTPAError:
-    """The error of such a message: of the same class, for the same exit code."""
+    """The error of such a message, of the same class and with the same exit code."""
     kind: type[XRay2CTPAError] = getattr(errors, message["raised"])
     return kind(message["message"], message["hint"])

@@ -1,4 +1,4 @@
-"""A batch on a cluster: each worker loads the bundle once, each case is written by one of them."""
+"""A batch on a cluster: each worker loads the bundle once, and each case is written by one worker."""
 
 import functools
 import os
@@ -19,12 +19,12 @@ from xray2ctpa_core.pipelines.bundle import verify_bundle
 
 @dataclass
 class _Made:
-    """What a worker made of a case.
+    """A worker's outcome of a case.
 
     Attributes:
         warnings: sentences.
-        result: folder, content of result.json, and whether it was there before; None where it failed.
-        failure: why.
+        result: folder, content of result.json, and whether it existed before; None after a failure.
+        failure: its error, or None.
     """
 
     warnings: list[str] = field(default_factory=list)
@@ -40,18 +40,18 @@ def generate_on_cluster(
     reporter: Reporter,
     prepare: Callable[[], None],
 ) -> Iterator[tuple[Case, XRay2CTPAError | None]]:
-    """Each case and why there is no result of it, or None, as they are done.
+    """Yields each case with its error or None, when it is done.
 
     Args:
         bundle: verified folder, which all workers reach.
-        settings: how to generate.
+        settings: of the generation.
         cases: absolute paths that all workers reach.
-        spec: which workers (`cluster.on_cluster`).
-        reporter: told of warnings, results and how many are done.
-        prepare: a function of a module that each worker calls once, before it loads the bundle.
+        spec: workers (see `cluster.on_cluster`).
+        reporter: receives warnings, results and the number of finished cases.
+        prepare: a module's function that each worker calls once before it loads the bundle.
 
     Raises:
-        BundleError: a worker could not load the bundle. DeviceError: the cluster is gone.
+        BundleError: a worker could not load the bundle. DeviceError: the cluster has ended.
     """
     reporter.stage("cluster", f"Starting workers: {spec}")
     make = functools.partial(_make, bundle, settings, prepare)
@@ -66,7 +66,7 @@ def generate_on_cluster(
 
 
 def _gpus(spec: str, device: str) -> int:
-    """GPUs of this machine that local workers are given, one each."""
+    """GPUs of this machine for local workers, one for each."""
     if not spec.startswith("local:") or device in ("cpu", "mps"):
         return 0
     import torch
@@ -75,12 +75,12 @@ def _gpus(spec: str, device: str) -> int:
 
 
 def _make(bundle: Path, settings: Settings, prepare: Callable[[], None], case: Case) -> _Made:
-    """In a worker: the result of one case."""
+    """Makes the result of one case; called in a worker."""
     generator, kept = _generator(bundle, settings, prepare)
     kept.made = made = _Made()
     made.failure = attempt(generator, case, kept)
     if isinstance(made.failure, OutputError) and os.path.isfile(case.target / result_files.RECORD):
-        # A worker that was taken for dead has written it meanwhile: it is read, not written again.
+        # A worker that was considered dead has written it in the meantime: it is read, not written again.
         kept.made = made = _Made()
         made.failure = attempt(generator, case, kept)
     return made
@@ -88,14 +88,14 @@ def _make(bundle: Path, settings: Settings, prepare: Callable[[], None], case: C
 
 @functools.lru_cache(maxsize=1)
 def _generator(bundle: Path, settings: Settings, prepare: Callable[[], None]) -> "tuple[Generator, _Kept]":
-    """Of this worker, with the pipeline that its first case loads."""
+    """This worker's generator, whose pipeline is loaded for the first case."""
     prepare()
     kept = _Kept()
     return Generator(bundle, verify_bundle(bundle), settings, kept), kept
 
 
 def _killed(case: Case) -> _Made:
-    """What stands for a case that killed its workers each time."""
+    """The outcome of a case that killed its worker each time."""
     return _Made(
         failure=DeviceError(
             f"Expected the worker to live, it was killed each time amid {case.source}.",
@@ -105,7 +105,7 @@ def _killed(case: Case) -> _Made:
 
 
 class _Kept:
-    """The reporter of a worker: warnings and the result are kept for who handed the case out."""
+    """The reporter of a worker: keeps warnings and result for the process that has distributed the case."""
 
     wants_previews = False
 
@@ -113,7 +113,7 @@ class _Kept:
         self.made = _Made()
 
     def stage(self, name: str, message: str) -> None:
-        """Nobody follows a single case of many."""
+        """Ignored: single cases of many are not followed."""
 
     def progress(self, stage: str, step: int, of: int, after_s: float = 0.0) -> None:
         """As `stage`."""

@@ -1,4 +1,4 @@
-"""A result folder as DICOM: refused before the run where it has no place, made once."""
+"""Export of a result folder as DICOM; checked before the run, and made once."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from xray2ctpa_core.io.volumes import read_volume
 
 
 def check_place(target: Path, result: Path) -> None:
-    """Raises OutputError where ``target`` holds something although ``result`` has not been made yet."""
+    """Raises OutputError if ``target`` is not empty although ``result`` does not exist yet."""
     with writing(target):
         taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
     if taken and not (result / result_files.CTPA).is_file():
@@ -25,13 +25,13 @@ def check_place(target: Path, result: Path) -> None:
 
 
 def export_result(result: Path, radiograph: Path | None, target: Path) -> None:
-    """Writes a result folder as DICOM into the new folder ``target``, unless it is there.
+    """Writes a result folder as DICOM into the new folder ``target``, unless that was already done.
 
     Args:
         result: complete result folder.
-        radiograph: what it was made from, a file or a folder, whose study it joins if that is DICOM; None
-            makes a patient of its own.
-        target: holds nothing, or the DICOM of this very result.
+        radiograph: the result's radiograph, a file or a folder; if it is DICOM, the series join its study.
+            None makes a new patient.
+        target: empty, or with the DICOM files of this result.
 
     Raises:
         InputError: no result; another radiograph than the result's; highdicom is missing.
@@ -58,7 +58,7 @@ def export_result(result: Path, radiograph: Path | None, target: Path) -> None:
 
 
 def export_dicom(result: Path, source: Path | None, target: Path, sha256: str) -> None:
-    """As ``export_result``, of a radiograph ``source`` that is known to be the one with this ``sha256``."""
+    """As ``export_result``, for a radiograph ``source`` that is known to have this ``sha256``."""
     digest = file_sha256(result / result_files.CTPA)
     if dicom_out.is_written(target, digest):
         return

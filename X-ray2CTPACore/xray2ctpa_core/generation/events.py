@@ -1,4 +1,4 @@
-"""How a command tells what it is doing: lines for people on stderr, or JSON lines for programs on stdout."""
+"""Progress of a command: text on stderr for users, or JSON lines on stdout for programs."""
 
 import argparse
 import json
@@ -15,31 +15,32 @@ from xray2ctpa_core.wording import score_sentence
 
 
 class Reporter(Protocol):
-    """What a command tells while it runs; ``wants_previews`` says whether pictures on the way are of use."""
+    """Receives a command's progress; ``wants_previews``: whether previews are used."""
 
     wants_previews: bool
 
     def stage(self, name: str, message: str) -> None:
-        """A stage begins."""
+        """A stage starts."""
 
     def progress(self, stage: str, step: int, of: int, after_s: float = 0.0) -> None:
-        """``step`` steps of ``of`` are done; what follows the last takes about ``after_s`` seconds."""
+        """``step`` steps of ``of`` are done; after the last one, the run takes about ``after_s`` seconds
+        more."""
 
     def preview(self, path: Path) -> None:
-        """A picture of what is being generated lies at ``path`` for now."""
+        """A preview of the volume is at ``path`` for a while."""
 
     def warning(self, message: str) -> None:
-        """Something the user should know."""
+        """A warning for the user."""
 
     def result(self, folder: Path, content: dict[str, Any], skipped: bool) -> None:
-        """A result is complete in ``folder``, or (``skipped``) was so before."""
+        """A result is complete in ``folder``, or (``skipped``) was complete before."""
 
     def error(self, error: XRay2CTPAError, source: str = "") -> None:
-        """The command, or the input ``source`` of it, failed."""
+        """The command, or its input ``source``, failed."""
 
 
 class HumanReporter:
-    """One progress bar, warnings and errors on stderr; where the result is on stdout."""
+    """A progress bar, warnings and errors on stderr; the result's folder on stdout."""
 
     wants_previews = False
 
@@ -55,12 +56,12 @@ class HumanReporter:
         if self._bar is None:
             from tqdm import tqdm
 
-            # disable=None: silent where stderr is no terminal, so that logs hold lines and not bars.
+            # disable=None: no bar if stderr is not a terminal, so that logs hold lines only.
             self._bar = tqdm(total=of, desc=stage, unit="step", leave=False, disable=None, file=sys.stderr)
         self._bar.update(step - self._bar.n)
 
     def preview(self, path: Path) -> None:
-        """People get preview.png at the end."""
+        """Ignored: users get preview.png at the end."""
 
     def warning(self, message: str) -> None:
         self._close_bar()
@@ -89,7 +90,7 @@ class HumanReporter:
 
 
 class EventReporter(HumanReporter):
-    """The same as JSON objects, a line each, on ``stream``; errors on stderr as well."""
+    """The same as JSON objects, one in each line, on ``stream``; errors also on stderr."""
 
     wants_previews = True
 
@@ -128,13 +129,13 @@ class EventReporter(HumanReporter):
 
 
 def reporter_for(args: argparse.Namespace) -> Reporter:
-    """The reporter that the flag --events asks for."""
+    """The reporter for the flag --events."""
     return EventReporter(sys.stdout) if args.events else HumanReporter()
 
 
 @contextmanager
 def only_events_on_stdout(args: argparse.Namespace) -> Iterator[Reporter]:
-    """A reporter; with --events, whatever libraries print to stdout goes to stderr within the context."""
+    """A reporter; with --events, output of libraries to stdout is redirected to stderr within the context."""
     if not args.events:
         yield HumanReporter()
         return

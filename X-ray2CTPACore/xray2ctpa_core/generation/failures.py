@@ -1,4 +1,4 @@
-"""What may end a command, as one of the errors of the contract."""
+"""Converts exceptions that end a command to the errors of the command line's contract."""
 
 import logging
 import signal
@@ -17,7 +17,7 @@ from xray2ctpa_core.errors import (
 
 
 def user_error(error: BaseException) -> XRay2CTPAError:
-    """The error of the contract that ``error`` stands for; an unforeseen one asks to be reported."""
+    """The error of the contract for ``error``; for an unforeseen one, its hint asks for a report."""
     if isinstance(error, XRay2CTPAError):
         return error
     if isinstance(error, KeyboardInterrupt | BrokenPipeError):
@@ -43,7 +43,7 @@ def user_error(error: BaseException) -> XRay2CTPAError:
 
 @contextmanager
 def termination_as_interrupt() -> Iterator[None]:
-    """Within, SIGTERM and SIGHUP end the command in the same orderly way as Ctrl-C."""
+    """Within it, SIGTERM and SIGHUP end the command in the same orderly way as Ctrl-C."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -51,7 +51,7 @@ def termination_as_interrupt() -> Iterator[None]:
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     try:
         former = {name: signal.signal(getattr(signal, name), interrupt) for name in names}
-    except ValueError:  # not in the main thread, which alone may set handlers
+    except ValueError:  # not in the main thread: only that can set handlers
         former = {}
     try:
         yield
@@ -62,7 +62,7 @@ def termination_as_interrupt() -> Iterator[None]:
 
 @contextmanager
 def quiet_libraries(enabled: bool = True) -> Iterator[None]:
-    """Within, warnings and log messages of libraries do not mix with the command's own lines."""
+    """Within it, warnings and log messages of libraries are suppressed."""
     if not enabled:
         yield
         return

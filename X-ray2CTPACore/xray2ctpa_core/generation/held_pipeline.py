@@ -1,4 +1,4 @@
-"""The pipeline of a process: loaded in a thread while the radiograph is read, kept for the next job."""
+"""The pipeline of a process: loaded in a thread while the radiograph is read, and kept for the next job."""
 
 import gc
 import sys
@@ -17,23 +17,23 @@ from xray2ctpa_core.pipelines.bundle import BundleInfo
 if TYPE_CHECKING:
     from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 
-#: Seconds between two looks whether the user has interrupted while a pipeline is loaded.
+#: Seconds between two checks for an interrupt by the user while a pipeline is loaded.
 _PATIENCE = 0.2
 
 
 class HeldPipeline:
-    """At most one pipeline: of one bundle on one device in one precision."""
+    """Holds at most one pipeline: of one bundle, on one device, in one precision."""
 
     def __init__(self) -> None:
         self._loading: _Loading | None = None
 
     def begin(self, folder: Path, info: BundleInfo, settings: Settings) -> None:
-        """Starts to load in a thread what ``settings`` ask for, unless it is held or on its way.
+        """Starts to load the pipeline for ``settings`` in a thread, unless it is held or being loaded.
 
         Args:
             folder: of a bundle that was verified just before.
             info: the bundle.
-            settings: their device and precision count, "auto" or by name.
+            settings: only device and precision are used, "auto" or a name.
         """
         key = (str(folder), info.sha256, settings.device, settings.precision)
         if self._loading is None or self._loading.key != key:
@@ -42,8 +42,10 @@ class HeldPipeline:
             self._loading.start()
 
     def get(self, folder: Path, info: BundleInfo, settings: Settings) -> "tuple[XRay2CTPAPipeline, Settings]":
-        """The pipeline on its device with the sampler of ``settings``, and these with device and precision as
-        they are used. Waits for what `begin` has begun.
+        """The pipeline on its device with the sampler of ``settings``, and the settings with the actual
+        device and precision.
+
+        Waits for the loading that `begin` has started.
 
         Raises:
             BundleError, DeviceError: it cannot be loaded; then nothing is held.
@@ -52,7 +54,7 @@ class HeldPipeline:
         assert self._loading is not None
         try:
             pipeline, device, precision = self._loading.wait()
-            # From the sampler that came with the networks: no job's voxels depend on the one before.
+            # Starts from the sampler given with the networks, so that voxels do not depend on the job before.
             pipeline.scheduler = self._loading.sampler
             pipeline.set_scheduler(settings.scheduler)
         except Exception:
@@ -61,7 +63,7 @@ class HeldPipeline:
         return pipeline, replace(settings, device=device, precision=precision)
 
     def drop(self) -> None:
-        """Frees what is held, also the memory that torch and the C library keep for the next allocation."""
+        """Frees the pipeline, and the memory that torch and the C library keep for further allocations."""
         if self._loading is None:
             return
         self._loading = None
@@ -78,7 +80,8 @@ class HeldPipeline:
 
 
 class _Loading(threading.Thread):
-    """Loads one pipeline; a daemon, for a command whose radiograph cannot be read does not wait for it."""
+    """Loads one pipeline; a daemon thread, so that a command whose radiograph cannot be read does not wait
+    for it."""
 
     def __init__(self, key: Any, folder: Path, info: BundleInfo, settings: Settings) -> None:
         super().__init__(name="load", daemon=True)
@@ -105,7 +108,7 @@ class _Loading(threading.Thread):
         self._loaded = pipeline, device, precision
 
     def wait(self) -> "tuple[XRay2CTPAPipeline, str, str]":
-        """Pipeline, device and precision; raises what loading raised."""
+        """Pipeline, device and precision; raises the error of loading."""
         while self.is_alive():
             self.join(_PATIENCE)
         if self._error is not None:
@@ -116,7 +119,7 @@ class _Loading(threading.Thread):
 
 @contextmanager
 def _fitting(info: BundleInfo) -> Iterator[None]:
-    """Loads an intact bundle; if its parts are not those of this program, that is a BundleError."""
+    """Loads an intact bundle; raises BundleError if its parts do not fit this program."""
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:

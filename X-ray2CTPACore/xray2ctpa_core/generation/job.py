@@ -1,4 +1,4 @@
-"""One radiograph through the whole way: read, gate, generate, write, publish."""
+"""Generation from one radiograph: reading, gate, generating, writing, publishing."""
 
 import math
 import os
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from xray2ctpa_core.pipelines.result import XRay2CTPAResult
 
 
-#: Where the axial slices of a picture on the way lie, from the feet, 0 to 1.
+#: Positions of the axial slices of a preview, from the feet, 0 to 1.
 _PICTURED_SLICES = (0.25, 0.5, 0.75)
 
 
@@ -34,10 +34,11 @@ class Generator:
     """Generates results from one verified bundle.
 
     Args:
-        folder: of the bundle; ``info``: what it says.
-        settings: how to generate.
-        reporter: told how far it is.
-        held: keeps the pipeline from one job to the next; None: the pipeline is this generator's own.
+        folder: of the bundle.
+        info: its description.
+        settings: of the generation.
+        reporter: receives the progress.
+        held: keeps the pipeline between jobs; None for a pipeline of this generator's own.
     """
 
     def __init__(
@@ -54,19 +55,19 @@ class Generator:
         self._has_loaded = False
 
     def generate(self, source: Path, target: Path) -> dict[str, Any]:
-        """Generates from ``source`` into ``target``, unless ``target`` already holds this very result.
+        """Generates from ``source`` into ``target``, unless ``target`` already holds the same result.
 
         Returns:
             The content of result.json.
 
         Raises:
-            InputError, NotFrontalCXRError, OutputError, DeviceError: nothing is left at ``target``.
+            InputError, NotFrontalCXRError, OutputError, DeviceError: ``target`` does not exist then.
         """
         spent = Stopwatch()
         self._reporter.stage("read", f"Reading {source}")
         from xray2ctpa_core.io.radiograph import read_radiograph  # before a thread imports the networks
 
-        if not os.path.exists(target):  # else it may be complete, and nothing is loaded for it
+        if not os.path.exists(target):  # otherwise it may be complete, and nothing has to be loaded
             self._held.begin(self.folder, self.info, self.settings)
         with spent.on("read"):
             radiograph = read_radiograph(source)
@@ -97,7 +98,7 @@ class Generator:
     def _sampled(
         self, pipeline: "XRay2CTPAPipeline", radiograph: Radiograph, work: Path
     ) -> "XRay2CTPAResult":
-        """Runs the pipeline, telling how far it is; pictures on the way go to ``work``."""
+        """Runs the pipeline and reports its progress; previews are written to ``work``."""
         self._reporter.stage("generate", f"Generating from {radiograph.name}")
         of, done, decoding = self.settings.steps * self.settings.samples, 0, math.inf
 
@@ -107,7 +108,7 @@ class Generator:
             if "estimate" in state:
                 began = time.monotonic()
                 picture = _step_picture(pipeline, state["estimate"][:1], work, done)
-                # What a picture's slices took, the fastest time, all slices of all samples take again.
+                # The time of all slices of all samples, from the fastest time for a preview's slices.
                 volumes = self.settings.samples * state["estimate"].shape[2] / len(_PICTURED_SLICES)
                 decoding = min(decoding, (time.monotonic() - began) * volumes)
                 self._reporter.preview(picture)
@@ -146,7 +147,7 @@ class Generator:
 
 
 def preview_lines(probability: float | None, info: BundleInfo, settings: Settings) -> list[str]:
-    """The sentences of preview.png: the score, what it means, how it came to be."""
+    """The sentences of preview.png: the score, its meaning, its origin."""
     calibrated = "calibrated" if info.pe.calibrated else "not calibrated"
     samples = counted(settings.samples, "sample")
     samples = samples if settings.samples == 1 else f"mean of {samples}"
@@ -160,7 +161,8 @@ def preview_lines(probability: float | None, info: BundleInfo, settings: Setting
 
 
 def _step_picture(pipeline: "XRay2CTPAPipeline", estimate: "torch.Tensor", work: Path, number: int) -> Path:
-    """Decodes three axial slices of the latents (1, C, D, h, w) estimated so far: a few milliseconds each."""
+    """Decodes three axial slices of the latents (1, C, D, h, w) estimated so far, in a few milliseconds
+    each."""
     from xray2ctpa_core.io.preview import render_step
 
     slices = pipeline.decode_slices(estimate, _PICTURED_SLICES)

@@ -1,4 +1,4 @@
-"""Radiographs named in a file: a result folder each in one folder, an index of them, and what failed."""
+"""Radiographs listed in a file: a result folder for each in one folder, an index, and a list of failures."""
 
 import csv
 import hashlib
@@ -23,10 +23,10 @@ def read_list(path: Path, out: Path, dicom: Path | None = None) -> list[Case]:
     """The cases of a list.
 
     Args:
-        path: text file, a path a line, from the list's own folder where it is relative; empty lines and lines
-            that begin with # say nothing; a path that stands there twice counts once.
-        out: folder of the result folders. Each is named by its radiograph and the digest of its path, so that
-            a longer list, or one in another order, finds the results that are there.
+        path: text file with one path in each line, relative to the list's own folder; empty lines and lines
+            that start with # are ignored; repeated paths count once.
+        out: folder of the result folders. Each is named after its radiograph and the digest of its path, so
+            that a longer list, or one in another order, finds the existing results.
         dicom: folder of the results as DICOM, or None.
 
     Raises:
@@ -47,14 +47,15 @@ def read_list(path: Path, out: Path, dicom: Path | None = None) -> list[Case]:
 
 
 def result_name(source: Path, start: Path) -> str:
-    """Name of the result folder of a radiograph: its own, and a digest of its path from ``start``."""
+    """Name of the result folder of a radiograph: its name, and a digest of its path from ``start``."""
     place = os.path.relpath(source, start) if source.drive == start.drive else str(source)
     digest = hashlib.sha256(os.fsencode(Path(place).as_posix())).hexdigest()[:10]
     return f"{stem_of(source.name)}-{digest}"
 
 
 class Ledger:
-    """What came of the cases of a list; written into its folder in the end, however it ends.
+    """The outcomes of the cases of a list, which are written into its folder at the end, however the run
+    ends.
 
     Args:
         out: the folder.
@@ -68,7 +69,8 @@ class Ledger:
     def following(
         self, outcomes: Iterable[tuple[Case, XRay2CTPAError | None]]
     ) -> Generator[tuple[Case, XRay2CTPAError | None], None, None]:
-        """The same outcomes, noted; both files are written when there are no more or the run ends early."""
+        """Passes the outcomes on and records them; writes both files at their end, or when the run ends
+        early."""
         try:
             for case, failure in outcomes:
                 if failure is None:
@@ -80,7 +82,7 @@ class Ledger:
             self._write()
 
     def summary_lines(self) -> list[str]:
-        """How many results there are, and each case that failed."""
+        """Lines with the number of results, and each failed case."""
         of = len(self._done) + len(self.failures)
         lines = [f"{len(self._done)} of {of} results are complete: {self._out / INDEX_FILE}"]
         if self.failures:

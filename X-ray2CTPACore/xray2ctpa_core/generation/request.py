@@ -1,4 +1,4 @@
-"""What a job is asked for, as JSON: it goes from the process that a user started to one that generates."""
+"""A request for a job as JSON, from the process that a user has started to one that generates."""
 
 import json
 import os
@@ -15,11 +15,11 @@ class Request:
     """A job.
 
     Attributes:
-        cases: what to make of what.
+        cases: radiographs and their results.
         bundle: folder of the bundle, an absolute path.
-        wishes: how to generate.
-        previews: whether pictures on the way are of use.
-        folder: working folder that paths start from.
+        wishes: settings of the generation.
+        previews: whether previews are used.
+        folder: working folder, to which paths are relative.
         umask: of the user's process, for the result's files.
     """
 
@@ -32,7 +32,7 @@ class Request:
 
     @classmethod
     def of_this_process(cls, cases: list[Case], bundle: Path, wishes: Wishes, previews: bool) -> Self:
-        """The job as asked for here: with this process's working folder and umask."""
+        """A request with this process's working folder and umask."""
         umask = os.umask(0o077)
         os.umask(umask)
         return cls(tuple(cases), Path(os.path.abspath(bundle)), wishes, previews, Path.cwd(), umask)
@@ -43,7 +43,7 @@ class Request:
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        """What `to_json` wrote."""
+        """The request in the output of `to_json`."""
         content = json.loads(text)
         cases = tuple(
             Case(Path(c["source"]), Path(c["target"]), None if c["dicom"] is None else Path(c["dicom"]))

@@ -1,4 +1,4 @@
-"""The resident worker: one queue of jobs, one pipeline that stays loaded, the same results as `generate`.
+"""The resident worker: a queue of jobs, a pipeline that stays loaded, the same results as `generate`.
 
 It ends with its owner, a process, and frees its memory when nothing comes. A job ends when the process that
 asked for it does. The queue lives in those who wait: a worker that dies takes the job under way with it, and
@@ -26,17 +26,17 @@ from xray2ctpa_core.generation.request import Request
 from xray2ctpa_core.io.result_folder import is_alive
 from xray2ctpa_core.pipelines.bundle import verify_bundle
 
-#: Seconds that a cancelled job has to end by itself, before the worker ends with it.
+#: Seconds for a cancelled job to end by itself, before the worker ends with it.
 GRACE_SECONDS = 3.0
-#: Seconds between two looks at the owner and the clock, and at who asked for the job under way.
+#: Seconds between two checks of owner and clock, and of the process that has requested the present job.
 _TICK, _LOOK = 0.5, 0.1
-#: Seconds that who connects has to say what it wants.
+#: Seconds for a new connection to send its request.
 _REQUEST_SECONDS = 10.0
 
 
 @dataclass
 class _Job:
-    """A job that waits or is under way."""
+    """A waiting or running job."""
 
     connection: Connection
     request: Request
@@ -45,7 +45,7 @@ class _Job:
 
 
 class Worker:
-    """Works jobs off, one after another, in the thread that calls `serve`.
+    """Processes jobs one after another, in the thread that calls `serve`.
 
     Args:
         owner: process with which the worker ends.
@@ -53,7 +53,7 @@ class Worker:
         end_s: seconds without a job after which the worker ends.
 
     Raises:
-        InputError: one serves that owner already, or the place for the socket is not private.
+        InputError: that owner already has a worker, or the folder of the socket is not private.
     """
 
     def __init__(self, owner: int, idle_s: float, end_s: float) -> None:
@@ -70,7 +70,7 @@ class Worker:
         self._listener, self._address = channel.listen(self._folder)
 
     def serve(self) -> None:
-        """Serves until the owner has ended or nothing has come for a while; the folder is gone then."""
+        """Serves until the owner has ended or there was no job for a while; then removes the folder."""
         start = Path.cwd()
         channel.announce(self._folder, self._address)
         for task in (self._accept, self._watch_owner):
@@ -88,7 +88,8 @@ class Worker:
                     self._work(job)
                 os.chdir(start)
                 last = time.monotonic()
-            with channel.locked(self._folder):  # who is about to connect has done so, and will try again
+            # clients that were about to connect have done so, and will try again
+            with channel.locked(self._folder):
                 self._close()
         except KeyboardInterrupt:
             self._close()
@@ -100,7 +101,7 @@ class Worker:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _work(self, job: _Job) -> None:
-        """Runs one job and says how it ended; whatever is wrong with it ends the job alone."""
+        """Runs one job and reports how it ended; its errors end only the job."""
         watch = threading.Thread(target=self._watch, args=(job,), daemon=True)
         watch.start()
         reporter = _Remote(job)
@@ -110,19 +111,20 @@ class Worker:
         except (Exception, KeyboardInterrupt) as error:
             answer: dict[str, Any] = channel.raised(error)
             if isinstance(error, KeyboardInterrupt):
-                raise  # this process was asked to end
+                raise  # this process was told to end
         else:
             answer = {"end": code}
         finally:
             job.over.set()
         if reporter.had_device_error or answer.get("raised") == DeviceError.__name__:
-            self._held.drop()  # what is left of a pipeline that ran out of memory
+            self._held.drop()  # the rest of a pipeline that ran out of memory
         with contextlib.suppress(*channel.GONE):
             channel.send(job.connection, **answer)
-        watch.join()  # before the connection is closed, whose number another may get
+        watch.join()  # before the connection is closed, because its number may be reused
 
     def _watch(self, job: _Job) -> None:
-        """Cancels the job when the one that asked for it says so, or is gone: both can be read."""
+        """Cancels the job if its client asks for it or has ended; in both cases the connection becomes
+        readable."""
         while not job.over.is_set():
             if job.connection.poll(_LOOK):
                 job.cancelled.set()
@@ -130,12 +132,12 @@ class Worker:
                     self._end_now()
 
     def _accept(self) -> None:
-        """Takes jobs in."""
+        """Accepts jobs."""
         while not self._ended:
             try:
                 connection = self._listener.accept()
             except channel.GONE:
-                continue  # somebody without the key, or who has changed his mind
+                continue  # a client without the key, or one that has disconnected
             threading.Thread(target=self._take, args=(connection,), daemon=True).start()
 
     def _take(self, connection: Connection) -> None:
@@ -144,7 +146,7 @@ class Worker:
                 raise EOFError
             self._waiting.put(_Job(connection, Request.from_json(connection.recv_bytes())))
         except (*channel.GONE, ValueError, KeyError, TypeError):
-            connection.close()  # who only looked whether somebody listens
+            connection.close()  # a client that only checked whether a worker listens
 
     def _watch_owner(self) -> None:
         while is_alive(self._owner):
@@ -153,17 +155,17 @@ class Worker:
         self._end_now()
 
     def _end_now(self) -> None:
-        """Ends this process amid a job; the guard of its result folder removes what is unfinished."""
+        """Ends this process during a job; the guard of its result folder removes unfinished files."""
         os._exit(EXIT_CANCELLED)
 
     def _remove_remains(self) -> None:
-        """Sockets of workers that were killed."""
+        """Removes sockets of killed workers."""
         for path in self._folder.glob("*.socket"):
             path.unlink(missing_ok=True)
 
 
 def _generate(request: Request, reporter: "_Remote", held: HeldPipeline) -> int:
-    """The job as `generate` does it, in the working folder and with the umask of who asked for it."""
+    """Runs the job like `generate`, in the working folder and with the umask of the client."""
     os.chdir(request.folder)
     os.umask(request.umask)
     info = verify_bundle(request.bundle)
@@ -172,7 +174,7 @@ def _generate(request: Request, reporter: "_Remote", held: HeldPipeline) -> int:
 
 
 class _Remote:
-    """The reporter of the process that asked for the job; raises Cancelled where that is gone."""
+    """The reporter of the client process; raises Cancelled if that has ended."""
 
     def __init__(self, job: _Job) -> None:
         self._job = job
@@ -180,7 +182,7 @@ class _Remote:
         self.had_device_error = False
 
     def begin(self) -> None:
-        """The job's turn has come."""
+        """The job starts."""
         self._send(begun=True)
 
     def stage(self, name: str, message: str) -> None:

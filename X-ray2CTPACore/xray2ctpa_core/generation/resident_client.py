@@ -1,4 +1,5 @@
-"""A job for the resident worker, which is started where there is none: to its user it is like `generate`."""
+"""Sends a job to the resident worker, which is started if there is none; for the user it is like
+`generate`."""
 
 import contextlib
 import os
@@ -17,32 +18,33 @@ from xray2ctpa_core.generation.request import Request
 from xray2ctpa_core.generation.resident import GRACE_SECONDS
 from xray2ctpa_core.io.result_folder import ResultFolder, remove_leftovers
 
-#: Seconds until a new worker listens; on a slow disk Python alone takes some.
+#: Seconds until a new worker must listen; on a slow disk the start of Python alone takes a few.
 _START_SECONDS = 60.0
-#: Seconds between two looks at the worker.
+#: Seconds between two checks of the worker.
 _TICK = 0.05
-#: Workers that may die before a job's turn comes.
+#: Number of workers that may die before a job starts.
 _TRIES = 5
-#: Seconds after which a job that waits says so.
+#: Seconds after which a waiting job is reported.
 _QUIET_SECONDS = 0.5
 _LOG_FILE = "worker.log"
 
 
 class NoWorkerError(Exception):
-    """There is no resident worker, and none can be started; the text says why."""
+    """There is no resident worker, and none can be started; the text is the reason."""
 
 
 def generate_resident(request: Request, owner: int, reporter: Reporter) -> int:
-    """Has the resident worker of ``owner`` do the job; returns its exit code.
+    """Has the job done by the resident worker of ``owner``; returns its exit code.
 
     Args:
         request: the job.
         owner: process with which the worker ends.
-        reporter: told what the worker tells.
+        reporter: receives the worker's reports.
 
     Raises:
-        NoWorkerError: nothing was begun.
-        DeviceError: the worker ended amid the job. XRay2CTPAError: what ended the job.
+        NoWorkerError: the job was not started.
+        DeviceError: the worker ended during the job.
+        XRay2CTPAError: the error that ended the job.
     """
     for _ in range(_TRIES):
         connection = _connected(owner)
@@ -56,8 +58,8 @@ def generate_resident(request: Request, owner: int, reporter: Reporter) -> int:
                     "The next job starts a new worker.",
                 ) from lost
         except XRay2CTPAError:
-            raise  # the job's own end
-        except BaseException:  # this process is to end, or who reads it has gone
+            raise  # the job's own error
+        except BaseException:  # this process is to end, or its reader has ended
             _cancel(connection, request)
             raise
         finally:
@@ -66,7 +68,7 @@ def generate_resident(request: Request, owner: int, reporter: Reporter) -> int:
 
 
 class _LostError(Exception):
-    """The worker is gone; ``begun``: amid this job."""
+    """The worker has ended; ``begun``: during this job."""
 
     def __init__(self, begun: bool) -> None:
         super().__init__()
@@ -86,7 +88,7 @@ class _Waiting:
         sent, said = time.monotonic(), False
         while True:
             with self._noticing_loss():
-                arrived = self._connection.poll(_QUIET_SECONDS)  # not for ever: Ctrl-C on Windows
+                arrived = self._connection.poll(_QUIET_SECONDS)  # with a time limit, for Ctrl-C on Windows
                 message = channel.receive(self._connection) if arrived else {}
             if not (self._begun or said or message) and time.monotonic() - sent > _QUIET_SECONDS:
                 self._reporter.stage("wait", "Waiting for another job to end")
@@ -101,7 +103,7 @@ class _Waiting:
                 raise channel.error_of(message)
 
     def _call(self, name: str, arguments: list[Any]) -> None:
-        """What the worker tells, to this process's reporter."""
+        """Passes the worker's reports to this process's reporter."""
         tell: dict[str, Callable[..., None]] = {
             "stage": self._reporter.stage,
             "progress": self._reporter.progress,
@@ -121,21 +123,21 @@ class _Waiting:
 
 
 def _cancel(connection: Connection, request: Request) -> None:
-    """Returns when the worker has ended the job, or itself with it, and nothing unfinished is left."""
+    """Returns when the worker has ended the job, or itself, and unfinished files are removed."""
     with contextlib.suppress(*channel.GONE):
         connection.send_bytes(channel.CANCEL)
         end = time.monotonic() + GRACE_SECONDS + 2.0
         while connection.poll(max(end - time.monotonic(), 0.0)):
             if {"end", "raised"} & channel.receive(connection).keys():
                 return
-    for case in request.cases:  # the guard of a worker that ended is about to
+    for case in request.cases:  # by the guard of the worker that has ended
         target = ResultFolder(case.target).target
         if target.parent.is_dir():
             remove_leftovers(target)
 
 
 def _connected(owner: int) -> Connection:
-    """A connection to the owner's worker, a new one where there is none."""
+    """A connection to the owner's worker; starts one if there is none."""
     folder = channel.place_of(owner)
     try:
         channel.make_private(folder)
@@ -146,9 +148,9 @@ def _connected(owner: int) -> Connection:
 
 
 def _started(folder: Path, owner: int) -> Connection:
-    """Starts a worker in a session of its own, for it outlives the job, and connects to it."""
+    """Starts a worker in a session of its own, because it outlives the job, and connects to it."""
     command = [sys.executable, "-P", "-m", "xray2ctpa_core", "serve", "--owner", str(owner)]
-    # A private folder for temporary files that lasts as long as the worker does; a job's own may not.
+    # A private folder for temporary files, which exists as long as the worker; a job's own may not.
     environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
     environment[channel.PLACE_VARIABLE] = str(folder.parent)
     with (folder / _LOG_FILE).open("ab") as log:
@@ -164,7 +166,7 @@ def _started(folder: Path, owner: int) -> Connection:
     end = time.monotonic() + _START_SECONDS
     ended = False
     while not ended and time.monotonic() < end:
-        ended = process.poll() is not None  # because another was quicker, perhaps
+        ended = process.poll() is not None  # perhaps because another process was faster
         if (connection := channel.connect(folder)) is not None:
             return connection
         time.sleep(_TICK)

@@ -1,4 +1,4 @@
-"""result.json: what a result folder says about how its volume came to be."""
+"""result.json: the record of how a result was made."""
 
 import json
 import math
@@ -31,18 +31,19 @@ def result_content(
     settings: Settings,
     seconds: dict[str, float],
 ) -> dict[str, Any]:
-    """The object that result.json holds (design, section 4).
+    """The content of result.json (design, section 4).
 
     Args:
-        settings: with device and precision as they were used.
+        settings: with the actual device and precision.
         seconds: by stage.
     """
-    from xray2ctpa_core.pipelines.device import arithmetic  # brings torch, which reading a record needs not
+    # imports torch, which is not needed to read a record
+    from xray2ctpa_core.pipelines.device import arithmetic
 
     return {
         "schema_version": RESULT_SCHEMA_VERSION,
         "input": input_content(radiograph),
-        # Only with --force does a result come of a picture that the gate refuses.
+        # A result of an image that the gate refuses exists only with --force.
         "gate": {**gate_content(generated.gate), "forced": not generated.gate.accepted},
         "bundle": bundle_content(info),
         "sampling": {
@@ -72,7 +73,7 @@ def result_content(
 
 
 def input_content(radiograph: Radiograph) -> dict[str, Any]:
-    """What was read, without the folder it lay in."""
+    """Description of the input, without its folder."""
     return {
         "name": radiograph.name,
         "sha256": radiograph.sha256,
@@ -89,12 +90,12 @@ def input_content(radiograph: Radiograph) -> dict[str, Any]:
 
 
 def gate_content(gate: "GateReport") -> dict[str, Any]:
-    """What the input gate says of a radiograph: its score, 0..1, and its warnings as sentences."""
+    """The input gate's score of a radiograph, 0..1, and its warnings as sentences."""
     return {"is_frontal_cxr": float(gate.is_frontal_cxr), "warnings": list(gate.warnings)}
 
 
 def bundle_content(info: BundleInfo) -> dict[str, Any]:
-    """Which weights, and what they were trained on."""
+    """Identity of the weights, and their training data."""
     return {
         "name": info.name,
         "version": info.version,
@@ -105,7 +106,7 @@ def bundle_content(info: BundleInfo) -> dict[str, Any]:
 
 
 def pe_content(generated: "XRay2CTPAResult", info: BundleInfo) -> dict[str, Any]:
-    """The classifier's score on the generated volume, never a diagnosis; null of a bundle without
+    """The classifier's score on the generated volume, never a diagnosis; null for a bundle without
     classifier."""
     probability, opinion = generated.pe_probability, generated.second_opinion
     return {
@@ -129,7 +130,8 @@ def geometry_content(volume: Volume) -> dict[str, Any]:
 
 
 def software_versions() -> dict[str, str | None]:
-    """Versions of what computed the result; None for a package that is not installed as such."""
+    """Versions of the software that computed the result; None for a package that is not installed as a
+    package."""
     return {
         "xray2ctpa_core": __version__,
         "python": platform.python_version(),
@@ -141,9 +143,10 @@ def software_versions() -> dict[str, str | None]:
 def former_result(
     folder: Path, radiograph: Radiograph, info: BundleInfo, settings: Settings
 ) -> dict[str, Any] | None:
-    """The content of result.json if ``folder`` is complete and made from the same input in the same way.
+    """The content of result.json if ``folder`` is complete and was made from the same input with the same
+    settings.
 
-    "auto" as device or precision accepts whichever was used.
+    The device or precision "auto" matches any.
     """
     try:
         content = json.loads((folder / result_files.RECORD).read_text(encoding="utf-8"))
@@ -160,13 +163,13 @@ def former_result(
         )
         spread = [result_files.SPREAD] if sampling["samples"] > 1 else []
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # absent, unreadable or no result.json of ours: then it is not this result
+        return None  # missing, unreadable, or not a result.json of ours: not this result
     complete = all((folder / name).is_file() for name in (*result_files.ALWAYS, *spread))
     return content if same and complete else None
 
 
 def to_json(content: dict[str, Any]) -> str:
-    """``content`` as JSON text; what is not a finite number becomes null, as JSON has no NaN."""
+    """``content`` as JSON text; numbers that are not finite become null, because JSON has no NaN."""
     return json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
 
 

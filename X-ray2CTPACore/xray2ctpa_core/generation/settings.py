@@ -1,4 +1,4 @@
-"""How a job generates: what was asked for, and what that means with a bundle."""
+"""Settings of a job: those requested, and those that result with a bundle's defaults."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ from xray2ctpa_core.pipelines.bundle import BundleInfo
 
 @dataclass(frozen=True)
 class Settings:
-    """How to generate.
+    """Settings of the generation.
 
     Attributes:
-        device, precision: "auto" or by name.
-        force: go on where the input is no frontal chest radiograph.
+        device, precision: "auto" or a name.
+        force: continue if the input is no frontal chest radiograph.
     """
 
     scheduler: str
@@ -25,7 +25,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Wishes:
-    """What a user asks for; as `Settings`, with None for the bundle's own."""
+    """The requested settings, as `Settings`, with None for the bundle's default."""
 
     scheduler: str | None = None
     steps: int | None = None
@@ -36,7 +36,7 @@ class Wishes:
     force: bool = False
 
     def settings(self, info: BundleInfo) -> Settings:
-        """With the bundle's own where nothing else is asked for."""
+        """The settings, with the bundle's defaults for those that are None."""
         return Settings(
             scheduler=self.scheduler or info.sampling.scheduler,
             steps=self.steps or info.sampling.steps,

@@ -1,6 +1,6 @@
-"""A CT in Hounsfield units from any supported form: DICOM, enhanced or not, NIfTI, NRRD or MetaImage."""
+"""A CT in Hounsfield units from DICOM, enhanced or not, NIfTI, Analyze, NRRD or MetaImage."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +9,9 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.dicom_file import is_dicom
 from xray2ctpa_core.io.dicom_series import read_dicom_series
 from xray2ctpa_core.io.failures import reading
-from xray2ctpa_core.io.hounsfield import broken_rule, check_extent, check_hounsfield
-from xray2ctpa_core.io.provenance import file_sha256, files_sha256
+from xray2ctpa_core.io.grid_file import grid_sha256
+from xray2ctpa_core.io.hounsfield import broken_rule, check_body, check_hounsfield, with_air_around
+from xray2ctpa_core.io.provenance import files_sha256
 from xray2ctpa_core.io.volumes import read_volume_with_notes
 from xray2ctpa_core.volume import Volume
 
@@ -37,7 +38,7 @@ class CtScan:
         volume: (D, H, W) float32 HU, finite, axes and place as stored.
         path: what was read.
         files: how many files it came from.
-        sha256: of the file (of .mhd and .nhdr, the header alone), or over the digests of the slices in order.
+        sha256: of the file, or over the digests of a header and its data file, or of the slices in order.
         notes: what was changed or doubted, in sentences.
     """
 
@@ -50,7 +51,7 @@ class CtScan:
 
 def read_ct(path: Path, correction: HeaderCorrection | None = None) -> CtScan:
     """Reads the CT in ``path``: a folder with one DICOM series, an enhanced (multi-frame) DICOM file, or a
-    .nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd.
+    .nii, .nii.gz, .hdr with .img, .nrrd, .nhdr, .mha, .mhd.
 
     Args:
         path: file or folder.
@@ -68,10 +69,20 @@ def read_ct(path: Path, correction: HeaderCorrection | None = None) -> CtScan:
         else:
             volume, notes = read_volume_with_notes(path)
             volume = Volume(volume.array.astype(np.float32), volume.affine)
-            scan = CtScan(_corrected(volume, correction, path), path, 1, file_sha256(path), notes)
-        check_hounsfield(scan.volume.array, path.name)
-        check_extent(scan.volume.array.shape[::-1], scan.volume.spacing, path.name)
-        return scan
+            scan = CtScan(_corrected(volume, correction, path), path, 1, grid_sha256(path), notes)
+        return _checked(scan)
+
+
+def _checked(scan: CtScan) -> CtScan:
+    """``scan`` with air around the body; raises InputError where it is no person's chest in HU and mm."""
+    name = scan.path.name
+    check_hounsfield(scan.volume.array, name)
+    array, notes = with_air_around(scan.volume.array)
+    if notes:
+        check_hounsfield(array, f"{name} without its filler")  # which may have passed for soft tissue
+        scan = replace(scan, volume=scan.volume.with_array(array), notes=(*scan.notes, *notes))
+    check_body(array, scan.volume.spacing, name)
+    return scan
 
 
 def _corrected(volume: Volume, correction: HeaderCorrection | None, path: Path) -> Volume:

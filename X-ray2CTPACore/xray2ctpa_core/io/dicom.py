@@ -13,15 +13,14 @@ from xray2ctpa_core.io.dicom_header import (
     age_in_years,
     integer,
     is_projection,
-    patient_orientation,
     subject_doubts,
     text,
-    view_position,
 )
 from xray2ctpa_core.io.dicom_lut import modality_values, presentation_values
 from xray2ctpa_core.io.dicom_mask import shutter_mask
 from xray2ctpa_core.io.dicom_pixels import stored_pixels
 from xray2ctpa_core.io.dicom_size import pixel_aspect, pixel_size
+from xray2ctpa_core.io.dicom_view import patient_orientation, view_doubts, view_position
 from xray2ctpa_core.io.failures import reading
 from xray2ctpa_core.io.greys import luminance
 from xray2ctpa_core.io.raw_radiograph import RawRadiograph, check_dimensions
@@ -57,7 +56,7 @@ def read_dicom_radiograph(path: Path) -> RawRadiograph:
         steps: list[str] = []
         values, hidden = _attenuation(path, dataset, notes, steps)
         size = pixel_size(dataset, notes)
-        notes.extend(subject_doubts(dataset))
+        notes.extend([*subject_doubts(dataset), *view_doubts(dataset)])
         aspect = size.spacing_mm[0] / size.spacing_mm[1] if size.spacing_mm else pixel_aspect(dataset)
         radiograph = RawRadiograph(
             values,
@@ -74,7 +73,10 @@ def read_dicom_radiograph(path: Path) -> RawRadiograph:
             tuple(notes),
             age_in_years(dataset),
         )
-        return _upright(radiograph, patient_orientation(dataset))
+        orientation = patient_orientation(dataset)
+        if orientation is None:
+            return radiograph
+        return _upright(radiograph, orientation)
 
 
 def check_is_one_projection(header: Dataset, name: str) -> None:
@@ -108,8 +110,12 @@ def _attenuation(
     steps.append(f"{integer(dataset, 'BitsStored', 8 * stored.dtype.itemsize)}-bit {photometric or 'grey'}")
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)
-    if stored.ndim not in (2, 3):
-        raise InputError(f"Expected one grey or colour image, got pixels of shape {stored.shape}.")
+    size = integer(dataset, "Rows", 0), integer(dataset, "Columns", 0)
+    if stored.ndim not in (2, 3) or stored.shape[:2] != size:
+        raise InputError(
+            f"Expected one image of {size[1]} x {size[0]} pixels, got pixels of shape {stored.shape}.",
+            "BitsAllocated or the number of frames is not what the pixels have: export the file again.",
+        )
     shutter = shutter_mask(dataset, (stored.shape[0], stored.shape[1]), notes)
     if hidden is not None:
         steps.append(f"{hidden.mean():.0%} padding left out")
@@ -138,11 +144,12 @@ def _colour(stored: np.ndarray, photometric: str, notes: list[str]) -> np.ndarra
     return grey
 
 
-def _upright(radiograph: RawRadiograph, orientation: tuple[str, str] | None) -> RawRadiograph:
+def _upright(radiograph: RawRadiograph, orientation: tuple[str, str]) -> RawRadiograph:
     """Turns the radiograph so that rows run to the feet and columns to the patient's left."""
-    if orientation is None or orientation == ("L", "F"):
-        return radiograph
     said = "\\".join(orientation)
+    radiograph = replace(radiograph, sides=f"PatientOrientation {said}")
+    if orientation == ("L", "F"):
+        return radiograph
     along_columns, along_rows = orientation
     transposed = along_columns in "HF"
     if transposed:

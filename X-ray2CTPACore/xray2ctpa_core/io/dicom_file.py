@@ -1,4 +1,5 @@
-"""DICOM files: found out by their bytes, read with or without preamble, functional groups laid flat."""
+"""DICOM files: recognised by their bytes, read with or without preamble, with functional groups copied to
+the top level."""
 
 import struct
 from pathlib import Path
@@ -19,9 +20,10 @@ _HEAD_BYTES = 4096
 #: Explicit value representations; those of the second row have a length of four bytes after two reserved.
 _SHORT_VRS = b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()
 _LONG_VRS = b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
-#: Groups with which a data set can begin (file meta, identifying), and how many elements must follow.
+#: Groups with which a data set can begin (file meta, identifying), and the number of elements that must
+#: follow.
 _FIRST_GROUPS, _CHAINED = (0x0002, 0x0008), 4
-#: Functional groups about other images than this one.
+#: Functional groups that describe other images.
 _OTHERS = (
     "DerivationImageSequence",
     "ReferencedImageSequence",
@@ -30,9 +32,11 @@ _OTHERS = (
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the bytes say DICOM, with a preamble or without (PACS and CD exports), or else the suffix does.
+    """Whether the bytes are those of DICOM, with or without a preamble (PACS and CD exports), or else the
+    suffix is.
 
-    A preamble may say TIFF; a file without DICOM's prefix that begins like a PNG, JPEG or TIFF is none.
+    A preamble may look like TIFF. A file without DICOM's prefix that begins like a PNG, JPEG or TIFF is no
+    DICOM.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
@@ -43,7 +47,8 @@ def is_dicom(path: Path) -> bool:
 
 
 def read_dicom(path: Path, pixels: bool = True) -> Dataset:
-    """The data set of ``path``; what its functional groups say of the (first) frame stands at its top level.
+    """The data set of ``path``, with the elements of its functional groups for the (first) frame at its top
+    level.
 
     Args:
         path: the file.
@@ -65,7 +70,7 @@ def read_dicom(path: Path, pixels: bool = True) -> Dataset:
 
 
 def _name_syntax(dataset: "pydicom.FileDataset") -> None:
-    """Names the transfer syntax that was found, where the file has no meta group that does."""
+    """Sets the transfer syntax that was found, if the file has no meta group that names it."""
     if "TransferSyntaxUID" in dataset.file_meta:
         return
     if hasattr(dataset, "original_encoding"):
@@ -77,8 +82,8 @@ def _name_syntax(dataset: "pydicom.FileDataset") -> None:
 
 
 def frame_header(dataset: Dataset, frame: int) -> Dataset:
-    """The header of one frame: a copy of ``dataset`` in which what its own functional groups say stands at
-    the top level; ``dataset`` itself where it has none.
+    """The header of one frame: a copy of ``dataset`` with the elements of the frame's own functional groups
+    at the top level; ``dataset`` itself if it has none.
 
     Args:
         dataset: of ``read_dicom``.
@@ -97,7 +102,7 @@ def _lay_flat(dataset: Dataset) -> None:
     """Copies the elements of shared functional groups, then of a single frame's own, to the top level.
 
     Enhanced objects keep spacing, rescaling, window, shutter and position there (PS3.3 C.7.6.16); the groups
-    win over an element of the same name outside.
+    take precedence over an element of the same name outside.
     """
     single = integer(dataset, "NumberOfFrames", 1) == 1
     for keyword in ("SharedFunctionalGroupsSequence", *(["PerFrameFunctionalGroupsSequence"] * single)):
@@ -106,7 +111,7 @@ def _lay_flat(dataset: Dataset) -> None:
 
 
 def _copy_elements(groups: Dataset, target: Dataset) -> None:
-    """Sets in ``target`` what the functional ``groups`` of an image say."""
+    """Copies the elements of the functional ``groups`` of an image to ``target``."""
     for group in groups:
         if group.VR != "SQ" or group.keyword in _OTHERS or not group.value:
             continue
@@ -136,6 +141,6 @@ def _chain(head: bytes, order: str) -> bool:
         else:
             length, start = struct.unpack_from(order + "I", head, place + 4)[0], place + 8
         if length == 0xFFFFFFFF or (number and start + length > len(head)):
-            return number > 1  # a sequence or a long value: what came before it has to do
+            return number > 1  # a sequence or a long value: the elements before it must suffice
         place, former = start + length, tag
     return True

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from xray2ctpa_core.constants import FRONTAL_VIEWS, OTHER_VIEWS
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.dicom import check_is_one_projection
 from xray2ctpa_core.io.dicom_file import is_dicom, read_dicom
-from xray2ctpa_core.io.dicom_header import FRONTAL_VIEWS, is_lateral, text, view_position
+from xray2ctpa_core.io.dicom_header import text
+from xray2ctpa_core.io.dicom_view import view_position
 
 #: A folder with more files than this is an archive, not an examination.
 MAX_FILES = 5000
@@ -48,7 +50,7 @@ def choose_frontal_file(folder: Path) -> Path:
     if not candidates:
         _refuse_empty(folder, refused)
     chosen = [c for c in candidates if c.view in FRONTAL_VIEWS]
-    chosen = chosen or [c for c in candidates if not is_lateral(c.view)]
+    chosen = chosen or [c for c in candidates if c.view not in OTHER_VIEWS]
     if not chosen:
         raise InputError(
             f"Expected a frontal view, got {_listed(candidates)} in {folder}.",

@@ -1,7 +1,7 @@
-"""Lookup tables, rescaling and windows of a DICOM header, as PS3.3 C.11.1 and C.11.2 mean them.
+"""Lookup tables, rescaling and windows of a DICOM header by PS3.3 C.11.1 and C.11.2.
 
-Own code, because pydicom's keeps an index in the data type of the entries (8 bits wrap), knows no packed
-entries, and leaves the signedness of the first mapped value to the value representation.
+It does not use pydicom's code, which keeps an index in the data type of the entries (8 bits overflow), does
+not support packed entries, and takes the sign of the first mapped value from the value representation.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from xray2ctpa_core.io.dicom_header import is_little_endian, number, text
 from xray2ctpa_core.io.greys import has_contrast, hides_image
 
-#: What accessing or decoding a malformed element raises.
+#: Exceptions from accessing or decoding a malformed element.
 MALFORMED = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 _ALL_ENTRIES = 1 << 16
 
@@ -24,14 +24,14 @@ class LookupTable:
 
     Attributes:
         first: value that the first entry stands for.
-        entries: (N,) whole numbers; values beyond either end take the entry there.
+        entries: (N,) whole numbers; values beyond an end get the entry at that end.
     """
 
     first: int
     entries: np.ndarray
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """``values`` of any real dtype and shape, looked up; between whole numbers it is linear."""
+        """``values`` of any real dtype and shape, looked up; linear between whole numbers."""
         last = len(self.entries) - 1
         if np.issubdtype(values.dtype, np.integer):
             return self.entries[np.clip(values.astype(np.int64) - self.first, 0, last)]
@@ -41,8 +41,8 @@ class LookupTable:
 def lookup_table(item: Dataset, values: np.ndarray, little_endian: bool = True) -> LookupTable:
     """The table in an ``item`` of a Modality or VOI LUT Sequence.
 
-    Entries of 8 bits stand in a byte each (two a word) or in a word each; the elements may be US, SS, OW or,
-    from 64 kB on, UN. The first mapped value is read with the sign under which the table covers ``values``.
+    Entries of 8 bits occupy one byte (two per word) or one word each; the elements may be US, SS, OW or,
+    from 64 kB on, UN. The first mapped value is read with the sign with which the table covers ``values``.
 
     Raises:
         ValueError: another number of entries than the descriptor announces.
@@ -72,18 +72,19 @@ def _words(value: Any, little_endian: bool) -> np.ndarray:
 
 
 def _of_bytes(data: bytes, count: int, bits: int, little_endian: bool) -> np.ndarray:
-    """(>= count,) entries in words where there are that many, else in bytes."""
+    """(>= count,) entries in words if there are that many, else in bytes."""
     if len(data) >= 2 * count:
         return _words(data[: 2 * count], little_endian)
     if len(data) < count or (bits > 8 and len(data) > count + 1):
         raise ValueError(f"it has {len(data) // (1 if bits <= 8 else 2)} entries, {count} are announced")
-    if len(data) % 2 == 0 and not little_endian:  # two entries a word, the first in its lower byte
+    if len(data) % 2 == 0 and not little_endian:  # two entries per word, the first in the lower byte
         return np.frombuffer(data, ">u2").astype("<u2").view(np.uint8)
     return np.frombuffer(data, np.uint8)
 
 
 def modality_values(values: np.ndarray, dataset: Dataset, notes: list[str], steps: list[str]) -> np.ndarray:
-    """``values`` through the modality LUT, or rescaled; ``steps`` says how, ``notes`` what was doubted."""
+    """``values`` through the modality LUT, or rescaled; ``steps`` gets a description, ``notes`` gets the
+    doubts."""
     sequence = _items(dataset, "ModalityLUTSequence", notes)
     if sequence:
         try:
@@ -100,7 +101,7 @@ def modality_values(values: np.ndarray, dataset: Dataset, notes: list[str], step
 
 
 def rescaling(dataset: Dataset, notes: list[str]) -> tuple[float, float]:
-    """RescaleSlope and RescaleIntercept; a slope of 0 is no slope, and malformed ones are 1 and 0."""
+    """RescaleSlope and RescaleIntercept; a slope of 0 is ignored, and malformed values become 1 and 0."""
     pair = []
     for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)):
         value = number(dataset, keyword)
@@ -118,8 +119,8 @@ def presentation_values(
 ) -> np.ndarray:
     """``values`` through the first VOI LUT, or else the first window.
 
-    One that leaves a single grey, or hardly anything but black and white, among the pixels ``counted`` (bool,
-    None for all) is not applied.
+    It is not applied if it leaves a single grey, or hardly any greys but black and white, among the pixels
+    ``counted`` (bool, None for all).
     """
     for apply in (_through_voi_lut, _through_window):
         try:

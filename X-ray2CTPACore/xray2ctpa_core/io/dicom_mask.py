@@ -1,22 +1,22 @@
-"""Where a DICOM image shows no patient: padding, and what its display shutter hides."""
+"""Parts of a DICOM image that show no patient: padding, and the area that its display shutter hides."""
 
 import numpy as np
 from pydicom.dataset import Dataset
 
 from xray2ctpa_core.io.dicom_header import integer, numbers, text
 
-#: A shutter that leaves less than this share of the image is a broken header.
+#: A shutter that leaves less than this share of the image is taken for a header error.
 LEAST_OPEN = 0.05
 
 
 def padding_mask(dataset: Dataset, *forms: tuple[np.ndarray, int]) -> np.ndarray | None:
-    """(H, W) bool: PixelPaddingValue up to its range limit; None where no pixel or every one is padding.
+    """(H, W) bool: PixelPaddingValue up to its range limit; None if no pixel or every pixel is padding.
 
     Args:
         dataset: the header. Its value may be written with the other sign than the pixels have (63536 for
             -2000): values are compared modulo their bits.
         forms: the pixels (H, W) and their number of bits, in one or several forms: padding may use bits above
-            BitsStored. The first form counts that holds any.
+            BitsStored. The first form that has any is used.
     """
     value = integer(dataset, "PixelPaddingValue", None)
     if value is None:
@@ -34,9 +34,9 @@ def padding_mask(dataset: Dataset, *forms: tuple[np.ndarray, int]) -> np.ndarray
 
 
 def shutter_mask(dataset: Dataset, shape: tuple[int, int], notes: list[str]) -> np.ndarray | None:
-    """(H, W) bool: what the display shutter hides (PS3.3 C.7.6.11), None where there is none.
+    """(H, W) bool: area that the display shutter hides (PS3.3 C.7.6.11); None if there is none.
 
-    Several shapes hide what any of them hides. Rows and columns count from 1; edges are not hidden.
+    Of several shapes, each hides its own area. Rows and columns count from 1; edges are not hidden.
     """
     shapes = text(dataset, "ShutterShape")
     hidden = np.zeros(shape, bool)
@@ -51,6 +51,10 @@ def shutter_mask(dataset: Dataset, shape: tuple[int, int], notes: list[str]) -> 
                 ("LowerHorizontal", shape[0]),
             )
         )
+        left, right, top, bottom = (
+            *sorted((left, right)),
+            *sorted((top, bottom)),
+        )  # whichever is named first
         hidden |= (column < left) | (column > right) | (row < top) | (row > bottom)
     if "CIRCULAR" in shapes:
         centre, radius = (

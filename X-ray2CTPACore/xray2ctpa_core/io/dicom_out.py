@@ -16,6 +16,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.valuerep import PersonName
 
 from xray2ctpa_core import __version__
 from xray2ctpa_core.constants import CTPA_DISPLAY_WINDOW, NOTICE, SYNTHETIC
@@ -41,10 +42,13 @@ _OF_THE_STUDY = (
 )  # fmt: skip
 #: What of these must have a form; where the radiograph's has another, it is left empty.
 _FORMS = {
-    "PatientBirthDate": r"\d{8}", "StudyDate": r"\d{8}", "StudyTime": r"\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?",
+    "PatientBirthDate": r"\d{8}", "StudyDate": r"\d{8}",
+    "StudyTime": r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?",
     "PatientSex": "[MFO]", "StudyInstanceUID": r"[0-9.]{1,64}",
 }  # fmt: skip
-_OF_THE_STUDY_IF_THERE = ("SpecificCharacterSet", "IssuerOfPatientID", "StudyDescription")
+_DATES = ("PatientBirthDate", "StudyDate")
+_OF_THE_STUDY_IF_THERE = ("IssuerOfPatientID", "StudyDescription")
+_UNICODE = "ISO_IR 192"
 #: The element Synthetic Data, which pydicom 2 does not know by name.
 _SYNTHETIC_DATA = 0x0008001C
 #: Numbers of the series in the study: far above those of scanners.
@@ -110,16 +114,15 @@ def _slice_file(number: int) -> str:
 
 
 def _study(radiograph: Dataset | None, sha256: str) -> Dataset:
-    """Patient and study: the radiograph's, or new ones."""
+    """Patient and study: the radiograph's, or new ones. Texts are kept in Unicode, whatever the radiograph's
+    character set is."""
     study = Dataset()
-    for keyword in _OF_THE_STUDY:
-        value = radiograph.get(keyword) if radiograph is not None else None
-        form = _FORMS.get(keyword)
-        valid = value is not None and (form is None or re.fullmatch(form, str(value)))
-        setattr(study, keyword, value if valid else "")
-    for keyword in _OF_THE_STUDY_IF_THERE:
-        if radiograph is not None and radiograph.get(keyword):
-            setattr(study, keyword, radiograph.get(keyword))
+    for keyword in (*_OF_THE_STUDY, *_OF_THE_STUDY_IF_THERE):
+        value = _plain(radiograph.get(keyword)) if radiograph is not None else None
+        if keyword in _OF_THE_STUDY or value:
+            setattr(study, keyword, value if value is not None and _has_form(keyword, str(value)) else "")
+    if not all(str(element.value).isascii() for element in study):
+        study.SpecificCharacterSet = _UNICODE
     if radiograph is None:
         study.PatientName = f"{SYNTHETIC}^OF A RADIOGRAPH"
         study.PatientID = f"{SYNTHETIC}-{sha256[:16]}"
@@ -127,6 +130,23 @@ def _study(radiograph: Dataset | None, sha256: str) -> Dataset:
         study.StudyID = "1"
     study.StudyInstanceUID = study.StudyInstanceUID or generate_uid()
     return study
+
+
+def _plain(value: Any) -> Any:
+    """A person's name or text as decoded characters without control characters, other values as they are."""
+    if isinstance(value, str | PersonName):
+        return "".join(c if c.isprintable() else " " for c in str(value))
+    return value
+
+
+def _has_form(keyword: str, value: str) -> bool:
+    """Whether ``value`` is what an element may hold."""
+    if re.fullmatch(_FORMS.get(keyword, r"(?s:.*)"), value) is None:
+        return False
+    try:
+        return keyword not in _DATES or bool(datetime.datetime.strptime(value, "%Y%m%d"))
+    except ValueError:
+        return False
 
 
 def _series(ctpa: Volume, study: Dataset, radiograph: Dataset | None) -> list[FileDataset]:
@@ -167,7 +187,7 @@ def _slice(
     dataset.DerivationDescription = NOTICE
     dataset.BurnedInAnnotation = "NO"  # nothing that identifies a patient; the word is an overlay
     dataset.LossyImageCompression = "00"
-    if radiograph is not None and radiograph.get("SOPInstanceUID"):
+    if radiograph is not None and radiograph.get("SOPInstanceUID") and radiograph.get("SOPClassUID"):
         dataset.SourceImageSequence = [_reference(radiograph)]
     _set_pixels(dataset, ctpa, k)
     return dataset

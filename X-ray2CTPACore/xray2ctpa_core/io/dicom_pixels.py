@@ -1,6 +1,7 @@
 """Stored pixels of a DICOM file, decoded without the GPL-licensed plugin that pydicom would need for some."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage
 from xray2ctpa_core.errors import OutputError
 from xray2ctpa_core.io.dicom_header import integer, text
 from xray2ctpa_core.io.dicom_mask import padding_mask
+from xray2ctpa_core.io.greys import FEW_GREYS
 
 #: Transfer syntaxes that pydicom decodes only through pylibjpeg-libjpeg (GPL), or not at 12 bit.
 _GDCM_SYNTAXES = (
@@ -31,6 +33,9 @@ _LOSSY_SYNTAXES = (
 )
 #: Lossy compression exceeds the range by no more than this; beyond it, BitsStored is wrong.
 OVERSHOOT = 1.05
+#: Pixels whose neighbours differ by less than this share of what another reading gives are read the one way.
+FAR_SMOOTHER = 0.6
+_COMPARED_ROWS = 128
 _IMAGE_ELEMENTS = (
     "SOPClassUID",
     "SOPInstanceUID",
@@ -46,6 +51,8 @@ _IMAGE_ELEMENTS = (
     "PixelRepresentation",
     "PixelData",
 )
+#: What grey pixels are where the header has lost the element that says so.
+_LOST = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 0}
 _OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 
 
@@ -70,6 +77,9 @@ def stored_pixels(path: Path, dataset: Dataset, notes: list[str]) -> tuple[np.nd
     if "PixelData" not in dataset or integer(dataset, "SamplesPerPixel", 1) != 1:
         by_gdcm = "PixelData" in dataset and dataset.file_meta.TransferSyntaxUID in _GDCM_SYNTAXES
         return (_by_gdcm(_image_alone(path)) if by_gdcm else np.asarray(dataset.pixel_array)), None
+    lost = [f"{keyword} ({value})" for keyword, value in _LOST.items() if text(dataset, keyword) == ""]
+    if lost:
+        notes.append(f"The header lacks what says how pixels are stored; taken were {', '.join(lost)}.")
     container = decoded(path, dataset)
     if not np.issubdtype(container.dtype, np.integer) or container.ndim != 2:
         return container, None
@@ -81,7 +91,11 @@ def grey_values(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Values and padding, as ``stored_pixels``, of one frame of ``decoded``, (H, W) whole numbers."""
     whole = container, container.dtype.itemsize * 8
-    values = _meant(container, padding_mask(dataset, whole), dataset, notes)
+    container = _ordered_bytes(container, padding_mask(dataset, whole), dataset, notes)
+    whole = container, whole[1]
+    padding = padding_mask(dataset, whole)
+    values = _meant(container, padding, dataset, notes)
+    values = _signed(values, container, padding, dataset, notes)
     stored = integer(dataset, "BitsStored", whole[1])
     return values, padding_mask(dataset, whole, (values, stored if 0 < stored <= whole[1] else whole[1]))
 
@@ -142,6 +156,47 @@ def _meant(
     return values
 
 
+def _ordered_bytes(
+    container: np.ndarray, padding: np.ndarray | None, dataset: Dataset, notes: list[str]
+) -> np.ndarray:
+    """``container`` with the bytes of its words exchanged, where the pixels are far smoother so: some writers
+    keep one order in the header and the other one in the pixels."""
+    if container.dtype.itemsize != 2 or dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return container
+    if not _is_far_smoother(np.ndarray.byteswap, container, padding):
+        return container
+    notes.append("The pixels' bytes stand in the other order than the header says; they were exchanged.")
+    return container.byteswap()
+
+
+def _signed(
+    values: np.ndarray,
+    container: np.ndarray,
+    padding: np.ndarray | None,
+    dataset: Dataset,
+    notes: list[str],
+) -> np.ndarray:
+    """``values``, read with the other sign than PixelRepresentation says where they are far smoother so: they
+    wrap around then in the middle of a radiograph's greys."""
+    bits = container.dtype.itemsize * 8
+    stored = integer(dataset, "BitsStored", bits)
+    if values is container or not 0 < stored <= bits:
+        stored = bits
+    half, span = 1 << (stored - 1), 1 << stored
+    is_signed = values.dtype.kind == "i"
+
+    def other(part: np.ndarray) -> np.ndarray:
+        wide = part.astype(np.int64)
+        return wide % span if is_signed else (wide + half) % span - half
+
+    crosses = values.min() < 0 if is_signed else values.max() >= half
+    if not crosses or not _is_far_smoother(other, values, padding):
+        return values
+    said, meant = ("signed", "unsigned") if is_signed else ("unsigned", "signed")
+    notes.append(f"PixelRepresentation says {said} pixels; they were read as {meant} ones, which they are.")
+    return other(values)
+
+
 def _cut_out(container: np.ndarray, stored: int, shift: int) -> np.ndarray:
     """Bits ``shift`` to ``shift`` + ``stored`` of every pixel, with their sign if ``container`` has one."""
     bits = container.dtype.itemsize * 8
@@ -151,9 +206,30 @@ def _cut_out(container: np.ndarray, stored: int, shift: int) -> np.ndarray:
     return (raised >> (bits - stored)).astype(container.dtype)
 
 
-def _roughness(values: np.ndarray) -> float:
-    """Sum of the steps between neighbours: values that wrap around are far rougher than those that do not."""
-    return float(sum(np.abs(np.diff(values.astype(np.float32), axis=axis)).sum() for axis in (0, 1)))
+def _is_far_smoother(
+    read: Callable[[np.ndarray], np.ndarray], values: np.ndarray, padding: np.ndarray | None
+) -> bool:
+    """Whether ``read`` of ``values`` is what the pixels mean, by some of their rows: not where they have so
+    few greys that chance may say so."""
+    rows = slice(None, None, max(1, len(values) // _COMPARED_ROWS))
+    some, hidden = values[rows], None if padding is None else padding[rows]
+    return (
+        _roughness(read(some), hidden) < FAR_SMOOTHER * _roughness(some, hidden)
+        and len(np.unique(some if hidden is None else some[~hidden])) >= FEW_GREYS
+    )
+
+
+def _roughness(values: np.ndarray, padding: np.ndarray | None = None) -> float:
+    """Sum of the steps between neighbours that are no padding: values that wrap around are far rougher than
+    those that do not."""
+    total = 0.0
+    for axis in (0, 1):
+        steps = np.abs(np.diff(values.astype(np.float32), axis=axis))
+        if padding is not None:
+            first, last = (np.delete(padding, end, axis=axis) for end in (-1, 0))
+            steps = steps[~(first | last)]
+        total += float(steps.sum())
+    return total
 
 
 def _overlay_bits(dataset: Dataset, stored: int) -> bool:
@@ -166,8 +242,12 @@ def _overlay_bits(dataset: Dataset, stored: int) -> bool:
 
 
 def _image_alone(path: Path) -> Dataset:
-    """The elements of the image alone, read again, to be changed at will."""
-    return pydicom.dcmread(path, specific_tags=list(_IMAGE_ELEMENTS), force=True)
+    """The elements of the image alone, read again, to be changed at will; what was lost is filled in."""
+    image = pydicom.dcmread(path, specific_tags=list(_IMAGE_ELEMENTS), force=True)
+    for keyword, value in _LOST.items():
+        if text(image, keyword) == "":
+            setattr(image, keyword, value)
+    return image
 
 
 def _by_gdcm(image: Dataset) -> np.ndarray:

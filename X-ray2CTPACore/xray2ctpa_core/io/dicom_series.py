@@ -1,4 +1,5 @@
-"""One CT series in DICOM files of a slice or of many (enhanced CT): checked slice by slice, in HU and LPS."""
+"""One CT series from DICOM files with one slice or several (enhanced CT), checked slice by slice, in HU and
+LPS."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from xray2ctpa_core.volume import Volume
 
 #: Fewer slices are a localiser or a fragment.
 MIN_SLICES = 3
-#: Slices nearer to one another than this lie at one place.
+#: Slices closer to each other than this lie at the same place.
 SAME_PLACE_MM = 0.02
 #: A gap may differ from the usual one by this share of it (headers round positions to 0.1 mm); no slice
 #: may lie further than half a gap from its place on the even grid.
@@ -28,7 +29,8 @@ GAP_TOLERANCE = 0.2
 SAME_DIRECTION, SAME_SPACING = 1e-3, 1e-3
 #: What CT values can be besides HU (RescaleType), as PS3.3 C.11.1.1.2 names it.
 _NO_HU = ("OD", "MGML", "Z_EFF", "ED", "EDW", "PCT")
-#: Gantries tilt by up to 30 degrees; a larger angle is a broken header. Less than the note's is rounding.
+#: Gantries tilt by up to 30 degrees; a larger angle is a header error. An angle below that of the note is
+#: rounding.
 MAX_TILT_DEGREES, NOTED_TILT_DEGREES = 35.0, 0.2
 
 
@@ -42,7 +44,7 @@ class DicomSeries:
             (`preprocessing.grid.resample_onto`) is the correction.
         files: of the slices, each once, in the order of k.
         series_uid: SeriesInstanceUID.
-        notes: what was changed or doubted, in sentences.
+        notes: changes and doubts, in sentences.
     """
 
     volume: Volume
@@ -53,8 +55,7 @@ class DicomSeries:
 
 @dataclass(frozen=True)
 class _Slice:
-    """What the header of one slice, frame ``frame`` of ``path``, says; vectors in LPS, spacing (row, column)
-    in mm."""
+    """Header of one slice, frame ``frame`` of ``path``; vectors in LPS, spacing (row, column) in mm."""
 
     path: Path
     frame: int
@@ -73,7 +74,7 @@ def read_dicom_series(place: Path) -> DicomSeries:
 
     Slices are ordered by position, never by name or number; rescale slope and intercept are applied slice by
     slice; PixelPaddingValue becomes air. Gantry tilt is corrected: the affine holds the slices' true shift.
-    Of enhanced CT, geometry and rescaling come from the functional groups of each frame (PS3.3 A.38.1).
+    In enhanced CT, geometry and rescaling come from the functional groups of each frame (PS3.3 A.38.1).
 
     Raises:
         InputError: no or too few slices, another modality, several series, values that are not HU, a header
@@ -121,7 +122,7 @@ def _read_slices(path: Path) -> list[_Slice]:
 
 
 def _slice(header: Dataset, path: Path, frame: int, name: str) -> _Slice:
-    """One slice by its own header; raises InputError where that does not say place, spacing and scale."""
+    """One slice from its own header; raises InputError if the header lacks position, spacing or scale."""
     unit = text(header, "RescaleType")
     if unit in _NO_HU:
         raise InputError(
@@ -160,7 +161,7 @@ def _slice(header: Dataset, path: Path, frame: int, name: str) -> _Slice:
 
 
 def _numbers(header: Dataset, keyword: str, count: int, name: str) -> np.ndarray:
-    """(count,) float64 value of ``keyword``; raises InputError where it is absent or malformed."""
+    """(count,) float64 value of ``keyword``; raises InputError if it is absent or malformed."""
     try:
         values = np.atleast_1d(np.array(header.get(keyword), dtype=np.float64))
     except (TypeError, ValueError):
@@ -186,7 +187,7 @@ def _check_one_series(slices: Sequence[_Slice], place: Path) -> None:
 
 
 def _check_one_grid(slices: Sequence[_Slice]) -> None:
-    """Raises InputError where orientation, pixel spacing or size changes within the series."""
+    """Raises InputError if orientation, pixel spacing or size changes within the series."""
     first = slices[0]
     for s in slices[1:]:
         if np.abs(s.directions - first.directions).max() > SAME_DIRECTION:
@@ -205,7 +206,8 @@ def _check_one_grid(slices: Sequence[_Slice]) -> None:
 
 
 def _ordered(slices: Sequence[_Slice]) -> list[_Slice]:
-    """The slices along their normal; raises InputError for duplicates, missing and uneven ones."""
+    """The slices in order along their normal; raises InputError for duplicate, missing or unevenly spaced
+    ones."""
     normal = np.cross(*slices[0].directions)
     ordered = sorted(slices, key=lambda s: (float(s.position @ normal), s.name))
     places = np.array([s.position @ normal for s in ordered])
@@ -256,7 +258,7 @@ def _step(slices: Sequence[_Slice]) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def _volume(slices: Sequence[_Slice], step: np.ndarray) -> tuple[Volume, int, tuple[str, ...]]:
-    """The voxels in HU with their affine, how many of them were padding, and the doubts, each once."""
+    """The voxels in HU with their affine, the number of padding voxels, and the doubts, each once."""
     first = slices[0]
     array = np.empty((len(slices), *first.size), dtype=np.float32)
     padded = 0

@@ -16,7 +16,8 @@ from xray2ctpa_core.io.raw_radiograph import size_doubt
 PLACEHOLDERS_MM = (1.0, 25.4 / 72, 25.4 / 96)
 #: Radiographs of a chest magnify its middle by no less and no more; 1 stands for an unknown factor.
 MAGNIFICATIONS = (1.005, 2.0)
-#: Distances from source to detector that are given alone, in mm; a tenth of them is taken for centimetres.
+#: Distances from source to detector that are given alone, in mm; a tenth of them is taken for
+#: centimetres, a thousandth for metres.
 DETECTOR_DISTANCES_MM = (700.0, 4500.0)
 #: Spacings that differ by less (relative) are the same.
 SAME_SPACING = 1e-3
@@ -111,8 +112,9 @@ def _magnification(dataset: Dataset, notes: list[str]) -> tuple[float | None, st
             "credible together."
         )
     low, high = DETECTOR_DISTANCES_MM
-    if low / 10 <= to_detector <= high / 10:  # centimetres
-        to_detector *= 10
+    for mm in (10, 1000):  # centimetres, metres
+        if low / mm <= to_detector <= high / mm:
+            to_detector *= mm
     if low <= to_detector <= high:
         return to_detector / (to_detector - DETECTOR_TO_CENTRE_MM), "DistanceSourceToDetector"
     return None, ""

@@ -1,8 +1,8 @@
-"""EXIF and TIFF orientations: how stored rows and columns become an upright image."""
+"""EXIF and TIFF orientations: turn stored rows and columns into an upright image."""
 
 import numpy as np
 
-#: Orientation tag -> what makes the stored array (rows, columns, ...) upright.
+#: Orientation tag -> function that makes the stored array (rows, columns, ...) upright.
 _UPRIGHT = {
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -16,7 +16,7 @@ _TRANSPOSED = (5, 6, 7, 8)
 
 
 def upright(array: np.ndarray, orientation: int) -> np.ndarray:
-    """``array`` (rows, columns, ...) turned as ``orientation`` asks; unknown numbers leave it as it is."""
+    """``array`` (rows, columns, ...) turned according to ``orientation``; unchanged for unknown numbers."""
     return _UPRIGHT.get(orientation, lambda a: a)(array)
 
 

@@ -1,4 +1,4 @@
-"""One place where the exceptions of image decoders become errors that a user can act on."""
+"""Turns exceptions of image decoders into errors that a user can act on."""
 
 import errno
 import warnings
@@ -13,14 +13,14 @@ _REASON_LENGTH = 160
 
 @contextmanager
 def reading(path: Path, form: str) -> Iterator[None]:
-    """Runs third-party decoding of ``path``; what it raises becomes an InputError.
+    """Runs third-party decoding of ``path``; its exceptions become an InputError.
 
-    Decoders raise almost anything on damaged bytes (struct.error, KeyError, SyntaxError, ...), hence the
+    Decoders raise almost any exception on damaged bytes (struct.error, KeyError, SyntaxError, ...), hence the
     broad clause; warnings about harmless irregularities in headers are not passed on.
 
     Args:
         path: the file being read.
-        form: what it was read as, for the message ("DICOM").
+        form: its format, for the message ("DICOM").
 
     Raises:
         InputError: the file is unreadable as ``form``.
@@ -63,6 +63,6 @@ def _unreadable(path: Path, form: str, error: Exception) -> InputError:
 
 
 def _reason(error: Exception) -> str:
-    """The first telling line of an error, without ITK's source locations and a closing full stop."""
+    """The first informative line of an error, without ITK's source locations and the full stop at the end."""
     text = str(error).rpartition("ERROR:")[2].strip() or type(error).__name__
     return text.splitlines()[0][:_REASON_LENGTH].rstrip(". ")

@@ -1,4 +1,4 @@
-"""Grad-CAM plates: a sheet of one patient's axial slices with the classifier's evidence in colour."""
+"""Grad-CAM plates: one patient's axial slices on a sheet, with the classifier's evidence in colour."""
 
 from collections.abc import Sequence
 
@@ -27,14 +27,14 @@ COLUMNS = 4
 
 
 def render_gradcam_plate(ctpa: Volume, gradcam: Volume, title: str, slices: int = 8) -> Image.Image:
-    """Axial slices evenly over the volume, and the one with the strongest evidence, superior first.
+    """Evenly spread axial slices of the volume, and the slice with the strongest evidence, superior first.
 
-    Every slice carries the word SYNTHETIC and its number.
+    Every slice is marked with the word SYNTHETIC and its number.
 
     Args:
         ctpa: generated volume, HU, axial (i to the left, j to posterior, k to superior).
         gradcam: 0..1, on the grid of ``ctpa``.
-        title: of the sheet: whose it is and by which arm.
+        title: of the sheet: patient and arm.
         slices: at least 1; no more than the volume has.
 
     Returns:

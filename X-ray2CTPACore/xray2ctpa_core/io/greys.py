@@ -5,27 +5,28 @@ from PIL import Image
 
 from xray2ctpa_core.errors import InputError
 
-#: Greys of the lowest and highest shares are saturated: dead pixels, burned-in letters, direct exposure.
+#: The lowest and highest shares of the greys are saturated: dead pixels, burned-in letters, direct exposure.
 SCALE_SHARES = (0.005, 0.995)
-#: Values that are looked at to bound a quantile, and how many times further from the middle the bound lies.
+#: Number of values from which a quantile is bounded, and the factor by which the bound lies further from the
+#: middle.
 _SAMPLED, _BEYOND = 4096, 3.0
-#: A radiograph with fewer greys than this has lost most of them.
+#: A radiograph with fewer greys than this has lost most of its greys.
 FEW_GREYS = 32
-#: A window that leaves more than this share of the pixels black or white, where the stored values leave less
-#: than the other one at their own ends, hides the image.
+#: A window hides the image if it leaves more than the first share of the pixels black or white, while less
+#: than the second share of the stored values lies at their own ends.
 CLIPPED_SHARE, STORED_SHARE = 0.9, 0.5
 #: ITU-R BT.601 weights of red, green and blue.
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)
-#: A pixel has colour where its channels differ by more than this share of the range (JPEG noise: less).
+#: A pixel has colour if its channels differ by more than this share of the range (JPEG noise: less).
 COLOUR_DIFFERENCE = 0.1
-#: Share of coloured pixels from which an image is said to have colour (captions and cross-hairs: less).
+#: An image with more than this share of coloured pixels counts as coloured (captions and cross-hairs: less).
 COLOUR_SHARE = 0.05
 #: Pixels count as square up to this relative difference of their sides.
 SQUARE_TOLERANCE = 0.005
 
 
 def luminance(rgb: np.ndarray, full_scale: float) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Grey of a colour image, and a sentence where it has real colour.
+    """Grey of a colour image, and a sentence if it has real colour.
 
     Args:
         rgb: (H, W, 3) red, green, blue.
@@ -50,11 +51,11 @@ def scale_to_unit(values: np.ndarray, padding: np.ndarray | None, name: str) -> 
 
     Args:
         values: (H, W), any real dtype.
-        padding: (H, W) bool, True where nothing was exposed, or None.
+        padding: (H, W) bool, True at pixels that were not exposed, or None.
         name: for messages.
 
     Raises:
-        InputError: a NaN or an infinity, or one grey throughout.
+        InputError: NaN or infinite values, or a single grey.
     """
     values = values.astype(np.result_type(values.dtype, np.float32), copy=False)
     unusable = int(values.size - np.count_nonzero(np.isfinite(values)))
@@ -83,7 +84,8 @@ def has_contrast(values: np.ndarray) -> bool:
 
 
 def hides_image(seen: np.ndarray, stored: np.ndarray) -> bool:
-    """Whether a window or table made ``seen``, nearly all black and white, of ``stored``, alike in shape."""
+    """Whether a window or table has made ``seen``, nearly all black and white, from ``stored``, of the same
+    shape."""
     return _at_the_ends(seen) > CLIPPED_SHARE and _at_the_ends(stored) < STORED_SHARE
 
 
@@ -94,7 +96,7 @@ def _at_the_ends(values: np.ndarray) -> float:
 
 
 def few_greys(pixels: np.ndarray) -> tuple[str, ...]:
-    """A sentence where (H, W) ``pixels`` have fewer than FEW_GREYS greys."""
+    """A sentence if (H, W) ``pixels`` have fewer than FEW_GREYS greys."""
     rows = pixels[:: max(1, len(pixels) // 256)]
     if len(np.unique(rows)) >= FEW_GREYS or (count := len(np.unique(pixels))) >= FEW_GREYS:
         return ()
@@ -102,10 +104,10 @@ def few_greys(pixels: np.ndarray) -> tuple[str, ...]:
 
 
 def outer_quantiles(values: np.ndarray, shares: tuple[float, float]) -> tuple[np.float64, np.float64]:
-    """``np.quantile(values, shares)`` of many finite values, to the last bit, in a fraction of its time where
-    the shares are near 0 and 1: only what lies beyond bounds that a sample of the values gives is ordered."""
+    """``np.quantile(values, shares)`` for many finite values, identical to the last bit, but much faster if
+    the shares are near 0 and 1: only values beyond bounds from a sample of the values are sorted."""
     flat = values.ravel()
-    sample = flat[:: (flat.size // _SAMPLED) | 1]  # odd: no whole number of an image's rows
+    sample = flat[:: (flat.size // _SAMPLED) | 1]  # odd, so that it is no multiple of an image's rows
     below = flat[flat <= np.quantile(sample, min(1.0, _BEYOND * shares[0]))]
     above = flat[flat >= np.quantile(sample, max(0.0, 1 - _BEYOND * (1 - shares[1])))]
     low = _at_rank(below, shares[0] * (flat.size - 1), 0)
@@ -116,8 +118,8 @@ def outer_quantiles(values: np.ndarray, shares: tuple[float, float]) -> tuple[np
 
 
 def _at_rank(values: np.ndarray, rank: float, less: int) -> np.float64 | None:
-    """The value of a rank from 0 among ``values`` and ``less`` smaller ones, by numpy's interpolation between
-    two of ``values`` where it is no whole number; None beyond them."""
+    """The value at a rank, counted from 0, among ``values`` and ``less`` smaller ones, with numpy's
+    interpolation if the rank is no whole number; None if it lies outside ``values``."""
     first = int(np.floor(rank)) - less
     second = min(first + 1, values.size - 1)
     share = np.float64(rank - np.floor(rank))

@@ -1,6 +1,8 @@
-"""NIfTI, NRRD and MetaImage files: voxels and their place in LPS. The RAS of NIfTI ends here."""
+"""NIfTI, Analyze, NRRD and MetaImage files: voxels and their place in LPS. The RAS of NIfTI ends here."""
 
+import gzip
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +13,10 @@ from nibabel.imageglobals import logger as nibabel_logger
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.failures import reading
+from xray2ctpa_core.io.names import HEADER_SUFFIXES, PAIR_SUFFIXES
+from xray2ctpa_core.io.provenance import file_sha256, files_sha256
 
-_NIFTI_SUFFIXES = (".nii", ".nii.gz")
+_NIFTI_SUFFIXES = (".nii", ".nii.gz", *PAIR_SUFFIXES, *PAIR_SUFFIXES.values())
 _ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 #: Codes of xyzt_units -> mm; an unknown unit (0) is mm, as everywhere.
@@ -22,6 +26,11 @@ _MM_OF_NRRD_UNITS = {
     "m": 1000.0, "meter": 1000.0, "metre": 1000.0, "cm": 10.0, "mm": 1.0, "um": 0.001, "\u00b5m": 0.001,
     "micron": 0.001, "microns": 0.001, "micrometer": 0.001,
 }  # fmt: skip
+_J = 1
+_GZIP = b"\x1f\x8b"
+_NIFTI2_HEADER_BYTES = 540
+#: Sizes of a voxel that differ by less (relative) are the same.
+SAME_SIZE = 0.01
 _TEXT_HEADER_BYTES = 1 << 16
 _META_HEADER_BYTES = 4096
 _META_KEYS = (b"ndims", b"dimsize", b"elementtype", b"elementdatafile")
@@ -35,7 +44,8 @@ class GridHeader:
         size: voxels along (i, j, k) and further axes, at least two numbers.
         channels: values in a voxel (3 for colour).
         affine: (4, 4) float64, voxel index (i, j, k, 1) to LPS mm.
-        oriented: False where a NIfTI header leaves the orientation unknown (both codes 0).
+        oriented: False where the header leaves the orientation unknown (NIfTI's codes both 0; Analyze).
+        form: "NIfTI", "Analyze", "NRRD" or "MetaImage".
         notes: what the header leaves in doubt, in sentences.
     """
 
@@ -43,24 +53,31 @@ class GridHeader:
     channels: int
     affine: np.ndarray
     oriented: bool
+    form: str
     notes: tuple[str, ...] = ()
 
 
 def is_grid_file(path: Path) -> bool:
-    """Whether the suffix says NIfTI, NRRD or MetaImage."""
+    """Whether the suffix says NIfTI, Analyze, NRRD or MetaImage."""
     return path.name.lower().endswith(_NIFTI_SUFFIXES + _ITK_SUFFIXES)
 
 
-def form_of(path: Path) -> str:
-    """ "NIfTI", "NRRD" or "MetaImage", of a file of which ``is_grid_file`` is true."""
-    if path.name.lower().endswith(_NIFTI_SUFFIXES):
-        return "NIfTI"
-    return "NRRD" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImage"
+def without_data_files(files: Sequence[Path]) -> list[Path]:
+    """``files`` without those that a header among them takes its voxels from."""
+    headers = [f for f in files if f.name.lower().endswith(HEADER_SUFFIXES)]
+    taken = {header.parent / name for header in headers for name in _detached_files(header)}
+    return [file for file in files if file not in taken]
+
+
+def grid_sha256(path: Path) -> str:
+    """SHA-256 of the file, or over the digests of a header and the files that its voxels are in."""
+    files = [path, *(path.parent / name for name in _detached_files(path))]
+    return file_sha256(path) if len(files) == 1 else files_sha256(files)
 
 
 def read_grid_header(path: Path) -> GridHeader:
     """Reads the header alone; raises InputError for a damaged file or one of another kind."""
-    with reading(path, "NIfTI, NRRD or MetaImage"):
+    with reading(path, "NIfTI, Analyze, NRRD or MetaImage"):
         if path.name.lower().endswith(_NIFTI_SUFFIXES):
             return _nifti_header(_nifti(path))
         return _itk_header(_itk_reader(path), path)
@@ -72,7 +89,7 @@ def read_grid_array(path: Path) -> np.ndarray:
     Raises:
         InputError: a damaged file, or complex numbers.
     """
-    with reading(path, "NIfTI, NRRD or MetaImage"):
+    with reading(path, "NIfTI, Analyze, NRRD or MetaImage"):
         if path.name.lower().endswith(_NIFTI_SUFFIXES):
             array = np.asarray(_nifti(path).dataobj)
             if array.dtype.names:
@@ -93,31 +110,86 @@ def read_grid_array(path: Path) -> np.ndarray:
 
 def _nifti(path: Path) -> "nib.Nifti1Image":
     """The image, its voxels not yet read; nibabel's remarks on header repairs stay off the terminal."""
+    _check_files(path)
     was_disabled, nibabel_logger.disabled = nibabel_logger.disabled, True
     try:
-        return nib.load(path)
+        with path.open("rb") as file:
+            is_packed = file.read(2) == _GZIP
+        if is_packed == path.name.lower().endswith(".gz") or _partner(path):
+            return nib.load(path)
+        return _misnamed_nifti(path.read_bytes(), is_packed)
     finally:
         nibabel_logger.disabled = was_disabled
 
 
+def _misnamed_nifti(content: bytes, is_packed: bool) -> "nib.Nifti1Image":
+    """The image in a .nii that was compressed, or in a .nii.gz that was not."""
+    content = gzip.decompress(content) if is_packed else content
+    sizes = (int.from_bytes(content[:4], order) for order in ("little", "big"))
+    kind = nib.Nifti2Image if _NIFTI2_HEADER_BYTES in sizes else nib.Nifti1Image
+    return kind.from_bytes(content)
+
+
 def _nifti_header(image: "nib.Nifti1Image") -> GridHeader:
-    """As ITK reads it: lengths in mm whatever the header's unit is, and without either code the axes as
-    DICOM's are, i to the left, j to posterior, k to superior."""
+    """As ITK reads it: lengths in mm whatever the header's unit is. Without either code the axes are as
+    DICOM's are, i to the left, j to posterior, k to superior; an Analyze header has no codes, and its j runs
+    to anterior."""
     header = image.header
     names = image.get_data_dtype().names
-    oriented = bool(int(header["qform_code"]) or int(header["sform_code"]))
+    is_nifti = isinstance(header, nib.Nifti1Header)
+    oriented = is_nifti and bool(int(header["qform_code"]) or int(header["sform_code"]))
     notes: tuple[str, ...] = ()
     if oriented:
         affine = _RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64)
+        notes = _disagreement(header, affine)
     else:
+        said, j = ("NIfTI header says no orientation (qform and sform code 0)", "posterior")
         affine = np.diag([*np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64)), 1.0])
+        if not is_nifti:
+            said, j = ("header is of Analyze 7.5, which holds no orientation", "anterior")
+            affine[_J, _J] *= -1
         notes = (
-            "The NIfTI header says no orientation (qform and sform code 0); its axes were taken to run to "
-            "the patient's left, to posterior and to superior.",
+            f"The {said}; its axes were taken to run to the patient's left, to {j} and to superior: left and "
+            "right may be exchanged.",
         )
-    affine[:3] *= _MM_OF_NIFTI_UNITS.get(int(header["xyzt_units"]) & 0b111, 1.0)
+    affine[:3] *= _mm_of_unit(header)
     size = tuple(int(n) for n in image.shape)
-    return GridHeader(size + (1,) * (2 - len(size)), len(names) if names else 1, affine, oriented, notes)
+    size += (1,) * (2 - len(size))
+    form = "NIfTI" if is_nifti else "Analyze"
+    return GridHeader(size, len(names) if names else 1, affine, oriented, form, notes)
+
+
+def _disagreement(header: "nib.Nifti1Header", affine: np.ndarray) -> tuple[str, ...]:
+    """A sentence where the voxels' size in ``affine`` is not that which pixdim says."""
+    lengths, said = np.linalg.norm(affine[:3, :3], axis=0), np.asarray(header["pixdim"][1:4], np.float64)
+    count = min(int(header["dim"][0]), 3)
+    if np.allclose(lengths[:count], np.abs(said[:count]), rtol=SAME_SIZE):
+        return ()
+    here, there = (" x ".join(f"{n:.3g}" for n in sides[:count]) for sides in (lengths, said))
+    return (
+        f"The NIfTI header disagrees with itself: voxels of {here} by its sform, of {there} by pixdim; the "
+        "sform was believed.",
+    )
+
+
+def _mm_of_unit(header: "nib.AnalyzeHeader") -> float:
+    """How many mm the header's unit of length is."""
+    if isinstance(header, nib.Nifti1Header):
+        return _MM_OF_NIFTI_UNITS.get(int(header["xyzt_units"]) & 0b111, 1.0)
+    word = bytes(header["vox_units"]).rstrip(b"\0 ").decode("latin-1").lower()
+    return _MM_OF_NRRD_UNITS.get(word, 1.0)
+
+
+def _check_files(path: Path) -> None:
+    """Raises InputError where a file that holds a part of the image of ``path`` is missing."""
+    missing = [name for name in _detached_files(path) if not (path.parent / name).is_file()]
+    if not missing:
+        return
+    what = "header" if _partner(path).lower().endswith(tuple(PAIR_SUFFIXES)) else "pixels"
+    raise InputError(
+        f"Expected the {what} of {path.name} in {missing[0]}, which is missing.",
+        "Copy header and data file together, or export one file (.nii, .nrrd, .mha).",
+    )
 
 
 def _itk_reader(path: Path) -> "sitk.ImageFileReader":
@@ -130,12 +202,7 @@ def _itk_reader(path: Path) -> "sitk.ImageFileReader":
                 f"Expected a MetaImage, got {path.name}, whose header lacks {', '.join(missing)}.",
                 "The file is damaged or of another kind: export it again.",
             )
-    missing_files = [name for name in _detached_files(path) if not (path.parent / name).is_file()]
-    if missing_files:
-        raise InputError(
-            f"Expected the pixels of {path.name} in {missing_files[0]}, which is missing.",
-            "Copy the header together with its data file, or export one file (.nrrd, .mha).",
-        )
+    _check_files(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
@@ -151,9 +218,10 @@ def _itk_header(reader: "sitk.ImageFileReader", path: Path) -> GridHeader:
     affine = np.eye(4)
     affine[:spatial, :spatial] = direction * np.asarray(reader.GetSpacing()[:spatial])
     affine[:spatial, 3] = reader.GetOrigin()[:spatial]
-    for axis, unit in enumerate(_nrrd_units(path)[:spatial]):
+    for axis, unit in enumerate(_units(path, spatial)[:spatial]):
         affine[axis] *= _MM_OF_NRRD_UNITS.get(unit.lower(), 1.0)
-    return GridHeader(tuple(reader.GetSize()), reader.GetNumberOfComponents(), affine, oriented=True)
+    form = "NRRD" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImage"
+    return GridHeader(tuple(reader.GetSize()), reader.GetNumberOfComponents(), affine, True, form)
 
 
 def _check_complete(path: Path, reader: "sitk.ImageFileReader") -> None:
@@ -176,16 +244,35 @@ def _text_header(path: Path) -> list[str]:
     return text.replace("\r", "").split("\n\n", 1)[0].split("\n")
 
 
-def _nrrd_units(path: Path) -> list[str]:
-    """Units of an NRRD's space, axis by axis; none where it says none."""
-    if path.suffix.lower() not in (".nrrd", ".nhdr"):
-        return []
-    line = next((line for line in _text_header(path) if line.lower().startswith("space units:")), "")
-    return re.findall(r'"([^"]*)"', line)
+def _units(path: Path, axes: int) -> list[str]:
+    """Units of an NRRD's space, or else of its axes, or a MetaImage's; none where it says none."""
+    lines = _text_header(path)
+    if path.suffix.lower() in (".mha", ".mhd"):
+        found = [re.match(r"\s*DistanceUnits\s*=\s*(\S+)", line, re.IGNORECASE) for line in lines]
+        return next(([match[1]] * axes for match in found if match), [])
+    for key in ("space units:", "units:"):
+        line = next((line for line in lines if line.lower().startswith(key)), "")
+        if line:
+            return re.findall(r'"([^"]*)"', line)[-axes:]  # colour has an axis of its own, in front
+    return []
+
+
+def _partner(path: Path) -> str:
+    """Name of the other file of a pair, as it is spelt on the disk where it is there; "" of other forms."""
+    name = path.name
+    for first, second in (*PAIR_SUFFIXES.items(), *((b, a) for a, b in PAIR_SUFFIXES.items())):
+        if name.lower().endswith(first):
+            partner = name[: -len(first)] + second
+            upper = name[: -len(first)] + second.upper()
+            return upper if name[-1].isupper() and (path.parent / upper).exists() else partner
+    return ""
 
 
 def _detached_files(path: Path) -> list[str]:
-    """Names of the files that a header takes its voxels from; none where they follow it."""
+    """Names of the files that a header takes its voxels from, or the other one of a pair; none where all is
+    in one file."""
+    if path.name.lower().endswith(_NIFTI_SUFFIXES):
+        return [partner] if (partner := _partner(path)) else []
     is_nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
     key = r"data ?file\s*:" if is_nrrd else r"elementdatafile\s*="
     lines = _text_header(path)

@@ -1,4 +1,4 @@
-"""Radiographs saved as single-slice NIfTI, NRRD or MetaImage."""
+"""Radiographs saved as single-slice NIfTI, Analyze, NRRD or MetaImage."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.greys import luminance
-from xray2ctpa_core.io.grid_file import GridHeader, form_of, read_grid_array, read_grid_header
+from xray2ctpa_core.io.grid_file import GridHeader, read_grid_array, read_grid_header
 from xray2ctpa_core.io.raw_radiograph import RawRadiograph, check_dimensions, radiograph_of_channels
 
 _X, _Y, _Z = range(3)
@@ -22,7 +22,7 @@ def read_grid_radiograph(path: Path) -> RawRadiograph:
     one becomes the rows, from superior to inferior where the slice is coronal. A radiograph has no position
     in the patient, so ITK (and Slicer) lay it into an axial plane: there the rows run from anterior to
     posterior.
-    A NIfTI header without orientation is taken as stored, i along the columns and j along the rows.
+    A header without orientation (NIfTI, Analyze) is taken as stored, i along the columns, j along the rows.
 
     Raises:
         InputError: more than one slice, a sagittal slice, or a damaged file.
@@ -51,8 +51,9 @@ def read_grid_radiograph(path: Path) -> RawRadiograph:
         spacing_mm=None if spacing_note else spacing,
         spacing_source="unknown" if spacing_note else "header",
         aspect=spacing[0] / spacing[1],
-        steps=(f"{array.dtype.name} {form_of(path)}", *stored.steps),
+        steps=(f"{array.dtype.name} {header.form}", *stored.steps),
         notes=(*notes, *spacing_note),
+        sides="header's directions" if header.oriented and _has_lengths(header) else "",
     )
 
 

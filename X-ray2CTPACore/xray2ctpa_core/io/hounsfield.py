@@ -1,9 +1,12 @@
 """Rules that a chest CT in Hounsfield units keeps, whatever the scanner, and what breaks them."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
 
+from xray2ctpa_core.constants import AIR_HU
 from xray2ctpa_core.errors import InputError
 
 #: Some of every chest CT is below this HU (air, lung).
@@ -16,8 +19,17 @@ LEAST_IN_MASKED_LUNGS = 0.001
 LOWEST_HU, HIGHEST_HU = -1200.0, 3100.0
 #: Share of the voxels that may lie beyond (rings and resampled edges of padding, metal).
 BEYOND_SHARE = 0.05
-#: Side of a CT's longest axis in mm: shorter or longer ones come of another unit.
-LONGEST_SIDE_MM = (5.0, 3_000.0)
+#: Width in mm of a body in a CT, along the second longest of its axes (the longest may be that of a
+#: whole-body scan, the shortest that of a slab): a newborn's chest is 80 mm deep, a large adult 600 mm wide.
+BODY_WIDTH_MM = (60.0, 750.0)
+#: Least share of a plane's voxels that are no air where the plane goes through the body.
+BODY_SHARE = 0.001
+#: A corner of this share of each side, and of so many voxels at least, in one grey is filler: in a CT noise
+#: would tell its voxels apart.
+CORNER_SHARE, LEAST_CORNER = 0.04, 2
+#: Units that are mistaken for mm, and how many mm they are; the usual width of a chest.
+_UNITS = (("centimetres", 10.0), ("metres", 1000.0), ("inches", 25.4), ("micrometres", 0.001))
+_USUAL_WIDTH_MM = (150.0, 550.0)
 
 
 _NO_SOFT_TISSUE = f"soft tissue between {SOFT_TISSUE_HU[0]:.0f} and {SOFT_TISSUE_HU[1]:.0f}"
@@ -92,12 +104,60 @@ def check_hounsfield(array: np.ndarray, name: str) -> None:
         )
 
 
-def check_extent(shape: tuple[int, ...], spacing_mm: tuple[float, ...], name: str) -> None:
-    """Raises InputError where a CT of ``shape`` and ``spacing_mm``, along (i, j, k), is of no person."""
-    longest = max(n * mm for n, mm in zip(shape, spacing_mm, strict=True))
-    low, high = LONGEST_SIDE_MM
-    if not low <= longest <= high:
+def with_air_around(array: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """``array`` (D, H, W) of HU whose filler around the body is air, and a sentence on each that was not.
+
+    Masks and resampling fill with 0, which is water. Filler is one value above AIR_BELOW_HU in a corner of
+    the array, and whatever equals it and is connected with that corner.
+    """
+    fillers = sorted({value for value in map(_filler, _corners(array)) if value is not None})
+    notes = []
+    for value in fillers:
+        regions, count = ndimage.label(array == value)
+        at_corners = sorted({int(block.flat[0]) for block in _corners(regions)} - {0})
+        filled = np.isin(np.arange(count + 1), at_corners)[regions]
+        array = np.where(filled, np.float32(AIR_HU), array)
+        notes.append(
+            f"{value:g} HU around the body is not air: {np.count_nonzero(filled)} voxels of it (a mask's or "
+            f"resampling's filler) were set to {AIR_HU:.0f} HU."
+        )
+    return array, tuple(notes)
+
+
+def _corners(array: np.ndarray) -> list[np.ndarray]:
+    """The eight corner blocks of ``array`` (D, H, W)."""
+    sides = (max(LEAST_CORNER, round(CORNER_SHARE * n)) for n in array.shape)
+    ends = [(slice(None, n), slice(-n, None)) for n in sides]
+    return [array[corner] for corner in itertools.product(*ends)]
+
+
+def _filler(block: np.ndarray) -> float | None:
+    """The one value of a block where that is above air, else None."""
+    value = float(block.flat[0])
+    return value if value > AIR_BELOW_HU and (block == block.flat[0]).all() else None
+
+
+def check_body(array: np.ndarray, spacing_mm: tuple[float, float, float], name: str) -> None:
+    """Raises InputError where a CT's body is not as wide as a person's: its unit or spacing is wrong.
+
+    Args:
+        array: (D, H, W) HU.
+        spacing_mm: along (i, j, k).
+        name: for messages.
+    """
+    tissue = array > AIR_BELOW_HU
+    sides = []
+    for axis, mm in zip((2, 1, 0), spacing_mm, strict=True):
+        others = tuple(a for a in range(3) if a != axis)
+        planes = np.flatnonzero(tissue.mean(axis=others) > BODY_SHARE)
+        sides.append(mm * (planes[-1] - planes[0] + 1 if planes.size else array.shape[axis]))
+    width = sorted(sides)[1]
+    low, high = BODY_WIDTH_MM
+    if not low <= width <= high:
+        usual_low, usual_high = _USUAL_WIDTH_MM
+        unit = next((unit for unit, mm in _UNITS if usual_low <= width * mm <= usual_high), "")
+        cause = f"Its spacing seems to be in {unit}" if unit else "Its spacing is wrong"
         raise InputError(
-            f"Expected a CT between {low:g} mm and {high / 1000:g} m long, got {longest:g} mm in {name}.",
-            "The unit or the spacing in its header is wrong: convert the scan again.",
+            f"Expected a body {low:g} to {high:g} mm wide in a CT, got {width:.3g} mm in {name}.",
+            f"{cause}, not in mm: correct the header, or convert the scan again.",
         )

@@ -1,7 +1,7 @@
-"""LZW as TIFF has it (TIFF 6.0, section 13), for pages that Pillow would cut to 8 bits.
+"""LZW of TIFF (TIFF 6.0, section 13), for pages that Pillow would reduce to 8 bits.
 
-tifffile leaves this compression to imagecodecs, a package of the size of the rest; a radiograph in 16-bit
-colour takes some seconds here.
+tifffile leaves this compression to imagecodecs, a package of the size of the rest; this code takes some
+seconds for a radiograph in 16-bit colour.
 """
 
 import importlib.util
@@ -14,17 +14,17 @@ _CLEAR, _END = 256, 257
 
 
 def teach_tifffile() -> None:
-    """Lets tifffile decode LZW where imagecodecs is not installed, if it can be taught."""
+    """Lets tifffile decode LZW if imagecodecs is not installed, as far as its version allows."""
     codecs = getattr(tifffile.TIFF.DECOMPRESSORS, "_codecs", None)
     if isinstance(codecs, dict) and importlib.util.find_spec("imagecodecs") is None:
         codecs.setdefault(LZW, decode_lzw)
 
 
 def decode_lzw(data: bytes, out: object = None) -> bytes:  # noqa: ARG001 - tifffile names the size it expects
-    """The bytes that the LZW codes ``data`` stand for: codes of 9 to 12 bits, the highest bit first.
+    """The bytes of the LZW codes in ``data``: codes of 9 to 12 bits, highest bit first.
 
     Raises:
-        ValueError: a code that no earlier one has defined.
+        ValueError: a code that is not yet defined.
     """
     roots = [bytes((value,)) for value in range(256)] + [b"", b""]
     table, width, former = roots.copy(), 9, b""
@@ -51,6 +51,6 @@ def decode_lzw(data: bytes, out: object = None) -> bytes:  # noqa: ARG001 - tiff
             table.append(former + piece[:1])
         pieces.append(piece)
         former = piece
-        if len(table) >= (1 << width) - 1 and width < 12:  # a code early, as every writer does
+        if len(table) >= (1 << width) - 1 and width < 12:  # one code early, as every writer does
             width += 1
     return b"".join(pieces)

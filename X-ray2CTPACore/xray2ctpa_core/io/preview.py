@@ -1,8 +1,8 @@
 """preview.png: the radiograph, three planes of the generated volume in two windows, Grad-CAM, the PE score.
 
-Planes are drawn as radiologists look at them: the patient's right on the left of axial and coronal planes,
-anterior on the left of sagittal ones, superior up; millimetres keep their aspect. Every generated plane
-carries the word SYNTHETIC.
+Planes are drawn in radiological convention: the patient's right on the left of axial and coronal planes,
+anterior on the left of sagittal ones, superior up; with square millimetres. Every generated plane is marked
+SYNTHETIC.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ TEXT = (232, 236, 241)
 MUTED = (150, 160, 172)
 ACCENT = (255, 184, 77)
 FRAME_COLOUR = (96, 190, 255)
-#: Grad-CAM's colours at its label thresholds and at 1; transparent below the first.
+#: Colours of Grad-CAM at its label thresholds and at 1; transparent below the first threshold.
 HEAT_LEVELS = (*GRADCAM_LABEL_THRESHOLDS, 1.0)
 HEAT_COLOURS = ((255, 196, 60), (245, 115, 30), (215, 30, 45), (150, 0, 60))
 HEAT_OPACITY = 0.6
@@ -57,7 +57,7 @@ def render_preview(
     gradcam: Volume,
     lines: Sequence[str],
 ) -> Image.Image:
-    """The picture that a result folder carries.
+    """The picture in a result folder.
 
     Args:
         radiograph: the input; ``frame`` is the square of it that the networks read.
@@ -102,7 +102,7 @@ def radiograph_in(picture: Image.Image) -> Image.Image:
 
 
 def render_step(slices: np.ndarray) -> Image.Image:
-    """What is being generated, for a live view: axial slices side by side in the CTPA window.
+    """The volume during generation, for a live view: axial slices side by side in the CTPA window.
 
     Args:
         slices: (N, H, W) HU, from inferior to superior.
@@ -178,7 +178,7 @@ def centre_index(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def strongest_index(gradcam: np.ndarray) -> tuple[int, int, int]:
-    """The voxel (k, j, i) of the strongest evidence; the middle where none reaches the lowest level."""
+    """The voxel (k, j, i) of the strongest evidence; the middle if none reaches the lowest level."""
     if gradcam.max() < HEAT_LEVELS[0]:
         return centre_index(gradcam.shape)
     k, j, i = np.unravel_index(int(gradcam.argmax()), gradcam.shape)
@@ -232,7 +232,7 @@ def write_legend(draw: ImageDraw.ImageDraw, place: tuple[int, int]) -> None:
 
 
 def _write_lines(draw: ImageDraw.ImageDraw, lines: Sequence[str], place: tuple[int, int], width: int) -> None:
-    """Sentences one below the other, wrapped to ``width`` pixels; the first is large."""
+    """Sentences below each other, wrapped to ``width`` pixels; the first is large."""
     left, top = place
     for number, line in enumerate(lines):
         font, colour = (text_font(22), TEXT) if number == 0 else (text_font(16), MUTED)

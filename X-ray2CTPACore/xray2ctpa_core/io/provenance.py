@@ -1,4 +1,4 @@
-"""What provenance records: digests of files, versions of packages, memory used."""
+"""Data for provenance: digests of files, versions of packages, memory used."""
 
 import hashlib
 import sys
@@ -14,7 +14,7 @@ def file_sha256(path: Path) -> str:
 
 
 def files_sha256(paths: Iterable[Path]) -> str:
-    """SHA-256 over the digests of several files, in the order given: one name for a series of slices."""
+    """SHA-256 over the digests of several files, in the given order: one digest for a series of slices."""
     return hashlib.sha256("".join(file_sha256(path) for path in paths).encode()).hexdigest()
 
 
@@ -24,9 +24,10 @@ def package_versions(packages: Iterable[str]) -> dict[str, str | None]:
 
 
 def peak_memory_mb() -> float | None:
-    """Most resident memory this process had, in MB; None where the system does not say (Windows).
+    """Peak resident memory of this process, in MB; None if the system does not report it (Windows).
 
-    Linux keeps getrusage's figure across exec, so that it may be the parent's; VmHWM is the process's own.
+    Linux keeps the value of getrusage across exec, so that it may be the parent's; VmHWM is this process's
+    own.
     """
     status = Path("/proc/self/status")
     if status.is_file():

@@ -17,7 +17,7 @@ from xray2ctpa_core.io.raster import is_raster, read_raster_radiograph
 from xray2ctpa_core.io.raw_radiograph import MAX_ASPECT, RawRadiograph, check_dimensions, size_doubt
 from xray2ctpa_core.volume import Radiograph
 
-_FORMS = "DICOM, PNG, JPEG, TIFF, NIfTI, NRRD and MetaImage"
+_FORMS = "DICOM, PNG, JPEG, TIFF, NIfTI, Analyze, NRRD and MetaImage"
 
 
 def read_radiograph(path: Path) -> Radiograph:
@@ -26,12 +26,13 @@ def read_radiograph(path: Path) -> Radiograph:
     Args:
         path: DICOM file, or folder with the DICOM files of an examination (CR, DX, RF; MONOCHROME1 and 2,
             compressed too); PNG, JPEG or TIFF (8 or 16 bit, grey or colour, with or without alpha); or
-            single-slice NIfTI, NRRD or MetaImage (.nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd).
+            single-slice NIfTI, Analyze, NRRD or MetaImage (.nii, .nii.gz, .hdr with .img, .nrrd, .nhdr,
+            .mha, .mhd).
 
     Returns:
         Pixels on a square grid, scaled to [0, 1] between percentiles of the image; spacing where the file
         states a credible one; in ``notes``, what was changed or doubted. ``sha256`` is that of the file's
-        bytes (of the chosen file of a folder).
+        bytes (of the chosen file of a folder; of a header with a data file, the header's).
 
     Raises:
         InputError: the path is missing, unreadable, no image of these forms, damaged, blank, too small or
@@ -48,12 +49,14 @@ def read_radiograph(path: Path) -> Radiograph:
 
 
 def radiographs_below(folder: Path) -> list[Path]:
-    """The files below ``folder``, in order: each is taken for a radiograph; hidden ones are left out.
+    """The files below ``folder``, in order: each is taken for a radiograph; hidden ones and the data files of
+    headers are left out.
 
     Raises:
         InputError: there is none.
     """
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file() and path.name[0] != ".")
+    files = grid_file.without_data_files(files)
     if not files:
         raise InputError(f"Expected radiographs below {folder}, found none.", "Name another folder.")
     return files
@@ -108,6 +111,7 @@ def _to_radiograph(radiograph: RawRadiograph, name: str, digest: str) -> Radiogr
         "" if spacing is None else radiograph.magnification_source,
         ", ".join(radiograph.steps),
         radiograph.age_years,
+        radiograph.sides,
     )
 
 

@@ -30,14 +30,15 @@ _WIDE_GREY_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 
 
 def is_raster(path: Path) -> bool:
-    """Whether the first bytes or the suffix say PNG, JPEG or TIFF."""
+    """Whether the first bytes or the suffix are those of PNG, JPEG or TIFF."""
     return _head(path).startswith(RASTER_SIGNATURES) or path.suffix.lower() in _SUFFIXES
 
 
 def read_raster_radiograph(path: Path) -> RawRadiograph:
     """Reads a PNG, JPEG or TIFF: grey, palette or colour of any depth, with or without alpha.
 
-    Alpha, the orientation in EXIF and pixels that are not square are honoured; a TIFF's thumbnails are not.
+    Alpha, the orientation in EXIF, and pixels that are not square are applied; a TIFF's thumbnails are
+    ignored.
 
     Raises:
         InputError: damaged, of another kind, several pages, too small or too large.
@@ -127,8 +128,8 @@ def _is_wide_png(image: Image.Image, path: Path) -> bool:
 def _wide_png(path: Path) -> np.ndarray:
     """(H, W, C) uint16, C = 2 grey and alpha, 3 RGB, 4 RGBA.
 
-    ITK reads no grey with alpha. Its pixels have as many bytes as 8-bit RGBA's, for which alone PNG's filters
-    ask: called that, its channels are the higher and the lower bytes.
+    ITK reads no grey with alpha. Its pixels have as many bytes as 8-bit RGBA's, and PNG's filters depend on
+    that number alone; read as RGBA, its channels are the higher and the lower bytes.
     """
     content = path.read_bytes()
     if content[_PNG_COLOUR_OFFSET] != _PNG_GREY_ALPHA:
@@ -140,7 +141,7 @@ def _wide_png(path: Path) -> np.ndarray:
 
 
 def _aspect(image: Image.Image) -> float:
-    """Height of a stored pixel over its width, by the densities of PNG and JPEG; 1 where they do not say."""
+    """Height of a stored pixel over its width, by the densities of PNG and JPEG; 1 if they are missing."""
     density = image.info.get("jfif_density") or image.info.get("aspect") or image.info.get("dpi") or (1, 1)
     horizontal, vertical = float(density[0]), float(density[1])
     return horizontal / vertical if horizontal > 0 and vertical > 0 else 1.0

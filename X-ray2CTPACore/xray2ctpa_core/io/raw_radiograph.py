@@ -31,7 +31,7 @@ class RawRadiograph:
         aspect: height of a pixel over its width.
         modality, photometric, view: as in Radiograph.
         steps: how the greys were found, in the order of what was done to the stored values.
-        age_years: as in Radiograph.
+        age_years, sides: as in Radiograph.
         notes: what reading changed or doubted, in sentences.
     """
 
@@ -48,6 +48,7 @@ class RawRadiograph:
     steps: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     age_years: float | None = None
+    sides: str = ""
 
 
 def size_doubt(shape: tuple[int, int], spacing_mm: tuple[float, float], source: str) -> str:

@@ -60,7 +60,7 @@ def read_volume(path: Path) -> Volume:
     """Reads a volume as stored: no axis is flipped or permuted, the affine says where the voxels lie.
 
     Args:
-        path: .nii, .nii.gz, .nrrd, .nhdr, .mha or .mhd.
+        path: .nii, .nii.gz, .hdr or .img of a pair, .nrrd, .nhdr, .mha or .mhd.
 
     Returns:
         (D, H, W) = (k, j, i) in the file's dtype (float64 for a NIfTI with scaling), affine to LPS mm.
@@ -74,10 +74,10 @@ def read_volume(path: Path) -> Volume:
 def read_volume_with_notes(path: Path) -> tuple[Volume, tuple[str, ...]]:
     """As ``read_volume``, with what its header leaves in doubt, in sentences."""
     path = Path(path)
-    with reading(path, "NIfTI, NRRD or MetaImage"):
+    with reading(path, "NIfTI, Analyze, NRRD or MetaImage"):
         path.stat()
         if not is_grid_file(path):
-            raise InputError(f"Expected a NIfTI, NRRD or MetaImage volume, got {path.name}.")
+            raise InputError(f"Expected a NIfTI, Analyze, NRRD or MetaImage volume, got {path.name}.")
         header = read_grid_header(path)
         extra_axes = header.size[3:]
         if len(header.size) < 3 or any(n > 1 for n in extra_axes) or header.channels > 1:

@@ -57,14 +57,6 @@ def mean_interval(values: np.ndarray, level: float = 0.95) -> Interval:
     return Interval(estimate, float(estimate - reach), float(estimate + reach))
 
 
-def paired_difference(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Interval:
-    """Mean of ``first - second`` over the same patients, with the t interval of the differences."""
-    first, second = _finite(first), _finite(second)
-    if first.shape != second.shape:
-        raise InputError(f"A paired difference needs equal lengths, got {len(first)} and {len(second)}.")
-    return mean_interval(first - second, level)
-
-
 def pearson(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Interval:
     """Pearson's correlation of paired values with Fisher's interval (z has the deviation 1 / sqrt(N - 3)).
 

@@ -1,4 +1,4 @@
-"""Hounsfield units to the range that networks read, and back."""
+"""Conversion between Hounsfield units and the networks' range."""
 
 from collections.abc import Sequence
 

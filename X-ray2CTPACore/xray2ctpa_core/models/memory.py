@@ -1,4 +1,4 @@
-"""Work in batches that halve where memory is short."""
+"""Computation in batches, whose size is halved when memory is short."""
 
 import gc
 from collections.abc import Callable
@@ -16,14 +16,14 @@ def in_batches(
 ) -> torch.Tensor:
     """``function`` of ``items`` (N, ...), at most ``at_once`` of them at a time.
 
-    Where memory is short the batch halves and stays so for the rest of the call; what is already computed is
-    kept. A single item that does not fit is an error.
+    When memory is short, the size of the batch is halved for the rest of the call; computed results are
+    kept. If a single item does not fit, an error is raised.
 
     Args:
-        function: (n, ...) -> (n, ...), each item for itself.
+        function: (n, ...) -> (n, ...), independently for each item.
         items: N of them, at least 1.
-        at_once: batch to begin with.
-        on_step_down: called with the new batch each time it halves.
+        at_once: initial size of a batch.
+        on_step_down: called with the new size each time it is halved.
     """
     done: list[torch.Tensor] = []
     place = 0
@@ -36,7 +36,7 @@ def in_batches(
             short = True
         else:
             place, short = place + at_once, False
-        if short:  # outside the handler, whose traceback holds what was allocated
+        if short:  # outside the handler, whose traceback keeps the allocated tensors alive
             at_once = max(1, min(at_once, len(items) - place) // 2)
             gc.collect()
             if items.device.type == "cuda":

@@ -1,5 +1,5 @@
-"""The parts of a pipeline and what each keeps to: whatever does can be trained, packed into a bundle, run and
-measured.
+"""The protocols of a pipeline's parts. A part that follows its protocol can be trained, packed into a
+bundle, run and evaluated.
 
 Axes: volumes (B, 1, D, H, W) are (foot to head, front to back, patient's right to left), latents
 (B, C, d, h, w) likewise; radiographs (B, 1, P, P) have rows from the top.
@@ -16,12 +16,13 @@ from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What an encoder makes of a batch of radiographs; None stands for what it does not make.
+    """The output of an encoder for a batch of radiographs; parts that it does not compute are None.
 
     Attributes:
-        embedding: (B, E), one vector a radiograph: `global` conditioning (X-ray2CTPA, section 3.2).
+        embedding: (B, E), one vector for each radiograph: `global` conditioning (X-ray2CTPA, section 3.2).
         spatial: (B, S, d, h, w), features on the latent grid: `spatial` conditioning.
-        expected: (B, C, d, h, w), the latents expected given the radiograph, scaled as the denoiser's are.
+        expected: (B, C, d, h, w), the expected latents given the radiograph, with the scaling of the
+            denoiser's latents.
     """
 
     embedding: torch.Tensor | None = None
@@ -40,10 +41,10 @@ class Conditioning:
 
 
 def embedding_of(conditioning: Conditioning | torch.Tensor) -> torch.Tensor:
-    """The embedding (B, E) of a conditioning, or the tensor that stands for one.
+    """The embedding (B, E) of a conditioning, or of a tensor that is the embedding itself.
 
     Raises:
-        ValueError: the encoder made none.
+        ValueError: the conditioning has none.
     """
     if isinstance(conditioning, torch.Tensor):
         return conditioning
@@ -60,23 +61,23 @@ class Codec(Protocol):
         """(B, 1, D, H, W) -> (B, C, d, h, w), float32."""
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """(B, C, d, h, w) -> (B, 1, D, H, W), float32, about in [-1, 1]."""
+        """(B, C, d, h, w) -> (B, 1, D, H, W), float32, approximately in [-1, 1]."""
 
 
 @runtime_checkable
 class RadiographEncoder(Protocol):
-    """What conditions the denoiser on the radiograph."""
+    """Computes the denoiser's conditioning from radiographs."""
 
     def condition(self, image: torch.Tensor) -> Conditioning:
-        """(B, 1, P, P), as the framing makes it -> conditioning of the batch."""
+        """(B, 1, P, P), output of the framing -> conditioning of the batch."""
 
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """The network that is called in every step; a direct regressor is one that is called once.
+    """The network that is called in every step; a direct regressor is called once.
 
-    A denoiser that diffuses something other than scaled latents (a residual, a map) says how many channels
-    that has in ``diffused_channels``; diffusion.residual leads from it to latents.
+    If a denoiser diffuses something other than scaled latents (a residual, a map), its attribute
+    ``diffused_channels`` is the number of channels of that; diffusion.residual converts it to latents.
     """
 
     config: Any
@@ -109,13 +110,13 @@ class Classifier(Protocol):
 
 @dataclass(frozen=True)
 class FramedRadiograph:
-    """A radiograph, judged, and the square of it that the networks read.
+    """A radiograph, the gate's report, and the square of it that the networks read.
 
     Attributes:
-        radiograph: as given, or with its greys turned back where it was inverted.
-        frame: the square, in pixels of the radiograph: the generated volume corresponds to it.
-        gate: whether it is a frontal chest radiograph; full marks where the caller gave the frame.
-        image: (P, P) float32, what the encoder reads.
+        radiograph: as given, with inverted greys corrected.
+        frame: the square, in pixels of the radiograph, to which the generated volume corresponds.
+        gate: the input gate's report; without doubts if the caller gave the frame.
+        image: (P, P) float32, the encoder's input.
     """
 
     radiograph: Radiograph
@@ -126,7 +127,7 @@ class FramedRadiograph:
 
 @runtime_checkable
 class Framing(Protocol):
-    """From the radiograph to what the encoder reads, and where the volume lies."""
+    """Converts a radiograph to the encoder's input, and finds the frame of the volume."""
 
     def __call__(self, radiograph: Radiograph, frame: FrontalFrame | None = None) -> FramedRadiograph:
-        """Frames ``radiograph``; a ``frame`` that is given is taken as it is, without the gate."""
+        """Frames ``radiograph``; a given ``frame`` is used unchanged and without the gate."""

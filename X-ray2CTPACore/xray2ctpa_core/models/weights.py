@@ -1,4 +1,4 @@
-"""Tensors into a network, name by name: nothing missing, nothing left over, nothing of another shape."""
+"""Loads tensors into a network by name, without missing or unexpected tensors or other shapes."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from torch import nn
 
 from xray2ctpa_core.errors import BundleError
 
-#: Names that a message spells out before it counts the rest.
+#: Number of names that a message lists before it counts the rest.
 _NAMES_SHOWN = 4
 
 
@@ -24,15 +24,15 @@ def load_exactly(
     """Copies ``tensors`` into ``network``, each in the network's own dtype.
 
     Args:
-        network: receives the values; as it was where an error is raised about names or shapes.
+        network: receives the values; unchanged if an error is raised.
         tensors: by their names in the source.
-        source: what they were read from, for the error.
-        hint: what to do where they do not fit, for the error.
-        name_in_source: what the source calls the tensor that the network knows by the argument.
+        source: name of the source, for the error.
+        hint: what to do if they do not fit, for the error.
+        name_in_source: name of a tensor in the source, from its name in the network.
 
     Raises:
-        BundleError: names what is missing, unexpected, of another shape, not finite, or one tensor in the
-            network and several different ones in the source.
+        BundleError: names the tensors that are missing, unexpected, of another shape or not finite, or that
+            are one tensor in the network and several different ones in the source.
     """
     expected = {name_in_source(name): tensor for name, tensor in network.state_dict().items()}
     shared = sorted(expected.keys() & tensors.keys())
@@ -66,14 +66,14 @@ def refuse(complaint: str, hint: str, problems: Mapping[str, Sequence[str]]) -> 
 
 
 def save_tensors(network: nn.Module, path: Path) -> None:
-    """Writes the network's state dict as safetensors, whole or not at all."""
+    """Writes the network's state dict as safetensors, atomically."""
     partial = path.with_name(path.name + ".partial")
     save_file({name: t.detach().cpu().clone() for name, t in network.state_dict().items()}, partial)
     os.replace(partial, path)
 
 
 def load_tensors(network: nn.Module, path: Path) -> None:
-    """Reads what `save_tensors` wrote into a network of the same architecture.
+    """Loads the output of `save_tensors` into a network of the same architecture.
 
     Raises:
         BundleError: no such file, or it is of another network.

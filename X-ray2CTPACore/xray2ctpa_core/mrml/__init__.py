@@ -1,10 +1,11 @@
-"""A result folder becomes MRML nodes and a layout of views, in Slicer and, through slicer-core, outside it.
+"""Converts a result folder to MRML nodes and a layout of views, in Slicer and, through slicer-core, outside
+it.
 
 Imports slicer and vtk only (no Qt, no torch): the Slicer module and the page of ``xray2ctpa view``
-show the same nodes. Files are NIfTI; Slicer's own reader turns them into RAS (IJKToRAS, mm). The nodes keep
-no link to the files, which may lie in a temporary folder. ``record`` is what result.json says, ``result``
-a result's nodes and where they are found again, ``nodes`` adds and removes them, ``display`` how they are
-displayed, ``views`` the views they are shown in, ``comparison`` a true CTPA beside them.
+show the same nodes. Files are NIfTI; Slicer's own reader turns them into RAS (IJKToRAS, mm). The nodes do
+not depend on the files, which may be in a temporary folder. ``record`` reads result.json, ``result`` finds a
+result's nodes in a scene, ``nodes`` adds and removes them, ``display`` sets their display, ``views`` the
+layout, ``comparison`` compares them with a true CTPA.
 """
 
 from xray2ctpa_core.mrml.comparison import (

@@ -1,4 +1,5 @@
-"""A true CTPA beside a generated one: on the same grid, with their difference, in linked planes."""
+"""Comparison of a true CTPA with a generated one: on the same grid, with their difference, in linked
+planes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,10 @@ from xray2ctpa_core.mrml.display import DIFFERENCE_COLOR_TAG, show_between
 from xray2ctpa_core.mrml.result import NOTICE_ATTRIBUTE, ResultNodes, refer_to_comparison
 from xray2ctpa_core.mrml.views import PLANE_VIEWS
 
-#: Slice views of the truth and of the difference <- the plane beside which they stand.
+#: Slice views of the truth and of the difference, by the plane beside which they are shown.
 TRUTH_VIEWS = {f"{name}Truth": name for name in PLANE_VIEWS}
 DIFFERENCE_VIEWS = {f"{name}Difference": name for name in PLANE_VIEWS}
-#: Difference in HU that has the full colour.
+#: Difference in HU with the full colour.
 FULL_DIFFERENCE_HU = 400.0
 _COLOURS = 255
 
@@ -68,9 +69,10 @@ def add_comparison(nodes: ResultNodes, truth: Any) -> Comparison:
 
 
 def truth_on_grid(node: Any, nodes: ResultNodes) -> np.ndarray:
-    """(D, H, W) float32 HU of a CTPA's node at the voxels of ``nodes.ctpa``, linear; NaN where it has none.
+    """(D, H, W) float32 HU of a CTPA's node, linearly interpolated at the voxels of ``nodes.ctpa``; NaN
+    outside it.
 
-    Both nodes may stand under transforms; only linear ones are taken into account.
+    Transforms of both nodes are applied if they are linear.
 
     Raises:
         InputError: the two do not overlap.
@@ -142,7 +144,7 @@ def _ras_to_ijk(node: Any) -> Any:
 
 
 def _beside(nodes: ResultNodes, name: str, array: Any) -> Any:
-    """A new volume node with the place of ``nodes.ctpa``."""
+    """A new volume node with the geometry of ``nodes.ctpa``."""
     node = nodes.ctpa.GetScene().AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     slicer.util.updateVolumeFromArray(node, array)
     node.CopyOrientation(nodes.ctpa)

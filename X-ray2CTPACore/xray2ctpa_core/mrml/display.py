@@ -1,4 +1,4 @@
-"""How a result's nodes are displayed: windows, colours, legend, volume rendering."""
+"""Display of a result's nodes: windows, colours, legend, volume rendering."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ WINDOWS = {
     "lung": LUNG_DISPLAY_WINDOW,
     "mediastinum": MEDIASTINUM_DISPLAY_WINDOW,
 }
-#: The word in a corner of a view that shows something generated: colour (RGB) and size.
+#: Colour (RGB) and size of the word SYNTHETIC in views of generated data.
 ANNOTATION_COLOUR = (1.0, 0.72, 0.3)
 ANNOTATION_POINTS = 16
 
@@ -42,7 +42,7 @@ RENDERED_OPACITY = ((-1000.0, 0.0), (-850.0, 0.0), (-700.0, 0.012), (-400.0, 0.0
 RENDERED_COLOURS = ((-1000.0, 0.25, 0.3, 0.4), (-500.0, 0.5, 0.6, 0.72), (100.0, 0.62, 0.18, 0.15),
                     (220.0, 0.85, 0.3, 0.22), (330.0, 0.93, 0.62, 0.45), (480.0, 0.98, 0.92, 0.82),
                     (900.0, 1.0, 1.0, 0.97))  # fmt: skip
-#: How a volume is rendered where the application prefers no other method.
+#: Class of the volume rendering if the application prefers no other method.
 RENDERING_CLASS = "vtkMRMLGPURayCastVolumeRenderingDisplayNode"
 #: Ambient, diffuse and specular parts of the light.
 RENDERED_LIGHT = (0.3, 0.9, 0.15)
@@ -76,7 +76,7 @@ def synthetic_annotation() -> Any:
 
 
 def corner_text(text: str, colour: tuple[float, float, float]) -> Any:
-    """A 2D actor with ``text`` that stays readable on any grey, placed in parts of its view (0..1)."""
+    """A 2D actor with ``text`` that is readable on any grey, at a position in shares of its view (0..1)."""
     actor = vtk.vtkTextActor()
     actor.SetInput(text)
     actor.GetTextProperty().SetFontSize(ANNOTATION_POINTS)
@@ -87,7 +87,7 @@ def corner_text(text: str, colour: tuple[float, float, float]) -> Any:
 
 
 def display_result(nodes: ResultNodes, scene: Any, rendering_class: str = RENDERING_CLASS) -> None:
-    """Fixed windows, colours, and a volume rendering that is off until it is shown."""
+    """Sets fixed windows, colours, and a volume rendering that is off at first."""
     show_between(nodes.ctpa, CTPA_DISPLAY_WINDOW)
     show_between(nodes.gradcam, (0.5, 1.0), color_id="vtkMRMLColorTableNodeIron")
     nodes.gradcam.GetDisplayNode().SetThreshold(GRADCAM_LABEL_THRESHOLDS[0], 1.0)
@@ -100,7 +100,7 @@ def display_result(nodes: ResultNodes, scene: Any, rendering_class: str = RENDER
 
 
 def rendering_display(nodes: ResultNodes) -> Any | None:
-    """The CTPA's volume rendering, or None where somebody removed it."""
+    """The CTPA's volume rendering, or None if it was removed."""
     for number in range(nodes.ctpa.GetNumberOfDisplayNodes()):
         display = nodes.ctpa.GetNthDisplayNode(number)
         if display is not None and display.IsA("vtkMRMLVolumeRenderingDisplayNode"):
@@ -109,14 +109,14 @@ def rendering_display(nodes: ResultNodes) -> Any | None:
 
 
 def is_used(colours: Any) -> bool:
-    """Whether anything in the scene is shown with the colour table."""
+    """Whether anything in the scene uses the colour table."""
     scene, name = colours.GetScene(), "vtkMRMLVolumeDisplayNode"
     displays = [scene.GetNthNodeByClass(n, name) for n in range(scene.GetNumberOfNodesByClass(name))]
     return any(display.GetColorNodeID() == colours.GetID() for display in displays)
 
 
 def show_between(node: Any, window: tuple[float, float], color_id: str = "vtkMRMLColorTableNodeGrey") -> None:
-    """Fixes the display to ``window`` (centre, width) instead of one guessed from the voxels."""
+    """Sets the display to ``window`` (centre, width) instead of one derived from the voxels."""
     display = node.GetDisplayNode()
     display.SetAndObserveColorNodeID(color_id)
     display.SetAutoWindowLevel(False)

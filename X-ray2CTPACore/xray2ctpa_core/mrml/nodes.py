@@ -1,4 +1,4 @@
-"""The nodes of a result: added to a scene, taken out of it."""
+"""Adds the nodes of a result to a scene, and removes them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -32,18 +32,19 @@ def load_result(
 ) -> ResultNodes:
     """Adds the result in ``folder`` to ``scene``: volumes, table, volume rendering, subject-hierarchy folder.
 
-    Every node's name holds SYNTHETIC and the radiograph's name, and every node carries ATTRIBUTES, the values
-    as text. The folder lies beside the radiograph: in its study, where it has one.
+    Every node's name contains SYNTHETIC and the radiograph's name, and every node has ATTRIBUTES, with
+    values as text. The folder is
+    beside the radiograph: in its study, if it has one.
 
     Args:
-        folder: what ``xray2ctpa generate`` wrote.
+        folder: output of ``xray2ctpa generate``.
         scene: vtkMRMLScene; ``slicer.mrmlScene`` if None.
         radiograph: the radiograph's node in the scene; the CTPA then refers to it.
         attributes: further attributes of every node.
         rendering_class: of the volume rendering's display node.
 
     Raises:
-        InputError: if the folder is not a complete result; the scene is then as it was.
+        InputError: the folder is not a complete result; the scene is unchanged then.
     """
     folder = Path(folder)
     scene = slicer.mrmlScene if scene is None else scene
@@ -86,10 +87,11 @@ def load_result(
 
 
 def add_segmentation(nodes: ResultNodes) -> ResultNodes:
-    """Adds the Grad-CAM's levels as a segmentation: a segment a level there is, named and coloured like it.
+    """Adds the Grad-CAM's levels as a segmentation: one segment for each existing level, with its name and
+    colour.
 
     Returns:
-        The result with its segmentation; the one that it has already, where it has one.
+        The result with its segmentation; an existing one is kept.
     """
     if nodes.segmentation is not None:
         return nodes
@@ -114,7 +116,7 @@ def add_segmentation(nodes: ResultNodes) -> ResultNodes:
 
 
 def remove_result(nodes: ResultNodes) -> None:
-    """Takes the result's nodes out of the scene; folder and colours too, where nothing else needs them."""
+    """Removes the result's nodes from the scene, and folder and colours if nothing else uses them."""
     scene = nodes.ctpa.GetScene()
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(nodes.ctpa))
@@ -149,7 +151,7 @@ def _read_voxels(node: Any, path: Path) -> None:
 
 
 def _require_same_grid(node: Any, reference: Any) -> None:
-    """Raises InputError unless both volumes have the same voxels in the same places."""
+    """Raises InputError unless both volumes have the same grid."""
     same_size = node.GetImageData().GetDimensions() == reference.GetImageData().GetDimensions()
     difference = max(
         abs(a - b) for a, b in zip(_ijk_to_ras_elements(node), _ijk_to_ras_elements(reference), strict=True)
@@ -172,7 +174,7 @@ def _node_ids(scene: Any) -> set[str]:
 
 
 def _fill_table(table: Any, record: Mapping[str, Any]) -> None:
-    """Two columns of text, a row for every number of result.json: its path there, and its value."""
+    """Fills two columns of text with one row for every value of result.json: its path, and the value."""
     columns = vtk.vtkStringArray(), vtk.vtkStringArray()
     for column, name in zip(columns, ("Quantity", "Value"), strict=True):
         column.SetName(name)
@@ -184,12 +186,12 @@ def _fill_table(table: Any, record: Mapping[str, Any]) -> None:
 
 
 def _gather_in_folder(nodes: ResultNodes, scene: Any, radiograph: Any, source: str) -> None:
-    """One subject-hierarchy folder for the nodes of the result, in the radiograph's study."""
+    """Moves the nodes of the result into one subject-hierarchy folder, in the radiograph's study."""
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     name = scene.GenerateUniqueName(f"{SYNTHETIC} X-ray2CTPA ({source})")
     item = hierarchy.GetItemByDataNode(radiograph) if radiograph is not None else 0
     parent = hierarchy.GetItemParent(item) if item else 0
     folder = hierarchy.CreateFolderItem(parent or hierarchy.GetSceneItemID(), name)
     for node in nodes.all():
-        # In the application an item exists already, outside the folder.
+        # In the application, an item already exists outside the folder.
         hierarchy.SetItemParent(hierarchy.CreateItem(folder, node), folder)

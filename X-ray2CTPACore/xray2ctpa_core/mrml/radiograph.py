@@ -1,4 +1,4 @@
-"""A radiograph as a node: a coronal slice, seen from the front."""
+"""A radiograph as a node: a coronal slice in frontal view."""
 
 from typing import Any
 
@@ -21,8 +21,8 @@ def add_radiograph(
         pixels: (H, W) array in [0, 1], rows to inferior, columns to the patient's left.
         name: of the node.
         spacing_mm: of a pixel, both ways.
-        centre: (row, column) that lies at the origin, the middle of a result's volume; None is the
-            radiograph's own middle.
+        centre: (row, column) at the origin, the middle of a result's volume; None for the radiograph's own
+            middle.
 
     Returns:
         vtkMRMLScalarVolumeNode with grey display from 0 to 1.

@@ -1,4 +1,4 @@
-"""The nodes of one result, and how a saved scene finds them again."""
+"""The nodes of one result, and how they are found in a saved scene."""
 
 import json
 from collections.abc import Mapping
@@ -7,9 +7,9 @@ from typing import Any
 
 import slicer
 
-#: Attribute of the CTPA that holds all of result.json, and its references to what belongs to it.
+#: Attribute of the CTPA with the whole result.json, and its references to the other nodes of the result.
 RECORD_ATTRIBUTE = "XRay2CTPA.Record"
-#: Attribute of every generated volume: what it is, in words.
+#: Attribute of every generated volume with its description.
 NOTICE_ATTRIBUTE = "XRay2CTPA.Notice"
 REFERENCES = {
     "gradcam": "XRay2CTPA.GradCAM",
@@ -20,7 +20,7 @@ REFERENCES = {
     "truth": "XRay2CTPA.Truth",
     "difference": "XRay2CTPA.Difference",
 }
-#: Reference of the CTPA to the radiograph's node it was made from.
+#: Reference of the CTPA to the node of its radiograph.
 RADIOGRAPH_REFERENCE = "XRay2CTPA.Radiograph"
 
 
@@ -34,7 +34,7 @@ class ResultNodes:
         gradcam_label: vtkMRMLLabelMapVolumeNode, 0 and 1..3 = low, medium, high.
         spread: vtkMRMLScalarVolumeNode, standard deviation in HU, or None for a single sample.
         table: vtkMRMLTableNode, the case's numbers as text.
-        record: result.json as it stands in the folder.
+        record: the content of result.json.
         segmentation: vtkMRMLSegmentationNode of the Grad-CAM levels, None until ``add_segmentation``.
         truth, difference: of a comparison with a true CTPA, None until ``add_comparison``.
     """
@@ -50,7 +50,7 @@ class ResultNodes:
     difference: Any | None = None
 
     def all(self) -> list[Any]:
-        """Every node that there is, the CTPA first."""
+        """All existing nodes, the CTPA first."""
         nodes = (
             *(self.ctpa, self.gradcam, self.gradcam_label, self.spread, self.table),
             *(self.segmentation, self.truth, self.difference),
@@ -59,7 +59,8 @@ class ResultNodes:
 
 
 def result_of(node: Any) -> ResultNodes | None:
-    """The result that a CTPA node in a scene is part of, also after saving and loading; None if of none."""
+    """The result to which a CTPA node in a scene belongs, also after saving and loading; None if it belongs
+    to none."""
     text = node.GetAttribute(RECORD_ATTRIBUTE) if node is not None else None
     if text is None:
         return None
@@ -70,7 +71,7 @@ def result_of(node: Any) -> ResultNodes | None:
 
 
 def refer(nodes: ResultNodes, radiograph: Any) -> None:
-    """The CTPA refers to what belongs to it, so that it is found again in a saved scene."""
+    """Makes the CTPA refer to the result's other nodes, so that they are found in a saved scene."""
     nodes.ctpa.SetAttribute(RECORD_ATTRIBUTE, json.dumps(nodes.record))
     for name, role in REFERENCES.items():
         node = getattr(nodes, name)
@@ -80,7 +81,7 @@ def refer(nodes: ResultNodes, radiograph: Any) -> None:
 
 
 def refer_to_comparison(nodes: ResultNodes, truth: Any, difference: Any) -> None:
-    """Makes the nodes of a comparison part of the result: found again with it, removed with it."""
+    """Makes the nodes of a comparison part of the result, with which they are found and removed."""
     for role, node in (("truth", truth), ("difference", difference)):
         nodes.ctpa.SetNodeReferenceID(REFERENCES[role], node.GetID())
         put_beside(node, nodes.ctpa)

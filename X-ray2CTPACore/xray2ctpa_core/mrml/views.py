@@ -1,4 +1,4 @@
-"""The views a result is shown in: the radiograph, three linked planes and the 3D view."""
+"""The layouts for a result: the radiograph, three linked planes and the 3D view."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from xray2ctpa_core.mrml.result import RADIOGRAPH_REFERENCE, ResultNodes
 
 RADIOGRAPH_VIEW = "XRay2CTPARadiograph"
 PLANE_VIEWS = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
-#: The radiograph's view stands in a group of its own, so that linked planes leave it alone.
+#: The radiograph's view has a group of its own, so that linked planes do not change it.
 RADIOGRAPH_VIEW_GROUP = 1
 LAYOUT_ID = 24616
 COMPARISON_LAYOUT_ID = 24617
@@ -27,7 +27,7 @@ _3D_VIEW = """<view class="vtkMRMLViewNode" singletontag="1">
 
 
 def layout_description() -> str:
-    """The layout as XML: the radiograph at the left, three planes and the 3D view in a square beside it."""
+    """The layout as XML: the radiograph on the left, three planes and the 3D view in a square beside it."""
     radiograph = _SLICE_VIEW.format(
         tag=RADIOGRAPH_VIEW, orientation="Axial", label="X", colour="#8C8C8C", group=RADIOGRAPH_VIEW_GROUP
     )
@@ -45,7 +45,8 @@ def layout_description() -> str:
 
 
 def comparison_layout_description() -> str:
-    """The layout as XML: a column a plane; generated, true and difference from top to bottom."""
+    """The layout as XML: one column for each plane, with generated, true and difference from top to
+    bottom."""
     columns = []
     for tag, orientation in PLANE_VIEWS.items():
         rows = [
@@ -60,10 +61,10 @@ def comparison_layout_description() -> str:
 
 
 def register_layouts(scene: Any) -> None:
-    """Makes this module's layouts known without changing the view arrangement.
+    """Registers this module's layouts without changing the view arrangement.
 
-    A scene saves only the number of its layout: without this, one that was saved with these views opens
-    without any. Raises InputError where the scene has no layout node.
+    A scene saves only the number of its layout; if the layout is not registered, the scene opens without
+    views. Raises InputError if the scene has no layout node.
     """
     layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
     if layout is None:
@@ -91,12 +92,12 @@ def show_result(
     evidence_opacity: float = 0.5,
     layout_id: int = LAYOUT_ID,
 ) -> None:
-    """Shows a result beside its radiograph: planes centred, linked, with the Grad-CAM laid over them.
+    """Shows a result beside its radiograph: planes centred and linked, with the Grad-CAM as overlay.
 
     Args:
         nodes: the result.
         application_logic: vtkMRMLApplicationLogic that knows the slice views.
-        radiograph: the radiograph's node; None takes the one that the CTPA refers to, if it is still there.
+        radiograph: the radiograph's node; None takes the one to which the CTPA refers, if it still exists.
         evidence_opacity: 0..1, of the Grad-CAM.
         layout_id: the layout that holds the planes.
     """
@@ -106,7 +107,7 @@ def show_result(
         logic = application_logic.GetSliceLogicByLayoutName(name)
         if logic is not None:
             composite = logic.GetSliceCompositeNode()
-            composite.SetLinkedControl(False)  # else every view answers the change of each
+            composite.SetLinkedControl(False)  # otherwise every view reacts to the change of each
             logic.GetSliceNode().SetOrientation(orientation)
             composite.SetBackgroundVolumeID(nodes.ctpa.GetID())
             composite.SetForegroundVolumeID(nodes.gradcam.GetID())
@@ -124,10 +125,10 @@ def show_result(
 def show_overlay(
     nodes: ResultNodes, application_logic: Any, overlay: str = "gradcam", opacity: float = 0.5
 ) -> None:
-    """Lays ``overlay`` over the planes that show the CTPA.
+    """Sets the overlay of the planes that show the CTPA.
 
     Args:
-        overlay: "gradcam", "gradcam_label", "spread" or "" for none; a spread that there is not is none.
+        overlay: "gradcam", "gradcam_label", "spread" or "" for none; a missing spread is none.
         opacity: 0..1.
     """
     if overlay not in ("", "gradcam", "gradcam_label", "spread"):
@@ -143,7 +144,7 @@ def show_overlay(
 
 
 def hottest_position(nodes: ResultNodes) -> tuple[float, float, float] | None:
-    """RAS in mm (in the world) of the strongest Grad-CAM evidence; None where none reaches the label's first
+    """World position (RAS in mm) of the strongest Grad-CAM evidence; None if none reaches the label's first
     level."""
     heat = slicer.util.arrayFromVolume(nodes.gradcam)
     flat = int(heat.argmax())
@@ -160,7 +161,7 @@ def hottest_position(nodes: ResultNodes) -> tuple[float, float, float] | None:
 
 
 def go_to_hottest(nodes: ResultNodes) -> bool:
-    """Moves the three planes through the strongest evidence; False where there is none to go to."""
+    """Moves the three planes to the strongest evidence; returns False if there is none."""
     position = hottest_position(nodes)
     if position is None:
         return False
@@ -179,7 +180,8 @@ def _plane_composites(nodes: ResultNodes, application_logic: Any) -> list[Any]:
 
 
 def show_radiograph(logic: Any, radiograph: Any) -> None:
-    """The radiograph alone, upright, in a view that links to no other; an empty view where it is gone."""
+    """Shows the radiograph, upright, in a view that is not linked to others; without a radiograph the view
+    is empty."""
     composite = logic.GetSliceCompositeNode()
     composite.SetLinkedControl(False)
     composite.SetForegroundVolumeID(None)
@@ -192,7 +194,7 @@ def show_radiograph(logic: Any, radiograph: Any) -> None:
 
 
 def _radiograph_orientation(radiograph: Any) -> str:
-    """The plane, seen as radiologists do, that the one slice of ``radiograph`` lies in (or nearest to)."""
+    """The orientation, in radiological convention, nearest to the only slice of ``radiograph``."""
     matrix, dimensions = vtk.vtkMatrix4x4(), radiograph.GetImageData().GetDimensions()
     radiograph.GetIJKToRASDirectionMatrix(matrix)
     across = dimensions.index(1) if 1 in dimensions else 2

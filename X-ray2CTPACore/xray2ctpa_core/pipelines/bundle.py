@@ -1,4 +1,4 @@
-"""What a bundle says about itself (`bundle.json`) and whether its files are the ones it names."""
+"""The description of a bundle (`bundle.json`), and the verification of the files that it lists."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 BUNDLE_SCHEMA_VERSION = "1.0"
 BUNDLE_FILE = "bundle.json"
-#: Beside a converted checkpoint's weights: where they come from.
+#: File beside a converted checkpoint's weights that states their origin.
 PROVENANCE_FILE = "conversion.json"
 #: Optional entry of a bundle's metrics: quality against steps, with the presets that follow from it.
 STEP_CURVE = "quality against steps"
@@ -24,14 +24,14 @@ STEP_CURVE = "quality against steps"
 FULL_HEAT = "full heat"
 CONDITIONINGS = ("spatial", "global")
 FRAMINGS = ("lungs", "whole")
-#: Nothing else is ever loaded from a bundle: no pickle, no code.
+#: Only these are ever loaded from a bundle: no pickle, no code.
 ALLOWED_SUFFIXES = (".safetensors", ".json")
 ALLOWED_NAMES = ("README.md",)
 
 
 def _optional(value: Any) -> Any:
-    """A field that came later: a bundle that does not state it means ``value``, and is not changed by
-    that."""
+    """A field that earlier bundles lack: for them it is ``value``, and bundle.json states it only if it
+    differs."""
     return field(default=value, metadata={"optional": True})
 
 
@@ -41,11 +41,11 @@ class GeometryRule:
 
     Attributes:
         grid: (D, H, W) voxels of the output.
-        mean_frame_side_mm: side of the frontal frame in mm where a radiograph carries no spacing.
+        mean_frame_side_mm: side of the frontal frame in mm of a radiograph without spacing.
         depth_fraction: antero-posterior extent over the frame's side.
         source_to_detector_mm, detector_to_centre_mm: radiographic geometry, for magnification.
-        extent_mm: (z, y, x) of every volume, for bundles whose volumes do not depend on the radiograph's
-            size, as those of the papers; empty: the frame's side is z and x.
+        extent_mm: (z, y, x) of every volume, for bundles such as the papers', whose volumes do not depend on
+            the radiograph's size; empty: z and x are the frame's side.
     """
 
     grid: tuple[int, ...]
@@ -62,7 +62,7 @@ class CXRPreprocessing:
 
     Attributes:
         frame_margin: side of the frame over the longer side of the lungs' box; 1 for the whole radiograph.
-        frame_pixels: along a side.
+        frame_pixels: pixels along a side.
         normalisation: "equalised" (preprocessing.frame), or "standardised" by ``mean`` and ``std`` of greys
             in [0, 1].
         framing: of FRAMINGS: the lungs' square, or the whole radiograph.
@@ -80,18 +80,19 @@ class CXRPreprocessing:
 
 @dataclass(frozen=True)
 class SamplingDefaults:
-    """How to sample where the caller says nothing.
+    """Defaults of sampling, which a caller may override.
 
     Attributes:
-        scheduler: name in diffusion.schedulers; steps; samples.
-        temperature: what the latents' initial noise is multiplied by, above 0 and at most 1. Below 1 samples
-            lie nearer to their mean: less grain, and less spread than the model's own.
-        map_spread: what a sample's change of the expected map into the atlas is multiplied by, 0 to 1. Below
-            1 samples differ less from each other and from the expectation, and stay as sharp.
+        scheduler: name in diffusion.schedulers. steps: number of its steps. samples: number of samples.
+        temperature: factor of the latents' initial noise, above 0 and at most 1. Below 1, samples are closer
+            to their mean, with less grain and less spread.
+        map_spread: factor of a sample's change of the expected map into the atlas, 0 to 1. Below 1, samples
+            differ less from each other and from the expectation, but are as sharp.
         alignment: iterations by which a sample's map into the atlas is moved to agree with the radiograph
             (diffusion.alignment); 0 for none.
         guidance_scale: of classifier-free guidance by the denoiser's null conditioning; 1 for none.
-        largest_latent: clean estimates are cut off there in each step, as in the released code; 0: nowhere.
+        largest_latent: bound to which clean estimates are clipped in each step, as in the released code; 0
+            for none.
     """
 
     scheduler: str
@@ -119,7 +120,7 @@ class PEOperatingPoint:
 
     Attributes:
         threshold: probability in (0, 1) from which a case counts as positive.
-        platt_a, platt_b: p = sigmoid(a * logit + b) (Platt 1999); 1 and 0 leave the logit as it is.
+        platt_a, platt_b: p = sigmoid(a * logit + b) (Platt 1999); 1 and 0 leave the logit unchanged.
         calibrated: whether a and b were fitted on held-out patients.
     """
 
@@ -131,7 +132,8 @@ class PEOperatingPoint:
 
 @dataclass(frozen=True)
 class PresetSteps:
-    """Sampling steps by what is wanted, 1 <= preview <= standard <= reference, as measured."""
+    """Numbers of sampling steps of the presets, chosen by measurement: 1 <= preview <= standard <=
+    reference."""
 
     preview: int
     standard: int
@@ -146,7 +148,8 @@ class BundleInfo:
         hu_window: (lower, upper) HU that map to [-1, 1].
         conditioning: "spatial" or "global" (design, section 6).
         metrics: measured numbers by name, as printed in the model card.
-        training: what taught it; "people": names of those whose CTs did, who are not measured on.
+        training: its training data; "people": names of the people whose CTs were used, whom evaluations
+            leave out.
         files: SHA-256 of every other file of the bundle, by POSIX path inside the folder.
     """
 
@@ -170,13 +173,14 @@ class BundleInfo:
 
     @property
     def preset_steps(self) -> PresetSteps | None:
-        """Steps chosen by the measured curve of quality against steps; None where it was not measured."""
+        """Steps chosen by the measured curve of quality against steps; None if it was not measured."""
         curve = self.metrics.get(STEP_CURVE)
         return None if curve is None else PresetSteps(**curve["presets"])
 
     @property
     def full_heat(self) -> float | None:
-        """Grad-CAM heat that counts as 1, found on calibration patients; None where it was not measured."""
+        """Grad-CAM heat that is displayed as 1, measured on calibration patients; None if it was not
+        measured."""
         return self.metrics.get(FULL_HEAT)
 
     @property
@@ -187,8 +191,8 @@ class BundleInfo:
 
 
 def stated(part: Any) -> dict[str, Any]:
-    """The fields of a dataclass of this module as bundle.json has them: optional ones only where they differ
-    from their default."""
+    """The fields of a dataclass of this module as in bundle.json: optional ones only if they differ from
+    their default."""
     values = {}
     for entry in fields(part):
         value = getattr(part, entry.name)
@@ -281,7 +285,8 @@ def _check_schema_version(version: Any, source: str) -> None:
 
 
 def _build(cls: type[T], values: Any, source: str) -> T:
-    """Dataclass ``cls`` from ``values``, sections first; every failure becomes a BundleError."""
+    """A dataclass ``cls`` of ``values``, whose sections are built first; every failure becomes a
+    BundleError."""
     if not isinstance(values, Mapping):
         raise BundleError(f"{source}: expected an object, got {type(values).__name__}.", REINSTALL_HINT)
     optional = {f.name for f in fields(cls) if f.metadata.get("optional")}  # type: ignore[arg-type]
@@ -314,7 +319,7 @@ def _numbers(value: Any, hint: Any, where: str) -> tuple[Any, ...]:
 
 
 def _check_ranges(info: BundleInfo, source: str) -> None:
-    """Raises BundleError for the first value that no pipeline could use."""
+    """Raises BundleError for the first value that no pipeline can use."""
     lengths = (info.geometry.mean_frame_side_mm, info.geometry.depth_fraction, info.cxr.frame_margin)
     distances = (info.geometry.source_to_detector_mm, info.geometry.detector_to_centre_mm)
     numbers = [*info.hu_window, *info.latents.mean, *info.latents.std, info.pe.platt_a, info.pe.platt_b]

@@ -1,4 +1,4 @@
-"""The second opinion that a bundle gives: of the prior in it, or of its radiograph encoder."""
+"""The second opinion of a bundle: of the prior in it, or of its radiograph encoder."""
 
 from pathlib import Path
 
@@ -20,12 +20,12 @@ SECOND_OPINION_FOLDER = "second_opinion"
 
 
 def carried_opinion(folder: Path) -> OpinionReader | None:
-    """The opinion of the prior that the bundle in ``folder`` carries; None where it carries none. Errors as
+    """The opinion of the prior in the bundle ``folder``; None if it has no prior. Errors as
     `bundle_opinion`."""
     place = Path(folder) / SECOND_OPINION_FOLDER
     if not place.is_dir():
         return None
-    # The prior's networks, which most bundles start faster without.
+    # Imported here because most bundles have no prior and start faster without its networks.
     from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion
 
     return load_prior_opinion(place)
@@ -44,8 +44,8 @@ def save_carried_opinion(folder: Path, reader: OpinionReader) -> None:
 
 
 def bundle_opinion(folder: Path, info: BundleInfo, encoder: nn.Module) -> OpinionReader:
-    """The second opinion that a bundle gives: of its prior where it carries one, else of the linear layer on
-    its radiograph encoder, uncalibrated unless the bundle's metrics have its HEAD_CALIBRATION.
+    """The second opinion of a bundle: of its prior if it has one, else of the linear layer on its radiograph
+    encoder, which is uncalibrated unless the bundle's metrics have HEAD_CALIBRATION.
 
     Args:
         folder: of the bundle, verified.

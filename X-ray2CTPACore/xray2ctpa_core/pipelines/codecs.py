@@ -1,4 +1,4 @@
-"""From the folder of a codec to the codec: its config.json says which it is."""
+"""Loads a codec from its folder, whose config.json names its kind."""
 
 import json
 import os
@@ -20,7 +20,7 @@ def load_codec(name: str | os.PathLike[str]) -> Codec:
         name: folder of a VQGAN or an AutoencoderKL.
 
     Raises:
-        ConfigError: no such folder, or its config.json is of neither.
+        ConfigError: no such folder, or its config.json names another class.
     """
     found = Path(name) / CONFIG_NAME
     if not found.is_file():

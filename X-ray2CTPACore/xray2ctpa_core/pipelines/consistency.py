@@ -1,4 +1,4 @@
-"""Does the generated volume, seen from the front, look like the radiograph it was made from?"""
+"""Agreement of the generated volume's frontal projection with the radiograph."""
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from xray2ctpa_core.simulation.projection import RADIOGRAPH_DENSEST_HU, attenuat
 def frontal_radiograph(
     hu: np.ndarray, frame_side_mm: float, depth_fraction: float = DEPTH_FRACTION
 ) -> np.ndarray:
-    """The volume's perspective projection as a PA radiograph shows it, greys equalised.
+    """The volume's perspective PA projection with equalised greys.
 
     Args:
         hu: (D, H, W) HU, the frame's volume.
@@ -34,7 +34,8 @@ def frontal_radiograph(
 
 
 def agreement(hu: np.ndarray, image: np.ndarray, frame_side_mm: float, depth_fraction: float) -> float:
-    """Normalised cross-correlation of `frontal_radiograph` with the frame image the volume was made from.
+    """Normalised cross-correlation of `frontal_radiograph` with the frame image from which the volume was
+    generated.
 
     Args:
         hu: (D, H, W) HU.

@@ -1,7 +1,8 @@
 """Checkpoints in the format of the published X-ray2CTPA code -> our networks.
 
-The release's trainer saves {"step", "model", "ema", "scaler"}; "model" and "ema" are state dicts of all it
-holds, the networks among them told by a prefix. A bare state dict of one network is read too.
+The release's trainer saves {"step", "model", "ema", "scaler"}; "model" and "ema" are state dicts of the
+whole trainer, in which a prefix marks the tensors of each network. A bare state dict of one network is read,
+too.
 """
 
 import itertools
@@ -24,7 +25,7 @@ from xray2ctpa_core.models.weights import load_exactly, refuse
 
 #: Sets of weights that a trainer's file may hold, in the order of preference.
 WEIGHTS = ("ema", "model")
-#: What precedes the names of the trainer's networks.
+#: Prefixes of the names of the trainer's networks.
 DENOISER_PREFIX = "denoise_fn."
 CLASSIFIER_PREFIX = "classifier."
 ENCODER_PREFIX = "xray_encoder."
@@ -38,7 +39,7 @@ SCHEDULE_BUFFERS = {
     "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod",
     "posterior_variance", "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2",
 }  # fmt: skip
-#: The released latent classifier, as PEClassifier is told it: DenseNet-121.
+#: The released latent classifier, DenseNet-121, as arguments of PEClassifier.
 RELEASED_CLASSIFIER: dict[str, Any] = {
     "init_features": 64, "growth_rate": 32, "block_config": (6, 12, 24, 16), "norm": "batch",
     "first_stride": (1, 2, 2), "pool": True,
@@ -46,7 +47,7 @@ RELEASED_CLASSIFIER: dict[str, Any] = {
 #: What the release multiplies a LoRA update by.
 LORA_SCALE = 1.0
 _LORA_PART = re.compile(r"(.+)\.(?:linear\.weight|linear\.bias|lora_up\.weight|lora_down\.weight)")
-#: Of torch's DataParallel and DistributedDataParallel, and of torch.compile.
+#: Prefixes of torch's DataParallel and DistributedDataParallel, and of torch.compile.
 _WRAPPERS = ("module.", "_orig_mod.")
 _CHECKPOINT_HINT = "Convert a checkpoint as the published code saves it."
 _SAFE_HINT = 'Save its tensors alone: torch.save({"model": model.state_dict()}, FILE).'
@@ -54,12 +55,12 @@ _SAFE_HINT = 'Save its tensors alone: torch.save({"model": model.state_dict()}, 
 
 @dataclass(frozen=True)
 class Conversion:
-    """Where a converted network comes from.
+    """The origin of a converted network.
 
     Attributes:
         source, sha256: name of the checkpoint's file, and its digest.
-        weights: which of the WEIGHTS it is; "state_dict" where the file is one.
-        keys: tensors of the checkpoint that went into the network.
+        weights: which of WEIGHTS; "state_dict" for a bare state dict.
+        keys: tensors of the checkpoint that the network has.
         merged_lora: layers whose low-rank update was added to their weight.
         software: version of this package.
     """
@@ -81,7 +82,7 @@ def convert_denoiser(checkpoint: Path, weights: str | None = None) -> tuple[Pape
 
     Raises:
         InputError: no such file.
-        BundleError: damaged, unsafe to read, or not exactly this network: names what differs.
+        BundleError: damaged, unsafe to read, or not exactly this network; names the difference.
     """
     which, tensors = _read_weights(checkpoint, weights)
     prefix, taken = _of_network(tensors, DENOISER_PREFIX, checkpoint.name)
@@ -101,7 +102,7 @@ def denoiser_configuration(tensors: Mapping[str, torch.Tensor], source: str) -> 
         source: for errors.
 
     Raises:
-        BundleError: names the tensor that says it and is missing or of another shape.
+        BundleError: names the tensor that is missing or has an unexpected shape.
     """
 
     def shape(name: str, axes: int) -> tuple[int, ...]:
@@ -131,7 +132,8 @@ def denoiser_configuration(tensors: Mapping[str, torch.Tensor], source: str) -> 
 
 
 def convert_classifier(checkpoint: Path, weights: str | None = None) -> tuple[PEClassifier, Conversion]:
-    """The released latent classifier (DenseNet-121) in ``checkpoint``, or in a denoiser's that carries it.
+    """The released latent classifier (DenseNet-121) in ``checkpoint``, its own or a denoiser's that contains
+    it.
 
     Arguments and errors are as in ``convert_denoiser``.
     """
@@ -148,7 +150,8 @@ def convert_classifier(checkpoint: Path, weights: str | None = None) -> tuple[PE
 def merge_lora(
     tensors: Mapping[str, torch.Tensor], source: str
 ) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-    """Plain layers for those that carry a low-rank update, W + scale * up @ down; others stay as they are.
+    """Replaces layers with a low-rank update by plain ones, W + scale * up @ down; other layers are
+    unchanged.
 
     Args:
         tensors: X.linear.weight (out, in), X.linear.bias, X.lora_up.weight (out, r) and X.lora_down.weight
@@ -156,10 +159,10 @@ def merge_lora(
         source: for errors.
 
     Returns:
-        X.weight and X.bias instead of these, and the layers X.
+        X.weight and X.bias instead of these, and the names of the layers X.
 
     Raises:
-        BundleError: names a part that is missing, there twice, or of another shape.
+        BundleError: names a part that is missing, occurs twice, or has another shape.
     """
     merged = dict(tensors)
     matches = filter(None, map(_LORA_PART.fullmatch, tensors))
@@ -195,8 +198,8 @@ def merge_lora(
 def encoder_tensors(
     checkpoint: Path, weights: str | None, wanted: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor] | None:
-    """The trained radiograph encoder of a trainer's file, under the names of ``wanted``; None where the file
-    has none of this architecture. The release trains the encoder that its paper calls frozen.
+    """The trained radiograph encoder of a trainer's file, under the names of ``wanted``; None if the file
+    has none of this architecture. The release trains the encoder, which is frozen according to its paper.
 
     Args:
         checkpoint, weights: as in `convert_denoiser`.
@@ -215,7 +218,7 @@ def encoder_tensors(
 
 
 def _read_weights(checkpoint: Path, wanted: str | None) -> tuple[str, Mapping[str, Any]]:
-    """The set of weights ``wanted`` of a file, and which it is; nothing but tensors is ever unpickled."""
+    """The set of weights ``wanted`` of a file, and its name; only tensors are ever unpickled."""
     content = read_checkpoint(checkpoint)
     if not isinstance(content, Mapping):
         raise BundleError(
@@ -235,7 +238,7 @@ def _read_weights(checkpoint: Path, wanted: str | None) -> tuple[str, Mapping[st
 
 
 def read_checkpoint(checkpoint: Path) -> Any:
-    """What a .pt or .ckpt file holds, with nothing but tensors and plain values unpickled.
+    """The content of a .pt or .ckpt file; only tensors and plain values are unpickled.
 
     Raises:
         InputError: no such file.
@@ -250,7 +253,7 @@ def read_checkpoint(checkpoint: Path) -> Any:
     if torn:
         raise BundleError(f"{damaged}.", "Fetch the file again.")
     try:
-        # Mapped where the format allows: the encoders beside the network are thrice its size.
+        # Memory-mapped if the format allows it: the encoders beside the network are three times its size.
         return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:
         raise BundleError(
@@ -260,13 +263,13 @@ def read_checkpoint(checkpoint: Path) -> Any:
         ) from error
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # torch reports damaged bytes by many types; each means the same here
+    except Exception as error:  # torch raises many types for damaged bytes; all mean the same here
         raise BundleError(f"{damaged} ({type(error).__name__}).", "Fetch the file again.") from error
 
 
 def unwrapped(content: Any) -> Any:
-    """The state dict in ``content``, without what training wraps around it: Lightning's "state_dict", and the
-    prefixes that parallel and compiled networks give to every name. Anything else as it is."""
+    """The state dict in ``content`` without the wrappers of training: Lightning's "state_dict", and the
+    prefixes of parallel and compiled networks. Anything else is returned unchanged."""
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping):
@@ -279,7 +282,7 @@ def unwrapped(content: Any) -> Any:
 
 
 def _of_network(tensors: Mapping[str, Any], prefix: str, source: str) -> tuple[str, dict[str, torch.Tensor]]:
-    """The tensors under ``prefix``, and it; of a bare state dict all of them, and no prefix."""
+    """The tensors under ``prefix``, and the prefix; for a bare state dict all tensors, and no prefix."""
     refuse(
         f"{source} holds what is no tensor",
         _SAFE_HINT,
@@ -301,7 +304,7 @@ def _of_network(tensors: Mapping[str, Any], prefix: str, source: str) -> tuple[s
 
 
 def released_classifier_name(prefix: str) -> Callable[[str], str]:
-    """From the names of our classifier's tensors to the release's."""
+    """Maps the names of our classifier's tensors to the release's."""
 
     def released(name: str) -> str:
         name = name.replace("network.class_layers.out.", "base_model.classifier.")

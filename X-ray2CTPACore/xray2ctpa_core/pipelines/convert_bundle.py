@@ -22,19 +22,18 @@ from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 
 @dataclass(frozen=True)
 class PublishedSettings:
-    """What the published code keeps in its configuration and not in its checkpoints.
+    """Settings that the published code does not save in its checkpoints.
 
     Attributes:
         latent_grid: (d, h, w) of the latents.
-        hu_window: (lower, upper) HU of the codec's -1 and 1; the paper's. The released scripts have others
-            (-200..500, LIDC -1200..600).
-        latent_low, latent_high, latent_factor: of the latents' range
-            (diffusion.latent_scaling.min_max_scaling); the release's for CTPA, and of AutoencoderKL's
-            scaling.
-        extent_mm: (z, y, x) that a volume is given: the release resizes every lung box to one grid and keeps
-            no millimetres. The default is about that of an adult's lungs.
+        hu_window: (lower, upper) HU that the codec maps to -1 and 1; the default is the paper's. The
+            released scripts have others (-200..500, LIDC -1200..600).
+        latent_low, latent_high, latent_factor: the range of the latents
+            (diffusion.latent_scaling.min_max_scaling), the release's for CTPA, and AutoencoderKL's scaling.
+        extent_mm: (z, y, x) of every volume. The release resizes every lung box to one grid and does not
+            keep its size; the default is about that of an adult's lungs.
         steps: of ancestral sampling, evenly spaced among the 1000.
-        pixels, mean, std: of the encoder's input: the whole radiograph, squashed to a square.
+        pixels, mean, std: of the encoder's input, the whole radiograph squashed to a square.
     """
 
     latent_grid: tuple[int, ...] = (64, 32, 32)
@@ -62,9 +61,9 @@ def convert_x_ray2ctpa(
     encoder, its latent classifier, the whole radiograph as frame.
 
     Args:
-        checkpoint: of the trainer; its encoder takes the place of ``encoder``'s weights where it holds one.
+        checkpoint: of the trainer; if it holds an encoder, its weights replace those of ``encoder``.
         codec: folder of an AutoencoderKL.
-        encoder: a folder of an encoder in its published form or as our stages save it, or a name of
+        encoder: a folder of an encoder in its published form or as our training saves it, or a name of
             pipelines.encoders.PUBLISHED.
         settings: see the class.
         weights: as in convert.convert_denoiser.
@@ -73,7 +72,7 @@ def convert_x_ray2ctpa(
 
     Raises:
         InputError: no such file or folder.
-        BundleError: a checkpoint that does not fit, or none of the classifier.
+        BundleError: a checkpoint does not fit, or there is no classifier.
     """
     if not Path(codec).is_dir():
         raise InputError(f"Expected the folder of an AutoencoderKL, got {codec}, which is none.")
@@ -128,7 +127,7 @@ def convert_x_ray2ctpa(
 
 
 def encoder_of(encoder: str) -> PublishedEncoder:
-    """The encoder ``encoder``: a name of PUBLISHED, or a folder, whose files say which it is."""
+    """The encoder ``encoder``: a name of PUBLISHED, or a folder, whose files determine its kind."""
     if not Path(encoder).is_dir():
         return load_published_encoder(encoder)
     folder = Path(encoder)

@@ -1,5 +1,5 @@
-"""From the checkpoint of CMKD's trainer to its prior, of any configuration that its constructor allows: read
-off the tensors' names and shapes."""
+"""Converts a checkpoint of CMKD's trainer to its prior, of any configuration that the published constructor
+allows, which is derived from the tensors' names and shapes."""
 
 import pickle
 import re
@@ -24,25 +24,25 @@ from xray2ctpa_core.pipelines.convert import Conversion, unwrapped
 #: Sets of weights of a trainer's file by the names that --weights takes, in the order of preference.
 WEIGHTS = {"ema": "ema_model", "model": "model"}
 NETWORK_PREFIX, SCHEDULE_PREFIX = "net.", "noise_scheduler."
-#: Objects that the trainer saves beside the tensors, by the packages they are of. They are skipped: what
-#: stands for them does nothing and cannot be called.
+#: Packages of the objects that the trainer saves beside the tensors. They are skipped: their placeholders do
+#: nothing and cannot be called.
 SKIPPED = re.compile(r"(packaging|pytorch_warmup|torch\.optim|accelerate)\.")
 _HINT = "Convert a checkpoint as the published trainer saves it (its save_trainer)."
-#: How far a schedule in the file may lie from the cosine one to be called so.
+#: Largest difference of a schedule in the file from the cosine one that counts as equal.
 _SCHEDULE_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class ConvertedPrior:
-    """A prior with what it is sampled by.
+    """A prior with its scheduler and scaling.
 
     Attributes:
         network: in evaluation mode.
-        scheduler: its noise schedule; the cosine one of 64 levels where the file holds none.
-        scaling: of the embeddings, dimension by dimension: the release multiplies what it has min-max scaled
-            to [-1, 1] by the square root of their length. The extremes are not in the file: embeddings are
-            taken to lie in [-1, 1].
-        conversion: where it comes from.
+        scheduler: its noise schedule; the cosine one of 64 levels if the file holds none.
+        scaling: of the embeddings, for each dimension. The release scales them to [-1, 1] by their minimum
+            and maximum and multiplies by the square root of their length. The extremes are not in the file:
+            embeddings are assumed to be in [-1, 1].
+        conversion: its origin.
     """
 
     network: EmbeddingPrior
@@ -60,7 +60,7 @@ def convert_prior(checkpoint: Path, weights: str | None = None) -> ConvertedPrio
 
     Raises:
         InputError: no such file.
-        BundleError: damaged, unsafe to read, or not exactly such a network: names what differs.
+        BundleError: damaged, unsafe to read, or not exactly such a network; names the difference.
     """
     which, tensors = _chosen(_read(checkpoint), weights, checkpoint.name)
     prefix = NETWORK_PREFIX if any(name.startswith(NETWORK_PREFIX) for name in tensors) else ""
@@ -81,10 +81,10 @@ def convert_prior(checkpoint: Path, weights: str | None = None) -> ConvertedPrio
 
 
 def read_architecture(tensors: Mapping[str, torch.Tensor], source: str) -> dict[str, Any]:
-    """Arguments of EmbeddingPrior that tensors of these names and shapes belong to.
+    """Arguments of EmbeddingPrior whose tensors have these names and shapes.
 
     Raises:
-        BundleError: there are none such; names what is missing.
+        BundleError: there are none; names what is missing.
     """
     layer = "causal_transformer.layers.0"
     needed = {
@@ -121,7 +121,7 @@ def read_architecture(tensors: Mapping[str, torch.Tensor], source: str) -> dict[
 
 
 def _scheduler(buffers: Mapping[str, torch.Tensor], source: str) -> DDPMScheduler:
-    """The cosine schedule where the file's betas are its own, else one with the file's betas."""
+    """The cosine schedule if the file has its betas, else a schedule with the file's betas."""
     betas = buffers.get("betas")
     if betas is None:
         return prior_scheduler()
@@ -135,7 +135,7 @@ def _scheduler(buffers: Mapping[str, torch.Tensor], source: str) -> DDPMSchedule
 
 
 def _chosen(content: Any, wanted: str | None, source: str) -> tuple[str, dict[str, torch.Tensor]]:
-    """The set of weights ``wanted``, and which it is."""
+    """The set of weights ``wanted``, and its name."""
     if not isinstance(content, Mapping):
         raise BundleError(f"{source} must hold a dictionary, got {type(content).__name__}.", _HINT)
     held = [name for name, key in WEIGHTS.items() if isinstance(content.get(key), Mapping) and content[key]]
@@ -152,12 +152,13 @@ def _chosen(content: Any, wanted: str | None, source: str) -> tuple[str, dict[st
 
 
 def _read(checkpoint: Path) -> Any:
-    """The file's content; objects of SKIPPED packages are replaced, others refused, and no code is run."""
+    """The file's content; objects of SKIPPED packages are replaced, others are refused, and no code is
+    run."""
     if not checkpoint.is_file():
         raise InputError(f"Expected a checkpoint file, got {checkpoint}, which is none.", "Check the path.")
     try:
         with _placeholders(checkpoint):
-            # Mapped: the optimiser's state beside the network is several times its size.
+            # Memory-mapped: the optimiser's state beside the network is several times its size.
             mapped = zipfile.is_zipfile(checkpoint)
             return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
@@ -168,7 +169,7 @@ def _read(checkpoint: Path) -> Any:
         ) from error
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # torch reports damaged bytes by many types; each means the same here
+    except Exception as error:  # torch raises many types for damaged bytes; all mean the same here
         raise BundleError(
             f"{checkpoint.name} is no PyTorch checkpoint, or is truncated or damaged "
             f"({type(error).__name__}).",
@@ -178,7 +179,7 @@ def _read(checkpoint: Path) -> Any:
 
 @contextmanager
 def _placeholders(checkpoint: Path) -> Iterator[None]:
-    """While it lasts, torch.load takes objects of SKIPPED packages in the file for placeholders."""
+    """Within it, torch.load replaces objects of SKIPPED packages by placeholders."""
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(checkpoint)
     except Exception:  # noqa: BLE001 - an older format or damaged: torch.load says what it is
@@ -189,7 +190,7 @@ def _placeholders(checkpoint: Path) -> Iterator[None]:
 
 
 class _Skipped:
-    """Takes the place of an object: it has no state, and its class cannot be called."""
+    """Placeholder of an object: it has no state, and its class cannot be called."""
 
     def __new__(cls, *_: Any, **__: Any) -> "_Skipped":
         return object.__new__(cls)

@@ -1,8 +1,9 @@
 """Checkpoints in the format of the published XctDiff code -> our networks.
 
 The release saves Lightning's files, {"state_dict": ...} and settings of the training. Its three stages have
-one file each; the file of the diffusion stage also holds the two networks that it was trained with, told by a
-prefix. Every setting that shows in a tensor's shape is read off it; the groups of the normalisations do not.
+one file each; the file of the diffusion stage also holds the other two networks, whose tensors' names have a
+prefix. All settings are derived from the tensors' shapes, except the groups of the normalisations, which no
+shape shows.
 """
 
 import re
@@ -20,10 +21,10 @@ from xray2ctpa_core.models.encoders.progressive import ProgressiveEncoder
 from xray2ctpa_core.models.weights import load_exactly, refuse
 from xray2ctpa_core.pipelines.convert import Conversion, read_checkpoint, unwrapped
 
-#: What precedes the names of the networks in the diffusion stage's file.
+#: Prefixes of the networks' tensors in the diffusion stage's file.
 VQGAN_PREFIX, ENCODER_PREFIX = "first_stage_model.", "cond_stage_model."
 DENOISER_PREFIX = "model.diffusion_model."
-#: Precedes averaged weights, whose names have lost their dots.
+#: Prefix of averaged weights, whose names have no dots.
 EMA_PREFIX = "model_ema."
 #: Of the autoencoder's file beside the network: the loss, and tensors of options that do not change it.
 _VQGAN_BESIDES = ("loss.", "colorize", "quantize.used")
@@ -46,7 +47,7 @@ def convert_vqgan(
 
     Raises:
         InputError: no such file.
-        BundleError: damaged, unsafe to read, or not exactly such a network: names what differs.
+        BundleError: damaged, unsafe to read, or not exactly such a network; names the difference.
     """
     which, tensors, prefix = _stage(
         checkpoint, VQGAN_PREFIX, "decoder.mid_block.weight", weights, _VQGAN_BESIDES
@@ -77,7 +78,7 @@ def convert_denoiser(
 def _converted(
     checkpoint: Path, which: str, tensors: Tensors, prefix: str, made: Callable[[], Any]
 ) -> tuple[Any, Conversion]:
-    """The network of the settings that ``made`` reads off the tensors, with these."""
+    """The network that ``made`` builds from the tensors' shapes, with these tensors."""
     try:
         network = made()
     except (LookupError, ValueError, ArithmeticError, ConfigError) as error:
@@ -92,17 +93,17 @@ def _converted(
 def _stage(
     checkpoint: Path, prefix: str, telling: str, weights: str | None, besides: tuple[str, ...] = ()
 ) -> tuple[str, dict[str, torch.Tensor], str]:
-    """The tensors of one network of a file, by their names in it.
+    """The tensors of one network of a file, by their names in the network.
 
     Args:
         checkpoint: the file.
         prefix: of the network in the diffusion stage's file.
-        telling: a tensor that only this network has.
+        telling: name of a tensor that only this network has.
         weights: "ema", "model" or None.
-        besides: what may lie beside the network in its own file.
+        besides: prefixes of other tensors that its own file may hold.
 
     Returns:
-        "ema" or "model", the tensors, and the prefix that their names had.
+        "ema" or "model", the tensors, and the prefix of their names in the file.
     """
     found = _state_dict(checkpoint)
     prefix = next((p for p in (prefix, "") if p + telling in found), "")
@@ -122,9 +123,9 @@ def _stage(
 
 
 def _averaged(found: Tensors, plain: Tensors, prefix: str) -> dict[str, torch.Tensor]:
-    """The averaged weights among ``found`` of the tensors ``plain``, by the names of these.
+    """The averaged weights in ``found`` of the tensors ``plain``, by the names of these.
 
-    In the diffusion stage they are the denoiser's; in another stage's file, its whole network's.
+    The diffusion stage averages the denoiser only, the other stages their whole network.
     """
     inside = prefix.removeprefix("model.") if prefix == DENOISER_PREFIX else ""
     place = "" if prefix == DENOISER_PREFIX else prefix
@@ -144,7 +145,7 @@ def _state_dict(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 
 def _vqgan_settings(tensors: Tensors, groups: int) -> dict[str, Any]:
-    """Of the published autoencoder, as VQGAN takes them."""
+    """VQGAN's arguments for the published autoencoder."""
     first = tensors["encoder.init_conv.weight"]
     levels = _count(tensors, r"encoder\.down\.(\d+)\.block")
     channels = tuple(
@@ -169,7 +170,7 @@ def _vqgan_settings(tensors: Tensors, groups: int) -> dict[str, Any]:
 
 
 def _encoder_settings(tensors: Tensors, groups: int) -> dict[str, Any]:
-    """Of the published radiograph encoder, as ProgressiveEncoder takes them."""
+    """ProgressiveEncoder's arguments for the published radiograph encoder."""
     levels = _count(tensors, r"encoder\.down\.(\d+)\.block")
     width = tensors["encoder.init_conv.weight"].shape[0]
     channels = [tensors[f"encoder.down.{level}.block.0.conv2.weight"].shape[0] for level in range(levels)]
@@ -218,7 +219,7 @@ def _denoiser_settings(tensors: Tensors, groups: int) -> dict[str, Any]:
 
 
 def _count(tensors: Tensors, pattern: str) -> int:
-    """One more than the largest number in names that begin with ``pattern``."""
+    """One more than the largest number after ``pattern`` in the names."""
     found = [int(match[1]) for match in map(re.compile(pattern).match, tensors) if match]
     if not found:
         raise ValueError(f"no tensor's name begins as {pattern}")

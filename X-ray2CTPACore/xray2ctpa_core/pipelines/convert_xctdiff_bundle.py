@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffusers import DDIMScheduler
-
+from xray2ctpa_core.diffusion.schedulers import xctdiff_schedule
 from xray2ctpa_core.errors import BundleError
 from xray2ctpa_core.pipelines import convert_xctdiff
 from xray2ctpa_core.pipelines.bundle import CXRPreprocessing, LatentStatistics, SamplingDefaults
@@ -15,12 +14,13 @@ from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 
 @dataclass(frozen=True)
 class PublishedSettings:
-    """What the published code keeps in its configuration and not in its checkpoints.
+    """Settings that the published code does not save in its checkpoints.
 
     Attributes:
-        hu_window: (lower, upper) HU of the codec's -1 and 1. The release scales every volume by its own
-            extremes, so that its voxels have no HU; the default is X2CT-GAN's range, whose data it uses.
-        latent_scale: what latents are multiplied by before noise is added.
+        hu_window: (lower, upper) HU that the codec maps to -1 and 1. The release scales every volume by its
+            own extremes, so that its voxels have no HU; the default is the range of X2CT-GAN, whose data it
+            uses.
+        latent_scale: factor of the latents before noise is added.
         extent_mm: (z, y, x) of every volume: X2CT-GAN's cube.
         steps: of DDIM.
     """
@@ -29,19 +29,6 @@ class PublishedSettings:
     latent_scale: float = 0.6
     extent_mm: tuple[float, ...] = (320.0, 320.0, 320.0)
     steps: int = 50
-
-
-def released_schedule() -> DDIMScheduler:
-    """The release's DDIM on its betas, linspace(sqrt 0.0015, sqrt 0.0125)^2 (XctDiff, section 3.3)."""
-    return DDIMScheduler(
-        beta_start=0.0015,
-        beta_end=0.0125,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        timestep_spacing="leading",
-    )
 
 
 def convert_xctdiff_bundle(
@@ -58,12 +45,12 @@ def convert_xctdiff_bundle(
         checkpoint: of the diffusion stage, which holds all three networks.
         settings: see the class.
         codec, encoder: other checkpoints, of the first two stages.
-        weights: "ema" or "model"; None takes averaged ones where a file has them.
+        weights: "ema" or "model"; None takes averaged ones if a file has them.
         name: of the bundle.
 
     Raises:
         InputError: no such file.
-        BundleError: a network that is missing, does not fit, or does not go with the others.
+        BundleError: a network is missing, does not fit, or does not match the others.
     """
     denoiser, conversion = convert_xctdiff.convert_denoiser(checkpoint, weights)
     vqgan, _ = convert_xctdiff.convert_vqgan(codec or checkpoint)
@@ -90,7 +77,7 @@ def convert_xctdiff_bundle(
     pipeline = XRay2CTPAPipeline(
         autoencoder=vqgan,
         denoiser=denoiser,
-        scheduler=released_schedule(),
+        scheduler=xctdiff_schedule(),
         xray_encoder=progressive,
         pe_classifier=None,
         lung_locator=gate_locator(),

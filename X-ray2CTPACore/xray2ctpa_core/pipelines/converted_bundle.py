@@ -1,4 +1,4 @@
-"""What the bundles of all published checkpoints share: provenance, geometry, gate, no calibration."""
+"""The common parts of bundles of published checkpoints: origin, geometry, gate, no calibration."""
 
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, DETECTOR_TO_CENTRE_MM, SOURCE_TO_DETECTOR_MM
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
@@ -15,7 +15,7 @@ from xray2ctpa_core.pipelines.loading import load_bundle
 
 
 def gate_locator() -> LungLocator:
-    """The lung locator of the default bundle: the releases have no gate."""
+    """The lung locator of the embedded bundle, because the releases have no gate."""
     folder, _ = load_bundle(DEFAULT_BUNDLE)
     return LungLocator.from_pretrained(folder / "lung_locator", use_safetensors=True)
 
@@ -31,14 +31,14 @@ def converted_bundle(
     sampling: SamplingDefaults,
     latents: LatentStatistics,
 ) -> BundleInfo:
-    """The description of a published system, whose every volume has one grid and one extent.
+    """The description of a published system, all volumes of which have the same grid and extent.
 
     Args:
         name: of the bundle.
-        volume: what it generates, for the intended use: "CTPA" or "CT".
+        volume: "CTPA" or "CT", for the statement of the intended use.
         grid: (D, H, W) voxels.
         extent_mm: (z, y, x) of every volume.
-        hu_window: (lower, upper) HU of the codec's -1 and 1.
+        hu_window: (lower, upper) HU that the codec maps to -1 and 1.
         conditioning, cxr, sampling, latents: as in BundleInfo.
     """
     return BundleInfo(

@@ -1,4 +1,4 @@
-"""Which device and precision a run uses, and why not another; how exactly the device computes."""
+"""Choice of device, precision and arithmetic of a run."""
 
 from typing import Any
 
@@ -7,16 +7,15 @@ from torch import nn
 
 from xray2ctpa_core.errors import DeviceError
 
-#: "tf32" holds numbers in single precision and multiplies them with 10 bits: the fast way beside fp32, which
-#: is exact.
+#: "tf32" stores numbers in single precision and multiplies them with 10 bits of mantissa, faster than fp32.
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(device: str, precision: str) -> tuple[str, str, torch.dtype]:
-    """The device and precision that the words stand for on this machine; this process then computes so.
+    """Chooses device and precision on this machine, and sets the arithmetic of this process.
 
     Args:
-        device: "auto" (CUDA where there is one, else the CPU), "cpu", "cuda" or "mps" (not tested).
+        device: "auto" (CUDA if available, else the CPU), "cpu", "cuda" or "mps" (not tested).
         precision: "auto" (fp32, the precision that the bundle's numbers were measured in), "fp32", "tf32",
             "bf16" or "fp16".
 
@@ -24,7 +23,7 @@ def choose_device(device: str, precision: str) -> tuple[str, str, torch.dtype]:
         Device, precision and its dtype.
 
     Raises:
-        DeviceError: this machine has no such device, or the device no such precision.
+        DeviceError: this machine has no such device, or the device does not support the precision.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
@@ -42,10 +41,10 @@ def choose_device(device: str, precision: str) -> tuple[str, str, torch.dtype]:
 
 
 def set_arithmetic(precision: str) -> None:
-    """Sets how a GPU multiplies: the one place that touches torch's switches.
+    """Sets how a GPU multiplies; nothing else changes torch's switches.
 
-    TF32 is on for "tf32" alone; torch has it on for convolutions by default, which is 6e-3 away from the
-    released structure. cuDNN takes kernels that give the same each time, and does not choose them by trial.
+    TF32 is on for "tf32" only. By default torch uses it for convolutions, which differ by up to 6e-3 from the
+    released structure then. cuDNN uses deterministic kernels and does not choose them by timing.
     """
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
@@ -54,7 +53,7 @@ def set_arithmetic(precision: str) -> None:
 
 
 def arithmetic() -> dict[str, Any]:
-    """How a GPU multiplies in this process, as torch says: for the record."""
+    """How a GPU multiplies in this process, for the record of a run."""
     products, convolutions = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     return {
         "tf32": products if products == convolutions else "mixed",
@@ -64,8 +63,8 @@ def arithmetic() -> dict[str, Any]:
 
 
 def channels_last(network: nn.Module) -> None:
-    """Stores the weights of 2D convolutions with their channels last, which makes them faster on a CPU;
-    outputs stay the same but for rounding."""
+    """Stores the weights of 2D convolutions with the channels last, which makes them faster on a CPU;
+    outputs change by rounding only."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)

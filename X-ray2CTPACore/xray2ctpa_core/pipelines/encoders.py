@@ -1,5 +1,4 @@
-"""From a configuration's radiograph encoder to the network: a folder here, or the Hub at a pinned
-commit."""
+"""Loads the radiograph encoder of a configuration from a folder, or from the Hub at a pinned commit."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +7,8 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.models.encoders.published import PublishedEncoder, published_encoder
 from xray2ctpa_core.pipelines.loading import find_folder
 
-#: Where an encoder's weights are published, and the files that are read. RadImageNet names no commit here:
-#: its
-#: file has to be got by hand, or its Hub copy be named with the commit that you trust.
+#: Repository of an encoder's published weights, and the files that are read. RadImageNet has no pinned
+#: commit: its file must be downloaded by hand, or its copy on the Hub be given with a commit that you trust.
 PUBLISHED = {
     "biomedclip": (
         "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224@9f341de24bfb00180f1b847274256e9b65a3a32e",
@@ -30,9 +28,9 @@ def load_published_encoder(name: str, weights: str = "") -> PublishedEncoder:
     """The radiograph encoder ``name`` with published or own weights, in evaluation mode.
 
     Args:
-        name: of networks.radiograph_encoder.ENCODERS.
-        weights: a folder, or "owner/name@commit" of the Hub, which is looked for in the folders of
-            XRAY2CTPA_BUNDLES first; "" takes the published ones at the commit pinned here.
+        name: of models.encoders.published.ENCODERS.
+        weights: a folder, or "owner/name@commit" of the Hub, which is first searched in the folders of
+            XRAY2CTPA_BUNDLES; "" takes the published ones at the pinned commit.
 
     Raises:
         InputError: an unknown name, no weights known for it, or files that are missing.
@@ -53,13 +51,13 @@ def load_published_encoder(name: str, weights: str = "") -> PublishedEncoder:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The encoder of a classifier; a stage's configuration extends it.
+    """The encoder of a classifier; the settings of a step extend it.
 
     Attributes:
-        encoder, encoder_weights: as `load_published_encoder` takes them; the small one starts from nothing
-            where no weights are given.
-        small_dim, small_features, small_growth, small_blocks: of the small one (`small_trunk`).
-        frozen_encoder: whether it stays as it is.
+        encoder, encoder_weights: arguments of `load_published_encoder`; without weights the small encoder
+            starts from random ones.
+        small_dim, small_features, small_growth, small_blocks: of the small encoder (`small_trunk`).
+        frozen_encoder: whether it is not trained.
     """
 
     encoder: str = "small"
@@ -72,7 +70,7 @@ class EncoderConfig:
 
 
 def make_encoder(config: EncoderConfig) -> PublishedEncoder:
-    """The encoder that ``config`` asks for; errors as `load_published_encoder`."""
+    """The encoder that ``config`` names; errors as `load_published_encoder`."""
     if config.encoder == "small" and not config.encoder_weights:
         architecture = {
             "init_features": config.small_features,

@@ -1,14 +1,14 @@
-"""How large the generated volume is, in mm, and how that was found."""
+"""Size of the generated volume in mm, and its source."""
 
 import numpy as np
 
 from xray2ctpa_core.pipelines.bundle import GeometryRule
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, axial_affine
 
-#: Frontal frames of adults, in mm: a spacing that says otherwise is not believed (archives made smaller keep
-#: the spacing of the originals) ...
+#: Range of the frontal frames of adults in mm; a spacing that gives another side is not used, because
+#: scaled-down copies in archives keep the spacing of the originals ...
 PLAUSIBLE_SIDE_MM = (180.0, 480.0)
-#: ... but where the file says that the patient is younger, from this side on.
+#: ... and the smallest frame of patients who are younger according to the file.
 CHILD_YEARS, CHILD_SIDE_MM = 16, 80.0
 COHORT_MEAN = "cohort mean"
 #: Source of the size of bundles whose volumes all have one extent.
@@ -16,11 +16,11 @@ FIXED_EXTENT = "fixed extent of the bundle"
 
 
 def frame_side_mm(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRule) -> tuple[float, str]:
-    """Side of the frame in the plane through the thorax's middle, and the source of that number.
+    """Side of the frame in the plane through the middle of the thorax, and the source of that number.
 
-    The spacing is that at the detector; the thorax's middle is smaller by the magnification, which the file
-    states (1 where its spacing is that in the patient) or else is that of source to detector over source to
-    middle by ``rule``. Without a believable spacing it is the cohort's mean.
+    The spacing is that at the detector, divided by the magnification of the thorax's middle. The file states
+    the magnification (1 if its spacing is that in the patient); otherwise it is the ratio of source to
+    detector and source to middle in ``rule``. Without a credible spacing the side is the cohort's mean.
     """
     if rule.extent_mm:
         return rule.extent_mm[0], FIXED_EXTENT
@@ -63,7 +63,7 @@ def size_sentence(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRul
 
 
 def size_doubts(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRule) -> tuple[str, ...]:
-    """What a user should know of the size: that it is the cohort's mean, or a child's; in sentences."""
+    """Sentences that warn the user if the size is the cohort's mean, or a child's."""
     side, source = frame_side_mm(radiograph, frame, rule)
     if source in (COHORT_MEAN, FIXED_EXTENT):
         return (size_sentence(radiograph, frame, rule),)
@@ -73,15 +73,15 @@ def size_doubts(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRule)
 
 
 def volume_affine(side_mm: float, rule: GeometryRule) -> np.ndarray:
-    """LPS affine of the bundle's grid for a frame of ``side_mm``, its middle at the origin; of the bundle's
-    own extent where it has one."""
+    """LPS affine of the bundle's grid for a frame of ``side_mm``, with its middle at the origin; a bundle
+    with an extent of its own has that size."""
     depth, height, width = rule.grid
     extent = rule.extent_mm or (side_mm, rule.depth_fraction * side_mm, side_mm)
     return axial_affine((depth, height, width), extent)  # type: ignore[arg-type]
 
 
 def on_frame(hu: np.ndarray, frame: FrontalFrame, target: FrontalFrame) -> np.ndarray:
-    """The volume of one frame of a radiograph, resampled to the volume that another frame would have.
+    """Resamples the volume of one frame of a radiograph to that of another frame.
 
     Args:
         hu: (D, H, W), the volume of ``frame``; beyond its edge the nearest voxel is repeated.
@@ -90,7 +90,7 @@ def on_frame(hu: np.ndarray, frame: FrontalFrame, target: FrontalFrame) -> np.nd
     Returns:
         (D, H, W) float32 on the grid of ``target``.
     """
-    from scipy import ndimage  # here, for who only asks for a size
+    from scipy import ndimage  # imported here because a caller may only need a size
 
     scale = target.side / frame.side
     below = (frame.top + frame.side - target.top - target.side) / frame.side

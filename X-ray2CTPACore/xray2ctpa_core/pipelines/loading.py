@@ -1,6 +1,6 @@
-"""From what a user names (embedded bundle, folder or Hub id) to a verified folder on this disk.
+"""Finds and verifies the bundle that a user names: an embedded one, a folder or a Hub id.
 
-A single network, which is no bundle, is loaded from its own folder.
+A single network, which is not a bundle, is loaded from its own folder.
 """
 
 import importlib
@@ -16,11 +16,12 @@ from xray2ctpa_core.pipelines.bundle import BundleInfo, verify_bundle
 if TYPE_CHECKING:
     from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
 
-#: Folder, or several separated as in PATH, in which bundles lie that were fetched beforehand, as
-#: NAME, OWNER/NAME or OWNER/NAME@REVISION. Searched before the Hub, for places without a network.
+#: Environment variable with one or several folders, separated as in PATH, of bundles that were fetched
+#: before, as NAME, OWNER/NAME or OWNER/NAME@REVISION. They are searched before the Hub, for use without a
+#: network.
 OFFLINE_FOLDERS_VARIABLE = "XRAY2CTPA_BUNDLES"
 EMBEDDED = Path(__file__).resolve().parents[1] / "bundles"
-#: Where the classes lie that `load_part` knows.
+#: Package of the classes that `load_part` loads.
 MODELS = Path(__file__).resolve().parents[1] / "models"
 HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+?)(?:@(?P<revision>[\w.-]+))?")
 HUB_PATTERNS = ["*.safetensors", "*.json", "README.md"]
@@ -28,18 +29,18 @@ _CONVERT_HINT = "Make it anew: xray2ctpa convert KIND CHECKPOINT OUT."
 
 
 def load_bundle(name: str | os.PathLike[str], revision: str | None = None) -> tuple[Path, BundleInfo]:
-    """Finds the bundle and verifies every file of it; raises BundleError if either fails."""
+    """Finds the bundle and verifies all its files; raises BundleError if either fails."""
     folder = resolve_bundle(name, revision)
     return folder, verify_bundle(folder)
 
 
 def resolve_bundle(name: str | os.PathLike[str], revision: str | None = None) -> Path:
-    """The folder of the bundle that ``name`` stands for; contents are not checked here.
+    """The folder of the bundle ``name``; its contents are not checked here.
 
     Args:
         name: an embedded bundle ("virtual-thorax"), a folder, or a Hub id "owner/name@revision". The
-            network is reached only for a Hub id that is in none of the folders of XRAY2CTPA_BUNDLES.
-        revision: of a Hub id, where ``name`` does not carry it: a commit or tag.
+            network is used only for a Hub id that is in none of the folders of XRAY2CTPA_BUNDLES.
+        revision: commit or tag of a Hub id, if ``name`` does not have it.
 
     Raises:
         BundleError: no such bundle, no revision for a Hub id, or the Hub cannot be reached.
@@ -51,13 +52,13 @@ def resolve_bundle(name: str | os.PathLike[str], revision: str | None = None) ->
 
 
 def find_folder(text: str, what: str, patterns: list[str], revision: str | None = None) -> Path:
-    """The folder that ``text`` stands for: itself, one of XRAY2CTPA_BUNDLES, or a snapshot of the Hub.
+    """The folder for ``text``: that folder itself, one in XRAY2CTPA_BUNDLES, or a snapshot of the Hub.
 
     Args:
         text: a folder or "owner/name@revision".
-        what: "bundle" or what else is looked for, for messages.
+        what: "bundle" or another word for what is searched, for messages.
         patterns: files to fetch.
-        revision: where ``text`` does not carry it.
+        revision: if ``text`` does not have it.
 
     Raises:
         BundleError: no such folder, no revision for a Hub id, or the Hub cannot be reached.
@@ -92,10 +93,10 @@ def embedded_bundles() -> list[str]:
 
 
 def load_part(folder: str | os.PathLike[str]) -> Any:
-    """A network of `xray2ctpa_core.models`, as its save_pretrained wrote it; no pickle is ever read.
+    """Loads a network of `xray2ctpa_core.models` that its save_pretrained wrote; no pickle is ever read.
 
     Args:
-        folder: with config.json, whose _class_name says which class, and diffusion_pytorch_model.safetensors.
+        folder: with config.json, whose _class_name names the class, and diffusion_pytorch_model.safetensors.
 
     Returns:
         The network in fp32 on the CPU, in evaluation mode.
@@ -122,7 +123,7 @@ def load_part(folder: str | os.PathLike[str]) -> Any:
         raise BundleError(f"{place / CONFIG_NAME} describes no network: {error}", _CONVERT_HINT) from error
     try:
         tensors = load_file(place / SAFETENSORS_WEIGHTS_NAME)
-    except Exception as error:  # OSError, or safetensors' own error, which is a bare Exception
+    except Exception as error:  # OSError, or the error of safetensors, which derives from Exception directly
         raise BundleError(
             f"Cannot read {place / SAFETENSORS_WEIGHTS_NAME}: {error}.", _CONVERT_HINT
         ) from error
@@ -131,8 +132,7 @@ def load_part(folder: str | os.PathLike[str]) -> Any:
 
 
 def part_class(name: str) -> Any:
-    """The class ``name`` of `xray2ctpa_core.models` that save_pretrained can write; only its own module is
-    imported.
+    """The class ``name`` of `xray2ctpa_core.models`; only its own module is imported.
 
     Raises:
         LookupError: there is none.
@@ -150,8 +150,8 @@ def part_class(name: str) -> Any:
 
 
 def load_denoiser(folder: str | os.PathLike[str]) -> "PaperDenoiser":
-    """The papers' denoiser, as `xray2ctpa convert upstream-denoiser` wrote it; errors as `load_part`, also
-    for another network."""
+    """Loads the papers' denoiser from the output of `xray2ctpa convert upstream-denoiser`; errors as
+    `load_part`, also for another network."""
     from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
 
     network = load_part(folder)
@@ -164,12 +164,12 @@ def load_denoiser(folder: str | os.PathLike[str]) -> "PaperDenoiser":
 
 
 def _download(repo: str, revision: str, what: str, patterns: list[str]) -> Path:
-    """Snapshot of a Hub repository at ``revision``, from the local cache where it is there."""
+    """Snapshot of a Hub repository at ``revision``, from the local cache if it is there."""
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
-    except Exception as error:  # the Hub's client raises errors of many libraries; each means the same here
+    except Exception as error:  # the Hub's client raises errors of many libraries; all mean the same here
         raise BundleError(
             f"Cannot fetch {what} {repo} at revision {revision} from the Hugging Face Hub "
             f"({type(error).__name__}).",

@@ -1,4 +1,4 @@
-"""What a run of train_paper_denoiser.py leaves, and how it is read again."""
+"""The result of the step paper-denoiser, and its loading."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ CONDITIONS_FILE = "conditions.json"
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a denoiser is told of a case.
+    """The conditions of a denoiser.
 
     Attributes:
-        conditioning: "unconditional", or "radiograph": the radiograph, computed (DRR) or real.
-        encoder, encoder_weights: of the radiograph, frozen (pipelines.radiograph_encoders); the papers' is
+        conditioning: "unconditional", or "radiograph" (computed or real).
+        encoder, encoder_weights: the frozen radiograph encoder (pipelines.encoders); the papers' is
             BiomedCLIP.
-        labels: whether it is told the label, too.
+        labels: whether it is also conditioned on the label.
     """
 
     conditioning: str = "unconditional"
@@ -45,11 +45,11 @@ class Conditions:
 
 
 class PaperRun(NamedTuple):
-    """A trained denoiser with all that sampling needs.
+    """A trained denoiser with everything that sampling needs.
 
     Attributes:
-        model, encoder, scheduler, scaling: as trained; no encoder of an unconditional one.
-        conditions: what it was told.
+        model, encoder, scheduler, scaling: as trained; an unconditional denoiser has no encoder.
+        conditions: those of its training.
     """
 
     model: ConditionedDenoiser
@@ -66,13 +66,13 @@ class PaperRun(NamedTuple):
         label_scale: float,
         largest: float,
     ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        """The denoiser as ``sample_latents`` calls it.
+        """The denoiser as a function for ``sample_latents``.
 
         Args:
-            radiographs: (B, 1, P, P); read by a conditional denoiser.
-            labels: (B,) of 0, 1, NO_LABEL; read by one that is told of them.
-            scale, label_scale: of classifier-free guidance, 1 without.
-            largest: scaled latents are at most so large (diffusion.sampling.clipped_epsilon).
+            radiographs: (B, 1, P, P); used by a conditional denoiser.
+            labels: (B,) of 0, 1, NO_LABEL; used by a denoiser with labels.
+            scale, label_scale: of classifier-free guidance; 1 for none.
+            largest: bound of the scaled latents (diffusion.sampling.clipped_epsilon).
         """
         embedding = None if self.encoder is None or radiographs is None else self.encoder(radiographs).float()
         label = labels if self.conditions.labels else None
@@ -85,10 +85,10 @@ class PaperRun(NamedTuple):
 
 
 def start_denoiser(folder: Path) -> tuple[PaperDenoiser, LabelEmbedding | None]:
-    """The denoiser of a run, or of `xray2ctpa convert upstream-denoiser`, and its labels' embedding if any.
+    """The denoiser of a run, or of `xray2ctpa convert upstream-denoiser`, and its label embedding, if any.
 
     Raises:
-        BundleError: the folder holds neither.
+        BundleError: the folder holds neither of them.
     """
     run = folder / "denoiser"
     denoiser = load_denoiser(run if run.is_dir() else folder)
@@ -107,7 +107,7 @@ def load_paper_run(folder: Path, device: Any) -> PaperRun:
     """
     if not (folder / CONDITIONS_FILE).is_file():
         raise InputError(
-            f"Expected a finished run of train_paper_denoiser.py in {folder}, got none.",
+            f"Expected a finished run of the step paper-denoiser in {folder}, got none.",
             f"{CONDITIONS_FILE} is missing.",
         )
     conditions = configuration.load(Conditions, folder / CONDITIONS_FILE)

@@ -23,15 +23,15 @@ _SINGLE = ("pe_classifier", "lung_locator")
 
 
 def load_parts(folder: Path, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
-    """The parts in ``folder``; None for an optional one that it has not.
+    """The parts in ``folder``; None for an optional part that is missing.
 
     Args:
         folder: of a bundle.
-        dtype: of the networks, but for those that need single precision.
+        dtype: of the networks, except those that need single precision.
 
     Raises:
-        BundleError: the index is missing, lacks a part, or names a class of neither diffusers nor this
-            package.
+        BundleError: the index is missing, lacks a part, or names a class that is neither of diffusers nor of
+            this package.
     """
     classes = part_classes(folder)
     parts: dict[str, Any] = dict.fromkeys(OPTIONAL)
@@ -80,6 +80,5 @@ def _class(path: Path, part: str, entry: Any) -> type[Any]:
 
 
 def is_training_schedule(scheduler: Any) -> bool:
-    """Whether ``scheduler`` is the noise schedule of training, in place of which the bundle names a
-    sampler."""
+    """Whether ``scheduler`` is the noise schedule of training, which the bundle's sampler replaces."""
     return type(scheduler) is DDPMScheduler

@@ -43,13 +43,13 @@ from xray2ctpa_core.preprocessing.cxr import CxrSettings
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
 
-#: diffusers' callback: (pipeline, step, timestep, tensors by name) -> the tensors that it changed, by name.
+#: diffusers' callback: (pipeline, step, timestep, tensors by name) -> changed tensors by name.
 StepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any] | None]
-#: Tensors that a callback may ask for: what is diffused, and the scaled latents estimated from it.
+#: Tensors that a callback may request: the diffused variables, and the scaled latents estimated from them.
 CALLBACK_TENSORS = ("latents", "estimate")
-#: Samples that a GPU draws at once; halves where memory is short. A CPU gains nothing by it.
+#: Samples that a GPU draws at once; halved when memory is short. On a CPU batches save no time.
 SAMPLES_AT_ONCE = 8
-#: Steps from which a GPU's pass is worth capturing, which takes three passes.
+#: Number of steps from which capturing a GPU's pass, which takes three passes, saves time.
 CAPTURED_FROM = 4
 
 
@@ -59,22 +59,23 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     Args:
         autoencoder: the codec (models.codecs.codec.as_codec).
         denoiser: on latents (models.protocols.Denoiser).
-        scheduler: noise schedule the denoiser was trained with, in whose place the bundle's sampler is put;
-            or a sampler, which is kept.
+        scheduler: noise schedule of the denoiser's training, which the bundle's sampler replaces; or a
+            sampler, which is kept.
         xray_encoder: radiograph -> conditioning (models.protocols.RadiographEncoder).
-        pe_classifier: scaled latents -> PE logit (models.protocols.Classifier); None: no score, no Grad-CAM.
-        lung_locator: judges radiographs, and frames them where the bundle's framing is "lungs".
+        pe_classifier: scaled latents -> PE logit (models.protocols.Classifier); None for no score and no
+            Grad-CAM.
+        lung_locator: for the gate, and for the frame if the bundle's framing is "lungs".
         bundle: everything else that a call needs: scaling, geometry, sampling, operating point.
         taught_radiographs: the real radiographs that taught the encoder; None where there were none.
         second_opinion: reads PE off the radiograph alone (a prior); None without.
 
     Raises:
         InputError: no bundle.
-        BundleError: it asks for what this program has not.
+        BundleError: it requires something that this program does not have.
     """
 
-    #: The large networks, which take turns in a GPU's memory by `enable_model_cpu_offload`; the others are
-    #: small, and parts of them are called by themselves.
+    #: Large networks, which share a GPU's memory by turns with `enable_model_cpu_offload`. The others are
+    #: small, and their methods are called directly.
     model_cpu_offload_seq = "denoiser->autoencoder"
     _exclude_from_cpu_offload = ["lung_locator", "xray_encoder", "pe_classifier"]  # noqa: RUF012 - diffusers'
     _callback_tensor_inputs = list(CALLBACK_TENSORS)  # noqa: RUF012 - diffusers'
@@ -95,7 +96,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     ) -> None:
         super().__init__()
         if bundle is None:
-            raise InputError("Expected bundle, a BundleInfo, got none.", "It holds what networks do not.")
+            raise InputError("Expected bundle, a BundleInfo, got none.", "It holds what the networks do not.")
         _check_obeyed(bundle)
         self.register_modules(
             autoencoder=autoencoder,
@@ -108,12 +109,12 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         self.bundle, self.taught_radiographs, self.second_opinion = bundle, taught_radiographs, second_opinion
         self._codec = as_codec(autoencoder)
         self._captured = CapturedDenoiser(denoiser)
-        #: Samples drawn at once; None: as many as the device gains by.
+        #: Samples drawn at once; None for the number that suits the device.
         self.samples_at_once: int | None = None
         self._took_fewer_samples = False
-        #: Whether the large networks take turns in the device's memory, for they did not fit together.
+        #: Whether the large networks share the device's memory by turns, because they did not fit together.
         self.takes_turns = False
-        #: What came with the networks: the schedule of training, or a sampler.
+        #: The scheduler that was given: the noise schedule of training, or a sampler.
         self._sampler = scheduler
         if is_training_schedule(scheduler):
             self.set_scheduler(bundle.sampling.scheduler)
@@ -145,7 +146,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
     @classmethod
     def from_folder(cls, folder: Path, dtype: torch.dtype = torch.float32) -> "XRay2CTPAPipeline":
-        """Loads a bundle that was verified just before; raises BundleError where this code cannot obey it."""
+        """Loads a bundle that was verified just before; raises BundleError if this program does not support
+        it."""
         bundle = read_bundle_json(folder)
         _check_obeyed(bundle)
         return cls(
@@ -158,10 +160,10 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     def save_pretrained(  # type: ignore[override]
         self, save_directory: str | os.PathLike[str], **settings: Any
     ) -> None:
-        """Writes a bundle: `from_pretrained` of the folder gives the same voxels.
+        """Writes a bundle, from which `from_pretrained` makes a pipeline that gives the same voxels.
 
         Args:
-            save_directory: new, or a folder that holds nothing else.
+            save_directory: a new or empty folder, or a bundle.
             settings: of diffusers' save_pretrained; safetensors always.
         """
         folder = Path(save_directory)
@@ -174,16 +176,18 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
     @property
     def components(self) -> dict[str, Any]:
-        """What the constructor takes, by name: a second pipeline of the same networks is made of them."""
+        """The constructor's arguments by name, from which a second pipeline with the same networks can be
+        made."""
         parts = {name: getattr(self, name) for name in (*NETWORKS, "scheduler")}
         beside = ("bundle", "taught_radiographs", "second_opinion")
         return parts | {name: getattr(self, name) for name in beside}
 
     def place(self, device: str) -> None:
-        """Moves the networks to ``device``; those that do not fit there together take turns.
+        """Moves the networks to ``device``; if they do not fit there together, they share its memory by
+        turns.
 
         Raises:
-            RuntimeError: of torch's, where not even one fits, or accelerate is not installed.
+            RuntimeError: of torch, if not even one fits, or accelerate is not installed.
         """
         try:
             self.to(device)
@@ -192,15 +196,15 @@ class XRay2CTPAPipeline(DiffusionPipeline):
                 raise
             self.takes_turns = True
         self._captured.forget()
-        if self.takes_turns:  # outside the handler, whose traceback holds what was allocated
+        if self.takes_turns:  # outside the handler, whose traceback keeps the allocated tensors alive
             self.enable_model_cpu_offload(device=device)
 
     def set_scheduler(self, name: str) -> None:
-        """Takes another sampler for the same noise schedule; by the bundle's own name, the one that came with
-        it.
+        """Sets another sampler for the same noise schedule; the bundle's own name restores the one that was
+        given with it.
 
         Raises:
-            InputError: unknown name, or a few-step denoiser and another's sampler, or the other way round.
+            InputError: unknown name, or only one of sampler and denoiser is for few steps.
         """
         own = self.bundle.sampling.scheduler
         if (name == FEW_STEP) != (own == FEW_STEP):
@@ -215,7 +219,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
     @property
     def framing(self) -> Framing:
-        """How a radiograph becomes what the encoder reads."""
+        """The conversion of a radiograph to the encoder's input."""
         cxr = self.bundle.cxr
         if cxr.framing == "lungs":
             return LungFrame(self.lung_locator, cxr.frame_pixels)
@@ -224,7 +228,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:
-        """(C, d, h, w) of what is diffused for one sample."""
+        """(C, d, h, w) of the diffused variables of one sample."""
         channels = (
             getattr(self.denoiser, "diffused_channels", None) or self.denoiser.config["latent_channels"]
         )
@@ -253,24 +257,23 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
         Args:
             radiograph: one frontal chest radiograph.
-            frame: its square to read; None finds it and applies the gate.
+            frame: its square that is used; None finds it and applies the gate.
             num_inference_steps: None takes the bundle's.
-            num_samples: K >= 1; sample k is the same whatever K.
+            num_samples: K >= 1; sample k does not depend on K.
             seed: of the noise.
-            generator: a torch.Generator, which is consumed: a new one gives what its seed gives, the next
-                call with it other voxels; or a seed. Goes before ``seed``.
+            generator: a torch.Generator, which is consumed: a new one gives the voxels of its seed, the next
+                call with it gives others; or a seed. It takes precedence over ``seed``.
             callback_on_step_end: diffusers' callback, (pipeline, step, timestep, tensors) -> dict; the
-                latents in its result take the place of those diffused so far. Called for each batch of
-                samples.
-            callback_on_step_end_tensor_inputs: which of CALLBACK_TENSORS it is given; the estimate of the
-                scaled latents (B, C, d, h, w) is computed for who asks.
+                latents in its result replace those diffused so far. Called for each batch of samples.
+            callback_on_step_end_tensor_inputs: which of CALLBACK_TENSORS it receives; the estimate of the
+                scaled latents (B, C, d, h, w) is computed only if requested.
             output_samples: keep all samples' voxels.
-            force: go on although the gate refuses the radiograph.
+            force: continue if the gate refuses the radiograph.
 
         Raises:
             NotFrontalCXRError: the gate refuses, unless ``force``.
-            InputError: num_samples or num_inference_steps below 1, more steps than the sampler takes, or
-                tensors that a callback cannot have.
+            InputError: num_samples or num_inference_steps below 1, more steps than the sampler allows, or
+                unknown tensors for the callback.
         """
         if num_samples < 1 or (num_inference_steps is not None and num_inference_steps < 1):
             raise InputError(
@@ -383,22 +386,22 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
     @property
     def not_captured(self) -> str:
-        """Why the denoiser's last passes were not those of a CUDA graph; "" where they were."""
+        """Why the denoiser's last passes were not those of a CUDA graph; "" if they were."""
         return self._captured.reason
 
     @property
     def _at_once(self) -> int:
-        """Samples that the networks are given at once."""
+        """Number of samples in one batch."""
         return self.samples_at_once or (1 if self._execution_device.type == "cpu" else SAMPLES_AT_ONCE)
 
     def _wait(self) -> None:
-        """Until the device has done what it was asked for."""
+        """Waits until the device has finished."""
         if self._execution_device.type == "cuda":
             torch.cuda.synchronize(self._execution_device)
 
     def _model(self, conditioning: Conditioning, steps: int) -> Model:
-        """The denoiser as the sampler calls it, so many times: captured where that pays, guided and cut off
-        as the bundle says."""
+        """The denoiser as a function for the sampler: captured if the number of calls makes that worthwhile,
+        with the bundle's guidance and clipping."""
         sampling = self.bundle.sampling
         if self._captured.denoiser is not self.denoiser:
             self._captured = CapturedDenoiser(self.denoiser)
@@ -475,8 +478,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         return in_batches(lambda some: self.pe_classifier(some.float()).squeeze(1), latents, self._at_once)
 
     def explain(self, latents: torch.Tensor) -> np.ndarray:
-        """(1, C, d, h, w) latents -> (D, H, W) float32 in 0..1, what in them speaks for PE, by Grad-CAM; 1 is
-        the bundle's full heat. All 0 without classifier."""
+        """(1, C, d, h, w) latents -> (D, H, W) float32 in 0..1, Grad-CAM of the PE classifier; 1 is the
+        bundle's full heat. All 0 without classifier."""
         if self.pe_classifier is None:
             return np.zeros(self.bundle.geometry.grid, np.float32)
         layer, full = self.pe_classifier.gradcam_layer, self.bundle.full_heat
@@ -485,8 +488,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def classify_radiograph(self, image: torch.Tensor) -> torch.Tensor | None:
-        """(1, 1, P, P) frame image -> (1,) logit of PE from the radiograph alone; None where the encoder has
-        no PE head."""
+        """(1, 1, P, P) frame image -> (1,) logit of PE from the radiograph alone; None if the encoder has no
+        PE head."""
         encoder = self.xray_encoder
         if not isinstance(encoder, XrayEncoder | BankEncoder):
             return None
@@ -512,7 +515,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
 
 def _seed_of(generator: torch.Generator | int) -> int:
-    """The seed that a generator stands for; it is moved on, so that its next use stands for another."""
+    """A seed from a generator, which is advanced, so that its next use gives another."""
     if not isinstance(generator, torch.Generator):
         return generator
     seed = generator.initial_seed()
@@ -523,7 +526,7 @@ def _seed_of(generator: torch.Generator | int) -> int:
 
 
 def _check_obeyed(bundle: BundleInfo) -> None:
-    """Raises BundleError where a bundle asks for a preprocessing or geometry that the code has not."""
+    """Raises BundleError if a bundle requires a preprocessing or geometry that this program does not have."""
     of_lungs = bundle.cxr.framing == "lungs"
     rules = {
         "cxr.frame_margin": (bundle.cxr.frame_margin, constants.FRAME_MARGIN if of_lungs else 1.0),

@@ -1,4 +1,4 @@
-"""A second opinion by CMKD's prior as a folder: radiograph encoder, prior, last layer of the CTPA
+"""The second opinion of CMKD's prior, saved in a folder: radiograph encoder, prior, last layer of the CTPA
 classifier."""
 
 from pathlib import Path
@@ -26,8 +26,7 @@ RESTS_ON_PRIOR = (
     "radiograph alone: CTPA embeddings drawn from the radiograph's by a diffusion prior, read by the last "
     "layer of a CTPA classifier; no volume"
 )
-#: Layer of a radiograph encoder that Grad-CAM reads, by the encoder's name. Tokens of a transformer have no
-#: such layer.
+#: Layer of a radiograph encoder for Grad-CAM, by the encoder's name. Transformers have no such layer.
 GRADCAM_LAYERS = {
     "small": "trunk.features.denseblock3",
     "radimagenet-resnet50": "trunk.layer4",
@@ -39,7 +38,7 @@ class PriorReader(nn.Module):
     """Radiograph -> embedding -> prior -> logit (B, 1).
 
     Args:
-        student: its ``embed`` is taken.
+        student: only its ``embed`` is used.
         readout: of the student's embeddings.
     """
 
@@ -49,7 +48,7 @@ class PriorReader(nn.Module):
 
     @property
     def gradcam_layer(self) -> str | None:
-        """Module of `first_estimate` that Grad-CAM reads; None where the encoder has none."""
+        """Module of `first_estimate` for Grad-CAM; None if the encoder has none."""
         layer = GRADCAM_LAYERS.get(self.student.encoder.config["name"])
         return None if layer is None else f"student.encoder.{layer}"
 
@@ -58,8 +57,8 @@ class PriorReader(nn.Module):
         return self.readout(self.student.embed(image))
 
     def explained(self, image: torch.Tensor) -> torch.Tensor:
-        """What Grad-CAM differentiates: the logit (B, 1) of the prior's first step, its estimate from noise
-        alone, whose gradient all later steps share."""
+        """The logit (B, 1) that Grad-CAM explains: that of the prior's first step, an estimate from noise
+        alone."""
         return self.readout.first_estimate(self.student.embed(image))
 
 
@@ -79,10 +78,10 @@ def save_prior_opinion(
 
 
 def load_prior_opinion(folder: Path) -> OpinionReader:
-    """What `save_prior_opinion` wrote, in fp32 on the CPU.
+    """Loads the output of `save_prior_opinion`, in fp32 on the CPU.
 
     Raises:
-        BundleError: a part is missing, damaged or another network.
+        BundleError: a part is missing, damaged, or another network.
         ConfigError: settings with unknown or wrong values.
     """
     folder = Path(folder)

@@ -1,4 +1,4 @@
-"""What one radiograph gives."""
+"""The result for one radiograph."""
 
 from dataclasses import dataclass
 
@@ -11,25 +11,25 @@ from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
 
 @dataclass(frozen=True)
 class XRay2CTPAResult:
-    """Everything that a call of the pipeline computes.
+    """The output of a call of the pipeline.
 
     Attributes:
-        ctpa: Volume, float32 HU: the first sample, the same whatever K.
-        gradcam: Volume, float32 in 0..1, same grid; of the first sample. 1 stands for the bundle's full heat,
-            or for the volume's own strongest where the bundle has none. All 0 without classifier.
+        ctpa: Volume, float32 HU: the first sample, which does not depend on K.
+        gradcam: Volume, float32 in 0..1, same grid; of the first sample. 1 is the bundle's full heat or, if
+            the bundle has none, the volume's own maximum. All 0 without classifier.
         spread: Volume, float32 HU standard deviation over samples; None for one sample.
-        pe_probability: mean of per_sample, calibrated as the bundle says; None for a bundle without
+        pe_probability: mean of per_sample, with the bundle's calibration; None for a bundle without
             classifier.
         per_sample: probability of each sample; empty without classifier.
         consistency: {"frontal_correlation": -1..1} of the volume's projection with the radiograph.
-        gate: the judgement of the radiograph; full marks where the caller gave the frame.
-        radiograph: as it was read: given greys, or turned back where they were inverted.
+        gate: the input gate's report on the radiograph; without doubts if the caller gave the frame.
+        radiograph: as it was read, with inverted greys corrected.
         frame: the radiograph's square that the volume corresponds to.
-        geometry_source: where the volume's size in mm comes from.
+        geometry_source: source of the volume's size in mm.
         stage_seconds: seconds by stage.
         samples: (K, D, H, W) float32 HU, on request.
-        second_opinion: PE from the radiograph alone; None of a bundle that carries no prior.
-        notes: what was done otherwise than asked, as sentences: for lack of memory.
+        second_opinion: PE from the radiograph alone; None for a bundle without a prior.
+        notes: sentences on deviations from what was requested, because of a lack of memory.
     """
 
     ctpa: Volume

@@ -13,13 +13,13 @@ from xray2ctpa_core.preprocessing.cxr import CxrSettings, radiograph_image
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
-#: Name in a bundle's metrics of the calibration of its radiograph encoder's linear layer: OpinionSettings.
+#: Key of the calibration (OpinionSettings) of the radiograph encoder's linear layer in a bundle's metrics.
 HEAD_CALIBRATION = "radiograph calibration"
 RESTS_ON_HEAD = "radiograph alone: a linear layer on the radiograph encoder's embedding; no volume"
-#: Probabilities of signs are kept this far from 0 and 1.
+#: Probabilities of signs are clamped to this distance from 0 and 1.
 _CERTAIN = 1e-6
-#: What a network of opinions reads: the lungs' square with equalised greys, or the whole radiograph as the
-#: papers' encoders read it.
+#: Inputs of a network: the lungs' square with equalised greys, or the whole radiograph as for the papers'
+#: encoders.
 INPUTS = ("frame", "whole")
 
 
@@ -31,7 +31,7 @@ class SecondOpinion:
         probability: 0 to 1.
         threshold: probability from which it counts as positive.
         calibrated: whether probability and threshold were fitted on held-out patients.
-        rests_on: what the score was computed from, in words.
+        rests_on: description of what the score was computed from.
     """
 
     probability: float
@@ -57,16 +57,16 @@ class SecondOpinion:
 
 @dataclass(frozen=True)
 class OpinionSettings:
-    """How an opinion is read out: second_opinion.json of a prior's, HEAD_CALIBRATION of a bundle's metrics.
+    """Settings of an opinion: second_opinion.json of a prior, or HEAD_CALIBRATION in a bundle's metrics.
 
     Attributes:
         threshold, platt_a, platt_b, calibrated: as bundle.PEOperatingPoint has them.
         input: of INPUTS.
-        pixels: along a side of what is read.
+        pixels: along a side of the input.
         steps: of a prior; 0 for every noise level.
         draws, choice, guidance_scale: of diffusion.prior_readout.PriorReadout.
-        sampler: "ddpm", "ddim" or "analytic" (then the scheduler's file holds what was measured).
-        trained_on: in words.
+        sampler: "ddpm", "ddim" or "analytic" (whose measured variances are in the scheduler's file).
+        trained_on: description of the training data.
     """
 
     threshold: float = 0.5
@@ -94,8 +94,8 @@ class OpinionReader:
     """A classifier of radiographs with its calibration.
 
     Args:
-        network: (B, 1, P, P), what its encoder reads -> (B, 1) or (B,) logits. Where it has a
-            ``gradcam_layer``, the logit that Grad-CAM explains is its ``explained(image)``, (B, 1).
+        network: (B, 1, P, P), input of its encoder -> (B, 1) or (B,) logits. If it has a ``gradcam_layer``,
+            Grad-CAM explains the logit ``explained(image)``, (B, 1).
         settings: its calibration and input.
         rests_on: in words.
     """
@@ -104,10 +104,10 @@ class OpinionReader:
         self.network, self.settings, self.rests_on = network, settings, rests_on
 
     def image_of(self, radiograph: Radiograph, frame: FrontalFrame) -> torch.Tensor:
-        """(1, 1, P, P) float32, what the network reads.
+        """(1, 1, P, P) float32, the input of the network.
 
         Args:
-            radiograph: greys the right way round.
+            radiograph: with air dark.
             frame: its lungs' square.
         """
         if self.settings.input == "whole":
@@ -126,7 +126,7 @@ class OpinionReader:
         """The opinion on one radiograph.
 
         Args:
-            given: a radiograph, or the image (1, 1, P, P) of it that `image_of` makes.
+            given: a radiograph, or its image (1, 1, P, P) from `image_of`.
             frame: the lungs' square of a radiograph.
 
         Raises:
@@ -145,7 +145,7 @@ class OpinionReader:
 
 
 class HeadReader(nn.Module):
-    """The linear layer that the default's radiograph encoder carries: (B, 1, P, P) -> (B, 1) logits.
+    """The PE head of a bundle's own radiograph encoder: (B, 1, P, P) -> (B, 1) logits.
 
     Args:
         encoder: whose forward pass, called with (image, 0), gives features with ``pe_logit``.
@@ -158,10 +158,9 @@ class HeadReader(nn.Module):
 
     @property
     def gradcam_layer(self) -> str:
-        """Module that Grad-CAM reads: how surely each place shows each radiographic sign, where the encoder
-        has such maps, else features that both of the embedding's sources come from. What the score draws from
-        the embedding of the whole frame has no place. An encoder with a ``gradcam_layer`` of its own explains
-        itself."""
+        """Module for Grad-CAM: an encoder's own ``gradcam_layer``; else the maps of radiographic signs, if
+        the encoder has them; else the features from which the embedding is computed. Grad-CAM cannot
+        localise the part of the score that comes from the embedding of the whole frame."""
         own = getattr(self.encoder, "gradcam_layer", None)
         if own is not None:
             return f"encoder.{own}"
@@ -194,11 +193,11 @@ def calibrated(settings: OpinionSettings, logits: np.ndarray, labels: np.ndarray
     """The settings with Platt scaling and Youden's threshold of held-out patients.
 
     Args:
-        settings: kept but for the calibration.
-        logits: (N,) uncalibrated, of patients that nothing was trained on.
+        settings: of which only the calibration is replaced.
+        logits: (N,) uncalibrated, of patients on whom nothing was trained.
         labels: (N,) 0 or 1, both present.
     """
-    # scipy's statistics, which reading an opinion needs nothing of.
+    # Imported here: it imports scipy's statistics, which an opinion does not need.
     from xray2ctpa_core.metrics.calibration import fit_platt
     from xray2ctpa_core.metrics.classification import youden_threshold
 

@@ -9,7 +9,8 @@ class Stopwatch:
     """Seconds by stage, in the order of the stages.
 
     Args:
-        wait: called at the end of each stage, so that what a GPU was asked for counts where it was asked.
+        wait: called at the end of each stage, so that the work of a GPU counts for the stage that launched
+            it.
     """
 
     def __init__(self, wait: Callable[[], None] | None = None) -> None:
@@ -18,7 +19,7 @@ class Stopwatch:
 
     @contextmanager
     def on(self, stage: str) -> Iterator[None]:
-        """Within, time counts for ``stage``."""
+        """Within it, time counts for ``stage``."""
         began = time.monotonic()
         yield
         if self._wait is not None:

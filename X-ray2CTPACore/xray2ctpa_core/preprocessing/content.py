@@ -1,4 +1,4 @@
-"""Finds the part of a radiograph that holds the exposure: without uniform borders and collimation edges."""
+"""Finds the exposed part of a radiograph, without uniform borders and collimation edges."""
 
 import numpy as np
 
@@ -6,27 +6,27 @@ from xray2ctpa_core.io.greys import outer_quantiles
 
 #: Longest side in pixels at which borders are looked for; larger radiographs are read at a stride.
 SEARCH_PIXELS = 512
-#: A line is border when the spread of its inner 80 % is below this share of the radiograph's grey range ...
+#: A line is border if the spread of its inner 80 % is below this share of the radiograph's grey range ...
 LINE_TOLERANCE = 0.03
 LINE_QUANTILES = (0.1, 0.9)
-#: ... and what is left keeps at least this share of each side; otherwise nothing is stripped there.
+#: ... and if at least this share of each side remains; otherwise nothing is stripped there.
 LEAST_CONTENT = 0.3
-#: Lines that are looked at together.
+#: Lines that are examined together.
 _LINES = 8
 
 
 def content_box(pixels: np.ndarray) -> tuple[int, int, int, int]:
     """Box of a radiograph without the uniform lines along its four edges.
 
-    Black or white padding, collimated margins and a viewer's frame are stripped, also where letters of up
-    to 10 % of a line are burned into them.
+    Black or white padding, collimated margins and a viewer's frame are stripped, even if burned-in letters
+    cover up to 10 % of a line.
 
     Args:
         pixels: (H, W) real, any range.
 
     Returns:
-        (top, left, bottom, right) in pixels, bottom and right exclusive; the whole image where every line is
-        uniform or where stripping would leave less than LEAST_CONTENT of a side.
+        (top, left, bottom, right) in pixels, bottom and right exclusive; the whole image if every line is
+        uniform, or if stripping would leave less than LEAST_CONTENT of a side.
     """
     height, width = pixels.shape
     step = max(1, -(-max(height, width) // SEARCH_PIXELS))
@@ -48,10 +48,10 @@ def content_box(pixels: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def anatomy_edges(pixels: np.ndarray, box: tuple[int, int, int, int]) -> tuple[float, float, float, float]:
-    """(top, left, bottom, right) where the radiograph ends for the anatomy.
+    """(top, left, bottom, right) beyond which the radiograph shows no anatomy.
 
-    An edge of the content ``box`` where a dark border begins (collimation, padding) is such an end; where
-    the border is bright it may be saturated anatomy, which goes on as far as can be told: infinity.
+    An edge of the content ``box`` with a dark border (collimation, padding) is such an end. A bright border
+    may be saturated anatomy, which may go on; the edge is then infinite.
     """
     top, left, bottom, right = box
     bright = float(pixels[top:bottom, left:right].mean())
@@ -66,7 +66,7 @@ def anatomy_edges(pixels: np.ndarray, box: tuple[int, int, int, int]) -> tuple[f
 
 
 def _content_edge(index: int, step: int, length: int, view_length: int) -> int:
-    """RawRadiograph pixel of an edge found in the strided view."""
+    """Pixel of the radiograph for an edge found in the strided view."""
     return length if index == view_length else min(index * step, length)
 
 
@@ -81,7 +81,7 @@ def _varied_span(lines: np.ndarray, tolerance: float) -> tuple[int, int]:
 
 
 def _first_varied(lines: np.ndarray, tolerance: float) -> int | None:
-    """Number of the first such line; None where every line is uniform."""
+    """Number of the first such line; None if every line is uniform."""
     for start in range(0, len(lines), _LINES):
         lower, upper = np.quantile(lines[start : start + _LINES], LINE_QUANTILES, axis=1)
         varied = np.flatnonzero(upper - lower > tolerance)

@@ -1,4 +1,4 @@
-"""A CTPA as the networks of the papers read it (X-ray2CTPA, section 3.2): windowed, cropped, resized.
+"""A CTPA as input of the papers' networks (X-ray2CTPA, section 3.2): windowed, cropped, resized.
 
 The order is the paper's: 1 mm, HU window, lung crop, resize, alternate slices. The released scripts crop
 before they resample and round to int16 before they apply the window; they never take alternate slices.
@@ -25,24 +25,25 @@ from xray2ctpa_core.volume import Volume
 
 #: Name of "no lung crop" beside the methods of `lungs`.
 WHOLE = "none"
-#: What is kept of the scan.
+#: Parts of the scan that can be kept.
 BOX, FRAME = "box", "frame"
 
 
 @dataclass(frozen=True)
 class CtpaSettings:
-    """How a CTPA is brought to the networks' grid.
+    """How a CTPA is converted to the networks' grid.
 
     Attributes:
         spacing_mm: of the isotropic grid on which lungs are found and cropped.
-        window: (lower, upper) HU; values beyond are clipped.
-        crop: "box", the lungs' bounding box as in the papers, or "frame", the square that a radiograph's
-            frame is (`simulation.lung_frame`), for networks whose volume lies in it.
+        window: (lower, upper) HU; values outside are clipped.
+        crop: "box", the lungs' bounding box as in the papers, or "frame", the square of a radiograph's
+            frame (`simulation.lung_frame`), for networks whose volume lies in it.
         lungs: segmentation for the crop: "auto", "lungmask", "threshold", or "none" for the whole scan.
         lungmask_weights: file; "" takes torch's cache.
         margin_mm: around the lungs' bounding box (the papers state none); a frame has its own.
         shape: (D, H, W) after resizing.
-        interleave: volumes of every n-th slice made of one scan (the paper's 2: 64 slices each).
+        interleave: number of volumes that are made of one scan, each of every n-th slice (paper: 2, of 64
+            slices).
     """
 
     spacing_mm: float = 1.0
@@ -79,12 +80,12 @@ class CtpaSettings:
 
 @dataclass(frozen=True)
 class ProcessedCtpa:
-    """What `preprocess_ctpa` made.
+    """Result of `preprocess_ctpa`.
 
     Attributes:
         volumes: ``interleave`` volumes (D / interleave, H, W) float32 HU in the window, each with the affine
             that maps its voxels to the patient.
-        box: kept voxels along (k, j, i) of the isotropic grid; None of a frame, which may be larger.
+        box: kept voxels along (k, j, i) of the isotropic grid; None for a frame, which may be larger.
         grid: shape (D, H, W) of the isotropic grid.
         lungs: how the lungs were found.
     """
@@ -96,7 +97,7 @@ class ProcessedCtpa:
 
 
 def preprocess_ctpa(volume: Volume, settings: CtpaSettings) -> ProcessedCtpa:
-    """Runs the paper's steps on a CT in HU, in any orientation; of crop="box".
+    """Runs the paper's steps on a CT in HU, in any orientation, with crop="box".
 
     Raises:
         InputError: NaN or infinite voxels, or no lungs found.

@@ -1,4 +1,4 @@
-"""A whole radiograph as the papers' encoders read it: 224 pixels a side, normalised."""
+"""A whole radiograph as input of the papers' encoders: 224 x 224 pixels, normalised."""
 
 import math
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from xray2ctpa_core.volume import FrontalFrame
 
 @dataclass(frozen=True)
 class CxrSettings:
-    """How a radiograph is brought to an encoder.
+    """How a radiograph is converted to the input of an encoder.
 
     Attributes:
-        pixels: along a side.
-        mean, std: greys in [0, 1] become (grey - mean) / std. The papers take (0.633, 0.181) for every
-            encoder; BiomedCLIP's own are others.
+        pixels: along each side.
+        mean, std: greys in [0, 1] become (grey - mean) / std. The papers use (0.633, 0.181) for every
+            encoder; BiomedCLIP's own values differ.
         keep_aspect: the image is centred in a black square; False squashes it, as the released scripts do.
     """
 
@@ -42,10 +42,10 @@ def radiograph_image(pixels: np.ndarray, settings: CxrSettings) -> np.ndarray:
         settings: size and normalisation.
 
     Returns:
-        (P, P) float32; all channels of an encoder read the same.
+        (P, P) float32; all input channels of an encoder get the same image.
 
     Raises:
-        InputError: not two axes, or pixels that are not finite.
+        InputError: not two axes, or NaN or infinite pixels.
     """
     if pixels.ndim != 2 or not np.isfinite(pixels).all():
         raise InputError(f"Expected finite pixels (H, W), got shape {pixels.shape}.")
@@ -68,6 +68,6 @@ def _in_square(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def _squashed(pixels: np.ndarray, size: int) -> np.ndarray:
-    """(size, size): both sides resized alone."""
+    """(size, size): each side resized independently."""
     image = Image.fromarray(pixels.astype(np.float32))
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))

@@ -1,4 +1,4 @@
-"""The square frame of a radiograph that the networks read, resampled and brought to a common grey scale."""
+"""The square frame of a radiograph that the networks read, resampled, with a common grey scale."""
 
 import numpy as np
 
@@ -7,13 +7,13 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.preprocessing.content import content_box
 from xray2ctpa_core.volume import FrontalFrame
 
-#: Name of what `frame_image` does to greys, as bundles state it.
+#: Name of `frame_image`'s treatment of greys in bundles.
 NORMALISATION = "equalised"
 #: Greys within this share of the range from the darkest or brightest count as saturated ...
 SATURATION = 0.015
-#: ... and each saturated end weighs at most this share of the other pixels in the equalisation.
+#: ... and each saturated end has at most this weight in the equalisation, as a share of the other pixels.
 SATURATED_SHARE = 0.05
-#: Greys differing by less than this (resampling's rounding) are one grey.
+#: Greys that differ by less than this (rounding of the resampling) count as one grey.
 FLAT = 1e-5
 
 
@@ -35,7 +35,7 @@ def frame_from_lung_box(top: float, left: float, bottom: float, right: float) ->
 
 
 def frame_image(pixels: np.ndarray, frame: FrontalFrame, size: int = FRAME_PIXELS) -> np.ndarray:
-    """The frame as network input: resampled without aliasing, greys equalised.
+    """The frame as network input, resampled without aliasing and with equalised greys.
 
     Simulated and real radiographs differ in exposure and grey curve; the rank of a grey inside the frame does
     not change under any increasing curve. Padding, area outside the image and saturated greys (collimation,
@@ -71,7 +71,7 @@ def equalise(image: np.ndarray, counted: np.ndarray) -> np.ndarray:
 
     Args:
         image: (H, W) float.
-        counted: (H, W) bool, the pixels whose greys make the ranks; every pixel is mapped.
+        counted: (H, W) bool, the pixels whose greys define the ranks; every pixel is mapped.
 
     Returns:
         (H, W) float32 in [0, 1]; equal greys stay equal, order is kept; 0.5 everywhere for a flat image.

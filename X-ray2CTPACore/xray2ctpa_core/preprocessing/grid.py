@@ -1,4 +1,5 @@
-"""Volumes on other grids: turned to axial order, resampled, cropped, resized. The affine moves along."""
+"""Changes of a volume's grid: axial order, resampling, cropping, resizing. The affine is changed
+accordingly."""
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,8 +14,8 @@ Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 def to_axial(volume: Volume) -> Volume:
-    """The same voxels with axes permuted and flipped so that i runs most nearly to the left, j to posterior,
-    k to superior. Nothing is resampled."""
+    """The same voxels with axes permuted and flipped, so that i runs most nearly to the left, j to
+    posterior, and k to superior. Nothing is resampled."""
     orientation = io_orientation(volume.affine)
     stored = volume.array.transpose(2, 1, 0)
     turned = apply_orientation(stored, orientation)
@@ -23,13 +24,13 @@ def to_axial(volume: Volume) -> Volume:
 
 
 def isotropic_grid(volume: Volume, spacing_mm: float) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """The straight grid of cubic voxels that covers ``volume``, along its own axes.
+    """The rectangular grid of cubic voxels that covers ``volume``, along its own axes.
 
     A sheared volume (gantry tilt) keeps the direction of its k axis; i and j become perpendicular to it.
 
     Returns:
-        (4, 4) affine to LPS mm, and the shape (D, H, W). Both grids have the same middle, and the extents
-        differ by at most half a voxel at each side where ``volume`` is not sheared.
+        (4, 4) affine to LPS mm, and the shape (D, H, W). Both grids have the same middle; if
+        ``volume`` is not sheared, the extents differ by at most half a voxel at each side.
     """
     along_i, _, along_k = volume.direction.T
     across = along_i - (along_i @ along_k) * along_k
@@ -80,7 +81,7 @@ def resample_onto(
 
 
 def cropped(volume: Volume, box: Box) -> Volume:
-    """The voxels inside ``box``, where they were."""
+    """The voxels inside ``box``, at their place in the patient."""
     first = np.array([start for start, _ in reversed(box)])
     affine = volume.affine.copy()
     affine[:3, 3] += volume.affine[:3, :3] @ first
@@ -104,7 +105,7 @@ def resized_affine(volume: Volume, shape: tuple[int, int, int]) -> np.ndarray:
 def alternate_slices(volume: Volume, count: int) -> tuple[Volume, ...]:
     """``count`` volumes of every ``count``-th slice: volume n holds slices n, n + count, ...
 
-    X-ray2CTPA, section 3.2, makes two volumes of 64 slices of one of 128.
+    X-ray2CTPA, section 3.2, makes two volumes of 64 slices from one of 128.
     """
     every = volume.affine.copy()
     every[:3, 2] *= count

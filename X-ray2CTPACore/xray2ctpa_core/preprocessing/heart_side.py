@@ -1,12 +1,12 @@
-"""On which side of a radiograph the heart lies: a linear read-out of how the lungs' box differs from its
-mirror image."""
+"""Finds on which side of a radiograph the heart lies, by a linear read-out of the differences between the
+lungs' box and its mirror image."""
 
 import numpy as np
 
 #: Cells along a side of the lungs' box.
 _CELLS = 8
-#: Of lung, then of grey, in the left half of the box minus its mirror image, row by row; fitted on 180
-#: radiographs of ChestX-ray14 (NIH Clinical Center) by Training/fit_heart_side.py.
+#: Weights of lung, then of grey, in the left half of the box minus its mirror image, row by row; fitted on
+#: 180 radiographs of ChestX-ray14 (NIH Clinical Center) by Training/fit_heart_side.py.
 WEIGHTS = np.array((
     0.03, 0.34, 0.81, 0.33, 0.04, 0.00, 0.24, 0.11,
     -0.27, -0.23, 0.15, -0.16, -0.36, -0.10, -0.01, -0.26,
@@ -24,7 +24,7 @@ def mirrored_probability(masks: np.ndarray, image: np.ndarray) -> float:
 
     Args:
         masks: (2, H, W) bool, the lungs.
-        image: (H, W) greys of any scale, bright = attenuating, which the masks lie on.
+        image: (H, W) greys of any scale, bright = attenuating, on the grid of the masks.
     """
     if not masks.any():
         return 0.5
@@ -32,7 +32,7 @@ def mirrored_probability(masks: np.ndarray, image: np.ndarray) -> float:
 
 
 def asymmetry(masks: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """(64,) features of ``mirrored_probability``; mirroring masks and image changes their sign alone."""
+    """(64,) features of ``mirrored_probability``; mirroring masks and image only changes their sign."""
     lungs = np.logical_or(masks[0], masks[1])
     rows, columns = np.flatnonzero(lungs.any(axis=1)), np.flatnonzero(lungs.any(axis=0))
     box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -44,7 +44,7 @@ def asymmetry(masks: np.ndarray, image: np.ndarray) -> np.ndarray:
 
 
 def _cells(part: np.ndarray) -> np.ndarray:
-    """(8, 8) means of equal cells of ``part`` (H, W), pixels at their edges counted by their share."""
+    """(8, 8) means of equal cells of ``part`` (H, W), pixels at their edges are weighted by their share."""
     means = part.astype(np.float64)
     for axis in (0, 1):
         lines = np.moveaxis(means, axis, 0)

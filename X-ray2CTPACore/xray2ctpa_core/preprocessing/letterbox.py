@@ -1,4 +1,4 @@
-"""A whole radiograph brought to the small square that the lung locator reads."""
+"""A whole radiograph as the small square that the lung locator reads."""
 
 import numpy as np
 
@@ -13,12 +13,13 @@ LOCATOR_PIXELS = 128
 def letterbox(
     pixels: np.ndarray, size: int = LOCATOR_PIXELS, content: tuple[int, int, int, int] | None = None
 ) -> tuple[np.ndarray, FrontalFrame]:
-    """The radiograph's content, aspect kept, centred in a square; greys equalised, zero beside the content.
+    """The radiograph's content, centred in a square with its aspect kept; equalised greys, zero outside the
+    content.
 
     Args:
         pixels: (H, W) real, bright = attenuating.
         size: pixels along a side of the result.
-        content: its content_box, where that is known.
+        content: its content_box, if it is known.
 
     Returns:
         (size, size) float32 in [0, 1] and the square in radiograph pixels that it shows.

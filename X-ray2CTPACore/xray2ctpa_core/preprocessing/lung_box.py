@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from xray2ctpa_core.preprocessing.cut_edge import cut_probabilities
+
 #: The locator's classes.
 FRONTAL, OTHER_VIEW, NOT_A_RADIOGRAPH = 0, 1, 2
 CLASS_NAMES = (
@@ -28,8 +30,7 @@ class LungShape:
         aspect: width over height of the box, 0 where there is none.
         contact: share of the box's side along which lung runs into the image's (top, left, bottom, right)
             edge; 0 where the radiograph shows what lies beyond the lungs.
-        gaps: distance of the box from the radiograph's (top, left, bottom, right) edge over the grid's side;
-            infinite where the radiograph may go on.
+        cut: probability that the lungs are cut off at the radiograph's (top, left, bottom, right).
         tilt_degrees: mean angle of both lungs' long axes with the vertical, counter-clockwise; 0 where one
             lung is missing.
     """
@@ -39,7 +40,7 @@ class LungShape:
     heights: tuple[float, float]
     aspect: float
     contact: tuple[float, float, float, float]
-    gaps: tuple[float, float, float, float] = (np.inf, np.inf, np.inf, np.inf)
+    cut: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     tilt_degrees: float = 0.0
 
 
@@ -91,8 +92,6 @@ def lung_shape(
     aspect = (right - left) / (bottom - top)
     edges = content or (0.0, 0.0, float(masks.shape[1]), float(masks.shape[2]))
     contact = edge_contact(lungs[0] | lungs[1], edges, (right - left, bottom - top))
-    side = masks.shape[1]
-    gaps = np.array([top - edges[0], left - edges[1], edges[2] - bottom, edges[3] - right]) / side
     tilt = float(np.mean([_tilt(m) for m in lungs])) if len(found) == len(lungs) else 0.0
     return LungShape(
         (top, left, bottom, right),
@@ -100,7 +99,7 @@ def lung_shape(
         (heights[0], heights[1]),
         aspect,
         contact,
-        (float(gaps[0]), float(gaps[1]), float(gaps[2]), float(gaps[3])),
+        cut_probabilities(lungs[0] | lungs[1], edges),
         tilt,
     )
 

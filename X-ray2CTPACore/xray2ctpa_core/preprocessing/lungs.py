@@ -136,7 +136,8 @@ def threshold_lungs(volume: Volume, inside: np.ndarray | None = None) -> np.ndar
 
 
 def _body(hu: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
-    """(D, H, W) bool: in each slice the largest connected tissue, what it encloses filled; no table."""
+    """(D, H, W) bool: in each slice the largest connected tissue, what it encloses filled; no table. Where an
+    edge of the slice cuts the body, the edge encloses."""
     tissue = hu > TISSUE_HU
     rounds = round(TABLE_MM / spacing[2])
     if rounds:
@@ -147,8 +148,18 @@ def _body(hu: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
         sizes = np.bincount(plane.ravel())
         sizes[0] = 0
         if sizes.any():
-            body[k] = ndimage.binary_fill_holes(plane == sizes.argmax())
+            body[k] = ndimage.binary_fill_holes(_closed_at_edges(plane == sizes.argmax()))
     return body
+
+
+def _closed_at_edges(body: np.ndarray) -> np.ndarray:
+    """(H, W) bool -> with each edge filled between the outermost places where it meets the body."""
+    closed = body.copy()
+    for edge in (closed[0], closed[-1], closed[:, 0], closed[:, -1]):
+        met = np.flatnonzero(edge)
+        if met.size:
+            edge[met[0] : met[-1] + 1] = True
+    return closed
 
 
 def _without_airways(air: np.ndarray, body: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""What a reader study says: rates with intervals, exact tests, agreement; beside the paper's Table 6."""
+"""Analysis of a reader study: rates with intervals, exact tests, agreement; compared with the paper's Table
+6."""
 
 import itertools
 import math
@@ -22,18 +23,18 @@ PAPER = (
     {"reader": "paper, reader 1", "accuracy": 0.75, "sensitivity": 0.8, "specificity": 0.7, "p": 0.025},
     {"reader": "paper, reader 2", "accuracy": 0.75, "sensitivity": 0.9, "specificity": 0.6, "p": 0.033},
 )
-#: A yes or no, and what of the truth it asks for.
+#: Questions with yes or no, and the entry of the truth that they ask for.
 ASKS = {"pe": ("yes", "pe"), "real": ("synthetic", "generated")}
 
 Truth = Mapping[str, Mapping[str, bool]]
 
 
 def analyse(protocol: Protocol, answers: Sequence[Answer], truth: Truth) -> dict[str, Any]:
-    """Everything that can be said of the answers, phase by phase.
+    """Analyses the answers, phase by phase.
 
     Args:
         protocol: the study.
-        answers: of all readers; incomplete phases count with what there is.
+        answers: of all readers; incomplete phases are included.
         truth: by case.
 
     Returns:
@@ -62,7 +63,7 @@ def analyse(protocol: Protocol, answers: Sequence[Answer], truth: Truth) -> dict
 
 
 def reader_score(answer: Answer, question: str) -> int:
-    """-5 to 5: how sure a reader is of "yes" (or of "synthetic"); the sign is the answer itself."""
+    """-5 to 5: a reader's confidence in "yes" (or "synthetic"); the sign is the answer itself."""
     sign = 1 if answer.answers[question] == ASKS[question][0] else -1
     return sign * int(answer.answers["confidence"])
 
@@ -127,7 +128,7 @@ def _compare(
 def _multi_reader(
     answers: Sequence[Answer], readers: Sequence[str], pairs: tuple[Phase, Phase], truth: Truth
 ) -> dict[str, Any] | None:
-    """Obuchowski and Rockette's comparison on the cases that every reader has read both ways."""
+    """Obuchowski and Rockette's comparison on the cases that all readers have read both ways."""
     tables = [
         {(a.reader, a.case): a for a in answers if a.phase == phase.name and not a.repeat} for phase in pairs
     ]
@@ -155,7 +156,7 @@ def _multi_reader(
 
 
 def _agreement(protocol: Protocol, answers: Sequence[Answer], readers: Sequence[str]) -> list[dict[str, Any]]:
-    """Cohen's kappa of every two readers, and of a reader with himself on the repeats."""
+    """Cohen's kappa of each pair of readers, and of each reader's answers to repeats."""
     found = []
     for phase, question in [(p, q) for p in protocol.phases for q in p.questions if q != "confidence"]:
         said = {
@@ -184,7 +185,7 @@ def _agreement(protocol: Protocol, answers: Sequence[Answer], readers: Sequence[
 
 
 def _kappa(first: Sequence[str], second: Sequence[str], ordinal: bool) -> float | None:
-    """Cohen's kappa; None where both say one thing throughout, for it is not defined then."""
+    """Cohen's kappa; None if both always give the same answer, because it is not defined then."""
     if len({*first, *second}) == 1:
         return None
     if ordinal:
@@ -209,7 +210,7 @@ def _share(right: np.ndarray) -> dict[str, float | None]:
 
 
 def _plain(interval: Interval) -> dict[str, float | None]:
-    """An interval as JSON has it; None for what is not a number."""
+    """An interval for JSON, with None for NaN."""
     values = (interval.estimate, interval.lower, interval.upper)
     clean = [None if math.isnan(value) else value for value in values]
     return dict(zip(("estimate", "lower", "upper"), clean, strict=True))

@@ -1,4 +1,4 @@
-"""Two ways of reading compared over several readers: Obuchowski and Rockette's analysis of their AUROCs."""
+"""Comparison of two ways of reading over several readers: Obuchowski and Rockette's analysis of AUROCs."""
 
 from dataclasses import dataclass
 
@@ -53,7 +53,7 @@ def compare_readers(
     denominator = interaction + between
     mean_first, mean_second = (float(mean) for mean in means)
     difference = mean_second - mean_first
-    if denominator == 0:  # every reader differs by the same, and cases say nothing
+    if denominator == 0:  # all readers have the same difference, and cases have no variance
         p = 1.0 if difference == 0 else 0.0
         return MultiReader(mean_first, mean_second, Interval(difference, difference, difference), p, np.inf)
     degrees = np.inf if interaction == 0 else denominator**2 / (interaction**2 / (readers - 1))

@@ -1,7 +1,7 @@
-"""A reader study as a file: its cases, its phases with their questions, and the order a reader sees them in.
+"""A reader study as a file: its cases, its phases with their questions, and the order for each reader.
 
-The truth lies in a file of its own, which reading never opens; the protocol holds its SHA-256, and every
-answer holds the protocol's.
+The truth is in a separate file, which is not opened during reading; the protocol holds its SHA-256, and
+every answer holds the protocol's.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from xray2ctpa_core.errors import InputError
 
 STUDY_FILE, TRUTH_FILE, ANSWERS_FOLDER = "study.json", "truth.json", "answers"
 SCHEMA_VERSION = "1"
-#: What a reader's code may be made of: it becomes a file name.
+#: Pattern of a reader's code, which becomes a file name.
 READER = re.compile(r"[A-Za-z0-9_-]{1,32}")
 SEQUENTIAL, CROSSOVER = DESIGNS = ("sequential", "crossover")
 
@@ -28,8 +28,8 @@ class Question:
 
     Attributes:
         name: column of the answers' table.
-        text: as a reader sees it.
-        answers: texts by the value that is stored.
+        text: shown to the reader.
+        answers: texts by the stored value.
     """
 
     name: str
@@ -76,11 +76,11 @@ QUESTIONS = {
 
 @dataclass(frozen=True)
 class StudyCase:
-    """A case; neither its name nor its files say who or what it is.
+    """A case, whose name and files do not reveal what it is.
 
     Attributes:
         name: opaque.
-        volume, radiograph: files in the study's folder, None where the case has none.
+        volume, radiograph: files in the study's folder; None if the case has none.
     """
 
     name: str
@@ -94,12 +94,12 @@ class Phase:
 
     Attributes:
         name: column of the answers' table.
-        title: as a reader sees it.
-        questions: names of QUESTIONS, all to be answered.
+        title: shown to the reader.
+        questions: names of QUESTIONS, all of which must be answered.
         shows: "volume", "radiograph" or both.
         cases: names of its cases.
-        repeats: how many of them are shown a second time, for a reader's agreement with himself.
-        blinded: whether the word SYNTHETIC is left out of the views: it would be the answer.
+        repeats: number of cases that are shown a second time, for a reader's agreement with himself.
+        blinded: whether the views do not show the word SYNTHETIC, because it would be the answer.
     """
 
     name: str
@@ -113,7 +113,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Presentation:
-    """One showing of a case: its place in the reader's order, from 0, and whether it is a repeat."""
+    """One presentation of a case: its position in the reader's order, from 0, and whether it is a repeat."""
 
     position: int
     case: StudyCase
@@ -125,13 +125,13 @@ class Protocol:
     """A study.
 
     Attributes:
-        title: for people.
+        title: for display.
         seed: of the orders.
         design: "sequential" (phases in their order) or "crossover" (every second reader reads the last two
             phases the other way round).
         washout_days: days between the last two phases of a reader.
         truth_sha256: of the file with the truth.
-        cases, phases: what is read.
+        cases, phases: of the study.
     """
 
     title: str
@@ -176,7 +176,7 @@ class Protocol:
 
 
 def require_reader(reader: str) -> None:
-    """Raises InputError for a reader's code that is no short word."""
+    """Raises InputError for an invalid reader's code."""
     if not READER.fullmatch(reader):
         raise InputError(
             f"Expected a reader's code of letters, digits, - and _, got {reader!r}.",
@@ -192,7 +192,7 @@ def write_protocol(protocol: Protocol, folder: Path) -> str:
 
 
 def read_protocol(folder: Path) -> tuple[Protocol, str]:
-    """The study in ``folder`` and the SHA-256 of its file; raises InputError where there is none."""
+    """The study in ``folder`` and the SHA-256 of its file; raises InputError if there is none."""
     path = Path(folder) / STUDY_FILE
     try:
         content = path.read_bytes()

@@ -7,7 +7,8 @@ _RATES = ("accuracy", "sensitivity", "specificity", "auroc")
 
 
 def markdown(numbers: Mapping[str, Any]) -> str:
-    """A table a phase, then the comparison with and without, the readers together, and their agreement."""
+    """One table for each phase, then the comparison with and without the generated CTPA, all readers
+    together, and their agreement."""
     lines = [f"# {numbers['title']}", "", "Estimates with 95 % intervals (Wilson; AUROC: DeLong).", ""]
     for phase, readers in numbers["phases"].items():
         lines += [f"## {phase}", "", *_phase_table(readers), ""]

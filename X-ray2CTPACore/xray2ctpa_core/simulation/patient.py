@@ -39,8 +39,13 @@ from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume, axial_affine
 _RADIOGRAPH_MARGIN = 1.25
 #: Rendering grid of the frame: finer than DEFAULT_GRID by (2, 1, 2), so that averaging removes aliasing.
 _FINER = (2, 1, 2)
-#: Rendering grid where only the radiograph is wanted: half the planes along the rays.
-_RADIOGRAPH_FINER = (2, 0.5, 2)
+#: (D, H, W) of the rendering grid.
+_SHAPE = tuple(
+    round(n * finer * margin)
+    for n, finer, margin in zip(
+        DEFAULT_GRID, _FINER, (_RADIOGRAPH_MARGIN, 1.0, _RADIOGRAPH_MARGIN), strict=True
+    )
+)
 #: The body's centre lies this far in front of the lungs' centre (breast and sternum against the back).
 _BODY_BEFORE_LUNGS_MM = 16.0
 #: Path through lung in mm from which on a ray counts as lung on the radiograph.
@@ -75,18 +80,6 @@ class Patient:
     record: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class RadiographedPatient:
-    """A virtual patient with a radiograph but no volume. The fields are those of Patient, and template_bits:
-    (D, H, W) uint8, the visible signs on the template's grid (simulation.sign_map)."""
-
-    radiograph: Radiograph
-    frame: FrontalFrame
-    template_map: np.ndarray
-    record: dict[str, Any]
-    template_bits: np.ndarray
-
-
 def make_patient(template: Template, seed: int, number: int) -> Patient:
     """Makes patient ``number`` of cohort ``seed``, independently of all other patients."""
     drawn = _Drawn(template, seed, number)
@@ -109,24 +102,6 @@ def make_patient(template: Template, seed: int, number: int) -> Patient:
         frame=view.frame,
         template_map=view.template_map(drawn.deformation),
         record=drawn.record(),
-    )
-
-
-def radiograph_patient(template: Template, seed: int, number: int) -> RadiographedPatient:
-    """The radiograph of patient ``number`` of cohort ``seed``, in a fraction of the time of a CTPA.
-
-    The patient is that of make_patient; the radiograph has half the planes along the rays and another
-    exposure.
-    """
-    drawn = _Drawn(template, seed, number)
-    points = drawn.deformation.template_points(*drawn.view.axes(_RADIOGRAPH_FINER))
-    (native_hu,) = _sample((drawn.native_hu(),), points, (AIR_HU,))
-    return RadiographedPatient(
-        radiograph=drawn.radiograph(native_hu, _RADIOGRAPH_FINER),
-        frame=drawn.view.frame,
-        template_map=drawn.view.template_map(drawn.deformation),
-        record=drawn.record(),
-        template_bits=drawn.sign_bits(),
     )
 
 
@@ -154,11 +129,11 @@ class _Drawn:
         native = shift_lungs(self._template, self._template.native_hu.copy(), self.enhancement)
         return apply_findings(self._template, native, self.findings)
 
-    def radiograph(self, native_hu: torch.Tensor, finer: tuple[float, float, float] = _FINER) -> Radiograph:
-        """The radiograph of `native_hu` on the rendering grid given by ``finer``."""
+    def radiograph(self, native_hu: torch.Tensor) -> Radiograph:
+        """The radiograph of `native_hu` on the rendering grid."""
         spacing = self.view.radiograph_spacing_mm
         return Radiograph(
-            self.view.radiograph(native_hu, self.generator, finer),
+            self.view.radiograph(native_hu, self.generator),
             spacing_mm=(spacing, spacing),
             spacing_source="ImagerPixelSpacing",
             name=f"virtual-patient-{self._seed}-{self._number:06d}.png",
@@ -211,12 +186,12 @@ class _View:
             self.side / FRAME_PIXELS * SOURCE_TO_DETECTOR_MM / (SOURCE_TO_DETECTOR_MM - DETECTOR_TO_CENTRE_MM)
         )
 
-    def axes(self, finer: tuple[float, float, float] = _FINER) -> list[np.ndarray]:
-        """z, y and x in mm of a rendering grid: the frame with its margin, finer than DEFAULT_GRID."""
+    def axes(self) -> list[np.ndarray]:
+        """z, y and x in mm of the rendering grid: the frame with its margin, finer than DEFAULT_GRID."""
         extents = np.array([_RADIOGRAPH_MARGIN, DEPTH_FRACTION, _RADIOGRAPH_MARGIN])
         return [
             c + (np.arange(n) + 0.5 - n / 2) * e * self.side / n
-            for c, n, e in zip(self.centre, _shape(finer), extents, strict=True)
+            for c, n, e in zip(self.centre, _SHAPE, extents, strict=True)
         ]
 
     def template_map(self, deformation: Deformation) -> np.ndarray:
@@ -230,17 +205,14 @@ class _View:
 
     def inside(self, values: torch.Tensor) -> torch.Tensor:
         """The part of ``values``, on the rendering grid, that lies in the frame."""
-        shape = _shape(_FINER)
-        k, i = ((n - round(n / _RADIOGRAPH_MARGIN)) // 2 for n in (shape[0], shape[2]))
-        return values[k : shape[0] - k, :, i : shape[2] - i]
+        k, i = ((n - round(n / _RADIOGRAPH_MARGIN)) // 2 for n in (_SHAPE[0], _SHAPE[2]))
+        return values[k : _SHAPE[0] - k, :, i : _SHAPE[2] - i]
 
-    def radiograph(
-        self, native_hu: torch.Tensor, generator: np.random.Generator, finer: tuple[float, float, float]
-    ) -> np.ndarray:
-        """(320, 320) float32 radiograph from the rendering grid given by ``finer``, rows from the top."""
+    def radiograph(self, native_hu: torch.Tensor, generator: np.random.Generator) -> np.ndarray:
+        """(320, 320) float32 radiograph from the rendering grid, rows from the top."""
         extent = _RADIOGRAPH_MARGIN * self.side
         ray = ((self._ray[0] - self.centre[0]) * 2 / extent, (self._ray[1] - self.centre[2]) * 2 / extent)
-        depth = torch.from_numpy(self.axes(finer)[1] - self.centre[1])
+        depth = torch.from_numpy(self.axes()[1] - self.centre[1])
         lines = project(attenuation(native_hu), depth, ray)
         side = lines.shape[1]
         square = torch.nn.functional.interpolate(
@@ -251,18 +223,12 @@ class _View:
     @property
     def frame(self) -> FrontalFrame:
         """The frame in radiograph pixels."""
-        edge = (_shape(_FINER)[2] - FRAME_PIXELS) / 2
+        edge = (_SHAPE[2] - FRAME_PIXELS) / 2
         return FrontalFrame(top=edge, left=edge, side=float(FRAME_PIXELS))
 
     def affine(self) -> np.ndarray:
         """LPS affine of DEFAULT_GRID, its middle at the origin."""
         return axial_affine(DEFAULT_GRID, (self.side, DEPTH_FRACTION * self.side, self.side))
-
-
-def _shape(finer: tuple[float, float, float]) -> tuple[int, int, int]:
-    """(D, H, W) of the rendering grid."""
-    depth, height, width = (round(n * f) for n, f in zip(DEFAULT_GRID, finer, strict=True))
-    return round(depth * _RADIOGRAPH_MARGIN), height, round(width * _RADIOGRAPH_MARGIN)
 
 
 def _visible_box(z: np.ndarray, y: np.ndarray, x: np.ndarray, ray: np.ndarray) -> np.ndarray:

@@ -28,11 +28,9 @@ class LayeredView:
             lungs), ``bone`` (what bone adds to soft tissue) and the lungs' tissue, thickness in mm for
             ``right_mm``, ``left_mm`` and ``heart``. Rows run down, columns to the patient's left for a
             frontal view.
-        yaw: rotation about the long axis in degrees; 0 is frontal, 90 lateral.
     """
 
     layers: np.ndarray
-    yaw: float
 
     def layer(self, name: str) -> np.ndarray:
         """(H, W) float32, the one of LAYERS with that name."""
@@ -84,7 +82,8 @@ def coarse_materials(template: Template) -> np.ndarray:
 
 
 def project_layers(materials: np.ndarray, yaw: float, pitch: float) -> LayeredView:
-    """Sums the materials along the rays of a view turned by ``yaw`` and tilted by ``pitch`` (degrees)."""
+    """Sums the materials along the rays of a view rotated by ``yaw`` about the long axis (0 frontal, 90
+    lateral) and tilted by ``pitch``, in degrees."""
     a, b = np.deg2rad([yaw, pitch])
     about_z = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     about_x = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
@@ -95,7 +94,7 @@ def project_layers(materials: np.ndarray, yaw: float, pitch: float) -> LayeredVi
         for m in materials
     ]
     layers = np.stack([LAYER_MM * t.sum(axis=1)[::-1] for t in turned])
-    return LayeredView(layers.astype(np.float32), yaw)
+    return LayeredView(layers.astype(np.float32))
 
 
 def frontal_and_other_views(

@@ -1,8 +1,8 @@
-"""The items of Wells, YEARS and PERC, each once, and where rules and numbers come from."""
+"""The items of Wells, YEARS and PERC, and the sources of rules and numbers."""
 
 from dataclasses import dataclass
 
-#: What a rule or a number rests on, by a short name.
+#: Sources of rules and numbers, by a short name.
 SOURCES = {
     "Wells": "Wells et al., Thromb Haemost 2000;83:416",
     "Wells tiers": "12.1 % PE in the lower of two tiers, about 37 % in the upper (MDCalc, Wells' Criteria)",
@@ -20,10 +20,10 @@ class Criterion:
     """An item of a rule.
 
     Attributes:
-        name: by which it is asked for.
-        text: as a clinician reads it.
-        points: of the Wells score, 0 for items of other rules.
-        years: whether it is one of YEARS' three items too.
+        name: identifier.
+        text: shown to the clinician.
+        points: of the Wells score; 0 for items of other rules.
+        years: whether it is also one of YEARS' three items.
     """
 
     name: str
@@ -41,7 +41,7 @@ WELLS = (
     Criterion("haemoptysis", "Haemoptysis", 1.0, years=True),
     Criterion("cancer", "Cancer, treated within 6 months or palliative", 1.0),
 )
-#: All eight have to be true.
+#: All eight must be true.
 PERC = (
     Criterion("under_50", "Younger than 50 years"),
     Criterion("pulse_under_100", "Pulse under 100 per minute"),

@@ -1,4 +1,4 @@
-"""What a positive or negative score changes: likelihood ratios with their intervals, and Bayes' rule."""
+"""The effect of a positive or negative score: likelihood ratios with intervals, and Bayes' rule."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 from xray2ctpa_core.errors import InputError
 
-#: Optional entry of a bundle's metrics: the four counts of ``Counts`` on real patients it was not trained on.
+#: Optional entry of a bundle's metrics: ``Counts`` on real patients outside its training.
 PE_COUNTS = "PE counts at the operating point"
 #: Standard deviations on either side of a 95 % interval.
 Z_95 = 1.959963985
@@ -27,8 +27,8 @@ class Counts:
     """A classifier's patients at its operating point.
 
     Attributes:
-        true_positive, false_negative: patients with PE, at or above and below it.
-        false_positive, true_negative: patients without PE, likewise.
+        true_positive, false_negative: patients with PE, at or above the threshold and below it.
+        false_positive, true_negative: the same of patients without PE.
     """
 
     true_positive: int
@@ -55,7 +55,7 @@ class Counts:
     def ratio(self, positive: bool) -> Ratio:
         """LR+ or LR-, with the log method's interval (Simel et al., J Clin Epidemiol 1991;44:763).
 
-        Half a patient is added to every cell where one is empty (Haldane's correction).
+        If a cell is empty, half a patient is added to every cell (Haldane's correction).
         """
         cells = (self.true_positive, self.false_negative, self.false_positive, self.true_negative)
         add = 0.5 if 0 in cells else 0.0
@@ -69,7 +69,7 @@ class Counts:
 
 
 def counts_in(metrics: Mapping[str, Any]) -> Counts | None:
-    """The counts that a bundle's metrics hold; None where they hold none.
+    """The counts in a bundle's metrics; None if there are none.
 
     Raises:
         InputError: they are incomplete, or of one class only.

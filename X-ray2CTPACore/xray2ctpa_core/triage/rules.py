@@ -1,4 +1,4 @@
-"""Scores and cut-offs: functions of the items that a patient has."""
+"""Scores and cut-offs, as functions of a patient's items."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.triage.criteria import PERC, WELLS, Criterion
 
-#: Greatest Wells score that counts as "PE unlikely" (two tiers).
+#: Largest Wells score of the tier "PE unlikely" (two tiers).
 WELLS_UNLIKELY = 4.0
 #: D-dimer in ng/mL of one unit on a laboratory's report; 1 FEU is 2 DDU.
 FEU_PER_UNIT = {
@@ -65,7 +65,7 @@ def age_adjusted_cutoff(age: int | None) -> float:
 
 
 def years_items(items: Collection[str]) -> int:
-    """How many of YEARS' three items a patient has; ``items`` are names of WELLS."""
+    """Number of YEARS' three items that a patient has; ``items`` are names of WELLS."""
     _require_known(items, WELLS)
     return sum(criterion.years and criterion.name in items for criterion in WELLS)
 

@@ -1,4 +1,4 @@
-"""The score of a result as the pathway shows it, with the patients who stand behind its model."""
+"""The score of a result for the pathway, with the counts of patients on whom its model was evaluated."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -9,7 +9,7 @@ from xray2ctpa_core.triage.workflow import Score
 
 
 class Model(Protocol):
-    """What a bundle says of itself, as far as it counts here."""
+    """The parts of a bundle's description that are used here."""
 
     @property
     def sha256(self) -> str:
@@ -21,7 +21,7 @@ class Model(Protocol):
 
     @property
     def metrics(self) -> Mapping[str, Any]:
-        """What was measured of it."""
+        """Its measured numbers."""
 
 
 def score_of(record: Mapping[str, Any], model: Model | None) -> Score:
@@ -29,17 +29,17 @@ def score_of(record: Mapping[str, Any], model: Model | None) -> Score:
 
     Args:
         record: result.json.
-        model: the bundle that is thought to have made it; None where there is none at hand.
+        model: the bundle that has probably made it; None if none is available.
     """
     pe = record["pe"]
     return Score(pe["probability"], pe["threshold"], _counts(record, model), pe.get("second_opinion"))
 
 
 def _counts(record: Mapping[str, Any], model: Model | None) -> Counts | None:
-    """The patients behind the model that made the result; None for a demonstration, or another model."""
+    """The counts of the model that made the result; None for a demonstration, or another model."""
     if model is None or model.sha256 != record["bundle"]["sha256"] or model.is_demonstration:
         return None
     try:
         return counts_in(model.metrics)
     except InputError:
-        return None  # as if none were known
+        return None  # treated as unknown

@@ -1,7 +1,8 @@
-"""The pathway after Figure 10 of X-ray2CTPA: where a case goes, and what each branch rests on.
+"""The pathway of Figure 10 of X-ray2CTPA: the way of a case, and the source of each branch.
 
-The generated CTPA's score stands beside the pathway. It never moves a patient: with a sensitivity of 74 % a
-negative leaves 4.6 % PE where Wells says unlikely, and an exclusion needs less than about 2 %.
+The generated CTPA's score is shown beside the pathway and never changes the way: with a sensitivity of 74 %,
+4.6 % of patients with a negative score and the Wells tier "unlikely" have PE, and an exclusion needs less
+than about 2 %.
 """
 
 from collections.abc import Collection, Mapping
@@ -28,20 +29,20 @@ OTHER, PERC_OUT, MEASURE, EXCLUDED, IMAGE = STEPS = (
     "excluded by D-dimer",
     "CTPA",
 )
-#: Said under every picture and every list of the pathway.
+#: Shown below every drawing and every list of the pathway.
 TRIAGE_NOTICE = "Research use only. The generated score never replaces a D-dimer or a CTPA."
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is known of a patient.
+    """The known data of a patient.
 
     Attributes:
-        wells: names of the WELLS items that he has.
-        perc: names of the PERC items that hold.
-        gestalt_low: whether the clinician thinks PE unlikely (below 15 %), without which PERC does not count.
-        age: in years, None if not known.
-        d_dimer: ng/mL FEU, None if not measured.
+        wells: names of the WELLS items that apply.
+        perc: names of the PERC items that are true.
+        gestalt_low: whether the clinician considers PE unlikely (below 15 %), which PERC requires.
+        age: in years; None if unknown.
+        d_dimer: ng/mL FEU; None if not measured.
         unstable: haemodynamic instability or pregnancy.
     """
 
@@ -55,13 +56,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Score:
-    """The generated CTPA's score beside its operating point.
+    """The generated CTPA's score and its operating point.
 
     Attributes:
-        value: 0..1; None of a model without a PE classifier.
+        value: 0..1; None for a model without a PE classifier.
         threshold: operating point, 0..1.
-        counts: the patients who stand behind it, None where there are none.
-        opinion: of result.json, pe.second_opinion; None where there is none.
+        counts: of the patients on whom it was evaluated; None if there are none.
+        opinion: pe.second_opinion of result.json; None if there is none.
     """
 
     value: float | None
@@ -72,10 +73,10 @@ class Score:
 
 @dataclass(frozen=True)
 class Way:
-    """Where a case goes.
+    """The way of a case.
 
     Attributes:
-        step: one of STEPS: what comes next.
+        step: the next step, one of STEPS.
         boxes: names of the BOXES on its way, in order.
         reasons: sentences, each with its source in brackets.
     """
@@ -96,9 +97,9 @@ BOXES = {
     "ctpa": ("CTPA", 2, 4),
     "excluded": ("PE excluded", 0, 4),
 }
-#: What stands beside the pathway and moves nobody: drawn as a dotted line.
+#: The score, which is beside the pathway and does not change the way: drawn as a dotted line.
 BESIDE = ("model", "wells")
-#: Arrows of the drawing: from, to, what is written beside it.
+#: Arrows of the drawing: from, to, label.
 ARROWS = (
     ("suspected", "other", ""),
     ("suspected", "wells", ""),
@@ -113,7 +114,7 @@ ARROWS = (
 
 
 def way_of(case: Case) -> Way:
-    """Where a case goes by Wells, PERC and D-dimer; no score of a model is asked for."""
+    """The way of a case by Wells, PERC and D-dimer, independent of a model's score."""
     if case.unstable:
         reason = "Unstable circulation or pregnancy leaves this pathway at once" + _by("pathway")
         return Way(OTHER, ("suspected", "other"), (reason,))
@@ -149,7 +150,7 @@ def way_of(case: Case) -> Way:
 
 
 def beside(case: Case, score: Score | None) -> tuple[str, ...]:
-    """What the generated CTPA's score adds: sentences that name its uncertainty and change no step."""
+    """Sentences on the generated CTPA's score and its uncertainty, which change no step."""
     if score is None:
         return ("No generated CTPA is selected.",)
     opinions = () if score.opinion is None else (second_opinion_sentence(score.opinion),)

@@ -1,4 +1,4 @@
-"""What belongs to a result beside its folder: the radiograph it was made from, and a true CTPA."""
+"""The radiograph and the true CTPA of a result."""
 
 import json
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from xray2ctpa_core.generation.samples import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FA
 from xray2ctpa_core.io import preview, result_files
 from xray2ctpa_core.io.ct import read_ct
 from xray2ctpa_core.io.dicom_file import is_dicom
+from xray2ctpa_core.io.hounsfield import with_air_around
 from xray2ctpa_core.io.provenance import file_sha256
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.io.volumes import read_volume
@@ -21,22 +22,22 @@ from xray2ctpa_core.mrml.record import read_record
 from xray2ctpa_core.volume import FrontalFrame, Volume
 from xray2ctpa_core.wording import INVERTED_RADIOGRAPH
 
-#: What result.json says of a size that nothing on the radiograph gave.
+#: Source of the size in result.json if the radiograph does not determine it.
 COHORT_MEAN = "cohort mean"
-#: A truth that covers less of the result than this part of it is doubtful.
+#: A true CTPA that covers a smaller share of the result is doubtful.
 _ENOUGH_SHARED = 0.8
 
 
 @dataclass(frozen=True)
 class ShownRadiograph:
-    """A radiograph as it is shown.
+    """A radiograph for display.
 
     Attributes:
         pixels: (H, W) float32 in [0, 1], superior first, the patient's right first.
-        name: shown to people.
-        spacing_mm: of a pixel at the middle of the thorax, as the result's volume was sized; 1 where no
-            result says so.
-        centre: (row, column) in front of the middle of the volume; None where that is not known.
+        name: for display.
+        spacing_mm: of a pixel at the middle of the thorax, according to the size of the result's volume; 1 if
+            unknown.
+        centre: (row, column) in front of the middle of the volume; None if unknown.
     """
 
     pixels: np.ndarray
@@ -51,7 +52,7 @@ class Truth:
 
     Attributes:
         array: (D, H, W) float32 in HU, NaN beyond the truth's edge.
-        doubts: sentences on how far it can be compared place by place.
+        doubts: sentences on limits of a comparison voxel by voxel.
     """
 
     array: np.ndarray
@@ -61,7 +62,7 @@ class Truth:
 def radiograph_of(
     record: Mapping[str, Any], folder: Path, source: Path | None = None
 ) -> ShownRadiograph | None:
-    """The radiograph of a result: its own file where that is at hand, else what preview.png shows of it.
+    """The radiograph of a result: its own file if available, else its picture in preview.png.
 
     Args:
         record: result.json.
@@ -69,7 +70,7 @@ def radiograph_of(
         source: the radiograph's file, or None.
 
     Raises:
-        InputError: ``source`` is unreadable or another radiograph than the result's.
+        InputError: ``source`` is unreadable, or another radiograph than the result's.
     """
     name, sha256 = record["input"]["name"], record["input"]["sha256"]
     if source is None and SAMPLE_CXR.is_file() and file_sha256(SAMPLE_CXR) == sha256:
@@ -101,37 +102,37 @@ def check(folder: Path, radiograph: Path | None, truth: Path | None) -> None:
 
 
 def frame_of(record: Mapping[str, Any]) -> FrontalFrame | None:
-    """The square of the radiograph that a result's volume corresponds to; None where result.json lacks it."""
+    """The square of the radiograph that corresponds to a result's volume; None if result.json does not have
+    it."""
     frame = record.get("geometry", {}).get("frame_in_film_pixels")
     return None if frame is None else FrontalFrame(**frame)
 
 
 def are_millimetres_assumed(record: Mapping[str, Any]) -> bool:
-    """Whether the result's size is the cohort's mean, for want of a believable spacing of the radiograph."""
+    """Whether the result's size is the cohort's mean, because the radiograph has no credible spacing."""
     return record.get("geometry", {}).get("spacing_source", COHORT_MEAN) == COHORT_MEAN
 
 
 def truth_of(record: Mapping[str, Any], truth: Path | None = None) -> Truth | None:
     """The true CTPA on the result's grid.
 
-    Where the truth's frame on the same radiograph is known (the packaged sample patient, a virtual patient's
-    folder), the truth is laid where the radiograph shows it, whatever the millimetres; elsewhere by patient
-    space.
+    If the truth's frame on the same radiograph is known (the packaged sample patient, a virtual patient's
+    folder), the truth is aligned by the two frames, whatever the millimetres; otherwise in patient space.
 
     Args:
         record: result.json.
         truth: a CTPA, DICOM (a folder, or enhanced), NIfTI, NRRD or MetaImage; None takes that of the
-            packaged sample patient if the result is his, else there is none.
+            packaged sample patient for a result of his, else there is none.
 
     Raises:
-        InputError: the file is no volume, or lies wholly outside the result.
+        InputError: the file is no volume, or has no overlap with the result.
     """
     if truth is None:
         if not SAMPLE_CXR.is_file() or file_sha256(SAMPLE_CXR) != record["input"]["sha256"]:
             return None
         truth = SAMPLE_CTPA
     is_dicom_ct = truth.is_dir() or (truth.exists() and is_dicom(truth))
-    volume = read_ct(truth).volume if is_dicom_ct else read_volume(truth)
+    volume = read_ct(truth).volume if is_dicom_ct else _with_air_around(read_volume(truth))
     true_frame, frame = _true_frame(record, truth), frame_of(record)
     if true_frame is not None and frame is not None and volume.array.shape == _shape(record):
         from xray2ctpa_core.pipelines.geometry import on_frame
@@ -140,12 +141,17 @@ def truth_of(record: Mapping[str, Any], truth: Path | None = None) -> Truth | No
     return _by_patient_space(record, volume)
 
 
+def _with_air_around(volume: Volume) -> Volume:
+    """``volume`` with air where a mask or resampling left another value around the body."""
+    return volume.with_array(with_air_around(volume.array)[0])
+
+
 def _shape(record: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(record["geometry"]["shape"])
 
 
 def _by_patient_space(record: Mapping[str, Any], volume: Volume) -> Truth:
-    """``volume`` resampled to the result's grid; raises InputError where they do not overlap."""
+    """``volume`` resampled to the result's grid; raises InputError if they do not overlap."""
     from scipy import ndimage
 
     geometry, shape = record["geometry"], _shape(record)
@@ -181,7 +187,8 @@ def _by_patient_space(record: Mapping[str, Any], volume: Volume) -> Truth:
 
 
 def _shared_part(to_truth: np.ndarray, shape: tuple[int, ...], true_shape: tuple[int, ...]) -> float:
-    """The part of a result's grid (D, H, W) within the truth's, 0..1, from up to 32 places an axis."""
+    """The share of a result's grid (D, H, W) that is within the truth's, 0..1, computed at up to 32 places
+    along each axis."""
     axes = [np.linspace(0, n - 1, min(n, 32)) for n in shape[::-1]]
     places = np.stack([axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")])
     there = to_truth[:3, :3] @ places + to_truth[:3, 3:]
@@ -190,7 +197,7 @@ def _shared_part(to_truth: np.ndarray, shape: tuple[int, ...], true_shape: tuple
 
 
 def _true_frame(record: Mapping[str, Any], truth: Path) -> FrontalFrame | None:
-    """The frame, on the result's radiograph, of the truth's volume; None where that is not known."""
+    """The frame of the truth's volume on the result's radiograph; None if unknown."""
     sha256 = record["input"]["sha256"]
     folder = truth.resolve().parent
     for radiograph, facts in ((SAMPLE_CXR, SAMPLE_FACTS), (folder / "cxr.png", folder / "patient.json")):
@@ -205,7 +212,7 @@ def _true_frame(record: Mapping[str, Any], truth: Path) -> FrontalFrame | None:
 
 
 def _radiograph_in_preview(path: Path, name: str) -> ShownRadiograph | None:
-    """The radiograph as the result's own picture shows it; None where there is no such picture."""
+    """The radiograph in the result's preview.png; None if there is no such file."""
     try:
         with Image.open(path) as picture:
             tile = preview.radiograph_in(picture)

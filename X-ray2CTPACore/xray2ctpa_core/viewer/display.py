@@ -1,4 +1,4 @@
-"""What a visitor has chosen to see, checked."""
+"""A visitor's display settings, checked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,24 +9,24 @@ from xray2ctpa_core.mrml import WINDOWS
 
 OVERLAYS = ("gradcam", "gradcam_label", "spread", "")
 MODES = ("result", "compare")
-#: What a thick slab shows of the voxels across it.
+#: Projection of the voxels of a thick slab.
 SLABS = ("maximum", "mean", "minimum")
-#: How the rendering is coloured; "MIP" is the greatest HU along each ray, in the planes' window.
+#: Colouring of the rendering; "MIP" is the greatest HU along each ray, in the planes' window.
 RENDERINGS = ("vessels and bone", "bone", "lung", "MIP")
 
 
 @dataclass(frozen=True)
 class Display:
-    """How a result is shown.
+    """Display settings of a result.
 
     Attributes:
-        window: name of a window in HU, of mrml.WINDOWS; "" where level and width are a visitor's own.
+        window: name of a window in HU, of mrml.WINDOWS; "" if the visitor has set level and width.
         level: HU in the middle of the greys.
         width: HU from black to white.
-        overlay: what is laid over the planes, of OVERLAYS; "" is nothing.
+        overlay: overlay of the planes, of OVERLAYS; "" for none.
         opacity: of the overlay, 0..1.
         threshold: Grad-CAM below it is not shown, 0..1.
-        slab: of SLABS, what the planes show where ``slab_mm`` is more than one slice.
+        slab: of SLABS, used if ``slab_mm`` is more than one slice.
         slab_mm: thickness of the planes; 0 is one slice.
         rendering: of RENDERINGS.
         mode: of MODES; "compare" needs a true CTPA.
@@ -51,7 +51,7 @@ CHOICES = {
     "rendering": RENDERINGS,
     "mode": MODES,
 }
-#: Least and greatest of each number.
+#: Smallest and largest value of each number.
 RANGES = {
     "opacity": (0.0, 1.0),
     "threshold": (0.0, 1.0),
@@ -62,9 +62,9 @@ RANGES = {
 
 
 def changed(display: Display, wishes: Mapping[str, Any]) -> Display:
-    """``display`` with the fields that ``wishes`` names; raises InputError for another field or value.
+    """``display`` with the fields in ``wishes``; raises InputError for another field or value.
 
-    A named window sets level and width; a level or width of a visitor's own unsets the name.
+    A named window sets level and width; setting level or width clears the name.
     """
     for name, value in wishes.items():
         if name in CHOICES:

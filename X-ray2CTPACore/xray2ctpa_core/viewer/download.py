@@ -1,4 +1,4 @@
-"""What a visitor takes home of a result: its files or DICOM series, in a zip named after the radiograph."""
+"""Downloads of a result: its files or DICOM series, in a zip file named after the radiograph."""
 
 import importlib.util
 import io
@@ -17,13 +17,13 @@ from xray2ctpa_core.viewer.shelf import Entry
 
 
 def can_write_dicom() -> bool:
-    """Whether highdicom, which the extra ``viewer`` brings, is there."""
+    """Whether highdicom, which is in the extra ``viewer``, is installed."""
     return importlib.util.find_spec("highdicom") is not None
 
 
 def result_zip(entry: Entry) -> tuple[str, bytes]:
-    """(name, content): the result folder, which ``xray2ctpa view`` opens, with the volume once more by the
-    name that says what it is of."""
+    """(name, content) of a zip file with the result folder, which ``xray2ctpa view`` opens, and the volume
+    also under its name with the radiograph's."""
     record = read_record(entry.folder)
     radiograph = _radiograph_name(entry, record)
     folder = _folder_name(radiograph)
@@ -39,7 +39,8 @@ def result_zip(entry: Entry) -> tuple[str, bytes]:
 
 
 def dicom_zip(entry: Entry, scratch: Path) -> tuple[str, bytes]:
-    """(name, content): the volume as a CT series and Grad-CAM as a parametric map, in the radiograph's study.
+    """(name, content) of a zip file with the volume as a CT series and Grad-CAM as a parametric map, in the
+    radiograph's study.
 
     Args:
         entry: the result.
@@ -59,13 +60,13 @@ def dicom_zip(entry: Entry, scratch: Path) -> tuple[str, bytes]:
 
 
 def attachment(name: str) -> str:
-    """The header Content-Disposition for a file of this name, whatever letters it has (RFC 6266)."""
+    """The header Content-Disposition for a file of this name, with any letters (RFC 6266)."""
     plain = "".join(letter if " " < letter < "\x7f" and letter not in '"\\' else "_" for letter in name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def _radiograph_name(entry: Entry, record: Mapping[str, Any]) -> str:
-    """Name of the radiograph's file as its owner knows it: uploads lie under a neutral one."""
+    """The original name of the radiograph's file; uploads are stored under a neutral one."""
     return entry.name if entry.radiograph is not None else str(record["input"]["name"])
 
 

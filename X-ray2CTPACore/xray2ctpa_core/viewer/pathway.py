@@ -1,6 +1,6 @@
-"""The triage pathway on the page: what a visitor enters becomes a case, and the case a drawing with reasons.
+"""The triage pathway on the page: makes a case of a visitor's entries, and the content of its drawing.
 
-Nothing of what is entered is kept.
+Entries are not stored.
 """
 
 import itertools
@@ -20,15 +20,15 @@ _LIMITS = {"age": 120.0, "d_dimer": 1e5}
 
 
 def pathway(record: Mapping[str, Any], entered: Mapping[str, Any], bundle: str) -> dict[str, Any]:
-    """What the page draws of a case.
+    """The content of the page's drawing for a case.
 
     Args:
-        record: result.json of the result that is shown.
+        record: result.json of the shown result.
         entered: wells and perc (names of items), gestalt_low, unstable, age, d_dimer and unit; all optional.
-        bundle: name or folder of the model that the page generates with.
+        bundle: name or folder of the page's model.
 
     Raises:
-        InputError: an item, a number or a unit that is none.
+        InputError: an unknown item or unit, or a wrong number.
     """
     case = _case(entered)
     way, points = way_of(case), wells_score(case.wells)
@@ -67,7 +67,7 @@ def _case(entered: Mapping[str, Any]) -> Case:
 
 
 def _names(entered: Mapping[str, Any], key: str) -> list[str]:
-    """The items under ``key``, each once; which of them exist is for the rules to say."""
+    """The items under ``key``, each once; the rules check whether they exist."""
     names = entered.get(key, [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"Expected a list of items as {key}, got {names!r}.")
@@ -88,13 +88,13 @@ def _form(criteria: Iterable[Criterion]) -> list[dict[str, Any]]:
 
 
 def _model_of(record: Mapping[str, Any], bundle: str) -> BundleInfo | None:
-    """The model that made a result, if it is the page's own or came with the core."""
+    """The model of a result, if it is the page's own or came with the core."""
     wanted = record["bundle"]
     for source in (bundle, *(name for name in embedded_bundles() if name == wanted["name"])):
         try:
             info = read_bundle_json(resolve_bundle(source))
         except BundleError:
-            continue  # it is not there any more; the result is
+            continue  # the model was removed, the result was not
         if info.sha256 == wanted["sha256"]:
             return info
     return None

@@ -1,4 +1,4 @@
-"""The presets that the page offers: those of the bundle that it generates with."""
+"""The presets of the page, which are those of its bundle."""
 
 import functools
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from xray2ctpa_core.pipelines.bundle import PresetSteps, read_bundle_json
 from xray2ctpa_core.pipelines.loading import resolve_bundle
 
-#: Samples of the reference preset, whose spread says how much is guessed.
+#: Samples of the reference preset, whose spread shows the uncertainty.
 _REFERENCE_SAMPLES = 8
 
 
@@ -14,7 +14,7 @@ _REFERENCE_SAMPLES = 8
 def presets(bundle: str) -> list[dict[str, Any]]:
     """Name, steps and samples of each preset of a bundle, the standard one second.
 
-    Steps are those of the bundle's measured curve; where it has none, a third and five times its own.
+    Steps are those of the bundle's measured curve; without a curve, a third and five times its default.
 
     Args:
         bundle: name or folder.

@@ -1,4 +1,4 @@
-"""The values under the cursor: HU, Grad-CAM, spread and difference of the voxels that a plane shows there."""
+"""The values under the cursor: HU, Grad-CAM, spread and difference of the voxels of a plane."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _REDUCTIONS: dict[str, Callable[[np.ndarray], Any]] = {"maximum": np.max, "mean"
 
 
 def slices_beside(slab_mm: float, spacing_mm: float) -> int:
-    """Slices that a plane of ``slab_mm`` takes in on each side of its own, rounded."""
+    """Number of slices on each side of a plane that a slab of ``slab_mm`` includes, rounded."""
     return max(0, math.floor((slab_mm / spacing_mm - 1) / 2 + 0.5))
 
 
@@ -26,7 +26,7 @@ class Probe:
         bounds: (lowest, highest) RAS in mm of its voxel centres, by axis.
 
     Attributes:
-        truth: (D, H, W) in HU, the true CTPA on the result's grid, once it is compared with.
+        truth: (D, H, W) in HU, the true CTPA on the result's grid, during a comparison.
     """
 
     def __init__(self, nodes: mrml.ResultNodes, bounds: list[tuple[float, float]]) -> None:
@@ -34,9 +34,10 @@ class Probe:
         self.truth: np.ndarray | None = None
 
     def values(self, place: tuple[float, float, float], axis: int, display: Display) -> dict[str, float]:
-        """What stands at ``place`` (RAS, mm) in a plane across the RAS axis ``axis``; {} outside the volume.
+        """The values at ``place`` (RAS, mm) in a plane perpendicular to the RAS axis ``axis``; {} outside
+        the volume.
 
-        HU are those of the slab that is shown; the rest is that of the slice.
+        HU are those of the shown slab, all others those of the slice.
         """
         voxel = self._voxel(place)
         if voxel is None:

@@ -1,4 +1,4 @@
-"""The ways of colouring the volume rendering, and the colour bars of overlays and differences."""
+"""Colouring of the volume rendering, and the colour bars of overlays and differences."""
 
 from typing import Any
 
@@ -24,12 +24,13 @@ _POINTS: dict[str, tuple[_Points, _Points]] = {
     ),
 }
 _BAR_STEPS = 24
-#: The rendering's class where no GPU draws: rays cast on the processor take a sixth of OpenGL's time there.
+#: Class of the rendering without a GPU: ray casting on the processor takes a sixth of the time of OpenGL in
+#: software.
 PROCESSOR_CLASS = "vtkMRMLCPURayCastVolumeRenderingDisplayNode"
 
 
 def show_rendering_as(nodes: mrml.ResultNodes, view_node: Any, display: Display) -> None:
-    """Colours the rendering as ``display`` says."""
+    """Colours the rendering according to ``display``."""
     shown = rendering_display(nodes)
     if shown is None:
         return
@@ -57,7 +58,7 @@ def show_rendering_as(nodes: mrml.ResultNodes, view_node: Any, display: Display)
 
 
 def bars(nodes: mrml.ResultNodes, display: Display) -> list[dict[str, Any]]:
-    """The colour bars of what is shown: title, colours from low to high, ends, and what to know."""
+    """The colour bars of the shown overlays: title, colours from low to high, ends, and a note."""
     found: list[dict[str, Any]] = []
     if display.overlay == "gradcam":
         found.append(_bar(nodes.gradcam, "Grad-CAM", "", "SYNTHETIC; not shown below the threshold"))
@@ -73,7 +74,7 @@ def difference_bar(difference: Any) -> dict[str, Any]:
 
 
 def _bar(node: Any, title: str, unit: str, note: str) -> dict[str, Any]:
-    """A volume's colours as it is displayed, in _BAR_STEPS steps of "#rrggbb"."""
+    """The displayed colours of a volume, in _BAR_STEPS steps of "#rrggbb"."""
     display = node.GetDisplayNode()
     level, width = display.GetLevel(), display.GetWindow()
     table = display.GetColorNode().GetLookupTable()

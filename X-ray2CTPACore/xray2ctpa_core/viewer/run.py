@@ -1,4 +1,4 @@
-"""The core's command in a process of its own: what it tells on the way, and its end."""
+"""The core's command in a separate process: its events and its end."""
 
 import asyncio
 import contextlib
@@ -17,13 +17,13 @@ from xray2ctpa_core.constants import EXIT_DONE
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.channel import PLACE_VARIABLE
 
-#: Bytes that one line of the command's output may have.
+#: Largest number of bytes of one line of the command's output.
 _LINE_BYTES = 4 << 20
-#: How much less a computation counts than the page, in the system's steps.
+#: Increase of the niceness of a computation, so that the page has priority.
 _NICENESS = 10
-#: Whole numbers that a visitor may choose, from and to.
+#: Smallest and largest value of the integers that a visitor may choose.
 LIMITS = {"steps": (1, 250), "samples": (1, 16), "seed": (0, 2**31 - 1)}
-#: What a visitor reads of a stage.
+#: Texts for the stages.
 STAGES = {
     "verify": "Verifying the bundle",
     "wait": "Waiting for another run to end",
@@ -36,11 +36,11 @@ STAGES = {
 
 @dataclass
 class Progress:
-    """What a run has told so far.
+    """Progress of a run according to its events so far.
 
     Attributes:
-        stage: what it does, in words.
-        fraction: 0..1 of the sampling, None before it began.
+        stage: description of the present stage.
+        fraction: 0..1 of the sampling; None before it starts.
         seconds_left: of the sampling, None where that is not known.
         warnings: sentences.
     """
@@ -52,7 +52,7 @@ class Progress:
 
 
 async def check(radiograph: Path, bundle: str, scratch: Path) -> dict[str, Any]:
-    """What ``xray2ctpa check --json`` says of a radiograph.
+    """Output of ``xray2ctpa check --json`` for a radiograph.
 
     Args:
         radiograph: the radiograph.
@@ -80,18 +80,19 @@ async def generate(
     progress: Progress,
     on_change: Callable[[Path | None], None],
 ) -> None:
-    """Generates from ``radiograph`` into ``out``; cancelling the task ends the process and all its children.
+    """Generates a volume from ``radiograph`` into ``out``; cancelling the task ends the process and all its
+    children.
 
     Args:
         radiograph: the radiograph.
-        out: result folder, new; temporary files go beside it.
+        out: new result folder; temporary files are beside it.
         bundle: name or folder.
         wishes: steps, samples and seed within LIMITS, each optional; force, a bool.
-        progress: kept up to date.
-        on_change: called after every event, with the path of a new picture of what is being generated.
+        progress: updated during the run.
+        on_change: called after every event, with the path of a new preview.
 
     Raises:
-        InputError: wrong wishes; or the command failed, with what it said.
+        InputError: wrong wishes, or the command failed; with its message.
     """
     arguments = [
         "generate",
@@ -112,7 +113,7 @@ async def generate(
             event = json.loads(line)
             kind = event["event"]
         except (ValueError, KeyError, TypeError):
-            return  # what some library printed
+            return  # output of some library
         picture = None
         if kind == "stage":
             progress.stage = STAGES.get(event["stage"], event["message"])
@@ -133,7 +134,7 @@ async def generate(
 
 
 def _flags(wishes: Mapping[str, Any]) -> list[str]:
-    """Flags of ``generate``; raises InputError for what is not in LIMITS."""
+    """Flags of ``generate``; raises InputError for values beyond LIMITS."""
     flags = []
     for name, (low, high) in LIMITS.items():
         value = wishes.get(name)
@@ -148,13 +149,13 @@ def _flags(wishes: Mapping[str, Any]) -> list[str]:
 async def _run_core(
     arguments: Sequence[str], scratch: Path, on_line: Callable[[str], None]
 ) -> tuple[int, str]:
-    """Runs ``xray2ctpa ARGUMENTS``; returns its exit code and what it wrote to stderr.
+    """Runs ``xray2ctpa ARGUMENTS``; returns its exit code and its stderr.
 
-    A command whose reader has died (this process was killed) ends by itself at its next event.
+    If this process is killed, the command ends by itself at its next event.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-P",  # a random.py of the user in the working folder is none of Python's
+        "-P",  # so that a user's random.py in the working folder does not replace Python's
         "-m",
         "xray2ctpa_core",
         *arguments,
@@ -181,7 +182,7 @@ async def _run_core(
 
 
 def _give_way(process_id: int) -> None:
-    """Lets a computation wait for what somebody looks at, where the two want the same cores."""
+    """Gives a computation a lower priority than the page, which uses the same cores."""
     if hasattr(os, "setpriority"):
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, process_id, _NICENESS)
@@ -200,7 +201,8 @@ def _kill(process: asyncio.subprocess.Process) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, this core first, and the network closed to libraries that fetch weights."""
+    """This process's environment with this core first, and without network for libraries that fetch
+    weights."""
     core = str(Path(__file__).resolve().parents[2])
     paths = os.pathsep.join(filter(None, [core, os.environ.get("PYTHONPATH", "")]))
     return os.environ | {
@@ -214,7 +216,7 @@ def _environment() -> dict[str, str]:
 
 
 def _failure(code: int, errors: str) -> InputError:
-    """The error of the contract on a command's stderr, or that it ended without one."""
+    """The error message on a command's stderr, or an error that it ended without one."""
     lines = errors.strip().splitlines()
     first = next((n for n, line in enumerate(lines) if line.startswith("Error: ")), None)
     if first is None:

@@ -1,8 +1,8 @@
-"""Who may come in, and what a browser may do with the page.
+"""Admission of visitors, and restrictions of the page in a browser.
 
-Whoever holds the token may come in, on the loopback address too, which every user of a machine reaches. The
-own browser is sent in with a ticket for one visit, as others can read with which address it is started. A
-visitor is then known by a cookie that is signed, so that no visit costs memory.
+A visitor needs the token, also on the loopback address, which all users of a machine can reach. The user's
+own browser is started with a ticket for one visit, because other users can read the address with which it is
+started. A visitor is then recognised by a signed cookie, so that visits need no memory.
 """
 
 import hmac
@@ -15,7 +15,7 @@ from aiohttp import web
 from xray2ctpa_core.constants import LOOPBACK
 
 TOKEN_FIELD = "token"
-#: The page loads nothing from elsewhere, is shown in no other page and kept in no cache.
+#: The page loads nothing from other sites, is not shown inside other pages and not cached.
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -29,7 +29,7 @@ HEADERS = {
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server that listens at ``host``."""
+    """Whether a server that listens at ``host`` can be reached from this machine only."""
     if host == "localhost":
         return True
     try:
@@ -43,9 +43,9 @@ class Door:
     """The rules for one server.
 
     Attributes:
-        host: address that it listens at.
-        port: known once it listens.
-        token: that a first visit must bring.
+        host: address at which it listens.
+        port: known when it listens.
+        token: required at the first visit.
     """
 
     host: str
@@ -60,15 +60,15 @@ class Door:
         return f"xray2ctpa-{self.port}"
 
     def address(self, name: str = "") -> str:
-        """What to type into a browser.
+        """The page's address for a browser.
 
         Args:
-            name: the machine's, where the address it listens at is none ("0.0.0.0").
+            name: of the machine, if it listens at all addresses ("0.0.0.0").
         """
         return self._address(self.token, name)
 
     def ticket_address(self, name: str = "") -> str:
-        """The same for one visit, to start a browser with."""
+        """The page's address with a ticket for one visit, to start a browser."""
         return self._address(self._ticket, name)
 
     def _address(self, token: str, name: str) -> str:
@@ -89,7 +89,7 @@ class Door:
             raise web.HTTPForbidden(text="This page is part of no other page.")
 
     def admits(self, request: web.Request) -> bool:
-        """Whether a visitor without a key may have one; the ticket is good for the first who brings it."""
+        """Whether a visitor without a key may get one; a ticket is valid once."""
         given = request.query.get(TOKEN_FIELD, "").encode()
         if hmac.compare_digest(given, self.token.encode()):
             return True
@@ -99,12 +99,12 @@ class Door:
         return True
 
     def new_key(self) -> str:
-        """A visitor's key, to be kept in the cookie."""
+        """A new visitor's key for the cookie."""
         name = secrets.token_hex(16)
         return f"{name}.{self._sign(name)}"
 
     def key_of(self, request: web.Request) -> str | None:
-        """The key that a visitor brings, if it is one of this door's."""
+        """A visitor's key, if this server has issued it."""
         key = request.cookies.get(self.cookie, "")
         name, _, signature = key.partition(".")
         is_own = hmac.compare_digest(signature.encode(), self._sign(name).encode())

@@ -167,8 +167,12 @@ class Site:
     async def _upload(self, request: web.Request) -> web.StreamResponse:
         session = self._required_session(request)
         try:
+            header = request.query.get("header", "0")
             await session.receive(
-                request.content.iter_chunked(1 << 16), request.query.get("name", ""), request.content_length
+                request.content.iter_chunked(1 << 16),
+                request.query.get("name", ""),
+                request.content_length,
+                int(header) if header.isdecimal() else 0,
             )
         except XRay2CTPAError as error:
             status = 413 if isinstance(error, TooLarge) else 422

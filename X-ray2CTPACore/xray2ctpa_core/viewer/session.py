@@ -118,15 +118,18 @@ class Session:
         self._close_showing()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    async def receive(self, chunks: AsyncIterator[bytes], name: str, announced: int | None) -> None:
-        """Takes an upload in; raises InputError or OutputError, and keeps what was there before."""
+    async def receive(
+        self, chunks: AsyncIterator[bytes], name: str, announced: int | None, header: int = 0
+    ) -> None:
+        """Takes an upload in, as ``upload.receive``; raises InputError or OutputError, and keeps what was
+        there before."""
         self._refuse_while_busy()
         if self._is_receiving:
             raise InputError("Expected one upload at a time, got another.", "Wait for the first one.")
         folder, name = self.folder / f"radiograph-{secrets.token_hex(4)}", upload.safe_name(name)
         self._is_receiving = True
         try:
-            radiograph = await upload.receive(chunks, name, announced, folder)
+            radiograph = await upload.receive(chunks, name, announced, folder, header)
             self._refuse_while_busy()  # a run that was started while the upload arrived
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The results of one visitor, the latest first, kept until he discards them or the program ends."""
+"""The results of one visitor, the latest first, until he discards them or the program ends."""
 
 import secrets
 import shutil
@@ -10,7 +10,7 @@ from typing import Any
 
 from xray2ctpa_core.errors import InputError
 
-#: Results that a visitor can have at a time; each takes a few megabytes on the disk.
+#: Largest number of results of a visitor; each needs a few megabytes on the disk.
 MAX_RESULTS = 20
 
 
@@ -20,10 +20,10 @@ class Entry:
 
     Attributes:
         folder: the result.
-        name: of the radiograph, as people know it.
+        name: original name of the radiograph.
         radiograph: the radiograph's file, or None.
         truth: a true CTPA's file, or None.
-        owned: folders that go with the entry.
+        owned: folders that are removed with the entry.
         identifier: within the shelf.
         made: local time, HH:MM.
     """
@@ -47,7 +47,7 @@ class Shelf:
         return iter(self._entries)
 
     def require_room(self) -> None:
-        """Raises InputError where there are MAX_RESULTS already."""
+        """Raises InputError if there are already MAX_RESULTS."""
         if len(self._entries) >= MAX_RESULTS:
             raise InputError(
                 f"Expected at most {MAX_RESULTS} results, got one more.", "Discard an earlier one first."
@@ -57,14 +57,14 @@ class Shelf:
         self._entries.insert(0, entry)
 
     def find(self, identifier: Any) -> Entry:
-        """The entry of that identifier; raises InputError where there is none."""
+        """The entry with this identifier; raises InputError if there is none."""
         for entry in self._entries:
             if entry.identifier == identifier:
                 return entry
         raise InputError("Expected one of the results in the list, got another.", "Reload the page.")
 
     def discard(self, entry: Entry) -> None:
-        """Forgets a result and removes what is owned of it."""
+        """Removes an entry and its owned folders."""
         self._entries.remove(entry)
         for folder in entry.owned:
             shutil.rmtree(folder, ignore_errors=True)

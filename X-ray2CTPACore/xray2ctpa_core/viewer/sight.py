@@ -1,9 +1,9 @@
-"""What part of a plane a slice view shows: fitted, zoomed and panned, alike in all views of a plane."""
+"""Zoom and pan of a plane in slice views, the same in all views of the plane."""
 
 from dataclasses import dataclass, replace
 from typing import Any
 
-#: Least and greatest magnification over the fitted view.
+#: Smallest and largest magnification, relative to the fitted view.
 ZOOMS = (0.5, 16.0)
 
 
@@ -12,7 +12,7 @@ class Sight:
     """Zoom and pan of a plane.
 
     Attributes:
-        zoom: magnification over the fitted view, within ZOOMS.
+        zoom: magnification relative to the fitted view, within ZOOMS.
         right, up: mm in the plane from the middle of the volume to the middle of the view.
     """
 
@@ -21,11 +21,12 @@ class Sight:
     up: float = 0.0
 
     def panned(self, view: "Extent", across: float, down: float) -> "Sight":
-        """The sight after the content was dragged by parts of the view's width and height."""
+        """The sight after the content was dragged by shares of the view's width and height."""
         return replace(self, right=self.right - across * view.width_mm, up=self.up + down * view.height_mm)
 
     def zoomed(self, view: "Extent", factor: float, x: float, y: float) -> "Sight":
-        """The sight nearer by ``factor``; what lies at (x, y), parts of the view, stays where it is."""
+        """The sight magnified by ``factor``; the point at (x, y), in shares of the view, keeps its
+        position."""
         zoom = min(max(self.zoom * factor, ZOOMS[0]), ZOOMS[1])
         kept = 1 - self.zoom / zoom  # of the way from the middle to the pointer
         return Sight(
@@ -37,7 +38,7 @@ class Sight:
 
 @dataclass(frozen=True)
 class Extent:
-    """What a slice view shows, in mm of its plane, from the middle of the volume.
+    """The visible part of a plane in mm, from the middle of the volume.
 
     Attributes:
         left, top: of the view's upper left corner, to the right and upwards.
@@ -51,7 +52,7 @@ class Extent:
 
 
 def extent(node: Any) -> Extent:
-    """What the view of a vtkMRMLSliceNode shows."""
+    """The visible part of the view of a vtkMRMLSliceNode."""
     width, height, _ = node.GetFieldOfView()
     right, up, _ = node.GetXYZOrigin()
     columns, rows, _ = node.GetDimensions()
@@ -61,7 +62,7 @@ def extent(node: Any) -> Extent:
 
 
 def look(node: Any, sight: Sight) -> None:
-    """Zooms and pans a vtkMRMLSliceNode that has just been fitted."""
+    """Zooms and pans a vtkMRMLSliceNode that was just fitted."""
     width, height, _ = node.GetFieldOfView()
     # Slicer multiplies the step between the slices of a slab (in mm) by the depth of the view: 1 keeps it.
     node.SetFieldOfView(width / sight.zoom, height / sight.zoom, 1.0)

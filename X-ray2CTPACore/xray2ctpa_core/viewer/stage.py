@@ -1,7 +1,8 @@
-"""The applications and off-screen views in which results are shown one after another.
+"""The applications and off-screen views in which results are shown.
 
-slicer-core keeps about 40 MB of an application with its views for good. Hence a stage is kept when its
-result is closed, cleared, and lent to the next one: memory follows how many results are open at a time.
+slicer-core never frees about 40 MB of an application with its views. A stage is therefore cleared when its
+result is closed, and reused for the next one, so that memory depends on the number of results that are open
+at the same time.
 """
 
 from typing import Any
@@ -15,16 +16,16 @@ from trame_slicer.views.render_scheduler import NoScheduleRendering
 from xray2ctpa_core import mrml
 
 RENDERING = "3D"
-#: Pixels along a side of a view before its tab has said how large it is.
+#: Pixels along a side of a view before its tab has reported its size.
 FIRST_SIZE = (400, 400)
 _BACKGROUND = (14, 17, 22)
-#: What OpenGL's renderers without a GPU are called.
+#: Names of OpenGL's renderers without a GPU.
 _SOFTWARE = ("llvmpipe", "softpipe", "swrast", "swiftshader", "software")
 _idle: list["Stage"] = []
 
 
 class Stage:
-    """A scene and the views on it, each made when it is first asked for.
+    """A scene and its views, each of which is made when it is first used.
 
     Attributes:
         application_logic: vtkMRMLApplicationLogic that knows the slice views.
@@ -54,12 +55,12 @@ class Stage:
         self._layout.SetMRMLScene(self.scene)
 
     def warm_up(self) -> None:
-        """Draws every view of a result once, empty: contexts and shaders are then there."""
+        """Draws every view of a result once, empty, so that contexts and shaders exist."""
         for name in (mrml.RADIOGRAPH_VIEW, *mrml.PLANE_VIEWS, RENDERING):
             self.view(name).render_window().Render()
 
     def has_gpu(self) -> bool:
-        """Whether a GPU draws; where none does, Mesa's rasterisers stand in."""
+        """Whether a GPU draws; otherwise Mesa's rasterisers do."""
         said = self.view(RENDERING).render_window().ReportCapabilities().lower()
         return not any(name in said for name in _SOFTWARE)
 
@@ -84,16 +85,16 @@ class Stage:
 
 
 def borrow() -> Stage:
-    """An empty stage: one that a closed result has left, or a new one."""
+    """An empty stage: that of a closed result, or a new one."""
     return _idle.pop() if _idle else Stage()
 
 
 def give_back(stage: Stage) -> None:
-    """Keeps a stage for the next result; its scene holds nothing of the former one."""
+    """Keeps a stage, whose scene is cleared, for the next result."""
     _idle.append(stage)
 
 
 def _quiet_vtk() -> None:
-    """VTK's remarks on missing displays stay off the terminal."""
+    """Suppresses VTK's messages on missing displays."""
     vtk.vtkLogger.SetStderrVerbosity(vtk.vtkLogger.VERBOSITY_OFF)
     vtk.vtkObject.GlobalWarningDisplayOff()

@@ -1,4 +1,4 @@
-"""The browser tabs of one visitor, and what they are shown."""
+"""The browser tabs of one visitor, and the pictures sent to them."""
 
 import io
 from collections.abc import Mapping
@@ -11,17 +11,17 @@ _JPEG_QUALITY = 92
 
 
 class Tab(Protocol):
-    """A browser tab that can be told something."""
+    """A browser tab that receives messages."""
 
     def tell(self, kind: str, content: Mapping[str, Any]) -> None:
-        """Sends a message; a later one of the same kind replaces one that still waits."""
+        """Sends a message; a later one of the same kind replaces one that is not sent yet."""
 
     def show(self, name: str, picture: bytes) -> None:
         """Sends a picture for the view ``name``, likewise."""
 
 
 class Tabs:
-    """All tabs of a visitor. Pictures that are kept are shown to tabs that come later, too."""
+    """All tabs of a visitor. Kept pictures are also sent to later tabs."""
 
     def __init__(self) -> None:
         self._tabs: set[Tab] = set()
@@ -49,13 +49,13 @@ class Tabs:
             tab.show(name, picture)
 
     def forget(self, *names: str) -> None:
-        """Keeps these pictures no longer; without names, none."""
+        """Forgets these pictures; without names, all."""
         for name in names or list(self._kept):
             self._kept.pop(name, None)
 
 
 def jpeg(pixels: np.ndarray) -> bytes:
-    """(H, W, 3) or (H, W) uint8 as JPEG with all its colour."""
+    """(H, W, 3) or (H, W) uint8 as JPEG without colour subsampling."""
     packed = io.BytesIO()
     Image.fromarray(pixels).save(packed, "JPEG", quality=_JPEG_QUALITY, subsampling=0)
     return packed.getvalue()

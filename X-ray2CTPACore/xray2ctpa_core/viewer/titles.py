@@ -1,8 +1,8 @@
-"""What a view is called, and the letters at its edges."""
+"""Titles of the views, and the letters at their edges."""
 
 from xray2ctpa_core import mrml
 
-#: What stands at the left, right, upper and lower edge of a plane.
+#: Letters at the left, right, upper and lower edge of a plane.
 _EDGES = {"Axial": "RLAP", "Coronal": "RLSI", "Sagittal": "APSI"}
 #: Slicer's colours of its three planes.
 _COLOURS = {"Axial": "#f34a33", "Coronal": "#6eb04b", "Sagittal": "#edd54c"}

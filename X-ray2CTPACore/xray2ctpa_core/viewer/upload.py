@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from xray2ctpa_core.errors import InputError, OutputError
+from xray2ctpa_core.io import names
 from xray2ctpa_core.io.dicom_file import is_dicom
 from xray2ctpa_core.io.grid_file import is_grid_file
 from xray2ctpa_core.io.raster import is_raster
@@ -13,12 +14,11 @@ from xray2ctpa_core.io.result_folder import writing
 
 MAX_BYTES = 50 << 20
 #: Forms of one file each; headers that name another file for the voxels (.mhd, .nhdr) are none.
-SUFFIXES = (
-    ".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".nii", ".nii.gz", ".nrrd", ".mha",
-)  # fmt: skip
+SUFFIXES = tuple(suffix for suffix in names.SUFFIXES if suffix not in names.DETACHED_SUFFIXES)
 #: Seconds that one upload may take.
 SECONDS = 300.0
 _NAME_BYTES = 120
+_PAIR = (*names.PAIR_SUFFIXES, *names.PAIR_SUFFIXES.values())
 _HEADER_BYTES = 1 << 16
 _DATA_ELSEWHERE = re.compile(rb"^\s*(?:elementdatafile\s*[=:](?!\s*local\s*$)|data ?file\s*:)", re.I | re.M)
 
@@ -45,11 +45,13 @@ def safe_name(name: str) -> str:
 
 def stored_name(name: str) -> str:
     """What the file is called on disk, where other users may read names, which may be a person's."""
-    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.lower().endswith(s)), "")
-    return f"radiograph{suffix}"
+    suffix = names.suffix_of(name)
+    return f"radiograph{suffix if suffix in SUFFIXES or suffix in _PAIR else ''}"
 
 
-async def receive(chunks: AsyncIterator[bytes], name: str, announced: int | None, folder: Path) -> Path:
+async def receive(
+    chunks: AsyncIterator[bytes], name: str, announced: int | None, folder: Path, header: int = 0
+) -> Path:
     """Writes an upload to the new folder ``folder`` and checks what it is.
 
     Args:
@@ -57,6 +59,8 @@ async def receive(chunks: AsyncIterator[bytes], name: str, announced: int | None
         name: as the browser says; only its ending is used.
         announced: bytes that the browser announces, or None.
         folder: private to one visitor.
+        header: of a pair (.hdr and .img, sent one after the other under the name of the first), bytes of the
+            first; 0 of a single file.
 
     Returns:
         The file.
@@ -84,19 +88,37 @@ async def receive(chunks: AsyncIterator[bytes], name: str, announced: int | None
                 raise OutputError(f"The upload took more than {SECONDS:.0f} s.", "Try again.") from error
     if announced is not None and received < announced:
         raise OutputError("The upload broke off.", "Try again.")
+    _divide(path, header)
     check_kind(path)
     return path
 
 
+def _divide(path: Path, header: int) -> None:
+    """Makes two files of a pair that was sent as one; raises InputError for half a pair."""
+    suffix = names.suffix_of(path.name)
+    if suffix not in _PAIR:
+        return
+    content = path.read_bytes()
+    if suffix not in names.PAIR_SUFFIXES or not 0 < header < len(content):
+        raise InputError(
+            f"Expected header and data file of a pair, got {path.name} alone.",
+            "Choose .hdr and .img together.",
+        )
+    with writing(path.parent):
+        data = path.name[: -len(suffix)] + names.PAIR_SUFFIXES[suffix]
+        path.write_bytes(content[:header])
+        path.with_name(data).write_bytes(content[header:])
+
+
 def check_kind(path: Path) -> None:
     """Raises InputError unless suffix and first bytes are those of a radiograph in one file."""
-    known = path.name.lower().endswith(SUFFIXES)
+    known = path.name.lower().endswith((*SUFFIXES, *_PAIR))
     if not (is_dicom(path) or (known and (is_raster(path) or is_grid_file(path)))):
         raise InputError(
             f"Expected DICOM, PNG, JPEG, TIFF, NIfTI, NRRD or MHA, got {path.name}.",
             "Export the radiograph as DICOM or PNG.",
         )
-    if is_grid_file(path):
+    if is_grid_file(path) and names.suffix_of(path.name) not in _PAIR:
         with path.open("rb") as file:
             header = file.read(_HEADER_BYTES)
         if _DATA_ELSEWHERE.search(header):

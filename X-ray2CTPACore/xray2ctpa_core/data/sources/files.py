@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.io.names import VOLUME_SUFFIXES
 
-VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 RADIOGRAPH_SUFFIXES = (".dcm", ".png", ".jpg", ".jpeg", ".tif", ".tiff", *VOLUME_SUFFIXES)
 
 

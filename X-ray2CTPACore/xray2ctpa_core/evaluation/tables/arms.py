@@ -1,6 +1,6 @@
 """An arm: one evaluated model's folder, with arm.json and predictions.csv, pairs.csv or both.
 
-What one model generates and how it is classified may lie in two folders of one name, one of each kind.
+A model's generated volumes and their classification may be in two folders of the same name, one of each kind.
 
 predictions.csv: patient, fold, split (validation or test), label (0 or 1), score (higher = more likely PE).
 pairs.csv: patient, real, generated and, where there is one, gradcam: NIfTI files relative to the folder.
@@ -58,7 +58,7 @@ class Arm:
     """One evaluated model; its tables are read and checked on first use.
 
     Attributes:
-        folders: that hold its files, one or one of each kind.
+        folders: of its files, one, or one of each kind.
         description: of the first folder's arm.json.
     """
 
@@ -67,7 +67,7 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """By which a table's definition calls it."""
+        """Its name in a table's definition."""
         return self.description.name
 
     def file(self, name: str) -> Path | None:
@@ -113,7 +113,7 @@ def find_arms(roots: Sequence[Path], dataset: str = "") -> list[Arm]:
 
     Args:
         roots: folders of one arm or of many.
-        dataset: takes the arms of this data set alone.
+        dataset: takes only the arms of this data set.
 
     Raises:
         InputError: a root that is no folder, no arm at all, a damaged arm, or one name twice in one kind or

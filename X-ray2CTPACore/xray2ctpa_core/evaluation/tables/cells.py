@@ -1,4 +1,4 @@
-"""What a table's cell holds, as text for people and as values for a CSV file."""
+"""The content of a table's cell, as text and as values for a CSV file."""
 
 from dataclasses import dataclass
 from math import isnan
@@ -10,13 +10,13 @@ NOT_MEASURED = "not measured"
 
 @dataclass(frozen=True)
 class Comparison:
-    """One arm against the table's reference on the patients that both have.
+    """One arm compared with the table's reference on the common patients.
 
     Attributes:
         n: patients.
-        difference: arm minus reference with its interval; None where the test has none.
-        p: two-sided; None where the comparison is an interval alone.
-        text: what was counted, said before p.
+        difference: arm minus reference with its interval; None if the test has none.
+        p: two-sided; None if the comparison is only an interval.
+        text: counts, shown before p.
     """
 
     n: int
@@ -27,13 +27,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Partial:
-    """A mean over fewer patients than the row has: of the others there was nothing to measure."""
+    """A mean over fewer patients than the row has, because the others had nothing to measure."""
 
     interval: Interval
     n: int
 
 
-#: A number with or without its interval, a comparison, or words.
+#: A number with or without its interval, a comparison, or a text.
 Cell = Interval | Partial | float | Comparison | str
 
 

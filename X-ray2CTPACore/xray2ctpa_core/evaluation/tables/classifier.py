@@ -32,14 +32,14 @@ RATES = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
 
 @dataclass(frozen=True)
 class Decisions:
-    """A classifier's test patients of all folds, each once, with what is decided for them.
+    """A classifier's test patients of all folds, each once, with the decisions for them.
 
     Attributes:
         patients: names.
         folds: (N,) fold of each.
         labels: (N,) 0 or 1.
         scores: (N,) as given.
-        calls: (N,) bool, or None where no validation patients gave a threshold.
+        calls: (N,) bool, or None without validation patients for a threshold.
         probabilities: (N,) in [0, 1] by Platt scaling on the fold's validation patients, or None.
     """
 
@@ -52,7 +52,7 @@ class Decisions:
 
 
 def decide(predictions: Sequence[Prediction]) -> Decisions:
-    """The test patients with the decisions and probabilities that their folds' validation patients give.
+    """The test patients with decisions and probabilities according to their folds' validation patients.
 
     Threshold: Youden's index on the validation patients of the same fold, never on test patients. Scores that
     are all 0 or 1 (a reader's calls) are decisions already. Probability: Platt scaling on the same validation
@@ -77,7 +77,7 @@ def decide(predictions: Sequence[Prediction]) -> Decisions:
 
 
 def classifier_numbers(tested: Decisions) -> dict[str, Cell]:
-    """What a table's columns may ask of a classifier; what could not be measured is left out.
+    """A classifier's numbers for a table's columns, without those that could not be measured.
 
     Returns:
         auroc: of all test patients, each ranked against those of the same fold, for scores of two models
@@ -119,7 +119,7 @@ def compare_aurocs(first: Decisions, second: Decisions) -> Comparison | None:
 
 
 def compare_accuracies(first: Decisions, second: Decisions) -> Comparison | None:
-    """Who is right where they differ, by McNemar's exact test; None without decisions of both."""
+    """McNemar's exact test of the correctness of two arms' decisions; None without decisions of both."""
     a, b = _shared(first, second)
     if first.calls is None or second.calls is None or not len(a):
         return None

@@ -1,4 +1,4 @@
-"""Which arms and numbers make which table: a JSON file, checked; unknown keys are errors."""
+"""The definition of tables by arms and numbers: a JSON file, checked; unknown keys are errors."""
 
 import json
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ GENERATOR_COLUMNS = {name: column.heading for name, column in VOLUME_COLUMNS.ite
     name: name.upper() if name in ("fvd", "fid") else f"Fréchet distance, {name}" for name in SET_FEATURES
 }
 COLUMNS = CLASSIFIER_COLUMNS | GENERATOR_COLUMNS
-#: What two arms can be compared in.
+#: Columns in which two arms can be compared.
 COMPARED = ("auroc", "accuracy", *VOLUME_COLUMNS)
 
 
@@ -39,9 +39,9 @@ class TableRow:
     """One row.
 
     Attributes:
-        label: what it shows, for readers.
+        label: text of the row.
         arm: name of the arm that fills it; "" for a row that only reports.
-        reported: column -> the number as a publication prints it; never mixed with what was measured here.
+        reported: column -> the number as printed in a publication; never mixed with measured numbers.
         source: of ``reported``.
     """
 

@@ -1,4 +1,4 @@
-"""Features of many volumes in a plane: PCA and t-SNE (scikit-learn), and the files they come in."""
+"""Features of many volumes in a plane by PCA and t-SNE (scikit-learn), and the files of features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,8 +37,8 @@ class Embedding:
     Attributes:
         pca, tsne: (N, 2).
         explained: share of the variance that the first two components hold, 0..1.
-        perplexity: that t-SNE ran with.
-        arms, labels: N words each, by which points are told apart.
+        perplexity: of t-SNE.
+        arms, labels: N words each, which distinguish the points.
     """
 
     pca: np.ndarray

@@ -1,4 +1,4 @@
-"""Tables filled from arms: a cell holds what was measured or says that it was not; nothing else."""
+"""Tables filled from arms; a cell holds a measured number or "not measured"."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ NOTE = (
 
 @dataclass(frozen=True)
 class MeasuredArm:
-    """An arm with its numbers by column; ``tested`` and ``pairs`` are what comparisons need."""
+    """An arm with its numbers by column; ``tested`` and ``pairs`` are for comparisons."""
 
     arm: Arm
     numbers: Mapping[str, Cell]
@@ -78,7 +78,7 @@ class FilledTable:
     """A table's headings and cells.
 
     Attributes:
-        definition: what was asked for.
+        definition: of the table.
         headings: of the columns.
         digits: after the point, of each column.
         lines: rows of cells, as long as ``headings``.
@@ -97,7 +97,7 @@ class FilledTable:
         return f"Table {self.definition.number}: {self.definition.title}"
 
     def texts(self) -> list[list[str]]:
-        """The cells as people read them."""
+        """The cells as text."""
         return [[cell_text(c, d) for c, d in zip(line, self.digits, strict=True)] for line in self.lines]
 
     def markdown(self) -> str:
@@ -125,11 +125,11 @@ def fill_table(
     titles: Mapping[str, str],
     image_note: str = "",
 ) -> FilledTable:
-    """The table with every number that the arms give.
+    """The table with all numbers of the arms.
 
     Args:
         definition: rows and columns.
-        arms: by name; one that is not there gives a row that says "not measured".
+        arms: by name; the row of a missing arm reads "not measured".
         titles: headings of fvd and fid: which features they were taken in.
         image_note: a sentence below tables with numbers of volumes.
     """

@@ -1,4 +1,4 @@
-"""The numbers of a generator's arm: each pair of volumes by the evaluation's one meter, and the two sets."""
+"""The numbers of a generator's arm: of each pair of volumes, and of the two sets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ from xray2ctpa_core.volume import Volume
 
 @dataclass(frozen=True)
 class VolumeBench:
-    """What all generators are measured with.
+    """The common settings for all generators.
 
     Attributes:
         window: HU (lower, upper) that volumes are clipped to.
-        instruments: what volumes are measured with.
-        store: of pairs already measured.
+        instruments: for volumes.
+        store: of measured pairs.
     """
 
     window: tuple[float, float]
@@ -50,7 +50,7 @@ class MeasuredPair:
 
 
 def measure_pair(pair: Pair, bench: VolumeBench) -> MeasuredPair:
-    """The numbers of one pair, from the store where they were measured before.
+    """The numbers of one pair, from the store if they were measured before.
 
     Raises:
         InputError: a volume that cannot be read, is no axial one or holds NaN, or two different grids. It
@@ -65,7 +65,7 @@ def measure_pair(pair: Pair, bench: VolumeBench) -> MeasuredPair:
 
 
 def generator_numbers(measured: Sequence[MeasuredPair]) -> dict[str, Cell]:
-    """What a table's columns may ask of a generator; what could not be measured is left out.
+    """A generator's numbers for a table's columns, without those that could not be measured.
 
     Returns:
         VOLUME_COLUMNS: mean over patients with the t interval. SET_FEATURES: Fréchet distances with the

@@ -1,4 +1,4 @@
-"""Writes a generator's arm: volumes on the grids of the real ones, and the tables that name both."""
+"""Writes a generator's arm: volumes on the grids of the real ones, and the tables with the names of both."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from xray2ctpa_core.preprocessing.grid import resample_onto
 from xray2ctpa_core.training.arms import units, write_arm, write_pairs
 from xray2ctpa_core.volume import Volume
 
-#: What an arm shows for a case: (D, H, W) HU on the real volume's grid, or a Volume that is moved there.
+#: Makes a case's volume: (D, H, W) HU on the real volume's grid, or a Volume that is resampled to it.
 Maker = Callable[[LatentCase], np.ndarray | Volume]
 
 
@@ -25,12 +25,12 @@ def write_generator_arm(
     progress: Callable[[int, int], None],
     window: tuple[float, float] | None = None,
 ) -> None:
-    """Writes what ``make`` makes for each case, pairs.csv and arm.json.
+    """Writes the volume of each case, pairs.csv and arm.json.
 
     Args:
         out: folder of the arm.
         name, dataset: of the arm.
-        cases: one volume a study.
+        cases: one volume for each study.
         make: the volume of a case.
         progress: called with (done, of).
         window: HU (lower, upper) that volumes are clipped to before they are moved; what lies outside them

@@ -42,15 +42,17 @@ class PEClassifier(ModelMixin, ConfigMixin):
         latent_channels: C of the latents.
         init_features, growth_rate, block_config, dropout: as in monai.networks.nets.DenseNet; the papers'
             DenseNet-121 is (64, 32, (6, 12, 24, 16), 0.2).
-        norm: "batch" as in the papers, or "group", which works alike in training and inference and with
+        norm: "batch" as in the papers, or "group", which is the same in training and inference and with
             averaged weights.
         first_stride: of the first convolution, (D, H, W); (1, 2, 2) in the papers.
         pool: whether the first convolution is followed by DenseNet's pooling, as in the papers. Without it
             small latents keep more places for clots and for Grad-CAM.
-        evidence_maps: M; 0 in the papers, whose classifier reads one mean of its last features. Some hundred
-            labels do not suffice to learn small filling defects or a little fluid; masks of them do. The maps
-            are computed from all dense blocks, with the deeper ones enlarged. Each place's probability is
-            multiplied by the presence probability of the finding in the volume, which depends on the map's
+        evidence_maps: M; 0 in the papers, whose classifier uses the mean of its last features, and in
+            everything that is trained now. The embedded bundles up to 0.7.0 have such maps, trained with
+            masks of clots and signs, because some hundred labels do not suffice to learn small filling
+            defects or a little fluid. The maps are computed from all dense blocks, with the deeper ones
+            enlarged. Each place's probability is multiplied by the presence probability of the finding in
+            the volume, which depends on the map's
             strongest places: a heart of normal size, for example, resembles a large one locally. The logit
             is linear in the mean of the strongest places after this multiplication.
     """
@@ -92,15 +94,15 @@ class PEClassifier(ModelMixin, ConfigMixin):
                 for channels in _block_channels(init_features, growth_rate, block_config)
             )
             self.shown = nn.Conv1d(evidence_maps, evidence_maps, len(STRONGEST_PLACES), groups=evidence_maps)
-            for parameter in self.shown.parameters():  # fitted by `training.readout`, like the readout
+            for parameter in self.shown.parameters():
                 nn.init.zeros_(parameter)
             self.seen = nn.Identity()
             self.readout = nn.Linear(evidence_maps, 1)
 
     @property
     def gradcam_layer(self) -> str:
-        """Module whose activation Grad-CAM reads: each place's weighted evidence (32 x 32 x 32 places in the
-        default); without evidence maps a deep layer of features."""
+        """Module whose activation Grad-CAM uses: each place's weighted evidence; without evidence maps a
+        deep layer of features."""
         return "network.features.denseblock2" if self.maps is None else "seen"
 
     def forward(self, latents: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A linear PE classifier of latents: what each region of the thorax adds to the logit."""
+"""A linear PE classifier of latents, whose logit is a sum over regions of the thorax."""
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -13,14 +13,15 @@ _MEASURES = 2
 class RegionClassifier(ModelMixin, ConfigMixin):
     """The logit is a sum over regions, linear in the mean and the spread of the latents' values in each.
 
-    Grad-CAM of that sum is what each region adds to it, where that is positive. Few labels fit it in closed
-    form (training.bank_read_outs), where a network learns the people instead of the disease.
+    Grad-CAM of that sum is each region's positive contribution. It is fitted in closed form
+    (training.bank_read_outs), because a network trained on few labels learns the people instead of the
+    disease.
 
     Args:
         regions: (D, H, W) of equal boxes.
     """
 
-    #: Module whose activation Grad-CAM reads.
+    #: Module whose activation Grad-CAM uses.
     gradcam_layer = "added"
 
     @register_to_config

@@ -1,4 +1,4 @@
-"""The codec of whichever network makes latents."""
+"""A codec from any network that makes or decodes latents."""
 
 from typing import Any
 
@@ -10,16 +10,16 @@ from xray2ctpa_core.models.codecs.tiny_decoder import TinyDecoder
 
 
 def as_codec(network: Any) -> Codec:
-    """The codec that ``network`` is, or is the heart of.
+    """``network`` itself, if it is a codec, else the codec that wraps it.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is neither.
     """
     if isinstance(network, Codec):
         return network
     if isinstance(network, AutoencoderKL | TinyDecoder):
         return SliceCodec(network)
-    # Imported here: it brings MONAI, which most bundles start faster without.
+    # Imported here because it imports MONAI, without which most bundles start faster.
     from xray2ctpa_core.models.codecs.volume_codec import VolumeCodec
     from xray2ctpa_core.models.codecs.vqgan import VQGAN
 

@@ -1,10 +1,11 @@
 """Vector quantisation by a learned codebook, with XctDiff's homogeneous distances or with Euclidean ones.
 
 van den Oord et al., NeurIPS 2017, eq. 1 to 3 (nearest code, straight-through estimator, the two losses).
-Homogeneous (XctDiff, arXiv 2406.04679): on z-scored vectors, N brings every vector to mean 0 and variance 1,
-so that a code is chosen by its direction and none is left out for its size. The paper reports 98 % of the
-codes in use with N and 1.5 % without. That N runs over the channels of one vector, and that the decoder reads
-N of a code, is our reading.
+Homogeneous (XctDiff, arXiv 2406.04679): distances of z-scored vectors. The z-score N brings every vector to
+mean 0 and variance 1, so that only a code's direction matters and no code is left unused because of its
+length. The paper reports 98 % of the codes in use with N and 1.5 % without. The paper does not say over what
+N runs nor what the decoder reads; here N runs over the channels of one vector, and the decoder reads N of a
+code.
 """
 
 from typing import NamedTuple
@@ -13,18 +14,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-#: Latents that are looked up together: their distances to all codes are held in memory at once.
+#: Latents that are looked up together: memory holds their distances to all codes.
 _LOOKED_UP_AT_ONCE = 8192
 
 
 class Quantised(NamedTuple):
-    """Latents on their codes; N is the z-score of a homogeneous codebook, the identity otherwise.
+    """Quantised latents; N is the z-score for a homogeneous codebook, else the identity.
 
     Attributes:
         values: (B, C, d, h, w) float32, N of the nearest codes; gradients pass to the latents unchanged.
-        codes: (B, d, h, w) indices of them.
-        codebook: () ||N(sg z) - N(z_q)||², moves the codes.
-        commitment: () ||N(sg z_q) - N(z)||², moves the encoder.
+        codes: (B, d, h, w) indices of the nearest codes.
+        codebook: () ||N(sg z) - N(z_q)||², the loss of the codes.
+        commitment: () ||N(sg z_q) - N(z)||², the loss of the encoder.
     """
 
     values: torch.Tensor
@@ -36,13 +37,14 @@ class Quantised(NamedTuple):
 class Codebook(nn.Module):
     """``count`` codes of ``dim`` channels each.
 
-    MONAI's EMAQuantizer knows no N, and holds distances and one-hot codes of all latents at once: 2 GB each
-    for 8 x 32 x 32 x 32 latents of two volumes and 8192 codes.
+    MONAI's EMAQuantizer has no homogeneous distances, and holds the distances and one-hot codes of all
+    latents in memory: 2 GB each for 8 x 32 x 32 x 32 latents of two volumes and 8192 codes.
 
     Args:
-        count, dim: of the codes.
-        homogeneous: look-up and losses on z-scored vectors, of codes that start from a normal distribution;
-            otherwise Euclidean, of codes that start uniform in +-1/count (the release's).
+        count: number of codes.
+        dim: channels of a code.
+        homogeneous: look-up and losses on z-scored vectors; codes start from a normal distribution. Otherwise
+            Euclidean distances; codes start from a uniform distribution in +-1/count (the release's).
     """
 
     def __init__(self, count: int, dim: int, homogeneous: bool = True) -> None:
@@ -57,7 +59,7 @@ class Codebook(nn.Module):
         return normalise_vectors(vectors) if self.homogeneous else vectors
 
     def forward(self, latents: torch.Tensor) -> Quantised:
-        """(B, C, d, h, w) -> their codes; computed in float32 whatever the autocast."""
+        """(B, C, d, h, w) latents -> their codes; computed in float32 also under autocast."""
         with torch.autocast(latents.device.type, enabled=False):
             normalised = self.normalised(latents.float())
             codes = self.nearest(normalised)
@@ -72,7 +74,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def nearest(self, normalised: torch.Tensor) -> torch.Tensor:
-        """(B, C, d, h, w), N of latents -> (B, d, h, w) indices of the nearest N of a code."""
+        """(B, C, d, h, w), N of latents -> (B, d, h, w) index of the code whose N is nearest."""
         table = self.normalised(self.embedding.weight.float())
         sizes = table.square().sum(1)
         vectors = normalised.movedim(1, -1)
@@ -89,15 +91,15 @@ def normalise_vectors(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def codebook_usage(codes: torch.Tensor, count: int) -> dict[str, torch.Tensor]:
-    """How many of ``count`` codes are in use.
+    """How many of the codes are in use.
 
     Args:
         codes: indices, any shape.
-        count: codes there are.
+        count: number of codes in the codebook.
 
     Returns:
-        "perplexity", exp of the entropy of their frequencies, 1 (one code alone) to ``count`` (all alike);
-        "codes_used", the share of the codes that occur, 0 to 1. Both ().
+        "perplexity" (): exp of the entropy of the codes' frequencies, from 1 (a single code) to ``count``
+        (all equally often); "codes_used" (): the share of the codes that occur, 0 to 1.
     """
     share = torch.bincount(codes.flatten(), minlength=count).float() / codes.numel()
     entropy = -torch.special.xlogy(share, share).sum()

@@ -1,5 +1,5 @@
-"""One interface to whatever makes latents of volumes, and volumes of latents: the 2D autoencoder slice by
-slice, the 3D VQGAN, or nothing at all."""
+"""One interface for all codecs between volumes and latents: the 2D autoencoder, applied slice by slice, the
+3D VQGAN, and the identity."""
 
 import math
 from abc import ABC, abstractmethod
@@ -36,15 +36,15 @@ class Codec(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents -> volumes, float32, about in [-1, 1]."""
+        """Latents -> volumes, float32, approximately in [-1, 1]."""
 
     @abstractmethod
     def decode_slices(self, latents: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-        """One axial slice a case, (B, 1, H, W), float32, at ``where`` (B,) in [0, 1) along the depth."""
+        """One axial slice of each case, (B, 1, H, W) float32, at ``where`` (B,) in [0, 1) along the depth."""
 
     @abstractmethod
     def channel_gains(self, latents: torch.Tensor, std: torch.Tensor) -> list[float]:
-        """Root mean square change of what is decoded when a channel changes by its standard deviation.
+        """Root mean square change of the decoded volume when a channel changes by its standard deviation.
 
         Args:
             latents: (C, d, h, w) of one volume.
@@ -53,11 +53,11 @@ class Codec(nn.Module, ABC):
 
 
 class SliceCodec(Codec):
-    """The 2D autoencoder (X-ray2CTPA, section 3.2), or a decoder alone; its gains are those of every fourth
-    slice.
+    """The 2D autoencoder (X-ray2CTPA, section 3.2), or a decoder alone; channel gains are computed on every
+    fourth slice.
 
     Attributes:
-        at_once: slices decoded in one call where memory was short; None where it was not.
+        at_once: number of slices decoded in one call after memory was short; None before.
     """
 
     def __init__(self, autoencoder: AutoencoderKL | TinyDecoder) -> None:
@@ -81,7 +81,7 @@ class SliceCodec(Codec):
         return slices_to_volumes(decoded, len(latents))
 
     def decode_slices(self, latents: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-        """See Codec; other slices play no part in it."""
+        """See Codec; only the chosen slices are decoded."""
         chosen = (where * latents.shape[2]).long()
         cases = torch.arange(len(latents), device=latents.device)
         return self._decoded(latents[cases, :, chosen].to(self.autoencoder.dtype))
@@ -111,13 +111,13 @@ class SliceCodec(Codec):
 
 
 class IdentityCodec(Codec, ModelMixin, ConfigMixin):
-    """Latents that are the volume: for networks that work on voxels.
+    """The volume itself as latents, for networks that work on voxels.
 
     Args:
         latent_channels: 1.
 
     Attributes:
-        gain: (), 1, what values are multiplied by; diffusers writes no file of weights without a tensor.
+        gain: (), the constant factor 1; diffusers writes a file of weights only for a network with a tensor.
     """
 
     gain: torch.Tensor
@@ -156,7 +156,7 @@ class IdentityCodec(Codec, ModelMixin, ConfigMixin):
 def gains(
     decode: Callable[[torch.Tensor], torch.Tensor], latents: torch.Tensor, std: torch.Tensor
 ) -> list[float]:
-    """`Codec.channel_gains` of latents (N, C, ...) as ``decode`` reads them."""
+    """`Codec.channel_gains` of latents (N, C, ...), the input of ``decode``."""
     decoded = decode(latents)
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0)).to(latents)
     changes = []

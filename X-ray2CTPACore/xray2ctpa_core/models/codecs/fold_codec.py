@@ -1,4 +1,4 @@
-"""Latents that are the volume's voxels, folded: blocks of voxels become channels, and nothing is lost."""
+"""A codec without loss: blocks of voxels become channels of the latents."""
 
 import math
 
@@ -11,13 +11,14 @@ from xray2ctpa_core.models.codecs.codec import Codec, gains
 
 
 class FoldCodec(Codec, ModelMixin, ConfigMixin):
-    """Volumes (B, 1, D, H, W) <-> latents (B, C, d, h, w) of C voxels a cell; differentiable.
+    """Volumes (B, 1, D, H, W) <-> latents (B, C, d, h, w), whose channels are the C voxels of a cell;
+    differentiable.
 
     Args:
         fold: voxels along the edges of a cell, (D, H, W).
 
     Attributes:
-        gain: (), 1, what values are multiplied by; diffusers writes no file of weights without a tensor.
+        gain: (), the constant factor 1; diffusers writes a file of weights only for a network with a tensor.
     """
 
     gain: torch.Tensor
@@ -42,7 +43,7 @@ class FoldCodec(Codec, ModelMixin, ConfigMixin):
         return math.prod(self.factors)
 
     def encode(self, volumes: torch.Tensor) -> torch.Tensor:
-        """See Codec. Raises ConfigError where the cells do not divide the volume."""
+        """See Codec. Raises ConfigError if the volume is not a whole number of cells."""
         return folded(self.gain * volumes.float(), self.factors)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -61,7 +62,8 @@ class FoldCodec(Codec, ModelMixin, ConfigMixin):
 
 
 def folded(volumes: torch.Tensor, fold: tuple[int, int, int]) -> torch.Tensor:
-    """(B, 1, D, H, W) -> (B, prod(fold), D / fold, ...). Raises ConfigError where it does not divide."""
+    """(B, 1, D, H, W) -> (B, prod(fold), D / fold, ...). Raises ConfigError if a size is no multiple of its
+    edge."""
     if any(size % edge for size, edge in zip(volumes.shape[2:], fold, strict=True)):
         raise ConfigError(f"Expected a volume that cells of {fold} divide, got {tuple(volumes.shape[2:])}.")
     cells = volumes

@@ -1,8 +1,9 @@
-"""Volumes as batches of axial slices in the form an autoencoder reads, and back.
+"""Volumes as batches of axial slices in the form that an autoencoder reads, and back.
 
-The autoencoder is 2D (X-ray2CTPA, section 3.2): slices are encoded one by one. An autoencoder of 1 channel
-reads a slice as it is, one of 3 channels (a natural-image VAE) reads it three times, and one of r*r channels
-reads it folded by r (pixel unshuffle; Shi et al., CVPR 2016), which spares convolutions at full resolution.
+The autoencoder is 2D (X-ray2CTPA, section 3.2): slices are encoded one by one. For an autoencoder with 1
+channel a slice is unchanged, for one with 3 channels (a VAE of natural images) it is repeated three times,
+and for one with r*r channels it is folded by r (pixel unshuffle; Shi et al., CVPR 2016), which avoids
+convolutions at full resolution.
 """
 
 import math
@@ -10,13 +11,14 @@ import math
 import torch
 from torch.nn import functional
 
-#: Pixels that an autoencoder takes at once: 32 slices of the default's size, 8 of the papers'. Bounds memory,
-#: hardly costs time: at the papers' size a slice holds 200 MB while it is decoded (`xray2ctpa bench`).
+#: Pixels that an autoencoder processes at once: 32 slices of 128 x 128, 8 of the papers' 256 x 256. It bounds
+#: the memory at hardly any cost in time: decoding a slice of the papers' size needs 200 MB (`xray2ctpa
+#: bench`).
 PIXELS_AT_ONCE = 32 * 128 * 128
 
 
 def slices_at_once(height: int, width: int) -> int:
-    """Slices of so many pixels that an autoencoder takes at once."""
+    """Number of slices of this size that an autoencoder processes at once."""
     return max(1, PIXELS_AT_ONCE // (height * width))
 
 

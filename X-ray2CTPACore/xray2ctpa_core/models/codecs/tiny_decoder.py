@@ -1,8 +1,9 @@
-"""A small decoder in place of a 2D KL autoencoder's, which is most of what a volume costs by a fast sampler.
+"""A small decoder that replaces a 2D KL autoencoder's, whose decoding takes most of the time with a fast
+sampler.
 
-The decoder of TAESD (Bohan, Tiny autoencoder for Stable Diffusion, 2023; diffusers' DecoderTiny), its last
-levels folded into channels (pixel shuffle; Shi et al., CVPR 2016): convolutions near full resolution are most
-of what decoding costs.
+It is the decoder of TAESD (Bohan, Tiny autoencoder for Stable Diffusion, 2023; diffusers' DecoderTiny) with
+its last levels folded into channels (pixel shuffle; Shi et al., CVPR 2016), because convolutions near full
+resolution take most of the time.
 """
 
 import torch
@@ -16,19 +17,18 @@ from xray2ctpa_core.errors import ConfigError, InputError
 
 
 class TinyDecoder(ModelMixin, ConfigMixin):
-    """Latents of slices -> slices; each for itself, whatever else is in the batch.
+    """Latents of slices -> slices, each independent of the others in the batch.
 
     Args:
         latent_channels: C.
-        factor: pixels of the slice along a cell of the latents: 8 for KL-f8.
+        factor: pixels of the slice along the edge of a latent cell: 8 for KL-f8.
         width: channels of every convolution.
-        blocks: residual blocks of each level; every level has twice the resolution of the one before, the
-            first the latents'.
-        latent_mean, latent_std: C numbers each, by which latents are standardised; none takes them as they
-            are.
+        blocks: residual blocks of each level; the first level has the latents' resolution, each further level
+            twice that of the one before.
+        latent_mean, latent_std: C numbers each, by which latents are standardised; None: they are not.
 
     Raises:
-        ConfigError: levels that double the resolution beyond the slice's, or to no whole part of it.
+        ConfigError: the last level's resolution does not divide that of the slice.
     """
 
     mean: torch.Tensor
@@ -48,8 +48,8 @@ class TinyDecoder(ModelMixin, ConfigMixin):
         self.fold, rest = divmod(factor, 2 ** (len(blocks) - 1))
         if not blocks or rest or self.fold < 1:
             raise ConfigError(
-                f"Expected levels that double the latents to a whole part of {factor} times their "
-                f"resolution, got {len(blocks)} of them."
+                f"Expected levels whose last resolution divides {factor} times that of the latents, got "
+                f"{len(blocks)} levels."
             )
         widths = (width,) * len(blocks)
         self.decoder: nn.Module = DecoderTiny(

@@ -5,12 +5,12 @@ import torch
 from xray2ctpa_core.models.codecs.codec import Codec, gains
 from xray2ctpa_core.models.codecs.vqgan import VQGAN
 
-#: Latent slices that the VQGAN decodes for the sake of one slice: a slice depends on its neighbours.
+#: Latent slices that the VQGAN decodes to get one slice, which depends on its neighbours.
 SLAB = 8
 
 
 class VolumeCodec(Codec):
-    """The 3D VQGAN; a slice is taken out of the slab of `SLAB` latent slices that is decoded for it."""
+    """The 3D VQGAN; for a single slice a slab of `SLAB` latent slices around it is decoded."""
 
     def __init__(self, vqgan: VQGAN) -> None:
         super().__init__()
@@ -22,16 +22,16 @@ class VolumeCodec(Codec):
         return self.vqgan.factors
 
     def encode(self, volumes: torch.Tensor) -> torch.Tensor:
-        """See Codec; before they are quantised."""
+        """See Codec: the latents before quantisation."""
         return self.vqgan.encode(volumes)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """See Codec; quantises."""
+        """See Codec; quantises the latents first."""
         return self.vqgan.decode(latents).float()
 
     def decode_slices(self, latents: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-        """See Codec. Latents of at most `SLAB` slices are decoded whole; of others the slice differs a little
-        from that of `decode`, for GroupNorm sees the slab alone."""
+        """See Codec. Latents of at most `SLAB` slices are decoded as a whole. Otherwise the slice differs
+        slightly from that of `decode`, because GroupNorm uses the slab only."""
         depth, factor = latents.shape[2], self.vqgan.factors[0]
         thickness = min(SLAB, depth)
         chosen = (where * depth * factor).long()

@@ -1,4 +1,4 @@
-"""The 3D VQGAN: a volume -> latents, and back over a codebook."""
+"""The 3D VQGAN: a volume -> latents -> quantised latents -> a volume."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ from xray2ctpa_core.models.axes import exchange
 from xray2ctpa_core.models.blocks import EPS, Downsample, Level, ResidualBlock, swish
 from xray2ctpa_core.models.codecs.codebook import Codebook, Quantised
 
-#: Groups of the block after an upsampling, where its width allows; the published decoder takes no other.
+#: Groups of the block after an upsampling, if they divide its width; fixed in the published decoder.
 _UPSAMPLE_GROUPS = 8
 
 
@@ -24,25 +24,26 @@ class VQGAN(ModelMixin, ConfigMixin):
 
     The defaults are the paper's: widths 32 x (1, 2, 4), 2 residual blocks a level, GroupNorm of 8, latents of
     8 channels at a quarter of the volume's size, 8192 codes, homogeneous distances. The published code has
-    homogeneous=False. Levels that keep the depth are ours: XctDiff's voxels are cubes, those of X-ray2CTPA's
-    alternate slices are not.
+    homogeneous=False. Levels that keep the depth are our addition: XctDiff has cubic voxels; X-ray2CTPA's
+    volumes of alternate slices have not.
 
     Args:
         channels: widths of the levels; each level but the last halves height and width.
-        depth_strides: what each level but the last divides the depth by, 1 or 2.
+        depth_strides: factor by which each level but the last divides the depth, 1 or 2.
         blocks: residual blocks of a level; the decoder has one more.
         latent_channels: C of the latents, and of the codes.
         codes: in the codebook.
         groups: of GroupNorm.
-        inner_channels: of what encoder and decoder exchange with the projections to and from C channels.
-        homogeneous: of Codebook; latents are then z-scored vectors.
+        inner_channels: of the encoder's output and the decoder's input, which 1x1x1 convolutions project to
+            and from C channels.
+        homogeneous: see Codebook; the latents are then z-scored vectors.
         super_resolution: whether the decoder ends in a SuperResolution head.
         encoder_attention, decoder_attention: levels, 0 the finest, whose blocks are followed by attention.
         volume_channels: of the volumes, read and written.
         released_axes: whether the network computes on (x, y, z) while it is given (D, H, W) (models.axes).
 
     Raises:
-        ConfigError: other strides, widths that ``groups`` does not divide, or attention at no level.
+        ConfigError: other strides, widths that ``groups`` does not divide, or attention at a missing level.
     """
 
     @register_to_config
@@ -85,15 +86,15 @@ class VQGAN(ModelMixin, ConfigMixin):
         self.post_quant_conv = nn.Conv3d(latent_channels, inner_channels, 1)
 
     def encode(self, volumes: torch.Tensor) -> torch.Tensor:
-        """Latents before they are quantised, which a diffusion model learns (Rombach et al., CVPR 2022,
+        """Latents before quantisation, on which a diffusion model is trained (Rombach et al., CVPR 2022,
         section 3.1).
 
         Args:
             volumes: (B, 1, D, H, W) in [-1, 1].
 
         Returns:
-            (B, C, d, h, w) float32, D, H and W divided by ``factors``; of a homogeneous codebook each vector
-            of C has mean 0 and variance 1.
+            (B, C, d, h, w) float32, D, H and W divided by ``factors``; with a homogeneous codebook each
+            vector of C values has mean 0 and variance 1.
 
         Raises:
             InputError: a size that its factor does not divide.
@@ -107,27 +108,27 @@ class VQGAN(ModelMixin, ConfigMixin):
         return exchange(self.quantize.normalised(encoded.float()), self._released_axes)
 
     def quantise(self, latents: torch.Tensor) -> Quantised:
-        """(B, C, d, h, w) of `encode`, or generated -> on their codes."""
+        """(B, C, d, h, w) latents of `encode`, or generated ones -> quantised."""
         return self.quantize(latents)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """(B, C, d, h, w) of `encode`, or generated -> (B, 1, D, H, W), about in [-1, 1]: quantises, then
-        decodes. Gradients reach the latents (straight-through)."""
+        """(B, C, d, h, w) latents of `encode`, or generated ones -> (B, 1, D, H, W), approximately in [-1,
+        1]: quantises, then decodes. Gradients reach the latents (straight-through)."""
         return self.decode_quantised(self.quantise(latents).values)
 
     def decode_quantised(self, values: torch.Tensor) -> torch.Tensor:
-        """(B, C, d, h, w), on codes -> (B, 1, D, H, W), about in [-1, 1]."""
+        """(B, C, d, h, w) quantised latents -> (B, 1, D, H, W), approximately in [-1, 1]."""
         decoded = self.decoder(self.post_quant_conv(exchange(values, self._released_axes)))
         return exchange(decoded, self._released_axes)
 
     def forward(self, volumes: torch.Tensor) -> tuple[torch.Tensor, Quantised]:
-        """(B, 1, D, H, W) in [-1, 1] -> its reconstruction, and the latents on their codes."""
+        """(B, 1, D, H, W) in [-1, 1] -> its reconstruction, and the quantised latents."""
         quantised = self.quantise(self.encode(volumes))
         return self.decode_quantised(quantised.values), quantised
 
     @property
     def last_layer(self) -> torch.Tensor:
-        """Weight of the decoder's last convolution, where an adaptive weight compares gradients."""
+        """Weight of the decoder's last convolution; an adaptive loss weight compares the gradients in it."""
         return self.decoder.conv_out.weight
 
 
@@ -208,10 +209,10 @@ class _Upsample(nn.Module):
 
 
 class SuperResolution(nn.Module):
-    """Detail that is added to the decoded volume, computed at half its resolution.
+    """Computes detail at half resolution, which is added to the decoded volume.
 
-    The paper says of its module that it stands at the decoder's end, after a super-resolution network, and
-    costs 0.6 million parameters and 0.32 TFLOP at 128 cubed. Ours costs as much: the residual blocks of EDSR
+    The paper says only that its module is at the decoder's end, follows a super-resolution network, and costs
+    0.6 million parameters and 0.32 TFLOP at 128 cubed. This one costs as much: residual blocks as in EDSR
     (Lim et al., CVPRW 2017) at half the resolution, and a sub-pixel convolution (Shi et al., CVPR 2016).
 
     Args:

@@ -1,7 +1,7 @@
-"""A denoiser's pass as a CUDA graph: one command of the host in place of several hundred.
+"""A denoiser's pass as a CUDA graph, which the host launches by one command instead of several hundred.
 
-At batch 1 a pass of the papers' network takes a GPU less time than the host needs to ask for its operations.
-A graph holds them all, with the addresses that they read and write, and is asked for at once.
+At batch 1, a GPU computes a pass of the papers' network in less time than the host needs to launch its
+operations. A graph holds all of them, with the addresses that they read and write.
 """
 
 from collections import OrderedDict
@@ -13,14 +13,14 @@ import torch
 from xray2ctpa_core.errors import is_out_of_memory
 from xray2ctpa_core.models.protocols import Conditioning
 
-#: Graphs kept, one for each set of shapes; each holds the memory of a pass.
+#: Number of graphs that are kept, one for each set of shapes; each occupies the memory of a pass.
 GRAPHS = 4
-#: Passes before a capture, in which libraries choose their kernels.
+#: Passes before a capture, during which libraries choose their kernels.
 _WARM_UP = 2
 
 #: A pass without arguments.
 OnePass = Callable[[], torch.Tensor]
-#: (does the pass again, the tensor that it writes each time).
+#: (function that repeats the pass, the tensor that it writes each time).
 Recorded = tuple[Callable[[], None], torch.Tensor]
 
 
@@ -30,7 +30,7 @@ class Recorder(Protocol):
     device: str
 
     def record(self, one_pass: OnePass) -> Recorded:
-        """The pass, repeatable; raises RuntimeError where it cannot be."""
+        """Records the pass; raises RuntimeError if that is impossible."""
 
 
 class CudaGraphs:
@@ -53,17 +53,17 @@ class CudaGraphs:
 
 
 class CapturedDenoiser:
-    """A denoiser (models.protocols.Denoiser) whose passes are captured, each set of shapes when first met.
+    """A denoiser (models.protocols.Denoiser) whose passes are captured, once for each set of shapes.
 
-    Weights may change in place, not be moved: then a pass is captured anew. What it cannot capture it lets
-    the denoiser compute.
+    Weights may change in place; if they are moved, a pass is captured again. A pass that cannot be captured
+    is computed by the denoiser itself.
 
     Args:
-        denoiser: reads of a conditioning its embedding and its spatial features alone.
-        recorder: how.
+        denoiser: reads only the embedding and the spatial features of a conditioning.
+        recorder: records a pass.
 
     Attributes:
-        reason: why the last call was not captured; "" where it was.
+        reason: why the last call was not captured; "" if it was.
     """
 
     def __init__(self, denoiser: Any, recorder: Recorder | None = None) -> None:
@@ -77,7 +77,7 @@ class CapturedDenoiser:
     def __call__(
         self, sample: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning | torch.Tensor
     ) -> torch.Tensor:
-        """As the denoiser's; the result is the caller's own."""
+        """See Denoiser; the result is a tensor of the caller's own."""
         given = _Given(sample, timestep, conditioning)
         key = (*given.key, self._place_of_weights())
         self.reason = self._why_not(sample) or self._refused.get(key, "")
@@ -89,7 +89,7 @@ class CapturedDenoiser:
         return self._passes[key](given)
 
     def forget(self) -> None:
-        """Gives the graphs' memory back."""
+        """Frees the graphs' memory."""
         self._passes.clear()
         self._refused.clear()
 
@@ -123,12 +123,12 @@ class CapturedDenoiser:
 
 
 class _Given:
-    """What a pass reads: its tensors in order, and how to put others of the same shapes in their place."""
+    """The input of a pass: its tensors in order, and the same input with other tensors of the same shapes."""
 
     def __init__(
         self, sample: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning | torch.Tensor
     ) -> None:
-        #: Names of the conditions; None where the conditioning is its embedding.
+        #: Names of the conditions; None if the conditioning is the embedding itself.
         self._parts: tuple[str, ...] | None = None
         conditions = [conditioning] if isinstance(conditioning, torch.Tensor) else []
         if isinstance(conditioning, Conditioning):
@@ -139,11 +139,11 @@ class _Given:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Equal where a captured pass fits."""
+        """Equal for inputs that the same captured pass can compute."""
         return (self._parts, *((tuple(t.shape), t.dtype, t.device) for t in self.tensors))
 
     def arguments(self, tensors: list[torch.Tensor]) -> tuple[Any, ...]:
-        """Of the denoiser, with ``tensors`` in place of these."""
+        """The denoiser's arguments, with ``tensors`` instead of these."""
         sample, timestep, *conditions = tensors
         if self._parts is None:
             return sample, timestep, conditions[0]

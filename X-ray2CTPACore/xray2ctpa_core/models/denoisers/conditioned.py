@@ -8,12 +8,13 @@ from torch import nn
 
 from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
 
-#: Label of a case that shall be generated without one.
+#: Label of a case that is generated without a label.
 NO_LABEL = 2
 
 
 class LabelEmbedding(ModelMixin, ConfigMixin):
-    """Label -> what is added to the X-ray embedding; zero at the start and for NO_LABEL always.
+    """Label -> vector that is added to the radiograph's embedding; zero before training, and always zero for
+    NO_LABEL.
 
     Args:
         embedding_dim: as the denoiser's.
@@ -31,13 +32,12 @@ class LabelEmbedding(ModelMixin, ConfigMixin):
 
 
 class ConditionedDenoiser(nn.Module):
-    """The denoiser, told of a radiograph, or by its learned null embedding that there is none (Ho and
-    Salimans, Classifier-free diffusion guidance, 2022), and of a label or none.
+    """The denoiser, conditioned on a radiograph or, without one, on its learned null embedding (Ho and
+    Salimans, Classifier-free diffusion guidance, 2022), and on a label or none.
 
     Args:
-        denoiser: the papers'. The release never trains its null embedding; here it is what "no radiograph"
-            is learned with.
-        labels: of the same embedding_dim; None for a denoiser that knows of no labels.
+        denoiser: the papers'. Its null embedding, which the release never trains, stands for "no radiograph".
+        labels: of the same embedding_dim; None for a denoiser without labels.
     """
 
     def __init__(self, denoiser: PaperDenoiser, labels: LabelEmbedding | None = None) -> None:
@@ -56,12 +56,12 @@ class ConditionedDenoiser(nn.Module):
         """Args:
             sample: (B, C, D, H, W), noisy.
             timestep: (B,).
-            embedding: (B, embedding_dim) of the radiographs; None for no case.
-            keep: (B,) bool, which cases are told of theirs; None for all.
-            label: (B,) of 0, 1, NO_LABEL; None for no case.
+            embedding: (B, embedding_dim) of the radiographs; None if no case has one.
+            keep: (B,) bool, which cases are conditioned on their radiograph; None for all.
+            label: (B,) of 0, 1, NO_LABEL; None if no case has one.
 
         Returns:
-            As ``sample``: the noise in it.
+            As ``sample``: the predicted noise.
         """
         conditioning = self.denoiser.null_cond_emb.expand(len(sample), -1)
         if embedding is not None:
@@ -83,7 +83,7 @@ def guided(
 ) -> torch.Tensor:
     """Noise under classifier-free guidance by radiograph and label (Brooks et al., CVPR 2023, eq. 3).
 
-    At scale = label_scale = 1 this is the conditional prediction, from one call of the model; at
+    With scale = label_scale = 1 this is the conditional prediction, from one call of the model; with
     label_scale = 0 the label is not used. Predictions with a weight of 0, or equal to another one, are not
     computed.
     """

@@ -1,19 +1,20 @@
 """Attention of a denoiser's voxels to the features of a radiograph, plane by plane (XctDiff, section on the
-prior-guided diffusion model; the paper says cross-attention and no more, what is below is our reading)."""
+prior-guided diffusion model, which only names cross-attention; its form is our choice)."""
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-#: Coordinates of a place in its plane, by which voxels and features find each other.
+#: Number of coordinates of a place in its plane, which relate voxels and features.
 _COORDINATES = 2
 
 
 class PlaneCrossAttention(nn.Module):
-    """Residual. Each voxel of a plane attends to the features of the same plane, averaged to its resolution.
+    """A residual block: each voxel of a plane attends to the features of the same plane, averaged to its
+    resolution.
 
-    A plane's features are as many as its voxels, so that the cost is that of attention within a slice; among
-    all places of the volume it would be 32 times that at 32 planes. The last projection starts at zero.
+    A plane has as many features as voxels, so that the cost is that of attention within a slice; attention
+    among all places of a volume of 32 planes would cost 32 times as much. The last projection starts at zero.
 
     Args:
         channels: of the voxels.

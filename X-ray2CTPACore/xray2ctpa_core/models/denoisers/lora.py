@@ -7,13 +7,14 @@ from torch import nn
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
 
-#: Linear layers that the release updates, by the end of their names.
+#: Ends of the names of the linear layers that the release updates.
 _LAYERS = ("mlp.1", "to_qkv", "to_out")
 
 
 def with_lora(denoiser: PaperDenoiser, rank: int) -> Any:
-    """The denoiser with an update of ``rank`` on each linear layer that the release names, scale 1; all else
-    is frozen. (The release injects its updates after the optimiser was made, so that none is ever trained.)
+    """The denoiser with an update of ``rank`` and scale 1 on each linear layer that the release names; all
+    else is frozen. (The release adds its updates after it made the optimiser, which therefore never trains
+    them.)
 
     Returns:
         A peft model, called as the denoiser.

@@ -1,9 +1,9 @@
-"""The diffusion prior of CMKD: from a radiograph's embedding to the CTPA's, key for key as released.
+"""The diffusion prior of CMKD: from a radiograph's embedding to the CTPA's, with the released tensor names.
 
 A decoder-only causal transformer over single vectors (Ramesh et al., 2022, section 2.2, without text): null
 tokens, the radiograph's embedding, the time, the noisy CTPA embedding and a query, whose output is the clean
-CTPA embedding. Attention has one key and value head for all queries (Shazeer, 2019), compares by cosine, and
-may always look at a learned null key; positions enter by rotation (Su et al., 2021) and by a relative bias
+CTPA embedding. Attention has one key and value head for all queries (Shazeer, 2019), uses cosines, and always
+includes a learned null key; positions are encoded by rotation (Su et al., 2021) and by a relative bias
 (Raffel et al., JMLR 2020).
 """
 
@@ -18,16 +18,16 @@ from torch.nn import functional
 
 from xray2ctpa_core.models.protocols import Conditioning, embedding_of
 
-#: Keys and values of the tokens before the input, a pair (1, N, dim_head) a layer.
+#: Keys and values of the tokens before the input: a pair of (1, N, dim_head) for each layer.
 Prefix = list[tuple[torch.Tensor, torch.Tensor]]
 
-#: Cosines of queries and keys are multiplied by it.
+#: Factor of the cosines of queries and keys.
 COSINE_SCALE = 16.0
-#: Dimensions of a head that are rotated, and the slowest turn's base.
+#: Number of a head's dimensions that are rotated, and the base of the slowest rotation.
 ROTARY_DIMS, ROTARY_BASE = 32, 10_000.0
-#: Relative positions: buckets, and the distance from which on the last one counts.
+#: Relative positions: number of buckets, and the distance from which the last one is used.
 BIAS_BUCKETS, BIAS_DISTANCE = 32, 128
-#: Of the layer normalisation, in single precision and in every other.
+#: Epsilon of the layer normalisation in single precision, and in any other.
 EPS, EPS_OTHER = 1e-5, 1e-3
 #: Constructor arguments by name: the release, and one that trains in minutes.
 PRIOR_PRESETS: dict[str, dict[str, Any]] = {
@@ -39,7 +39,8 @@ PRIOR_PRESETS: dict[str, dict[str, Any]] = {
 
 
 class EmbeddingPrior(ModelMixin, ConfigMixin):
-    """(noisy CTPA embedding, timestep, radiograph's embedding) -> clean CTPA embedding, scaled alike.
+    """(noisy CTPA embedding, timestep, radiograph's embedding) -> clean CTPA embedding, with the same
+    scaling.
 
     Args:
         dim: length of both embeddings and width of the tokens.
@@ -103,9 +104,9 @@ class EmbeddingPrior(ModelMixin, ConfigMixin):
             sample: (B, dim), noisy.
             timestep: (B,) whole numbers in [0, num_timesteps).
             conditioning: (B, dim), the radiograph's, not scaled; or one that holds it.
-            drop_conditioning: (B,) bool, where the learned null embedding takes its place.
+            drop_conditioning: (B,) bool, cases for which the learned null embedding replaces it.
             drop_sample: (B,) bool, likewise for the noisy embedding.
-            prefix: what `prefix` gave for the present weights; without it the null tokens are computed anew.
+            prefix: result of `prefix` for the present weights; without it the null tokens are computed again.
 
         Returns:
             (B, dim).
@@ -126,8 +127,8 @@ class EmbeddingPrior(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def prefix(self) -> Prefix:
-        """Keys and values of the null tokens: attention is causal, so no input changes them, and a step
-        that is given them computes the other tokens alone. Call it in evaluation mode."""
+        """Keys and values of the null tokens. Attention is causal, so that they do not depend on the input;
+        a step that receives them computes only the other tokens. Call it in evaluation mode."""
         if not self.config["max_text_len"]:
             return []
         return self.causal_transformer(self.null_text_encodings)[1]
@@ -141,8 +142,8 @@ class _LayerNorm(nn.Module):
     """Layer normalisation with a gain alone.
 
     Args:
-        stable: the input is divided by its largest value before, which a negative one turns around: as
-            released.
+        stable: whether the input is first divided by its largest value; if that is negative, all signs
+            change, as in the release.
     """
 
     def __init__(self, dim: int, stable: bool = False) -> None:
@@ -159,7 +160,7 @@ class _LayerNorm(nn.Module):
 
 
 class _Rotary(nn.Module):
-    """Turns of pairs of neighbouring dimensions by the position (Su et al., 2021, eq. 34)."""
+    """Rotation of pairs of neighbouring dimensions by the position (Su et al., 2021, eq. 34)."""
 
     def __init__(self, dims: int) -> None:
         super().__init__()
@@ -178,7 +179,7 @@ class _Rotary(nn.Module):
 
 
 def _turned(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
-    """x: (..., N, d); dimensions beyond the turned ones stay."""
+    """x: (..., N, d) -> the same, with its first dimensions rotated."""
     cosine, sine = cosine.to(x.dtype), sine.to(x.dtype)
     turned, rest = x.split([2 * cosine.shape[1], x.shape[-1] - 2 * cosine.shape[1]], -1)
     even, odd = turned[..., 0::2], turned[..., 1::2]
@@ -187,8 +188,9 @@ def _turned(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.
 
 
 class _RelativeBias(nn.Module):
-    """A bias a head by how far a key lies back (Raffel et al., 2020): half the buckets exact, half
-    logarithmic. Columns count the null key, so that a token and the one before it share bucket 0."""
+    """A bias for each head that depends on the distance of a key (Raffel et al., 2020): half of the buckets
+    for exact distances, half logarithmic. The null key counts as a column, so that a token and the one
+    before it share bucket 0."""
 
     def __init__(self, heads: int) -> None:
         super().__init__()
@@ -226,8 +228,8 @@ class _Attention(nn.Module):
         past: tuple[torch.Tensor, torch.Tensor] | None,
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         """x: (B, N, dim); bias: (heads, N, 1 + P + N), minus infinity at later keys; turn: of the rotation,
-        where there is one; past: keys and values of the P tokens before. Returns the output and keys and
-        values of all P + N."""
+        if there is one; past: keys and values of the P tokens before. Returns the output, and the keys and
+        values of all P + N tokens."""
         x = self.norm(x)
         queries = self.to_q(x).unflatten(-1, (self._heads, -1)).transpose(1, 2)
         keys, values = self.to_kv(x).chunk(2, -1)
@@ -298,7 +300,8 @@ class _CausalTransformer(nn.Module):
         self.project_out = nn.Linear(dim, dim, bias=False) if final_proj else nn.Identity()
 
     def forward(self, x: torch.Tensor, past: Prefix | None = None) -> tuple[torch.Tensor, Prefix]:
-        """x: (B, N, dim) -> (B, N, dim), and keys and values of all tokens so far, a pair a layer."""
+        """x: (B, N, dim) -> (B, N, dim), and a pair of keys and values of all tokens so far for each
+        layer."""
         start = past[0][0].shape[1] if past else 0
         bias = self.rel_pos_bias(start, x.shape[1])
         later = torch.ones(bias.shape[1:], dtype=torch.bool, device=x.device).triu(start + 2)

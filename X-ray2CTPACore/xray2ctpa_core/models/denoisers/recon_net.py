@@ -1,4 +1,4 @@
-"""ReconNet, from one projection to a volume: a denoiser of one step."""
+"""ReconNet, a regressor from one projection to a volume; as a denoiser it needs one step."""
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -16,17 +16,17 @@ LEVELS = 5
 
 class ReconNet(ModelMixin, ConfigMixin):
     """Representation, transformation and generation network (Shen et al., Nature Biomedical Engineering
-    2019). At width 256 and 46 slices it is the published one of 588.6 million parameters; a quarter of the
-    width has a sixteenth of them.
+    2019). With width 256 and 46 slices it is the published one of 588.6 million parameters; with a quarter of
+    the width it has a sixteenth of them.
 
     Args:
         pixels: P of the radiograph, a multiple of 32; the volume has D = W = P.
         slices: coronal slices, front to back: H of the volume.
-        width: channels of the first level, doubled by each.
+        width: channels of the first level; each further level has twice as many.
         latent_channels: 1.
 
     Raises:
-        ConfigError: a size that cannot be halved five times, or a width that 4 does not divide.
+        ConfigError: a size that cannot be halved five times, or a width that is no multiple of 4.
     """
 
     @register_to_config
@@ -63,8 +63,8 @@ class ReconNet(ModelMixin, ConfigMixin):
         timestep: torch.Tensor,  # noqa: ARG002
         conditioning: Conditioning,
     ) -> torch.Tensor:
-        """See models.protocols.Denoiser: the volume (B, 1, P, slices, P), about in [-1, 1] once trained,
-        whatever sample and time; the conditioning is RadiographItself's."""
+        """See models.protocols.Denoiser: the volume (B, 1, P, slices, P), approximately in [-1, 1] after
+        training. Sample and timestep are not used; the conditioning is RadiographItself's."""
         x = radiograph_of(conditioning)
         for level in self.represent:
             x = level(x)
@@ -78,7 +78,8 @@ class ReconNet(ModelMixin, ConfigMixin):
 
 
 class _Representation(nn.Module):
-    """a = conv(x) at half the size, then relu(a + conv(a)); the very first convolution is not normalised."""
+    """a = conv(x) at half the size, then relu(a + conv(a)); the first level's convolution is not
+    normalised."""
 
     def __init__(self, channels_in: int, channels_out: int, first: bool) -> None:
         super().__init__()
@@ -93,7 +94,7 @@ class _Representation(nn.Module):
 
 
 class _Generation(nn.Module):
-    """Doubles the volume; all but the first also refine it."""
+    """Doubles the volume's size; all levels but the first also refine it."""
 
     def __init__(self, channels_in: int, channels_out: int, refined: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The default's denoiser: a 3D U-Net on latents, conditioned by an embedding and by lifted features."""
+"""The spatial denoiser: a 3D U-Net on latents, conditioned on an embedding and on lifted features."""
 
 import itertools
 
@@ -11,12 +11,12 @@ from torch.nn import functional
 
 from xray2ctpa_core.models.protocols import Conditioning, embedding_of
 
-#: Cells of latents that the U-Net takes together: (D, H, W). Convolutions then run on fewer, wider voxels.
+#: (D, H, W) cells of latents that are folded into one voxel of the U-Net, whose voxels are fewer and wider.
 PATCH = (2, 2, 2)
 
 
 class _Residual(nn.Module):
-    """Residual block whose second normalisation is scaled and shifted by the condition (FiLM)."""
+    """Residual block whose second normalisation is modulated by the condition (FiLM)."""
 
     def __init__(self, channels_in: int, channels_out: int, condition: int) -> None:
         super().__init__()
@@ -56,7 +56,8 @@ class _Attention(nn.Module):
 
 
 class SpatialDenoiser(ModelMixin, ConfigMixin):
-    """Predicts what the scheduler's prediction_type says, from noisy latents, time and a radiograph.
+    """Predicts noise, sample or velocity, as the scheduler's prediction_type says, from noisy latents, time
+    and a radiograph.
 
     `global` conditioning is the papers' (one embedding; X-ray2CTPA, eq. 5); `spatial` adds features lifted
     along the rays, concatenated to the noisy latents.
@@ -67,11 +68,11 @@ class SpatialDenoiser(ModelMixin, ConfigMixin):
         embedding_dim: length of the X-ray embedding.
         channels: widths of the levels, multiples of 8; each level halves all axes.
         condition_dim: width of the time and embedding condition.
-        residual_std: per channel, standard deviation of the latents about the X-ray encoder's expectation.
-            Then what is diffused is that residual, scaled to 1 (diffusion.residual). None: the latents
-            themselves are diffused.
-        map_std: per axis (x, y, z), standard deviation of the map into the encoder's atlas about its
-            expectation; the changes of the map are then diffused too, as further channels.
+        residual_std: for each channel, standard deviation of the latents about the radiograph encoder's
+            expectation; this residual, scaled to a deviation of 1, is diffused (diffusion.residual). None:
+            the latents themselves are diffused.
+        map_std: for each axis (x, y, z), standard deviation of the map into the encoder's atlas about its
+            expectation; changes of the map are diffused as further channels. None: they are not.
     """
 
     @register_to_config
@@ -111,7 +112,7 @@ class SpatialDenoiser(ModelMixin, ConfigMixin):
 
     @property
     def diffused_channels(self) -> int:
-        """Channels of what is diffused."""
+        """Number of channels that are diffused."""
         return self.config["latent_channels"] + len(self.config["map_std"] or ())
 
     def forward(

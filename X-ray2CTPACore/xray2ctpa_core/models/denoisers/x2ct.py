@@ -1,4 +1,4 @@
-"""The generator of X2CT-CNN and X2CT-GAN for one view: a denoiser of one step."""
+"""The generator of X2CT-CNN and X2CT-GAN for one view, a regressor; as a denoiser it needs one step."""
 
 import itertools
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.models.encoders.radiograph_itself import radiograph_of
 from xray2ctpa_core.models.protocols import Conditioning
 
-#: Of the initial weights (Ying et al., CVPR 2019).
+#: Standard deviation of the initial weights (Ying et al., CVPR 2019).
 WEIGHT_STD = 0.02
 
 
@@ -25,13 +25,13 @@ class X2CT(ModelMixin, ConfigMixin):
         pixels: P of the radiograph, and of the volume (P, P, P); a multiple of 2 for each dense block.
         width: channels of the first convolution.
         blocks: layers of the dense blocks, each at half the resolution of the one before.
-        growth, bottleneck: channels that a layer adds, and that it computes them from.
+        growth, bottleneck: channels that a layer adds, and channels from which it computes them.
         decoder: channels of the decoder from the coarsest resolution to the full one, one more than blocks.
         dropout: in connection A.
         latent_channels: 1.
 
     Raises:
-        ConfigError: a size that cannot be halved so often, or a decoder of other depth.
+        ConfigError: a size that cannot be halved once for each dense block, or a decoder of another depth.
     """
 
     @register_to_config
@@ -83,8 +83,8 @@ class X2CT(ModelMixin, ConfigMixin):
         timestep: torch.Tensor,  # noqa: ARG002
         conditioning: Conditioning,
     ) -> torch.Tensor:
-        """See models.protocols.Denoiser: the volume (B, 1, P, P, P) in [-1, inf), whatever sample and time;
-        the conditioning is RadiographItself's."""
+        """See models.protocols.Denoiser: the volume (B, 1, P, P, P) in [-1, inf). Sample and timestep are not
+        used; the conditioning is RadiographItself's."""
         x = self.enter(radiograph_of(conditioning))
         features = [x]
         for level in self.dense:
@@ -98,7 +98,7 @@ class X2CT(ModelMixin, ConfigMixin):
 
 
 class _DenseLevel(nn.Module):
-    """Halves the image, adds ``layers`` times ``growth`` channels, and halves the channels where asked."""
+    """Halves the image, adds ``layers`` times ``growth`` channels, and optionally halves the channels."""
 
     def __init__(self, channels: int, layers: int, growth: int, bottleneck: int, halves: bool) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class _DenseLevel(nn.Module):
 
 
 class _Lift(nn.Module):
-    """Connection B: features of the image, repeated along the axis that it lacks."""
+    """Connection B: features of the image, repeated along the missing axis."""
 
     def __init__(self, flat: int, solid: int) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class _Lift(nn.Module):
 
 
 def _convolutions(channels_in: int, channels_out: int, count: int) -> list[nn.Module]:
-    """3D, each with normalisation; the first changes the width."""
+    """3D convolutions, each with normalisation; the first one changes the width."""
     layers: list[nn.Module] = []
     for place in range(count):
         entering = channels_in if place == 0 else channels_out

@@ -1,15 +1,17 @@
-"""The papers' denoiser: convolutions see one slice, attention sees slices and the depth (X-ray2CTPA, eq. 5).
+"""The papers' denoiser: convolutions within slices, attention within slices and along the depth (X-ray2CTPA,
+eq. 5).
 
 The U-Net of Ho et al. (Video diffusion models, 2022) on latents. Names and shapes of its tensors are those of
-the released network, so that a published-format checkpoint fits; hence the containers ``fn``. Within, tensors
-are (B, D, H, W, C): convolutions are 2D ones on slices, and projections and gains act on the last axis.
+the released network, so that a checkpoint in the published format fits; the containers ``fn`` are there for
+this reason only. Inside, tensors are (B, D, H, W, C): convolutions are 2D and act on slices, projections and
+gains act on the last axis.
 
-On a CPU attention is computed for a few slices, or a few columns along the depth, at a time: queries, keys
-and values are 24 times as large as the voxels of the first level, and their way to memory and back costs more
-than the arithmetic.
+On a CPU, attention is computed for a few slices, or a few columns along the depth, at a time: queries, keys
+and values are 24 times as large as the voxels of the first level, and moving them to memory and back takes
+longer than the arithmetic.
 
-A forward makes every tensor on the device of its input and asks the device nothing, so that a GPU's pass can
-be captured in a graph (models.denoisers.captured).
+A forward pass makes every tensor on the device of its input and never waits for the device, so that a pass
+on a GPU can be captured in a graph (models.denoisers.captured).
 """
 
 import itertools
@@ -27,22 +29,24 @@ from xray2ctpa_core.models.axes import exchange
 from xray2ctpa_core.models.denoisers.cross_attention import PlaneCrossAttention
 from xray2ctpa_core.models.protocols import Conditioning, embedding_of
 
-#: Features of an attention head within slices, and features that are rotated; along the depth a head may have
-#: others.
+#: Features of an attention head within slices, and number of features that are rotated; heads along the
+#: depth may have another number.
 HEAD_DIM = 32
-#: Tokens that attention takes at once per CPU thread; their queries, keys and values fit a core's cache.
+#: Tokens that attention processes at once per CPU thread; their queries, keys and values fit into a core's
+#: cache.
 _CPU_TOKENS = 512
-#: Distances along the depth from which the next bucket of the relative position bias begins, for either sign
-#: (Raffel et al. 2020, with 32 buckets and a largest distance of 32): 1 to 8 by one, then by 2 ** (1/4).
+#: Distances along the depth at which the next bucket of the relative position bias begins, for both signs
+#: (Raffel et al. 2020, with 32 buckets and a largest distance of 32): 1 to 8 in steps of one, then by
+#: factors of 2 ** (1/4).
 BUCKET_STARTS = (*range(1, 8), *(math.ceil(8 * 2 ** (step / 4)) for step in range(8)))
 
 
 class Positions(NamedTuple):
-    """What attention along the depth is told of places, the same in every layer.
+    """The encoding of positions along the depth, the same in every layer.
 
     Attributes:
-        rotation: of `complex_turn` or `real_turn`, by which the pairs of features of all queries, then of all
-            keys, are turned.
+        rotation: result of `complex_turn` or `real_turn`, which rotates the pairs of features of all
+            queries, then of all keys.
         bias: (1, heads, D, D), added to the logits of attention.
     """
 
@@ -96,8 +100,9 @@ class _GroupNorm(nn.GroupNorm):
     def forward(  # type: ignore[override]
         self, x: torch.Tensor, modulation: tuple[torch.Tensor, torch.Tensor] | None = None
     ) -> torch.Tensor:
-        """``modulation`` is a scale and a shift, each (B, C); on a CPU both are done while normalising where
-        there is a single case. A GPU does the same for any number, so that a case does not depend on it."""
+        """``modulation`` is a scale and a shift, each (B, C). On a CPU, a single case is normalised and
+        modulated in one operation. A GPU uses the same operations for any number of cases, so that a case's
+        result does not depend on the number."""
         weight: torch.Tensor = self.weight
         bias: torch.Tensor = self.bias
         folded = modulation is not None and len(x) == 1 and x.device.type == "cpu"
@@ -127,7 +132,7 @@ class _Gain(nn.Module):
 
 
 class _Block(nn.Module):
-    """Convolution, normalisation, FiLM where it is given, SiLU."""
+    """Convolution, normalisation, optional modulation (FiLM), SiLU."""
 
     def __init__(self, channels_in: int, channels_out: int, groups: int) -> None:
         super().__init__()
@@ -141,7 +146,7 @@ class _Block(nn.Module):
 
 
 class _ResnetBlock(nn.Module):
-    """Two blocks, the first of them scaled and shifted by the condition, and a shortcut."""
+    """Two blocks, the first of which is modulated by the condition, and a shortcut."""
 
     def __init__(self, channels_in: int, channels_out: int, groups: int, condition_dim: int = 0) -> None:
         super().__init__()
@@ -155,13 +160,14 @@ class _ResnetBlock(nn.Module):
             self.res_conv = _PointConv3d(channels_in, channels_out, 1)
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
-        """``condition`` has been through the SiLU of ``mlp`` already, once for all blocks."""
+        """``condition``: after the SiLU of ``mlp``, which is computed once for all blocks."""
         modulation = None if self.mlp is None else self.mlp[1](condition).chunk(2, -1)
         return self.block2(self.block1(x, modulation)).add_(self.res_conv(x))
 
 
 def _in_parts(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-    """``function`` of (N, L, C), whose N cases do not see each other: on a CPU a few of them at a time."""
+    """``function`` of (N, L, C), whose N cases are independent of each other; on a CPU, of a few at a
+    time."""
     if x.device.type != "cpu":
         return function(x)
     cases = max(1, _CPU_TOKENS * torch.get_num_threads() // x.shape[1])
@@ -171,8 +177,8 @@ def _in_parts(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor)
 class _LinearAttention(nn.Module):
     """Residual attention within each slice, linear in its voxels (Shen et al., Efficient attention, 2021).
 
-    What a key's feature attends to is a mean of voxels; values and the output's projection are linear, so
-    they are taken of these few means instead of every voxel.
+    Each feature of a key attends to a mean of voxels. Values and the output's projection are linear and are
+    therefore computed from these few means instead of from every voxel.
     """
 
     def __init__(self, channels: int, heads: int) -> None:
@@ -202,8 +208,8 @@ class _LinearAttention(nn.Module):
 
 
 class _Rotary(nn.Module):
-    """Rotary embedding (Su et al. 2021): feature pair i of place p is turned by p * freqs[i]; of a head of
-    more than HEAD_DIM features the others are not."""
+    """Rotary embedding (Su et al. 2021): feature pair i of place p is rotated by p * freqs[i]. If a head has
+    more than HEAD_DIM features, the others are not rotated."""
 
     def __init__(self, head_dim: int) -> None:
         super().__init__()
@@ -213,7 +219,7 @@ class _Rotary(nn.Module):
         self.freqs = nn.Parameter(10_000.0**-exponents, requires_grad=False)
 
     def forward(self, depth: int, repeats: int) -> torch.Tensor:
-        """Returns: the turn of D places, the same for each of ``repeats`` heads."""
+        """Returns: the rotation of D places, the same for each of ``repeats`` heads."""
         angles = torch.outer(torch.arange(depth, device=self.freqs.device).float(), self.freqs.float())
         angles = functional.pad(angles, (0, self._unrotated)).repeat(1, repeats)
         return complex_turn(angles) if angles.device.type == "cpu" else real_turn(angles)
@@ -224,7 +230,7 @@ class _Rotary(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Residual, pre-normalised attention; a subclass says among which places."""
+    """Residual, pre-normalised attention; the subclasses define among which places."""
 
     def __init__(self, channels: int, heads: int, head_dim: int = HEAD_DIM, **more: nn.Module) -> None:
         super().__init__()
@@ -259,7 +265,7 @@ class _SliceAttention(_Attention):
 
 
 class _DepthAttention(_Attention):
-    """Attention along the depth, each place of the slice for itself ("temporal" in the release)."""
+    """Attention along the depth, separately for each place of the slice ("temporal" in the release)."""
 
     def rotation(self, depth: int) -> torch.Tensor:
         """Of ``Positions``."""
@@ -278,7 +284,7 @@ class _DepthAttention(_Attention):
         return x + along.permute(0, 3, 1, 2, 4)
 
 
-#: The layers that keep to themselves what they hold 24 times the voxels of.
+#: Layers whose intermediate results are up to 24 times as large as their input.
 ATTENTIONS = (_LinearAttention, _SliceAttention, _DepthAttention)
 
 
@@ -286,7 +292,8 @@ def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Te
     """Scaled dot product attention of (N, heads, L, head_dim), with ``bias`` (1, heads, L, L)."""
     if q.device.type != "cpu" or q.dtype == torch.float32 or bias is None:
         return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    # The CPU's fused kernel computes half precision in single; products in half precision take half the time.
+    # The CPU's fused kernel computes half precision in single precision; separate products take half the
+    # time.
     q, k, v = (t.flatten(0, 1) for t in (q, k, v))
     logits = torch.baddbmm(
         bias.expand(len(q) // bias.shape[1], -1, -1, -1).flatten(0, 1), q, k.mT, alpha=q.shape[-1] ** -0.5
@@ -295,20 +302,20 @@ def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Te
 
 
 def complex_turn(angles: torch.Tensor) -> torch.Tensor:
-    """(D, F / 2) angles of pairs -> complex64 of the same shape: a third of the time of `real_turn` on a
-    CPU."""
+    """(D, F / 2) angles of pairs -> complex64 of the same shape; takes a third of the time of `real_turn` on
+    a CPU."""
     return torch.polar(torch.ones_like(angles), angles)
 
 
 def real_turn(angles: torch.Tensor) -> torch.Tensor:
-    """(D, F / 2) angles of pairs -> (2, D, F), what a feature and its neighbour are multiplied by: (a, b)
-    becomes (a cos - b sin, b cos + a sin). Compilers take no complex numbers."""
+    """(D, F / 2) angles of pairs -> (2, D, F), factors of a feature and of its neighbour: (a, b) becomes (a
+    cos - b sin, b cos + a sin). For compilers, which do not support complex numbers."""
     cosine, sine = angles.cos(), angles.sin()
     return torch.stack([torch.stack([cosine, cosine], -1), torch.stack([-sine, sine], -1)]).flatten(-2)
 
 
 def rotate(features: torch.Tensor, turn: torch.Tensor) -> None:
-    """Turns neighbouring features of (N, D, F) as pairs, in place."""
+    """Rotates pairs of neighbouring features of (N, D, F), in place."""
     if turn.is_complex():
         pairs = torch.view_as_complex(features.float().unflatten(-1, (-1, 2)))
         pairs *= turn
@@ -354,8 +361,8 @@ class _Sinusoid(nn.Module):
 
 
 class _Level(nn.ModuleList):
-    """Two blocks, attention in slices, attention along the depth; then the change of size. Cross-attention,
-    where there is one, comes after that in slices."""
+    """Two blocks, attention in slices, optional cross-attention, attention along the depth, change of
+    size."""
 
     def forward(
         self,
@@ -364,7 +371,7 @@ class _Level(nn.ModuleList):
         positions: Positions,
         spatial: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns: the features at this level's size, and at the next one's."""
+        """Returns: the features at the size of this level, and at that of the next one."""
         x = self[2](self[1](self[0](x, condition), condition))
         if len(self) > 5:
             x = self[5](x, spatial)
@@ -387,13 +394,13 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
         heads: of every attention.
         groups: of the group normalisations.
         spatial_channels: of the features on the latents' grid; 0 for none.
-        cross_attention: how the features come in: by attention at every level (XctDiff's paper), or
+        cross_attention: whether the features enter by attention at every level (XctDiff's paper), or
             concatenated to the noisy latents (its release).
         kernel: size of the first convolution, odd.
         head_dim: features of a head along the depth.
         linear_attention: whether levels have attention in slices.
-        released_axes: whether the network computes on (x, y, z), planes across x, while it is given
-            (D, H, W) (models.axes).
+        released_axes: whether the network computes on (x, y, z), with planes perpendicular to x, although
+            its input is (D, H, W) (models.axes).
 
     Raises:
         ValueError: a width that groups do not divide, or an odd one; an even kernel.
@@ -471,20 +478,20 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
         )
 
     def null_conditioning(self, batch: int) -> Conditioning:
-        """What stands for no radiograph, for ``batch`` samples: the learned null embedding."""
+        """The learned null embedding, which stands for no radiograph, for ``batch`` samples."""
         return Conditioning(self.null_cond_emb.expand(batch, -1))
 
     def forward(
         self, sample: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning | torch.Tensor
     ) -> torch.Tensor:
         """Args:
-            sample: (B, C, D, H, W), noisy; H and W multiples of 2 to the number of levels less one.
+            sample: (B, C, D, H, W), noisy; H and W are multiples of 2 ** (levels - 1).
             timestep: (B,) in [0, num_train_timesteps).
             conditioning: with an embedding (B, embedding_dim), or that tensor alone; with spatial features
                 (B, spatial_channels, D, H, W); of each what the constructor asked for.
 
         Returns:
-            As ``sample``: the noise in it.
+            As ``sample``: the predicted noise.
 
         Raises:
             ValueError: H or W cannot be halved at every level, or the conditioning lacks a part.
@@ -513,7 +520,7 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
         return exchange(x.permute(0, 4, 1, 2, 3), self._released_axes).contiguous()
 
     def _spatial(self, conditioning: Conditioning | torch.Tensor) -> torch.Tensor | None:
-        """The features on the grid in the network's order of axes, where it has any."""
+        """The features on the grid in the network's order of axes; None if it uses none."""
         if not self.config["spatial_channels"]:
             return None
         if not isinstance(conditioning, Conditioning) or conditioning.spatial is None:
@@ -523,7 +530,7 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
     def _condition(
         self, timestep: torch.Tensor, conditioning: Conditioning | torch.Tensor, dtype: torch.dtype
     ) -> torch.Tensor:
-        """What modulates the blocks: (B, 4 width + embedding_dim)."""
+        """(B, 4 width + embedding_dim), the condition that modulates the blocks."""
         if not self.config["embedding_dim"]:
             return self.time_mlp[1:](self.time_mlp[0](timestep).to(dtype))
         embedding = embedding_of(conditioning)

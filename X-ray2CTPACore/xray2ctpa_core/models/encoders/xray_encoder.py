@@ -1,4 +1,8 @@
-"""The default's X-ray encoder: a radiograph's frame -> one embedding, a PE logit, and lifted features."""
+"""A radiograph encoder: a radiograph's frame -> one embedding, a PE logit, and lifted features.
+
+The recipes real-pairs, virtual-pairs and systems train it; the embedded bundles up to 0.7.0 hold one with an
+atlas and sign maps.
+"""
 
 import itertools
 from dataclasses import dataclass
@@ -36,26 +40,17 @@ class XrayFeatures:
         pe_logit: (B,), PE from the radiograph alone.
         template_map: (B, 3, *MAP_GRID) float32, the expected map into the atlas (models.encoders.atlas);
             None without an atlas.
-        signs: (B, sign_maps, D, W) float32 logits of each radiographic sign at each place of the radiograph,
-            rows from the top; None without sign maps.
     """
 
     embedding: torch.Tensor
     lifted: torch.Tensor
     pe_logit: torch.Tensor
     template_map: torch.Tensor | None = None
-    signs: torch.Tensor | None = None
-
-    @property
-    def strongest_signs(self) -> torch.Tensor | None:
-        """(B, sign_maps, 3): the means of each map's strongest places; None without sign maps."""
-        return None if self.signs is None else strongest_places(self.signs, _STRONGEST_CELLS)
 
     def first(self, cases: int) -> "XrayFeatures":
         """The features of the first ``cases`` of the batch."""
         where = None if self.template_map is None else self.template_map[:cases]
-        signs = None if self.signs is None else self.signs[:cases]
-        return XrayFeatures(self.embedding[:cases], self.lifted[:cases], self.pe_logit[:cases], where, signs)
+        return XrayFeatures(self.embedding[:cases], self.lifted[:cases], self.pe_logit[:cases], where)
 
 
 @dataclass(frozen=True)
@@ -217,7 +212,6 @@ class XrayEncoder(ModelMixin, ConfigMixin):
             x = block(torch.cat([skip, x], 1))
         x = functional.adaptive_avg_pool2d(self.to_depths(x), (depth, width))
         maps = self.depth_head(x[:lifted]).unflatten(1, (self.config["lifted_channels"], -1))
-        signs = None
         if self.see_signs is not None:
             signs = self.see_signs(x)
             seen = strongest_places(signs, _STRONGEST_CELLS).sigmoid().flatten(1)
@@ -230,7 +224,6 @@ class XrayEncoder(ModelMixin, ConfigMixin):
             self.lift(maps),
             self.pe_head(embedding).squeeze(1),
             None if self.atlas is None or lifted == 0 else self._template_map(self.atlas, deepest, x),
-            None if signs is None else signs.float(),
         )
 
     def condition(self, image: torch.Tensor) -> XrayConditioning:

@@ -60,7 +60,13 @@ def frame_radiograph(locator: LungLocator, radiograph: Radiograph) -> Radiograph
 def _judge(lungs: LungLocation, radiograph: Radiograph, doubts: tuple[str, ...] = ()) -> GateReport:
     height, width = radiograph.pixels.shape
     return judge(
-        lungs.class_probabilities, lungs.shape, (height, width), radiograph.view, lungs.mirrored, doubts
+        lungs.class_probabilities,
+        lungs.shape,
+        (height, width),
+        radiograph.view,
+        lungs.mirrored,
+        doubts,
+        radiograph.sides,
     )
 
 

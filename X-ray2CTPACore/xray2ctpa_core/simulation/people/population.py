@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from xray2ctpa_core.simulation import labels
 from xray2ctpa_core.simulation.people.person import BLOOD_HU, VOXEL_MM, Person
-from xray2ctpa_core.simulation.people.space import composed, displaced, inverted
+from xray2ctpa_core.simulation.people.space import displaced, inverted
 
 #: Half extents (z, y, x) in mm of the grid on which every person lies.
 GRID_HALF_MM = (220.0, 160.0, 220.0)
@@ -134,9 +134,3 @@ def _on_grid(person: Person, voxel_mm: float) -> torch.Tensor:
     size = torch.tensor(stacked.shape[2:]).view(1, 3, 1, 1, 1)
     unit = (2 * index / (size - 1) - 1).flip(1).permute(0, 2, 3, 4, 1)
     return functional.grid_sample(stacked, unit, padding_mode="border", align_corners=True)[0]
-
-
-def check_round_trip(population: Population) -> float:
-    """Mean length in mm of what remains of going to each person and back: how well maps are inverted."""
-    remains = composed(population.to_reference, population.to_person)
-    return float(remains[:, :, 10:-10, 10:-10, 10:-10].norm(dim=1).mean())

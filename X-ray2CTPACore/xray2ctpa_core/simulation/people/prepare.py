@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from xray2ctpa_core.constants import AIR_HU
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.io.volumes import read_volume
+from xray2ctpa_core.io.ct import read_ct
 from xray2ctpa_core.preprocessing.grid import isotropic_grid, resample_onto, to_axial
 from xray2ctpa_core.preprocessing.lungs import LEAST_LITRES, threshold_lungs
 from xray2ctpa_core.simulation import labels
@@ -62,7 +62,7 @@ def prepared_person(path: Path) -> Person:
         InputError: the file cannot be read or shows no lungs.
     """
     name = Path(path).name.split(".")[0]
-    hu, lungs = _body_and_lungs(read_volume(path), path)
+    hu, lungs = _body_and_lungs(read_ct(path).volume, path)
     reference = reference_person()
     displacement = displacement_to((reference.hu, reference.lungs, VOXEL_MM), (hu, lungs, VOXEL_MM))
     centre = middle_of(lungs)

@@ -6,7 +6,6 @@ from pydantic import Field
 
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
 from xray2ctpa_core.data.settings import (
-    Count,
     Existing,
     ExistingOrNone,
     Positive,
@@ -20,33 +19,6 @@ from xray2ctpa_core.data.settings import (
     settings,
 )
 from xray2ctpa_core.training.settings.loop import LoopConfig
-
-
-@settings
-class EvidenceClassifierSettings(LoopConfig):
-    """The default's latent PE classifier."""
-
-    latents: Existing = ""
-    """Folder of the step latents."""
-    evidence: bool = True
-    """Train on masks of clots and signs, which virtual patients have; false trains on labels only."""
-    readout_patients: Count = 200
-    """Number of studies at the end of the index that are held out to fit the weights of the evidence."""
-    init_features: Positive = 16
-    """Channels after the first convolution of the DenseNet."""
-    growth_rate: Positive = 8
-    """Channels that each layer adds."""
-    block_config: Widths = (4, 4, 4)
-    """Layers of each block."""
-    first_stride: Shape = (2, 1, 1)
-    """Stride of the first convolution."""
-    dropout: Share = 0.2
-    """Dropout of each layer."""
-    noise: Weight = 0.3
-    """Largest deviation of the noise added to standardised latents."""
-    steps: Positive = 650
-    learning_rate: Rate = 2e-3
-    weight_decay: Weight = 5e-2
 
 
 @settings

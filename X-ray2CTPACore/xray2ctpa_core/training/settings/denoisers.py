@@ -42,36 +42,22 @@ class LungLocatorSettings(LoopConfig):
 
 @settings
 class XrayEncoderSettings(LoopConfig):
-    """The default's radiograph encoder: map into the atlas, expected latents, an embedding, PE."""
+    """A radiograph encoder: expected latents, an embedding, PE and, with an atlas, the map into it."""
 
     latents: Existing = ""
     """Folder of the step latents, with radiographs; studies without a map are left out of the map's loss."""
-    radiographs: ExistingOrNone = ""
-    """Folder of the step radiograph-cohort: virtual radiographs without volumes; empty for none."""
     channels: Widths = (24, 48, 80, 96, 128)
     """Widths of the 2D network."""
     lifted_channels: Positive = 16
     """Channels of the features lifted along the rays."""
-    atlas_shape: tuple[Positive, ...] = (100, 128, 144)
+    atlas_shape: tuple[Positive, ...] = ()
     """Voxels of the deformable atlas; empty for none: then no study needs a map."""
     map_weight: Weight = 4.0
     """Weight of the map's squared error."""
     pe_weight: Weight = 0.3
     """Weight of the cross-entropies of PE and of its signs."""
-    sign_weight: Weight = 0.3
-    """Weight of the sign maps' cross-entropies; 0 leaves the sign maps out."""
     dense_every: Positive = 8
     """The latents' loss is computed on every n-th case of a batch."""
-    start: ExistingOrNone = ""
-    """Folder of an encoder of the same configuration to start from; empty for none."""
-    real_radiographs: ExistingOrNone = ""
-    """Folder of real radiographs without labels, added to the studies; empty for none."""
-    real_source: str = ""
-    """Name of the source of the real radiographs, as its terms of use require."""
-    real_weight: Weight = 0.3
-    """Weight of the term that compares the frequency of signs on real radiographs with published rates."""
-    lung_locator: ExistingOrNone = ""
-    """Folder of the lung locator that finds the frames of real radiographs."""
     hu_window: Window = DEFAULT_HU_WINDOW
     """HU window that becomes -1 to 1 in the atlas."""
     steps: Positive = 2800
@@ -82,7 +68,7 @@ class XrayEncoderSettings(LoopConfig):
 
 @settings
 class SpatialDenoiserSettings(LoopConfig):
-    """The default's denoiser, conditioned on radiographs."""
+    """A denoiser conditioned on an embedding and on features lifted along the rays."""
 
     network: str = "SpatialDenoiser"
     """Class in xray2ctpa_core.models that is trained; its constructor takes SpatialDenoiser's arguments."""

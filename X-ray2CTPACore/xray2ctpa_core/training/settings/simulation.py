@@ -38,20 +38,6 @@ class StudiesSettings:
 
 
 @settings
-class RadiographCohortSettings:
-    """Virtual patients with a radiograph but no volume."""
-
-    patients: Positive = 2600
-    """Number of patients."""
-    variants: Positive = 3
-    """Number of augmented frames of each patient."""
-    cohort_seed: int = 4
-    """Seed of the cohort; must differ from the seeds of the step cohort."""
-    workers: Count = 0
-    """Processes; 0 for one per processor."""
-
-
-@settings
 class PeopleStudiesSettings:
     """Virtual patients of many people, a few of each, as a study index whose patients are the people."""
 

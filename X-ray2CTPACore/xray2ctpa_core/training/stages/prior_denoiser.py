@@ -3,26 +3,10 @@
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 from torch import nn
 
 from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
 from xray2ctpa_core.training.settings.xctdiff import PriorDenoiserConfig
-
-
-def xctdiff_schedule() -> DDIMScheduler:
-    """T = 1000, betas = linspace(sqrt 0.0015, sqrt 0.0125)²; for DDIM with eta 0, at the release's
-    timesteps."""
-    return DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_start=0.0015,
-        beta_end=0.0125,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        timestep_spacing="leading",
-    )
 
 
 def build_prior_denoiser(

@@ -4,7 +4,7 @@ import { byId, element, listOf, renderShelf, say, show, state } from "./page.js"
 import { send } from "./connection.js";
 
 export function renderChoose() {
-  byId("forms").textContent = `DICOM, PNG, JPEG, TIFF, NIfTI, NRRD or MHA, up to ${state.max_mb} MB`;
+  byId("forms").textContent = `DICOM, PNG, JPEG, TIFF, NIfTI (pairs too), NRRD or MHA, up to ${state.max_mb} MB`;
   show("sending", false);
   show("sample", state.has_sample);
   renderShelf("earlier");
@@ -66,21 +66,35 @@ function timeLeft({ fraction, seconds_left: left }) {
   return `${percent}, about ${text} left`;
 }
 
-function upload(file) {
-  if (!file || !state) return;
+// Header and data file of a NIfTI or Analyze pair, in this order; null for other files.
+function pairOf(files) {
+  const header = files.find((file) => /\.hdr(\.gz)?$/i.test(file.name));
+  const data = files.find((file) => /\.img(\.gz)?$/i.test(file.name));
+  return files.length === 2 && header && data ? [header, data] : null;
+}
+
+function upload(chosen) {
+  if (!chosen.length || !state) return;
   if (!["empty", "ready", "done"].includes(state.phase)) {
     say(`Expected to wait for the present ${state.phase === "running" ? "run" : "work"}, got another radiograph.`,
       state.phase === "opening" ? "Wait a moment." : "Cancel it first.");
     return;
   }
-  if (file.size > state.max_mb * 2 ** 20) {
-    say(`Expected a radiograph of at most ${state.max_mb} MB, got ${Math.ceil(file.size / 2 ** 20)} MB.`,
+  const files = pairOf([...chosen]) || [...chosen];
+  if (files.length > 1 && !pairOf(files)) {
+    say(`Expected one radiograph, got ${files.length} files.`, "Choose one; of a pair, the .hdr and the .img.");
+    return;
+  }
+  const size = files.reduce((sum, file) => sum + file.size, 0);
+  if (size > state.max_mb * 2 ** 20) {
+    say(`Expected a radiograph of at most ${state.max_mb} MB, got ${Math.ceil(size / 2 ** 20)} MB.`,
       "Export it as PNG, or name the file on the command line: xray2ctpa view FILE.");
     return;
   }
   say("", "");
   const request = new XMLHttpRequest();
-  request.open("POST", `upload?name=${encodeURIComponent(file.name)}`);
+  const header = files.length === 2 ? `&header=${files[0].size}` : "";
+  request.open("POST", `upload?name=${encodeURIComponent(files[0].name)}${header}`);
   request.upload.onprogress = (event) => {
     show("sending", true);
     byId("sending").value = event.loaded / event.total;
@@ -94,12 +108,12 @@ function upload(file) {
     }
   };
   request.onerror = () => { show("sending", false); say("The upload broke off.", "Try again."); };
-  request.send(file);
+  request.send(files.length === 2 ? new Blob(files) : files[0]);
 }
 
 export function listenToUploads() {
   byId("file").addEventListener("change", (event) => {
-    upload(event.target.files[0]);
+    upload(event.target.files);
     event.target.value = "";
   });
   document.addEventListener("dragover", (event) => { event.preventDefault(); byId("drop").classList.add("over"); });
@@ -107,7 +121,7 @@ export function listenToUploads() {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     byId("drop").classList.remove("over");
-    upload(event.dataTransfer.files[0]);
+    upload(event.dataTransfer.files);
   });
   byId("sample").addEventListener("click", () => send({ do: "sample" }));
   byId("preset").addEventListener("change", usePreset);
