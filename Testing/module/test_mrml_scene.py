@@ -7,6 +7,7 @@ from scenes import HOT_KJI, HOT_RAS, application_scene, node_ids, picture, radio
 
 from xray2ctpa_core import mrml
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.mrml.record import record_rows
 
 
 @pytest.fixture
@@ -133,6 +134,13 @@ def test_removing_a_result_leaves_the_scene_as_it_was(app, tmp_path):
     assert keeper.gradcam_label.GetDisplayNode().GetColorNode().GetColorName(3) == "high"
     mrml.remove_result(keeper)
     assert app.scene.GetSingletonNode(mrml.GRADCAM_COLOR_TAG, "vtkMRMLColorTableNode") is None
+
+
+def test_the_sentences_leave_lists_of_names_to_the_table(result):
+    bundle = result.record["bundle"] | {"trained_on": "CTs of 2 people (a-1, b-2): their tissue"}
+    record = result.record | {"bundle": bundle}
+    assert any(line.endswith("trained on CTs of 2 people: their tissue.") for line in mrml.sentences(record))
+    assert ("bundle.trained_on", bundle["trained_on"]) in record_rows(record)
 
 
 def test_the_sentences_rate_the_volume_and_never_the_patient(result):
