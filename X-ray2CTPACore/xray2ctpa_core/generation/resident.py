@@ -1,8 +1,9 @@
 """The resident worker: one queue of jobs, one pipeline that stays loaded, the same results as `generate`.
 
-It ends with its owner, a process, and when nothing comes for a while: what torch and a GPU's driver hold beside
-the pipeline only the end of the process frees. A job ends when the process that asked for it does. The queue lives in those who wait: a worker that dies takes the job under way with it, and
-whoever waited starts another (resident_client.py).
+It ends with its owner, a process, and when nothing comes for a while: what torch and a GPU's driver hold
+beside the pipeline only the end of the process frees. A job ends when the process that asked for it does. The
+queue lives in those who wait: a worker that dies takes the job under way with it, and whoever waited starts
+another (resident_client.py).
 """
 
 import contextlib
