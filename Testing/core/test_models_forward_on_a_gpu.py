@@ -123,8 +123,9 @@ class OfTheShippedBundle(nn.Module):
         )
 
     def forward(self, image: torch.Tensor, diffused: torch.Tensor) -> torch.Tensor:
-        conditioning = self.encoder.condition(image).repeated(len(diffused))
-        maps = aligned_map(self.denoiser, conditioning, diffused, image, DEFAULT_HU_WINDOW, 0.3, 2)
+        conditioning = self.encoder.condition(image)
+        both = [conditioning] * len(diffused)
+        maps = aligned_map(self.denoiser, both, diffused, image, DEFAULT_HU_WINDOW, 0.3, 2)
         return to_latents(self.denoiser, conditioning, diffused, maps)
 
 

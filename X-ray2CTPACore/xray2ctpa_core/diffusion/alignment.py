@@ -36,27 +36,31 @@ _WINDOW = 5
 
 def aligned_map(
     denoiser: Any,
-    conditioning: Conditioning,
+    conditionings: Sequence[Conditioning],
     diffused: torch.Tensor,
     image: torch.Tensor,
     hu_window: Sequence[float],
     spread: float,
     iterations: int,
 ) -> torch.Tensor | None:
-    """The maps into the atlas of samples of one radiograph, corrected to agree with it.
+    """The maps into the atlas of samples, each corrected to agree with its radiograph.
 
     Args:
-        denoiser, conditioning, diffused, spread: as in diffusion.residual.sampled_map, of K samples.
+        denoiser, diffused, spread: as in diffusion.residual.sampled_map, of K samples.
+        conditionings: K, each of one radiograph.
         image, hu_window, iterations: as in `align_map`.
 
     Returns:
         (K, 3, *MAP_GRID); None where the encoder has no atlas or the denoiser diffuses no map.
     """
-    atlas = getattr(getattr(conditioning, "encoder", None), "atlas", None)
+    atlas = getattr(getattr(conditionings[0], "encoder", None), "atlas", None)
     if atlas is None or not diffuses_a_map(denoiser):
         return None
-    start = sampled_map(denoiser, conditioning, diffused, spread)
-    return align_map(atlas, start, image, hu_window, iterations)
+    starts = [
+        sampled_map(denoiser, conditioning, sample, spread)
+        for conditioning, sample in zip(conditionings, diffused.split(1), strict=True)
+    ]
+    return align_map(atlas, torch.cat(starts), image, hu_window, iterations)
 
 
 def align_map(
@@ -75,7 +79,7 @@ def align_map(
     Args:
         atlas: the atlas of the maps.
         template_map: (K, 3, *MAP_GRID).
-        image: (1, 1, P, P) in [0, 1], the frame of the radiograph.
+        image: (K, 1, P, P) in [0, 1], the frame of each map's radiograph; or (1, 1, P, P), of all.
         hu_window: (lower, upper) HU of the atlas' darkest and brightest voxels.
         iterations: steps of the optimisation; 0 changes nothing.
 
@@ -85,10 +89,14 @@ def align_map(
     if iterations == 0:
         return template_map
     start = template_map.detach().float()
-    likeness = _Likeness(functional.adaptive_avg_pool2d(image.detach().to(start), (_GRID[0], _GRID[2])))
+    small = functional.adaptive_avg_pool2d(image.detach().to(start), (_GRID[0], _GRID[2]))
+    small = small.expand(len(start), -1, -1, -1)
     values = _values(atlas, hu_window, start.device)
     at_once = 1 if start.device.type == "cpu" else len(start)
-    aligned = [_aligned(_View(values, some), some, likeness, iterations) for some in start.split(at_once)]
+    aligned = [
+        _aligned(_View(values, some), some, _Likeness(images), iterations)
+        for some, images in zip(start.split(at_once), small.split(at_once), strict=True)
+    ]
     return torch.cat(aligned).to(template_map)
 
 
@@ -164,7 +172,7 @@ class _View:
 
 
 class _Likeness:
-    """Mean correlation of images with one image (1, 1, V, U) in windows around each pixel."""
+    """Mean correlation of K images with others (K, 1, V, U) in windows around each pixel."""
 
     def __init__(self, image: torch.Tensor) -> None:
         self._image, self._mean = image, _window_mean(image)

@@ -1,5 +1,6 @@
 """Trilinear look-up in one volume whose slopes are found on the way, for a CPU."""
 
+import itertools
 from typing import Any, NamedTuple
 
 import torch
@@ -33,28 +34,17 @@ class Lookup(torch.autograd.Function):
             shifted = voxels[(up * height + back) * width + left :]
             return shifted.index_select(0, first).view(x.place.shape)
 
-        rows, across = [], []
-        for up in (0, 1):
-            lines, slopes = [], []
-            for back in (0, 1):
-                start = corner(up, back, 0)
-                slope = corner(up, back, 1).sub_(start)
-                lines.append(start.addcmul_(slope, x.place))
-                slopes.append(slope)
-            rows.append(lines)
-            across.append(torch.lerp(*slopes, y.place))
-        low, high = (torch.lerp(*lines, y.place) for lines in rows)
-        backwards = (lines[1] - lines[0] for lines in rows)
-        ctx.save_for_backward(
-            torch.stack(
-                [
-                    torch.lerp(*across, z.place).mul_(x.scale),
-                    torch.lerp(*backwards, z.place).mul_(y.scale),
-                    (high - low).mul_(z.scale),
-                ],
-                1,
-            )
-        )
+        #: Values on the four lines along x that surround a point, and their slopes: [up][back].
+        lines = [[corner(up, back, 0) for back in (0, 1)] for up in (0, 1)]
+        slopes = [[corner(up, back, 1) - lines[up][back] for back in (0, 1)] for up in (0, 1)]
+        for up, back in itertools.product((0, 1), repeat=2):
+            lines[up][back].addcmul_(slopes[up][back], x.place)
+        low, high = (torch.lerp(front, behind, y.place) for front, behind in lines)
+        below, above = (torch.lerp(front, behind, y.place) for front, behind in slopes)
+        along_x = torch.lerp(below, above, z.place)
+        below, above = (behind - front for front, behind in lines)
+        along_y = torch.lerp(below, above, z.place)
+        ctx.save_for_backward(torch.stack([along_x * x.scale, along_y * y.scale, (high - low) * z.scale], 1))
         return torch.lerp(low, high, z.place)
 
     @staticmethod

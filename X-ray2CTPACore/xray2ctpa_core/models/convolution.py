@@ -26,7 +26,6 @@ class Conv3d(nn.Conv3d):
             and len(x) == 1
             and self.kernel_size != (1, 1, 1)
             and self.padding_mode == "zeros"
-            and not isinstance(self.padding, str)
             and not torch.is_autocast_enabled("cpu")
             and torch.backends.mkldnn.is_available()
         )
