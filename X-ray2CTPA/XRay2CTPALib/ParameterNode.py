@@ -21,7 +21,8 @@ class XRay2CTPAParameterNode:
         vector volumes.
     bundle - what --bundle takes.
     outputFolder - where the files of results go as well; "": nowhere.
-    preset, steps, samples, seed, device, precision, force - as in RunSettings; 0 steps or samples: not yet set.
+    preset, steps, samples, seed, device, precision, force - as in RunSettings; 0 steps or samples: not yet
+        set.
     """
 
     # Slicer 5.10 knows no other notation of a union, and needs the None.

@@ -13,9 +13,9 @@ class Conv3d(nn.Conv3d):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - torch's name
         """(B, C, D, H, W) -> (B, C', D', H', W')."""
-        if not self._is_left_to_oldest(input):
-            return super().forward(input)
         padding, stride, dilation = self.padding, self.stride, self.dilation
+        if isinstance(padding, str) or not self._is_left_to_oldest(input):
+            return super().forward(input)
         return torch.mkldnn_convolution(input, self.weight, self.bias, padding, stride, dilation, self.groups)
 
     def _is_left_to_oldest(self, x: torch.Tensor) -> bool:
