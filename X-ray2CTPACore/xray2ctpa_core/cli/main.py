@@ -41,7 +41,7 @@ COMMANDS = (
     view, serve,
 )  # fmt: skip
 #: As the only command of a process, these start without the packages that only training needs.
-LEAN = (generate.run, check.run, demo.run, serve.run)
+LEAN = (generate.run, score.run, check.run, demo.run, serve.run)
 DEBUG_VARIABLE = "XRAY2CTPA_DEBUG"
 
 
