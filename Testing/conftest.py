@@ -1,8 +1,10 @@
 """Fixtures that every test folder shares."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -12,6 +14,17 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 def repository() -> Path:
     """Root of the checkout."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_worker_stays() -> Iterator[None]:
+    """Ends the resident worker that the panel or the page of these tests has started, with its memory."""
+    yield
+    owned = ["serve", "--owner", str(os.getpid())]
+    workers = [p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [])[-3:] == owned]
+    for worker in workers:
+        worker.terminate()
+    psutil.wait_procs(workers, timeout=20)
 
 
 @pytest.fixture(scope="session")

@@ -113,8 +113,7 @@ def generated(
         )
         diffused[:, denoiser.config["latent_channels"] :] *= config.map_spread
         volumes.append(unfolded(to_latents(denoiser, conditioning, diffused), fold)[0, 0])  # type: ignore[arg-type]
-    expected = unfolded(conditioning.expected, fold)[0, 0]  # type: ignore[arg-type]
-    return torch.stack(volumes), expected
+    return torch.stack(volumes), encoder.expected_volume(conditioning.features)[0, 0]
 
 
 def scores(volume: torch.Tensor, true: torch.Tensor, side_mm: float) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -49,22 +49,25 @@ def _line() -> str:
 
 
 @contextmanager
-def fake_gpu() -> Iterator[None]:
-    """Within, tensors hold nothing and may lie on a CUDA device that this machine has not."""
-    with FakeTensorMode(), torch.no_grad():
+def fake_gpu(device: str = "cuda") -> Iterator[None]:
+    """Within, tensors hold nothing and may lie on a CUDA device that this machine has not, or on the device
+    meta."""
+    with FakeTensorMode() if device == "cuda" else nullcontext(), torch.no_grad():
         yield
 
 
 def what_no_graph_holds(
-    make: Callable[[], torch.nn.Module], given: Callable[[], tuple[Any, ...]]
+    make: Callable[[], torch.nn.Module], given: Callable[[], tuple[Any, ...]], device: str = "cuda"
 ) -> list[str]:
     """The findings in a forward of ``make()`` on ``given()``, both made on the fake GPU; none: [].
+
+    A forward that computes gradients needs the device "meta": autograd asks for a true GPU.
 
     Raises:
         AssertionError: nothing was counted, or the output lies elsewhere.
     """
-    with fake_gpu():
-        with torch.device("cuda"):
+    with fake_gpu(device):
+        with torch.device(device):
             network, arguments = make().eval(), given()
         findings = Findings()
         try:
@@ -73,5 +76,5 @@ def what_no_graph_holds(
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             return [*findings.found, f"depends on data: {error}"]
     assert findings.counted > 0
-    assert output.device.type == "cuda"
+    assert output.device.type == device
     return findings.found

@@ -218,6 +218,7 @@ def test_the_whole_command_is_measured_with_its_start_up(pipeline_bundle: Path) 
     assert found["reference_denoise_s"] == pytest.approx(
         found["stages"]["denoise"]["median"] * 1000 / found["steps"]
     )
+    assert 0 < found["second_of_first"]["median"] < 0.8  # measured 0.26, held to 0.8 for a busy machine
     text = report.markdown({"end_to_end": [found]})
     assert "start-up (imports, reading, loading)" in text
 

@@ -22,6 +22,9 @@ FOUND = {
     "stages": {"denoise": SPREAD},
     "peak_memory_mb": None,
     "reference_denoise_s": 200.0,
+    "first_s": SPREAD,
+    "second_s": SPREAD,
+    "second_of_first": {**SPREAD, "median": 0.25},
 }
 WARM = {
     "bundle": "virtual-thorax",

@@ -89,6 +89,34 @@ def test_a_library_that_is_asked_for_more_is_imported_as_a_whole() -> None:
     assert answer.stdout.splitlines() == ["_Late True", "1.0", "module DiceLoss", "2.0"]
 
 
+def test_the_metadata_of_all_packages_are_read_by_the_first_who_asks() -> None:
+    code = (
+        "import importlib.metadata as m; truth = m.packages_distributions();"
+        "m.packages_distributions = lambda: print('read') or truth;"
+        "from xray2ctpa_core.cli.lean import put_off_distributions; put_off_distributions();"
+        "known = m.packages_distributions(); print('not yet');"
+        "print('torch' in known, 'nowhere' in known, dict(known) == truth)"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines() == ["not yet", "read", "True False True"]
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_of_a_command_sleep_while_they_wait_unless_the_user_wants_otherwise(
+    given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    code = (
+        "import os, sys; from xray2ctpa_core.cli.main import main;"
+        "sys.argv = ['xray2ctpa', 'info', 'virtual-thorax']; main();"
+        "print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines()[-1] == expected
+
+
 def test_a_quick_end_loses_nothing_that_was_said_or_is_to_be_done_at_exit(tmp_path: Path) -> None:
     code = (
         "import atexit, pathlib, sys; from xray2ctpa_core.cli.lean import end;"

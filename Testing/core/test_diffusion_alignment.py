@@ -8,7 +8,8 @@ from scipy import ndimage
 
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, MAP_GRID
 from xray2ctpa_core.diffusion import alignment
-from xray2ctpa_core.models.encoders.atlas import DeformableAtlas
+from xray2ctpa_core.models.encoders.atlas import DeformableAtlas, resized, warp
+from xray2ctpa_core.simulation.projection import project
 
 
 def identity_map() -> torch.Tensor:
@@ -29,7 +30,7 @@ def atlas() -> DeformableAtlas:
 def radiograph_of(atlas: DeformableAtlas, template_map: torch.Tensor) -> torch.Tensor:
     """Its projection through a steep grey curve, as a frame image."""
     values = alignment._values(atlas, DEFAULT_HU_WINDOW, torch.device("cpu"))
-    seen = alignment.LookedUp(values, template_map)(torch.zeros(1, 3, 7, 7, 7))
+    seen = alignment._View(values, template_map)(torch.zeros(1, 3, 7, 7, 7))
     seen = torch.nn.functional.interpolate(seen, size=(256, 256), mode="bilinear")
     return ((seen - seen.mean()) / seen.std()).sigmoid()
 
@@ -67,21 +68,27 @@ def test_no_iterations_change_nothing_and_the_same_radiograph_gives_the_same_map
     assert torch.equal(once, again)
 
 
-def test_a_gpu_sees_by_matrices_what_a_cpu_looks_up(atlas: DeformableAtlas) -> None:
-    """The same integrals under the same change of the map, and the same gradient; of two maps at once."""
+def test_what_is_seen_is_the_projection_of_the_atlas_under_the_map(atlas: DeformableAtlas) -> None:
+    """The same integrals under the same change, and the same gradient, as of atlas and rays looked up."""
     generator = torch.Generator().manual_seed(0)
     changes = 0.02 * torch.randn(2, 3, 7, 7, 7, generator=generator)
     starts = torch.cat([0.9 * identity_map(), identity_map() + 0.04])
     values = alignment._values(atlas, DEFAULT_HU_WINDOW, torch.device("cpu"))
     weights = torch.randn(1, 1, 64, 64, generator=generator)
+
+    def looked_up(change: torch.Tensor) -> torch.Tensor:
+        maps = starts + resized(change, MAP_GRID)
+        planes = alignment._planes(change.device)
+        volumes = [warp(values, one, alignment._GRID)[0, 0] for one in maps.split(1)]
+        return torch.stack([project(volume, planes, (0.0, 0.0)).flip(0)[None] for volume in volumes])
+
     found = []
-    for view, some in ((alignment.LookedUp, starts.split(1)), (alignment.Multiplied, [starts])):
+    for view in (looked_up, alignment._View(values, starts)):
         change = changes.clone().requires_grad_()
-        parts = zip(some, change.split(len(some[0])), strict=True)
-        seen = torch.cat([view(values, start)(part) for start, part in parts])
+        seen = view(change)
         found.append((seen.detach(), torch.autograd.grad((seen * weights).sum(), change)[0]))
-    (looked_up, gradient), (multiplied, other_gradient) = found
-    assert (looked_up - multiplied).abs().max() < 1e-4 * looked_up.max()
+    (expected, gradient), (seen, other_gradient) = found
+    assert (expected - seen).abs().max() < 1e-4 * expected.max()
     assert (gradient - other_gradient).abs().max() < 1e-3 * gradient.abs().max()
 
 

@@ -18,7 +18,6 @@ from cli_runs import assert_refused, names, xray2ctpa
 from resident_runs import Owner, owner_of, reads_until, within
 
 from xray2ctpa_core.generation.held_pipeline import HeldPipeline
-from xray2ctpa_core.generation.resident import Worker
 from xray2ctpa_core.generation.settings import Wishes
 from xray2ctpa_core.pipelines.bundle import verify_bundle
 
@@ -166,20 +165,10 @@ def test_a_worker_to_which_nothing_comes_ends_and_leaves_nothing(
     short: Path, owner: Owner, place: Path
 ) -> None:
     with owner_of(short / "own", owner.radiograph, owner.bundle) as idle:
-        worker = idle.serve("--end", 10 / 60)
+        worker = idle.serve("--idle", 10 / 60)
         assert idle.run("--out", "a", cwd=place).returncode == 0
         assert worker.wait(timeout=60) == 0
         assert list(idle.runtime.iterdir()) == []
-
-
-def test_an_idle_worker_drops_its_pipeline_before_it_ends(
-    short: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XRAY2CTPA_RUNTIME", str(short))
-    drops: list[HeldPipeline] = []
-    monkeypatch.setattr(HeldPipeline, "drop", lambda held: drops.append(held))
-    Worker(os.getpid(), idle_s=0.6, end_s=1.0).serve()
-    assert len(drops) == 1
 
 
 def test_a_dropped_pipeline_is_gone_and_one_that_is_held_is_the_same(pipeline_bundle: Path) -> None:

@@ -1,6 +1,7 @@
 """No denoiser's forward makes a tensor on the CPU, waits for the device, or has a shape that data decide: so
 a CUDA graph can hold it. Shown on a fake device, without a GPU."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -9,13 +10,18 @@ import torch
 from fake_gpu import what_no_graph_holds
 from torch import nn
 
+from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEFAULT_HU_WINDOW
+from xray2ctpa_core.diffusion.alignment import aligned_map
+from xray2ctpa_core.diffusion.residual import to_latents
 from xray2ctpa_core.models.codecs.tiny_decoder import TinyDecoder
 from xray2ctpa_core.models.denoisers.prior import EmbeddingPrior
 from xray2ctpa_core.models.denoisers.recon_net import ReconNet
 from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
 from xray2ctpa_core.models.denoisers.x2ct import X2CT
 from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser, complex_turn, real_turn, rotate
+from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
 from xray2ctpa_core.models.protocols import Conditioning
+from xray2ctpa_core.pipelines.loading import resolve_bundle
 
 Given = Callable[[], tuple[Any, ...]]
 
@@ -98,6 +104,36 @@ def test_a_graph_can_hold_the_tiny_decoder() -> None:
             return self.decoder(latents)
 
     assert what_no_graph_holds(Decoded, lambda: (torch.randn(2, 4, 32, 32),)) == []
+
+
+class OfTheShippedBundle(nn.Module):
+    """What of it follows the denoiser: from the radiograph's image and what was diffused to latents, the map
+    aligned in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        folder = resolve_bundle(DEFAULT_BUNDLE)
+        of_encoder, of_denoiser = (
+            json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
+            for part in ("xray_encoder", "denoiser")
+        )
+        self.encoder, self.denoiser = (
+            BankEncoder.from_config(of_encoder),
+            SpatialDenoiser.from_config(of_denoiser),
+        )
+
+    def forward(self, image: torch.Tensor, diffused: torch.Tensor) -> torch.Tensor:
+        conditioning = self.encoder.condition(image)
+        both = [conditioning] * len(diffused)
+        maps = aligned_map(self.denoiser, both, diffused, image, DEFAULT_HU_WINDOW, 0.3, 2)
+        return to_latents(self.denoiser, conditioning, diffused, maps)
+
+
+def test_neither_the_shipped_encoder_nor_the_alignment_waits_for_the_gpu() -> None:
+    def given() -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.rand(1, 1, 256, 256), torch.randn(2, 7, 32, 32, 32)
+
+    assert what_no_graph_holds(OfTheShippedBundle, given, "meta") == []
 
 
 class Wrong(nn.Module):

@@ -249,6 +249,25 @@ def test_samples_drawn_as_a_batch_are_those_drawn_one_by_one(
     assert np.abs(at_once - one_by_one).max() < 0.5  # HU: the last bits of matrix products, before rounding
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 8])
+def test_radiographs_that_share_batches_have_the_voxels_of_those_alone(
+    pipe: XRay2CTPAPipeline, radiograph: Radiograph, at_once: int
+) -> None:
+    """Two samples of each of two radiographs, also where a batch ends amid one; but for rounding."""
+    other = dataclasses.replace(radiograph, pixels=radiograph.pixels[:, ::-1].copy(), name="other.png")
+    pipe.samples_at_once = at_once
+    framed = [pipe.framed(one, FRAME) for one in (radiograph, other)]
+    together = pipe.of_framed(framed, num_inference_steps=3, num_samples=2, seed=5, output_samples=True)
+    pipe.samples_at_once = 1
+    for one, result in zip((radiograph, other), together, strict=True):
+        alone = pipe(one, frame=FRAME, num_inference_steps=3, num_samples=2, seed=5, output_samples=True)
+        assert result.radiograph is one
+        assert np.abs(result.samples - alone.samples).max() < (1e-3 if at_once == 1 else 0.5)
+        assert result.per_sample == pytest.approx(alone.per_sample, abs=1e-4)
+        assert result.stage_seconds.keys() | {"locate"} == alone.stage_seconds.keys()
+    assert np.abs(together[0].ctpa.array - together[1].ctpa.array).mean() > 1.0
+
+
 def test_passes_are_captured_where_the_device_can_and_the_steps_are_worth_it(
     pipe: XRay2CTPAPipeline, radiograph: Radiograph
 ) -> None:

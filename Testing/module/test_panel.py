@@ -20,6 +20,7 @@ from PySide6 import QtCore, QtWidgets
 from scenes import node_ids, picture, radiograph_node, write_result
 
 from xray2ctpa_core import mrml
+from xray2ctpa_core.constants import PRECISIONS
 from xray2ctpa_core.pipelines.bundle import PresetSteps
 from xray2ctpa_core.triage.likelihood import PE_COUNTS
 from xray2ctpa_core.wording import counted
@@ -421,6 +422,17 @@ def test_a_picture_that_the_gate_refuses_is_said_before_the_run_and_needs_a_seco
 
 
 @pytest.mark.slow
+def test_every_precision_of_the_core_can_be_chosen_and_goes_with_the_run(panel):
+    from XRay2CTPALib import ParameterNode
+
+    selector = panel.ui.precisionSelector
+    assert tuple(selector.itemText(n) for n in range(selector.count)) == PRECISIONS
+    assert ParameterNode.settingsFrom(panel.parameters).precision == "auto"
+    selector.setCurrentIndex(PRECISIONS.index("tf32"))
+    arguments = ParameterNode.settingsFrom(panel.parameters).arguments()
+    assert arguments[arguments.index("--precision") + 1] == "tf32"
+
+
 def test_check_installation_reports_devices_and_measures_this_machine(panel, pipeline_bundle):
     panel.parameters.bundle = str(pipeline_bundle)
     panel.parameters.force = True

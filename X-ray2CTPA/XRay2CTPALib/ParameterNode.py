@@ -5,7 +5,7 @@ from typing import Annotated, Union
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLVectorVolumeNode
 from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
-from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES
+from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES, PRECISIONS
 
 from .Settings import PRESETS, STANDARD, RunSettings
 
@@ -21,7 +21,8 @@ class XRay2CTPAParameterNode:
         vector volumes.
     bundle - what --bundle takes.
     outputFolder - where the files of results go as well; "": nowhere.
-    preset, steps, samples, seed, device, force - as in RunSettings; 0 steps or samples: not yet set.
+    preset, steps, samples, seed, device, precision, force - as in RunSettings; 0 steps or samples: not yet
+        set.
     """
 
     # Slicer 5.10 supports no other notation of a union, and needs the None.
@@ -30,6 +31,7 @@ class XRay2CTPAParameterNode:
     outputFolder: str = ""
     preset: Annotated[str, Choice(list(PRESETS))] = STANDARD
     device: Annotated[str, Choice(list(DEVICES))] = DEVICES[0]
+    precision: Annotated[str, Choice(list(PRECISIONS))] = PRECISIONS[0]
     steps: Annotated[int, WithinRange(0, 1000)] = 0
     samples: Annotated[int, WithinRange(0, 64)] = 0
     seed: Annotated[int, WithinRange(0, LARGEST_SEED)] = 0
@@ -44,5 +46,6 @@ def settingsFrom(parameters: XRay2CTPAParameterNode) -> RunSettings:
         samples=parameters.samples or None,
         seed=parameters.seed,
         device=parameters.device,
+        precision=parameters.precision,
         force=parameters.force,
     )

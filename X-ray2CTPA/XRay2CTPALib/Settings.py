@@ -22,7 +22,7 @@ class RunSettings:
         steps, samples, scheduler: None takes the bundle's.
         seed: 0 to 2**63 - 1.
         device: one of the core's DEVICES.
-        precision: "auto", "fp32", "bf16" or "fp16".
+        precision: one of the core's PRECISIONS.
         force: go on where the input is no frontal chest radiograph.
     """
 

@@ -59,3 +59,5 @@ LOOPBACK = "127.0.0.1"
 #: Where a run may compute, in the order in which a user is offered it ("auto": CUDA where there is one, else
 #: the CPU).
 DEVICES = ("auto", "cuda", "mps", "cpu")
+#: How exactly, likewise ("auto": fp32; tf32 and fp16 on a GPU alone).
+PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")

@@ -1,17 +1,19 @@
-"""A bundle as a user runs it: the command from start to complete result folder, in its own process."""
+"""A bundle as a user runs it: the command from start to complete result folder, in its own process; and the
+first and the second radiograph through a resident worker."""
 
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from xray2ctpa_core.benchmark.sides import child_environment
-from xray2ctpa_core.benchmark.timing import spread
+from xray2ctpa_core.benchmark.timing import ratios, spread
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io import result_files
 
@@ -42,18 +44,24 @@ def measure_end_to_end(
         steps: of the sampler; None for the bundle's.
 
     Returns:
-        JSON-ready: steps, device, seconds of each ``stages``, ``total_s`` and ``startup_s`` (imports,
-        verifying, reading, loading, and the end of the process), each as Spread; peak_memory_mb;
-        reference_denoise_s, extrapolated to REFERENCE_STEPS steps.
+        JSON-ready: steps, device, seconds of each ``stages``, ``total_s`` and ``startup_s`` (all but the
+        stages that work: imports, verifying, reading, loading, and the end of the process), each as Spread;
+        peak_memory_mb; reference_denoise_s, extrapolated to REFERENCE_STEPS steps; ``first_s`` and
+        ``second_s``, a command that starts a resident worker and the next one, and ``second_of_first``.
 
     Raises:
         InputError: the command failed; the message says why.
     """
     totals, records = [], []
+    firsts: list[float] = []
+    seconds_after: list[float] = []
     for number in range(repeats):
         seconds, record = _run(radiograph, bundle, threads, device, steps)
         totals.append(seconds)
         records.append(record)
+        with _owner() as owner:
+            for found in (firsts, seconds_after):
+                found.append(_run(radiograph, bundle, threads, device, steps, owner)[0])
         progress("whole command", number + 1, repeats)
     stages = [record["seconds"] for record in records]
     working = [sum(s for name, s in each.items() if name not in STARTING) for each in stages]
@@ -67,19 +75,33 @@ def measure_end_to_end(
         "stages": {name: asdict(spread([each[name] for each in stages])) for name in stages[0]},
         "peak_memory_mb": records[-1]["peak_memory_mb"],
         "reference_denoise_s": per_step * REFERENCE_STEPS,
+        "first_s": asdict(spread(firsts)),
+        "second_s": asdict(spread(seconds_after)),
+        "second_of_first": asdict(ratios(seconds_after, firsts)),
     }
 
 
+@contextmanager
+def _owner() -> Iterator[int]:
+    """Number of a process that waits; its resident worker ends with it."""
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process.pid
+        process.kill()
+
+
 def _run(
-    radiograph: Path, bundle: str, threads: int, device: str, steps: int | None
+    radiograph: Path, bundle: str, threads: int, device: str, steps: int | None, owner: int | None = None
 ) -> tuple[float, dict[str, Any]]:
-    """Seconds from start to end of one run, and the sampling settings in its record."""
+    """Seconds from start to end of one run, and the sampling settings in its record; by the resident worker
+    of process ``owner``, if there is one."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result"
         command = [sys.executable, "-m", "xray2ctpa_core", "generate", str(radiograph), "--out", str(out)]
+        command += ["--bundle", bundle, "--device", device, *(["--steps", str(steps)] if steps else [])]
+        command += ["--resident", str(owner)] if owner else []
         began = time.perf_counter()
         done = subprocess.run(
-            [*command, "--bundle", bundle, "--device", device, *(["--steps", str(steps)] if steps else [])],
+            command,
             env=child_environment(threads),
             capture_output=True,
             text=True,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from xray2ctpa_core.cli.bars import Bars
 from xray2ctpa_core.cli.evaluate import load_pipelines
-from xray2ctpa_core.cli.generate import PRECISIONS, positive, seed
+from xray2ctpa_core.cli.generate import positive, seed
 from xray2ctpa_core.config import write_text_atomically
-from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
+from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE, PRECISIONS
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.result_json import software_versions
 from xray2ctpa_core.generation.samples import SAMPLE_CXR

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xray2ctpa_core.cli.lean import start_lean
-from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES
+from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES, PRECISIONS
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
 from xray2ctpa_core.generation.batch import Case, attempt, exit_code, generate_batch
 from xray2ctpa_core.generation.events import Reporter, only_events_on_stdout
@@ -21,7 +21,6 @@ from xray2ctpa_core.generation.settings import Wishes
 from xray2ctpa_core.io.names import stem_of
 from xray2ctpa_core.pipelines.loading import load_bundle, resolve_bundle
 
-PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp16")
 HYPOTHESIS = "What it generates is a hypothesis, never a diagnosis: not for patient care."
 RESULT_SUFFIX = "-ctpa"
 

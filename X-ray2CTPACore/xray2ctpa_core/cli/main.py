@@ -29,7 +29,7 @@ from xray2ctpa_core.cli import (
     verify,
     view,
 )
-from xray2ctpa_core.cli.lean import end, start_lean
+from xray2ctpa_core.cli.lean import end, sleep_while_waiting, start_lean
 from xray2ctpa_core.cli.streams import check_working_folder, open_missing_streams
 from xray2ctpa_core.constants import EXIT_CANCELLED
 from xray2ctpa_core.errors import InputError
@@ -41,7 +41,7 @@ COMMANDS = (
     view, serve,
 )  # fmt: skip
 #: As the only command of a process, these start without the packages that only training needs.
-LEAN = (generate.run, check.run, demo.run, serve.run)
+LEAN = (generate.run, score.run, check.run, demo.run, serve.run)
 DEBUG_VARIABLE = "XRAY2CTPA_DEBUG"
 
 
@@ -69,6 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line ``argv`` (default: this process's) and returns its exit code."""
     open_missing_streams()
+    if argv is None:
+        sleep_while_waiting()
     arguments = sys.argv[1:] if argv is None else list(argv)
     reporter = reporter_for(argparse.Namespace(events="--events" in arguments))
     debug = bool(os.environ.get(DEBUG_VARIABLE))

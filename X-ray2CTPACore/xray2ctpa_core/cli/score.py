@@ -1,6 +1,7 @@
 """`xray2ctpa score`: PE from radiographs alone, without a volume, one line for each file."""
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -14,6 +15,9 @@ from xray2ctpa_core.cli.generate import stem
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
 from xray2ctpa_core.errors import NotFrontalCXRError, XRay2CTPAError
 from xray2ctpa_core.pipelines.loading import load_bundle
+
+#: Files whose images go through a prior together, and files that are read ahead of it at most.
+_AT_ONCE, _READ_AHEAD = 16, 64
 
 
 class Scored(NamedTuple):
@@ -96,7 +100,7 @@ def line(content: dict[str, Any]) -> str:
     return "\t".join(cells)
 
 
-def in_order(score: Callable[[Path], Scored], sources: list[Path]) -> Iterator[Scored]:
+def in_order(score: "Scorer", sources: list[Path]) -> Iterator[Scored]:
     """The files' scores in the given order, computed for several files at a time, each on one processor."""
     if len(sources) == 1:
         yield score(sources[0])
@@ -108,7 +112,13 @@ def in_order(score: Callable[[Path], Scored], sources: list[Path]) -> Iterator[S
     set_num_threads(1)
     try:
         with threadpool_limits(1), ThreadPoolExecutor(cpus()) as pool:
-            yield from pool.map(score, sources)
+            if score.at_once == 1:
+                yield from pool.map(score.__call__, sources)
+                return
+            for first in range(0, len(sources), _READ_AHEAD):  # a part is read while one before is scored
+                read = pool.map(score.read, sources[first : first + _READ_AHEAD])
+                while some := list(itertools.islice(read, score.at_once)):
+                    yield from score.of_read(some)
     finally:
         set_num_threads(before)
 
@@ -118,8 +128,35 @@ def cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def scorer(bundle: str, force: bool, maps: Path | None = None) -> Callable[[Path], Scored]:
-    """Loads the networks once and returns a function that scores a file.
+class Read(NamedTuple):
+    """A file that was read: what the network reads of it, (1, 1, P, P), and the rest of its line; or an
+    error."""
+
+    source: Path
+    image: Any = None
+    content: dict[str, Any] | None = None
+    error: XRay2CTPAError | None = None
+
+
+class Scorer(NamedTuple):
+    """Scores a file by a call; or several, whose images go through the network together.
+
+    Attributes:
+        read: file -> what was read.
+        of_read: several of these -> their results.
+        at_once: as many as are quicker together. A prior's small steps are: 16 take a fifth of the time.
+    """
+
+    read: Callable[[Path], Read]
+    of_read: Callable[[list[Read]], list[Scored]]
+    at_once: int
+
+    def __call__(self, source: Path) -> Scored:
+        return self.of_read([self.read(source)])[0]
+
+
+def scorer(bundle: str, force: bool, maps: Path | None = None) -> Scorer:
+    """Loads the networks once and returns what scores files.
 
     Args:
         bundle: its name, folder or Hub id.
@@ -127,6 +164,8 @@ def scorer(bundle: str, force: bool, maps: Path | None = None) -> Callable[[Path
         maps: folder for images of the Grad-CAM maps, or None.
     """
     folder, info = load_bundle(bundle)
+    import torch
+
     from xray2ctpa_core.generation.result_json import gate_content, input_content
     from xray2ctpa_core.io.radiograph import read_radiograph
     from xray2ctpa_core.models.framing.lung_locator import LungLocator
@@ -134,6 +173,7 @@ def scorer(bundle: str, force: bool, maps: Path | None = None) -> Callable[[Path
     from xray2ctpa_core.pipelines.bundle_opinion import bundle_opinion
     from xray2ctpa_core.pipelines.device import channels_last
     from xray2ctpa_core.pipelines.parts import part_classes
+    from xray2ctpa_core.pipelines.prior_opinion import RESTS_ON_PRIOR
 
     locator = LungLocator.from_pretrained(folder / "lung_locator", use_safetensors=True).eval()
     kind = part_classes(folder)["xray_encoder"]
@@ -141,7 +181,7 @@ def scorer(bundle: str, force: bool, maps: Path | None = None) -> Callable[[Path
     reader = bundle_opinion(folder, info, encoder)
     channels_last(reader.network)  # the locator stays as it is: the frame is the one that generate reads
 
-    def scored(source: Path) -> dict[str, Any]:
+    def read(source: Path) -> Read:
         reading = frame_radiograph(locator, read_radiograph(source))
         radiograph, gate = reading.radiograph, reading.gate
         if not (gate.accepted or force):
@@ -151,7 +191,6 @@ def scorer(bundle: str, force: bool, maps: Path | None = None) -> Callable[[Path
                 "Give a frontal chest radiograph, or continue with --force.",
             )
         image = reader.image_of(radiograph, reading.frame)
-        opinion = reader.score(image)
         if maps is not None:
             from xray2ctpa_core.explanation.radiograph_gradcam import on_radiograph, radiograph_gradcam
             from xray2ctpa_core.io.radiograph_map import write_radiograph_map
@@ -159,17 +198,24 @@ def scorer(bundle: str, force: bool, maps: Path | None = None) -> Callable[[Path
             heat = radiograph_gradcam(reader.network, image)
             whole = on_radiograph(heat, reading.frame, radiograph.pixels.shape)
             write_radiograph_map(radiograph, whole, maps / f"{stem(source)}-gradcam.png")
-        return {
-            "file": str(source),
-            "input": input_content(radiograph),
-            "gate": gate_content(gate),
-            "pe": {"second_opinion": opinion.content()},
-        }
+        content = {"file": str(source), "input": input_content(radiograph), "gate": gate_content(gate)}
+        return Read(source, image, content)
 
-    def score(source: Path) -> Scored:
+    def read_or_error(source: Path) -> Read:
         try:
-            return Scored(source, scored(source))
+            return read(source)
         except XRay2CTPAError as error:
-            return Scored(source, {}, error)
+            return Read(source, error=error)
 
-    return score
+    def of_read(files: list[Read]) -> list[Scored]:
+        images = [file.image for file in files if file.error is None]
+        opinions = iter(reader.scores(torch.cat(images)) if images else [])
+        return [
+            Scored(file.source, {}, file.error)
+            if file.content is None
+            else Scored(file.source, file.content | {"pe": {"second_opinion": next(opinions).content()}})
+            for file in files
+        ]
+
+    at_once = _AT_ONCE if reader.rests_on == RESTS_ON_PRIOR else 1
+    return Scorer(read_or_error, of_read, at_once)

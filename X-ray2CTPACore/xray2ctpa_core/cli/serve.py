@@ -28,14 +28,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         type=float,
         default=10.0,
         metavar="MINUTES",
-        help="free the bundle's memory after so long without a job (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--end",
-        type=float,
-        default=60.0,
-        metavar="MINUTES",
-        help="end after so long without a job (default: %(default)s)",
+        help="end after so long without a job, so that its memory is free (default: %(default)s)",
     )
     parser.set_defaults(run=run)
 
@@ -43,7 +36,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand until its owner has ended, or nothing has come for a while."""
     owner = os.getppid() if args.owner is None else args.owner
-    worker = Worker(owner, 60 * args.idle, 60 * args.end)
+    worker = Worker(owner, 60 * args.idle)
     sys.stdout.write(f"Serves process {owner}: xray2ctpa generate INPUT --resident {owner}\n")
     sys.stdout.flush()
     worker.serve()

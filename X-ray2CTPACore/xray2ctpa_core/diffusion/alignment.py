@@ -5,17 +5,19 @@ on the map into the atlas, at the end of sampling. It can therefore only move th
 structures, and it moves it hardly along the rays, because only their divergence depends on depth.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch.nn import functional
 
 from xray2ctpa_core.constants import DEPTH_FRACTION, MAP_GRID, MEAN_FRAME_SIDE_MM
+from xray2ctpa_core.diffusion.lookup import Lookup
 from xray2ctpa_core.diffusion.residual import diffuses_a_map, sampled_map
-from xray2ctpa_core.models.encoders.atlas import DeformableAtlas, resized, warp
+from xray2ctpa_core.models.encoders.atlas import DeformableAtlas, resized
+from xray2ctpa_core.models.on_device import along_channels
 from xray2ctpa_core.models.protocols import Conditioning
-from xray2ctpa_core.simulation.projection import RADIOGRAPH_DENSEST_HU, attenuation, magnification, project
+from xray2ctpa_core.simulation.projection import RADIOGRAPH_DENSEST_HU, attenuation, magnification
 
 #: (D, H, W) of the warped atlas that is projected.
 _GRID = (64, 48, 64)
@@ -25,8 +27,8 @@ _POINTS = 7
 _PRIOR_STD = (0.03, 0.02, 0.04)
 #: Weight of the prior beside the correlation.
 _PRIOR_WEIGHT = 0.05
-#: Adam's step in units of the prior's standard deviation.
-_STEP = 0.17
+#: Adam's step in units of the prior's standard deviation, its decays and what it adds to a divisor.
+_STEP, _BETAS, _EPSILON = 0.17, (0.9, 0.999), 1e-8
 #: Side in pixels of the window in which radiograph and projection are correlated; small, because their grey
 #: curves differ.
 _WINDOW = 5
@@ -34,27 +36,31 @@ _WINDOW = 5
 
 def aligned_map(
     denoiser: Any,
-    conditioning: Conditioning,
+    conditionings: Sequence[Conditioning],
     diffused: torch.Tensor,
     image: torch.Tensor,
     hu_window: Sequence[float],
     spread: float,
     iterations: int,
 ) -> torch.Tensor | None:
-    """The maps into the atlas of samples of one radiograph, corrected to agree with it.
+    """The maps into the atlas of samples, each corrected to agree with its radiograph.
 
     Args:
-        denoiser, conditioning, diffused, spread: as in diffusion.residual.sampled_map, of K samples.
+        denoiser, diffused, spread: as in diffusion.residual.sampled_map, of K samples.
+        conditionings: K, each of one radiograph.
         image, hu_window, iterations: as in `align_map`.
 
     Returns:
         (K, 3, *MAP_GRID); None where the encoder has no atlas or the denoiser diffuses no map.
     """
-    atlas = getattr(getattr(conditioning, "encoder", None), "atlas", None)
+    atlas = getattr(getattr(conditionings[0], "encoder", None), "atlas", None)
     if atlas is None or not diffuses_a_map(denoiser):
         return None
-    start = sampled_map(denoiser, conditioning, diffused, spread)
-    return align_map(atlas, start, image, hu_window, iterations)
+    starts = [
+        sampled_map(denoiser, conditioning, sample, spread)
+        for conditioning, sample in zip(conditionings, diffused.split(1), strict=True)
+    ]
+    return align_map(atlas, torch.cat(starts), image, hu_window, iterations)
 
 
 def align_map(
@@ -68,13 +74,12 @@ def align_map(
 
     Computed on the device of the maps. On a CPU they are optimised one after another, so that rounding
     errors, which the optimisation amplifies, depend neither on their number nor on the threads. On other
-    devices they are optimised together, by matrix products whose gradients are summed in a fixed order,
-    without synchronisation.
+    devices they are optimised together, without synchronisation; gradients are summed in a fixed order.
 
     Args:
         atlas: the atlas of the maps.
         template_map: (K, 3, *MAP_GRID).
-        image: (1, 1, P, P) in [0, 1], the frame of the radiograph.
+        image: (K, 1, P, P) in [0, 1], the frame of each map's radiograph; or (1, 1, P, P), of all.
         hu_window: (lower, upper) HU of the atlas' darkest and brightest voxels.
         iterations: steps of the optimisation; 0 changes nothing.
 
@@ -84,29 +89,36 @@ def align_map(
     if iterations == 0:
         return template_map
     start = template_map.detach().float()
-    likeness = _Likeness(functional.adaptive_avg_pool2d(image.detach().to(start), (_GRID[0], _GRID[2])))
+    small = functional.adaptive_avg_pool2d(image.detach().to(start), (_GRID[0], _GRID[2]))
+    small = small.expand(len(start), -1, -1, -1)
     values = _values(atlas, hu_window, start.device)
-    view: Callable[[torch.Tensor, torch.Tensor], View] = (
-        LookedUp if start.device.type == "cpu" else Multiplied
-    )
     at_once = 1 if start.device.type == "cpu" else len(start)
-    aligned = [_aligned(view(values, some), some, likeness, iterations) for some in start.split(at_once)]
+    aligned = [
+        _aligned(_View(values, some), some, _Likeness(images), iterations)
+        for some, images in zip(start.split(at_once), small.split(at_once), strict=True)
+    ]
     return torch.cat(aligned).to(template_map)
 
 
-def _aligned(seen: "View", start: torch.Tensor, likeness: "_Likeness", iterations: int) -> torch.Tensor:
-    """``start`` (K, 3, *MAP_GRID), changed until it looks like the radiograph, each for itself."""
-    std = torch.tensor(_PRIOR_STD, device=start.device).reshape(1, 3, 1, 1, 1)
-    with torch.enable_grad():
-        correction = torch.zeros(len(start), 3, *(_POINTS,) * 3, device=start.device, requires_grad=True)
-        optimiser = torch.optim.Adam([correction], _STEP)
-        for _ in range(iterations):
-            prior = correction.square().mean((1, 2, 3, 4))
-            loss = (_PRIOR_WEIGHT * prior - likeness(seen(correction * std))).sum()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-    return start + resized(correction.detach() * std, MAP_GRID)
+def _aligned(seen: "_View", start: torch.Tensor, likeness: "_Likeness", iterations: int) -> torch.Tensor:
+    """``start`` (K, 3, *MAP_GRID), changed until it looks like the radiograph, each for itself.
+
+    By Adam (Kingma and Ba, ICLR 2015, algorithm 1); torch's makes a tensor on the CPU in each step.
+    """
+    std = along_channels(_PRIOR_STD, start)
+    correction = torch.zeros(len(start), 3, *(_POINTS,) * 3, device=start.device)
+    m, v = torch.zeros_like(correction), torch.zeros_like(correction)
+    for t in range(1, iterations + 1):
+        with torch.enable_grad():
+            tried = correction.clone().requires_grad_()
+            prior = tried.square().mean((1, 2, 3, 4))
+            loss = (_PRIOR_WEIGHT * prior - likeness(seen(tried * std))).sum()
+            (gradient,) = torch.autograd.grad(loss, tried)
+        m.lerp_(gradient, 1 - _BETAS[0])
+        v.lerp_(gradient.square(), 1 - _BETAS[1])
+        spread = v.sqrt() / (1 - _BETAS[1] ** t) ** 0.5
+        correction.addcdiv_(m, spread.add_(_EPSILON), value=-_STEP / (1 - _BETAS[0] ** t))
+    return start + resized(correction * std, MAP_GRID)
 
 
 def _values(atlas: DeformableAtlas, hu_window: Sequence[float], device: torch.device) -> torch.Tensor:
@@ -122,36 +134,12 @@ def _planes(device: torch.device) -> torch.Tensor:
     return (torch.arange(_GRID[1], device=device) + 0.5 - _GRID[1] / 2) * depth / _GRID[1]
 
 
-class View(Protocol):
-    """What an atlas looks like from the front under maps that are changed."""
+class _View:
+    """What an atlas looks like from the front under K maps that are changed, by products of matrices and one
+    look-up in the atlas: the gradients of other look-ups a GPU sums in any order.
 
-    def __call__(self, change: torch.Tensor) -> torch.Tensor:
-        """Changes of the maps at the points, (K, 3, 7, 7, 7) -> (K, 1, D, W) line integrals, rows from the
-        top."""
-
-
-class LookedUp:
-    """A View of one map by look-ups alone, plane by plane: simulation.projection.project.
-
-    Args:
-        values: (1, 1, D, H, W) of the atlas.
-        start: (1, 3, *MAP_GRID).
-    """
-
-    def __init__(self, values: torch.Tensor, start: torch.Tensor) -> None:
-        self._values, self._start = values, start
-
-    def __call__(self, change: torch.Tensor) -> torch.Tensor:
-        """See View."""
-        warped = warp(self._values, self._start + resized(change, MAP_GRID), _GRID)
-        return project(warped[0, 0], _planes(change.device), (0.0, 0.0)).flip(0)[None, None]
-
-
-class Multiplied:
-    """A View of K maps by products of matrices and the look-up in the atlas: the gradients of other look-ups
-    a GPU sums in any order.
-
-    A coronal plane is drawn out by its magnification, which is a product with a matrix from either side.
+    A coronal plane is drawn out by its magnification, which is a product with a matrix from either side
+    (simulation.projection.project does it by look-ups).
 
     Args:
         values: (1, 1, D, H, W) of the atlas.
@@ -168,16 +156,23 @@ class Multiplied:
         self._rows = rows.mT.flip(1) * (planes[1] - planes[0])
 
     def __call__(self, change: torch.Tensor) -> torch.Tensor:
-        """See View."""
-        where = (self._points + _interpolated(change, self._finer)).permute(0, 2, 3, 4, 1)
-        values = self._values.expand(len(change), -1, -1, -1, -1)
-        warped = functional.grid_sample(values, where, padding_mode="border", align_corners=True)
-        wide = torch.matmul(warped[:, 0].transpose(1, 2), self._columns)
+        """Changes of the maps at the points, (K, 3, 7, 7, 7) -> (K, 1, D, W) line integrals, rows from the
+        top."""
+        warped = self._at(self._points + _interpolated(change, self._finer))
+        wide = torch.matmul(warped.transpose(1, 2), self._columns)
         return torch.matmul(self._rows, wide).sum(1, keepdim=True)
+
+    def _at(self, points: torch.Tensor) -> torch.Tensor:
+        """(K, 3, D, H, W) -> (K, D, H, W): the atlas' values there."""
+        if points.device.type == "cpu":
+            return Lookup.apply(self._values[0, 0], points)
+        values = self._values.expand(len(points), -1, -1, -1, -1)
+        where = points.permute(0, 2, 3, 4, 1)
+        return functional.grid_sample(values, where, padding_mode="border", align_corners=True)[:, 0]
 
 
 class _Likeness:
-    """Mean correlation of images with one image (1, 1, V, U) in windows around each pixel."""
+    """Mean correlation of K images with others (K, 1, V, U) in windows around each pixel."""
 
     def __init__(self, image: torch.Tensor) -> None:
         self._image, self._mean = image, _window_mean(image)

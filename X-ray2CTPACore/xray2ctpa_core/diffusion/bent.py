@@ -11,6 +11,7 @@ import torch
 
 from xray2ctpa_core.models.encoders.atlas import resized, to_map_grid
 from xray2ctpa_core.models.encoders.bank_encoder import BankConditioning, BankFeatures
+from xray2ctpa_core.models.on_device import along_channels
 
 
 def to_diffused_bank(
@@ -29,7 +30,7 @@ def to_diffused_bank(
     bits = -torch.ones(len(person), denoiser.config["latent_channels"], device=person.device)
     bits[torch.arange(len(person), device=person.device), person] = 1
     bits = bits[:, :, None, None, None].expand(-1, -1, *size)
-    return torch.cat([bits, change / _map_std(denoiser, change)], 1)
+    return torch.cat([bits, change / along_channels(denoiser.config["map_std"], change)], 1)
 
 
 def bent_latents(
@@ -60,8 +61,6 @@ def bent_map(
 ) -> torch.Tensor:
     """(B, 3, *MAP_GRID): a sample's map; ``spread`` multiplies its difference from the expected one."""
     change = diffused[:, denoiser.config["latent_channels"] :]
-    return conditioning.template_map + spread * to_map_grid(change * _map_std(denoiser, change))
-
-
-def _map_std(denoiser: Any, like: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(denoiser.config["map_std"]).to(like).reshape(1, -1, 1, 1, 1)
+    return conditioning.template_map + spread * to_map_grid(
+        change * along_channels(denoiser.config["map_std"], change)
+    )

@@ -17,6 +17,7 @@ from xray2ctpa_core.diffusion.bent import bent_latents, bent_map
 from xray2ctpa_core.models.encoders.atlas import resized, to_map_grid
 from xray2ctpa_core.models.encoders.bank_encoder import BankConditioning
 from xray2ctpa_core.models.encoders.xray_encoder import XrayConditioning
+from xray2ctpa_core.models.on_device import along_channels
 from xray2ctpa_core.models.protocols import Conditioning
 
 
@@ -122,4 +123,4 @@ def _config(denoiser: Any, name: str) -> Any:
 
 
 def _std(denoiser: Any, name: str, like: torch.Tensor) -> torch.Tensor:
-    return torch.tensor(denoiser.config[name]).to(like).reshape(1, -1, 1, 1, 1)
+    return along_channels(denoiser.config[name], like)

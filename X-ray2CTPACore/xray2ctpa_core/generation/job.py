@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,13 +134,16 @@ class Generator:
         from xray2ctpa_core.explanation.gradcam import label_map
         from xray2ctpa_core.io.preview import render_preview
 
-        labels = label_map(generated.gradcam.array)
-        name = generated.radiograph.name
-        result_files.write_volumes(folder, name, generated.ctpa, generated.gradcam, labels, generated.spread)
-        lines = preview_lines(generated.pe_probability, self.info, self.settings)
-        radiograph, frame = generated.radiograph, generated.frame
-        picture = render_preview(radiograph, frame, generated.ctpa, generated.gradcam, lines)
-        result_files.write_picture(folder / result_files.PREVIEW, picture)
+        radiograph, ctpa, gradcam = generated.radiograph, generated.ctpa, generated.gradcam
+        labels = label_map(gradcam.array)
+        with ThreadPoolExecutor(1) as aside:  # volumes are packed while the preview is drawn
+            volumes = aside.submit(
+                result_files.write_volumes, folder, radiograph.name, ctpa, gradcam, labels, generated.spread
+            )
+            lines = preview_lines(generated.pe_probability, self.info, self.settings)
+            picture = render_preview(radiograph, generated.frame, ctpa, gradcam, lines)
+            result_files.write_picture(folder / result_files.PREVIEW, picture)
+            volumes.result()
 
     def _warn(self, radiograph: Radiograph, warnings: Sequence[str]) -> None:
         for warning in warnings:

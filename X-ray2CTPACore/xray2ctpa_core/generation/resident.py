@@ -1,8 +1,9 @@
 """The resident worker: a queue of jobs, a pipeline that stays loaded, the same results as `generate`.
 
-It ends with its owner, a process, and frees its memory when nothing comes. A job ends when the process that
-asked for it does. The queue lives in those who wait: a worker that dies takes the job under way with it, and
-whoever waited starts another (resident_client.py).
+It ends with its owner, a process, and when nothing comes for a while: what torch and a GPU's driver hold
+beside the pipeline only the end of the process frees. A job ends when the process that asked for it does. The
+queue lives in those who wait: a worker that dies takes the job under way with it, and whoever waited starts
+another (resident_client.py).
 """
 
 import contextlib
@@ -49,15 +50,14 @@ class Worker:
 
     Args:
         owner: process with which the worker ends.
-        idle_s: seconds without a job after which the pipeline is dropped.
-        end_s: seconds without a job after which the worker ends.
+        idle_s: seconds without a job after which the worker ends.
 
     Raises:
         InputError: that owner already has a worker, or the folder of the socket is not private.
     """
 
-    def __init__(self, owner: int, idle_s: float, end_s: float) -> None:
-        self._owner, self._idle_s, self._end_s = owner, idle_s, end_s
+    def __init__(self, owner: int, idle_s: float) -> None:
+        self._owner, self._idle_s = owner, idle_s
         self._held = HeldPipeline()
         self._ended = False
         self._waiting: queue.SimpleQueue[_Job] = queue.SimpleQueue()
@@ -77,12 +77,10 @@ class Worker:
             threading.Thread(target=task, daemon=True).start()
         try:
             last = time.monotonic()
-            while time.monotonic() - last < self._end_s:
+            while time.monotonic() - last < self._idle_s:
                 try:
                     job = self._waiting.get(timeout=_TICK)
                 except queue.Empty:
-                    if time.monotonic() - last > self._idle_s:
-                        self._held.drop()
                     continue
                 with contextlib.closing(job.connection):
                     self._work(job)

@@ -29,6 +29,8 @@ ALWAYS = (CTPA, GRADCAM, GRADCAM_LABEL, RECORD, PREVIEW)
 #: files with room to spare.
 BYTES_PER_VOXEL = 2 + 2 + 4 + 1 + 4
 BYTES_BESIDES = 8 << 20
+#: Half the time of PNG's own level, 6, for 2 % more bytes.
+_PNG_LEVEL = 3
 
 
 def needed_bytes(grid: Sequence[int]) -> int:
@@ -93,4 +95,4 @@ def write_record(folder: Path, text: str) -> None:
 def write_picture(path: Path, picture: "Image.Image") -> None:
     """Writes a PNG; raises OutputError if the place cannot be written or is full."""
     with writing(path.parent):
-        picture.save(path, format="PNG")
+        picture.save(path, format="PNG", compress_level=_PNG_LEVEL)

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from xray2ctpa_core.models.convolution import Conv3d
+
 #: Of every GroupNorm and LayerNorm in these networks.
 EPS = 1e-6
 #: Groups of the normalisation before attention, whatever the network's other groups are.
@@ -21,7 +23,7 @@ def swish(x: torch.Tensor) -> torch.Tensor:
 
 def convolution(dimensions: int, channels_in: int, channels_out: int, size: int) -> nn.Module:
     """A convolution of odd ``size`` in 2 or 3 dimensions that keeps the grid."""
-    kind = nn.Conv2d if dimensions == 2 else nn.Conv3d
+    kind = nn.Conv2d if dimensions == 2 else Conv3d
     return kind(channels_in, channels_out, size, padding=size // 2)
 
 
@@ -97,7 +99,7 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int, strides: tuple[int, ...]) -> None:
         super().__init__()
-        kind = nn.Conv2d if len(strides) == 2 else nn.Conv3d
+        kind = nn.Conv2d if len(strides) == 2 else Conv3d
         self.conv = kind(channels, channels, strides, strides)  # type: ignore[arg-type]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -39,7 +39,7 @@ def in_batches(
         if short:  # outside the handler, whose traceback keeps the allocated tensors alive
             at_once = max(1, min(at_once, len(items) - place) // 2)
             gc.collect()
-            if items.device.type == "cuda":
+            if torch.cuda.is_initialized():
                 torch.cuda.empty_cache()
             if on_step_down is not None:
                 on_step_down(at_once)

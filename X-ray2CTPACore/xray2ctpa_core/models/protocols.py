@@ -5,8 +5,9 @@ Axes: volumes (B, 1, D, H, W) are (foot to head, front to back, patient's right 
 (B, C, d, h, w) likewise; radiographs (B, 1, P, P) have rows from the top.
 """
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, Self, runtime_checkable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -29,15 +30,16 @@ class Conditioning:
     spatial: torch.Tensor | None = None
     expected: torch.Tensor | None = None
 
-    def repeated(self, samples: int) -> Self:
-        """The same for ``samples`` samples of each radiograph: (B * samples, ...), a radiograph's side by
-        side."""
-        tensors = {
-            field.name: value.repeat_interleave(samples, 0)
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), torch.Tensor)
-        }
-        return replace(self, **tensors)
+
+def for_denoiser(conditionings: Sequence[Conditioning]) -> Conditioning:
+    """What a denoiser reads of the conditionings of single samples, side by side: (B, ...)."""
+    first = conditionings[0]
+    joined = {
+        name: torch.cat([getattr(one, name) for one in conditionings])
+        for name in ("embedding", "spatial")
+        if getattr(first, name) is not None
+    }
+    return Conditioning(**joined)
 
 
 def embedding_of(conditioning: Conditioning | torch.Tensor) -> torch.Tensor:

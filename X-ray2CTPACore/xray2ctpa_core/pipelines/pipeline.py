@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.framing.whole_radiograph import WholeRadiograph
 from xray2ctpa_core.models.hu import denormalise_hu, normalise_hu
 from xray2ctpa_core.models.memory import in_batches
-from xray2ctpa_core.models.protocols import Conditioning, FramedRadiograph, Framing
+from xray2ctpa_core.models.protocols import Conditioning, FramedRadiograph, Framing, for_denoiser
 from xray2ctpa_core.pipelines.bundle import BundleInfo, read_bundle_json, write_bundle_json
 from xray2ctpa_core.pipelines.bundle_opinion import carried_opinion, save_carried_opinion
 from xray2ctpa_core.pipelines.consistency import agreement
@@ -275,25 +276,77 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             InputError: num_samples or num_inference_steps below 1, more steps than the sampler allows, or
                 unknown tensors for the callback.
         """
-        if num_samples < 1 or (num_inference_steps is not None and num_inference_steps < 1):
-            raise InputError(
-                f"Expected at least 1 sample and 1 step, got {num_samples} and {num_inference_steps}."
-            )
-        if (num_inference_steps or 1) > (most := most_steps(self.scheduler)):
-            raise InputError(f"Expected at most {most} steps of this sampler, got {num_inference_steps}.")
+        self._check_asked(num_samples, num_inference_steps)
         clock = Stopwatch(self._wait)
         with clock.on("locate"):
-            framed = self.framing(radiograph, frame)
-            _refuse(framed, force)
+            framed = self.framed(radiograph, frame, force=force)
+        (result,) = self.of_framed(
+            [framed],
+            num_inference_steps=num_inference_steps,
+            num_samples=num_samples,
+            seed=seed if generator is None else _seed_of(generator),
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+            output_samples=output_samples,
+        )
+        return replace(result, stage_seconds=clock.seconds | result.stage_seconds)
+
+    @torch.no_grad()
+    def framed(
+        self, radiograph: Radiograph, frame: FrontalFrame | None = None, *, force: bool = False
+    ) -> FramedRadiograph:
+        """The radiograph as the encoder reads it; arguments and errors as of `__call__`."""
+        found = self.framing(radiograph, frame)
+        _refuse(found, force)
+        return found
+
+    @torch.no_grad()
+    def of_framed(
+        self,
+        framed: Sequence[FramedRadiograph],
+        *,
+        num_inference_steps: int | None = None,
+        num_samples: int = 1,
+        seed: int = 0,
+        callback_on_step_end: StepEnd | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        output_samples: bool = False,
+    ) -> list[XRay2CTPAResult]:
+        """What `__call__` gives for each of several radiographs, which share the denoiser's batches.
+
+        Args:
+            framed: N, by `framed`.
+            num_inference_steps, num_samples, seed, output_samples: as of `__call__`, of each of them.
+            callback_on_step_end, callback_on_step_end_tensor_inputs: as there; the samples of a radiograph
+                are side by side.
+
+        Returns:
+            N results; each has an equal share of the seconds of what was done together.
+        """
+        self._check_asked(num_samples, num_inference_steps)
+        together = Stopwatch(self._wait)
         latents = self.sample_latents(
-            framed.image[None, None],
+            torch.stack([one.image[None] for one in framed]),
             num_samples,
             num_inference_steps,
-            seed if generator is None else _seed_of(generator),
+            seed,
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,
-            clock,
+            together,
         )
+        shares = {stage: seconds / len(framed) for stage, seconds in together.seconds.items()}
+        results = []
+        for one, its_latents in zip(framed, latents.split(num_samples), strict=True):
+            result = self._result(one, its_latents, output_samples)
+            results.append(replace(result, stage_seconds=shares | result.stage_seconds))
+        self.maybe_free_model_hooks()
+        return results
+
+    def _result(
+        self, framed: FramedRadiograph, latents: torch.Tensor, output_samples: bool
+    ) -> XRay2CTPAResult:
+        """What K samples of scaled latents of a radiograph (K, C, d, h, w) mean; seconds of this alone."""
+        clock = Stopwatch(self._wait)
         with clock.on("decode"):
             samples = self.decode(latents)
         with clock.on("classify"):
@@ -310,8 +363,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             affine = volume_affine(side, rule)
             seen = frame_image(framed.radiograph.pixels, framed.frame, self.bundle.cxr.frame_pixels)
             correlation = agreement(samples[0], seen, side, rule.depth_fraction)
-        spread = samples.std(0) if num_samples > 1 else None
-        self.maybe_free_model_hooks()
+        spread = samples.std(0) if len(samples) > 1 else None
         return XRay2CTPAResult(
             ctpa=Volume(samples[0], affine),
             gradcam=Volume(heat, affine),
@@ -329,6 +381,19 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             notes=self._memory_notes(),
         )
 
+    def _check_asked(self, num_samples: int, num_inference_steps: int | None) -> None:
+        if num_samples < 1 or (num_inference_steps is not None and num_inference_steps < 1):
+            raise InputError(
+                f"Expected at least 1 sample and 1 step, got {num_samples} and {num_inference_steps}."
+            )
+        if (num_inference_steps or 1) > (most := most_steps(self.scheduler)):
+            raise InputError(f"Expected at most {most} steps of this sampler, got {num_inference_steps}.")
+
+    @property
+    def radiographs_at_once(self) -> int:
+        """Radiographs with one sample each that the networks are given at once: what a device gains by."""
+        return self._at_once
+
     @torch.no_grad()
     def condition(self, image: torch.Tensor) -> Conditioning:
         """(B, 1, P, P), as the framing makes it -> conditioning of the denoiser."""
@@ -345,44 +410,54 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         clock: Stopwatch | None = None,
     ) -> torch.Tensor:
-        """(1, 1, P, P), as the framing makes it -> (K, C, d, h, w) scaled latents, in batches of samples;
-        what drawing and aligning them takes counts on ``clock``."""
+        """(N, 1, P, P), as the framing makes them -> (N * K, C, d, h, w) scaled latents, K samples of each
+        radiograph side by side, in batches; what drawing and aligning them takes counts on ``clock``."""
         if unknown := sorted(set(callback_on_step_end_tensor_inputs) - set(CALLBACK_TENSORS)):
             raise InputError(f"Expected tensors out of {CALLBACK_TENSORS}, got {unknown}.")
         clock = clock or Stopwatch()
         steps = num_inference_steps or self.bundle.sampling.steps
-        with clock.on("denoise"):
-            conditioning = self.condition(image)
-
-        def on_step_end(
-            step: int, timestep: Any, diffused: torch.Tensor, estimate: Callable[[], torch.Tensor]
-        ) -> torch.Tensor:
-            if callback_on_step_end is None:
-                return diffused
-            tensors = {"latents": diffused}
-            if "estimate" in callback_on_step_end_tensor_inputs:
-                tensors["estimate"] = self._to_latents(conditioning, estimate())
-            changed = callback_on_step_end(self, step, timestep, tensors) or {}
-            return changed.get("latents", diffused)
+        with clock.on("denoise"):  # radiographs one by one: their voxels do not depend on one another
+            conditionings = [c for one in image.split(1) for c in [self.condition(one)] * num_samples]
 
         def some_samples(numbers: torch.Tensor) -> torch.Tensor:
-            drawn = [initial_noise(self.latent_shape, seed, int(k), self._execution_device) for k in numbers]
+            drawn = [
+                initial_noise(self.latent_shape, seed, int(number) % num_samples, self._execution_device)
+                for number in numbers
+            ]
             noise = torch.cat([noise for noise, _ in drawn])
             noise[:, : self.denoiser.config["latent_channels"]] *= self.bundle.sampling.temperature
-            model = self._model(conditioning.repeated(len(numbers)), steps)
+            some = [conditionings[number] for number in numbers]
             generators = [generator for _, generator in drawn]
+
+            def on_step_end(
+                step: int, timestep: Any, diffused: torch.Tensor, estimate: Callable[[], torch.Tensor]
+            ) -> torch.Tensor:
+                if callback_on_step_end is None:
+                    return diffused
+                tensors = {"latents": diffused}
+                if "estimate" in callback_on_step_end_tensor_inputs:
+                    tensors["estimate"] = self._to_latents(some, estimate())
+                changed = callback_on_step_end(self, step, timestep, tensors) or {}
+                return changed.get("latents", diffused)
+
+            model = self._model(for_denoiser(some), steps)
             return sample_latents(model, self.scheduler, noise, steps, generators, on_step_end)
 
         def take_fewer(at_once: int) -> None:
             self.samples_at_once, self._took_fewer_samples = at_once, True
 
+        all_samples = torch.arange(len(conditionings))
         with clock.on("denoise"):
-            diffused = in_batches(some_samples, torch.arange(num_samples), self._at_once, take_fewer)
+            diffused = in_batches(some_samples, all_samples, self._at_once, take_fewer)
+
+        def some_latents(numbers: torch.Tensor) -> torch.Tensor:
+            some = [conditionings[number] for number in numbers]
+            images = torch.cat([image[number // num_samples, None] for number in numbers])
+            return self._to_latents(some, diffused[numbers[0] : numbers[-1] + 1], images)
+
         with clock.on("align"):
             at_once = self.samples_at_once or SAMPLES_AT_ONCE
-            return in_batches(
-                lambda some: self._to_latents(conditioning, some, image), diffused, at_once, take_fewer
-            )
+            return in_batches(some_latents, all_samples, at_once, take_fewer)
 
     @property
     def not_captured(self) -> str:
@@ -424,15 +499,18 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         return model
 
     def _to_latents(
-        self, conditioning: Conditioning, diffused: torch.Tensor, image: torch.Tensor | None = None
+        self,
+        conditionings: Sequence[Conditioning],
+        diffused: torch.Tensor,
+        image: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """What was diffused for B samples of one radiograph -> (B, C, d, h, w) scaled latents; aligned with
-        ``image``, the radiograph's, where it is given."""
+        """What was diffused for B samples, with each one's conditioning -> (B, C, d, h, w) scaled latents;
+        aligned with ``image`` (B, 1, P, P), their radiographs', where it is given."""
         sampling, maps = self.bundle.sampling, None
         if image is not None:
             maps = aligned_map(
                 self.denoiser,
-                conditioning,
+                conditionings,
                 diffused,
                 image,
                 self.bundle.hu_window,
@@ -443,7 +521,9 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         return torch.cat(
             [
                 to_latents(self.denoiser, conditioning, sample, template_map)
-                for sample, template_map in zip(diffused.split(1), aligned, strict=True)
+                for conditioning, sample, template_map in zip(
+                    conditionings, diffused.split(1), aligned, strict=True
+                )
             ]
         )
 

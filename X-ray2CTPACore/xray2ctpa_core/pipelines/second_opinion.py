@@ -138,10 +138,16 @@ class OpinionReader:
             given = self.image_of(given, frame)
         if len(given) != 1:
             raise InputError(f"Expected one image (1, 1, P, P), got shape {tuple(given.shape)}.")
+        return self.scores(given)[0]
+
+    def scores(self, images: torch.Tensor) -> list[SecondOpinion]:
+        """The opinions on several radiographs, of their images (B, 1, P, P)."""
         settings = self.settings
-        scaled = settings.platt_a * self.logits(given).double() + settings.platt_b
-        probability = float(scaled.sigmoid()[0])
-        return SecondOpinion(probability, settings.threshold, settings.calibrated, self.rests_on)
+        scaled = settings.platt_a * self.logits(images).double() + settings.platt_b
+        return [
+            SecondOpinion(float(probability), settings.threshold, settings.calibrated, self.rests_on)
+            for probability in scaled.sigmoid()
+        ]
 
 
 class HeadReader(nn.Module):

@@ -9,6 +9,7 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from torch import nn
 from torch.nn import functional
 
+from xray2ctpa_core.models.convolution import Conv3d
 from xray2ctpa_core.models.protocols import Conditioning, embedding_of
 
 #: (D, H, W) cells of latents that are folded into one voxel of the U-Net, whose voxels are fewer and wider.
@@ -21,15 +22,15 @@ class _Residual(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, condition: int) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(8, channels_in)
-        self.conv1 = nn.Conv3d(channels_in, channels_out, 3, padding=1)
+        self.conv1 = Conv3d(channels_in, channels_out, 3, padding=1)
         self.condition = nn.Linear(condition, 2 * channels_out)
         self.norm2 = nn.GroupNorm(8, channels_out)
-        self.conv2 = nn.Conv3d(channels_out, channels_out, 3, padding=1)
+        self.conv2 = Conv3d(channels_out, channels_out, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
         self.shortcut: nn.Module = nn.Identity()
         if channels_in != channels_out:
-            self.shortcut = nn.Conv3d(channels_in, channels_out, 1)
+            self.shortcut = Conv3d(channels_in, channels_out, 1)
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         h = self.conv1(functional.silu(self.norm1(x)))
@@ -95,10 +96,10 @@ class SpatialDenoiser(ModelMixin, ConfigMixin):
         self.time_proj = Timesteps(64, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(64, condition_dim)
         self.embedding = nn.Linear(embedding_dim, condition_dim)
-        self.enter = nn.Conv3d(diffused + spatial_channels, channels[0], PATCH, PATCH)
+        self.enter = Conv3d(diffused + spatial_channels, channels[0], PATCH, PATCH)
         self.first = _Residual(channels[0], channels[0], condition_dim)
         pairs = list(itertools.pairwise(channels))
-        self.down = nn.ModuleList(nn.Conv3d(a, b, 2, 2) for a, b in pairs)
+        self.down = nn.ModuleList(Conv3d(a, b, 2, 2) for a, b in pairs)
         self.down_blocks = nn.ModuleList(_Residual(b, b, condition_dim) for _, b in pairs)
         self.attention = _Attention(channels[-1])
         self.middle = _Residual(channels[-1], channels[-1], condition_dim)

@@ -6,6 +6,7 @@ each sample. What comes out is as sharp as a CT, whatever the networks have lear
 coarse, for that is expected of everybody; only what is finer is a person's own.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -48,19 +49,14 @@ class AtlasBank(nn.Module):
         self, template_map: torch.Tensor, person: torch.Tensor, size: tuple[int, ...]
     ) -> torch.Tensor:
         """(B, 1, *size) in [-1, 1]: for each case the volume of its ``person`` (B,), bent by its map."""
-        weights = functional.one_hot(person, len(self.intensities)).to(template_map)
-        return self.mixed(template_map, weights, size)
+        points = resized(template_map.float(), size).permute(0, 2, 3, 4, 1)
+        volumes = (self.intensities.index_select(0, one)[0].float() for one in person.split(1))
+        return _bent(volumes, points)
 
     def mixed(self, template_map: torch.Tensor, weights: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
         """(B, 1, *size): the mean of people's volumes, bent, by ``weights`` (B, K) that add up to 1."""
         points = resized(template_map.float(), size).permute(0, 2, 3, 4, 1)
-        bent = []
-        for case, share in zip(points.split(1), weights.float(), strict=True):
-            volume = self._mean(share) / 127.5 - 1
-            bent.append(
-                functional.grid_sample(volume[None, None], case, padding_mode="border", align_corners=True)
-            )
-        return torch.cat(bent)
+        return _bent((self._mean(share) for share in weights.float()), points)
 
     def mean(self) -> torch.Tensor:
         """(D, H, W) in [-1, 1]: everybody's mean."""
@@ -70,9 +66,20 @@ class AtlasBank(nn.Module):
     def _mean(self, share: torch.Tensor) -> torch.Tensor:
         """(D, H, W) float32, weighted by ``share`` (K,)."""
         total = torch.zeros(self.intensities.shape[1:], device=share.device)
-        for number in share.nonzero().flatten().tolist():
-            total = total + share[number] * self.intensities[number]
+        for part, volume in zip(share, self.intensities, strict=True):
+            total = total + part * volume
         return total
+
+
+def _bent(volumes: Iterable[torch.Tensor], points: torch.Tensor) -> torch.Tensor:
+    """B volumes (D, H, W) with values in 0..255, each at its points (B, ..., 3) -> (B, 1, ...) in [-1, 1]."""
+    bent = [
+        functional.grid_sample(
+            volume[None, None] / 127.5 - 1, case, padding_mode="border", align_corners=True
+        )
+        for volume, case in zip(volumes, points.split(1), strict=True)
+    ]
+    return torch.cat(bent)
 
 
 def parted(normalised: torch.Tensor, voxel_mm: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -206,10 +206,10 @@ class BankEncoder(ModelMixin, ConfigMixin):
         return folded(volumes, (depth, height, width))
 
     def condition(self, image: torch.Tensor) -> BankConditioning:
-        """See RadiographEncoder: its expected latents are the expected volume's."""
+        """See RadiographEncoder. Latents are expected of no sample: they are bent tissue, and the expected
+        volume, which takes as long as a sample's, is made for who asks (`expected_volume`)."""
         features = self(image)
-        expected = self.fold(self.expected_volume(features))
-        return BankConditioning(features.embedding, self.spatial(features), expected, features, self)
+        return BankConditioning(features.embedding, self.spatial(features), features=features, encoder=self)
 
     def spatial(self, features: BankFeatures) -> torch.Tensor:
         """(B, spatial_channels, *latent_grid): the lifted radiograph, the map, the coarse volume."""

@@ -46,13 +46,11 @@ class RayLift(nn.Module):
         v = 1 - (torch.arange(rows, device=features.device) * 2 + 1.0) / rows
         u = (torch.arange(columns, device=features.device) * 2 + 1.0) / columns - 1
         m = self.magnification.to(torch.float32)[:, None, None]
-        where = torch.stack(
-            [(m * u[None, None]).expand(-1, rows, -1), (m * v[None, :, None]).expand(-1, -1, columns)], -1
-        )
-        planes = features.transpose(1, 2).flatten(0, 1)
         # Coordinates need single precision. They are clamped to the outer pixels' centres, because not every
         # device supports border padding.
-        edge = torch.tensor([1 - 1 / columns, 1 - 1 / rows], device=features.device)
-        where = where.clamp(-edge, edge).repeat(batch, 1, 1, 1)
+        across = (m * u[None, None]).clamp(1 / columns - 1, 1 - 1 / columns).expand(-1, rows, -1)
+        upwards = (m * v[None, :, None]).clamp(1 / rows - 1, 1 - 1 / rows).expand(-1, -1, columns)
+        where = torch.stack([across, upwards], -1).repeat(batch, 1, 1, 1)
+        planes = features.transpose(1, 2).flatten(0, 1)
         lifted = functional.grid_sample(planes.float(), where, align_corners=False).to(features.dtype)
         return lifted.unflatten(0, (batch, depth)).permute(0, 2, 3, 1, 4)
