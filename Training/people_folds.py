@@ -187,19 +187,20 @@ def judged(
     aligned = align_map(encoder.atlas, expected.template_map, image, DEFAULT_HU_WINDOW, config.alignment)
     tissue = torch.tensor([list(people).index(name) % len(encoder.bank.intensities)])
     bent = encoder.bank(aligned, tissue, config.grid)
+    outside = encoder.bank.outside(aligned, config.grid)
     made = {
         "mean of the others' CTs": sum(others) / len(others),
         "one tissue, expected map": encoder.bank(expected.template_map, tissue, config.grid)[0, 0],
         "the expectation": encoder.expected_volume(expected)[0, 0],
     }
     made |= {
-        f"map aligned, {share} of the rest": encoder.nearer(bent, expected.coarse, share)[0, 0]
+        f"map aligned, {share} of the rest": encoder.nearer(bent, expected.coarse, share, outside)[0, 0]
         for share in config.shares
     }
     if config.bundle:
         made[f"bundle {Path(config.bundle).name}"] = bundle_sample(config.bundle, person)
     row = {kind: scores(volume.clamp(-1, 1), true, side) for kind, volume in made.items()}
-    shown = (true, bent[0, 0], encoder.nearer(bent, expected.coarse, config.share)[0, 0])
+    shown = (true, bent[0, 0], encoder.nearer(bent, expected.coarse, config.share, outside)[0, 0])
     return row, np.concatenate([plane for volume in shown for plane in slices(volume)], 1)
 
 

@@ -17,6 +17,8 @@ from xray2ctpa_core.models.encoders.atlas import resized
 
 #: Standard deviation of the Gaussian that parts what is coarse from a person's own, in mm.
 SHARED_MM = 8.0
+#: Least value of tissue between lung and fat, in [-1, 1] (about -570 HU).
+_TISSUE = -0.55
 
 
 class MeanAtlas(NamedTuple):
@@ -58,6 +60,18 @@ class AtlasBank(nn.Module):
         points = resized(template_map.float(), size).permute(0, 2, 3, 4, 1)
         return _bent((self._mean(share) for share in weights.float()), points)
 
+    def outside(self, template_map: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+        """(B, 1, *size) in [0, 1]: 1 in the air around the body of everybody's mean, bent. A place is outside if
+        it can be seen from the right, the left, the front or the back without tissue between."""
+        tissue = self.mean() > _TISSUE
+        front, right = _behind(tissue, 1), _behind(tissue, 2)
+        back, left = (_behind(tissue.flip(axis), axis).flip(axis) for axis in (1, 2))
+        depth, height, width = size
+        few = (depth, height // 2, width // 2)  # the body is smooth
+        points = resized(template_map.float(), few).permute(0, 2, 3, 4, 1)
+        body = _bent([255.0 * (front & right & back & left).float()] * len(points), points)
+        return (1 - functional.interpolate(body, size=(depth, height, width), mode="trilinear")) / 2
+
     def mean(self) -> torch.Tensor:
         """(D, H, W) in [-1, 1]: everybody's mean."""
         people = len(self.intensities)
@@ -69,6 +83,11 @@ class AtlasBank(nn.Module):
         for part, volume in zip(share, self.intensities, strict=True):
             total = total + part * volume
         return total
+
+
+def _behind(tissue: torch.Tensor, axis: int) -> torch.Tensor:
+    """(D, H, W) bool: places of tissue and those behind it along an axis."""
+    return tissue.cummax(axis).values
 
 
 def _bent(volumes: Iterable[torch.Tensor], points: torch.Tensor) -> torch.Tensor:

@@ -24,6 +24,9 @@ from xray2ctpa_core.models.protocols import Conditioning
 BASIS_NODES = 8
 #: Pixels along the edges of a latent cell that are lifted along the rays.
 _LIFTED_EDGE = 2
+#: Around the body a sample is air where the expected volume is at most the first, and keeps its share of the
+#: difference where it is at least the second, in [-1, 1] (about -900 and -430 HU).
+_AIR = (-0.9, -0.4)
 #: A coarse volume's part has its greatest value at this, in 8 bits.
 _BYTE = 127.0
 
@@ -183,7 +186,8 @@ class BankEncoder(ModelMixin, ConfigMixin):
         """(B, 1, *grid) float32 in [-1, 1]: the tissue of ``person`` (B,), bent by the map, nearer to the
         expected volume by ``share`` of what is coarse."""
         bent = self.bank(template_map, person, self.config["grid"])
-        return self.nearer(bent, features.coarse, self.config["share"])
+        outside = self.bank.outside(template_map, self.config["grid"])
+        return self.nearer(bent, features.coarse, self.config["share"], outside)
 
     def expected_volume(self, features: BankFeatures) -> torch.Tensor:
         """(B, 1, *grid) float32 in [-1, 1]: the bank's bent mean, with all of the coarse difference."""
@@ -193,12 +197,21 @@ class BankEncoder(ModelMixin, ConfigMixin):
         return self.nearer(bent, features.coarse, 1.0)
 
     @staticmethod
-    def nearer(bent: torch.Tensor, coarse: torch.Tensor, share: float) -> torch.Tensor:
-        """Volumes (B, 1, D, H, W), by ``share`` of the coarse difference nearer to ``coarse`` (B, 1, ...)."""
+    def nearer(
+        bent: torch.Tensor, coarse: torch.Tensor, share: float, outside: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Volumes (B, 1, D, H, W), by ``share`` of the coarse difference nearer to ``coarse`` (B, 1, ...). Where
+        ``outside`` (B, 1, D, H, W) is 1 and the expected volume almost air, they are air: part of a difference
+        would leave a fog around the body."""
         depth, height, width = coarse.shape[2:]
         rest = coarse - functional.adaptive_avg_pool3d(bent, (depth, height, width))
         rest = functional.interpolate(rest, size=bent.shape[2:], mode="trilinear", align_corners=False)
-        return (bent + share * rest).clamp(-1, 1)
+        volumes = (bent + share * rest).clamp(-1, 1)
+        if outside is None:
+            return volumes
+        lower, upper = _AIR
+        air = outside * ((upper - bent - rest) / (upper - lower)).clamp(0, 1)
+        return volumes - air * (volumes + 1)
 
     def fold(self, volumes: torch.Tensor) -> torch.Tensor:
         """(B, 1, *grid) -> (B, C, *latent_grid)."""
