@@ -25,8 +25,10 @@ VQGAN_PREFIX, ENCODER_PREFIX = "first_stage_model.", "cond_stage_model."
 DENOISER_PREFIX = "model.diffusion_model."
 #: Precedes averaged weights, whose names have lost their dots.
 EMA_PREFIX = "model_ema."
-#: Of the autoencoder's file beside the network: the loss, and tensors of options that do not change it.
-_VQGAN_BESIDES = ("loss.", "colorize", "quantize.used")
+#: Of the first two stages' files beside the network: the loss, and tensors of options that do not change it.
+_BESIDES = ("loss.", "colorize", "quantize.used")
+#: A noise schedule has more steps than a sampler takes.
+_LEAST_STEPS = 100
 #: Groups of the normalisations in the published configurations.
 VQGAN_GROUPS, ENCODER_GROUPS, DENOISER_GROUPS = 8, 32, 8
 _HINT = "Convert a checkpoint as the published XctDiff code saves it."
@@ -35,7 +37,7 @@ Tensors = Mapping[str, torch.Tensor]
 
 
 def convert_vqgan(
-    checkpoint: Path, weights: str | None = None, groups: int = VQGAN_GROUPS
+    checkpoint: Path, weights: str | None = None, groups: int = VQGAN_GROUPS, released_axes: bool = False
 ) -> tuple[VQGAN, Conversion]:
     """The 3D VQGAN in the file of the autoencoder's or of the diffusion stage.
 
@@ -43,35 +45,65 @@ def convert_vqgan(
         checkpoint: a .ckpt file.
         weights: "ema" or "model"; None takes averaged ones where the file has them.
         groups: of GroupNorm, which no tensor's shape shows.
+        released_axes: whether the network is given volumes and radiographs in our order of axes, and turns
+            them to the release's; by itself it computes on tensors as the release does (models.axes).
 
     Raises:
         InputError: no such file.
         BundleError: damaged, unsafe to read, or not exactly such a network: names what differs.
     """
-    which, tensors, prefix = _stage(
-        checkpoint, VQGAN_PREFIX, "decoder.mid_block.weight", weights, _VQGAN_BESIDES
+    which, tensors, prefix = _stage(checkpoint, VQGAN_PREFIX, "decoder.mid_block.weight", weights, _BESIDES)
+    return _converted(
+        checkpoint,
+        which,
+        tensors,
+        prefix,
+        lambda: VQGAN(**_vqgan_settings(tensors, groups), released_axes=released_axes),
     )
-    return _converted(checkpoint, which, tensors, prefix, lambda: VQGAN(**_vqgan_settings(tensors, groups)))
 
 
 def convert_encoder(
-    checkpoint: Path, weights: str | None = None, groups: int = ENCODER_GROUPS
+    checkpoint: Path, weights: str | None = None, groups: int = ENCODER_GROUPS, released_axes: bool = False
 ) -> tuple[ProgressiveEncoder, Conversion]:
     """The progressive encoder in the file of its own or of the diffusion stage; as `convert_vqgan`."""
-    which, tensors, prefix = _stage(checkpoint, ENCODER_PREFIX, "encoder.mid.mlp.fc1.weight", weights)
+    which, tensors, prefix = _stage(
+        checkpoint, ENCODER_PREFIX, "encoder.mid.mlp.fc1.weight", weights, _BESIDES
+    )
     return _converted(
-        checkpoint, which, tensors, prefix, lambda: ProgressiveEncoder(**_encoder_settings(tensors, groups))
+        checkpoint,
+        which,
+        tensors,
+        prefix,
+        lambda: ProgressiveEncoder(**_encoder_settings(tensors, groups), released_axes=released_axes),
     )
 
 
 def convert_denoiser(
-    checkpoint: Path, weights: str | None = None, groups: int = DENOISER_GROUPS
+    checkpoint: Path, weights: str | None = None, groups: int = DENOISER_GROUPS, released_axes: bool = False
 ) -> tuple[PaperDenoiser, Conversion]:
     """The denoiser in the file of the diffusion stage; as `convert_vqgan`."""
     which, tensors, prefix = _stage(checkpoint, DENOISER_PREFIX, "init_conv.weight", weights)
     return _converted(
-        checkpoint, which, tensors, prefix, lambda: PaperDenoiser(**_denoiser_settings(tensors, groups))
+        checkpoint,
+        which,
+        tensors,
+        prefix,
+        lambda: PaperDenoiser(**_denoiser_settings(tensors, groups), released_axes=released_axes),
     )
+
+
+def stated_scale(checkpoint: Path) -> float | None:
+    """What the diffusion stage multiplied latents by, where its file states it (scale_by_std); else None."""
+    found = _state_dict(checkpoint).get("scale_factor")
+    return None if found is None else float(found)
+
+
+def stated_betas(checkpoint: Path) -> list[float] | None:
+    """The noise schedule of the diffusion stage, where its file states one; else None."""
+    found = _state_dict(checkpoint).get("betas")
+    if found is None or found.ndim != 1 or len(found) < _LEAST_STEPS or not ((found > 0) & (found < 1)).all():
+        return None
+    return [float(beta) for beta in found]
 
 
 def _converted(
@@ -165,6 +197,7 @@ def _vqgan_settings(tensors: Tensors, groups: int) -> dict[str, Any]:
         "encoder_attention": _attention(tensors, r"encoder\.down\.(\d+)\.attn\."),
         "decoder_attention": _attention(tensors, r"decoder\.up\.(\d+)\.attn\."),
         "volume_channels": (first.shape[1], tensors["decoder.conv_out.weight"].shape[0]),
+        "first_channels": 0 if first.shape[0] == channels[0] else first.shape[0],
     }
 
 
