@@ -319,4 +319,4 @@ def test_a_checkpoint_of_something_else_is_refused_by_name(convert: Convert) -> 
     )
     assert_refused(convert(dict(weights), "xctdiff-vqgan", "--groups", "5"), 3, "divisible by groups=5")
     assert_refused(convert({"a": "text"}, "xctdiff-vqgan"), 3, "no tensor (names: a)")
-    assert_refused(convert({}, "upstream-denoiser", "--groups", "8"), 2, "only for an XctDiff network")
+    assert_refused(convert({}, "upstream-classifier", "--groups", "8"), 2, "only for a denoiser")

@@ -28,6 +28,7 @@ NETWORKS = {
 }
 BUNDLES = ("x-ray2ctpa", "xctdiff")
 KINDS = (*BUNDLES, *NETWORKS)
+XCTDIFF = tuple(kind for kind in KINDS if kind.startswith("xctdiff"))
 #: Disk space for the largest network: CMKD's prior, 49 million parameters of 4 bytes, and their metadata.
 _NEEDED_BYTES = 200 << 20
 #: Disk space for a bundle: Stable Diffusion's AutoencoderKL, BiomedCLIP's image tower, smaller networks.
@@ -57,8 +58,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         type=int,
         nargs="+",
         metavar="N",
-        help="XctDiff networks: groups of the normalisations, which cannot be inferred from tensors; xctdiff "
-        "takes those of codec, encoder and denoiser (default: those of the published configuration, 8 32 8)",
+        help="denoiser, XctDiff: groups of the normalisations, which cannot be inferred from tensors "
+        "(xctdiff: of codec, encoder and denoiser; default: the published configuration's, 8 32 8)",
     )
     bundle = parser.add_argument_group(" and ".join(BUNDLES), "a whole system as a bundle that generate runs")
     bundle.add_argument(
@@ -116,8 +117,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand; raises BundleError (exit code 3) for a checkpoint that does not fit."""
-    if args.groups is not None and not args.kind.startswith("xctdiff"):
-        raise InputError(f"Expected --groups only for an XctDiff network, got it for {args.kind}.")
+    if args.groups is not None and args.kind not in ("upstream-denoiser", *XCTDIFF):
+        raise InputError(
+            f"Expected --groups only for a denoiser or an XctDiff network, got it for {args.kind}."
+        )
     if args.latent_scale is not None and args.kind != "xctdiff":
         raise InputError(f"Expected --latent-scale only for xctdiff, got it for {args.kind}.")
     return _convert_bundle(args) if args.kind in BUNDLES else _convert_network(args)

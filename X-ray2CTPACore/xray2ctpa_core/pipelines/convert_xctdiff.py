@@ -18,7 +18,13 @@ from xray2ctpa_core.models.codecs.vqgan import VQGAN
 from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
 from xray2ctpa_core.models.encoders.progressive import ProgressiveEncoder
 from xray2ctpa_core.models.weights import load_exactly, refuse
-from xray2ctpa_core.pipelines.convert import Conversion, read_checkpoint, unwrapped
+from xray2ctpa_core.pipelines.convert import (
+    DENOISER_GROUPS,
+    Conversion,
+    denoiser_configuration,
+    read_checkpoint,
+    unwrapped,
+)
 
 #: What precedes the names of the networks in the diffusion stage's file.
 VQGAN_PREFIX, ENCODER_PREFIX = "first_stage_model.", "cond_stage_model."
@@ -30,7 +36,7 @@ _BESIDES = ("loss.", "colorize", "quantize.used")
 #: A noise schedule has more steps than a sampler takes.
 _LEAST_STEPS = 100
 #: Groups of the normalisations in the published configurations.
-VQGAN_GROUPS, ENCODER_GROUPS, DENOISER_GROUPS = 8, 32, 8
+VQGAN_GROUPS, ENCODER_GROUPS = 8, 32
 _HINT = "Convert a checkpoint as the published XctDiff code saves it."
 
 Tensors = Mapping[str, torch.Tensor]
@@ -88,7 +94,9 @@ def convert_denoiser(
         which,
         tensors,
         prefix,
-        lambda: PaperDenoiser(**_denoiser_settings(tensors, groups), released_axes=released_axes),
+        lambda: PaperDenoiser(
+            **denoiser_configuration(tensors, checkpoint.name), groups=groups, released_axes=released_axes
+        ),
     )
 
 
@@ -223,30 +231,6 @@ def _encoder_settings(tensors: Tensors, groups: int) -> dict[str, Any]:
         "middle_attention": "encoder.mid.attn.q.weight" in tensors,
         "homogeneous": False,
         "quantised": False,
-    }
-
-
-def _denoiser_settings(tensors: Tensors, groups: int) -> dict[str, Any]:
-    """Of the published U-Net, as PaperDenoiser takes them; channels that are read and not written are those
-    of the condition."""
-    width, read, _, kernel, _ = tensors["init_conv.weight"].shape
-    written = tensors["final_conv.1.weight"].shape[0]
-    levels = _count(tensors, r"downs\.(\d+)\.0\.block1")
-    heads = tensors["time_rel_pos_bias.relative_attention_bias.weight"].shape[1]
-    embedding = tensors.get("null_cond_emb")
-    along_depth = tensors["init_temporal_attn.fn.fn.fn.to_qkv.weight"].shape[0]
-    wide = [tensors[f"downs.{level}.0.block1.proj.weight"].shape[0] for level in range(levels)]
-    return {
-        "latent_channels": written,
-        "embedding_dim": 0 if embedding is None else embedding.shape[1],
-        "width": width,
-        "multipliers": tuple(channels // width for channels in wide),
-        "heads": heads,
-        "groups": groups,
-        "spatial_channels": read - written,
-        "kernel": kernel,
-        "head_dim": along_depth // (3 * heads),
-        "linear_attention": "downs.0.2.fn.fn.to_qkv.weight" in tensors,
     }
 
 

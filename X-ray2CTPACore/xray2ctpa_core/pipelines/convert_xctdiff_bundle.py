@@ -10,8 +10,8 @@ from diffusers import DDIMScheduler
 from xray2ctpa_core.errors import BundleError
 from xray2ctpa_core.pipelines import convert_xctdiff
 from xray2ctpa_core.pipelines.bundle import CXRPreprocessing, LatentStatistics, SamplingDefaults
-from xray2ctpa_core.pipelines.convert import Conversion
-from xray2ctpa_core.pipelines.convert_xctdiff import DENOISER_GROUPS, ENCODER_GROUPS, VQGAN_GROUPS
+from xray2ctpa_core.pipelines.convert import DENOISER_GROUPS, Conversion
+from xray2ctpa_core.pipelines.convert_xctdiff import ENCODER_GROUPS, VQGAN_GROUPS
 from xray2ctpa_core.pipelines.converted_bundle import converted_bundle, gate_locator
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 
