@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("accelerate", reason="training needs the training extra")
 
 import torch
+from accelerate.state import AcceleratorState
 from pairs import write_mixed_studies
 from stage_scripts import recipe, step
 from test_pairs import SMALL_SCAN, TINY
@@ -172,6 +173,7 @@ def test_the_transfer_learns_to_invert_greys() -> None:
 @pytest.fixture(scope="module")
 def transfer(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the recipe style-transfer on two real radiographs and two computed ones, for a tiny bundle."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # this fixture comes before the one of each test
     place = tmp_path_factory.mktemp("transfer")
     real = write_mixed_studies(place / "real", (False, False))
     computed = write_mixed_studies(place / "computed", (True, True))
@@ -240,6 +242,8 @@ def test_a_recipe_that_names_the_transfer_trains_through_it_and_its_bundle_gener
     assert recipe(repository, "real-pairs", with_it, *words, f"radiographs.style={translator}") == 0
     assert recipe(repository, "real-pairs", without, *words) == 0
 
+    assert json.loads((without / "ctpa" / "settings.json").read_text())["crop"] == "frame"
+    assert "extent_mm" not in json.loads((without / "pack" / "bundle.json").read_text())["geometry"]
     frames = [np.load(run / "radiographs" / "cases" / "s0" / "cxr.npy") for run in (without, with_it)]
     translated = load_part(translator).restyled(torch.from_numpy(frames[0].astype(np.float32))[:, None])[:, 0]
     assert frames[0].shape == (2, 128, 128)  # the plain one and a variant
