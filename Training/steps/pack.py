@@ -181,7 +181,12 @@ def _extent(cases: list[LatentCase]) -> tuple[float, float, float]:
 def _describe(
     config: PackSettings, cases: list[LatentCase], grid: tuple[int, int, int], scaling: LatentScaling
 ) -> BundleInfo:
-    extent = _extent(cases)
+    extent, reading = _extent(cases), _reading(Path(config.radiographs))
+    if config.framed and reading.framing != "lungs":
+        raise ConfigError(
+            f"Expected radiographs framed by the lungs for framed=true, got whole ones.",
+            "Leave framed out: each volume then has the volumes' mean extent.",
+        )
     return BundleInfo(
         name=config.name,
         version=config.version,
@@ -199,7 +204,7 @@ def _describe(
             detector_to_centre_mm=constants.DETECTOR_TO_CENTRE_MM,
             extent_mm=() if config.framed else extent,
         ),
-        cxr=_reading(Path(config.radiographs)),
+        cxr=reading,
         sampling=SamplingDefaults(
             config.scheduler,
             config.steps,

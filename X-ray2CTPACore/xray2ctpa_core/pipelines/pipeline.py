@@ -36,7 +36,7 @@ from xray2ctpa_core.pipelines.bundle_opinion import carried_opinion, save_carrie
 from xray2ctpa_core.pipelines.consistency import agreement
 from xray2ctpa_core.pipelines.geometry import frame_side_mm, volume_affine
 from xray2ctpa_core.pipelines.loading import load_bundle
-from xray2ctpa_core.pipelines.parts import NETWORKS, is_training_schedule, load_parts
+from xray2ctpa_core.pipelines.parts import NETWORKS, OPTIONAL, is_training_schedule, load_parts
 from xray2ctpa_core.pipelines.result import XRay2CTPAResult
 from xray2ctpa_core.pipelines.second_opinion import OpinionReader
 from xray2ctpa_core.pipelines.stopwatch import Stopwatch
@@ -82,8 +82,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     _exclude_from_cpu_offload = [  # noqa: RUF012 - diffusers'
         "lung_locator", "xray_encoder", "pe_classifier", "style_transfer",
     ]  # fmt: skip
-    #: What diffusers saves although the constructor can do without.
-    _optional_components = ["style_transfer"]  # noqa: RUF012 - diffusers'
+    #: Parts that diffusers saves where there are such.
+    _optional_components = list(OPTIONAL)  # noqa: RUF012 - diffusers'
     _callback_tensor_inputs = list(CALLBACK_TENSORS)  # noqa: RUF012 - diffusers'
 
     scheduler: Any

@@ -27,8 +27,8 @@ class PackSettings:
     hu_window: Window = PAPER_HU_WINDOW
     """HU window to which the latents' volumes were clipped."""
     framed: bool = False
-    """Whether the volumes lie in the radiograph's frame (ctpa.crop=frame): their size then follows from the
-    radiograph, else every result has the volumes' mean extent."""
+    """Whether the volumes lie in the radiograph's frame (ctpa.crop=frame, and radiographs of input=frame):
+    their size then follows from the radiograph, else every result has the volumes' mean extent."""
     name: str = "mine"
     """Name of the bundle."""
     version: str = "1"
