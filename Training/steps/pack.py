@@ -184,7 +184,7 @@ def _describe(
     extent, reading = _extent(cases), _reading(Path(config.radiographs))
     if config.framed and reading.framing != "lungs":
         raise ConfigError(
-            f"Expected radiographs framed by the lungs for framed=true, got whole ones.",
+            "Expected radiographs framed by the lungs for framed=true, got whole ones.",
             "Leave framed out: each volume then has the volumes' mean extent.",
         )
     return BundleInfo(
