@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.models.codecs.codec import Codec, IdentityCodec, SliceCodec
 from xray2ctpa_core.models.framing.style_transfer import REAL, StyleTransfer
 from xray2ctpa_core.pipelines.bundle import (
+    FULL_HEAT,
+    STEP_CURVE,
     BundleInfo,
     CXRPreprocessing,
     GeometryRule,
@@ -31,10 +34,13 @@ from xray2ctpa_core.pipelines.loading import load_part
 from xray2ctpa_core.pipelines.paper_run import CONDITIONS_FILE, load_paper_run
 from xray2ctpa_core.pipelines.parts import STYLE
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+from xray2ctpa_core.pipelines.second_opinion import HEAD_CALIBRATION
 from xray2ctpa_core.preprocessing.frame import NORMALISATION
 from xray2ctpa_core.training.settings.bundles import PackSettings, StyledSettings
 
 INTENDED_USE = "Research. Not for patient care: a generated CTPA is a hypothesis, never a diagnosis."
+#: Metrics of a bundle by which it works; others were measured without the style transfer.
+_USED_METRICS = (STEP_CURVE, FULL_HEAT, HEAD_CALIBRATION)
 #: Number of volumes, evenly spaced among all, over which the mean extent is computed.
 EXTENT_VOLUMES = 50
 
@@ -59,7 +65,10 @@ def run(config: PackSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 
 def styled(config: StyledSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - done anew
     """Writes the bundle ``out``: another one that reads every radiograph through a style transfer."""
     pipeline = XRay2CTPAPipeline.from_pretrained(config.bundle)
-    parts = pipeline.components | {STYLE: towards_computed(config.style)}
+    own = pipeline.bundle
+    metrics = {name: own.metrics[name] for name in _USED_METRICS if name in own.metrics}
+    info = replace(own, name=config.name or f"{own.name}-styled", metrics=metrics)
+    parts = pipeline.components | {STYLE: towards_computed(config.style), "bundle": info}
     _save(XRay2CTPAPipeline(**parts), out)
 
 

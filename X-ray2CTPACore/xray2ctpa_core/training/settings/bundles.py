@@ -53,5 +53,7 @@ class StyledSettings:
 
     bundle: str = DEFAULT_BUNDLE
     """Name, folder or Hub id of the bundle."""
+    name: str = ""
+    """Name of the new one; empty adds -styled to that of the bundle."""
     style: Existing = ""
     """Folder to_computed of the step style-transfer."""
