@@ -202,6 +202,7 @@ def test_any_bundle_reads_radiographs_through_the_style_transfer_or_as_they_are(
 
     pipelines = [XRay2CTPAPipeline.from_pretrained(bundle) for bundle in (plain, styled)]
     assert [pipeline.bundle.metrics for pipeline in pipelines] == [{"psnr": 20.5}, {}]  # measured without it
+    assert "style transfer was trained on unpaired radiographs" in pipelines[1].bundle.trained_on
     image = torch.rand(1, 1, 128, 128, generator=torch.Generator().manual_seed(1))
     translated = load_part(transfer / "run" / "style-transfer" / "to_computed").restyled(image)
     assert torch.equal(pipelines[1].restyled(image), translated)

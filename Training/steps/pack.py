@@ -67,7 +67,9 @@ def styled(config: StyledSettings, out: Path, resume: bool) -> None:  # noqa: AR
     pipeline = XRay2CTPAPipeline.from_pretrained(config.bundle)
     own = pipeline.bundle
     metrics = {name: own.metrics[name] for name in _USED_METRICS if name in own.metrics}
-    info = replace(own, name=config.name or f"{own.name}-styled", metrics=metrics)
+    taught = f"{own.trained_on}; its style transfer was trained on unpaired radiographs, real and computed"
+    name = config.name or f"{own.name}-styled"
+    info = replace(own, name=name, trained_on=taught, metrics=metrics)
     parts = pipeline.components | {STYLE: towards_computed(config.style), "bundle": info}
     _save(XRay2CTPAPipeline(**parts), out)
 
