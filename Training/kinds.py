@@ -1,7 +1,7 @@
 """The kinds of steps that recipes can use: settings, module and function of each."""
 
 from xray2ctpa_core.cli.recipe import Kind
-from xray2ctpa_core.training.settings.bundles import PackSettings
+from xray2ctpa_core.training.settings.bundles import PackSettings, StyledSettings
 from xray2ctpa_core.training.settings.classifiers import (
     CxrClassifierSettings,
     LatentClassifierSettings,
@@ -92,6 +92,7 @@ KINDS = {
     "bank-denoiser": Kind("train_bank_denoiser", finished="scheduler/scheduler_config.json"),
     "bank-bundle": Kind("calibrate_bank", finished="bundle.json"),
     "pack": Kind("steps.pack", settings=PackSettings, finished="bundle.json"),
+    "styled": Kind("steps.pack", "styled", StyledSettings, "bundle.json"),
     "ship": Kind("ship_default"),
     "evaluate": Kind("evaluate", finished="evaluation.json"),
     "slice-features": Kind("encode_slices", finished="features.csv"),

@@ -82,9 +82,11 @@ def vqgan_encode(
     blocks: int,
     groups: int,
     attended: int | None = None,
+    first: int = 0,
 ) -> Tensor:
-    """Un-quantised latents of 8 channels; 4 between the encoder and the projection."""
-    x = conv(w, "encoder.init_conv", volume, channels[0], 3)
+    """Un-quantised latents of 8 channels; 4 between the encoder and the projection; ``first`` channels of the
+    first convolution, as many as those of the first level for 0."""
+    x = conv(w, "encoder.init_conv", volume, first or channels[0], 3)
     for level, width in enumerate(channels):
         for block in range(blocks):
             x = resnet(w, f"encoder.down.{level}.block.{block}", x, width, groups)
@@ -129,15 +131,15 @@ def vqgan_decode(
 
 
 def encoder_condition(
-    w: Seeded, image: Tensor, width: int, multipliers: tuple[int, ...], depth: int
+    w: Seeded, image: Tensor, width: int, multipliers: tuple[int, ...], depth: int, groups: int = 16
 ) -> Tensor:
-    """The un-quantised features of a radiograph, groups of 16 in 2D, 1 block a level."""
+    """The un-quantised features of a radiograph, 1 block a level."""
     x = conv(w, "encoder.init_conv", image, width, 3)
     for level, multiplier in enumerate(multipliers):
-        x = resnet(w, f"encoder.down.{level}.block.0", x, width * multiplier, 16)
+        x = resnet(w, f"encoder.down.{level}.block.0", x, width * multiplier, groups)
         if level < len(multipliers) - 1:
             x = conv(w, f"encoder.down.{level}.downsample.conv", x, width * multiplier, 2, 2)
-    x = attention(w, "encoder.mid.attn", resnet(w, "encoder.mid.block", x, x.shape[1], 16))
+    x = attention(w, "encoder.mid.attn", resnet(w, "encoder.mid.block", x, x.shape[1], groups))
     batch, channels, height, wide = x.shape
     # Place (c, a) of the channels goes to place a of the new axis, which stands between the two of the image.
     x = x.reshape(batch, channels // depth, depth, height, wide).permute(0, 1, 3, 4, 2)

@@ -363,3 +363,32 @@ def test_a_source_is_read_with_the_settings_that_its_data_set_knows(tmp_path: Pa
         read_studies(StudySource(dataset="rspect", root=str(tmp_path)))
     with pytest.raises(ConfigError, match="may have table, radiographs; got metadata"):
         read_studies(StudySource(root=str(tmp_path), metadata="m.csv"))
+
+
+def test_studies_of_a_data_set_without_splits_get_fixed_ones_by_patient(tmp_path: Path) -> None:
+    rows = [("patient", "study", "volume")]
+    rows += [
+        (f"p{number // 2}", f"s{number}", touch(tmp_path / f"s{number}.nii.gz").name) for number in range(400)
+    ]
+    write_rows(tmp_path / "studies.csv", rows[0], rows[1:])
+    assert {study.split for study in read_studies(StudySource(root=str(tmp_path)))} == {None}
+    drawn = read_studies(StudySource(root=str(tmp_path), drawn_splits=True))
+    split = {study.patient: study.split for study in drawn}
+    assert all(study.split == split[study.patient] for study in drawn)
+    count = [sum(one == name for one in split.values()) for name in ("train", "valid", "test")]
+    assert count == pytest.approx([140, 20, 40], abs=15)
+    fewer = read_studies(StudySource(root=str(tmp_path), drawn_splits=True, studies=200))
+    moved = [study for study in fewer if study.split != split[study.patient]]
+    assert len({study.patient for study in moved}) <= 2, "whoever else is there"
+
+
+def test_of_two_patients_one_tests_and_a_split_that_is_named_stays(tmp_path: Path) -> None:
+    for number in range(2):
+        touch(tmp_path / f"{number}.nii.gz")
+    both = read_studies(StudySource(root=str(tmp_path), drawn_splits=True))
+    assert sorted(str(study.split) for study in both) == ["test", "train"]
+    rows = [("0.nii.gz", "valid"), ("1.nii.gz", "")]
+    write_rows(tmp_path / "studies.csv", ("volume", "split"), rows)
+    named = read_studies(StudySource(root=str(tmp_path), drawn_splits=True))
+    assert [study.split for study in named] == ["valid", None]
+    assert read_studies(StudySource(root=str(tmp_path), drawn_splits=True, studies=1))[0].split == "valid"

@@ -91,6 +91,34 @@ def test_an_encoder_gives_the_released_condition_and_volume(convert: Convert, tm
     assert (regressed - volume).abs().max() < 1e-5
 
 
+def test_a_first_convolution_of_another_width_than_the_first_level_fits(
+    convert: Convert, tmp_path: Path
+) -> None:
+    """A ch_mult that does not begin with 1."""
+    weights, volume = Seeded(4), torch.rand(1, 1, 8, 8, 8)
+    latents = vqgan_encode(weights, volume, CHANNELS, BLOCKS, GROUPS, first=8)
+    vqgan_decode(weights, latents, CHANNELS, BLOCKS, GROUPS, CODES)
+    assert convert(dict(weights), "xctdiff-vqgan", "--groups", str(GROUPS)).returncode == 0
+    with torch.no_grad():
+        assert (load_part(tmp_path / "out").encode(volume) - latents).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["vqgan", "encoder"])
+def test_codes_remapped_for_a_transformer_do_not_change_a_network(
+    convert: Convert, tmp_path: Path, kind: str
+) -> None:
+    weights, image = Seeded(2), torch.rand(1, 1, 16, 16)
+    if kind == "vqgan":
+        weights, _, _ = vqgan(torch.rand(1, 1, 8, 8, 8))
+    else:
+        encoder_regression(weights, encoder_condition(weights, image, 32, (1, 4), depth=8), 32, CODES)
+    groups = str(GROUPS if kind == "vqgan" else 16)
+    state = weights | {"quantize.used": torch.arange(3)}
+    assert convert(state, f"xctdiff-{kind}", "--groups", groups).returncode == 0
+    kept = load_part(tmp_path / "out").quantize.embedding.weight
+    assert torch.equal(kept, weights["quantize.embedding.weight"])
+
+
 def unet_weights() -> Tensors:
     """X-ray2CTPA's tensors with 8 + 8 channels in, 8 out and no embedding: XctDiff's of width 32."""
     weights = random_weights(seed=5)
@@ -117,6 +145,7 @@ def test_a_denoiser_gives_the_released_noise(convert: Convert, tmp_path: Path) -
     with torch.no_grad():
         expected = released_unet(weights, torch.cat([sample, condition], 1), timestep, torch.zeros(2, 0))
         found = network(sample, timestep, Conditioning(spatial=condition))
+        assert torch.equal(network(sample, timestep, condition), found)
         with pytest.raises(ValueError, match="spatial features"):
             network(sample, timestep, Conditioning())
     assert (found - expected).abs().max() < 1e-4
@@ -180,6 +209,70 @@ def test_the_bundle_samples_by_the_releases_ddim_and_again_after_a_swap(
     assert float(pipe.scheduler.alphas_cumprod[-1]) == pytest.approx(0.0022, abs=1e-4)
 
 
+def test_the_bundle_turns_radiographs_and_volumes_to_the_releases_order_of_axes(
+    convert: Convert, tmp_path: Path, diffusion_stage: Tensors
+) -> None:
+    """The release reads radiographs transposed and turned upside down, and its volumes are (x, y, z)."""
+    assert convert(diffusion_stage, "xctdiff").returncode == 0
+    pipe = XRay2CTPAPipeline.from_pretrained(tmp_path / "out")
+    encoder, codec = Seeded(2), Seeded(1)
+    for seeded, prefix in ((encoder, "cond_stage_model."), (codec, "first_stage_model.")):
+        seeded.update({n.removeprefix(prefix): t for n, t in diffusion_stage.items() if n.startswith(prefix)})
+    generator = torch.Generator().manual_seed(8)
+    image, latents = (
+        torch.rand(1, 1, 32, 32, generator=generator),
+        torch.randn(1, 8, 4, 6, 8, generator=generator),
+    )
+    expected = encoder_condition(encoder, image.transpose(2, 3).flip(3), 64, (1, 4), 16, groups=32)
+    with torch.no_grad():
+        found = pipe.condition(image).spatial
+        decoded = pipe.autoencoder.decode(latents)
+    assert (found - expected.transpose(2, 4)).abs().max() < 1e-5
+    volume = vqgan_decode(codec, latents.transpose(2, 4), CHANNELS, BLOCKS, 8, CODES)
+    assert (decoded - volume.transpose(2, 4)).abs().max() < 1e-5
+    assert pipe.denoiser.config["released_axes"]
+
+
+def test_the_bundle_takes_scale_and_noise_schedule_from_the_checkpoint_that_states_them(
+    convert: Convert, tmp_path: Path, diffusion_stage: Tensors
+) -> None:
+    def scale_and_betas(*more: str) -> tuple[float, torch.Tensor]:
+        assert convert(diffusion_stage, "xctdiff", *more).returncode == 0
+        pipe = XRay2CTPAPipeline.from_pretrained(tmp_path / "out")
+        (tmp_path / "out").rename(tmp_path / f"done-{len(list(tmp_path.iterdir()))}")
+        return 1 / pipe.bundle.latents.std[0], pipe.scheduler.betas
+
+    scale, published = scale_and_betas()
+    assert scale == pytest.approx(0.6)
+    assert float(published[-1]) == pytest.approx(0.0125)
+    diffusion_stage["betas"] = published.clone()
+    diffusion_stage["scale_factor"] = torch.tensor(0.25)
+    scale, betas = scale_and_betas()
+    assert scale == pytest.approx(0.25)
+    assert torch.equal(betas, published)
+    diffusion_stage["betas"] = torch.linspace(1e-4, 2e-2, 500)
+    scale, betas = scale_and_betas("--latent-scale", "0.5")
+    assert scale == pytest.approx(0.5)
+    assert torch.equal(betas, diffusion_stage["betas"])
+
+
+def test_the_bundle_takes_the_groups_of_its_three_networks(
+    convert: Convert, tmp_path: Path, diffusion_stage: Tensors
+) -> None:
+    assert convert(diffusion_stage, "xctdiff", "--groups", "4", "16", "8").returncode == 0
+    pipe = XRay2CTPAPipeline.from_pretrained(tmp_path / "out")
+    assert [part.config["groups"] for part in (pipe.autoencoder, pipe.xray_encoder, pipe.denoiser)] == [
+        4,
+        16,
+        8,
+    ]
+    (tmp_path / "out").rename(tmp_path / "done")
+    assert_refused(convert(diffusion_stage, "xctdiff", "--groups", "4"), 2, "--groups 8 32 8")
+    assert_refused(convert(diffusion_stage, "xctdiff-vqgan", "--groups", "4", "4"), 2, "one number of groups")
+    assert_refused(convert(diffusion_stage, "xctdiff", "--latent-scale", "0"), 2, "positive --latent-scale")
+    assert_refused(convert(diffusion_stage, "xctdiff-vqgan", "--latent-scale", "1"), 2, "only for xctdiff")
+
+
 def test_the_file_of_the_diffusion_stage_holds_all_three_networks(convert: Convert, tmp_path: Path) -> None:
     volume = torch.rand(1, 1, 8, 8, 8)
     weights, latents, _ = vqgan(volume)
@@ -226,4 +319,4 @@ def test_a_checkpoint_of_something_else_is_refused_by_name(convert: Convert) -> 
     )
     assert_refused(convert(dict(weights), "xctdiff-vqgan", "--groups", "5"), 3, "divisible by groups=5")
     assert_refused(convert({"a": "text"}, "xctdiff-vqgan"), 3, "no tensor (names: a)")
-    assert_refused(convert({}, "upstream-denoiser", "--groups", "8"), 2, "only for an XctDiff network")
+    assert_refused(convert({}, "upstream-classifier", "--groups", "8"), 2, "only for a denoiser")

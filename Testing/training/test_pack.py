@@ -119,3 +119,12 @@ def test_a_trained_system_becomes_a_bundle_that_generates_what_table_1_measures(
     assert record["bundle"]["name"] == pipeline.bundle.name
     assert record["pe"]["probability"] is None
     assert np.multiply(record["geometry"]["spacing_mm"], P) == pytest.approx(EXTENT_MM[::-1], rel=1e-4)
+
+
+def test_a_volume_takes_no_size_from_a_radiograph_that_is_not_framed_by_the_lungs(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = write_run(tmp_path)
+    x2ct(out / "x2ct-cnn")
+    assert step(repository, "xctdiff", "bundle-x2ct-cnn", out, "framed=true") == 2
+    assert "framed by the lungs for framed=true" in capsys.readouterr().err

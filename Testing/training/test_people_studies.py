@@ -20,7 +20,8 @@ from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.simulation.people.person import SUFFIX, save_person
 from xray2ctpa_core.simulation.signs import sign_probability
 
-SMALL = ["grid=[16,16,16]", "pixels=64", "finer=[1,1,1]", "people_mm=8.0", "patients=2", "without=[]"]
+SMALL = ["grid=[16,16,16]", "pixels=64", "finer=[1,1,1]", "people_mm=8.0", "patients=2",
+         'without=["nobody there"]']  # fmt: skip
 
 
 def test_people_become_studies_with_volume_radiograph_map_and_signs_split_by_person(
@@ -60,4 +61,4 @@ def test_people_become_studies_with_volume_radiograph_map_and_signs_split_by_per
     assert np.array_equal(first, read_volume(again[0].volume).array)
     (tmp_path / "data" / "studies.csv").unlink()
     assert step(repository, "systems", "data", tmp_path, *sets, 'tested=["c"]') == 2
-    assert "got c" in capsys.readouterr().err
+    assert "got c. Take names out of a, b" in capsys.readouterr().err

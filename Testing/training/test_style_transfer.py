@@ -1,6 +1,7 @@
 """The style transfer: sizes, what each loss reaches, that it learns a style, that lost anatomy is refused."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,32 @@ import pytest
 pytest.importorskip("accelerate", reason="training needs the training extra")
 
 import torch
-from stage_scripts import step
+from accelerate.state import AcceleratorState
+from pairs import write_mixed_studies
+from stage_scripts import recipe, step
+from test_pairs import SMALL_SCAN, TINY
+from tiny_bundle import write_tiny_pipeline
 from torch.nn import functional
 
+from xray2ctpa_core.cli.main import main
 from xray2ctpa_core.data.unpaired_radiographs import UnpairedRadiographs
-from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.generation.samples import SAMPLE_CXR
+from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.framing.style_transfer import StyleTransfer
+from xray2ctpa_core.pipelines.bundle_opinion import bundle_opinion
+from xray2ctpa_core.pipelines.loading import load_part
+from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.training.loop import TwoPlayerStage
 from xray2ctpa_core.training.settings.style_transfer import StyleTransferConfig
 from xray2ctpa_core.training.stages.style_transfer import Judges, StyleTransferStage, Translators, lungs_kept
+from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
 P = 32
+#: The style transfer of a recipe, small.
+SMALL = ["steps=2", "width=4", "blocks=1", "discriminator_layers=2", "discriminator_width=8", "precision=no",
+         "tensorboard=false", "checkpoint_every=1"]  # fmt: skip
 
 
 def thorax(seed: int) -> np.ndarray:
@@ -122,14 +137,7 @@ def test_a_recipe_trains_the_transfer_and_restyles_a_folder_or_says_that_anatomy
     with torch.no_grad():
         locator.mask_head.bias.fill_(50.0)  # sees lung everywhere: nothing is lost
     locator.save_pretrained(tmp_path / "locator")
-    sets = ["steps=2", "width=4", "blocks=1", "discriminator_layers=2", "discriminator_width=8"]
-    sets += [
-        f"real={real}",
-        f"computed={computed}",
-        "precision=no",
-        "tensorboard=false",
-        "checkpoint_every=1",
-    ]
+    sets = [*SMALL, f"real={real}", f"computed={computed}"]
     assert step(repository, "xctdiff", "style-transfer", tmp_path, *sets) == 0
     sets = [f"radiographs={real}", f"translator={tmp_path / 'style-transfer' / 'to_computed'}"]
     sets += [f"lung_locator={tmp_path / 'locator'}"]
@@ -160,3 +168,122 @@ def test_the_transfer_learns_to_invert_greys() -> None:
         loss.backward()
         optimizer.step()
     assert float(loss.detach()) < 0.4 * before
+
+
+@pytest.fixture(scope="module")
+def transfer(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the recipe style-transfer on two real radiographs and two computed ones, for a tiny bundle."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # this fixture comes before the one of each test
+    place = tmp_path_factory.mktemp("transfer")
+    real = write_mixed_studies(place / "real", (False, False))
+    computed = write_mixed_studies(place / "computed", (True, True))
+    tiny = write_tiny_pipeline(place / "tiny")
+    steps = ["computed-cxr", "real-cxr", "style-transfer", "restyled", "styled"]
+    sets = ["real-cxr.force=true", "real-cxr.workers=1", "computed-cxr.workers=1", "run.pixels=128"]
+    sets += [f"run.computed={computed}", f"run.bundle={tiny}", "restyled.least_dice=0.0"]
+    sets += [f"style-transfer.{change}" for change in SMALL]
+    words = ["--data", str(real), "--only", *steps, "--set", *sets]
+    assert recipe(repository, "style-transfer", place / "run", *words) == 0
+    return place
+
+
+def volume(bundle: Path, out: Path) -> np.ndarray:
+    """What `generate` makes of the sample radiograph."""
+    words = ["generate", str(SAMPLE_CXR), "--bundle", str(bundle), "--steps", "1", "--force"]
+    assert main([*words, "--out", str(out)]) == 0
+    return np.asarray(read_volume(out / "ctpa.nii.gz").array)
+
+
+def test_any_bundle_reads_radiographs_through_the_style_transfer_or_as_they_are(
+    transfer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, styled = transfer / "tiny", transfer / "run" / "styled"
+    assert not np.array_equal(volume(plain, tmp_path / "plain"), volume(styled, tmp_path / "styled"))
+
+    pipelines = [XRay2CTPAPipeline.from_pretrained(bundle) for bundle in (plain, styled)]
+    assert [pipeline.bundle.metrics for pipeline in pipelines] == [{"psnr": 20.5}, {}]  # measured without it
+    assert "style transfer was trained on unpaired radiographs" in pipelines[1].bundle.trained_on
+    image = torch.rand(1, 1, 128, 128, generator=torch.Generator().manual_seed(1))
+    translated = load_part(transfer / "run" / "style-transfer" / "to_computed").restyled(image)
+    assert torch.equal(pipelines[1].restyled(image), translated)
+    expected = pipelines[0].sample_latents(translated, num_inference_steps=1)
+    assert torch.equal(pipelines[1].sample_latents(image, num_inference_steps=1), expected)
+    assert torch.equal(
+        *(pipe.classify_radiograph(x) for pipe, x in zip(pipelines, (translated, image), strict=True))
+    )
+
+    opinions = [
+        bundle_opinion(b, p.bundle, p.xray_encoder) for b, p in zip((plain, styled), pipelines, strict=True)
+    ]
+    radiograph, frame = (
+        Radiograph(np.random.default_rng(0).random((90, 90), np.float32)),
+        FrontalFrame(0, 0, 90),
+    )
+    images = [opinion.image_of(radiograph, frame) for opinion in opinions]
+    assert torch.equal(images[1], pipelines[1].restyled(images[0]))
+
+    (tmp_path / "radiographs").mkdir()
+    shutil.copy(SAMPLE_CXR, tmp_path / "radiographs")
+    words = ["evaluate", "--radiographs", str(tmp_path / "radiographs"), "--steps", "1"]
+    words += ["--bundle", str(plain), "--bundle", str(styled), "--out", str(tmp_path / "evaluation")]
+    assert main(words) == 0
+    summary = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())
+    compared = summary["radiographs"][0]["bundles"]
+    assert [entry["bundle"] for entry in compared] == ["tiny", "tiny-styled"]
+    capsys.readouterr()
+
+
+@pytest.mark.slow
+def test_a_recipe_that_names_the_transfer_trains_through_it_and_its_bundle_generates_through_it(
+    repository: Path, transfer: Path, tmp_path: Path
+) -> None:
+    data = write_mixed_studies(tmp_path / "data", (False, False))
+    translator = transfer / "run" / "style-transfer" / "to_computed"
+    sets = [*TINY, *SMALL_SCAN, "radiographs.pixels=128", "pack.steps=1"]
+    words = ["--data", str(data), "--set", *sets]
+    with_it, without = tmp_path / "with", tmp_path / "without"
+    assert recipe(repository, "real-pairs", with_it, *words, f"radiographs.style={translator}") == 0
+    assert recipe(repository, "real-pairs", without, *words) == 0
+
+    assert json.loads((without / "ctpa" / "settings.json").read_text())["crop"] == "frame"
+    assert "extent_mm" not in json.loads((without / "pack" / "bundle.json").read_text())["geometry"]
+    frames = [np.load(run / "radiographs" / "cases" / "s0" / "cxr.npy") for run in (without, with_it)]
+    translated = load_part(translator).restyled(torch.from_numpy(frames[0].astype(np.float32))[:, None])[:, 0]
+    assert frames[0].shape == (2, 128, 128)  # the plain one and a variant
+    np.testing.assert_allclose(frames[1], translated.numpy(), atol=2e-3)  # both are kept in float16
+    assert XRay2CTPAPipeline.from_pretrained(without / "pack").style_transfer is None
+    packed = XRay2CTPAPipeline.from_pretrained(with_it / "pack").style_transfer
+    assert packed is not None
+    assert torch.equal(packed.layers[1].weight, load_part(translator).layers[1].weight)
+    assert volume(with_it / "pack", tmp_path / "result").std() > 0
+
+
+@pytest.mark.parametrize("standardised", [(0.0, 1.0), (0.633, 0.181)])
+def test_a_standardised_radiograph_is_translated_as_greys_are(standardised: tuple[float, float]) -> None:
+    torch.manual_seed(0)
+    mean, std = standardised
+    network, greys = StyleTransfer(4, 1), batch()["real"]
+    found = network.restyled((greys - mean) / std, mean, std)
+    torch.testing.assert_close(found * std + mean, network(greys).detach())
+
+
+def test_a_bundle_takes_no_transfer_towards_real_ones_and_no_recipe_a_folder_without_one(
+    repository: Path, transfer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    towards_real = transfer / "run" / "style-transfer" / "to_real"
+    sets = [f"run.bundle={transfer / 'tiny'}", f"styled.style={towards_real}"]
+    assert (
+        recipe(repository, "style-transfer", tmp_path, "--data", "x", "--only", "styled", "--set", *sets) == 2
+    )
+    assert "from real to computed" in capsys.readouterr().err
+    data = transfer / "real"
+    words = ["--data", str(data), "--only", "radiographs", "--set", f"radiographs.style={data}"]
+    assert recipe(repository, "real-pairs", tmp_path, *words) == 2
+    assert "got no diffusion_pytorch_model.safetensors" in capsys.readouterr().err
+
+
+def test_a_size_that_cannot_be_halved_twice_and_a_style_of_neither_kind_are_refused() -> None:
+    with pytest.raises(InputError, match=r"multiple of 4 .* got \(30, 32\)"):
+        StyleTransfer(4, 1)(torch.zeros(1, 1, 30, 32))
+    with pytest.raises(ConfigError, match="'painted'"):
+        StyleTransfer(4, 1, "painted")

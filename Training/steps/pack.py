@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from xray2ctpa_core.diffusion.latent_scaling import LatentScaling, load_scaling
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.models.codecs.codec import Codec, IdentityCodec, SliceCodec
+from xray2ctpa_core.models.framing.style_transfer import REAL, StyleTransfer
 from xray2ctpa_core.pipelines.bundle import (
+    FULL_HEAT,
+    STEP_CURVE,
     BundleInfo,
     CXRPreprocessing,
     GeometryRule,
@@ -28,17 +32,21 @@ from xray2ctpa_core.pipelines.codecs import load_codec
 from xray2ctpa_core.pipelines.converted_bundle import gate_locator
 from xray2ctpa_core.pipelines.loading import load_part
 from xray2ctpa_core.pipelines.paper_run import CONDITIONS_FILE, load_paper_run
+from xray2ctpa_core.pipelines.parts import STYLE
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+from xray2ctpa_core.pipelines.second_opinion import HEAD_CALIBRATION
 from xray2ctpa_core.preprocessing.frame import NORMALISATION
-from xray2ctpa_core.training.settings.bundles import PackSettings
+from xray2ctpa_core.training.settings.bundles import PackSettings, StyledSettings
 
 INTENDED_USE = "Research. Not for patient care: a generated CTPA is a hypothesis, never a diagnosis."
+#: Metrics of a bundle by which it works; others were measured without the style transfer.
+_USED_METRICS = (STEP_CURVE, FULL_HEAT, HEAD_CALIBRATION)
 #: Number of volumes, evenly spaced among all, over which the mean extent is computed.
 EXTENT_VOLUMES = 50
 
 
 def run(config: PackSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - done anew
-    """Writes the bundle ``out``; an existing one is replaced when the new one is complete."""
+    """Writes the bundle ``out`` of trained networks."""
     cases = read_latent_cases(Path(config.latents))
     codec = _codec(config)
     parts, scaling = _trained(config)
@@ -47,14 +55,54 @@ def run(config: PackSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 
         autoencoder=_network(codec),
         pe_classifier=load_part(config.classifier) if config.classifier else None,
         lung_locator=gate_locator(),
+        style_transfer=_style(config),
         bundle=_describe(config, cases, grid, scaling),
         **parts,
     )
+    _save(pipeline, out)
+
+
+def styled(config: StyledSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - done anew
+    """Writes the bundle ``out``: another one that reads every radiograph through a style transfer."""
+    pipeline = XRay2CTPAPipeline.from_pretrained(config.bundle)
+    own = pipeline.bundle
+    metrics = {name: own.metrics[name] for name in _USED_METRICS if name in own.metrics}
+    taught = f"{own.trained_on}; its style transfer was trained on unpaired radiographs, real and computed"
+    name = config.name or f"{own.name}-styled"
+    info = replace(own, name=name, trained_on=taught, metrics=metrics)
+    parts = pipeline.components | {STYLE: towards_computed(config.style), "bundle": info}
+    _save(XRay2CTPAPipeline(**parts), out)
+
+
+def _save(pipeline: XRay2CTPAPipeline, out: Path) -> None:
+    """Writes the bundle ``out``; an existing one is replaced when the new one is complete."""
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     pipeline.save_pretrained(partial)
     shutil.rmtree(out, ignore_errors=True)
     partial.replace(out)
+
+
+def towards_computed(folder: str) -> StyleTransfer:
+    """The style transfer in ``folder``; ConfigError where it leads to the style of real radiographs, which a
+    bundle is given anyway."""
+    style = load_part(folder)
+    if not isinstance(style, StyleTransfer) or style.config["target"] == REAL:
+        raise ConfigError(
+            f"Expected a style transfer from real to computed radiographs in {folder}, got another network.",
+            "Name the folder to_computed of the step style-transfer.",
+        )
+    return style
+
+
+def _style(config: PackSettings) -> StyleTransfer | None:
+    """The named style transfer, else that of the step radiographs where it leads to computed ones, else
+    none: whoever trained on radiographs in the style of real ones reads real ones as they are."""
+    if config.style:
+        return towards_computed(config.style)
+    trained_on = _made(Path(config.radiographs)).get("style")
+    style = load_part(trained_on) if trained_on else None
+    return None if style is None or style.config["target"] == REAL else style
 
 
 def _codec(config: PackSettings) -> Codec:
@@ -151,7 +199,12 @@ def _extent(cases: list[LatentCase]) -> tuple[float, float, float]:
 def _describe(
     config: PackSettings, cases: list[LatentCase], grid: tuple[int, int, int], scaling: LatentScaling
 ) -> BundleInfo:
-    extent = _extent(cases)
+    extent, reading = _extent(cases), _reading(Path(config.radiographs))
+    if config.framed and reading.framing != "lungs":
+        raise ConfigError(
+            "Expected radiographs framed by the lungs for framed=true, got whole ones.",
+            "Leave framed out: each volume then has the volumes' mean extent.",
+        )
     return BundleInfo(
         name=config.name,
         version=config.version,
@@ -169,7 +222,7 @@ def _describe(
             detector_to_centre_mm=constants.DETECTOR_TO_CENTRE_MM,
             extent_mm=() if config.framed else extent,
         ),
-        cxr=_reading(Path(config.radiographs)),
+        cxr=reading,
         sampling=SamplingDefaults(
             config.scheduler,
             config.steps,
@@ -184,16 +237,25 @@ def _describe(
 
 def _reading(radiographs: Path) -> CXRPreprocessing:
     """Preprocessing of the step radiographs, on whose output the encoder was trained."""
+    made = _made(radiographs)
+    if made["input"] == "frame":
+        return CXRPreprocessing(constants.FRAME_MARGIN, made["pixels"], NORMALISATION)
+    return CXRPreprocessing(
+        1.0, made["pixels"], "standardised", "whole", made["mean"], made["std"], made["keep_aspect"]
+    )
+
+
+def _made(radiographs: Path) -> dict[str, Any]:
+    """Settings of the step radiographs, as it recorded them."""
     path = radiographs / SETTINGS_FILE
     try:
-        made = json.loads(path.read_text(encoding="utf-8"))
-        if made["input"] == "frame":
-            return CXRPreprocessing(constants.FRAME_MARGIN, made["pixels"], NORMALISATION)
-        return CXRPreprocessing(
-            1.0, made["pixels"], "standardised", "whole", made["mean"], made["std"], made["keep_aspect"]
-        )
+        made: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        needed = ("pixels",) if made["input"] == "frame" else ("pixels", "mean", "std", "keep_aspect")
+        if missing := [key for key in needed if key not in made]:
+            raise LookupError(f"no {', '.join(missing)}")
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
             f"Expected the settings of the step radiographs in {path}, got: {error}.",
             "Run that step of the recipe first.",
         ) from error
+    return made

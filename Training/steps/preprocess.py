@@ -10,6 +10,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
+
 from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.config import part
 from xray2ctpa_core.constants import FRAME_PIXELS
@@ -20,7 +22,8 @@ from xray2ctpa_core.data.drr_cases import DRR_FILE, write_drr
 from xray2ctpa_core.data.index import INDEX_FILE, write_index
 from xray2ctpa_core.data.settings import StudySource
 from xray2ctpa_core.data.sources.source import read_studies
-from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.io.provenance import file_sha256
 from xray2ctpa_core.pipelines.loading import resolve_bundle
 from xray2ctpa_core.preprocessing import ctpa as preprocessing
 from xray2ctpa_core.preprocessing.cxr import CxrSettings
@@ -48,13 +51,30 @@ def radiographs(config: RadiographSettings, out: Path, resume: bool) -> None:  #
     if config.input == "whole":
         pixels = config.pixels or CxrSettings.pixels
         whole = CxrSettings(pixels, config.mean, config.std, config.keep_aspect)
-        write, settings = functools.partial(write_radiograph_input, whole), asdict(whole)
+        write = functools.partial(write_radiograph_input, whole, style=config.style)
+        settings = asdict(whole)
     else:
         locator = str(resolve_bundle(config.bundle) / "lung_locator")
-        frame = FrameSettings(locator, config.pixels or FRAME_PIXELS, config.force, config.variants)
+        pixels = config.pixels or FRAME_PIXELS
+        frame = FrameSettings(locator, pixels, config.force, config.variants, config.style)
         write, settings = functools.partial(write_frame_input, frame), asdict(frame)
         settings["locator"] = config.bundle
-    _write(config, out, write, settings | {"input": config.input}, "CXR")
+        del settings["style"]
+    _write(config, out, write, settings | _style_of(config) | {"input": config.input}, "CXR")
+
+
+def _style_of(config: RadiographSettings) -> dict[str, str]:
+    """Record of the style transfer: its folder, and the digest of its weights, which change what is written;
+    nothing without one."""
+    if not config.style:
+        return {}
+    weights = Path(config.style) / SAFETENSORS_WEIGHTS_NAME
+    if not weights.is_file():
+        raise InputError(
+            f"Expected a direction of the step style-transfer in {config.style}, got no {weights.name}.",
+            "Run that step first: its folder holds to_computed and to_real.",
+        )
+    return {"style": config.style, "style_sha256": file_sha256(weights)}
 
 
 #: Settings that are used for one input only.

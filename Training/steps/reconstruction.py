@@ -12,6 +12,7 @@ from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.data.index import read_index
 from xray2ctpa_core.data.latent_cases import LatentCase, read_latent_cases
+from xray2ctpa_core.data.splits import TRAIN, canonical_split
 from xray2ctpa_core.data.study_data import StudyData
 from xray2ctpa_core.diffusion.latent_scaling import load_scaling
 from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
@@ -37,9 +38,13 @@ System = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
 def run(config: ReconstructionSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always resumes
     """Writes ``out``/rows.jsonl, a line for each system and study, skipping existing ones; table.md last."""
     cases = read_latent_cases(Path(config.latents))
-    tested = [case for case in cases if not config.split or case.split == config.split]
+    wanted = canonical_split(config.split)
+    tested = [case for case in cases if not wanted or canonical_split(case.split) == wanted]
     if not tested:
-        raise InputError(f"Expected studies of the split {config.split} in {config.latents}, got none.")
+        raise InputError(
+            f"Expected studies of the split {config.split} in {config.latents}, got none.",
+            "Name the splits in the table of your studies, of two patients or more.",
+        )
     radiographs = Path(config.radiographs) if config.radiographs else None
     data = StudyData(
         tested[: config.patients or None],
@@ -86,7 +91,7 @@ def systems(
     config: ReconstructionSettings, cases: Sequence[LatentCase]
 ) -> list[tuple[str, Callable[[], System]]]:
     """Name of each system and function that loads it; those that learn nothing come first."""
-    taught = [case for case in cases if case.split in ("train", "training")]
+    taught = [case for case in cases if canonical_split(case.split) == TRAIN]
     found: list[tuple[str, Callable[[], System]]] = []
     if taught:
         found.append((MEAN_VOLUME, lambda: mean_volume(taught, config.hu_window)))

@@ -45,9 +45,13 @@ def studies_of_people(
 ) -> None:
     """Writes ``out``/NAME/NUMBER, virtual patients of each person, and studies.csv, which lists them."""
     everybody = people_in(Path(config.people))
-    named = {*config.without, *config.validated, *config.tested}
+    named = {*config.validated, *config.tested}
     if unknown := sorted(named - {person.name for person in everybody}):
-        raise ConfigError(f"Expected people of {config.people}, got {', '.join(unknown)}.")
+        there = ", ".join(person.name for person in everybody)
+        raise ConfigError(
+            f"Expected people of {config.people} in validated and tested, got {', '.join(unknown)}.",
+            f"Take names out of {there}.",
+        )
     people = [person for person in everybody if person.name not in config.without]
     shape = Shape(config.grid, config.pixels, config.finer)
     bar = Bar("people")

@@ -17,6 +17,7 @@ from xray2ctpa_core.data.unpaired_radiographs import UnpairedRadiographs, read_u
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.framing.style_transfer import StyleTransfer
+from xray2ctpa_core.pipelines.converted_bundle import gate_locator
 from xray2ctpa_core.pipelines.loading import load_part
 from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import save_network, train
@@ -46,7 +47,7 @@ def restyle(config: RestyleSettings, out: Path, resume: bool) -> None:  # noqa: 
         InputError: the lungs of a radiograph overlap too little.
     """
     translator: StyleTransfer = load_part(config.translator)
-    lungs = lungs_of(load_part(config.lung_locator))
+    lungs = lungs_of(load_part(config.lung_locator) if config.lung_locator else gate_locator())
     rows = case_rows(Path(config.radiographs))
     bar, kept = Bar("restyled"), {}
     for number, row in enumerate(rows, 1):

@@ -154,7 +154,8 @@ def released_unet(w: Weights, x: Tensor, timestep: Tensor, embedding: Tensor) ->
     condition = torch.cat([time, embedding], 1)
     bias = depth_bias(w, x.shape[2])
 
-    x = F.conv3d(x, w["init_conv.weight"], w["init_conv.bias"], padding=(0, 3, 3))
+    margin = w["init_conv.weight"].shape[-1] // 2
+    x = F.conv3d(x, w["init_conv.weight"], w["init_conv.bias"], padding=(0, margin, margin))
     entered = x
     x = depth_attention(w, "init_temporal_attn", x, bias)
     skips = []
@@ -180,7 +181,8 @@ def released_unet(w: Weights, x: Tensor, timestep: Tensor, embedding: Tensor) ->
 def _level(w: Weights, name: str, x: Tensor, condition: Tensor, bias: Tensor) -> Tensor:
     x = resnet_block(w, f"{name}.0", x, condition)
     x = resnet_block(w, f"{name}.1", x, condition)
-    x = linear_attention(w, f"{name}.2", x)
+    if f"{name}.2.fn.norm.gamma" in w:
+        x = linear_attention(w, f"{name}.2", x)
     return depth_attention(w, f"{name}.3", x, bias)
 
 
@@ -221,13 +223,18 @@ def linear_attention(w: Weights, name: str, x: Tensor) -> Tensor:
 
 
 def attend(
-    tokens: Tensor, to_qkv: Tensor, to_out: Tensor, freqs: Tensor | None, bias: Tensor | None
+    tokens: Tensor,
+    to_qkv: Tensor,
+    to_out: Tensor,
+    freqs: Tensor | None,
+    bias: Tensor | None,
+    head_dim: int = HEAD_DIM,
 ) -> Tensor:
     """(..., L, C) -> (..., L, C): attention among L tokens whose logits are written out."""
     q, k, v = (
-        t.unflatten(-1, (-1, HEAD_DIM)).transpose(-2, -3) for t in F.linear(tokens, to_qkv).chunk(3, -1)
+        t.unflatten(-1, (-1, head_dim)).transpose(-2, -3) for t in F.linear(tokens, to_qkv).chunk(3, -1)
     )
-    q = q * HEAD_DIM**-0.5
+    q = q * head_dim**-0.5
     if freqs is not None:
         q, k = rotated(q, freqs), rotated(k, freqs)
     logits = torch.einsum("...hid,...hjd->...hij", q, k)
@@ -268,7 +275,8 @@ def depth_attention(w: Weights, name: str, x: Tensor, bias: Tensor) -> Tensor:
     tokens = normalised(w, name, x).permute(0, 3, 4, 2, 1).flatten(1, 2)  # (B, HW, D, C)
     inner = f"{name}.fn.fn.fn"
     to_qkv, to_out = w[f"{inner}.to_qkv.weight"], w[f"{inner}.to_out.weight"]
-    out = attend(tokens, to_qkv, to_out, w[f"{inner}.rotary_emb.freqs"], bias)
+    head_dim = to_out.shape[1] // len(bias)
+    out = attend(tokens, to_qkv, to_out, w[f"{inner}.rotary_emb.freqs"], bias, head_dim)
     return x + out.unflatten(1, (height, width)).permute(0, 4, 3, 1, 2)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ NETWORKS = {
 }
 BUNDLES = ("x-ray2ctpa", "xctdiff")
 KINDS = (*BUNDLES, *NETWORKS)
+XCTDIFF = tuple(kind for kind in KINDS if kind.startswith("xctdiff"))
 #: Disk space for the largest network: CMKD's prior, 49 million parameters of 4 bytes, and their metadata.
 _NEEDED_BYTES = 200 << 20
 #: Disk space for a bundle: Stable Diffusion's AutoencoderKL, BiomedCLIP's image tower, smaller networks.
@@ -54,9 +56,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--groups",
         type=int,
+        nargs="+",
         metavar="N",
-        help="XctDiff networks: groups of the normalisations, which cannot be inferred from tensors "
-        "(default: those of the published configuration)",
+        help="denoiser, XctDiff: groups of the normalisations, which cannot be inferred from tensors "
+        "(xctdiff: of codec, encoder and denoiser; default: the published configuration's, 8 32 8)",
     )
     bundle = parser.add_argument_group(" and ".join(BUNDLES), "a whole system as a bundle that generate runs")
     bundle.add_argument(
@@ -103,11 +106,23 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar=("Z", "Y", "X"),
         help="extent of every volume (x-ray2ctpa 260 210 290, xctdiff 320 320 320)",
     )
+    bundle.add_argument(
+        "--latent-scale",
+        type=float,
+        metavar="S",
+        help="xctdiff: factor of the latents in its configuration (default: the checkpoint's, else 0.6)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand; raises BundleError (exit code 3) for a checkpoint that does not fit."""
+    if args.groups is not None and args.kind not in ("upstream-denoiser", *XCTDIFF):
+        raise InputError(
+            f"Expected --groups only for a denoiser or an XctDiff network, got it for {args.kind}."
+        )
+    if args.latent_scale is not None and args.kind != "xctdiff":
+        raise InputError(f"Expected --latent-scale only for xctdiff, got it for {args.kind}.")
     return _convert_bundle(args) if args.kind in BUNDLES else _convert_network(args)
 
 
@@ -146,7 +161,20 @@ def _x_ray2ctpa(args: argparse.Namespace, name: str) -> tuple["XRay2CTPAPipeline
 def _xctdiff(args: argparse.Namespace, name: str) -> tuple["XRay2CTPAPipeline", "Conversion"]:
     from xray2ctpa_core.pipelines.convert_xctdiff_bundle import PublishedSettings, convert_xctdiff_bundle
 
-    settings = PublishedSettings(**_told({"hu_window": args.hu_window, "extent_mm": args.extent_mm}))
+    if args.groups is not None and len(args.groups) != len(PublishedSettings.groups):
+        raise InputError(
+            f"Expected the groups of codec, encoder and denoiser for xctdiff, got {args.groups}.",
+            "Write --groups 8 32 8, with other numbers.",
+        )
+    if args.latent_scale is not None and not 0 < args.latent_scale < math.inf:
+        raise InputError(f"Expected a positive --latent-scale, got {args.latent_scale}.")
+    given = {
+        "hu_window": args.hu_window,
+        "extent_mm": args.extent_mm,
+        "groups": args.groups,
+        "latent_scale": args.latent_scale,
+    }
+    settings = PublishedSettings(**_told(given))
     encoder = None if args.encoder is None else Path(args.encoder)
     return convert_xctdiff_bundle(args.checkpoint, settings, args.codec, encoder, args.weights, name)
 
@@ -161,12 +189,12 @@ def _told(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _convert_network(args: argparse.Namespace) -> int:
-    if args.groups is not None and not args.kind.startswith("xctdiff"):
-        raise InputError(f"Expected --groups only for an XctDiff network, got it for {args.kind}.")
+    if args.groups is not None and len(args.groups) != 1:
+        raise InputError(f"Expected one number of groups for a network, got {args.groups}.")
     with ResultFolder(args.out, _NEEDED_BYTES) as folder:
         module, function = NETWORKS[args.kind]
         convert = getattr(importlib.import_module(f"xray2ctpa_core.pipelines.{module}"), function)
-        settings = {} if args.groups is None else {"groups": args.groups}
+        settings = {} if args.groups is None else {"groups": args.groups[0]}
         found = convert(args.checkpoint, args.weights, **settings)
         if args.kind == "cmkd-prior":
             from xray2ctpa_core.diffusion.latent_scaling import save_scaling

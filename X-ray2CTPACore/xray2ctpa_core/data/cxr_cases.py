@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from xray2ctpa_core.constants import FRAME_PIXELS
 from xray2ctpa_core.data.cases import save_array
@@ -16,6 +17,7 @@ from xray2ctpa_core.errors import InputError, NotFrontalCXRError
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
+from xray2ctpa_core.models.framing.style_transfer import StyleTransfer
 from xray2ctpa_core.preprocessing.cxr import CxrSettings, radiograph_image
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
@@ -24,14 +26,23 @@ from xray2ctpa_core.volume import FrontalFrame, Radiograph
 CXR_FILE = "cxr.npy"
 
 
-def write_radiograph_input(settings: CxrSettings, study: Study, folder: Path) -> dict[str, Any]:
+def write_radiograph_input(
+    settings: CxrSettings, study: Study, folder: Path, style: str = ""
+) -> dict[str, Any]:
     """Writes CXR_FILE, preprocessed as in the papers, and returns the record.
+
+    Args:
+        settings: size and normalisation.
+        study: of which the radiograph is read.
+        folder: of the case.
+        style: folder of a style transfer that translates the radiograph; "" for none.
 
     Raises:
         InputError: the study has no radiograph, or it cannot be read.
     """
     radiograph = _radiograph_of(study)
-    save_array(radiograph_image(radiograph.pixels, settings), folder / CXR_FILE)
+    image = _in_style(radiograph_image(radiograph.pixels, settings), style, settings.mean, settings.std)
+    save_array(image, folder / CXR_FILE)
     return {"source": _radiograph_source(study, radiograph), "settings": asdict(settings)}
 
 
@@ -44,12 +55,14 @@ class FrameSettings:
         pixels: pixels along a side.
         force: also accept radiographs that the input gate refuses.
         variants: number of augmented frames beside the plain one.
+        style: folder of a style transfer that translates every frame; "" for none.
     """
 
     locator: str
     pixels: int = FRAME_PIXELS
     force: bool = False
     variants: int = 0
+    style: str = ""
 
 
 def write_frame_input(settings: FrameSettings, study: Study, folder: Path) -> dict[str, Any]:
@@ -89,13 +102,33 @@ def write_frame_input(settings: FrameSettings, study: Study, folder: Path) -> di
 def _frames(settings: FrameSettings, study: Study, pixels: np.ndarray, frame: FrontalFrame) -> np.ndarray:
     """(P, P) float32, or with variants (1 + V, P, P) float16."""
     if not settings.variants:
-        return frame_image(pixels, frame, settings.pixels)
+        return _in_style(frame_image(pixels, frame, settings.pixels), settings.style)
     seed = zlib.crc32(study.id.encode())
     augmented = (
         augment_radiograph(pixels, np.random.default_rng([seed, v])) for v in range(settings.variants)
     )
-    made = [frame_image(radiograph, frame, settings.pixels) for radiograph in (pixels, *augmented)]
+    made = [
+        _in_style(frame_image(radiograph, frame, settings.pixels), settings.style)
+        for radiograph in (pixels, *augmented)
+    ]
     return np.stack(made).astype(np.float16)
+
+
+def _in_style(image: np.ndarray, style: str, mean: float = 0.0, std: float = 1.0) -> np.ndarray:
+    """(P, P) float32 standardised by ``mean`` and ``std`` -> the same, through the style transfer in the
+    folder ``style``, if any."""
+    if not style:
+        return image
+    styled: np.ndarray = (
+        style_transfer(style).restyled(torch.from_numpy(image)[None, None], mean, std)[0, 0].numpy()
+    )
+    return styled
+
+
+@functools.lru_cache(maxsize=1)
+def style_transfer(folder: str) -> StyleTransfer:
+    """The style transfer in ``folder``, read once a process."""
+    return StyleTransfer.from_pretrained(folder, use_safetensors=True).eval()
 
 
 @functools.lru_cache(maxsize=1)

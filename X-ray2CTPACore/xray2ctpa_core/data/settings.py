@@ -67,6 +67,8 @@ class StudySource:
     """Whether every file must exist at the start; otherwise missing ones are logged and left out."""
     studies: Count = 0
     """Studies to take, from the first; 0 takes all."""
+    drawn_splits: bool = False
+    """Whether a data set without splits gets fixed ones by patient: of 100 about 70 train, 20 test."""
 
 
 @settings

@@ -39,6 +39,11 @@ class Splittable(Protocol):
 T = TypeVar("T", bound=Splittable)
 
 
+def canonical_split(name: str) -> str:
+    """TRAIN, VALIDATION or TEST for any name that data sets use for it; another name as it is."""
+    return _NAMES.get(name.lower(), name)
+
+
 def by_split(cases: Sequence[T], needed: Sequence[str] = (TRAIN,)) -> dict[str, list[T]]:
     """The cases of "train", "validation" and "test", by their ``split``.
 

@@ -6,7 +6,9 @@ from torch import nn
 
 from xray2ctpa_core import config
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.models.framing.style_transfer import StyleTransfer
 from xray2ctpa_core.pipelines.bundle import BundleInfo
+from xray2ctpa_core.pipelines.parts import STYLE
 from xray2ctpa_core.pipelines.second_opinion import (
     HEAD_CALIBRATION,
     RESTS_ON_HEAD,
@@ -60,4 +62,5 @@ def bundle_opinion(folder: Path, info: BundleInfo, encoder: nn.Module) -> Opinio
         return carried
     stored = {"pixels": info.cxr.frame_pixels, **info.metrics.get(HEAD_CALIBRATION, {})}
     settings = config.from_mapping(OpinionSettings, stored)
-    return OpinionReader(HeadReader(encoder).eval(), settings, RESTS_ON_HEAD)
+    style = StyleTransfer.from_pretrained(folder / STYLE).eval() if (folder / STYLE).is_dir() else None
+    return OpinionReader(HeadReader(encoder).eval(), settings, RESTS_ON_HEAD, style)

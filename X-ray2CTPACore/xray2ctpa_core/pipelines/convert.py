@@ -44,6 +44,8 @@ RELEASED_CLASSIFIER: dict[str, Any] = {
     "init_features": 64, "growth_rate": 32, "block_config": (6, 12, 24, 16), "norm": "batch",
     "first_stride": (1, 2, 2), "pool": True,
 }  # fmt: skip
+#: Groups of the denoiser's normalisations in the published configurations.
+DENOISER_GROUPS = 8
 #: What the release multiplies a LoRA update by.
 LORA_SCALE = 1.0
 _LORA_PART = re.compile(r"(.+)\.(?:linear\.weight|linear\.bias|lora_up\.weight|lora_down\.weight)")
@@ -73,12 +75,15 @@ class Conversion:
     software: str = __version__
 
 
-def convert_denoiser(checkpoint: Path, weights: str | None = None) -> tuple[PaperDenoiser, Conversion]:
+def convert_denoiser(
+    checkpoint: Path, weights: str | None = None, groups: int = DENOISER_GROUPS
+) -> tuple[PaperDenoiser, Conversion]:
     """The released denoiser in ``checkpoint``, with LoRA updates (Hu et al. 2022) merged.
 
     Args:
         checkpoint: a .pt file.
         weights: of WEIGHTS; None takes the first that the file has.
+        groups: of GroupNorm, which no tensor's shape shows.
 
     Raises:
         InputError: no such file.
@@ -88,14 +93,29 @@ def convert_denoiser(checkpoint: Path, weights: str | None = None) -> tuple[Pape
     prefix, taken = _of_network(tensors, DENOISER_PREFIX, checkpoint.name)
     merged, layers = merge_lora(taken, checkpoint.name)
     released = {key.removeprefix(prefix): tensor for key, tensor in merged.items()}
-    network = PaperDenoiser(**denoiser_configuration(released, checkpoint.name))
+    configuration = denoiser_configuration(released, checkpoint.name)
+    if configuration["spatial_channels"]:
+        raise BundleError(
+            f"{checkpoint.name}: expected as many channels read by {prefix}init_conv as are written, got "
+            f"{configuration['spatial_channels']} more.",
+            "For one of XctDiff: xray2ctpa convert xctdiff-denoiser.",
+        )
+    try:
+        network = PaperDenoiser(**configuration, groups=groups)
+    except (ValueError, ArithmeticError) as error:
+        raise BundleError(
+            f"{checkpoint.name} does not hold a network of the published constructor: {error}",
+            _CHECKPOINT_HINT,
+        ) from error
     load_exactly(network, merged, checkpoint.name, _CHECKPOINT_HINT, lambda name: prefix + name)
     return network.eval(), _conversion(checkpoint, which, taken, layers)
 
 
 def denoiser_configuration(tensors: Mapping[str, torch.Tensor], source: str) -> dict[str, Any]:
-    """What the published constructor was given (dim, dim_mults, channels, attn_heads, cond_dim), read off the
-    tensors' shapes, by the names of PaperDenoiser's.
+    """What the published constructor of X-ray2CTPA and XctDiff was given (dim, dim_mults, channels, out_dim,
+    attn_heads, attn_dim_head, cond_dim, init_kernel_size, use_sparse_linear_attn, has_self_cond), read off
+    the tensors' names and shapes, by the names of PaperDenoiser's. Its groups are not among them. Channels
+    that are read and not written are those of a condition on the latents' grid.
 
     Args:
         tensors: of the denoiser, by their released names.
@@ -115,19 +135,27 @@ def denoiser_configuration(tensors: Mapping[str, torch.Tensor], source: str) -> 
             )
         return found
 
-    width, channels, *_ = shape("init_conv.weight", 5)
+    width, read, _, kernel, _ = shape("init_conv.weight", 5)
+    written = shape("final_conv.1.weight", 5)[0]
+    heads = shape("time_rel_pos_bias.relative_attention_bias.weight", 2)[1]
     first_of_level = map("downs.{}.0.block1.proj.weight".format, itertools.count())
     outs = [shape(name, 5)[0] for name in itertools.takewhile(tensors.__contains__, first_of_level)]
-    if not outs or any(out % width for out in outs):
+    if not outs or any(out % width for out in outs) or read < written:
         raise BundleError(
-            f"{source}: expected levels of whole multiples of {width} channels, got {outs}.", _CHECKPOINT_HINT
+            f"{source}: expected levels of whole multiples of {width} channels and no more than {read} "
+            f"written, got {outs} and {written}.",
+            _CHECKPOINT_HINT,
         )
     return {
-        "latent_channels": channels,
-        "embedding_dim": shape("null_cond_emb", 2)[1],
+        "latent_channels": written,
+        "embedding_dim": shape("null_cond_emb", 2)[1] if "null_cond_emb" in tensors else 0,
         "width": width,
         "multipliers": tuple(out // width for out in outs),
-        "heads": shape("time_rel_pos_bias.relative_attention_bias.weight", 2)[1],
+        "heads": heads,
+        "spatial_channels": read - written,
+        "kernel": kernel,
+        "head_dim": shape("init_temporal_attn.fn.fn.fn.to_qkv.weight", 2)[0] // (3 * heads),
+        "linear_attention": "downs.0.2.fn.fn.to_qkv.weight" in tensors,
     }
 
 

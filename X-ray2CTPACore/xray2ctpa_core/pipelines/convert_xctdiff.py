@@ -19,24 +19,32 @@ from xray2ctpa_core.models.codecs.vqgan import VQGAN
 from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
 from xray2ctpa_core.models.encoders.progressive import ProgressiveEncoder
 from xray2ctpa_core.models.weights import load_exactly, refuse
-from xray2ctpa_core.pipelines.convert import Conversion, read_checkpoint, unwrapped
+from xray2ctpa_core.pipelines.convert import (
+    DENOISER_GROUPS,
+    Conversion,
+    denoiser_configuration,
+    read_checkpoint,
+    unwrapped,
+)
 
 #: Prefixes of the networks' tensors in the diffusion stage's file.
 VQGAN_PREFIX, ENCODER_PREFIX = "first_stage_model.", "cond_stage_model."
 DENOISER_PREFIX = "model.diffusion_model."
 #: Prefix of averaged weights, whose names have no dots.
 EMA_PREFIX = "model_ema."
-#: Of the autoencoder's file beside the network: the loss, and tensors of options that do not change it.
-_VQGAN_BESIDES = ("loss.", "colorize", "quantize.used")
+#: Of the first two stages' files beside the network: the loss, and tensors of options that do not change it.
+_BESIDES = ("loss.", "colorize", "quantize.used")
+#: A noise schedule has more steps than a sampler takes.
+_LEAST_STEPS = 100
 #: Groups of the normalisations in the published configurations.
-VQGAN_GROUPS, ENCODER_GROUPS, DENOISER_GROUPS = 8, 32, 8
+VQGAN_GROUPS, ENCODER_GROUPS = 8, 32
 _HINT = "Convert a checkpoint as the published XctDiff code saves it."
 
 Tensors = Mapping[str, torch.Tensor]
 
 
 def convert_vqgan(
-    checkpoint: Path, weights: str | None = None, groups: int = VQGAN_GROUPS
+    checkpoint: Path, weights: str | None = None, groups: int = VQGAN_GROUPS, released_axes: bool = False
 ) -> tuple[VQGAN, Conversion]:
     """The 3D VQGAN in the file of the autoencoder's or of the diffusion stage.
 
@@ -44,35 +52,67 @@ def convert_vqgan(
         checkpoint: a .ckpt file.
         weights: "ema" or "model"; None takes averaged ones where the file has them.
         groups: of GroupNorm, which no tensor's shape shows.
+        released_axes: whether the network is given volumes and radiographs in our order of axes, and turns
+            them to the release's; by itself it computes on tensors as the release does (models.axes).
 
     Raises:
         InputError: no such file.
         BundleError: damaged, unsafe to read, or not exactly such a network; names the difference.
     """
-    which, tensors, prefix = _stage(
-        checkpoint, VQGAN_PREFIX, "decoder.mid_block.weight", weights, _VQGAN_BESIDES
+    which, tensors, prefix = _stage(checkpoint, VQGAN_PREFIX, "decoder.mid_block.weight", weights, _BESIDES)
+    return _converted(
+        checkpoint,
+        which,
+        tensors,
+        prefix,
+        lambda: VQGAN(**_vqgan_settings(tensors, groups), released_axes=released_axes),
     )
-    return _converted(checkpoint, which, tensors, prefix, lambda: VQGAN(**_vqgan_settings(tensors, groups)))
 
 
 def convert_encoder(
-    checkpoint: Path, weights: str | None = None, groups: int = ENCODER_GROUPS
+    checkpoint: Path, weights: str | None = None, groups: int = ENCODER_GROUPS, released_axes: bool = False
 ) -> tuple[ProgressiveEncoder, Conversion]:
     """The progressive encoder in the file of its own or of the diffusion stage; as `convert_vqgan`."""
-    which, tensors, prefix = _stage(checkpoint, ENCODER_PREFIX, "encoder.mid.mlp.fc1.weight", weights)
+    which, tensors, prefix = _stage(
+        checkpoint, ENCODER_PREFIX, "encoder.mid.mlp.fc1.weight", weights, _BESIDES
+    )
     return _converted(
-        checkpoint, which, tensors, prefix, lambda: ProgressiveEncoder(**_encoder_settings(tensors, groups))
+        checkpoint,
+        which,
+        tensors,
+        prefix,
+        lambda: ProgressiveEncoder(**_encoder_settings(tensors, groups), released_axes=released_axes),
     )
 
 
 def convert_denoiser(
-    checkpoint: Path, weights: str | None = None, groups: int = DENOISER_GROUPS
+    checkpoint: Path, weights: str | None = None, groups: int = DENOISER_GROUPS, released_axes: bool = False
 ) -> tuple[PaperDenoiser, Conversion]:
     """The denoiser in the file of the diffusion stage; as `convert_vqgan`."""
     which, tensors, prefix = _stage(checkpoint, DENOISER_PREFIX, "init_conv.weight", weights)
     return _converted(
-        checkpoint, which, tensors, prefix, lambda: PaperDenoiser(**_denoiser_settings(tensors, groups))
+        checkpoint,
+        which,
+        tensors,
+        prefix,
+        lambda: PaperDenoiser(
+            **denoiser_configuration(tensors, checkpoint.name), groups=groups, released_axes=released_axes
+        ),
     )
+
+
+def stated_scale(checkpoint: Path) -> float | None:
+    """What the diffusion stage multiplied latents by, where its file states it (scale_by_std); else None."""
+    found = _state_dict(checkpoint).get("scale_factor")
+    return None if found is None else float(found)
+
+
+def stated_betas(checkpoint: Path) -> list[float] | None:
+    """The noise schedule of the diffusion stage, where its file states one; else None."""
+    found = _state_dict(checkpoint).get("betas")
+    if found is None or found.ndim != 1 or len(found) < _LEAST_STEPS or not ((found > 0) & (found < 1)).all():
+        return None
+    return [float(beta) for beta in found]
 
 
 def _converted(
@@ -166,6 +206,7 @@ def _vqgan_settings(tensors: Tensors, groups: int) -> dict[str, Any]:
         "encoder_attention": _attention(tensors, r"encoder\.down\.(\d+)\.attn\."),
         "decoder_attention": _attention(tensors, r"decoder\.up\.(\d+)\.attn\."),
         "volume_channels": (first.shape[1], tensors["decoder.conv_out.weight"].shape[0]),
+        "first_channels": 0 if first.shape[0] == channels[0] else first.shape[0],
     }
 
 
@@ -191,30 +232,6 @@ def _encoder_settings(tensors: Tensors, groups: int) -> dict[str, Any]:
         "middle_attention": "encoder.mid.attn.q.weight" in tensors,
         "homogeneous": False,
         "quantised": False,
-    }
-
-
-def _denoiser_settings(tensors: Tensors, groups: int) -> dict[str, Any]:
-    """Of the published U-Net, as PaperDenoiser takes them; channels that are read and not written are those
-    of the condition."""
-    width, read, _, kernel, _ = tensors["init_conv.weight"].shape
-    written = tensors["final_conv.1.weight"].shape[0]
-    levels = _count(tensors, r"downs\.(\d+)\.0\.block1")
-    heads = tensors["time_rel_pos_bias.relative_attention_bias.weight"].shape[1]
-    embedding = tensors.get("null_cond_emb")
-    along_depth = tensors["init_temporal_attn.fn.fn.fn.to_qkv.weight"].shape[0]
-    wide = [tensors[f"downs.{level}.0.block1.proj.weight"].shape[0] for level in range(levels)]
-    return {
-        "latent_channels": written,
-        "embedding_dim": 0 if embedding is None else embedding.shape[1],
-        "width": width,
-        "multipliers": tuple(channels // width for channels in wide),
-        "heads": heads,
-        "groups": groups,
-        "spatial_channels": read - written,
-        "kernel": kernel,
-        "head_dim": along_depth // (3 * heads),
-        "linear_attention": "downs.0.2.fn.fn.to_qkv.weight" in tensors,
     }
 
 

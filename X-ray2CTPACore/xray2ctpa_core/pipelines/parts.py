@@ -13,13 +13,16 @@ from xray2ctpa_core.pipelines.loading import part_class
 
 INDEX_FILE = "model_index.json"
 SCHEDULER = "scheduler"
-#: Parts of a pipeline that are networks: codec, denoiser, radiograph encoder, classifier, and the locator
-#: that frames and judges radiographs.
-NETWORKS = ("autoencoder", "denoiser", "xray_encoder", "pe_classifier", "lung_locator")
-#: Those that a bundle may lack: without a classifier a result has no PE score and no Grad-CAM.
-OPTIONAL = ("pe_classifier",)
+#: Translates radiographs to the style of those that the encoder was trained on.
+STYLE = "style_transfer"
+#: Parts of a pipeline that are networks: codec, denoiser, radiograph encoder, classifier, the locator that
+#: frames and judges radiographs, and the style transfer.
+NETWORKS = ("autoencoder", "denoiser", "xray_encoder", "pe_classifier", "lung_locator", STYLE)
+#: Those that a bundle may lack: without a classifier a result has no PE score and no Grad-CAM, without a
+#: style transfer radiographs are read as they are.
+OPTIONAL = ("pe_classifier", STYLE)
 #: Small, and their decisions hang on thresholds: in single precision always.
-_SINGLE = ("pe_classifier", "lung_locator")
+_SINGLE = ("pe_classifier", "lung_locator", STYLE)
 
 
 def load_parts(folder: Path, dtype: torch.dtype = torch.float32) -> dict[str, Any]:

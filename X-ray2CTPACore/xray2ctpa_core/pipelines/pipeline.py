@@ -27,6 +27,7 @@ from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
 from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 from xray2ctpa_core.models.framing.lung_frame import LungFrame
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
+from xray2ctpa_core.models.framing.style_transfer import StyleTransfer
 from xray2ctpa_core.models.framing.whole_radiograph import WholeRadiograph
 from xray2ctpa_core.models.hu import denormalise_hu, normalise_hu
 from xray2ctpa_core.models.memory import in_batches
@@ -36,7 +37,7 @@ from xray2ctpa_core.pipelines.bundle_opinion import carried_opinion, save_carrie
 from xray2ctpa_core.pipelines.consistency import agreement
 from xray2ctpa_core.pipelines.geometry import frame_side_mm, volume_affine
 from xray2ctpa_core.pipelines.loading import load_bundle
-from xray2ctpa_core.pipelines.parts import NETWORKS, is_training_schedule, load_parts
+from xray2ctpa_core.pipelines.parts import NETWORKS, OPTIONAL, is_training_schedule, load_parts
 from xray2ctpa_core.pipelines.result import XRay2CTPAResult
 from xray2ctpa_core.pipelines.second_opinion import OpinionReader
 from xray2ctpa_core.pipelines.stopwatch import Stopwatch
@@ -69,6 +70,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         bundle: everything else that a call needs: scaling, geometry, sampling, operating point.
         taught_radiographs: the real radiographs that taught the encoder; None where there were none.
         second_opinion: reads PE off the radiograph alone (a prior); None without.
+        style_transfer: translates each radiograph to the style that taught the encoder
+            (models.framing.style_transfer); None: it is read as it is.
 
     Raises:
         InputError: no bundle.
@@ -78,7 +81,11 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     #: Large networks, which share a GPU's memory by turns with `enable_model_cpu_offload`. The others are
     #: small, and their methods are called directly.
     model_cpu_offload_seq = "denoiser->autoencoder"
-    _exclude_from_cpu_offload = ["lung_locator", "xray_encoder", "pe_classifier"]  # noqa: RUF012 - diffusers'
+    _exclude_from_cpu_offload = [  # noqa: RUF012 - diffusers'
+        "lung_locator", "xray_encoder", "pe_classifier", "style_transfer",
+    ]  # fmt: skip
+    #: Parts that diffusers saves where there are such.
+    _optional_components = list(OPTIONAL)  # noqa: RUF012 - diffusers'
     _callback_tensor_inputs = list(CALLBACK_TENSORS)  # noqa: RUF012 - diffusers'
 
     scheduler: Any
@@ -94,6 +101,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         bundle: BundleInfo | None = None,
         taught_radiographs: TaughtRadiographs | None = None,
         second_opinion: OpinionReader | None = None,
+        style_transfer: StyleTransfer | None = None,
     ) -> None:
         super().__init__()
         if bundle is None:
@@ -106,6 +114,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             xray_encoder=xray_encoder,
             pe_classifier=pe_classifier,
             lung_locator=lung_locator,
+            style_transfer=style_transfer,
         )
         self.bundle, self.taught_radiographs, self.second_opinion = bundle, taught_radiographs, second_opinion
         self._codec = as_codec(autoencoder)
@@ -396,8 +405,17 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def condition(self, image: torch.Tensor) -> Conditioning:
-        """(B, 1, P, P), as the framing makes it -> conditioning of the denoiser."""
+        """(B, 1, P, P), as `restyled` gives it -> conditioning of the denoiser."""
         return self.xray_encoder.condition(image.to(self._execution_device))
+
+    def restyled(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, 1, P, P), as the framing makes it -> as the encoder reads it: through the bundle's style
+        transfer, where it has one."""
+        if self.style_transfer is None:
+            return image
+        cxr = self.bundle.cxr
+        standardised = (cxr.mean, cxr.std) if cxr.framing == "whole" else (0.0, 1.0)
+        return self.style_transfer.restyled(image, *standardised)
 
     @torch.no_grad()
     def sample_latents(
@@ -417,6 +435,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         clock = clock or Stopwatch()
         steps = num_inference_steps or self.bundle.sampling.steps
         with clock.on("denoise"):  # radiographs one by one: their voxels do not depend on one another
+            image = self.restyled(image)
             conditionings = [c for one in image.split(1) for c in [self.condition(one)] * num_samples]
 
         def some_samples(numbers: torch.Tensor) -> torch.Tensor:
@@ -573,7 +592,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         encoder = self.xray_encoder
         if not isinstance(encoder, XrayEncoder | BankEncoder):
             return None
-        return encoder(image.to(self._execution_device, encoder.dtype)).pe_logit.float()
+        return encoder(self.restyled(image).to(self._execution_device, encoder.dtype)).pe_logit.float()
 
     def probability(self, logits: np.ndarray) -> np.ndarray:
         """Logits -> probabilities, by the bundle's Platt scaling."""

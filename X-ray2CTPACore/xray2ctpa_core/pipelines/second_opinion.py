@@ -9,6 +9,7 @@ from torch import nn
 
 from xray2ctpa_core.constants import FRAME_PIXELS
 from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.models.framing.style_transfer import StyleTransfer
 from xray2ctpa_core.preprocessing.cxr import CxrSettings, radiograph_image
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
@@ -98,10 +99,17 @@ class OpinionReader:
             Grad-CAM explains the logit ``explained(image)``, (B, 1).
         settings: its calibration and input.
         rests_on: in words.
+        style: translates the lungs' square, in [0, 1], before the network reads it; None for none.
     """
 
-    def __init__(self, network: nn.Module, settings: OpinionSettings, rests_on: str) -> None:
-        self.network, self.settings, self.rests_on = network, settings, rests_on
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: OpinionSettings,
+        rests_on: str,
+        style: StyleTransfer | None = None,
+    ) -> None:
+        self.network, self.settings, self.rests_on, self._style = network, settings, rests_on, style
 
     def image_of(self, radiograph: Radiograph, frame: FrontalFrame) -> torch.Tensor:
         """(1, 1, P, P) float32, the input of the network.
@@ -114,7 +122,8 @@ class OpinionReader:
             image = radiograph_image(radiograph.pixels, CxrSettings(pixels=self.settings.pixels))
         else:
             image = frame_image(radiograph.pixels, frame, self.settings.pixels)
-        return torch.from_numpy(image)[None, None]
+        made = torch.from_numpy(image)[None, None]
+        return made if self._style is None else self._style.restyled(made)
 
     @torch.no_grad()
     def logits(self, image: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from xray2ctpa_core.data.sources.inspect_ctpa import read_inspect
 from xray2ctpa_core.data.sources.lidc import read_lidc
 from xray2ctpa_core.data.sources.papers import read_papers
 from xray2ctpa_core.data.sources.rspect import read_rspect
-from xray2ctpa_core.data.sources.study import Study
+from xray2ctpa_core.data.sources.study import Study, with_drawn_splits
 from xray2ctpa_core.errors import ConfigError
 
 #: Reader of each data set; settings that it requires, and optional ones, beside root and check_files.
@@ -52,4 +52,5 @@ def read_studies(source: StudySource) -> list[Study]:
         )
     arguments = {name: Path(value) if name in _PATHS else value for name, value in given.items()}
     studies = reader(Path(source.root), **arguments, check_files=source.check_files)
-    return studies[: source.studies or None]
+    taken = studies[: source.studies or None]
+    return with_drawn_splits(taken) if source.drawn_splits else taken

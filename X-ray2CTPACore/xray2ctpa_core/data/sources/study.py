@@ -1,11 +1,15 @@
 """One study of a data set, and the checks of a list of studies."""
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.ct import HeaderCorrection
+
+#: Of a hundred patients, those that drawn splits test and validate.
+_TEST_PERCENT, _VALID_PERCENT = 20, 10
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,33 @@ class Study:
     correction: HeaderCorrection | None = None
     map: Path | None = None
     findings: Path | None = None
+
+
+def with_drawn_splits(studies: Sequence[Study]) -> list[Study]:
+    """The studies with a split by patient where none of them has one, else as they are.
+
+    Of 100 patients about 70 are to train, 10 valid and 20 test, by a digest of the patient's name, whoever
+    else is there; of two patients or more at least one trains and one tests.
+    """
+    if any(study.split for study in studies):
+        return list(studies)
+    place = {study.patient: _percent(study.patient) for study in studies}
+    order = sorted(place, key=lambda patient: (place[patient], patient))
+    split = {patient: _split_at(place[patient]) for patient in order}
+    if len(order) > 1:
+        split[order[0]], split[order[-1]] = "test", "train"
+    return [replace(study, split=split[study.patient]) for study in studies]
+
+
+def _percent(patient: str) -> int:
+    """0 to 99, fixed by the patient's name."""
+    return int(hashlib.sha256(f"split {patient}".encode()).hexdigest(), 16) % 100
+
+
+def _split_at(percent: int) -> str:
+    if percent < _TEST_PERCENT:
+        return "test"
+    return "valid" if percent < _TEST_PERCENT + _VALID_PERCENT else "train"
 
 
 def check_studies(studies: Sequence[Study], check_files: bool) -> list[Study]:

@@ -40,6 +40,7 @@ class VQGAN(ModelMixin, ConfigMixin):
         super_resolution: whether the decoder ends in a SuperResolution head.
         encoder_attention, decoder_attention: levels, 0 the finest, whose blocks are followed by attention.
         volume_channels: of the volumes, read and written.
+        first_channels: of the encoder's first convolution; 0 for those of the first level.
         released_axes: whether the network computes on (x, y, z) while it is given (D, H, W) (models.axes).
 
     Raises:
@@ -62,6 +63,7 @@ class VQGAN(ModelMixin, ConfigMixin):
         decoder_attention: tuple[int, ...] = (),
         volume_channels: tuple[int, int] = (1, 1),
         released_axes: bool = False,
+        first_channels: int = 0,
     ) -> None:
         super().__init__()
         if len(depth_strides) != len(channels) - 1 or not set(depth_strides) <= {1, 2}:
@@ -69,15 +71,20 @@ class VQGAN(ModelMixin, ConfigMixin):
                 f"Expected a depth stride of 1 or 2 for each of {len(channels) - 1} levels, got "
                 f"{tuple(depth_strides)}."
             )
-        if any(width % groups for width in channels):
-            raise ConfigError(f"Expected widths divisible by groups={groups}, got {tuple(channels)}.")
+        if any(width % groups for width in (first_channels, *channels)):
+            raise ConfigError(
+                f"Expected widths divisible by groups={groups}, got {(first_channels, *channels)}."
+            )
         if not {*encoder_attention, *decoder_attention} <= set(range(len(channels))):
             raise ConfigError(f"Expected attention at levels below {len(channels)}, got others.")
         self.factors = (math.prod(depth_strides), 2 ** len(depth_strides), 2 ** len(depth_strides))
         self._released_axes = released_axes
         strides = tuple((stride, 2, 2) for stride in depth_strides)
         read, written = volume_channels
-        self.encoder = _Encoder(read, channels, strides, blocks, inner_channels, groups, encoder_attention)
+        first = first_channels or channels[0]
+        self.encoder = _Encoder(
+            read, first, channels, strides, blocks, inner_channels, groups, encoder_attention
+        )
         self.decoder = _Decoder(
             written, channels, strides, blocks, inner_channels, groups, decoder_attention, super_resolution
         )
@@ -136,6 +143,7 @@ class _Encoder(nn.Module):
     def __init__(
         self,
         read: int,
+        first: int,
         channels: tuple[int, ...],
         strides: tuple[tuple[int, ...], ...],
         blocks: int,
@@ -144,9 +152,9 @@ class _Encoder(nn.Module):
         attention: tuple[int, ...],
     ) -> None:
         super().__init__()
-        self.init_conv = nn.Conv3d(read, channels[0], 3, padding=1)
+        self.init_conv = nn.Conv3d(read, first, 3, padding=1)
         self.down = nn.ModuleList()
-        for place, (width, wider) in enumerate(itertools.pairwise((channels[0], *channels))):
+        for place, (width, wider) in enumerate(itertools.pairwise((first, *channels))):
             down = Downsample(wider, strides[place]) if place < len(strides) else None
             self.down.append(Level(3, width, wider, blocks, groups, place in attention, down))
         self.norm = nn.GroupNorm(groups, channels[-1], EPS)

@@ -487,8 +487,8 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
         """Args:
             sample: (B, C, D, H, W), noisy; H and W are multiples of 2 ** (levels - 1).
             timestep: (B,) in [0, num_train_timesteps).
-            conditioning: with an embedding (B, embedding_dim), or that tensor alone; with spatial features
-                (B, spatial_channels, D, H, W); of each what the constructor asked for.
+            conditioning: with an embedding (B, embedding_dim), or with spatial features
+                (B, spatial_channels, D, H, W), as the constructor asked for; or that tensor alone.
 
         Returns:
             As ``sample``: the predicted noise.
@@ -523,9 +523,10 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
         """The features on the grid in the network's order of axes; None if it uses none."""
         if not self.config["spatial_channels"]:
             return None
-        if not isinstance(conditioning, Conditioning) or conditioning.spatial is None:
+        spatial = conditioning.spatial if isinstance(conditioning, Conditioning) else conditioning
+        if spatial is None or spatial.ndim != 5:
             raise ValueError("Expected a conditioning with spatial features, got one without.")
-        return exchange(conditioning.spatial, self._released_axes)
+        return exchange(spatial, self._released_axes)
 
     def _condition(
         self, timestep: torch.Tensor, conditioning: Conditioning | torch.Tensor, dtype: torch.dtype

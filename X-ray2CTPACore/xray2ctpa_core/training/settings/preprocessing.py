@@ -64,6 +64,9 @@ class RadiographSettings(StudySource):
     """For input=frame: accept radiographs that the input gate refuses."""
     variants: Count = 0
     """For input=frame: number of augmented frames beside the plain one, for training."""
+    style: ExistingOrNone = ""
+    """Folder of one direction of the step style-transfer, RUN/to_computed or RUN/to_real, that translates
+    every radiograph; empty for none."""
     workers: Count = 0
     """Processes; 0 for one per processor."""
     cluster: str = ""

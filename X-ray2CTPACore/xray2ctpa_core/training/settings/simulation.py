@@ -44,7 +44,7 @@ class PeopleStudiesSettings:
     people: Existing = ""
     """Folder of packed people: the step people, kind templates."""
     without: tuple[str, ...] = ()
-    """Names of those who are left out."""
+    """Names of those who are left out, if they are there."""
     patients: Positive = 20
     """Virtual patients of each person."""
     validated: tuple[str, ...] = ()

@@ -2,7 +2,16 @@
 
 from typing import Literal
 
-from xray2ctpa_core.data.settings import Count, Existing, Positive, Rate, Share, Weight, settings
+from xray2ctpa_core.data.settings import (
+    Count,
+    Existing,
+    ExistingOrNone,
+    Positive,
+    Rate,
+    Share,
+    Weight,
+    settings,
+)
 from xray2ctpa_core.training.settings.loop import LoopConfig
 
 
@@ -50,7 +59,8 @@ class RestyleSettings:
     """Folder of the step radiographs that is translated."""
     translator: Existing = ""
     """Folder of one direction of the step style-transfer: RUN/to_computed or RUN/to_real."""
-    lung_locator: Existing = ""
-    """Folder of the lung locator that finds the lungs before and after translation."""
+    lung_locator: ExistingOrNone = ""
+    """Folder of the lung locator that finds the lungs before and after translation; empty takes the default
+    bundle's."""
     least_dice: Share = 0.8
     """Least Dice overlap of a radiograph's lungs before and after translation."""

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from xray2ctpa_core.models.framing.style_transfer import StyleTransfer
+from xray2ctpa_core.models.framing.style_transfer import COMPUTED, REAL, StyleTransfer
 from xray2ctpa_core.training.losses.denoising import build_discriminator, realism
 from xray2ctpa_core.training.settings.style_transfer import StyleTransferConfig
 
@@ -17,8 +17,8 @@ class Translators(nn.Module):
 
     def __init__(self, width: int, blocks: int) -> None:
         super().__init__()
-        self.to_computed = StyleTransfer(width, blocks)
-        self.to_real = StyleTransfer(width, blocks)
+        self.to_computed = StyleTransfer(width, blocks, COMPUTED)
+        self.to_real = StyleTransfer(width, blocks, REAL)
 
     def forward(self, real: torch.Tensor, computed: torch.Tensor) -> dict[str, torch.Tensor]:
         """(B, 1, P, P) of each style -> the translations that CycleGAN's loss compares, by name."""
