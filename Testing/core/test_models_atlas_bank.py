@@ -144,6 +144,28 @@ def test_a_sample_is_nearer_to_the_coarse_volume_by_the_share(encoder: BankEncod
     assert torch.allclose(encoder.nearer(bent, coarse, 0.3), torch.tensor(0.15))
 
 
+def test_around_the_body_a_sample_is_air_unless_tissue_is_expected_there(encoder: BankEncoder) -> None:
+    air, outside = torch.full((1, 1, 32, 32, 32), -1.0), torch.ones(1, 1, 32, 32, 32)
+    fog, tissue = torch.full((1, 1, 16, 16, 16), -0.9), torch.zeros(1, 1, 16, 16, 16)
+    assert torch.allclose(encoder.nearer(air, fog, 0.5), torch.tensor(-0.95))
+    assert torch.allclose(encoder.nearer(air, fog, 0.5, 0 * outside), torch.tensor(-0.95))
+    assert torch.allclose(encoder.nearer(air, fog, 0.5, outside), torch.tensor(-1.0))
+    assert torch.allclose(encoder.nearer(air, tissue, 0.5, outside), torch.tensor(-0.5))
+
+
+def test_air_that_the_body_encloses_is_not_outside() -> None:
+    bank = AtlasBank(1, (23, 17, 23))
+    volume = torch.full((1, 23, 17, 23), -1.0)
+    volume[0, 6:17, 3:14, 6:17] = 0.0
+    volume[0, 8:15, 6:11, 8:15] = -0.9
+    bank.set_volumes(volume)
+
+    outside = bank.outside(identity_map(), (23, 34, 46))[0, 0]
+
+    assert outside[11, 17, 23] == 0
+    assert outside[11, 1, 23] == outside[11, 17, 2] == outside[1, 17, 23] == 1
+
+
 def test_what_cells_add_is_the_logit_of_pe(encoder: BankEncoder, patients: Tensors) -> None:
     image = patients["image"]
     assert torch.allclose(encoder.explained(image)[:, 0], encoder(image, 0).pe_logit, atol=1e-3)

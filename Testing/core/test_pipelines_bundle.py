@@ -61,6 +61,17 @@ def test_the_bundles_digest_changes_with_any_file_and_any_field(bundle: Path) ->
     assert write_bundle_json(bundle, third).sha256 == third.sha256
 
 
+def test_a_bundle_does_not_say_where_its_networks_were_read_from(bundle: Path) -> None:
+    config = bundle / "denoiser" / "config.json"
+    config.parent.mkdir()
+    config.write_text(
+        json.dumps({"_name_or_path": "/home/someone/denoiser", "channels": 4}), encoding="utf-8"
+    )
+    write_bundle_json(bundle, read_bundle_json(bundle))
+    assert json.loads(config.read_text(encoding="utf-8")) == {"channels": 4}
+    verify_bundle(bundle)
+
+
 def test_a_bundle_names_the_real_radiographs_that_taught_it_and_cannot_lose_them(bundle: Path) -> None:
     assert TaughtRadiographs.load(bundle) is None
     radiographs = TaughtRadiographs("a hospital", {"1_000.png": "ab12", "2_000.png": "cd34"})

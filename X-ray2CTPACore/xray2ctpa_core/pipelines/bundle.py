@@ -257,10 +257,16 @@ def verify_bundle(folder: Path) -> BundleInfo:
 def write_bundle_json(folder: Path, info: BundleInfo) -> BundleInfo:
     """Writes bundle.json for the files now in ``folder``, replacing ``info.files`` by their hashes.
 
+    The networks' configurations lose the folder that they were read from: a path of this machine.
+
     Returns:
         The information as written. Raises BundleError if the folder holds a file of a forbidden kind.
     """
     folder = Path(folder)
+    for file in folder.rglob("config.json"):
+        values = json.loads(file.read_text(encoding="utf-8"))
+        if values.pop("_name_or_path", None) is not None:
+            config.write_text_atomically(file, json.dumps(values, indent=2) + "\n")
     values = stated(info) | {"files": {name: _sha256(folder / name) for name in _files(folder)}}
     written = parse_bundle(json.loads(json.dumps(values)))
     text = json.dumps(stated(written) | {"sha256": written.sha256}, indent=2)

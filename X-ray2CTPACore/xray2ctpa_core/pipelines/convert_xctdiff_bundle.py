@@ -45,7 +45,7 @@ _SAME_BETAS = 1e-6
 
 
 def released_schedule(betas: list[float] | None = None) -> DDIMScheduler:
-    """The release's DDIM on its own betas (`xctdiff_schedule`), or on ``betas`` if a checkpoint has others."""
+    """The release's DDIM (`xctdiff_schedule`), on ``betas`` if a checkpoint has others than the release."""
     schedule = xctdiff_schedule()
     if betas is None:
         return schedule

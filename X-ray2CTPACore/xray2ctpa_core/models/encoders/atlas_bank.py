@@ -61,8 +61,8 @@ class AtlasBank(nn.Module):
         return _bent((self._mean(share) for share in weights.float()), points)
 
     def outside(self, template_map: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
-        """(B, 1, *size) in [0, 1]: 1 in the air around the body of everybody's mean, bent. A place is outside if
-        it can be seen from the right, the left, the front or the back without tissue between."""
+        """(B, 1, *size) in [0, 1]: 1 in the air around the body of everybody's mean, bent. A place is outside
+        if it can be seen from the right, the left, the front or the back without tissue between."""
         tissue = self.mean() > _TISSUE
         front, right = _behind(tissue, 1), _behind(tissue, 2)
         back, left = (_behind(tissue.flip(axis), axis).flip(axis) for axis in (1, 2))

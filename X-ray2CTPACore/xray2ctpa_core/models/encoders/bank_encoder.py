@@ -200,9 +200,11 @@ class BankEncoder(ModelMixin, ConfigMixin):
     def nearer(
         bent: torch.Tensor, coarse: torch.Tensor, share: float, outside: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Volumes (B, 1, D, H, W), by ``share`` of the coarse difference nearer to ``coarse`` (B, 1, ...). Where
-        ``outside`` (B, 1, D, H, W) is 1 and the expected volume almost air, they are air: part of a difference
-        would leave a fog around the body."""
+        """Volumes (B, 1, D, H, W), nearer to ``coarse`` (B, 1, ...) by ``share`` of the coarse difference.
+
+        Where ``outside`` (B, 1, D, H, W) is 1 and the expected volume is almost air, they are air: a share of
+        the difference would leave a fog around the body.
+        """
         depth, height, width = coarse.shape[2:]
         rest = coarse - functional.adaptive_avg_pool3d(bent, (depth, height, width))
         rest = functional.interpolate(rest, size=bent.shape[2:], mode="trilinear", align_corners=False)
