@@ -63,7 +63,6 @@ def test_the_bundles_digest_changes_with_any_file_and_any_field(bundle: Path) ->
 
 def test_a_bundle_does_not_say_where_its_networks_were_read_from(bundle: Path) -> None:
     config = bundle / "denoiser" / "config.json"
-    config.parent.mkdir()
     config.write_text(
         json.dumps({"_name_or_path": "/home/someone/denoiser", "channels": 4}), encoding="utf-8"
     )
