@@ -22,7 +22,7 @@ def test_latents_become_slices_of_factor_times_their_size(
 
 @pytest.mark.parametrize(("factor", "blocks"), [(4, (1, 1, 1, 1)), (6, (1, 1, 1)), (8, ())])
 def test_levels_that_lead_to_another_size_are_refused(factor: int, blocks: tuple[int, ...]) -> None:
-    with pytest.raises(ConfigError, match=f"whole part of {factor} times"):
+    with pytest.raises(ConfigError, match=f"divides {factor} times"):
         TinyDecoder(4, factor, 8, blocks)
 
 

@@ -17,14 +17,14 @@ from xray2ctpa_core.data.sources.study import Study
 from xray2ctpa_core.simulation.drr import DrrSettings, fitting_pixel_mm, render_drr
 
 
-def ball(x: float, y: float, z: float) -> Volume:
-    """Air of 200 x 160 x 240 mm (z, y, x) at 4 mm with a ball of bone of 12 mm radius at (x, y, z) from the
-    middle, which lies at LPS (50, -30, 400)."""
+def ball(x: float, y: float, z: float, radius: float = 12.0) -> Volume:
+    """Air of 200 x 160 x 240 mm (z, y, x) at 4 mm with a ball of bone at (x, y, z) from the middle, which lies
+    at LPS (50, -30, 400); all in mm."""
     shape, extent = (50, 40, 60), (200.0, 160.0, 240.0)
     affine = axial_affine(shape, extent, (50.0, -30.0, 400.0))
     k, j, i = np.indices(shape)
     at = [(n - (size - 1) / 2) * 4.0 for n, size in zip((i, j, k), shape[::-1], strict=True)]
-    inside = sum((a - b) ** 2 for a, b in zip(at, (x, y, z), strict=True)) <= 12.0**2
+    inside = sum((a - b) ** 2 for a, b in zip(at, (x, y, z), strict=True)) <= radius**2
     return Volume(np.where(inside, 1000.0, -1000.0).astype(np.float32), affine)
 
 
@@ -83,7 +83,7 @@ def test_a_slab_of_water_attenuates_by_its_thickness() -> None:
 
 
 def test_the_file_is_a_radiograph_of_true_size(tmp_path: Path) -> None:
-    scan = ball(60.0, 0.0, 40.0)
+    scan = ball(60.0, 0.0, 40.0, 40.0)  # as wide as a person's body may be
     soft = scan.with_array(np.where(scan.array > 0, 200.0, scan.array))  # a ball of metal is no CT in HU
     write_volume(soft, tmp_path / "scan.nii.gz", np.int16)
     folder = tmp_path / "case"
