@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_runs import xray2ctpa
+from PIL import Image
 from scipy import ndimage
 
 from xray2ctpa_core.generation.samples import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
@@ -52,6 +53,25 @@ def test_nothing_was_trained_on_the_sample_patient(repository: Path) -> None:
     trained = {int(seed) for seed in re.findall(r"_seed: int = (\d+)", settings.read_text())}
     assert trained == {1, 2, 3}
     assert json.loads(SAMPLE_FACTS.read_text())["seed"] not in trained
+
+
+def test_a_radiograph_unlike_those_of_training_is_said_to_be_one(result: Path, place: Path) -> None:
+    with Image.open(SAMPLE_CXR) as image:
+        turned = np.rot90(np.asarray(image)).copy()
+    Image.fromarray(turned).save(place / "turned.png")
+    run = xray2ctpa("generate", "turned.png", "--out", "turned", "--force", cwd=place)
+    assert run.returncode == 0, run.stderr
+    (note,) = json.loads((place / "turned" / "result.json").read_text())["sampling"]["notes"]
+    assert note in run.stderr
+    assert "PE score and Grad-CAM mean little" in note
+    of_sample = json.loads((result / "result.json").read_text())["sampling"]["notes"]
+    assert distance_in(note) > max([1.2, *map(distance_in, of_sample)])
+
+
+def distance_in(note: str) -> float:
+    found = re.search(r"distance ([\d.]+)", note)
+    assert found is not None
+    return float(found[1])
 
 
 def test_the_sample_gives_every_file_of_the_contract_on_one_grid(result: Path) -> None:

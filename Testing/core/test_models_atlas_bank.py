@@ -1,5 +1,7 @@
 """A bank of atlases: what bends, what is shared, what is read off a radiograph, what is diffused."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers import DDPMScheduler
@@ -137,6 +139,24 @@ def test_the_read_out_tells_its_patients_maps_and_coarse_volumes(
         (features.coarse, encoder.mean_coarse, true),
     ):
         assert (made - truth).square().mean() < 0.6 * (mean - truth).square().mean()
+
+
+def test_a_distance_is_in_deviations_of_the_radiographs_of_training(
+    encoder: BankEncoder, patients: Tensors
+) -> None:
+    features = encoder(patients["image"], 0)
+    distance = encoder.distance(features).detach()
+    assert distance.square().mean() == pytest.approx(7 / 8, rel=0.01), (
+        "of 8 patients, on their own deviations"
+    )
+    assert encoder.config["usual_distance"] == pytest.approx(float(distance.quantile(0.95)), rel=0.01)
+    thrice = replace(features, embedding=3 * features.embedding)
+    assert torch.allclose(encoder.distance(thrice), 3 * distance)
+
+
+def test_of_an_encoder_that_does_not_state_it_no_distance_is_known(patients: Tensors) -> None:
+    unfitted = BankEncoder(2, (23, 17, 23), (32, 32, 32), (2, 4, 4), 5, (16, 16, 16))
+    assert unfitted.distance(unfitted(patients["image"], 0)) is None
 
 
 def test_a_sample_is_nearer_to_the_coarse_volume_by_the_share(encoder: BankEncoder) -> None:

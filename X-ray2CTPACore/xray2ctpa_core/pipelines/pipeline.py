@@ -387,7 +387,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             stage_seconds=clock.seconds,
             samples=samples if output_samples else None,
             second_opinion=opinion,
-            notes=self._memory_notes(),
+            notes=(*self._distance_notes(framed), *self._memory_notes()),
         )
 
     def _check_asked(self, num_samples: int, num_inference_steps: int | None) -> None:
@@ -601,6 +601,21 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     @property
     def _scaling(self) -> LatentScaling:
         return LatentScaling(self.bundle.latents.mean, self.bundle.latents.std)
+
+    def _distance_notes(self, framed: FramedRadiograph) -> tuple[str, ...]:
+        """What to say of a radiograph that differs from those of training."""
+        encoder = self.xray_encoder
+        if not isinstance(encoder, BankEncoder) or not encoder.config["usual_distance"]:
+            return ()
+        image = self.restyled(framed.image[None, None]).to(self._execution_device)
+        distance, usual = float(encoder.distance(encoder(image, 0))), encoder.config["usual_distance"]
+        if distance <= usual:
+            return ()
+        return (
+            f"This radiograph differs from those of the model's training (distance {distance:.2f}; 95 % of "
+            f"them have at most {usual:.2f}): the volume is less reliable, and PE score and Grad-CAM mean "
+            "little.",
+        )
 
     def _memory_notes(self) -> tuple[str, ...]:
         done = []

@@ -21,6 +21,8 @@ from xray2ctpa_core.simulation.signs import sign_probability
 MAP_RIDGE, COARSE_RIDGE, SIGN_RIDGE = 1e-4, 3e-4, 1e-3
 #: Least mean share of lung in a region that counts for PE.
 _SOME = 0.1
+#: Share of patients whose distance is usual; least share of the greatest deviation that a component has.
+_USUAL, _VARIES = 0.95, 1e-6
 #: Slope from a linear score to a logit: scores of 0 and 1 become logits of -2 and 2.
 _LOGIT = 4.0
 
@@ -104,6 +106,21 @@ def fit_read_outs(encoder: BankEncoder, patients: ReadPatients) -> None:
     encoder.linear.weight.copy_(torch.cat(padded))
     encoder.linear.bias.zero_()
     encoder.linear.bias[-findings.shape[1] :] = findings.mean(0)
+    state_distances(encoder, patients.features.float())
+
+
+@torch.no_grad()
+def state_distances(encoder: BankEncoder, features: torch.Tensor) -> None:
+    """Writes into the encoder's configuration how its read-outs of patients' features (N, FEATURES) vary."""
+    count = len(encoder.map_parts) + len(encoder.coarse_parts)
+    read = encoder.linear((features - encoder.mean_features).to(encoder.linear.weight))[:, :count].float()
+    std = read.std(0)
+    std[std < _VARIES * std.max()] = 0  # components that were not needed
+    used = std > 0
+    distances = (read[:, used] / std[used]).square().mean(1).sqrt()
+    rounded = [float(f"{value:.4g}") for value in std.tolist()]
+    usual = float(f"{torch.quantile(distances, _USUAL):.4g}")
+    encoder.register_to_config(read_std=tuple(rounded), usual_distance=usual)
 
 
 @torch.no_grad()

@@ -95,6 +95,9 @@ class BankEncoder(ModelMixin, ConfigMixin):
         signs: radiographic signs that are told apart.
         share: of the coarse difference of bent tissue from the expected volume, added to a sample: it is
             expected, but blurred.
+        read_std: standard deviation of each component that is read off, over the patients of training; () if
+            unknown.
+        usual_distance: `distance` that 95 % of the patients of training do not exceed; 0 if unknown.
     """
 
     @register_to_config
@@ -108,6 +111,8 @@ class BankEncoder(ModelMixin, ConfigMixin):
         coarse: tuple[int, ...] = (32, 32, 32),
         signs: int = 8,
         share: float = 0.45,  # noqa: ARG002 - read from the configuration
+        read_std: tuple[float, ...] = (),  # noqa: ARG002 - read from the configuration
+        usual_distance: float = 0.0,  # noqa: ARG002 - read from the configuration
     ) -> None:
         super().__init__()
         self.bank = AtlasBank(people, bank_shape)
@@ -174,6 +179,16 @@ class BankEncoder(ModelMixin, ConfigMixin):
         ``added`` gives: (B, 1, CELLS, CELLS)."""
         cells = self.added(by_cell(self._centred(image) * self.linear.weight[-1].float()))
         return cells.flatten(1).sum(1, keepdim=True) + self.linear.bias[-1].float()
+
+    def distance(self, features: BankFeatures) -> torch.Tensor | None:
+        """(B,) how far radiographs are from those of training: root mean square over the components of map
+        and coarse volume, each in standard deviations; about 1 for those of training. None if unknown."""
+        known = self.config["read_std"]
+        if not known:
+            return None
+        std = torch.tensor(known, device=features.embedding.device)
+        read = features.embedding[:, : len(known)]
+        return ((read / std.clamp(min=1e-6)).square() * (std > 0)).sum(1).div((std > 0).sum()).sqrt()
 
     @property
     def atlas(self) -> MeanAtlas:
