@@ -435,8 +435,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         clock = clock or Stopwatch()
         steps = num_inference_steps or self.bundle.sampling.steps
         with clock.on("denoise"):  # radiographs one by one: their voxels do not depend on one another
-            image = self.restyled(image)
-            conditionings = [c for one in image.split(1) for c in [self.condition(one)] * num_samples]
+            images = [self.restyled(one) for one in image.split(1)]
+            conditionings = [c for one in images for c in [self.condition(one)] * num_samples]
 
         def some_samples(numbers: torch.Tensor) -> torch.Tensor:
             drawn = [
@@ -471,8 +471,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
         def some_latents(numbers: torch.Tensor) -> torch.Tensor:
             some = [conditionings[number] for number in numbers]
-            images = torch.cat([image[number // num_samples, None] for number in numbers])
-            return self._to_latents(some, diffused[numbers[0] : numbers[-1] + 1], images)
+            theirs = torch.cat([images[int(number) // num_samples] for number in numbers])
+            return self._to_latents(some, diffused[numbers[0] : numbers[-1] + 1], theirs)
 
         with clock.on("align"):
             at_once = self.samples_at_once or SAMPLES_AT_ONCE
