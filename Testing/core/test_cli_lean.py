@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,29 @@ def test_a_library_that_is_asked_for_more_is_imported_as_a_whole() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines() == ["_Late True", "1.0", "module DiceLoss", "2.0"]
+
+
+def test_a_placeholder_gives_way_while_another_thread_imports(library: str) -> None:
+    """As where the networks are loaded in one thread and the radiograph is read in another."""
+    name, ended, interval = f"{library}.heavy", threading.Event(), sys.getswitchinterval()
+
+    def importing() -> None:
+        while not ended.is_set():
+            sys.modules[f"{library}.other"] = sys
+            del sys.modules[f"{library}.other"]
+
+    other = threading.Thread(target=importing)
+    sys.setswitchinterval(1e-6)
+    other.start()
+    try:
+        for _ in range(100):
+            sys.modules.pop(name, None)
+            put_off({name: {}})
+            assert sys.modules[name].ANSWER == 42
+    finally:
+        ended.set()
+        other.join()
+        sys.setswitchinterval(interval)
 
 
 def test_the_metadata_of_all_packages_are_read_by_the_first_who_asks() -> None:
