@@ -398,11 +398,6 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         if (num_inference_steps or 1) > (most := most_steps(self.scheduler)):
             raise InputError(f"Expected at most {most} steps of this sampler, got {num_inference_steps}.")
 
-    @property
-    def radiographs_at_once(self) -> int:
-        """Radiographs with one sample each that the networks are given at once: what a device gains by."""
-        return self._at_once
-
     @torch.no_grad()
     def condition(self, image: torch.Tensor) -> Conditioning:
         """(B, 1, P, P), as `restyled` gives it -> conditioning of the denoiser."""
