@@ -1,6 +1,6 @@
 """People's stage 2: the radiograph encoder of a bank of atlases, fitted in closed form to drawn patients.
 
-python Training/train_bank_encoder.py --out runs/people-default/encoder --set people=runs/people-default/people
+python Training/train_bank_encoder.py --out runs/people-default/encoder
 
 `without` names people who teach nothing: the fold. `tissue` names those whose tissue samples have: people
 with contrast medium in the arteries.

@@ -18,8 +18,8 @@ from xray2ctpa_core.simulation.drr import DrrSettings, fitting_pixel_mm, render_
 
 
 def ball(x: float, y: float, z: float, radius: float = 12.0) -> Volume:
-    """Air of 200 x 160 x 240 mm (z, y, x) at 4 mm with a ball of bone at (x, y, z) from the middle, which lies
-    at LPS (50, -30, 400); all in mm."""
+    """Air of 200 x 160 x 240 mm (z, y, x) at 4 mm with a ball of bone at (x, y, z) from the middle, which
+    lies at LPS (50, -30, 400); all in mm."""
     shape, extent = (50, 40, 60), (200.0, 160.0, 240.0)
     affine = axial_affine(shape, extent, (50.0, -30.0, 400.0))
     k, j, i = np.indices(shape)
