@@ -148,7 +148,7 @@ class _ClassToken(nn.Module):
 
 
 class _OwnTrunk(nn.Module):
-    """The default's own encoder, reduced to its embedding."""
+    """XrayEncoder, reduced to its embedding."""
 
     def __init__(self, network: XrayEncoder) -> None:
         super().__init__()
