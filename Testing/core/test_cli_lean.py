@@ -113,6 +113,28 @@ def test_a_placeholder_gives_way_while_another_thread_imports(library: str) -> N
         sys.setswitchinterval(interval)
 
 
+@pytest.mark.parametrize(
+    ("encoder", "architecture", "package"),
+    [
+        ("biomedclip", {"model": "vit_tiny_patch16_224"}, "open_clip"),
+        ("dinov2", {"num_hidden_layers": 1, "num_attention_heads": 2}, "transformers"),
+    ],
+)
+def test_an_encoder_that_needs_what_is_left_out_gets_it(
+    encoder: str, architecture: dict[str, object], package: str
+) -> None:
+    """Bundles of published checkpoints are generated from by lean commands, too."""
+    pytest.importorskip(package)
+    code = (
+        "import torch; from xray2ctpa_core.cli.lean import start_lean; start_lean();"
+        "from xray2ctpa_core.models.encoders.published import PublishedEncoder;"
+        f"made = PublishedEncoder({encoder!r}, {architecture!r}, 32, 3, 224).eval();"
+        "print(tuple(made(torch.zeros(1, 1, 64, 64)).shape))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines()[-1] == "(1, 32)"
+
+
 def test_the_metadata_of_all_packages_are_read_by_the_first_who_asks() -> None:
     code = (
         "import importlib.metadata as m; truth = m.packages_distributions();"
