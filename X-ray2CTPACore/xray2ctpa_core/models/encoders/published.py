@@ -5,6 +5,7 @@ All read radiographs from the step radiographs with input=whole, normalised as i
 normalisation of their own training is not used, as in X-ray2CTPA's release.
 """
 
+import importlib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -140,10 +141,12 @@ def _dino_trunk(embedding_dim: int, **config: Any) -> nn.Module:
 
 
 def _bring_back(*packages: str) -> None:
-    """Lets ``packages`` be imported that this process has left out to start faster (cli.lean.leave_out)."""
+    """Lets ``packages`` be imported that this process has left out to start faster (cli.lean), and torch's
+    compiler, a part of which torchvision imports, before its placeholder is in the way."""
     for name in packages:
         if name in sys.modules and sys.modules[name] is None:
             del sys.modules[name]
+    _ = importlib.import_module("torch._dynamo").config
 
 
 class _ClassToken(nn.Module):
