@@ -53,11 +53,11 @@ class Config:
     version of the bundle; its default sampler and settings; fitted: patients for the classifier; regions: its
     boxes; patients: for calibration; heat_patients: the first of them for the scale of Grad-CAM."""
 
-    people: str = "runs/default/people"
+    people: str = "runs/people-default/people"
     without: tuple[str, ...] = ()
-    encoder: str = "runs/default/bank-encoder/encoder"
-    denoiser: str = "runs/default/bank-denoiser"
-    lung_locator: str = "runs/default/lung-locator/lung_locator"
+    encoder: str = "runs/people-default/encoder/encoder"
+    denoiser: str = "runs/people-default/denoiser"
+    lung_locator: str = "runs/people-default/lung-locator/lung_locator"
     name: str = constants.DEFAULT_BUNDLE
     version: str = "0.8.0"
     scheduler: str = "dpm++"

@@ -1,6 +1,6 @@
 """People's stage 4: a bank of atlases, judged on people who taught it nothing.
 
-python Training/judge_people.py --out runs/default/judged --set 'judged=["NAME", ...]'
+python Training/judge_people.py --out runs/people-default/judged --set 'judged=["NAME", ...]'
 
 Each person's CT makes a radiograph; its frame is given. Compared with the CT: the mean volume of drawn
 patients, the expected volume, one sample and the mean of all. judged.json holds every number, strangers.png
@@ -43,14 +43,14 @@ class Config:
     2 and 3; judged: names of people who taught nothing; samples, inference_steps: of each; map_spread: factor
     of the diffused change of the map; mean_of: drawn patients whose mean is compared."""
 
-    people: str = "runs/default/people"
+    people: str = "runs/people-default/people"
     without: tuple[str, ...] = ()
     grid: tuple[int, ...] = (64, 128, 128)
     pixels: int = 256
     finer: tuple[int, ...] = (2, 1, 1)
     people_mm: float = 2.0
-    encoder: str = "runs/default/bank-encoder/encoder"
-    denoiser: str = "runs/default/bank-denoiser"
+    encoder: str = "runs/people-default/encoder/encoder"
+    denoiser: str = "runs/people-default/denoiser"
     judged: tuple[str, ...] = ()
     samples: int = 8
     inference_steps: int = 10

@@ -1,6 +1,6 @@
 """People's stage 3: the denoiser of what radiographs leave open of a bent bank: map and tissue.
 
-python Training/train_bank_denoiser.py --out runs/default/bank-denoiser
+python Training/train_bank_denoiser.py --out runs/people-default/denoiser
 """
 
 import dataclasses
@@ -29,9 +29,9 @@ class Config(LoopConfig):
     come again and again, 0: each is new; open_patients: drawn to measure what radiographs leave open;
     minutes: of the loop, instead of steps, where above 0; the rest as in the classes used."""
 
-    people: str = "runs/default/people"
+    people: str = "runs/people-default/people"
     without: tuple[str, ...] = ()
-    encoder: str = "runs/default/bank-encoder/encoder"
+    encoder: str = "runs/people-default/encoder/encoder"
     grid: tuple[int, ...] = (64, 48, 64)
     pixels: int = 128
     finer: tuple[int, ...] = (1, 1, 1)

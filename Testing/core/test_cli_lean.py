@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,51 @@ def test_a_library_that_is_asked_for_more_is_imported_as_a_whole() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines() == ["_Late True", "1.0", "module DiceLoss", "2.0"]
+
+
+def test_a_placeholder_gives_way_while_another_thread_imports(library: str) -> None:
+    """As where the networks are loaded in one thread and the radiograph is read in another."""
+    name, ended, interval = f"{library}.heavy", threading.Event(), sys.getswitchinterval()
+
+    def importing() -> None:
+        while not ended.is_set():
+            sys.modules[f"{library}.other"] = sys
+            del sys.modules[f"{library}.other"]
+
+    other = threading.Thread(target=importing)
+    sys.setswitchinterval(1e-6)
+    other.start()
+    try:
+        for _ in range(100):
+            sys.modules.pop(name, None)
+            put_off({name: {}})
+            assert sys.modules[name].ANSWER == 42
+    finally:
+        ended.set()
+        other.join()
+        sys.setswitchinterval(interval)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "architecture", "package"),
+    [
+        ("biomedclip", {"model": "vit_tiny_patch16_224"}, "open_clip"),
+        ("dinov2", {"num_hidden_layers": 1, "num_attention_heads": 2}, "transformers"),
+    ],
+)
+def test_an_encoder_that_needs_what_is_left_out_gets_it(
+    encoder: str, architecture: dict[str, object], package: str
+) -> None:
+    """Bundles of published checkpoints are generated from by lean commands, too."""
+    pytest.importorskip(package)
+    code = (
+        "import torch; from xray2ctpa_core.cli.lean import start_lean; start_lean();"
+        "from xray2ctpa_core.models.encoders.published import PublishedEncoder;"
+        f"made = PublishedEncoder({encoder!r}, {architecture!r}, 32, 3, 224).eval();"
+        "print(tuple(made(torch.zeros(1, 1, 64, 64)).shape))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines()[-1] == "(1, 32)"
 
 
 def test_the_metadata_of_all_packages_are_read_by_the_first_who_asks() -> None:

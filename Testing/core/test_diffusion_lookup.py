@@ -33,3 +33,12 @@ def test_half_way_between_two_voxels_is_their_mean_and_the_slope_their_differenc
     assert value.item() == 2.0
     value.sum().backward()
     assert torch.equal(point.grad[0, :, 0], torch.tensor([1.0, 0.0, 0.0]))
+
+
+def test_a_point_that_is_not_a_number_has_no_value_and_leaves_others_theirs() -> None:
+    """As after networks whose numbers overflow: the volume is refused where it is written, by name."""
+    volume = torch.arange(8.0).reshape(2, 2, 2)
+    points = torch.tensor([[-1.0, torch.nan, 1.0]]).expand(1, 3, 3)
+    values = Lookup.apply(volume, points)[0]
+    assert values[[0, 2]].tolist() == [0.0, 7.0]
+    assert values[1].isnan()

@@ -210,6 +210,19 @@ def test_another_data_file_is_another_digest_of_a_ct(tmp_path: Path) -> None:
     assert len(digests) == 4
 
 
+def test_another_data_file_is_another_digest_of_a_radiograph(tmp_path: Path) -> None:
+    """Else the result of one would pass for that of the other."""
+    digests = set()
+    for patient, grey in (("a", GREY12), ("b", GREY12[:, ::-1])):
+        (tmp_path / patient).mkdir()
+        voxels = grey.T.astype(np.int16)[..., None]
+        pair = write_pair(tmp_path / patient / "f.hdr", voxels, nib.Nifti1Pair, (2.2,) * 3)
+        digests.add(read_radiograph(pair).sha256)
+
+    assert (tmp_path / "a" / "f.hdr").read_bytes() == (tmp_path / "b" / "f.hdr").read_bytes()
+    assert len(digests) == 2
+
+
 def test_a_folders_data_files_are_no_radiographs_of_their_own(tmp_path: Path) -> None:
     write_pair(tmp_path / "a.hdr", GREY12.T[..., None].astype(np.int16), nib.Nifti1Pair, (2.2, 2.2, 1.0))
     sitk.WriteImage(sitk.GetImageFromArray(GREY12), str(tmp_path / "b.mhd"))

@@ -16,6 +16,7 @@ from xray2ctpa_core.data.taught_radiographs import TaughtRadiographs
 from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError
 from xray2ctpa_core.explanation.gradcam import gradcam_peak
 from xray2ctpa_core.models.denoisers.captured import CapturedDenoiser
+from xray2ctpa_core.models.framing.style_transfer import StyleTransfer
 from xray2ctpa_core.pipelines.bundle import FULL_HEAT, read_bundle_json, write_bundle_json
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.preprocessing.frame import frame_image
@@ -266,6 +267,24 @@ def test_radiographs_that_share_batches_have_the_voxels_of_those_alone(
         assert result.per_sample == pytest.approx(alone.per_sample, abs=1e-4)
         assert result.stage_seconds.keys() | {"locate"} == alone.stage_seconds.keys()
     assert np.abs(together[0].ctpa.array - together[1].ctpa.array).mean() > 1.0
+
+
+def test_radiographs_that_share_batches_are_restyled_one_by_one(
+    pipe: XRay2CTPAPipeline, radiograph: Radiograph
+) -> None:
+    """So that neither the voxels of one nor the memory of its style transfer depend on the others."""
+    torch.manual_seed(0)
+    styled = XRay2CTPAPipeline(**pipe.components | {"style_transfer": StyleTransfer(width=4, blocks=1)})
+    other = dataclasses.replace(radiograph, pixels=radiograph.pixels[:, ::-1].copy(), name="other.png")
+    framed = [styled.framed(one, FRAME) for one in (radiograph, other)]
+    sizes = []
+    styled.style_transfer.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    together = styled.of_framed(framed, num_inference_steps=3, num_samples=2, seed=5)
+    assert sizes == [1, 1]
+    alone = [styled(one, frame=FRAME, num_inference_steps=3, seed=5) for one in (radiograph, other)]
+    assert all(np.array_equal(a.ctpa.array, b.ctpa.array) for a, b in zip(together, alone, strict=True))
+    plain = pipe(other, frame=FRAME, num_inference_steps=3, seed=5).ctpa.array
+    assert not np.array_equal(alone[1].ctpa.array, plain)
 
 
 def test_passes_are_captured_where_the_device_can_and_the_steps_are_worth_it(

@@ -1,7 +1,9 @@
 """Recipes: each has a base, every key is typed, described and checked before anything is imported."""
 
+import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -160,3 +162,28 @@ def test_commands_run_the_steps_of_their_own_kind(
     assert said(("steps.encode",)) == ["latents"]
     assert said(("steps.generate", "steps.predict")) == ["generated"]
     assert said(()) == [step.name for step in read(repository, "smoke", tmp_path).steps]
+
+
+def test_a_scripts_default_folders_are_those_of_a_recipes_run(repository: Path) -> None:
+    """Of a run runs/NAME of the recipe NAME, or of the folder that the recipe names with its steps in it."""
+    with_steps(repository)
+    from kinds import KINDS
+
+    settings = {kind: value.settings for kind, value in KINDS.items()}
+    steps: dict[str, set[str]] = {path.stem: set() for path in RECIPES}
+    for path in RECIPES:
+        if re.search(r"^out = ", path.read_text(encoding="utf-8"), re.MULTILINE):
+            found = read_recipe(path, {}, [], settings)
+            steps[found.out.name] = {step.name for step in found.steps}
+    scripts = {kind.module for kind in KINDS.values() if kind.settings is None} | {"judge_people"}
+    defaults = [
+        (script, default)
+        for script in sorted(scripts)
+        for field in fields(importlib.import_module(script).Config)
+        for default in (field.default if isinstance(field.default, tuple) else (field.default,))
+        if str(default).startswith("runs/")
+    ]
+    assert len(defaults) > 15
+    for script, default in defaults:
+        _, run, step = default.split("/")[:3]
+        assert step in (steps[run] or {step}), f"{script}: {default}"

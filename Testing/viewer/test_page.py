@@ -284,15 +284,19 @@ def test_a_pair_of_header_and_data_is_one_radiograph_and_other_pairs_are_two(bro
     pixels = (read_radiograph(SAMPLE_CXR).pixels * 4095).astype(np.int16)
     pair = nib.Nifti1Pair(pixels.T[..., None], np.diag([-1.2, -1.2, 1.0, 1.0]))
     nib.save(pair, tmp_path / "chest.hdr")
+    shutil.copy(tmp_path / "chest.img", tmp_path / "another.img")
     shutil.copy(SAMPLE_CXR, tmp_path / "chest.png")
     with served(tmp_path / "temporary") as page, new_context(browser) as context:
         seen = Tab(context, page)
         seen.phase("empty")
-        seen.tab.set_input_files("#file", [tmp_path / "chest.png", tmp_path / "chest.hdr"])
+        seen.tab.set_input_files("#file", [tmp_path / "another.img", tmp_path / "chest.hdr"])
         seen.tab.wait_for_selector("#message:has-text('Expected one radiograph, got 2 files')")
         seen.tab.set_input_files("#file", [tmp_path / "chest.img", tmp_path / "chest.hdr"])
         seen.phase("ready")
         assert seen.tab.is_visible("text=Accepted as a frontal chest radiograph")
+        assert seen.tab.is_hidden("#message")
+        seen.tab.set_input_files("#file", [tmp_path / "chest.png", tmp_path / "chest.hdr"])
+        seen.tab.wait_for_selector("#message:has-text('Expected one radiograph, got 2 files')")
         assert seen.complaints == []
 
 

@@ -149,3 +149,10 @@ def test_half_a_pair_asks_for_the_other(name, tmp_path):
     with pytest.raises(InputError, match="Expected header and data file of a pair") as caught:
         received(bytes(400), name, tmp_path / "private")
     assert ".hdr and .img together" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("announced", "expected"), [("348", 348), ("", 0), ("-1", 0), ("1e3", 0), ("x", 0), ("9" * 5000, 0)]
+)
+def test_only_a_number_of_bytes_that_an_upload_may_have_is_a_headers(announced, expected):
+    assert upload.header_bytes(announced) == expected

@@ -79,7 +79,7 @@ class Radiograph:
             is 1; None where unknown.
         spacing_source: "PixelSpacing", "ImagerPixelSpacing", "header" or "unknown".
         name: file name shown to users (no folder).
-        sha256: of the file's bytes.
+        sha256: of the file's bytes, or over the digests of a header and its data file.
         modality: DICOM modality, else "unknown".
         photometric: DICOM photometric interpretation, else "unknown".
         view: DICOM view position ("PA", "AP", "LL"), else "unknown".

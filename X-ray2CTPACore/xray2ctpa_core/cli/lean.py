@@ -177,7 +177,7 @@ def _imported(name: str) -> ModuleType:
     its own parts in a fixed order."""
     if isinstance(sys.modules.get(name), _Late):
         library = name.partition(".")[0]
-        for other in [n for n, module in sys.modules.items() if isinstance(module, _Late)]:
-            if other.partition(".")[0] == library:
-                del sys.modules[other]
+        for other, module in list(sys.modules.items()):  # a copy: another thread may import meanwhile
+            if isinstance(module, _Late) and other.partition(".")[0] == library:
+                sys.modules.pop(other, None)
     return importlib.import_module(name)

@@ -27,7 +27,8 @@ class Lookup(torch.autograd.Function):
         """
         depth, height, width = volume.shape
         x, y, z = (_cell(points[:, axis], size) for axis, size in enumerate((width, height, depth)))
-        first = ((z.first * height + y.first) * width + x.first).long().flatten()
+        # NaN, of networks whose numbers overflow, has no cell: its value is NaN, as its place is.
+        first = ((z.first * height + y.first) * width + x.first).long().clamp_(min=0).flatten()
         voxels = volume.contiguous().flatten()
 
         def corner(up: int, back: int, left: int) -> torch.Tensor:

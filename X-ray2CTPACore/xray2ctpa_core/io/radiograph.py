@@ -32,7 +32,7 @@ def read_radiograph(path: Path) -> Radiograph:
     Returns:
         Pixels on a square grid, scaled to [0, 1] between percentiles of the image; spacing where the file
         states a credible one; in ``notes``, what was changed or doubted. ``sha256`` is that of the file's
-        bytes (of the chosen file of a folder; of a header with a data file, the header's).
+        bytes (of the chosen file of a folder), or over the digests of a header and its data file.
 
     Raises:
         InputError: the path is missing, unreadable, no image of these forms, damaged, blank, too small or
@@ -43,9 +43,8 @@ def read_radiograph(path: Path) -> Radiograph:
     with reading(path, "image"):
         if _is_folder(path):
             path = choose_frontal_file(path)
-        digest = file_sha256(path)
         radiograph = _read_raw(path)
-        return _to_radiograph(radiograph, path.name, digest)
+        return _to_radiograph(radiograph, path.name, _digest(path))
 
 
 def radiographs_below(folder: Path) -> list[Path]:
@@ -80,6 +79,13 @@ def _read_raw(path: Path) -> RawRadiograph:
     raise InputError(
         f"Expected {_FORMS}, got {path.name} of an unknown form.", "Export the radiograph as DICOM or PNG."
     )
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of what ``_read_raw`` reads: pairs of one scanner have equal headers, so that their data files
+    count, too."""
+    is_grid = grid_file.is_grid_file(path) and not (is_dicom(path) or is_raster(path))
+    return grid_file.grid_sha256(path) if is_grid else file_sha256(path)
 
 
 def _to_radiograph(radiograph: RawRadiograph, name: str, digest: str) -> Radiograph:

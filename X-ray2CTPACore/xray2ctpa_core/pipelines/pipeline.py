@@ -398,11 +398,6 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         if (num_inference_steps or 1) > (most := most_steps(self.scheduler)):
             raise InputError(f"Expected at most {most} steps of this sampler, got {num_inference_steps}.")
 
-    @property
-    def radiographs_at_once(self) -> int:
-        """Radiographs with one sample each that the networks are given at once: what a device gains by."""
-        return self._at_once
-
     @torch.no_grad()
     def condition(self, image: torch.Tensor) -> Conditioning:
         """(B, 1, P, P), as `restyled` gives it -> conditioning of the denoiser."""
@@ -435,8 +430,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         clock = clock or Stopwatch()
         steps = num_inference_steps or self.bundle.sampling.steps
         with clock.on("denoise"):  # radiographs one by one: their voxels do not depend on one another
-            image = self.restyled(image)
-            conditionings = [c for one in image.split(1) for c in [self.condition(one)] * num_samples]
+            images = [self.restyled(one) for one in image.split(1)]
+            conditionings = [c for one in images for c in [self.condition(one)] * num_samples]
 
         def some_samples(numbers: torch.Tensor) -> torch.Tensor:
             drawn = [
@@ -471,8 +466,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
         def some_latents(numbers: torch.Tensor) -> torch.Tensor:
             some = [conditionings[number] for number in numbers]
-            images = torch.cat([image[number // num_samples, None] for number in numbers])
-            return self._to_latents(some, diffused[numbers[0] : numbers[-1] + 1], images)
+            theirs = torch.cat([images[int(number) // num_samples] for number in numbers])
+            return self._to_latents(some, diffused[numbers[0] : numbers[-1] + 1], theirs)
 
         with clock.on("align"):
             at_once = self.samples_at_once or SAMPLES_AT_ONCE

@@ -21,7 +21,7 @@ from xray2ctpa_core.io.result_folder import temporary_folder
 from xray2ctpa_core.viewer import download
 from xray2ctpa_core.viewer.security import HEADERS, Door
 from xray2ctpa_core.viewer.session import Opening, Session
-from xray2ctpa_core.viewer.upload import TooLarge
+from xray2ctpa_core.viewer.upload import TooLarge, header_bytes
 
 PAGE = Path(__file__).with_name("page")
 SCRIPTS = ("page", "connection", "result", "views", "gestures", "measure", "screenshot", "triage", "upload")
@@ -167,12 +167,11 @@ class Site:
     async def _upload(self, request: web.Request) -> web.StreamResponse:
         session = self._required_session(request)
         try:
-            header = request.query.get("header", "0")
             await session.receive(
                 request.content.iter_chunked(1 << 16),
                 request.query.get("name", ""),
                 request.content_length,
-                int(header) if header.isdecimal() else 0,
+                header_bytes(request.query.get("header", "")),
             )
         except XRay2CTPAError as error:
             status = 413 if isinstance(error, TooLarge) else 422

@@ -49,6 +49,12 @@ def stored_name(name: str) -> str:
     return f"radiograph{suffix if suffix in SUFFIXES or suffix in _PAIR else ''}"
 
 
+def header_bytes(announced: str) -> int:
+    """Bytes of a pair's header as a browser announces them; 0 for any other text."""
+    is_number = announced.isdecimal() and len(announced) <= len(str(MAX_BYTES))
+    return int(announced) if is_number else 0
+
+
 async def receive(
     chunks: AsyncIterator[bytes], name: str, announced: int | None, folder: Path, header: int = 0
 ) -> Path:

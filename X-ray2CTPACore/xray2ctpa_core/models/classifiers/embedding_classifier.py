@@ -15,8 +15,8 @@ class EmbeddingClassifier(ModelMixin, ConfigMixin):
     """A radiograph -> embedding -> one logit.
 
     Args:
-        encoder_config: constructor arguments of its PublishedEncoder (RadImageNet, BiomedCLIP, DINOv2, the
-            default's own, a small one).
+        encoder_config: constructor arguments of its PublishedEncoder (RadImageNet, BiomedCLIP, DINOv2,
+            XrayEncoder, a small one).
         embedding_dim: length of the embedding.
         dropout: before the head.
     """

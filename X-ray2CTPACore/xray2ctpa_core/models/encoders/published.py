@@ -5,7 +5,9 @@ All read radiographs from the step radiographs with input=whole, normalised as i
 normalisation of their own training is not used, as in X-ray2CTPA's release.
 """
 
+import importlib
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -119,6 +121,7 @@ def _clip_trunk(
     proj: str = "linear",
 ) -> nn.Module:
     """The image tower only: the text tower is not used and would have to be downloaded."""
+    _bring_back("torchvision", "transformers")
     try:
         from open_clip.timm_model import TimmModel
     except ImportError as error:
@@ -127,6 +130,7 @@ def _clip_trunk(
 
 
 def _dino_trunk(embedding_dim: int, **config: Any) -> nn.Module:
+    _bring_back("torchvision", "transformers")
     try:
         from transformers import Dinov2Config, Dinov2Model
     except ImportError as error:
@@ -134,6 +138,15 @@ def _dino_trunk(embedding_dim: int, **config: Any) -> nn.Module:
             f"DINOv2 needs transformers: {error}.", "Install xray2ctpa-core[training]."
         ) from error
     return _ClassToken(Dinov2Model(Dinov2Config(**{"hidden_size": embedding_dim, **config})))
+
+
+def _bring_back(*packages: str) -> None:
+    """Lets ``packages`` be imported that this process has left out to start faster (cli.lean), and torch's
+    compiler, a part of which torchvision imports, before its placeholder is in the way."""
+    for name in packages:
+        if name in sys.modules and sys.modules[name] is None:
+            del sys.modules[name]
+    _ = importlib.import_module("torch._dynamo").config
 
 
 class _ClassToken(nn.Module):
@@ -148,7 +161,7 @@ class _ClassToken(nn.Module):
 
 
 class _OwnTrunk(nn.Module):
-    """The default's own encoder, reduced to its embedding."""
+    """XrayEncoder, reduced to its embedding."""
 
     def __init__(self, network: XrayEncoder) -> None:
         super().__init__()

@@ -66,11 +66,14 @@ function timeLeft({ fraction, seconds_left: left }) {
   return `${percent}, about ${text} left`;
 }
 
-// Header and data file of a NIfTI or Analyze pair, in this order; null for other files.
+// Header and data file of a NIfTI or Analyze pair, of one name and both compressed or neither, in this order;
+// null for other files.
 function pairOf(files) {
+  const named = (file, half) => file.name.toLowerCase().replace(new RegExp(`\\.${half}(?=(\\.gz)?$)`), "");
   const header = files.find((file) => /\.hdr(\.gz)?$/i.test(file.name));
   const data = files.find((file) => /\.img(\.gz)?$/i.test(file.name));
-  return files.length === 2 && header && data ? [header, data] : null;
+  const isPair = files.length === 2 && header && data && named(header, "hdr") === named(data, "img");
+  return isPair ? [header, data] : null;
 }
 
 function upload(chosen) {
@@ -82,7 +85,7 @@ function upload(chosen) {
   }
   const files = pairOf([...chosen]) || [...chosen];
   if (files.length > 1 && !pairOf(files)) {
-    say(`Expected one radiograph, got ${files.length} files.`, "Choose one; of a pair, the .hdr and the .img.");
+    say(`Expected one radiograph, got ${files.length} files.`, "Choose one; of a pair, the .hdr and the .img of one name.");
     return;
   }
   const size = files.reduce((sum, file) => sum + file.size, 0);
