@@ -600,7 +600,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     def _distance_notes(self, framed: FramedRadiograph) -> tuple[str, ...]:
         """What to say of a radiograph that differs from those of training."""
         encoder = self.xray_encoder
-        if not isinstance(encoder, BankEncoder) or not encoder.config["usual_distance"]:
+        if not isinstance(encoder, BankEncoder) or not encoder.config["read_std"]:
             return ()
         image = self.restyled(framed.image[None, None]).to(self._execution_device)
         distance, usual = float(encoder.distance(encoder(image, 0))), encoder.config["usual_distance"]
