@@ -28,7 +28,7 @@ from xray2ctpa_core.volume import Volume
 
 #: Part of every row's key; increased when the definition of a number changes, so that old rows are not
 #: reused.
-MEASURES = "3"
+MEASURES = "4"
 MEAN_VOLUME, NEAREST = "mean of other volumes", "nearest other radiograph's volume"
 BASELINES = (MEAN_VOLUME, NEAREST)
 TRUTH, RECONSTRUCTION, ONE_SAMPLE = "the patient's own CT", "autoencoder reconstruction", "one sample"
