@@ -63,8 +63,9 @@ def evaluate_people(
 
     for name, pipelines in _systems(named, config.folds):
         untaught = [(file, found) for file in files if (found := _not_taught_by(file, pipelines))]
-        others_of = files if config.folds else [file for file, _ in untaught]
-        left_out[name] = [name_of(file) for file in files if not _not_taught_by(file, pipelines)]
+        measurable = [file for file, _ in untaught]
+        others_of = files if config.folds else measurable
+        left_out[name] = [name_of(file) for file in files if file not in measurable]
         if len(untaught) < LEAST_PEOPLE:
             raise InputError(
                 f"Expected {LEAST_PEOPLE} people or more who taught {name} nothing, got {len(untaught)} of "
