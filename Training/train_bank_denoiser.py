@@ -18,8 +18,12 @@ from xray2ctpa_core.data.drawn_patients import DrawnPatients
 from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
 from xray2ctpa_core.models.encoders.atlas import resized
 from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
+from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import LoopConfig, save_network, train
 from xray2ctpa_core.training.stages.bank_denoiser import BankDenoiserStage
+
+#: Holds the number of steps that fit in ``minutes``, measured when the training began.
+STEPS_FILE = "steps.txt"
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,13 @@ def run(config: Config, out: Path, resume: bool) -> None:
         open_map_std(encoder, data, config),
     ).to(device)
     stage = BankDenoiserStage(denoiser, encoder, scheduler, config.feature_noise)
-    if config.minutes and not resume:
-        config = dataclasses.replace(config, steps=steps_within(config.minutes, stage, data, config))
+    resume = resume and has_checkpoint(out)
+    if config.minutes:
+        count = out / STEPS_FILE
+        if not (resume and count.is_file()):
+            out.mkdir(parents=True, exist_ok=True)
+            count.write_text(f"{steps_within(config.minutes, stage, data, config)}\n", encoding="utf-8")
+        config = dataclasses.replace(config, steps=int(count.read_text(encoding="utf-8")))
     train(stage, data, config, out, resume, Bar("bank denoiser"))
     save_network(denoiser.cpu(), out / "denoiser")
     save_network(scheduler, out / "scheduler")
