@@ -124,15 +124,6 @@ class Deformation:
         )
         return fine.permute(0, 2, 3, 4, 1)
 
-    def smallest_jacobian(self) -> float:
-        """Smallest determinant of the velocity part's Jacobian: above 0, nothing folds."""
-        points = np.stack(
-            np.meshgrid(*(np.arange(n) * _STEP_MM for n in self._displacement.shape[1:]), indexing="ij")
-        )
-        moved = points + self._displacement.numpy()
-        rows = [np.stack(np.gradient(component, _STEP_MM)) for component in moved]
-        return float(np.linalg.det(np.stack(rows).transpose(2, 3, 4, 0, 1)).min())
-
 
 def _half_extent(template: Template) -> torch.Tensor:
     """Half the edge of the box of the velocities, (z, y, x) in mm around the lungs' middle."""

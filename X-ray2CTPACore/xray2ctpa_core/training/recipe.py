@@ -194,7 +194,7 @@ def _step(table: Table, name: str, out: Path, run: Table, kinds: Mapping[str, ty
         raise ConfigError(f"Step {name}: expected a kind out of {', '.join(sorted(kinds))}, got {kind!r}.")
     filled = {key: _filled(value, run, f"{name}.{key}") for key, value in values.items()}
     try:
-        settings = configuration.from_mapping(kinds[kind], filled)
+        settings: Any = configuration.from_mapping(kinds[kind], filled)
     except ConfigError as error:
         raise ConfigError(f"Step {name}: {error.message}", error.hint) from None
     return Step(name, kind, settings, out / name)

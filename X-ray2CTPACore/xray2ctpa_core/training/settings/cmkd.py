@@ -24,7 +24,7 @@ from xray2ctpa_core.training.settings.classifiers import EncoderSettings, Labell
 class SliceFeaturesSettings(EncoderSettings):
     """Features of the axial slices of preprocessed CTPAs by any 2D encoder, as input of the CMKD teacher."""
 
-    encoder: EncoderName | Literal["efficientnet-lite0", "filling-defects"] = "small"
+    encoder: EncoderName | Literal["efficientnet-lite0", "filling-defects"] = "small"  # type: ignore[assignment]
     """The encoder; efficientnet-lite0 was trained on photographs, filling-defects has no weights."""
     ctpa: Existing = ""
     """Folder of the step ctpa."""
