@@ -55,7 +55,7 @@ def run(config: BankEncoderSettings, out: Path, resume: bool) -> None:  # noqa: 
 
 
 def read_pool(folder: Path, people: str, patients: int) -> tuple[ReadPatients, torch.Tensor, torch.Tensor]:
-    """The first ``patients`` of a pool (people_folds.py); whose tissue each has (N,), and whose shapes
+    """The first ``patients`` of a pool (step people-folds); whose tissue each has (N,), and whose shapes
     (N, 2), by the number of the person among ``people``."""
     values: dict[str, torch.Tensor] = {}
     files = [file for file in sorted(folder.glob("*.npz")) if ".tmp" not in file.name]

@@ -50,7 +50,7 @@ def run(config: JudgePeopleSettings, out: Path, resume: bool) -> None:  # noqa: 
     people = [person for person in people_in(Path(config.people)) if person.name in config.without]
     population = load_population(people, DEVICE, config.people_mm)
     strangers = people_themselves(population, shape, torch.Generator(DEVICE).manual_seed(7))
-    rows, pictures = [], []
+    rows, shown = [], []
     for number, person in enumerate(people):
         true, side = strangers.volume[number, 0], float(strangers.side_mm[number])
         image = strangers.image[number : number + 1]
@@ -60,7 +60,7 @@ def run(config: JudgePeopleSettings, out: Path, resume: bool) -> None:  # noqa: 
         each = [scores(sample, true, side) for sample in samples]
         row["one sample"] = {key: float(np.mean([s[key] for s in each])) for key in each[0]}
         rows.append({"person": person.name, **row})
-        pictures.append(np.concatenate([*slices(true), *slices(samples[0]), *slices(samples[-1])], 1))
+        shown.append(np.concatenate([*slices(true), *slices(samples[0]), *slices(samples[-1])], 1))
     kinds = [kind for kind in rows[0] if kind != "person"]
     summary = {
         kind: {key: round(float(np.mean([r[kind][key] for r in rows])), 3) for key in rows[0][kind]}  # type: ignore[index]
@@ -69,7 +69,7 @@ def run(config: JudgePeopleSettings, out: Path, resume: bool) -> None:  # noqa: 
     (out / "judged.json").write_text(
         json.dumps({"mean": summary, "people": rows}, indent=1), encoding="utf-8"
     )
-    Image.fromarray(np.concatenate(pictures)).save(out / "strangers.png")
+    Image.fromarray(np.concatenate(shown)).save(out / "strangers.png")
     print(json.dumps(summary, indent=1))
 
 

@@ -57,7 +57,7 @@ def run(config: PeopleFoldsSettings, out: Path, resume: bool) -> None:  # noqa: 
     pool, person, shapes = read_pool(out / "pool", config.people, config.patients)
     medium = enhanced_people(config.people)
     people = judged_people(config)
-    rows, pictures, logits, labels = [], [], [], []
+    rows, shown, logits, labels = [], [], [], []
     bar = Bar("judged")
     for fold in [*folds, *last]:
         held = torch.tensor([names.index(name) for name in fold])
@@ -74,9 +74,9 @@ def run(config: PeopleFoldsSettings, out: Path, resume: bool) -> None:  # noqa: 
             logits.append(encoder.linear(pool.features[unseen].float() - encoder.mean_features)[:, -1])
             labels.append(pool.pe[unseen])
         for name in fold:
-            row, picture = judged(name, people, encoder, config)
+            row, planes = judged(name, people, encoder, config)
             rows.append({"person": name, "patients": int(used.sum()), **row})
-            pictures.append(picture)
+            shown.append(planes)
             bar(len(rows), len(people))
     summary = means(rows)
     interval = delong_interval(torch.cat(labels).numpy(), torch.cat(logits).detach().numpy())
@@ -84,7 +84,7 @@ def run(config: PeopleFoldsSettings, out: Path, resume: bool) -> None:  # noqa: 
     content = {"mean": summary, "AUROC of PE, radiograph alone, unseen people": auroc, "people": rows}
     (out / "folds.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     print("AUROC of PE, radiograph alone, unseen people", auroc)
-    Image.fromarray(np.concatenate(pictures)).save(out / "folds.png")
+    Image.fromarray(np.concatenate(shown)).save(out / "folds.png")
     for kind, numbers in summary.items():
         print(f"{kind:32s}", "  ".join(f"{key} {value:.3f}" for key, value in numbers.items()))
 
