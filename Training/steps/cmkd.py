@@ -41,6 +41,8 @@ TEACHER, STUDENT, WEIGHTS_FILE = "teacher", "student", "weights.safetensors"
 
 def run(config: CMKDSettings, out: Path, resume: bool) -> None:
     """Trains one fold after another; writes each fold's network, the arm's predictions and features.npz."""
+    if config.method != "ctpa" and not config.radiographs:
+        raise ConfigError(f"The method {config.method} needs radiographs, the folder of that step, got none.")
     cases = read_feature_cases(Path(config.features))
     folds = range(config.folds) if config.folds and config.fold < 0 else [max(config.fold, 0)]
     made = [Fold(dataclasses.replace(config, fold=fold), cases, fold, out) for fold in folds]
