@@ -1,6 +1,8 @@
 """Settings of the steps that evaluate bundles, make arms of baselines, and fill tables."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, PAPER_HU_WINDOW
 from xray2ctpa_core.data.settings import (
@@ -37,8 +39,8 @@ class EvaluateSettings:
     """Unseen patients, and people, whose volumes are compared."""
     multi: Count = 20
     """Patients with several samples; all people have several."""
-    samples: Positive = 8
-    """Samples that are averaged for them; at least 2."""
+    samples: Annotated[int, Field(ge=2)] = 8
+    """Samples that are averaged for them."""
     auroc: Count = 200
     """Unseen patients for the PE classification."""
     open_pairs: Count = 0
