@@ -160,6 +160,7 @@ def test_commands_run_the_steps_of_their_own_kind(
 
     assert said(("steps.preprocess",)) == ["ctpa", "cxr", "drr", "drr-cxr"]
     assert said(("steps.encode",)) == ["latents"]
+    assert said(("steps.tables",)) == ["tables"]
     assert said(("steps.generate", "steps.predict")) == ["generated"]
     assert said(()) == [step.name for step in read(repository, "smoke", tmp_path).steps]
 
