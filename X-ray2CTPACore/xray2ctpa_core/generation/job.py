@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 #: Positions of the axial slices of a preview, from the feet, 0 to 1.
-_PREVIEWED_SLICES = (0.25, 0.5, 0.75)
+_PICTURED_SLICES = (0.25, 0.5, 0.75)
 
 
 class Generator:
@@ -108,11 +108,11 @@ class Generator:
             done += len(state["latents"])
             if "estimate" in state:
                 began = time.monotonic()
-                preview = _step_preview(pipeline, state["estimate"][:1], work, done)
+                picture = _step_picture(pipeline, state["estimate"][:1], work, done)
                 # The time of all slices of all samples, from the fastest time for a preview's slices.
-                volumes = self.settings.samples * state["estimate"].shape[2] / len(_PREVIEWED_SLICES)
+                volumes = self.settings.samples * state["estimate"].shape[2] / len(_PICTURED_SLICES)
                 decoding = min(decoding, (time.monotonic() - began) * volumes)
-                self._reporter.preview(preview)
+                self._reporter.preview(picture)
             self._reporter.progress("generate", done, of, decoding if decoding < math.inf else 0.0)
             if done == of:
                 self._reporter.stage("finish", "Decoding the volume and scoring it")
@@ -141,8 +141,8 @@ class Generator:
                 result_files.write_volumes, folder, radiograph.name, ctpa, gradcam, labels, generated.spread
             )
             lines = preview_lines(generated.pe_probability, self.info, self.settings)
-            preview = render_preview(radiograph, generated.frame, ctpa, gradcam, lines)
-            result_files.write_picture(folder / result_files.PREVIEW, preview)
+            picture = render_preview(radiograph, generated.frame, ctpa, gradcam, lines)
+            result_files.write_picture(folder / result_files.PREVIEW, picture)
             volumes.result()
 
     def _warn(self, radiograph: Radiograph, warnings: Sequence[str]) -> None:
@@ -164,12 +164,12 @@ def preview_lines(probability: float | None, info: BundleInfo, settings: Setting
     ]
 
 
-def _step_preview(pipeline: "XRay2CTPAPipeline", estimate: "torch.Tensor", work: Path, number: int) -> Path:
+def _step_picture(pipeline: "XRay2CTPAPipeline", estimate: "torch.Tensor", work: Path, number: int) -> Path:
     """Decodes three axial slices of the latents (1, C, D, h, w) estimated so far, in a few milliseconds
     each."""
     from xray2ctpa_core.io.preview import render_step
 
-    slices = pipeline.decode_slices(estimate, _PREVIEWED_SLICES)
+    slices = pipeline.decode_slices(estimate, _PICTURED_SLICES)
     path = work / f"step-{number:04d}.png"
     result_files.write_picture(path, render_step(slices))
     return path
