@@ -44,8 +44,8 @@ format: $(VENV)/.installed-all  ## Formats the tree and applies ruff's safe fixe
 	$(PYTHON) -m ruff format --config $(SETTINGS) $(LINTED)
 	$(PYTHON) -m ruff check --fix --config $(SETTINGS) $(LINTED)
 
-train-default: $(VENV)/.installed-all  ## Trains the embedded default; TEMPLATES=folder of people's CTs: Training/README.md
-	$(PYTHON) Training/train.py people $(if $(TEMPLATES),--set run.templates="$(TEMPLATES)")
+train-default: $(VENV)/.installed-all  ## Trains the embedded default; TEMPLATES=folder of people's CTs, SET=settings: Training/README.md
+	$(PYTHON) Training/train.py people $(if $(TEMPLATES)$(SET),--set $(if $(TEMPLATES),run.templates="$(TEMPLATES)") $(SET))
 
 train-paper-smoke: $(VENV)/.installed-all  ## The papers' system from DICOM to tables, small, on CPU; goes on where it was stopped
 	$(PYTHON) Testing/training/virtual_study.py --out build/paper-smoke/data --patients 12

@@ -1,85 +1,8 @@
-"""Step evaluation: evaluates the bundle on unseen people and virtual patients, and writes its model card.
-
-python Training/evaluate.py --out runs/virtual-pairs/evaluation
-python Training/train.py global --only evaluation
-
-`xray2ctpa evaluate` prints the same report for any bundle; this script also writes it into the model card and
-bundle.json of the first bundle.
-"""
+"""Evaluates the bundles of a recipe: python Training/evaluate.py virtual-pairs --out RUN"""
 
 import sys
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
-from xray2ctpa_core.cli.bars import Bars
-from xray2ctpa_core.cli.evaluate import load_pipelines, write
-from xray2ctpa_core.cli.stage import run_stage
-from xray2ctpa_core.evaluation.config import EvaluationConfig
-from xray2ctpa_core.evaluation.model_card import headline_metrics, write_card
-from xray2ctpa_core.evaluation.report import markdown
-from xray2ctpa_core.evaluation.run import evaluate
-from xray2ctpa_core.pipelines.bundle import read_bundle_json, write_bundle_json
-
-
-@dataclass(frozen=True)
-class Config(EvaluationConfig):
-    """EvaluationConfig and its data. people: folders of real people's CTs; bundles: the first one gets the
-    model card, if ``card``; pairs: folders of real pairs; radiograph_folders: folders of real radiographs."""
-
-    cohort: str = "runs/virtual-pairs/cohort/test"
-    train: str = "runs/virtual-pairs/cohort/train"
-    people: tuple[str, ...] = ()
-    bundles: tuple[str, ...] = ("runs/virtual-pairs/pack",)
-    pairs: tuple[str, ...] = ()
-    radiograph_folders: tuple[str, ...] = ()
-    card: bool = True
-
-
-def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows in ``out`` are always kept
-    """Writes evaluation.json and evaluation.md into ``out``, and the card and metrics of the first bundle."""
-    counts = EvaluationConfig(**{f.name: getattr(config, f.name) for f in fields(EvaluationConfig)})
-    pipelines = load_pipelines(config.bundles, "auto")
-    pairs, radiographs, people = (
-        [Path(folder) for folder in folders]
-        for folders in (config.pairs, config.radiograph_folders, config.people)
-    )
-    with Bars() as bars:
-        summary = evaluate(
-            Path(config.cohort) if config.cohort else None,
-            Path(config.train) if config.train else None,
-            pipelines,
-            counts,
-            pairs,
-            out,
-            bars.show,
-            radiographs,
-            people,
-        )
-    report = markdown(summary)
-    write(out, summary, report)
-    print(report)
-    if config.card:
-        bundle = Path(config.bundles[0])
-        info = read_bundle_json(bundle)
-        write_card(bundle, info, report, command(config))
-        write_bundle_json(bundle, replace(info, metrics=info.metrics | headline_metrics(summary)))
-
-
-def command(config: Config) -> str:
-    """Command line that repeats the evaluation; folders of real images are replaced by placeholders."""
-    words = ["xray2ctpa evaluate"]
-    words += [config.cohort, "--train", config.train] if config.cohort else []
-    words += ["--people PEOPLE"] * len(config.people)
-    words += [word for bundle in config.bundles for word in ("--bundle", bundle)]
-    words += ["--pair PAIR"] * len(config.pairs)
-    words += ["--radiographs RADIOGRAPHS"] * len(config.radiograph_folders)
-    for name in ("images", "multi", "samples", "auroc", "seed"):
-        words += [f"--{name}", str(getattr(config, name))]
-    if config.metrics:
-        words += ["--metrics", ",".join(config.metrics)] + (["--weights WEIGHTS"] if config.weights else [])
-    return " ".join(words)
-
+from train import main
 
 if __name__ == "__main__":
-    tiny = {"images": 1, "multi": 1, "samples": 2, "auroc": 0, "card": False}
-    sys.exit(run_stage(__doc__, Config, run, tiny))
+    sys.exit(main(("steps.evaluate", "steps.reconstruction", "steps.segmentation"), __doc__))

@@ -5,7 +5,7 @@
     accelerate launch --multi_gpu Training/train.py paper --data DIR --out runs/mine --only denoiser
 
 Steps run in order, each in its own process; finished ones are not run again. simulate.py, preprocess.py,
-encode.py and generate.py run only those steps of a recipe.
+encode.py, generate.py, evaluate.py and tables.py run only those steps of a recipe.
 """
 
 import sys

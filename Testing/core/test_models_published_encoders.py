@@ -13,13 +13,9 @@ from xray2ctpa_core.models.classifiers.slice_classifier import SliceClassifier
 from xray2ctpa_core.models.encoders.published import PublishedEncoder, published_encoder
 from xray2ctpa_core.models.encoders.radimagenet import resnet50
 from xray2ctpa_core.models.weights import load_tensors, save_tensors
-from xray2ctpa_core.pipelines.encoders import (
-    PUBLISHED,
-    EncoderConfig,
-    load_published_encoder,
-    make_encoder,
-)
+from xray2ctpa_core.pipelines.encoders import PUBLISHED, load_published_encoder, make_encoder
 from xray2ctpa_core.pipelines.loading import OFFLINE_FOLDERS_VARIABLE
+from xray2ctpa_core.training.settings.classifiers import EncoderSettings
 
 SMALL = {"init_features": 8, "growth_rate": 4, "block_config": (2, 2)}
 CHILDREN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
@@ -149,10 +145,10 @@ def test_missing_weights_are_named(tmp_path: Path) -> None:
 
 
 def test_a_small_encoder_comes_back_as_it_was_and_a_frozen_one_stays_in_evaluation(tmp_path: Path) -> None:
-    config = EncoderConfig(small_dim=16, small_features=8, small_growth=4, small_blocks=(2, 2))
+    config = EncoderSettings(small_dim=16, small_features=8, small_growth=4, small_blocks=(2, 2))
     encoder = make_encoder(config).eval()
     encoder.save_pretrained(tmp_path)
-    again = make_encoder(EncoderConfig(encoder_weights=str(tmp_path), frozen_encoder=True))
+    again = make_encoder(EncoderSettings(encoder_weights=str(tmp_path), frozen_encoder=True))
     radiograph = torch.rand(2, 1, 32, 32)
     assert torch.equal(encoder(radiograph), again(radiograph))
     classifier = RadiographClassifier(again).train()

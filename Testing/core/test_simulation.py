@@ -17,7 +17,7 @@ from xray2ctpa_core.models.hu import normalise_hu
 from xray2ctpa_core.pipelines.consistency import frontal_radiograph
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.simulation import build, labels, signs
-from xray2ctpa_core.simulation.deformation import Deformation, draw_anatomy
+from xray2ctpa_core.simulation.deformation import _STEP_MM, Deformation, draw_anatomy
 from xray2ctpa_core.simulation.patient import Patient, make_patient
 from xray2ctpa_core.simulation.template import NECK_SLICES, Template, load_template
 
@@ -63,11 +63,19 @@ def test_the_template_is_turned_so_that_the_heart_points_to_the_left_and_the_spi
     assert template.lungs.any((1, 2)).nonzero()[0].max() > 120, "slices run from below to above"
 
 
+def smallest_jacobian(deformation: Deformation) -> float:
+    """Smallest determinant of the velocity part's Jacobian: above 0, nothing folds."""
+    moved = deformation._displacement.numpy()
+    rows = [np.stack(np.gradient(component, _STEP_MM)) for component in moved]
+    jacobian = np.stack(rows).transpose(2, 3, 4, 0, 1) + np.eye(3)
+    return float(np.linalg.det(jacobian).min())
+
+
 def test_no_anatomy_folds(template: Template) -> None:
     for number in range(12):
         generator = np.random.default_rng([5, number])
         anatomy = draw_anatomy(signs.draw_signs(bool(number % 2), generator), generator)
-        assert Deformation(template, anatomy, generator).smallest_jacobian() > 0.1
+        assert smallest_jacobian(Deformation(template, anatomy, generator)) > 0.1
 
 
 def test_the_map_leads_from_a_patient_back_to_the_template(
@@ -96,7 +104,7 @@ def test_the_same_number_gives_the_same_patient_whatever_the_workers(tmp_path: P
     build.build_cohort(tmp_path / "one", 3, seed=9, workers=1)
     build.build_cohort(tmp_path / "two", 3, seed=9, workers=2)
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
-    assert len(digests(tmp_path / "one")) == 3 * 7 + 1
+    assert len(digests(tmp_path / "one")) == 3 * 6 + 1
 
 
 def test_a_cohort_goes_on_where_it_stopped_and_refuses_another_seed(tmp_path: Path) -> None:
@@ -109,25 +117,6 @@ def test_a_cohort_goes_on_where_it_stopped_and_refuses_another_seed(tmp_path: Pa
     assert summary.n == 2
     with pytest.raises(InputError, match="seed 4"):
         build.build_cohort(tmp_path, 2, seed=5)
-
-
-def test_signs_are_marked_where_they_can_be_seen_and_only_where_shown(patients: list[Patient]) -> None:
-    seen = set()
-    for patient in patients:
-        bits = patient.sign_bits.array
-        masks = [(bits >> number & 1).astype(bool) for number in range(len(signs.SIGNS))]
-        lobes = np.isin(patient.organs.array, labels.LOBES)
-        heart = patient.organs.array == labels.HEART
-        for sign, mask in zip(signs.SIGNS, masks, strict=True):
-            assert mask.any() == patient.record["signs"][sign.name], sign.name
-            if not mask.any():
-                continue
-            seen.add(sign.name)
-            if sign.name == "cardiomegaly":
-                assert mask[heart].mean() > 0.5
-            elif sign.name in ("opacity", "hampton", "effusion"):
-                assert patient.ctpa.array[mask].mean() > patient.ctpa.array[lobes & ~mask].mean() + 80
-    assert {"opacity", "effusion"} <= seen
 
 
 def test_clots_lie_in_arteries_of_the_recorded_lobes_and_are_darker_than_blood(

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import ModuleType
 
 from xray2ctpa_core.cli.recipe import Runner
-from xray2ctpa_core.cli.stage import run_stage
 from xray2ctpa_core.training.recipe import Recipe, read_recipe
 
 
@@ -28,10 +27,13 @@ def with_steps(repository: Path) -> None:
         sys.path.insert(0, str(repository / "Training"))
 
 
-def stage(repository: Path, script: str, out: Path, *arguments: str) -> int:
-    """The exit code of a script that is a single step."""
-    module = module_of(repository, script)
-    return run_stage(module.__doc__, module.Config, module.run, {}, ["--out", str(out), *arguments])
+def stage(repository: Path, kind: str, out: Path, *sets: str) -> int:
+    """The exit code of one step of a kind, which writes ``out``; ``sets`` are its KEY=VALUE."""
+    file = out.parent / f"{out.name}.toml"
+    file.write_text(f'steps = ["{out.name}"]\n[{out.name}]\nkind = "{kind}"\n', encoding="utf-8")
+    changes = [f"{out.name}.{change}" for change in sets]
+    words = [str(file), "--one-process", "--out", str(out.parent), *(["--set", *changes] if changes else [])]
+    return runner(repository).main(None, words)
 
 
 def runner(repository: Path) -> Runner:

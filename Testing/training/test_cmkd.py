@@ -13,12 +13,11 @@ import torch
 pytest.importorskip("accelerate", reason="training needs the training extra")
 
 from latent_data import write_radiographs
-from stage_scripts import module_of, read, stage
+from stage_scripts import read, stage
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
 from tiny_bundle import write_tiny_pipeline
 
-from xray2ctpa_core import config as configuration
 from xray2ctpa_core.data.slice_features import read_feature_cases, read_slices
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.tables.definition import read_definitions
@@ -63,9 +62,7 @@ def runs(data: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     repository = Path(__file__).resolve().parents[2]
     out = tmp_path_factory.mktemp("runs")
     for method in ("ctpa", "cxr"):
-        assert (
-            stage(repository, "train_cmkd.py", out / method, "--set", f"method={method}", *SHORT, *data) == 0
-        )
+        assert stage(repository, "cmkd", out / method, f"method={method}", *SHORT, *data) == 0
     return {method: out / method for method in ("ctpa", "cxr")}
 
 
@@ -98,7 +95,7 @@ def test_every_baseline_trains_and_judges_the_same_patients(
     repository: Path, runs: dict[str, Path], data: list[str], tmp_path: Path, method: str
 ) -> None:
     settings = [f"method={method}", f"teacher={runs['ctpa']}", "ema_decay=0"]
-    assert stage(repository, "train_cmkd.py", tmp_path / "run", "--set", *SHORT, *data, *settings) == 0
+    assert stage(repository, "cmkd", tmp_path / "run", *SHORT, *data, *settings) == 0
     assert [(r["patient"], r["split"]) for r in rows_of(tmp_path / "run")] == [
         (r["patient"], r["split"]) for r in rows_of(runs["ctpa"])
     ]
@@ -123,8 +120,8 @@ def test_a_prior_trains_and_is_kept_as_a_second_opinion(
     repository: Path, runs: dict[str, Path], data: list[str], tmp_path: Path, settings: list[str]
 ) -> None:
     where = [f"teacher={runs['ctpa']}", f"student={runs['cxr']}"]
-    sets = ["--set", *SHORT, *data, *PRIOR, *where, *settings]
-    assert stage(repository, "train_cmkd.py", tmp_path / "run", *sets) == 0
+    sets = [*SHORT, *data, *PRIOR, *where, *settings]
+    assert stage(repository, "cmkd", tmp_path / "run", *sets) == 0
     rows = rows_of(tmp_path / "run")
     assert (tmp_path / "run" / "features.npz").is_file()
     reader = load_prior_opinion(tmp_path / "run" / "fold-0" / "second_opinion")
@@ -141,10 +138,10 @@ def test_a_trained_prior_goes_into_a_bundle(
     repository: Path, runs: dict[str, Path], data: list[str], tmp_path: Path
 ) -> None:
     where = [f"teacher={runs['ctpa']}", f"student={runs['cxr']}", "input=frame"]
-    assert stage(repository, "train_cmkd.py", tmp_path / "run", "--set", *SHORT, *data, *PRIOR, *where) == 0
+    assert stage(repository, "cmkd", tmp_path / "run", *SHORT, *data, *PRIOR, *where) == 0
     opinion = tmp_path / "run" / "fold-0" / "second_opinion"
-    sets = ["--set", f"bundle={write_tiny_pipeline(tmp_path / 'tiny')}", f"opinion={opinion}"]
-    assert stage(repository, "add_second_opinion.py", tmp_path / "with", *sets) == 0
+    sets = [f"bundle={write_tiny_pipeline(tmp_path / 'tiny')}", f"opinion={opinion}"]
+    assert stage(repository, "second-opinion", tmp_path / "with", *sets) == 0
     pipeline = XRay2CTPAPipeline.from_pretrained(tmp_path / "with" / "bundle")
     image = torch.rand(1, 1, 32, 32)
     assert pipeline.second_opinion is not None
@@ -158,9 +155,9 @@ def test_a_run_starts_from_one_on_computed_radiographs(
     splits = ("train", "train", "valid", "valid", "test", "test")
     pre = write_features(tmp_path / "pre", 12, splits)
     own = ["method=cxr", f"features={pre}", data[1], "folds=0"]
-    assert stage(repository, "train_cmkd.py", tmp_path / "first", "--set", *SHORT, *own) == 0
+    assert stage(repository, "cmkd", tmp_path / "first", *SHORT, *own) == 0
     start = ["method=cxr", f"start={tmp_path / 'first'}", "learning_rate=1e-12"]
-    assert stage(repository, "train_cmkd.py", tmp_path / "then", "--set", *SHORT, *data, *start) == 0
+    assert stage(repository, "cmkd", tmp_path / "then", *SHORT, *data, *start) == 0
     # At next to no learning rate the weights stay where they started.
     first, then = weights(tmp_path / "first"), weights(tmp_path / "then" / "fold-0")
     assert all(torch.allclose(first[name], then[name]) for name in first)
@@ -175,10 +172,10 @@ def weights(place: Path) -> dict[str, Any]:
 def test_a_method_without_its_teacher_and_an_unknown_one_are_refused(
     repository: Path, data: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert stage(repository, "train_cmkd.py", tmp_path / "a", "--set", *SHORT, *data, "method=hinton") == 2
+    assert stage(repository, "cmkd", tmp_path / "a", *SHORT, *data, "method=hinton") == 2
     assert "needs teacher" in capsys.readouterr().err
-    assert stage(repository, "train_cmkd.py", tmp_path / "b", "--set", *SHORT, *data, "method=kd") == 2
-    assert "Expected a method of ctpa" in capsys.readouterr().err
+    assert stage(repository, "cmkd", tmp_path / "b", *SHORT, *data, "method=kd") == 2
+    assert "method: Input should be 'ctpa', 'cxr'" in capsys.readouterr().err
 
 
 def write_scans(folder: Path) -> Path:
@@ -204,8 +201,8 @@ def test_slices_are_encoded_from_foot_to_head_whatever_files_they_lie_in(
 ) -> None:
     ctpa = write_scans(tmp_path / "ctpa")
     small = [s for s in SHORT if s.startswith("small_")]
-    sets = ["--set", f"ctpa={ctpa}", f"encoder={encoder}", *small, "batch_size=4"]
-    assert stage(repository, "encode_slices.py", tmp_path / "out", *sets) == 0
+    sets = [f"ctpa={ctpa}", f"encoder={encoder}", *small, "batch_size=4"]
+    assert stage(repository, "slice-features", tmp_path / "out", *sets) == 0
     first, second = (read_slices(case) for case in read_feature_cases(tmp_path / "out"))
     assert first.shape == (6, width)
     torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
@@ -237,12 +234,13 @@ def test_features_that_are_no_matrix_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_recipes_have_every_method_at_the_papers_settings(repository: Path, tmp_path: Path) -> None:
-    module = module_of(repository, "train_cmkd.py")
     read_definitions(repository / "Training" / "configs" / "cmkd-tables.json")
     for name in ("cmkd", "virtual-cmkd"):
         steps = [step for step in read(repository, name, tmp_path).steps if step.kind == "cmkd"]
-        configs = {step.name: configuration.from_mapping(module.Config, step.values) for step in steps}
-        assert {config.method for config in configs.values()} == set(module.ALL_METHODS)
+        configs = {step.name: step.settings for step in steps}
+        assert {config.method for config in configs.values()} == {
+            "ctpa", "cxr", "hinton", "protokd", "aftkd", "chopra", "margin", "discom", "prior",
+        }  # fmt: skip
         assert all(config.folds == 6 for config in configs.values())
         if name == "cmkd":
             assert (configs["prior"].learning_rate, configs["prior"].batch_size) == (1.1e-4, 64)

@@ -11,9 +11,10 @@ from PIL import Image
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.samples import SAMPLE_CXR
 from xray2ctpa_core.preprocessing.gate import MIRRORED_FROM
+from xray2ctpa_core.training.settings.gate import HeartSideSettings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Training"))
-import fit_heart_side
+from steps import fit_heart_side
 
 
 def test_mirroring_turns_what_the_weights_say_round() -> None:
@@ -46,10 +47,10 @@ def test_too_few_patients_are_refused_and_five_give_the_weights(
     for patient in range(4):
         chest.save(folder / f"{patient}_0.png")
     with pytest.raises(InputError, match="at least 5 patients, got 4"):
-        fit_heart_side.run(fit_heart_side.Config((str(folder),)), tmp_path / "out", resume=False)
+        fit_heart_side.run(HeartSideSettings((str(folder),)), tmp_path / "out", resume=False)
     chest.save(folder / "4_0.png")
 
-    fit_heart_side.run(fit_heart_side.Config((str(folder),)), tmp_path / "out", resume=False)
+    fit_heart_side.run(HeartSideSettings((str(folder),)), tmp_path / "out", resume=False)
 
     rows = (tmp_path / "out" / "weights.txt").read_text().splitlines()
     assert [len(row.rstrip(",").split(", ")) for row in rows] == [8] * 8

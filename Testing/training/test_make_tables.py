@@ -1,4 +1,4 @@
-"""make_tables.py from evaluated arms to files."""
+"""The step tables from evaluated arms to files."""
 
 import csv
 from pathlib import Path
@@ -32,7 +32,7 @@ def arms(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_the_papers_tables_are_filled_from_the_arms(repository, arms, tmp_path, capsys):
     out = tmp_path / "out"
-    assert stage(repository, "make_tables.py", out, "--set", f'arms=["{arms}"]', "plates=1") == 0
+    assert stage(repository, "tables", out, f'arms=["{arms}"]', "plates=1") == 0
     with (out / "table-1.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["arm"]: row for row in csv.DictReader(file)}
     assert rows["chest X-ray alone"]["patients"] == "60 (30 with PE)"
@@ -59,13 +59,13 @@ def test_the_papers_tables_are_filled_from_the_arms(repository, arms, tmp_path, 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["arms=runs"], "list of folders"),
-        (['arms=["absent"]'], "absent, which is none"),
+        (["arms=runs"], "arms: Input should be a valid tuple, got 'runs'"),
+        (['arms=["absent"]'], "Expected arms=absent, got no such file or folder"),
         (['arms=["{arms}"]', "dataset=lidc"], "of the data set lidc, got none"),
-        (['arms=["{arms}"]', "weights=absent"], "folder of weights"),
+        (['arms=["{arms}"]', "weights=absent"], "Expected weights=absent, got no such file or folder"),
     ],
 )
 def test_wrong_settings_are_one_line(repository, arms, tmp_path, capsys, settings, message):
     settings = [setting.format(arms=arms) for setting in settings]
-    assert stage(repository, "make_tables.py", tmp_path / "out", "--set", *settings) == 2
+    assert stage(repository, "tables", tmp_path / "out", *settings) == 2
     assert message in capsys.readouterr().err

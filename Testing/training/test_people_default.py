@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from stage_scripts import module_of, stage
+from stage_scripts import module_of, recipe, step
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.protocol import taught_people
@@ -19,6 +19,7 @@ from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.simulation import labels
 from xray2ctpa_core.simulation.people.person import SUFFIX, people_in, save_person
+from xray2ctpa_core.training.settings.people import PeopleFoldsSettings
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
@@ -41,7 +42,7 @@ def series_table(folder: Path, licences: dict[str, str]) -> Path:
 def test_fetched_series_become_ct_files_and_noncommercial_ones_lie_apart(
     repository: Path, tmp_path: Path
 ) -> None:
-    script = module_of(repository, "fetch_templates.py")
+    script = module_of(repository, "steps/fetch_templates.py")
     rows = script.read_table(series_table(tmp_path, {"one": "CC BY 3.0", "two": "CC BY-NC 4.0"}))
     asked = []
 
@@ -60,13 +61,15 @@ def test_fetched_series_become_ct_files_and_noncommercial_ones_lie_apart(
 
 
 def test_a_series_without_a_licence_is_refused(repository: Path, tmp_path: Path) -> None:
-    script = module_of(repository, "fetch_templates.py")
+    script = module_of(repository, "steps/fetch_templates.py")
     with pytest.raises(InputError, match="licence"):
         script.read_table(series_table(tmp_path, {"one": ""}))
 
 
 def test_the_published_table_of_series_can_be_read(repository: Path) -> None:
-    rows = module_of(repository, "fetch_templates.py").read_table(repository / "Training" / "templates.csv")
+    rows = module_of(repository, "steps/fetch_templates.py").read_table(
+        repository / "Training" / "templates.csv"
+    )
     assert len(rows) == 12
     assert all(row["licence"].startswith("CC BY") for row in rows)
 
@@ -93,70 +96,48 @@ def test_a_bank_is_trained_judged_on_a_stranger_and_carried_in_two_files(
     people.mkdir()
     for name in ("a", "b", "c"):
         save_person(phantom(name), people / f"{name}{SUFFIX}")
-    shared = [f"people={people}", 'without=["c"]']
-    encoder = ["tissue=[]", "bank_mm=16", "bank_planes=9", "parts=3", "coarse=[8,8,8]"]
-    encoder += [
-        "patients=4",
-        "drawn_grid=[16,16,16]",
-        "pixels=32",
-        "people_mm=8",
-        "batch_size=2",
-        "grid=[16,16,16]",
-    ]
-    assert stage(repository, "train_bank_encoder.py", tmp_path / "e", "--set", *shared, *encoder) == 0
-    at = f"encoder={tmp_path / 'e' / 'encoder'}"
-    drawn = ["grid=[16,16,16]", "pixels=32", "finer=[1,1,1]", "people_mm=8"]
-    denoiser = [
-        *drawn,
-        "batch_size=2",
-        "steps=2",
-        "tensorboard=false",
-        at,
-        "open_patients=2",
-        "channels=[16,16]",
-        "condition_dim=16",
-    ]
-    assert stage(repository, "train_bank_denoiser.py", tmp_path / "d", "--set", *shared, *denoiser) == 0
-    LungLocator((8, 8), 32).save_pretrained(tmp_path / "l")
-    assembling = [at, f"denoiser={tmp_path / 'd'}", f"lung_locator={tmp_path / 'l'}", "regions=[2,2,2]"]
-    assembling += ["fitted=4", "patients=8", "heat_patients=1", "steps=1", "alignment=1"]
-    assembling += ["drawn_grid=[16,16,16]", "pixels=32", "people_mm=8", "batch_size=2"]
-    assert stage(repository, "calibrate_bank.py", tmp_path / "b", "--set", *shared, *assembling) == 0
-    pipeline = XRay2CTPAPipeline.from_pretrained(tmp_path / "b")
+    LungLocator((8, 8), 32).save_pretrained(tmp_path / "locator")
+    words = ["--only", "encoder", "denoiser", "bundle", "weights", "judged", "--set", f"run.people={people}"]
+    words += ['run.without=["c"]', f"bundle.lung_locator={tmp_path / 'locator'}"]
+    assert recipe(repository, "people-smoke", out, *words) == 0
+    pipeline = XRay2CTPAPipeline.from_pretrained(out / "bundle")
     made = pipeline(
         Radiograph(np.random.default_rng(0).random((64, 64), np.float32)), frame=FrontalFrame(0, 0, 64)
     )
     assert made.ctpa.array.shape == (16, 16, 16)
     assert made.pe_probability is not None
     assert taught_people(pipeline.bundle) == {"a", "b"}
-    judging = [
-        *drawn,
-        at,
-        f"denoiser={tmp_path / 'd'}",
-        'judged=["c"]',
-        "samples=2",
-        "inference_steps=2",
-        "mean_of=2",
-    ]
-    assert stage(repository, "judge_people.py", tmp_path / "j", "--set", *shared, *judging) == 0
-    judged = json.loads((tmp_path / "j" / "judged.json").read_text())
+    judged = json.loads((out / "judged" / "judged.json").read_text())
     assert [row["person"] for row in judged["people"]] == ["c"]
     assert set(judged["mean"]) == {"mean volume", "expected", "mean of samples", "one sample"}
     assert all(np.isfinite(list(scores.values())).all() for scores in judged["mean"].values())
-    carry = module_of(repository, "carry_weights.py")
-    assert carry.pack(tmp_path / "e" / "encoder", tmp_path / "d", out) == 0
-    carry.unpack(out, tmp_path / "back" / "encoder", tmp_path / "back" / "denoiser")
-    first = BankEncoder.from_pretrained(tmp_path / "e" / "encoder").state_dict()
-    second = BankEncoder.from_pretrained(tmp_path / "back" / "encoder").state_dict()
+    assert step(repository, "people", "unpacked", tmp_path / "home", f"weights={out / 'weights'}") == 0
+    first = BankEncoder.from_pretrained(out / "encoder" / "encoder").state_dict()
+    second = BankEncoder.from_pretrained(tmp_path / "home" / "unpacked" / "encoder").state_dict()
     assert torch.equal(first["bank.intensities"], second["bank.intensities"])
     assert all(torch.allclose(first[key].float(), second[key].float(), atol=2e-3) for key in first)
+
+
+def test_the_denoiser_resumes_with_the_steps_that_its_minutes_gave(repository: Path, tmp_path: Path) -> None:
+    people, out = tmp_path / "people", tmp_path / "out"
+    people.mkdir()
+    save_person(phantom("a"), people / f"a{SUFFIX}")
+    words = ["--only", "encoder", "denoiser", "--set", f"run.people={people}", "denoiser.minutes=1e-6"]
+    assert recipe(repository, "people-smoke", out, *words, "denoiser.checkpoint_every=4") == 0
+    log = [json.loads(line) for line in (out / "denoiser" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] == 10, "at least 10 steps, whatever the minutes"
+    (out / "denoiser" / "scheduler" / "scheduler_config.json").unlink()
+    (out / "denoiser" / "steps.txt").write_text("12")
+    assert recipe(repository, "people-smoke", out, *words) == 0
+    log = [json.loads(line) for line in (out / "denoiser" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] == 12
 
 
 @pytest.mark.slow
 def test_folds_are_judged_on_people_of_whom_no_patient_that_teaches_has_a_part(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = module_of(repository, "people_folds.py")
+    script = module_of(repository, "steps/people_folds.py")
     monkeypatch.setattr(script, "_FILE", 24)
     people, cts, out = tmp_path / "people", tmp_path / "cts", tmp_path / "out"
     people.mkdir()
@@ -164,7 +145,7 @@ def test_folds_are_judged_on_people_of_whom_no_patient_that_teaches_has_a_part(
     for name, ball_hu in (("a", 40.0), ("b", 300.0), ("c", 600.0)):
         save_person(phantom(name), people / f"{name}{SUFFIX}")
         write_volume(phantom_ct((32, 48, 48), ball_hu), cts / f"{name}.nii.gz", np.int16)
-    config = script.Config(
+    config = PeopleFoldsSettings(
         people=str(people),
         cts=str(cts),
         patients=24,

@@ -3,11 +3,11 @@
 import importlib
 import json
 import os
-import re
 import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from stage_scripts import read, recipe, runner, step, with_steps
@@ -41,8 +41,8 @@ def test_every_key_of_every_step_has_a_line_that_describes_it(repository: Path) 
     with_steps(repository)
     from kinds import KINDS
 
-    described = [kind.settings for kind in KINDS.values() if kind.settings is not None]
-    assert len(described) > 20
+    described = [kind.settings for kind in KINDS.values()]
+    assert len(described) > 40
     for settings in described:
         docs = key_docs(settings)
         assert [field.name for field in fields(settings) if not docs.get(field.name)] == [], settings
@@ -106,7 +106,7 @@ def test_bases_and_likes_that_go_round_are_refused(tmp_path: Path) -> None:
         read_recipe(tmp_path / "a.toml", {"out": "run"}, [], {})
     write(tmp_path, c='steps = ["x"]\n[x]\nlike = "y"\n[y]\nlike = "x"\n')
     with pytest.raises(ConfigError, match="like itself: x -> y -> x"):
-        read_recipe(tmp_path / "c.toml", {"out": "run"}, [], {"x": None, "y": None})
+        read_recipe(tmp_path / "c.toml", {"out": "run"}, [], {"x": LoopConfig, "y": LoopConfig})
 
 
 def test_a_path_that_does_not_exist_is_said_before_torch_is_imported(
@@ -160,30 +160,21 @@ def test_commands_run_the_steps_of_their_own_kind(
 
     assert said(("steps.preprocess",)) == ["ctpa", "cxr", "drr", "drr-cxr"]
     assert said(("steps.encode",)) == ["latents"]
+    assert said(("steps.tables",)) == ["tables"]
     assert said(("steps.generate", "steps.predict")) == ["generated"]
     assert said(()) == [step.name for step in read(repository, "smoke", tmp_path).steps]
 
 
-def test_a_scripts_default_folders_are_those_of_a_recipes_run(repository: Path) -> None:
-    """Of a run runs/NAME of the recipe NAME, or of the folder that the recipe names with its steps in it."""
+def test_one_setting_takes_people_out_of_every_step_that_trains(repository: Path, tmp_path: Path) -> None:
+    found = read(repository, "people", tmp_path, 'run.without=["a", "b"]')
+    without = {step.name: step.settings.without for step in found.chosen(["encoder", "denoiser", "bundle"])}
+    assert without == dict.fromkeys(("encoder", "denoiser", "bundle"), ("a", "b"))
+
+
+def test_every_kind_names_a_function_that_takes_its_settings(repository: Path) -> None:
     with_steps(repository)
     from kinds import KINDS
 
-    settings = {kind: value.settings for kind, value in KINDS.items()}
-    steps: dict[str, set[str]] = {path.stem: set() for path in RECIPES}
-    for path in RECIPES:
-        if re.search(r"^out = ", path.read_text(encoding="utf-8"), re.MULTILINE):
-            found = read_recipe(path, {}, [], settings)
-            steps[found.out.name] = {step.name for step in found.steps}
-    scripts = {kind.module for kind in KINDS.values() if kind.settings is None} | {"judge_people"}
-    defaults = [
-        (script, default)
-        for script in sorted(scripts)
-        for field in fields(importlib.import_module(script).Config)
-        for default in (field.default if isinstance(field.default, tuple) else (field.default,))
-        if str(default).startswith("runs/")
-    ]
-    assert len(defaults) > 15
-    for script, default in defaults:
-        _, run, step = default.split("/")[:3]
-        assert step in (steps[run] or {step}), f"{script}: {default}"
+    for name, kind in KINDS.items():
+        function = getattr(importlib.import_module(kind.module), kind.function)
+        assert get_type_hints(function)["config"] is kind.settings, name

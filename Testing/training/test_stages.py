@@ -189,7 +189,7 @@ def test_the_student_learns_where_the_teachers_trajectories_end() -> None:
 
 def test_a_quarter_of_the_volumes_reach_full_heat(repository: Path) -> None:
     """Heat rises with the one channel that the logit reads."""
-    module: Any = module_of(repository, "calibrate.py")
+    module: Any = module_of(repository, "steps/calibrate.py")
 
     class Mean(torch.nn.Module):
         gradcam_layer = "relu"

@@ -103,8 +103,8 @@ def test_the_signs_arm_scores_by_log_odds(repository: Path, tmp_path: Path) -> N
     latents = write_latents(tmp_path / "latents", changes, cases=4)
     index = cohorts / "studies.csv"
     write_index(index, cohort_studies(cohorts, {}))
-    sets = ["--set", f"studies={index}", f"latents={latents}", "dataset=virtual"]
-    assert stage(repository, "make_signs_arm.py", tmp_path / "signs", *sets) == 0
+    sets = [f"studies={index}", f"latents={latents}", "dataset=virtual"]
+    assert stage(repository, "signs-arm", tmp_path / "signs", *sets) == 0
     rows = rows_of(tmp_path / "signs" / "predictions.csv")
     assert [(row["patient"], row["split"]) for row in rows] == [
         (name, "validation" if name[0] == "c" else "test") for name in names
@@ -234,8 +234,8 @@ def test_baselines_are_the_mean_the_nearest_and_what_the_autoencoder_keeps(
     repository: Path, study: Path, tmp_path: Path
 ) -> None:
     place = [f"latents={study / 'latents'}", f"radiographs={study / 'radiographs'}"]
-    sets = ["--set", *place, f"autoencoder={study / 'autoencoder'}", "dataset=d"]
-    assert stage(repository, "make_baseline_arms.py", tmp_path / "arms", *sets) == 0
+    sets = [*place, f"autoencoder={study / 'autoencoder'}", "dataset=d"]
+    assert stage(repository, "baseline-arms", tmp_path / "arms", *sets) == 0
 
     def shown(arm: str) -> list[np.ndarray]:
         pairs = rows_of(tmp_path / "arms" / arm / "pairs.csv")
@@ -253,9 +253,9 @@ def test_baselines_are_the_mean_the_nearest_and_what_the_autoencoder_keeps(
     assert np.abs(shown("reconstruction")[0] - hu.numpy()).max() <= 0.51
 
     other = ['only=["reconstruction"]', "reconstruction=other-codec"]
-    assert stage(repository, "make_baseline_arms.py", tmp_path / "codec", *sets, *other) == 0
+    assert stage(repository, "baseline-arms", tmp_path / "codec", *sets, *other) == 0
     assert [path.name for path in (tmp_path / "codec").glob("*/")] == ["other-codec"]
-    assert stage(repository, "make_baseline_arms.py", tmp_path / "no", *sets, 'only=["median"]') == 2
+    assert stage(repository, "baseline-arms", tmp_path / "no", *sets, 'only=["median"]') == 2
 
 
 def test_a_bundles_volume_takes_the_place_of_the_patients_ctpa(repository: Path, tmp_path: Path) -> None:
@@ -279,8 +279,8 @@ def test_a_bundles_volume_takes_the_place_of_the_patients_ctpa(repository: Path,
     }
     latents = write_latents(tmp_path / "latents", changes, cases=4)
     bundle = write_tiny_pipeline(tmp_path / "tiny")
-    sets = ["--set", f"bundle={bundle}", f"cohort={tmp_path / 'cohorts'}", f"latents={latents}", "dataset=d"]
-    assert stage(repository, "make_bundle_arm.py", tmp_path / "arm", *sets) == 0
+    sets = [f"bundle={bundle}", f"cohort={tmp_path / 'cohorts'}", f"latents={latents}", "dataset=d"]
+    assert stage(repository, "bundle-arm", tmp_path / "arm", *sets) == 0
     pairs = rows_of(tmp_path / "arm" / "pairs.csv")
     assert [pair["patient"] for pair in pairs] == ["test-000000", "test-000001"]
     scores = rows_of(tmp_path / "arm" / "predictions.csv")

@@ -6,12 +6,11 @@ from pathlib import Path
 from torch import nn
 
 from xray2ctpa_core.cli.stage import Bar
-from xray2ctpa_core.config import part
 from xray2ctpa_core.data.latent_cases import LatentCase, first_volumes, read_latent_cases
 from xray2ctpa_core.data.study_data import StudyData
 from xray2ctpa_core.models.classifiers.radiograph_classifier import RadiographClassifier
 from xray2ctpa_core.models.weights import load_tensors, save_tensors
-from xray2ctpa_core.pipelines.encoders import EncoderConfig, make_encoder
+from xray2ctpa_core.pipelines.encoders import make_encoder
 from xray2ctpa_core.training.loop import save_network
 from xray2ctpa_core.training.settings.classifiers import CxrClassifierSettings
 from xray2ctpa_core.training.stages.labelled import train_and_predict
@@ -25,7 +24,7 @@ def run(config: CxrClassifierSettings, out: Path, resume: bool) -> None:
     cases = read_latent_cases(Path(config.latents), labelled=True)
 
     def build() -> nn.Module:
-        classifier = RadiographClassifier(make_encoder(part(EncoderConfig, config)), config.dropout)
+        classifier = RadiographClassifier(make_encoder(config), config.dropout)
         if config.start:
             load_tensors(classifier, Path(config.start) / WEIGHTS_FILE)
         return classifier

@@ -6,12 +6,11 @@ from pathlib import Path
 from torch import nn
 
 from xray2ctpa_core.cli.stage import Bar
-from xray2ctpa_core.config import part
 from xray2ctpa_core.data.latent_cases import LatentCase, read_latent_cases
 from xray2ctpa_core.data.study_data import StudyData
 from xray2ctpa_core.models.classifiers.slice_classifier import SliceClassifier
 from xray2ctpa_core.models.weights import load_tensors, save_tensors
-from xray2ctpa_core.pipelines.encoders import EncoderConfig, make_encoder
+from xray2ctpa_core.pipelines.encoders import make_encoder
 from xray2ctpa_core.training.settings.classifiers import SliceClassifierSettings
 from xray2ctpa_core.training.stages.labelled import train_and_predict
 
@@ -24,7 +23,7 @@ def run(config: SliceClassifierSettings, out: Path, resume: bool) -> None:
     cases = read_latent_cases(Path(config.latents), labelled=True)
 
     def build() -> nn.Module:
-        classifier = SliceClassifier(make_encoder(part(EncoderConfig, config)), config.hidden, config.dropout)
+        classifier = SliceClassifier(make_encoder(config), config.hidden, config.dropout)
         if config.start:
             load_tensors(classifier, Path(config.start) / WEIGHTS_FILE)
         return classifier

@@ -30,16 +30,15 @@ class Kind:
 
     Attributes:
         module: module in the scripts' folder.
+        settings: class of the settings.
         function: its function (settings, out, resume).
-        settings: class of the settings; None where it is the module's ``Config``, checked when the step
-            begins.
         finished: file in the step's folder that marks it as finished; "" where the step itself skips finished
             work.
     """
 
     module: str
+    settings: type
     function: str = "run"
-    settings: type | None = None
     finished: str = ""
 
 
@@ -68,7 +67,7 @@ class Runner:
             recipe = self._read(args)
             steps = [_placed(step, args.cluster) for step in self._chosen(recipe, args.only)]
             if asked:
-                print(recipe.about, *(describe(s, self._kinds[s.kind].settings) for s in steps), sep="\n\n")
+                print(recipe.about, *map(describe, steps), sep="\n\n")
                 return 0
             recipe.check(steps)
             return self._run(recipe, steps, args, words)
@@ -154,16 +153,12 @@ class Runner:
     def _run_here(self, step: Step) -> int:
         """Runs a step in this process."""
         kind = self._kinds[step.kind]
-        settings = step.settings
-        if settings is not None:
-            check_paths(settings)
+        check_paths(step.settings)
         start_lean()
         if str(self._scripts) not in sys.path:
             sys.path.insert(0, str(self._scripts))
         module = importlib.import_module(kind.module)
-        if settings is None:
-            settings = configuration.from_mapping(module.Config, step.values)
-        return run_step(getattr(module, kind.function), settings, step.out, resume=True)
+        return run_step(getattr(module, kind.function), step.settings, step.out, resume=True)
 
 
 def _placed(step: Step, cluster: str) -> Step:
@@ -206,7 +201,7 @@ def _only_last(command: list[str]) -> list[str]:
 def _differences(step: Step) -> list[str]:
     """Settings of a finished step that differ from the recipe."""
     path = step.out / CONFIG_FILE
-    if step.settings is None or not path.is_file():
+    if not path.is_file():
         return []
     former: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     now = json.loads(configuration.dumps(step.settings))

@@ -40,9 +40,13 @@ Rate = Annotated[float, Field(gt=0)]
 Window = tuple[float, float]
 Shape = tuple[Positive, Positive, Positive]
 Widths = Annotated[tuple[Positive, ...], Field(min_length=1)]
+EncoderName = Literal["biomedclip", "dinov2", "own", "radimagenet-resnet50", "small"]
 #: A file or folder that must exist; the same, or "" for none.
 Existing = Annotated[str, _Exists(optional=False)]
 ExistingOrNone = Annotated[str, _Exists(optional=True)]
+#: At least one folder, each of which must exist; the same, or none.
+Folders = Annotated[tuple[str, ...], _Exists(optional=False)]
+FoldersOrNone = Annotated[tuple[str, ...], _Exists(optional=True)]
 
 
 @settings
@@ -106,7 +110,7 @@ def read_paths(config: Any) -> Iterator[tuple[str, str]]:
         value = getattr(config, field.name)
         for mark in getattr(hints[field.name], "__metadata__", ()):
             if isinstance(mark, _Exists) and value:
-                yield field.name, value
+                yield from ((field.name, path) for path in (value if isinstance(value, tuple) else (value,)))
             elif isinstance(mark, _Exists) and not mark.optional:
                 raise ConfigError(f"Expected a path for {field.name}, got none.", f"Set {field.name}.")
 

@@ -35,7 +35,9 @@ def read_feature_cases(folder: Path) -> list[LatentCase]:
     """
     table = Path(folder) / FEATURES_TABLE
     if not table.is_file():
-        raise InputError(f"Expected {FEATURES_TABLE} in {folder}.", "Run Training/encode_slices.py.")
+        raise InputError(
+            f"Expected {FEATURES_TABLE} in {folder}.", "Run the step slice-features of the recipe cmkd."
+        )
     with reading(table, "CSV"), table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     cases = []

@@ -57,7 +57,7 @@ def render_preview(
     gradcam: Volume,
     lines: Sequence[str],
 ) -> Image.Image:
-    """The picture in a result folder.
+    """The preview in a result folder.
 
     Args:
         radiograph: the input; ``frame`` is the square of it that the networks read.
@@ -97,7 +97,7 @@ def render_preview(
 
 
 def radiograph_in(picture: Image.Image) -> Image.Image:
-    """The radiograph, in grey, of a picture that ``render_preview`` drew."""
+    """The radiograph, in grey, of a preview that ``render_preview`` drew."""
     return picture.crop((MARGIN, HEADER, MARGIN + CXR_SIDE, HEADER + CXR_SIDE)).convert("L")
 
 

@@ -1,11 +1,14 @@
 """Loads the radiograph encoder of a configuration from a folder, or from the Hub at a pinned commit."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.models.encoders.published import PublishedEncoder, published_encoder
 from xray2ctpa_core.pipelines.loading import find_folder
+
+if TYPE_CHECKING:
+    from xray2ctpa_core.training.settings.classifiers import EncoderSettings
 
 #: Repository of an encoder's published weights, and the files that are read. RadImageNet has no pinned
 #: commit: its file must be downloaded by hand, or its copy on the Hub be given with a commit that you trust.
@@ -49,27 +52,7 @@ def load_published_encoder(name: str, weights: str = "") -> PublishedEncoder:
     return published_encoder(name, find_folder(weights or where, "encoder", list(files) or ["*.safetensors"]))
 
 
-@dataclass(frozen=True)
-class EncoderConfig:
-    """The encoder of a classifier; the settings of a step extend it.
-
-    Attributes:
-        encoder, encoder_weights: arguments of `load_published_encoder`; without weights the small encoder
-            starts from random ones.
-        small_dim, small_features, small_growth, small_blocks: of the small encoder (`small_trunk`).
-        frozen_encoder: whether it is not trained.
-    """
-
-    encoder: str = "small"
-    encoder_weights: str = ""
-    small_dim: int = 512
-    small_features: int = 16
-    small_growth: int = 12
-    small_blocks: tuple[int, ...] = (3, 3, 3, 3)
-    frozen_encoder: bool = False
-
-
-def make_encoder(config: EncoderConfig) -> PublishedEncoder:
+def make_encoder(config: "EncoderSettings") -> PublishedEncoder:
     """The encoder that ``config`` names; errors as `load_published_encoder`."""
     if config.encoder == "small" and not config.encoder_weights:
         architecture = {

@@ -31,7 +31,15 @@ from xray2ctpa_core.models.framing.style_transfer import StyleTransfer
 from xray2ctpa_core.models.framing.whole_radiograph import WholeRadiograph
 from xray2ctpa_core.models.hu import denormalise_hu, normalise_hu
 from xray2ctpa_core.models.memory import in_batches
-from xray2ctpa_core.models.protocols import Conditioning, FramedRadiograph, Framing, for_denoiser
+from xray2ctpa_core.models.protocols import (
+    Classifier,
+    Conditioning,
+    Denoiser,
+    FramedRadiograph,
+    Framing,
+    RadiographEncoder,
+    for_denoiser,
+)
 from xray2ctpa_core.pipelines.bundle import BundleInfo, read_bundle_json, write_bundle_json
 from xray2ctpa_core.pipelines.bundle_opinion import carried_opinion, save_carried_opinion
 from xray2ctpa_core.pipelines.consistency import agreement
@@ -94,10 +102,10 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     def __init__(
         self,
         autoencoder: Any,
-        denoiser: Any,
+        denoiser: Denoiser,
         scheduler: Any,
-        xray_encoder: Any,
-        pe_classifier: Any,
+        xray_encoder: RadiographEncoder,
+        pe_classifier: Classifier | None,
         lung_locator: LungLocator,
         bundle: BundleInfo | None = None,
         taught_radiographs: TaughtRadiographs | None = None,

@@ -14,7 +14,7 @@ _WIDEST_GAP = 0.3
 #: So many of the features, the first ones, are distances: the smaller, the likelier is a cut.
 DISTANCES = 3
 #: Weights of ``edge_features`` and, last, the constant; fitted on 180 radiographs of ChestX-ray14 (NIH
-#: Clinical Center) by Training/fit_cut_edges.py.
+#: Clinical Center) by the recipe gate.
 WEIGHTS = {
     "top": np.array((
         -43.58, -1.60, -0.44, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 0.00, 3.37,

@@ -7,29 +7,29 @@ import numpy as np
 from xray2ctpa_core.constants import OTHER_VIEWS
 from xray2ctpa_core.preprocessing.lung_box import CLASS_NAMES, FRONTAL, LungShape
 
-#: Images scoring at least this are read: 363 of 370 real radiographs, as Training/measure_gate.py prints.
+#: Images scoring at least this are read: 363 of 370 real radiographs, as the recipe gate prints.
 ACCEPT_FROM = 0.5
 #: Below this score an accepted radiograph carries a warning.
 SURE_FROM = 0.8
 #: Width over height of both lungs' box in complete frontal radiographs (370 of them: 0.84 to 1.71, as
-#: Training/measure_gate.py prints).
+#: the recipe gate prints).
 ASPECT_RANGE = (0.7, 2.1)
 #: Share of the radiograph's square that both lungs cover in complete frontal radiographs (0.12 to 0.52).
 AREA_RANGE = (0.05, 0.75)
 #: Lung along this share of the box's side at the radiograph's edge: the lungs reach it, or are cut off there.
 TOUCH_FROM, CUT_FROM = 0.1, 0.45
-#: Above this probability the lungs are said to be cut off at an edge. Training/fit_cut_edges.py prints how
+#: Above this probability the lungs are said to be cut off at an edge. The recipe gate prints how
 #: often, of cuts by 12 % that take 1 % or more of the lungs: 91 of 114 (80 %) of NIH radiographs,
 #: cross-validated by patient, with 5 of 180 whole ones (3 %) warned of; 258 of 319 (81 %) of published ones,
 #: on which nothing was fitted, with 25 of 190 whole ones (13 %). Most cuts of that size take less of the
 #: lungs or none; of these 113 of 606 and 138 of 441 are warned of. The threshold was chosen with both in
 #: view.
 CUT_PROBABLE = 0.9
-#: Lungs tilted by more degrees belong to a radiograph that was turned. Training/measure_gate.py prints how
+#: Lungs tilted by more degrees belong to a radiograph that was turned. The recipe gate prints how
 #: often: 1 of 180 NIH radiographs as they are, 169 of 360 (47 %) turned by 12 degrees; 4 of 190 published
 #: ones (2 %) as they are, 190 of 380 (50 %) turned; the threshold was chosen with both in view.
 TILTED_FROM = 10.5
-#: Above this probability a radiograph is said to look mirrored. Training/fit_heart_side.py prints how often:
+#: Above this probability a radiograph is said to look mirrored. The recipe gate prints how often:
 #: of 180 NIH radiographs, cross-validated by patient, 1 % as they are and 72 % mirrored; of 190 published
 #: ones of other patients and places, on which nothing was fitted, 3 % as they are and 71 % mirrored; the
 #: threshold was chosen with both in view.

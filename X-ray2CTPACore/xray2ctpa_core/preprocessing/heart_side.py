@@ -6,7 +6,7 @@ import numpy as np
 #: Cells along a side of the lungs' box.
 _CELLS = 8
 #: Weights of lung, then of grey, in the left half of the box minus its mirror image, row by row; fitted on
-#: 180 radiographs of ChestX-ray14 (NIH Clinical Center) by Training/fit_heart_side.py.
+#: 180 radiographs of ChestX-ray14 (NIH Clinical Center) by the recipe gate.
 WEIGHTS = np.array((
     0.03, 0.34, 0.81, 0.33, 0.04, 0.00, 0.24, 0.11,
     -0.27, -0.23, 0.15, -0.16, -0.36, -0.10, -0.01, -0.26,

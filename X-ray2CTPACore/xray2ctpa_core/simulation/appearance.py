@@ -14,8 +14,6 @@ from xray2ctpa_core.simulation.template import Template
 
 _BLOOD_HU = 45.0
 _FLUID_HU = 12.0
-#: A layer of a finding counts as visible above this value (0.1 changes lung by some 80 HU).
-_SEEN = 0.1
 #: Blur of an oligaemic lobe's edge, in voxels of the template.
 _LOBE_BLUR = (1.0, 2.0, 2.0)
 
@@ -78,13 +76,11 @@ class Findings:
         dense: weight of ``dense_hu`` in a voxel.
         dense_hu: (D, H, W) attenuation of consolidation, infarct, fluid or oedema in HU.
         oligaemia: share of blood that vessels and parenchyma lose.
-        shown: by sign, (D, H, W) bool, voxels in which it is visible.
     """
 
     dense: np.ndarray
     dense_hu: np.ndarray
     oligaemia: np.ndarray
-    shown: dict[str, np.ndarray]
 
 
 def draw_findings(
@@ -95,39 +91,36 @@ def draw_findings(
     shape = template.hu.shape
     dense, dense_hu = np.zeros(shape, np.float32), np.full(shape, _FLUID_HU, np.float32)
     oligaemia = np.zeros(shape, np.float32)
-    shown: dict[str, np.ndarray] = {}
 
-    def lay(sign: str, layer: _Layer, share: float, hu: float) -> None:
+    def lay(layer: _Layer, share: float, hu: float) -> None:
         box, values = layer.box, layer.values * share
         stronger = values > dense[box]
         dense[box][stronger] = values[stronger]
         dense_hu[box][stronger] = hu
-        shown.setdefault(sign, np.zeros(shape, bool))[box] |= (values > _SEEN) & template.lungs[box]
 
     preferred = embolism.lobes if embolism is not None and embolism.lobes else labels.LOBES
     if signs["opacity"]:
         for _ in range(int(generator.integers(1, 3))):
             lobe = int(generator.choice([labels.LEFT_LOWER_LOBE, labels.RIGHT_LOWER_LOBE, *labels.LOBES]))
             patch = _patch(template, lobe, generator, pleural=False)
-            lay("opacity", patch, generator.uniform(0.45, 0.9), 20.0)
+            lay(patch, generator.uniform(0.45, 0.9), 20.0)
     if signs["hampton"]:
         patch = _patch(template, int(generator.choice(preferred)), generator, pleural=True)
-        lay("hampton", patch, generator.uniform(0.7, 1.0), 30.0)
+        lay(patch, generator.uniform(0.7, 1.0), 30.0)
     if signs["oedema"]:
-        lay("oedema", _perihilar(template), generator.uniform(0.12, 0.25), _FLUID_HU)
+        lay(_perihilar(template), generator.uniform(0.12, 0.25), _FLUID_HU)
     if signs["effusion"]:
         sides = [labels.RIGHT_LOBES, labels.LEFT_LOBES]
         both = generator.random() < 0.3
         for side in sides if both else [sides[int(generator.integers(2))]]:
-            lay("effusion", _effusion(template, side, generator), 1.0, _FLUID_HU)
+            lay(_effusion(template, side, generator), 1.0, _FLUID_HU)
     if signs["westermark"]:
         lobe = int(generator.choice(preferred))
         lobes = template.lobes == lobe
         box = box_around(lobes, _LOBE_BLUR)
         inside = ndimage.gaussian_filter(lobes[box].astype(np.float32), _LOBE_BLUR)
         oligaemia[box] = inside * template.lungs[box] * np.float32(generator.uniform(0.5, 0.9))
-        shown["westermark"] = oligaemia > _SEEN
-    return Findings(dense, dense_hu, oligaemia, shown)
+    return Findings(dense, dense_hu, oligaemia)
 
 
 def apply_findings(template: Template, hu: np.ndarray, findings: Findings) -> np.ndarray:

@@ -22,7 +22,6 @@ from xray2ctpa_core.simulation.template import load_template
 from xray2ctpa_core.workers import in_processes
 
 CTPA_FILE, ORGANS_FILE, CLOTS_FILE = "ctpa.nii.gz", "organs.nii.gz", "clots.nii.gz"
-SIGN_BITS_FILE = "signs.nii.gz"
 RADIOGRAPH_FILE, MAP_FILE = "cxr.png", "template-map.npy"
 RECORD_FILE, COHORT_FILE = "patient.json", "cohort.json"
 
@@ -165,7 +164,6 @@ def save_patient(patient: Patient, folder: Path) -> None:
     write_volume(patient.ctpa, folder / CTPA_FILE, np.int16)
     write_volume(patient.organs, folder / ORGANS_FILE, np.uint8)
     write_volume(patient.clots, folder / CLOTS_FILE, np.uint8)
-    write_volume(patient.sign_bits, folder / SIGN_BITS_FILE, np.uint8)
     radiograph = (patient.radiograph.pixels * 65535).round().astype(np.uint16)
     Image.fromarray(radiograph).save(folder / RADIOGRAPH_FILE)
     np.save(folder / MAP_FILE, patient.template_map)

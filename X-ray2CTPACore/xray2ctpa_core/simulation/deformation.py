@@ -19,7 +19,7 @@ from xray2ctpa_core.simulation.template import Template
 _STEP_MM = 10.0
 _SQUARINGS = 5
 #: Gaussian standard deviation (z, y, x) in mm of the region around its centre in which an organ is scaled.
-ORGAN_REACHES = {
+_ORGAN_REACHES = {
     "heart": np.array([42.0, 40.0, 48.0]),
     "trunk": np.array([20.0, 20.0, 24.0]),
     "hila": np.full(3, 18.0),
@@ -124,15 +124,6 @@ class Deformation:
         )
         return fine.permute(0, 2, 3, 4, 1)
 
-    def smallest_jacobian(self) -> float:
-        """Smallest determinant of the velocity part's Jacobian: above 0, nothing folds."""
-        points = np.stack(
-            np.meshgrid(*(np.arange(n) * _STEP_MM for n in self._displacement.shape[1:]), indexing="ij")
-        )
-        moved = points + self._displacement.numpy()
-        rows = [np.stack(np.gradient(component, _STEP_MM)) for component in moved]
-        return float(np.linalg.det(np.stack(rows).transpose(2, 3, 4, 0, 1)).min())
-
 
 def _half_extent(template: Template) -> torch.Tensor:
     """Half the edge of the box of the velocities, (z, y, x) in mm around the lungs' middle."""
@@ -175,7 +166,7 @@ def _velocity(template: Template, anatomy: Anatomy, generator: np.random.Generat
     return (velocity + _wall(anatomy, points)).astype(np.float32)
 
 
-def organ_centres(template: Template, organ: str) -> list[np.ndarray]:
+def _organ_centres(template: Template, organ: str) -> list[np.ndarray]:
     """Centres in mm from the middle of the lungs (z, y, x) of "heart", "trunk" (one each) or "hila" (two)."""
     if organ != "hila":
         return [template.landmarks[organ]]
@@ -186,8 +177,8 @@ def _scaled_organs(template: Template, anatomy: Anatomy) -> Iterator[tuple[np.nd
     """(centre in mm, scale, reach in mm) of the heart, the pulmonary trunk and both hila."""
     scales = {"heart": anatomy.heart_scale, "trunk": anatomy.trunk_scale, "hila": anatomy.hilum_scale}
     for organ, scale in scales.items():
-        for centre in organ_centres(template, organ):
-            yield centre, scale, ORGAN_REACHES[organ]
+        for centre in _organ_centres(template, organ):
+            yield centre, scale, _ORGAN_REACHES[organ]
 
 
 def _diaphragm(template: Template, anatomy: Anatomy, points: np.ndarray) -> np.ndarray:

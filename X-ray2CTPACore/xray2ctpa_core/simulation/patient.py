@@ -30,7 +30,6 @@ from xray2ctpa_core.simulation.appearance import (
 from xray2ctpa_core.simulation.deformation import Deformation, draw_anatomy
 from xray2ctpa_core.simulation.embolism import draw_embolism
 from xray2ctpa_core.simulation.projection import attenuation, develop, magnification, project
-from xray2ctpa_core.simulation.sign_map import sign_bits
 from xray2ctpa_core.simulation.signs import PREVALENCE, draw_signs, sign_probability
 from xray2ctpa_core.simulation.template import Template
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume, axial_affine
@@ -61,7 +60,6 @@ class Patient:
         ctpa: Volume, int16 HU, DEFAULT_GRID, axial, LPS, centred on the frame.
         organs: Volume, uint8, values of simulation.labels, same grid.
         clots: Volume, uint8, 1 in clots, same grid.
-        sign_bits: Volume, uint8, bit i set where SIGNS[i] is visible (simulation.sign_map), same grid.
         radiograph: the radiograph, wider than the frame.
         frame: the radiograph's square that corresponds to the volume.
         template_map: (3, *MAP_GRID) float16, the template point of each point of the frame, in the
@@ -73,7 +71,6 @@ class Patient:
     ctpa: Volume
     organs: Volume
     clots: Volume
-    sign_bits: Volume
     radiograph: Radiograph
     frame: FrontalFrame
     template_map: np.ndarray
@@ -91,13 +88,12 @@ def make_patient(template: Template, seed: int, number: int) -> Patient:
     fine_hu, fine_clots, native_hu = _sample((hu, clots, drawn.native_hu()), points, (AIR_HU, 0.0, AIR_HU))
     fine_hu = _with_noise(view.inside(fine_hu), drawn.generator)
     shares = _average(view.inside(fine_clots))
-    organs, bits = _nearest((template.organs, drawn.sign_bits()), points, view)
+    organs = _nearest(template.organs, points, view)
     volume = Volume(_average(fine_hu).round().astype(np.int16), view.affine())
     return Patient(
         ctpa=volume,
         organs=volume.with_array(organs),
         clots=volume.with_array((shares > 0.3).astype(np.uint8)),
-        sign_bits=volume.with_array(bits),
         radiograph=drawn.radiograph(native_hu),
         frame=view.frame,
         template_map=view.template_map(drawn.deformation),
@@ -119,10 +115,6 @@ class _Drawn:
         self.findings = draw_findings(template, self._signs, self.embolism, generator)
         self.deformation = Deformation(template, self._anatomy, generator)
         self.view = _View(template, self.deformation, generator)
-
-    def sign_bits(self) -> np.ndarray:
-        """See simulation.sign_map; on the template's grid."""
-        return sign_bits(self._template, self._signs, self.findings.shown)
 
     def native_hu(self) -> np.ndarray:
         """HU without contrast medium but with the findings, for the radiograph, on the template's grid."""
@@ -267,15 +259,15 @@ def _average(values: torch.Tensor) -> np.ndarray:
     return torch.nn.functional.avg_pool3d(values[None, None], _FINER)[0, 0].numpy()
 
 
-def _nearest(labels: Sequence[np.ndarray], points: torch.Tensor, view: _View) -> list[np.ndarray]:
-    """(D, H, W) uint8 each: labels at the centres of DEFAULT_GRID's voxels."""
+def _nearest(labels: np.ndarray, points: torch.Tensor, view: _View) -> np.ndarray:
+    """(D, H, W) uint8: labels at the centres of DEFAULT_GRID's voxels."""
     inside = points[0].permute(3, 0, 1, 2)
     centres = torch.stack([torch.from_numpy(_average(view.inside(component))) for component in inside], -1)
-    tensor = torch.from_numpy(np.stack(labels).astype(np.float32))[None]
+    tensor = torch.from_numpy(labels.astype(np.float32))[None, None]
     sampled = torch.nn.functional.grid_sample(
         tensor, centres[None], mode="nearest", padding_mode="border", align_corners=True
     )
-    return list(sampled[0].numpy().astype(np.uint8))
+    return sampled[0, 0].numpy().astype(np.uint8)
 
 
 def _with_noise(hu: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:

@@ -41,14 +41,12 @@ class Step:
     Attributes:
         name: of the step, and of its folder in the folder of the run.
         kind: which settings class and function it has.
-        values: its settings as the recipe gives them.
-        settings: the same, checked; None for a kind whose settings are checked when it begins.
+        settings: its settings, checked.
         out: its folder.
     """
 
     name: str
     kind: str
-    values: Table
     settings: Any
     out: Path
 
@@ -86,15 +84,14 @@ class Recipe:
     def check(self, steps: Sequence[Step]) -> None:
         """Raises an error for an input path of ``steps`` that does not exist and that no step makes."""
         for step in steps:
-            if step.settings is not None:
-                try:
-                    check_paths(step.settings, later=(self.out,))
-                except (ConfigError, InputError) as error:
-                    raise type(error)(f"Step {step.name}: {error.message}", error.hint) from None
+            try:
+                check_paths(step.settings, later=(self.out,))
+            except (ConfigError, InputError) as error:
+                raise type(error)(f"Step {step.name}: {error.message}", error.hint) from None
 
 
 def read_recipe(
-    path: Path, run: Mapping[str, Any], changes: Sequence[str], kinds: Mapping[str, type | None]
+    path: Path, run: Mapping[str, Any], changes: Sequence[str], kinds: Mapping[str, type]
 ) -> Recipe:
     """The recipe ``path`` with its bases.
 
@@ -102,7 +99,7 @@ def read_recipe(
         path: TOML file.
         run: values of [run] from the command line; None keeps the recipe's.
         changes: "step.key=value" or "run.key=value" (a JSON value, else text).
-        kinds: settings class of each kind; None for one whose settings are checked when it begins.
+        kinds: settings class of each kind.
 
     Raises:
         ConfigError: no such file, no TOML, an unknown kind, step, key or placeholder, a wrong type or a value
@@ -127,10 +124,9 @@ def recipe_about(path: Path) -> str:
     return str(_read(path).get("about", ""))
 
 
-def describe(step: Step, kind: type | None) -> str:
+def describe(step: Step) -> str:
     """Text that lists the step's keys with value, default and meaning."""
-    if kind is None:
-        return "\n".join([f"[{step.name}] {step.kind}", *(f"  {k} = {v!r}" for k, v in step.values.items())])
+    kind = type(step.settings)
     doc = (kind.__doc__ or "").strip().splitlines()[0]
     lines = [f"[{step.name}] {step.kind}: {doc}"]
     docs = key_docs(kind)
@@ -191,20 +187,17 @@ def parsed(text: str) -> Any:
         return text
 
 
-def _step(table: Table, name: str, out: Path, run: Table, kinds: Mapping[str, type | None]) -> Step:
+def _step(table: Table, name: str, out: Path, run: Table, kinds: Mapping[str, type]) -> Step:
     values = _with_likes(table, name, ())
     kind = values.pop("kind", name)
     if kind not in kinds:
         raise ConfigError(f"Step {name}: expected a kind out of {', '.join(sorted(kinds))}, got {kind!r}.")
     filled = {key: _filled(value, run, f"{name}.{key}") for key, value in values.items()}
-    cls = kinds[kind]
-    settings: Any = None
-    if cls is not None:
-        try:
-            settings = configuration.from_mapping(cls, filled)
-        except ConfigError as error:
-            raise ConfigError(f"Step {name}: {error.message}", error.hint) from None
-    return Step(name, kind, filled, settings, out / name)
+    try:
+        settings: Any = configuration.from_mapping(kinds[kind], filled)
+    except ConfigError as error:
+        raise ConfigError(f"Step {name}: {error.message}", error.hint) from None
+    return Step(name, kind, settings, out / name)
 
 
 def _with_likes(table: Table, name: str, above: tuple[str, ...]) -> Table:

@@ -38,7 +38,7 @@ Cell = Interval | Partial | float | Comparison | str
 
 
 def cell_text(cell: Cell, digits: int) -> str:
-    """The cell for Markdown and pictures."""
+    """The cell for Markdown and figures."""
     if isinstance(cell, str):
         return cell
     if isinstance(cell, Interval):

@@ -1,4 +1,4 @@
-"""Pictures of tables, ROC curves, calibration and embeddings, by matplotlib (extra ``training``)."""
+"""Figures of tables, ROC curves, calibration and embeddings, by matplotlib (extra ``training``)."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -159,9 +159,7 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tup
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError(
-            f"Pictures need matplotlib: {error}.", "Install xray2ctpa-core[training]."
-        ) from error
+        raise InputError(f"Figures need matplotlib: {error}.", "Install xray2ctpa-core[training].") from error
     figure = Figure(figsize=(width, height), dpi=DPI)
     return figure, figure.subplots(rows, columns)
 

@@ -84,7 +84,7 @@ def embed(vectors: np.ndarray, arms: Sequence[str], labels: Sequence[str], seed:
     Args:
         vectors: (N, F) finite, N at least 5; all arms together, so that they share the planes.
         arms, labels: N words each.
-        seed: of t-SNE; the same seed gives the same picture.
+        seed: of t-SNE; the same seed gives the same figure.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE

@@ -1,6 +1,6 @@
 """The latent PE classifier: MONAI's 3D DenseNet on latents (X-ray2CTPA, section 3.4), with evidence maps."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -17,22 +17,6 @@ NORMS: dict[str, Any] = {"batch": "batch", "group": ("group", {"num_groups": 1})
 #: Numbers of strongest places whose means summarise each evidence map: a small filling defect covers a few
 #: places, an oligaemic lobe some hundred.
 STRONGEST_PLACES = (8, 64, 512)
-
-
-class Reading(NamedTuple):
-    """Outputs of the classifier for latents (B, C, D, H, W).
-
-    Attributes:
-        logit: (B, 1), of PE.
-        maps: (B, M, d, h, w) logits of M kinds of evidence at each place; None without evidence maps.
-        strongest: (B, M, len(STRONGEST_PLACES)), means of the maps' strongest places; None likewise.
-        evidence: (B, M) in 0..1, of which ``logit`` is a linear function; None likewise.
-    """
-
-    logit: torch.Tensor
-    maps: torch.Tensor | None = None
-    strongest: torch.Tensor | None = None
-    evidence: torch.Tensor | None = None
 
 
 class PEClassifier(ModelMixin, ConfigMixin):
@@ -111,12 +95,13 @@ class PEClassifier(ModelMixin, ConfigMixin):
         Returns:
             (B, 1) logits of PE.
         """
-        return self.read(latents).logit
-
-    def read(self, latents: torch.Tensor) -> Reading:
-        """The logit, with the evidence from which it is computed."""
         if self.maps is None:
-            return Reading(self.network(latents))
+            return self.network(latents)
+        return self.readout(self.evidence(latents))
+
+    def evidence(self, latents: torch.Tensor) -> torch.Tensor:
+        """(B, M) in 0..1, of which the logit is a linear function; only with evidence maps."""
+        assert self.maps is not None
         x, blocks = latents, []
         for name, layer in self.network.features.named_children():
             x = layer(x)
@@ -129,8 +114,7 @@ class PEClassifier(ModelMixin, ConfigMixin):
         strongest = strongest_places(maps.float(), STRONGEST_PLACES)
         shown = self.shown(strongest.to(maps.dtype)).sigmoid()
         seen = self.seen(maps.sigmoid() * shown[..., None, None])
-        evidence = strongest_places(seen, STRONGEST_PLACES[:1]).squeeze(2)
-        return Reading(self.readout(evidence), maps, strongest, evidence)
+        return strongest_places(seen, STRONGEST_PLACES[:1]).squeeze(2)
 
 
 def _block_channels(first: int, growth: int, blocks: tuple[int, ...]) -> list[int]:

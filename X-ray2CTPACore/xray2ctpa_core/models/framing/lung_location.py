@@ -34,11 +34,11 @@ class LungLocation:
     mirrored: float
 
 
-def locate_lungs_in(locator: LungLocator, pictures: list[np.ndarray]) -> list[LungLocation]:
+def locate_lungs_in(locator: LungLocator, greys: list[np.ndarray]) -> list[LungLocation]:
     """Lungs and class of each image (H, W), bright = attenuating, in one pass of the network."""
     size = int(locator.config["size"])
-    contents = [content_box(picture) for picture in pictures]
-    boxed = [letterbox(p, size, content) for p, content in zip(pictures, contents, strict=True)]
+    contents = [content_box(grey) for grey in greys]
+    boxed = [letterbox(p, size, content) for p, content in zip(greys, contents, strict=True)]
     images = torch.from_numpy(np.stack([image for image, _ in boxed]))[:, None]
     images = images.to(device=locator.device, dtype=locator.dtype)
     with torch.inference_mode():
@@ -46,9 +46,9 @@ def locate_lungs_in(locator: LungLocator, pictures: list[np.ndarray]) -> list[Lu
     masks = (output.mask_logits > 0).cpu().numpy()
     probabilities = output.class_logits.cpu().double().softmax(dim=1).numpy()
     return [
-        _location(m, square, anatomy_edges(picture, content), p, mirrored_probability(m, image))
-        for m, (image, square), p, picture, content in zip(
-            masks, boxed, probabilities, pictures, contents, strict=True
+        _location(m, square, anatomy_edges(grey, content), p, mirrored_probability(m, image))
+        for m, (image, square), p, grey, content in zip(
+            masks, boxed, probabilities, greys, contents, strict=True
         )
     ]
 

@@ -86,12 +86,12 @@ def load_person(path: Path) -> Person:
     except (OSError, lzma.LZMAError, ValueError, KeyError) as error:
         raise InputError(
             f"Expected a packed person in {path}, got: {error}.",
-            "Pack it again with Training/pack_templates.py.",
+            "Pack it again: the step people of the recipe people.",
         ) from error
     if displacement.shape != (3, NODES, NODES, NODES):
         raise InputError(
             f"Expected displacements on {NODES} nodes an edge in {path}, got shape {displacement.shape}.",
-            "Pack it again with Training/pack_templates.py.",
+            "Pack it again: the step people of the recipe people.",
         )
     return Person(
         str(fields["name"]),
@@ -110,6 +110,6 @@ def people_in(folder: Path) -> list[Person]:
     if not files:
         raise InputError(
             f"Expected packed people (*{SUFFIX}) in {folder}, found none.",
-            "Pack them with: python Training/pack_templates.py --out FOLDER --set templates=CTS.",
+            "Pack them: python Training/train.py people --only people --set run.templates=CTS.",
         )
     return [load_person(file) for file in files]

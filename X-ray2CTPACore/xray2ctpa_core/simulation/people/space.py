@@ -41,12 +41,6 @@ def inverted(displacement: torch.Tensor) -> torch.Tensor:
     return result
 
 
-def composed(first: torch.Tensor, then: torch.Tensor) -> torch.Tensor:
-    """The displacement of ``first``, then ``then``; both (B, 3, NODES, NODES, NODES)."""
-    nodes = lattice(first.device)[None].expand(len(first), -1, -1, -1, -1)
-    return displaced(nodes + first, then) - nodes
-
-
 def sampled(values: torch.Tensor, points: torch.Tensor, spacing: float, centre: torch.Tensor) -> torch.Tensor:
     """Values (1, C, D, H, W) of a person's grid at points (1, 3, d, h, w) in mm from the lungs' middle."""
     size = torch.tensor(values.shape[2:], device=points.device, dtype=points.dtype)

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from xray2ctpa_core.constants import PAPER_HU_WINDOW
 from xray2ctpa_core.data.settings import (
+    EncoderName,
     Existing,
     ExistingOrNone,
     Positive,
@@ -71,8 +72,8 @@ class LatentClassifierSettings(LabelledConfig, ScalingConfig):
 class EncoderSettings:
     """The encoder of a classifier."""
 
-    encoder: Literal["biomedclip", "clip", "dinov2", "radimagenet-resnet50", "small"] = "small"
-    """The radiograph encoder; without weights the small one starts from random ones."""
+    encoder: EncoderName = "small"
+    """The encoder; without weights the small one starts from random ones, own is a bundle's xray_encoder."""
     encoder_weights: ExistingOrNone = ""
     """Folder of its weights, or owner/name@commit on the Hub; empty takes the published ones."""
     small_dim: Positive = 512

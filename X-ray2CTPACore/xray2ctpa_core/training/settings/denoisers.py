@@ -5,6 +5,7 @@ from typing import Literal
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW
 from xray2ctpa_core.data.settings import (
     Count,
+    EncoderName,
     Existing,
     ExistingOrNone,
     Positive,
@@ -155,7 +156,7 @@ class PaperDenoiserSettings(
     """Folder of the step radiographs, computed or real; empty takes those of the latents' index."""
     conditioning: Literal["unconditional", "radiograph"] = "unconditional"
     """Whether it is conditioned on a radiograph, computed or real."""
-    encoder: Literal["biomedclip", "clip", "dinov2", "radimagenet-resnet50", "small"] = "biomedclip"
+    encoder: EncoderName = "biomedclip"
     """The radiograph encoder, frozen."""
     encoder_weights: ExistingOrNone = ""
     """Folder of the encoder's weights, or owner/name@commit on the Hub; empty takes the published ones."""

@@ -1,6 +1,5 @@
 """Stage: a radiograph classifier trained on labels and on a frozen CTPA teacher (CMKD, Table 1)."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from xray2ctpa_core.training.losses.distillation import (
     margin_loss,
     mean_divergence,
 )
+from xray2ctpa_core.training.settings.cmkd import DistillationConfig
 
 METHODS = ("hinton", "protokd", "aftkd", "chopra", "margin")
 #: Number of places to which the features of each stage are pooled.
@@ -31,30 +31,6 @@ STAGES_OF = {
     "biomedclip": tuple(f"trunk.trunk.blocks.{n}" for n in (2, 5, 8, 11)),
     "dinov2": tuple(f"trunk.network.encoder.layer.{n}" for n in (2, 5, 8, 11)),
 }
-
-
-@dataclass(frozen=True)
-class DistillationConfig:
-    """Settings of distillation; a stage's configuration extends it.
-
-    Attributes:
-        task_share: 1 - a of Hinton's (1 - a) CE + a T^2 KL; CMKD gives neither a nor T. Usual are a = 0.5 to
-            0.9 and T = 2 to 4.
-        temperature: T of Hinton.
-        proto_temperature, proto_divergence, proto_weight: of ProtoKD's task + 10 KL (at T = 10) + 0.1 proto.
-        block_weight: weight of AFT-KD's blocks, summed over the stages.
-        contrastive_weight: weight of either contrastive loss.
-        margin: m of Hadsell's loss.
-    """
-
-    task_share: float = 0.3
-    temperature: float = 3.0
-    proto_temperature: float = 10.0
-    proto_divergence: float = 10.0
-    proto_weight: float = 0.1
-    block_weight: float = 1.0
-    contrastive_weight: float = 1.0
-    margin: float = 1.0
 
 
 class TaughtStudent(nn.Module):

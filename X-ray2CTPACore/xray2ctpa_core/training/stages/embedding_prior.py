@@ -1,6 +1,5 @@
 """Stage: CMKD's prior, which predicts the CTPA embedding from a noisy one and the radiograph's embedding."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,36 +7,8 @@ from torch import nn
 from torch.nn import functional
 
 from xray2ctpa_core.diffusion.prior_readout import PriorReadout
-from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.training.losses.distillation import Prototypes, mean_divergence, vector_block_loss
-
-#: Loss terms beside the squared error (CMKD, Table 2).
-EXTRA_LOSSES = ("none", "bce", "aftkd", "protokd")
-
-
-@dataclass(frozen=True)
-class PriorLossConfig:
-    """Settings of a prior's loss; a stage's configuration extends it.
-
-    Attributes:
-        extra_loss: one of EXTRA_LOSSES.
-        extra_weight: l of (1 - l) L2 + l extra; 0.2 in the release, no value in the paper.
-        drop: probability that the radiograph's embedding is replaced by its null embedding, and,
-            independently, that the noisy embedding is.
-        proto_temperature: of "protokd".
-    """
-
-    extra_loss: str = "bce"
-    extra_weight: float = 0.2
-    drop: float = 0.1
-    proto_temperature: float = 10.0
-
-    def __post_init__(self) -> None:
-        if self.extra_loss not in EXTRA_LOSSES or not 0 <= self.extra_weight <= 1 or not 0 <= self.drop < 1:
-            raise ConfigError(
-                f"Expected an extra_loss of {', '.join(EXTRA_LOSSES)}, extra_weight from 0 to 1 and drop "
-                f"below 1, got {self.extra_loss!r}, {self.extra_weight} and {self.drop}."
-            )
+from xray2ctpa_core.training.settings.cmkd import PriorLossConfig
 
 
 class EmbeddingPriorStage:

@@ -1,6 +1,5 @@
 """Set-up of a prior's network, scaling and scheduler from a configuration and the training pairs."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,52 +8,16 @@ from torch.utils.data import default_collate
 
 from xray2ctpa_core.data.slice_features import EmbeddingPairs
 from xray2ctpa_core.diffusion.analytic_dpm import AnalyticDPMScheduler, mean_square_of_noise
-from xray2ctpa_core.diffusion.embedding_sampling import RELEASED_TIMESTEPS, prior_scheduler
+from xray2ctpa_core.diffusion.embedding_sampling import prior_scheduler
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling, standardised
 from xray2ctpa_core.diffusion.prior_readout import PriorReadout
 from xray2ctpa_core.diffusion.schedulers import make_scheduler
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.models.denoisers.prior import PRIOR_PRESETS, EmbeddingPrior
+from xray2ctpa_core.training.settings.cmkd import PriorConfig
 
-SAMPLERS = ("ddpm", "ddim", "analytic")
 #: Draws of noise for each training pair when Analytic-DPM's mean square is measured.
 _NOISES = 4
-
-
-@dataclass(frozen=True)
-class PriorConfig:
-    """The prior's size, noise and sampling; a stage's configuration extends it.
-
-    Attributes:
-        prior_preset: one of PRIOR_PRESETS.
-        noise_levels: number of levels of the cosine schedule.
-        embedding_scaling: "standardised" (each dimension to mean 0 and deviation 1, also for the radiograph's
-            embedding), or "released" (min-max to [-1, 1] over all dimensions, times the square root of their
-            number; the radiograph's embedding is not scaled).
-        sampler: one of SAMPLERS; "ddpm" in the release.
-        sample_steps: number of steps; 0 for every noise level.
-        draws, choice, guidance_scale: of PriorReadout; draws is 1 in the release's evaluation.
-    """
-
-    prior_preset: str = "small"
-    noise_levels: int = RELEASED_TIMESTEPS
-    embedding_scaling: str = "standardised"
-    sampler: str = "ddpm"
-    sample_steps: int = 0
-    draws: int = 4
-    choice: str = "mean"
-    guidance_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.prior_preset not in PRIOR_PRESETS or self.sampler not in SAMPLERS:
-            raise ConfigError(
-                f"Expected a prior_preset of {', '.join(PRIOR_PRESETS)} and a sampler of "
-                f"{', '.join(SAMPLERS)}, got {self.prior_preset!r} and {self.sampler!r}."
-            )
-        if self.embedding_scaling not in ("standardised", "released"):
-            raise ConfigError(
-                f"Expected embedding_scaling standardised or released, got {self.embedding_scaling!r}."
-            )
 
 
 def make_readout(config: PriorConfig, head: nn.Module, pairs: EmbeddingPairs) -> PriorReadout:

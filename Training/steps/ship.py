@@ -1,39 +1,22 @@
-"""Step ship: puts the evaluated bundle into the package, with the virtual patient of `make demo`.
-
-python Training/train.py people --only ship
-"""
+"""Puts the evaluated bundle into the package, with the virtual patient of `make demo`."""
 
 import shutil
-import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from xray2ctpa_core.cli.demo import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
-from xray2ctpa_core.cli.stage import run_stage
 from xray2ctpa_core.pipelines.bundle import verify_bundle
 from xray2ctpa_core.simulation.build import CTPA_FILE, RADIOGRAPH_FILE, RECORD_FILE, save_patient
 from xray2ctpa_core.simulation.patient import make_patient
 from xray2ctpa_core.simulation.template import load_template
+from xray2ctpa_core.training.settings.people import ShipSettings
 
-PACKAGE = Path(__file__).resolve().parents[1] / "X-ray2CTPACore" / "xray2ctpa_core"
-
-
-@dataclass(frozen=True)
-class Config:
-    """bundle: folder of the bundle; package: folder of the package; sample_seed, sample_number: the sample
-    patient, from a cohort that is not used in training: the first with PE, fluid, which the classifier
-    recognises best, and lungs as tall as the template's, 260 mm."""
-
-    bundle: str = "runs/people-default/bundle"
-    package: str = str(PACKAGE)
-    sample_seed: int = 5
-    sample_number: int = 31
+PACKAGE = Path(__file__).resolve().parents[2] / "X-ray2CTPACore" / "xray2ctpa_core"
 
 
-def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - the package is replaced
+def run(config: ShipSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - the package is replaced
     """Replaces bundles/NAME and the files of samples in the package."""
-    out = Path(config.package)
+    out = Path(config.package) if config.package else PACKAGE
     info = verify_bundle(Path(config.bundle))
     target = out / "bundles" / info.name
     partial = target.with_name(f".{info.name}.partial")
@@ -49,7 +32,3 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - the 
         save_patient(patient, Path(scratch))
         for made, shipped in names.items():
             shutil.copyfile(Path(scratch) / made, samples / shipped)
-
-
-if __name__ == "__main__":
-    sys.exit(run_stage(__doc__, Config, run, {}))

@@ -1,19 +1,14 @@
 """The arm of a reader who knows the radiographic signs of a virtual patient exactly, which has the best
 possible AUROC from a radiograph in this cohort.
 
-python Training/make_signs_arm.py --out runs/virtual/signs --set latents=runs/virtual/latents dataset=virtual
-
 Signs are drawn independently at published rates (simulation/signs.py), so their log-odds are the best score.
 """
 
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.special import logit
 
-from xray2ctpa_core.cli.stage import run_stage
 from xray2ctpa_core.data.index import read_index
 from xray2ctpa_core.data.latent_cases import LatentCase, read_latent_cases
 from xray2ctpa_core.data.slice_features import read_feature_cases
@@ -21,23 +16,10 @@ from xray2ctpa_core.data.splits import TEST, VALIDATION, by_fold, by_split
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.simulation.build import read_record
 from xray2ctpa_core.training.arms import prediction_rows, write_arm, write_predictions
+from xray2ctpa_core.training.settings.tables import SignsArmSettings
 
 
-@dataclass(frozen=True)
-class Config:
-    """studies: study index, which names each study's record (patient.json); latents: folder whose index lists
-    the cases; features: folder of encode_slices.py, whose table lists them instead; folds, fold_seed: as in
-    the other arms, 0 for the data's own split; dataset: data set of the arm."""
-
-    studies: str = "runs/virtual-pairs/cohort/studies.csv"
-    latents: str = "runs/virtual/latents"
-    features: str = ""
-    folds: int = 0
-    fold_seed: int = 1
-    dataset: str = ""
-
-
-def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in a second
+def run(config: SignsArmSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in a second
     """Writes predictions.csv: the log-odds of PE given the signs, and arm.json."""
     if config.features:
         cases = read_feature_cases(Path(config.features))
@@ -66,7 +48,3 @@ def _probability(record_of: dict[str, Path | None], case: LatentCase) -> float:
             "Name the index of virtual patients by studies=...; its column findings names the records.",
         )
     return float(read_record(record.parent)["sign_probability"])
-
-
-if __name__ == "__main__":
-    sys.exit(run_stage(__doc__, Config, run, {}))

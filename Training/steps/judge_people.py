@@ -1,6 +1,4 @@
-"""People's stage 4: a bank of atlases, judged on people who taught it nothing.
-
-python Training/judge_people.py --out runs/people-default/judged --set 'judged=["NAME", ...]'
+"""Judges a bank of atlases on people who taught it nothing.
 
 Each person's CT makes a radiograph; its frame is given. Compared with the CT: the mean volume of drawn
 patients, the expected volume, one sample and the mean of all. judged.json holds every number, strangers.png
@@ -8,71 +6,51 @@ the axial, coronal and sagittal slices of CT, one sample and another.
 """
 
 import json
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import DPMSolverMultistepScheduler
 from PIL import Image
-from train_bank_encoder import batches, shape_of, teaching
+from steps.people import DEVICE, batches, teaching
 
-from xray2ctpa_core.cli.stage import run_stage
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, DEPTH_FRACTION
 from xray2ctpa_core.data.drawn_patients import DrawnPatients
 from xray2ctpa_core.diffusion.residual import to_latents
 from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
+from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.metrics.dice import dice
 from xray2ctpa_core.metrics.image import psnr, ssim
 from xray2ctpa_core.models.codecs.fold_codec import unfolded
 from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
 from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
 from xray2ctpa_core.preprocessing.lungs import threshold_lungs
-from xray2ctpa_core.simulation.people.drawing import people_themselves
+from xray2ctpa_core.simulation.people.drawing import Shape, people_themselves
 from xray2ctpa_core.simulation.people.person import people_in
 from xray2ctpa_core.simulation.people.population import load_population
+from xray2ctpa_core.training.settings.people import JudgePeopleSettings
 from xray2ctpa_core.volume import Volume, axial_affine
 
 
-@dataclass(frozen=True)
-class Config:
-    """people, without: as for train_bank_encoder.py; grid, pixels, finer: of what is drawn and judged
-    (simulation.people.drawing.Shape), people_mm: voxels people are sampled from; encoder, denoiser: of stages
-    2 and 3; judged: names of people who taught nothing; samples, inference_steps: of each; map_spread: factor
-    of the diffused change of the map; mean_of: drawn patients whose mean is compared."""
+def run(config: JudgePeopleSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of every step
+    """Writes ``out``/judged.json and ``out``/strangers.png.
 
-    people: str = "runs/people-default/people"
-    without: tuple[str, ...] = ()
-    grid: tuple[int, ...] = (64, 128, 128)
-    pixels: int = 256
-    finer: tuple[int, ...] = (2, 1, 1)
-    people_mm: float = 2.0
-    encoder: str = "runs/people-default/encoder/encoder"
-    denoiser: str = "runs/people-default/denoiser"
-    judged: tuple[str, ...] = ()
-    samples: int = 8
-    inference_steps: int = 10
-    map_spread: float = 0.3
-    mean_of: int = 128
-
-
-def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
-    """Writes ``out``/judged.json and ``out``/strangers.png."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    encoder = BankEncoder.from_pretrained(config.encoder).to(device).eval()
-    denoiser = SpatialDenoiser.from_pretrained(Path(config.denoiser) / "denoiser").to(device).eval()
-    drawn = DrawnPatients(teaching(config.people, config.without, config.people_mm, device), shape_of(config))
+    Raises:
+        ConfigError: nobody is in ``without``.
+    """
+    if not config.without:
+        raise ConfigError("Expected people who taught nothing in without, got none.", "Set run.without.")
+    encoder = BankEncoder.from_pretrained(config.encoder).to(DEVICE).eval()
+    denoiser = SpatialDenoiser.from_pretrained(Path(config.denoiser) / "denoiser").to(DEVICE).eval()
+    shape = Shape(config.grid, config.pixels, config.finer)
+    drawn = DrawnPatients(teaching(config), shape)
     mean = sum(batch["volume"].float().sum(0) for batch in batches(drawn, config.mean_of, 8, 800_000_000))
     mean = (mean / config.mean_of)[0]  # type: ignore[operator, index]
-    people = [person for person in people_in(Path(config.people)) if person.name in config.judged]
-    strangers = people_themselves(
-        load_population(people, device, config.people_mm),
-        shape_of(config),
-        torch.Generator(device).manual_seed(7),
-    )
-    rows, pictures = [], []
+    people = [person for person in people_in(Path(config.people)) if person.name in config.without]
+    population = load_population(people, DEVICE, config.people_mm)
+    strangers = people_themselves(population, shape, torch.Generator(DEVICE).manual_seed(7))
+    rows, shown = [], []
     for number, person in enumerate(people):
         true, side = strangers.volume[number, 0], float(strangers.side_mm[number])
         image = strangers.image[number : number + 1]
@@ -82,7 +60,7 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part
         each = [scores(sample, true, side) for sample in samples]
         row["one sample"] = {key: float(np.mean([s[key] for s in each])) for key in each[0]}
         rows.append({"person": person.name, **row})
-        pictures.append(np.concatenate([*slices(true), *slices(samples[0]), *slices(samples[-1])], 1))
+        shown.append(np.concatenate([*slices(true), *slices(samples[0]), *slices(samples[-1])], 1))
     kinds = [kind for kind in rows[0] if kind != "person"]
     summary = {
         kind: {key: round(float(np.mean([r[kind][key] for r in rows])), 3) for key in rows[0][kind]}  # type: ignore[index]
@@ -91,13 +69,13 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part
     (out / "judged.json").write_text(
         json.dumps({"mean": summary, "people": rows}, indent=1), encoding="utf-8"
     )
-    Image.fromarray(np.concatenate(pictures)).save(out / "strangers.png")
+    Image.fromarray(np.concatenate(shown)).save(out / "strangers.png")
     print(json.dumps(summary, indent=1))
 
 
 @torch.no_grad()
 def generated(
-    encoder: BankEncoder, denoiser: SpatialDenoiser, image: torch.Tensor, config: Config
+    encoder: BankEncoder, denoiser: SpatialDenoiser, image: torch.Tensor, config: JudgePeopleSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(K, D, H, W) samples and the expected volume (D, H, W), in [-1, 1], of a radiograph's frame."""
     conditioning = encoder.condition(image)
@@ -141,7 +119,3 @@ def slices(volume: torch.Tensor) -> Iterator[np.ndarray]:
     depth, height, width = grey.shape
     for plane in (grey[depth // 2], grey[::-1, height // 2], grey[::-1, :, width // 2]):
         yield np.asarray(Image.fromarray(plane).resize((width, width)))
-
-
-if __name__ == "__main__":
-    sys.exit(run_stage(__doc__, Config, run, {}))

@@ -1,42 +1,31 @@
 """What the input gate says of radiographs, as they are and turned a little: figures of preprocessing/gate.py.
 
-python Training/measure_gate.py --out gate --set folders='["NIH", "OTHERS"]'
-
 Prints of each folder of upright, whole frontal radiographs how many are accepted, in which range their lungs'
 aspect and area lie, the 99th percentile of their tilt, and how many pass the gate's threshold of tilt as
 they are and turned by TURNED degrees either way. Writes the same to OUT/gate.txt.
 """
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from xray2ctpa_core.cli.stage import run_stage
 from xray2ctpa_core.io.radiograph import radiographs_below, read_radiograph
 from xray2ctpa_core.models.framing.lung_location import locate_lungs_in
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
-from xray2ctpa_core.pipelines.loading import EMBEDDED
+from xray2ctpa_core.pipelines.loading import resolve_bundle
 from xray2ctpa_core.preprocessing.gate import TILTED_FROM
 from xray2ctpa_core.preprocessing.lung_box import LungShape
+from xray2ctpa_core.training.settings.gate import MeasureGateSettings
 
 TURNED = 12.0
 
 
-@dataclass(frozen=True)
-class Config:
-    """folders: of upright, whole frontal radiographs; bundle: whose lung locator."""
-
-    folders: tuple[str, ...] = ()
-    bundle: str = str(EMBEDDED / "virtual-thorax")
-
-
-def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
+def run(config: MeasureGateSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of every step
     """Measures, prints, and writes ``out``/gate.txt."""
-    locator = LungLocator.from_pretrained(Path(config.bundle) / "lung_locator").float().eval()
+    locator = LungLocator.from_pretrained(resolve_bundle(config.bundle) / "lung_locator").float().eval()
     text = "".join(measured(locator, Path(folder)) for folder in config.folders)
     sys.stdout.write(text)
     out.mkdir(parents=True, exist_ok=True)
@@ -75,7 +64,3 @@ def tilted(shapes: list[LungShape]) -> str:
     """How many of ``shapes`` the gate calls turned."""
     count = sum(abs(shape.tilt_degrees) > TILTED_FROM for shape in shapes)
     return f"{count} of {len(shapes)} ({count / len(shapes):.0%})"
-
-
-if __name__ == "__main__":
-    sys.exit(run_stage(__doc__, Config, run, {}))

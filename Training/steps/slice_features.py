@@ -1,21 +1,16 @@
 """Features of the axial slices of preprocessed CTPAs by any 2D encoder, as input of the CMKD teacher.
 
-python Training/encode_slices.py --out runs/mine/slices \\
-    --set ctpa=runs/mine/ctpa encoder=radimagenet-resnet50 encoder_weights=FOLDER
-
 Features from elsewhere (PENet's) need only the table features.csv with the columns id, patient, label, split
 and features; the last names an .npy file of shape (slices, width) for each study.
 """
 
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.data.cases import case_rows, save_array
 from xray2ctpa_core.data.slice_features import write_features_table
 from xray2ctpa_core.errors import InputError
@@ -23,21 +18,8 @@ from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.metrics.perceptual import PerceptualDistance
 from xray2ctpa_core.models.encoders.filling_defects import FillingDefects
 from xray2ctpa_core.models.hu import normalise_hu
-from xray2ctpa_core.pipelines.encoders import EncoderConfig, make_encoder
-
-
-@dataclass(frozen=True)
-class Config(EncoderConfig):
-    """encoder: as in EncoderConfig, or "efficientnet-lite0" (trained on photographs, in the training extra),
-    or "filling-defects" (a few numbers, no weights); ctpa: folder of the step ctpa; window: HU window (lower,
-    upper), by default CMKD's; every: use every n-th slice; batch_size: slices in a batch; seed: of an encoder
-    without weights; the rest as in EncoderConfig."""
-
-    ctpa: str = "runs/paper/ctpa"
-    window: tuple[float, ...] = (-100.0, 900.0)
-    every: int = 1
-    batch_size: int = 32
-    seed: int = 1
+from xray2ctpa_core.pipelines.encoders import make_encoder
+from xray2ctpa_core.training.settings.cmkd import SliceFeaturesSettings
 
 
 class StagePooling(nn.Module):
@@ -64,7 +46,7 @@ def whole_volume(folder: Path) -> np.ndarray:
 
 
 @torch.no_grad()
-def run(config: Config, out: Path, resume: bool) -> None:
+def run(config: SliceFeaturesSettings, out: Path, resume: bool) -> None:
     """Writes ``out``/features/ID.npy, (slices, width) float32 from foot to head, and features.csv."""
     ready = {"efficientnet-lite0": StagePooling, "filling-defects": FillingDefects}
     encoder: nn.Module = ready[config.encoder]() if config.encoder in ready else make_encoder(config).eval()
@@ -83,7 +65,3 @@ def run(config: Config, out: Path, resume: bool) -> None:
         rows.append({key: study[key] for key in ("id", "patient", "label", "split")} | {"features": name})
         bar(done, len(studies))
     write_features_table(out, rows)
-
-
-if __name__ == "__main__":
-    sys.exit(run_stage(__doc__, Config, run, {}))

@@ -1,8 +1,5 @@
 """Fits at which edges of a radiograph the lungs are cut off, for the input gate's warning.
 
-python Training/fit_cut_edges.py --out cut --set fit='["NIH"]' measure='["OTHERS"]'
-python Training/fit_cut_edges.py --out cut --set measure='["OTHERS"]'     (with the weights that the gate has)
-
 Every radiograph counts whole and with 6, 12 and 20 % of its height or width cut off at each edge. A cut
 takes the lungs off where they lose LEAST_LOSS of their area in the locator's masks of the whole radiograph;
 a cut that takes less is no example of either kind. Prints the weights for `preprocessing/cut_edge.py` and,
@@ -19,16 +16,16 @@ from PIL import Image
 from scipy.optimize import minimize
 from sklearn.model_selection import GroupKFold
 
-from xray2ctpa_core.cli.stage import run_stage
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.radiograph import radiographs_below, read_radiograph
 from xray2ctpa_core.models.framing.lung_location import locate_lungs_in
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
-from xray2ctpa_core.pipelines.loading import EMBEDDED
+from xray2ctpa_core.pipelines.loading import resolve_bundle
 from xray2ctpa_core.preprocessing.content import anatomy_edges, content_box
 from xray2ctpa_core.preprocessing.cut_edge import DISTANCES, EDGES, KINDS, WEIGHTS, edge_features
 from xray2ctpa_core.preprocessing.gate import CUT_PROBABLE, TOUCH_FROM
 from xray2ctpa_core.preprocessing.lung_box import largest_component
+from xray2ctpa_core.training.settings.gate import CutEdgeSettings
 from xray2ctpa_core.volume import FrontalFrame
 
 FOLDS = 5
@@ -40,17 +37,6 @@ LONGEST = 512
 LEAST_LOSS = 0.01
 #: A whole radiograph weighs as much as so many views with another edge cut.
 WHOLE_WEIGHT = 4.0
-
-
-@dataclass(frozen=True)
-class Config:
-    """fit, measure: folders of whole, upright frontal radiographs; bundle: whose lung locator; penalty: on
-    the squares of the weights of standardised features."""
-
-    fit: tuple[str, ...] = ()
-    measure: tuple[str, ...] = ()
-    bundle: str = str(EMBEDDED / "virtual-thorax")
-    penalty: float = 30.0
 
 
 @dataclass
@@ -74,16 +60,16 @@ class Views:
     patient: list[str] = field(default_factory=list)
 
 
-def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
+def run(config: CutEdgeSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of every step
     """Fits, prints, and writes the weights to ``out``/weights.txt."""
-    locator = LungLocator.from_pretrained(Path(config.bundle) / "lung_locator").float().eval()
+    locator = LungLocator.from_pretrained(resolve_bundle(config.bundle) / "lung_locator").float().eval()
     weights = fit(locator, config, out) if config.fit else WEIGHTS
     if config.measure:
         others = viewed(locator, config.measure, (MEASURED_SHARE,))
         report("measured", others, probabilities(weights, others, np.arange(len(others.cut))))
 
 
-def fit(locator: LungLocator, config: Config, out: Path) -> dict[str, np.ndarray]:
+def fit(locator: LungLocator, config: CutEdgeSettings, out: Path) -> dict[str, np.ndarray]:
     """The weights, which are printed, and written to ``out``/weights.txt."""
     views = viewed(locator, config.fit, SHARES)
     patients = np.array(views.patient)
@@ -230,7 +216,3 @@ def report(name: str, views: Views, found: np.ndarray) -> None:
 def share_of(warned: np.ndarray) -> str:
     """How many of how many, in words."""
     return f"{warned.sum()} of {len(warned)}" + (f" ({warned.mean():.0%})" if len(warned) else "")
-
-
-if __name__ == "__main__":
-    sys.exit(run_stage(__doc__, Config, run, {}))

@@ -1,38 +1,29 @@
-"""People's folds: how far what is learned from virtual patients carries to people who taught nothing.
+"""Judges the bank's encoder by folds of people, on people who taught nothing.
 
-python Training/people_folds.py --out runs/folds --set people=runs/people cts=FOLDER
-
-Draws patients of packed people (pack_templates.py), of which any fold may use those in whom nobody of the
-fold has a part; fits the bank's encoder to them; judges the people of every fold by radiographs that
-`evaluate --people` would give. Drawing goes on where it was stopped. folds.json has every number, folds.png
-axial, coronal and sagittal slices of CT, of bent tissue, and of the sample.
+Draws patients of packed people, of which any fold may use those in whom nobody of the fold has a part; fits
+the bank's encoder to them; judges the people of every fold by the radiographs of `evaluate --people`. Drawing
+goes on where it was stopped. folds.json has every number, folds.png axial, coronal and sagittal slices of CT,
+of bent tissue, and of the sample.
 """
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from judge_people import scores, slices
 from PIL import Image
+from steps.bank_encoder import in_reference, new_encoder, read_pool, shared_tissue, with_planes
+from steps.judge_people import scores, slices
+from steps.people import enhanced_people
 from torch.nn import functional
-from train_bank_encoder import Config as EncoderConfig
-from train_bank_encoder import (
-    enhanced_people,
-    in_reference,
-    new_encoder,
-    read_pool,
-    shared_tissue,
-    with_planes,
-)
 
 from xray2ctpa_core import constants
-from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, DEPTH_FRACTION
 from xray2ctpa_core.diffusion.alignment import align_map
+from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.evaluation.people import Person, name_of, people_below
 from xray2ctpa_core.metrics.classification import delong_interval
 from xray2ctpa_core.models.encoders.atlas import resized
@@ -45,44 +36,30 @@ from xray2ctpa_core.simulation.people.drawing import Batch, Shape, draw_patients
 from xray2ctpa_core.simulation.people.person import people_in
 from xray2ctpa_core.simulation.people.population import load_population
 from xray2ctpa_core.training.bank_read_outs import fit_read_outs
+from xray2ctpa_core.training.settings.people import PeopleFoldsSettings
 
 #: Patients of a file, drawn so many at once, the first with this seed; nodes of the maps that are kept.
 _FILE, _AT_ONCE, _FIRST_SEED, _NODES = 128, 8, 50_000, (12, 12, 12)
 
 
-@dataclass(frozen=True)
-class Config(EncoderConfig):
-    """cts: the people's files; patients: drawn in all; folds: names, separated by commas, of those judged
-    together; without: names that never teach, and are judged with what all others teach; shares: of the
-    coarse difference that are compared; alignment: iterations (diffusion.alignment); bundle: one to compare
-    with, or ""; the rest as for train_bank_encoder.py."""
-
-    cts: str = "../shared/data/ct"
-    without: tuple[str, ...] = ("ricord1a-001012",)
-    folds: tuple[str, ...] = (
-        "qinlung-LSC-0028,qinlung-01-0013,acrinnsclc-042",
-        "qinlung-LSC-0064,qinlung-01-0007,4dlung-113",
-        "cmbcrc-01068,qinlung-LSC-0003,lungdx-A0001",
-        "lungdx-A0002,qinlung-LSC-0014",
-    )
-    shares: tuple[float, ...] = (0.0, 0.3, 0.45, 0.6)
-    alignment: int = 25
-    bundle: str = ""
-
-
-def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of run_stage
+def run(config: PeopleFoldsSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of every step
     """Writes ``out``/pool, ``out``/tissue.npz, ``out``/folds.json and ``out``/folds.png."""
     (out / "pool").mkdir(parents=True, exist_ok=True)
     folds = [fold.split(",") for fold in config.folds]
     names = [person.name for person in people_in(Path(config.people))]
+    last = [list(config.without)] if config.without else []
+    if unknown := {name for fold in [*folds, *last] for name in fold} - set(names):
+        raise ConfigError(
+            f"Expected people of {config.people} in folds and without, got {', '.join(sorted(unknown))}."
+        )
     draw_pool(config, folds, out / "pool")
     volumes = tissue_volumes(config, out / "tissue.npz")
     pool, person, shapes = read_pool(out / "pool", config.people, config.patients)
     medium = enhanced_people(config.people)
     people = judged_people(config)
-    rows, pictures, logits, labels = [], [], [], []
+    rows, shown, logits, labels = [], [], [], []
     bar = Bar("judged")
-    for fold in [*folds, config.without]:
+    for fold in [*folds, *last]:
         held = torch.tensor([names.index(name) for name in fold])
         used = ~(torch.isin(person, held) | torch.isin(shapes, held).any(1))
         teachers = [name for name in names if name not in fold and name not in config.without]
@@ -90,16 +67,16 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part
         shared = [place for place, name in enumerate(teachers) if name in medium]
         own = volumes[[names.index(name) for name in teachers]]
         tissue = shared_tissue(own, config.bank_mm, bent, shared)
-        encoder = new_encoder(config, config.grid, with_planes(tissue, config.bank_planes))
+        encoder = new_encoder(config, with_planes(tissue, config.bank_planes))
         fit_read_outs(encoder, pool[used])
         unseen = torch.isin(person, held) & torch.isin(shapes, held).all(1)
         if bool(unseen.any()):
             logits.append(encoder.linear(pool.features[unseen].float() - encoder.mean_features)[:, -1])
             labels.append(pool.pe[unseen])
         for name in fold:
-            row, picture = judged(name, people, encoder, config)
+            row, planes = judged(name, people, encoder, config)
             rows.append({"person": name, "patients": int(used.sum()), **row})
-            pictures.append(picture)
+            shown.append(planes)
             bar(len(rows), len(people))
     summary = means(rows)
     interval = delong_interval(torch.cat(labels).numpy(), torch.cat(logits).detach().numpy())
@@ -107,20 +84,19 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - part
     content = {"mean": summary, "AUROC of PE, radiograph alone, unseen people": auroc, "people": rows}
     (out / "folds.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     print("AUROC of PE, radiograph alone, unseen people", auroc)
-    Image.fromarray(np.concatenate(pictures)).save(out / "folds.png")
+    Image.fromarray(np.concatenate(shown)).save(out / "folds.png")
     for kind, numbers in summary.items():
         print(f"{kind:32s}", "  ".join(f"{key} {value:.3f}" for key, value in numbers.items()))
 
 
-def draw_pool(config: Config, folds: Sequence[Sequence[str]], out: Path) -> None:
+def draw_pool(config: PeopleFoldsSettings, folds: Sequence[Sequence[str]], out: Path) -> None:
     """Files of patients: of those of half of the folds, so that each fold has half of all that it may use."""
     count = -(-config.patients // _FILE)
     files = [out / f"{number:05d}.npz" for number in range(count)]
     if all(file.exists() for file in files):
         return
     population = load_population(people_in(Path(config.people)), "cpu", config.people_mm)
-    depth, height, width = config.drawn_grid
-    shape = Shape((depth, height, width), config.pixels, (1, 1, 1))
+    shape = Shape(config.drawn_grid, config.pixels, (1, 1, 1))
     bar = Bar("patients")
     for number, file in enumerate(files):
         if file.exists():
@@ -153,7 +129,7 @@ def _save(batch: Batch, coarse: tuple[int, ...], file: Path) -> None:
     partial.rename(file)
 
 
-def tissue_volumes(config: Config, file: Path) -> torch.Tensor:
+def tissue_volumes(config: PeopleFoldsSettings, file: Path) -> torch.Tensor:
     """(N, D, H, W) in [-1, 1]: everybody in the reference's space, with contrast medium."""
     if not file.exists():
         people = people_in(Path(config.people))  # one after another: each takes 160 MB
@@ -162,7 +138,7 @@ def tissue_volumes(config: Config, file: Path) -> torch.Tensor:
     return torch.from_numpy(np.load(file)["volumes"]).float() / 127.5 - 1
 
 
-def judged_people(config: Config) -> dict[str, Person]:
+def judged_people(config: PeopleFoldsSettings) -> dict[str, Person]:
     """Every person by name, on the grid."""
     geometry = GeometryRule(
         config.grid,
@@ -176,7 +152,7 @@ def judged_people(config: Config) -> dict[str, Person]:
 
 @torch.no_grad()
 def judged(
-    name: str, people: dict[str, Person], encoder: BankEncoder, config: Config
+    name: str, people: dict[str, Person], encoder: BankEncoder, config: PeopleFoldsSettings
 ) -> tuple[dict[str, dict[str, float]], np.ndarray]:
     """Scores of a person by what is compared, and slices."""
     person = people[name]
@@ -228,8 +204,3 @@ def means(rows: Sequence[dict]) -> dict[str, dict[str, float]]:
 
     kinds = [kind for kind, value in rows[0].items() if isinstance(value, dict)]
     return {kind: dict(numbers(kind)) for kind in kinds}
-
-
-if __name__ == "__main__":
-    small = {"patients": 256, "grid": [16, 16, 16], "bank_mm": 20.0, "bank_planes": 0, "parts": 8}
-    sys.exit(run_stage(__doc__, Config, run, small))

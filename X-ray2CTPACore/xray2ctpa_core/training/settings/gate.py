@@ -1,0 +1,42 @@
+"""Settings of the steps that fit and measure the input gate."""
+
+from xray2ctpa_core.constants import DEFAULT_BUNDLE
+from xray2ctpa_core.data.settings import Folders, FoldersOrNone, Rate, settings
+
+
+@settings
+class MeasureGateSettings:
+    """Figures of the input gate on radiographs, as they are and turned by 12 degrees."""
+
+    folders: Folders = ()
+    """Folders of upright, whole frontal radiographs."""
+    bundle: str = DEFAULT_BUNDLE
+    """Name or folder of the bundle whose lung locator is used."""
+
+
+@settings
+class HeartSideSettings:
+    """Fit of the side on which the heart lies, for the gate's warning of mirrored radiographs."""
+
+    fit: Folders = ()
+    """Folders of upright frontal radiographs, which are fitted."""
+    measure: FoldersOrNone = ()
+    """Folders on which the rates of warnings are measured."""
+    bundle: str = DEFAULT_BUNDLE
+    """Name or folder of the bundle whose lung locator is used."""
+    ridge: Rate = 0.1
+    """Inverse of the L2 penalty."""
+
+
+@settings
+class CutEdgeSettings:
+    """Fit of the edges at which lungs are cut off, for the gate's warning."""
+
+    fit: FoldersOrNone = ()
+    """Folders of whole, upright frontal radiographs, which are fitted; none measures the gate's weights."""
+    measure: FoldersOrNone = ()
+    """Folders on which the rates of warnings are measured."""
+    bundle: str = DEFAULT_BUNDLE
+    """Name or folder of the bundle whose lung locator is used."""
+    penalty: Rate = 30.0
+    """Penalty on the squares of the weights of standardised features."""
