@@ -151,6 +151,51 @@ def test_windows_keep_the_order_of_greys(function: str, tmp_path: Path) -> None:
     assert np.corrcoef(pixels.ravel(), EXPECTED.ravel())[0, 1] > 0.99
 
 
+def test_an_unknown_function_of_the_window_is_noted_and_taken_as_linear(tmp_path: Path) -> None:
+    window = {"WindowCenter": "2048", "WindowWidth": "4096"}
+
+    unknown = read(radiographs.write_dicom(tmp_path / "f.dcm", VOILUTFunction="CUBIC", **window))
+    linear = read(radiographs.write_dicom(tmp_path / "g.dcm", **window))
+
+    assert unknown.notes == ("The VOILUTFunction CUBIC is unknown; the window was taken as LINEAR.",)
+    np.testing.assert_array_equal(unknown.pixels, linear.pixels)
+
+
+def test_a_presentation_lut_that_falls_turns_the_greys(tmp_path: Path) -> None:
+    item = lut(np.arange(4095, -1, -1), 0, 12, "US")
+
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", 4095 - GREY12, PresentationLUTSequence=[item]))
+
+    assert distance(radiograph) < 0.006
+    assert radiograph.greys == "12-bit MONOCHROME2, presentation LUT of 4096 entries"
+
+
+def test_a_presentation_lut_follows_the_window_and_says_itself_what_is_bright(tmp_path: Path) -> None:
+    """The photometric interpretation and the shape do not turn its values once more."""
+    radiograph = read(
+        radiographs.write_dicom(
+            tmp_path / "f.dcm",
+            PhotometricInterpretation="MONOCHROME1",
+            WindowCenter="2048",
+            WindowWidth="4096",
+            PresentationLUTSequence=[lut(np.arange(256), 0, 8, "packed OW")],
+        )
+    )
+
+    assert distance(radiograph) < 0.006
+    assert radiograph.greys == "12-bit MONOCHROME1, window 2048/4096, presentation LUT of 256 entries"
+
+
+def test_a_presentation_lut_of_too_few_entries_is_noted(tmp_path: Path) -> None:
+    item = lut(np.arange(4096), 0, 12, "OW")
+    item.LUTData = item.LUTData[:200]
+
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", PresentationLUTSequence=[item]))
+
+    assert "The presentation LUT is malformed" in radiograph.notes[0]
+    assert distance(radiograph) < 0.006
+
+
 # --- Bits --------------------------------------------------------------------------------------------------
 
 
@@ -173,6 +218,29 @@ def test_an_overlay_in_the_unused_bits_is_left_out(tmp_path: Path) -> None:
     path = radiographs.write_dicom(tmp_path / "f.dcm", drawn)
 
     assert distance(read(path)) < 0.006
+
+
+@pytest.mark.parametrize("metal", [4096 + 50, 4096 + 1500, 8000, 20000])
+@pytest.mark.parametrize("place", [(slice(60, 64), slice(30, 90)), (slice(20, 60), slice(90, 110))])
+def test_metal_beyond_the_stored_bits_is_no_overlay(metal: int, place: tuple, tmp_path: Path) -> None:
+    bright = GREY12.copy()
+    bright[place] = metal
+
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", bright))
+
+    assert radiograph.pixels[place].min() > 0.99
+    assert "all bits were read" in radiograph.notes[0]
+
+
+def test_signed_values_beyond_the_stored_bits_are_believed(tmp_path: Path) -> None:
+    """HU of 12 bits end at 2047; metal of 3000 in words with a sign is no -1096."""
+    signed = GREY12.astype(np.int16) // 2 - 1024
+    signed[60:70, 30:60] = 3000
+
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", signed))
+
+    assert radiograph.pixels[60:70, 30:60].min() > 0.99
+    assert "all bits were read" in radiograph.notes[0]
 
 
 def test_pixels_of_more_bits_than_stored_are_believed_with_a_note(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ _LOSSY_SYNTAXES = (
 OVERSHOOT = 1.05
 #: Pixels whose neighbours differ by less than this share of what another reading gives are read the one way.
 FAR_SMOOTHER = 0.6
+#: Across the border of an overlay the pixels beneath it differ by at most this many usual steps.
+OVERLAY_STEPS = 8.0
 _COMPARED_ROWS = 128
 _IMAGE_ELEMENTS = (
     "SOPClassUID",
@@ -147,13 +149,32 @@ def _meant(
         return np.clip(container, 0, brightest)
     values = _cut_out(container, stored, shift)
     exceeding = np.count_nonzero((values if padding is None else values[~padding]) != used)
-    if shift or signed or not exceeding:
+    extended = signed and used.min() < 0  # the sign stands in all bits: a value beyond the range is one
+    if shift or (signed and not extended) or not exceeding:
         return values
-    if not _overlay_bits(dataset, stored) and _roughness(container) < _roughness(values):
+    if not _overlay_bits(dataset, stored) and (
+        extended or _roughness(container) < _roughness(values) or not _hides_beneath(values, container)
+    ):
         notes.append(f"The pixels use more than the {stored} bits of BitsStored; all bits were read.")
         return container
     notes.append(f"Bits above the {stored} of BitsStored (an overlay) were left out.")
     return values
+
+
+def _hides_beneath(values: np.ndarray, container: np.ndarray) -> bool:
+    """Whether the lower bits ``values`` of pixels that use upper bits, too, go on with what is around them,
+    as they do below an overlay and not where metal is beyond the range."""
+    exceeds = values != container
+    across, within = [], []
+    for axis in (0, 1):
+        steps = np.abs(np.diff(values.astype(np.float32), axis=axis))
+        first, last = (np.delete(exceeds, end, axis=axis) for end in (-1, 0))
+        across.append(steps[first != last])
+        within.append(steps[~first & ~last])
+    border, usual = np.concatenate(across), np.concatenate(within)
+    if not border.size or not usual.size:
+        return False
+    return bool(np.median(border) <= OVERLAY_STEPS * max(float(np.mean(usual)), 1.0))
 
 
 def _ordered_bytes(
