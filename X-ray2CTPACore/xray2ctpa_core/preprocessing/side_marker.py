@@ -21,8 +21,14 @@ _CONTRASTS = (0.07, 0.13, 0.22, 0.36, 0.55)
 _HEIGHTS, _ASPECTS, _INK = (15, 90), (0.38, 1.1), (0.15, 0.75)
 #: Grid (rows, columns) on which shapes are compared, and the height in pixels and strokes of the templates.
 _GRID, _TEMPLATE_HEIGHT, _STROKES = (24, 18), 60, (0, 2, 5, 8)
-_SMOOTHING = 0.8
+_SMOOTHING, _SLANTS = 0.8, (0.0, 0.25)
 _LETTERS, _OTHERS = "LR", "ABCDEFGHIJKMNOPQSTUVWXYZ0123456789"
+#: Lines of an R, from its upper left (0, 0) to its lower right (1, 1): its body, and its leg in two typefaces.
+_BODY_OF_R = (
+    (0, 1), (0, 0), (0.6, 0), (0.8, 0.04), (0.93, 0.14), (0.96, 0.26), (0.93, 0.38), (0.8, 0.48), (0.6, 0.52),
+    (0, 0.52),
+)  # fmt: skip
+_LEGS_OF_R = (((0.5, 0.52), (1, 1)), ((0.65, 0.52), (0.85, 0.6), (0.93, 0.75), (0.97, 1)))
 #: Angles in degrees by which a marker may be turned.
 _TILTS = (0.0, -12.0, 12.0, -24.0, 24.0)
 #: Least correlation with a template, and least distance to every other letter and to the mirrored one.
@@ -158,19 +164,39 @@ def _letter(ink: np.ndarray) -> tuple[str, bool, float] | None:
 @functools.cache
 def _templates() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(N, cells) described shapes, (N,) their letters, and (N,) whether they are mirrored."""
-    font = ImageFont.load_default(_TEMPLATE_HEIGHT)
     shapes, letters, mirrored = [], [], []
-    for letter in _LETTERS + _OTHERS.replace("L", "").replace("R", ""):
-        for stroke in _STROKES:
-            image = Image.new("L", (3 * _TEMPLATE_HEIGHT, 3 * _TEMPLATE_HEIGHT))
-            place = _TEMPLATE_HEIGHT, _TEMPLATE_HEIGHT
-            ImageDraw.Draw(image).text(place, letter, fill=255, font=font, stroke_width=stroke)
-            ink = _cropped(np.asarray(image) > 127)
+    for letter, image in _drawings():
+        for slant in _SLANTS:
+            ink = _cropped(np.asarray(_slanted(image, slant)) > 127)
             for backwards in (False, True):
                 shapes.append(_described(ink[:, ::-1] if backwards else ink))
                 letters.append(letter)
                 mirrored.append(backwards)
     return np.array(shapes), np.array(letters), np.array(mirrored)
+
+
+def _drawings() -> Iterator[tuple[str, Image.Image]]:
+    """Letters and digits of Pillow's typeface in several weights, and R with other legs than it has there."""
+    side = 3 * _TEMPLATE_HEIGHT
+    font = ImageFont.load_default(_TEMPLATE_HEIGHT)
+    for letter in _LETTERS + _OTHERS:
+        for stroke in _STROKES:
+            image = Image.new("L", (side, side))
+            place = _TEMPLATE_HEIGHT, _TEMPLATE_HEIGHT
+            ImageDraw.Draw(image).text(place, letter, fill=255, font=font, stroke_width=stroke)
+            yield letter, image
+    for leg in _LEGS_OF_R:
+        for stroke in _STROKES:
+            image = Image.new("L", (side, side))
+            for line in (_BODY_OF_R, leg):
+                points = [(_TEMPLATE_HEIGHT * (1 + 0.7 * x), _TEMPLATE_HEIGHT * (1 + y)) for x, y in line]
+                ImageDraw.Draw(image).line(points, fill=255, width=7 + stroke, joint="curve")
+            yield "R", image
+
+
+def _slanted(image: Image.Image, slant: float) -> Image.Image:
+    """``image`` in italics: its upper edge is moved to the right by ``slant`` of its height."""
+    return image.transform(image.size, Image.Transform.AFFINE, (1, slant, -slant * image.height / 2, 0, 1, 0))
 
 
 def _described(ink: np.ndarray) -> np.ndarray:
