@@ -23,12 +23,16 @@ _HEIGHTS, _ASPECTS, _INK = (15, 90), (0.38, 1.1), (0.15, 0.75)
 _GRID, _TEMPLATE_HEIGHT, _STROKES = (24, 18), 60, (0, 2, 5, 8)
 _SMOOTHING, _SLANTS = 0.8, (0.0, 0.25)
 _LETTERS, _OTHERS = "LR", "ABCDEFGHIJKMNOPQSTUVWXYZ0123456789"
-#: Lines of an R, from its upper left (0, 0) to its lower right (1, 1): its body, and its leg in two typefaces.
+#: Lines of an R, from its upper left (0, 0) to its lower right (1, 1): its body, and its leg in three typefaces.
 _BODY_OF_R = (
     (0, 1), (0, 0), (0.6, 0), (0.8, 0.04), (0.93, 0.14), (0.96, 0.26), (0.93, 0.38), (0.8, 0.48), (0.6, 0.52),
     (0, 0.52),
 )  # fmt: skip
-_LEGS_OF_R = (((0.5, 0.52), (1, 1)), ((0.65, 0.52), (0.85, 0.6), (0.93, 0.75), (0.97, 1)))
+_LEGS_OF_R = (
+    ((0.5, 0.52), (1, 1)),
+    ((0.65, 0.52), (0.85, 0.6), (0.93, 0.75), (0.97, 1)),
+    ((0.55, 0.52), (0.75, 0.58), (0.86, 0.67), (1.2, 1)),
+)
 #: Angles in degrees by which a marker may be turned.
 _TILTS = (0.0, -12.0, 12.0, -24.0, 24.0)
 #: Least correlation with a template, and least distance to every other letter and to the mirrored one.
