@@ -384,6 +384,37 @@ def test_a_circular_shutter_hides_the_corners(tmp_path: Path) -> None:
     assert (pixels[78:82, 10:118] > 0).mean() > 0.95
 
 
+def test_a_bitmap_shutter_hides_what_its_overlay_marks(tmp_path: Path) -> None:
+    marked = np.zeros((radiographs.ROWS, radiographs.COLUMNS), bool)
+    marked[:, :20] = True
+    path = radiographs.write_dicom(tmp_path / "f.dcm", ShutterShape="BITMAP", ShutterOverlayGroup=0x6000)
+    dataset = pydicom.dcmread(path)
+    dataset.add_new(0x60000010, "US", radiographs.ROWS)
+    dataset.add_new(0x60000011, "US", radiographs.COLUMNS)
+    dataset.add_new(0x60003000, "OW", np.packbits(marked.ravel(), bitorder="little").tobytes())
+    dataset.save_as(path)
+
+    radiograph = read(path)
+
+    assert radiograph.pixels[:, :20].max() == 0.0
+    assert radiograph.pixels[:, 20:].min(axis=0).max() > 0.0
+    assert "16% outside the display shutter left out" in radiograph.greys
+    assert radiograph.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("shape", "named"),
+    [("BITMAP", "BITMAP"), ("CIRCULAR", "CIRCULAR"), (["POLYGONAL", "OVAL"], "OVAL, POLYGONAL")],
+)
+def test_a_shutter_that_cannot_be_applied_is_noted(shape: str | list[str], named: str, tmp_path: Path) -> None:
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", ShutterShape=shape))
+
+    assert radiograph.notes == (
+        f"The display shutter of shape {named} cannot be applied; it was ignored.",
+    )
+    assert distance(radiograph) < 0.006
+
+
 def test_a_shutter_that_hides_everything_is_ignored_with_a_note(tmp_path: Path) -> None:
     path = radiographs.write_dicom(
         tmp_path / "f.dcm", ShutterShape="RECTANGULAR", ShutterLeftVerticalEdge=500

@@ -48,7 +48,8 @@ def _heart_clause(marker: SideMarker, heart: str) -> str:
     if not heart:
         return ""
     agrees = (heart == "right") != marker.as_expected
-    return f", {'and' if agrees else 'but'} the heart seems to lie on the {heart} of the patient as shown"
+    side = "left" if heart == "right" else "right"
+    return f", {'and' if agrees else 'but'} the heart seems to lie on the image's {side}"
 
 
 def _explanation(marker: SideMarker, heart: str) -> str:
