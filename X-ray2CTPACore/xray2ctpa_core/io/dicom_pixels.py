@@ -9,6 +9,7 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+from scipy import ndimage
 
 from xray2ctpa_core.errors import OutputError
 from xray2ctpa_core.io.dicom_header import integer, text
@@ -35,8 +36,9 @@ _LOSSY_SYNTAXES = (
 OVERSHOOT = 1.05
 #: Pixels whose neighbours differ by less than this share of what another reading gives are read the one way.
 FAR_SMOOTHER = 0.6
-#: Across the border of an overlay the pixels beneath it differ by at most this many usual steps.
-OVERLAY_STEPS = 8.0
+#: Across the border of an overlay the pixels beneath it differ by at most this many of the usual steps within
+#: so many pixels around it, or by this step.
+OVERLAY_STEPS, NEAR_OVERLAY, LEAST_STEP = 3.0, 6, 2.0
 _COMPARED_ROWS = 128
 _IMAGE_ELEMENTS = (
     "SOPClassUID",
@@ -165,16 +167,19 @@ def _hides_beneath(values: np.ndarray, container: np.ndarray) -> bool:
     """Whether the lower bits ``values`` of pixels that use upper bits, too, go on with what is around them,
     as they do below an overlay and not where metal is beyond the range."""
     exceeds = values != container
-    across, within = [], []
+    around = ndimage.binary_dilation(exceeds, iterations=NEAR_OVERLAY)
+    across, beside = [], []
     for axis in (0, 1):
         steps = np.abs(np.diff(values.astype(np.float32), axis=axis))
-        first, last = (np.delete(exceeds, end, axis=axis) for end in (-1, 0))
+        (first, last), (near, _) = (
+            [np.delete(mask, end, axis=axis) for end in (-1, 0)] for mask in (exceeds, around)
+        )
         across.append(steps[first != last])
-        within.append(steps[~first & ~last])
-    border, usual = np.concatenate(across), np.concatenate(within)
+        beside.append(steps[~first & ~last & near])
+    border, usual = np.concatenate(across), np.concatenate(beside)
     if not border.size or not usual.size:
         return False
-    return bool(np.median(border) <= OVERLAY_STEPS * max(float(np.mean(usual)), 1.0))
+    return bool(np.median(border) <= max(OVERLAY_STEPS * float(np.median(usual)), LEAST_STEP))
 
 
 def _ordered_bytes(
