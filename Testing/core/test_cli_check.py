@@ -76,7 +76,9 @@ def test_a_dicom_says_how_greys_and_size_were_found(elements: dict, size: str, p
 def as_nifti(path: Path, grey: np.ndarray) -> Path:
     """One axial slice as ITK lays a radiograph: columns to the left, rows to posterior."""
     spacing = 360 / max(grey.shape)
-    return radiographs.write_nifti(path, grey.T[:, :, None].astype(np.int16), np.diag([-spacing, -spacing, 1, 1]))
+    return radiographs.write_nifti(
+        path, grey.T[:, :, None].astype(np.int16), np.diag([-spacing, -spacing, 1, 1])
+    )
 
 
 def as_itk(path: Path, grey: np.ndarray) -> Path:

@@ -164,7 +164,9 @@ def test_an_unknown_function_of_the_window_is_noted_and_taken_as_linear(tmp_path
 def test_a_presentation_lut_that_falls_turns_the_greys(tmp_path: Path) -> None:
     item = lut(np.arange(4095, -1, -1), 0, 12, "US")
 
-    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", 4095 - GREY12, PresentationLUTSequence=[item]))
+    radiograph = read(
+        radiographs.write_dicom(tmp_path / "f.dcm", 4095 - GREY12, PresentationLUTSequence=[item])
+    )
 
     assert distance(radiograph) < 0.006
     assert radiograph.greys == "12-bit MONOCHROME2, presentation LUT of 4096 entries"
@@ -406,12 +408,12 @@ def test_a_bitmap_shutter_hides_what_its_overlay_marks(tmp_path: Path) -> None:
     ("shape", "named"),
     [("BITMAP", "BITMAP"), ("CIRCULAR", "CIRCULAR"), (["POLYGONAL", "OVAL"], "OVAL, POLYGONAL")],
 )
-def test_a_shutter_that_cannot_be_applied_is_noted(shape: str | list[str], named: str, tmp_path: Path) -> None:
+def test_a_shutter_that_cannot_be_applied_is_noted(
+    shape: str | list[str], named: str, tmp_path: Path
+) -> None:
     radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", ShutterShape=shape))
 
-    assert radiograph.notes == (
-        f"The display shutter of shape {named} cannot be applied; it was ignored.",
-    )
+    assert radiograph.notes == (f"The display shutter of shape {named} cannot be applied; it was ignored.",)
     assert distance(radiograph) < 0.006
 
 

@@ -247,6 +247,7 @@ def test_a_slope_of_0_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("metal", [4100, 5000, 9000])
 def test_metal_beyond_the_stored_bits_keeps_its_hu(metal: int, tmp_path: Path) -> None:
     """12 bits stored, and an implant above 4095 in soft tissue and in lung."""
+
     def implant(k: int, dataset: Dataset) -> None:
         stored = (phantom().array[k] + 1024).astype(np.uint16)
         stored[14:18, 10:12] = stored[14:16, 20:22] = metal

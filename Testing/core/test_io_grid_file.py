@@ -152,7 +152,9 @@ def test_an_encoding_that_is_not_read_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-def test_colour_along_the_fifth_axis_of_a_nifti_is_read_as_itk_writes_it(channels: int, tmp_path: Path) -> None:
+def test_colour_along_the_fifth_axis_of_a_nifti_is_read_as_itk_writes_it(
+    channels: int, tmp_path: Path
+) -> None:
     pixels = np.dstack([radiographs.quantised(8)] * 3 + [np.full((160, 128), 255, np.uint8)])
     image = sitk.GetImageFromArray(pixels[None, ..., :channels], isVector=True)
     image.SetSpacing((2.2, 2.2, 1.0))

@@ -1,4 +1,4 @@
-"""Side markers: L and R beside the lungs are read in other typefaces than the templates', and nothing else."""
+"""Side markers: L and R beside the lungs are read in typefaces that no template has, and nothing else is."""
 
 from pathlib import Path
 
@@ -75,7 +75,9 @@ def test_plates_tilts_and_sizes_do_not_matter(changes: dict) -> None:
     assert (marker.letter, marker.mirrored, marker.as_expected) == ("L", False, True)
 
 
-@pytest.mark.parametrize("letter", [*"ABCDEFGHIJKMNOPQSTUVWXYZ", *"0123456789", *"bdehkpq", "+", "PORTABLE", "AP"])
+@pytest.mark.parametrize(
+    "letter", [*"ABCDEFGHIJKMNOPQSTUVWXYZ", *"0123456789", *"bdehkpq", "+", "PORTABLE", "AP"]
+)
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_other_letters_words_and_signs_are_no_side_marker(letter: str, mirrored: bool) -> None:
     pixels = radiograph(letter)

@@ -48,9 +48,17 @@ def test_nothing_is_said_where_nothing_speaks_for_a_mirrored_radiograph(read, he
 @pytest.mark.parametrize(
     ("read", "heart", "parts"),
     [
-        (L_BACKWARDS_WRONGLY, HEART_RIGHT, ("and the heart seems to lie on the image's left: the radiograph is mirrored.",)),
+        (
+            L_BACKWARDS_WRONGLY,
+            HEART_RIGHT,
+            ("and the heart seems to lie on the image's left: the radiograph is mirrored.",),
+        ),
         (L_BACKWARDS_WRONGLY, HEART_UNCLEAR, ("written backwards: the radiograph is mirrored.",)),
-        (L_BACKWARDS_WRONGLY, HEART_LEFT, ("but the heart seems to lie on the image's right", "dextrocardia")),
+        (
+            L_BACKWARDS_WRONGLY,
+            HEART_LEFT,
+            ("but the heart seems to lie on the image's right", "dextrocardia"),
+        ),
         (R_WRONGLY, HEART_RIGHT, ("R on the image's right", "mirrored before it was marked")),
         (R_WRONGLY, HEART_LEFT, ("but the heart seems", "the marker is wrong", "dextrocardia")),
         (R_WRONGLY, HEART_UNCLEAR, ("AP and PA mistaken",)),

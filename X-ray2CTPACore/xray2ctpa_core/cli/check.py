@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     gate = reading.gate
     where = (reading.radiograph, reading.frame, info.geometry)
     size, doubts = size_sentence(*where), [d for d in size_doubts(*where) if d != size_sentence(*where)]
-    marker = marker_sentence(reading.marker)
+    marker = marker_sentence(reading.marker) if gate.accepted else "not looked for"
     if args.json:
         content = {
             "input": input_content(reading.radiograph),

@@ -38,8 +38,8 @@ def read_dicom_radiograph(path: Path) -> RawRadiograph:
     """Reads a single-frame projection radiograph (CR, DX, RF, and such images kept as OT or SC).
 
     The modality LUT or rescaling, then the VOI LUT, or else the first window, then the presentation LUT are
-    applied; without the latter MONOCHROME1 and an INVERSE shape are inverted once; PatientOrientation turns the image where it says
-    that the stored one is mirrored or lies on its side.
+    applied; without the latter MONOCHROME1 and an INVERSE shape are inverted once; PatientOrientation turns
+    the image where it says that the stored one is mirrored or lies on its side.
 
     Raises:
         InputError: no DICOM, another modality, several frames, no or damaged pixels, too small or large.

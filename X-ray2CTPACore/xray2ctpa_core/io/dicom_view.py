@@ -63,8 +63,8 @@ def view_doubts(dataset: Dataset) -> list[str]:
         )
     if text(dataset, "FieldOfViewHorizontalFlip") == "YES" and patient_orientation(dataset) is None:
         doubts.append(
-            "The header says that the image was flipped horizontally, and no PatientOrientation which side is "
-            "the patient's left: compare left and right."
+            "The header says that the image was flipped horizontally, and no PatientOrientation which side "
+            "is the patient's left: compare left and right."
         )
     return doubts
 

@@ -66,6 +66,6 @@ def _unreadable(path: Path, form: str, error: Exception) -> InputError:
 
 
 def _reason(error: Exception) -> str:
-    """The first informative line of an error, without source locations, objects' addresses and what ends it."""
+    """The first informative line of an error, without source locations, addresses and what ends it."""
     text = _OBJECTS.sub("", str(error).rpartition("ERROR:")[2]).strip() or type(error).__name__
     return text.splitlines()[0][:_REASON_LENGTH].rstrip(".: ")

@@ -239,13 +239,15 @@ def _itk_header(reader: "sitk.ImageFileReader", path: Path) -> GridHeader:
 
 
 def _check_complete(path: Path, reader: "sitk.ImageFileReader") -> None:
-    """Raises InputError for voxels that are cut, by their files' lengths, or packed in a way that ITK does not
-    know: it writes to stderr when it meets them."""
+    """Raises InputError for voxels that are cut, by their files' lengths, or packed in a way that ITK does
+    not know: it writes to stderr when it meets them."""
     if path.suffix.lower() in (".mha", ".mhd"):
         packed = b"compresseddata=true" in _meta_header(path)
     else:
         lines = (line.partition(":") for line in _text_header(path))
-        encoding = next((value.strip().lower() for key, _, value in lines if key.lower() == "encoding"), "raw")
+        encoding = next(
+            (value.strip().lower() for key, _, value in lines if key.lower() == "encoding"), "raw"
+        )
         packed = encoding != "raw"
         if encoding in _UNKNOWN_ENCODINGS:
             raise InputError(
@@ -260,8 +262,8 @@ def _check_complete(path: Path, reader: "sitk.ImageFileReader") -> None:
     found = sum(file.stat().st_size for file in files)
     if found < expected:
         raise InputError(
-            f"Expected at least {expected} bytes, got {found} in {', '.join(f.name for f in files[:3])}: it is "
-            "truncated.",
+            f"Expected at least {expected} bytes, got {found} in {', '.join(f.name for f in files[:3])}: it "
+            "is truncated.",
             "Export the file again.",
         )
 

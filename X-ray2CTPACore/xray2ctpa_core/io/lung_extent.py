@@ -1,4 +1,4 @@
-"""Whether the lungs of a CT are as wide, deep and high as a person's: a spacing in another unit, or doubled."""
+"""Whether the lungs of a CT are as wide, deep and high as a person's, or a spacing of it is wrong."""
 
 import numpy as np
 from scipy import ndimage

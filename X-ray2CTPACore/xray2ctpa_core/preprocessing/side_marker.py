@@ -23,7 +23,7 @@ _HEIGHTS, _ASPECTS, _INK = (15, 90), (0.38, 1.1), (0.15, 0.75)
 _GRID, _TEMPLATE_HEIGHT, _STROKES = (24, 18), 60, (0, 2, 5, 8)
 _SMOOTHING, _SLANTS = 0.8, (0.0, 0.25)
 _LETTERS, _OTHERS = "LR", "ABCDEFGHIJKMNOPQSTUVWXYZ0123456789"
-#: Lines of an R, from its upper left (0, 0) to its lower right (1, 1): its body, and its leg in three typefaces.
+#: Lines of an R, from its upper left (0, 0) to its lower right (1, 1): its body, and three kinds of leg.
 _BODY_OF_R = (
     (0, 1), (0, 0), (0.6, 0), (0.8, 0.04), (0.93, 0.14), (0.96, 0.26), (0.93, 0.38), (0.8, 0.48), (0.6, 0.52),
     (0, 0.52),
@@ -84,7 +84,7 @@ def read_side_marker(
     """
     height, width = pixels.shape
     scale = _SIDE / max(height, width)
-    top, left, bottom, right = lungs or (height / 4, width / 4, 3 * height / 4, 3 * width / 4)
+    left, right = (width / 4, 3 * width / 4) if lungs is None else lungs[1::2]
     middle, beside = (left + right) / 2, _BESIDE * (right - left)
     found: dict[tuple[str, bool, int, int], list[SideMarker]] = {}
     for box, ink in _shapes(_resized(pixels, scale)):
@@ -143,7 +143,7 @@ def _in_a_word(corners: np.ndarray, index: int) -> bool:
 
 
 def _letter(ink: np.ndarray) -> tuple[str, bool, float] | None:
-    """Letter, whether it is mirrored, and correlation; None where the shape is not clearly one of _LETTERS."""
+    """Letter, whether it is mirrored, and correlation; None where the ink is not clearly one of _LETTERS."""
     templates, letters, mirrored = _templates()
     best = None
     for tilt in _TILTS:

@@ -2,10 +2,10 @@
 
 from xray2ctpa_core.preprocessing.side_marker import SideMarker
 
-#: Above this probability the heart is said to lie on the patient's right, and below one minus it on the left.
-#: Training/fit_heart_side.py prints how often: of 180 NIH radiographs, cross-validated by patient, 1 % as they
-#: are and 72 % mirrored; of 190 published ones of other patients and places, on which nothing was fitted, 3 %
-#: as they are and 71 % mirrored; the threshold was chosen with both in view.
+#: Above this probability the heart is said to lie on the patient's right, below one minus it on the left.
+#: Training/fit_heart_side.py prints how often the former: of 180 NIH radiographs, cross-validated by patient,
+#: 1 % as they are and 72 % mirrored; of 190 published ones of other patients and places, on which nothing was
+#: fitted, 3 % as they are and 71 % mirrored; the threshold was chosen with both in view.
 MIRRORED_FROM = 0.82
 
 _DEXTROCARDIA = "the patient has dextrocardia"
