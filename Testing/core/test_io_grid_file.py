@@ -138,7 +138,7 @@ def test_a_cut_data_file_is_named_without_a_word_on_the_terminal(
     (tmp_path / name).write_text(CUT[name])
     (tmp_path / "film.raw").write_bytes(radiographs.quantised(12).tobytes()[:-999])
 
-    with pytest.raises(InputError, match=r"Expected at least 40960 bytes, got 39961 in film\.raw"):
+    with pytest.raises(InputError, match=rf"40960 bytes, got 39961 in the data of {name}, film\.raw: it"):
         read_radiograph(tmp_path / name)
     assert capfd.readouterr() == ("", "")
 

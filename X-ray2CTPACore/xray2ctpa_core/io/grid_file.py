@@ -261,9 +261,9 @@ def _check_complete(path: Path, reader: "sitk.ImageFileReader") -> None:
     files = [path.parent / name for name in _detached_files(path)] or [path]
     found = sum(file.stat().st_size for file in files)
     if found < expected:
+        place = path.name if files == [path] else f"the data of {path.name}, {files[0].name}"
         raise InputError(
-            f"Expected at least {expected} bytes, got {found} in {', '.join(f.name for f in files[:3])}: it "
-            "is truncated.",
+            f"Expected at least {expected} bytes, got {found} in {place}: it is truncated.",
             "Export the file again.",
         )
 
