@@ -151,6 +151,53 @@ def test_windows_keep_the_order_of_greys(function: str, tmp_path: Path) -> None:
     assert np.corrcoef(pixels.ravel(), EXPECTED.ravel())[0, 1] > 0.99
 
 
+def test_an_unknown_function_of_the_window_is_noted_and_taken_as_linear(tmp_path: Path) -> None:
+    window = {"WindowCenter": "2048", "WindowWidth": "4096"}
+
+    unknown = read(radiographs.write_dicom(tmp_path / "f.dcm", VOILUTFunction="CUBIC", **window))
+    linear = read(radiographs.write_dicom(tmp_path / "g.dcm", **window))
+
+    assert unknown.notes == ("The VOILUTFunction CUBIC is unknown; the window was taken as LINEAR.",)
+    np.testing.assert_array_equal(unknown.pixels, linear.pixels)
+
+
+def test_a_presentation_lut_that_falls_turns_the_greys(tmp_path: Path) -> None:
+    item = lut(np.arange(4095, -1, -1), 0, 12, "US")
+
+    radiograph = read(
+        radiographs.write_dicom(tmp_path / "f.dcm", 4095 - GREY12, PresentationLUTSequence=[item])
+    )
+
+    assert distance(radiograph) < 0.006
+    assert radiograph.greys == "12-bit MONOCHROME2, presentation LUT of 4096 entries"
+
+
+def test_a_presentation_lut_follows_the_window_and_says_itself_what_is_bright(tmp_path: Path) -> None:
+    """The photometric interpretation and the shape do not turn its values once more."""
+    radiograph = read(
+        radiographs.write_dicom(
+            tmp_path / "f.dcm",
+            PhotometricInterpretation="MONOCHROME1",
+            WindowCenter="2048",
+            WindowWidth="4096",
+            PresentationLUTSequence=[lut(np.arange(256), 0, 8, "packed OW")],
+        )
+    )
+
+    assert distance(radiograph) < 0.006
+    assert radiograph.greys == "12-bit MONOCHROME1, window 2048/4096, presentation LUT of 256 entries"
+
+
+def test_a_presentation_lut_of_too_few_entries_is_noted(tmp_path: Path) -> None:
+    item = lut(np.arange(4096), 0, 12, "OW")
+    item.LUTData = item.LUTData[:200]
+
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", PresentationLUTSequence=[item]))
+
+    assert "The presentation LUT is malformed" in radiograph.notes[0]
+    assert distance(radiograph) < 0.006
+
+
 # --- Bits --------------------------------------------------------------------------------------------------
 
 
@@ -173,6 +220,29 @@ def test_an_overlay_in_the_unused_bits_is_left_out(tmp_path: Path) -> None:
     path = radiographs.write_dicom(tmp_path / "f.dcm", drawn)
 
     assert distance(read(path)) < 0.006
+
+
+@pytest.mark.parametrize("metal", [4096 + 50, 4096 + 1500, 8000, 20000])
+@pytest.mark.parametrize("place", [(slice(60, 64), slice(30, 90)), (slice(20, 60), slice(90, 110))])
+def test_metal_beyond_the_stored_bits_is_no_overlay(metal: int, place: tuple, tmp_path: Path) -> None:
+    bright = GREY12.copy()
+    bright[place] = metal
+
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", bright))
+
+    assert radiograph.pixels[place].min() > 0.99
+    assert "all bits were read" in radiograph.notes[0]
+
+
+def test_signed_values_beyond_the_stored_bits_are_believed(tmp_path: Path) -> None:
+    """HU of 12 bits end at 2047; metal of 3000 in words with a sign is no -1096."""
+    signed = GREY12.astype(np.int16) // 2 - 1024
+    signed[60:70, 30:60] = 3000
+
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", signed))
+
+    assert radiograph.pixels[60:70, 30:60].min() > 0.99
+    assert "all bits were read" in radiograph.notes[0]
 
 
 def test_pixels_of_more_bits_than_stored_are_believed_with_a_note(tmp_path: Path) -> None:
@@ -314,6 +384,37 @@ def test_a_circular_shutter_hides_the_corners(tmp_path: Path) -> None:
 
     assert pixels[:10, :10].max() == 0.0
     assert (pixels[78:82, 10:118] > 0).mean() > 0.95
+
+
+def test_a_bitmap_shutter_hides_what_its_overlay_marks(tmp_path: Path) -> None:
+    marked = np.zeros((radiographs.ROWS, radiographs.COLUMNS), bool)
+    marked[:, :20] = True
+    path = radiographs.write_dicom(tmp_path / "f.dcm", ShutterShape="BITMAP", ShutterOverlayGroup=0x6000)
+    dataset = pydicom.dcmread(path)
+    dataset.add_new(0x60000010, "US", radiographs.ROWS)
+    dataset.add_new(0x60000011, "US", radiographs.COLUMNS)
+    dataset.add_new(0x60003000, "OW", np.packbits(marked.ravel(), bitorder="little").tobytes())
+    dataset.save_as(path)
+
+    radiograph = read(path)
+
+    assert radiograph.pixels[:, :20].max() == 0.0
+    assert radiograph.pixels[:, 20:].min(axis=0).max() > 0.0
+    assert "16% outside the display shutter left out" in radiograph.greys
+    assert radiograph.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("shape", "named"),
+    [("BITMAP", "BITMAP"), ("CIRCULAR", "CIRCULAR"), (["POLYGONAL", "OVAL"], "OVAL, POLYGONAL")],
+)
+def test_a_shutter_that_cannot_be_applied_is_noted(
+    shape: str | list[str], named: str, tmp_path: Path
+) -> None:
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", ShutterShape=shape))
+
+    assert radiograph.notes == (f"The display shutter of shape {named} cannot be applied; it was ignored.",)
+    assert distance(radiograph) < 0.006
 
 
 def test_a_shutter_that_hides_everything_is_ignored_with_a_note(tmp_path: Path) -> None:

@@ -242,3 +242,45 @@ def test_a_slope_of_0_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="RescaleSlope other than 0"):
         read_dicom_series(tmp_path)
+
+
+@pytest.mark.parametrize("metal", [4100, 5000, 9000])
+def test_metal_beyond_the_stored_bits_keeps_its_hu(metal: int, tmp_path: Path) -> None:
+    """12 bits stored, and an implant above 4095 in soft tissue and in lung."""
+
+    def implant(k: int, dataset: Dataset) -> None:
+        stored = (phantom().array[k] + 1024).astype(np.uint16)
+        stored[14:18, 10:12] = stored[14:16, 20:22] = metal
+        dataset.BitsStored, dataset.HighBit = 12, 11
+        set_pixels(dataset, stored)
+
+    write_series(tmp_path, phantom(), implant)
+    series = read_dicom_series(tmp_path)
+
+    assert (series.volume.array[:, 14:16, 10:12] == metal - 1024).all()
+    assert (series.volume.array[:, 14:16, 20:22] == metal - 1024).all()
+    assert series.notes == ("The pixels use more than the 12 bits of BitsStored; all bits were read.",)
+
+
+def test_floating_point_pixels_are_named(tmp_path: Path) -> None:
+    def with_floats(k: int, dataset: Dataset) -> None:
+        del dataset.PixelData
+        dataset.FloatPixelData = phantom().array[k].astype("<f4").tobytes()
+
+    write_series(tmp_path, phantom(), with_floats)
+
+    with pytest.raises(InputError, match="whole numbers as pixels, got floating-point ones"):
+        read_dicom_series(tmp_path)
+
+
+def test_a_modality_lut_beside_the_rescaling_is_noted(tmp_path: Path) -> None:
+    def with_lut(k: int, dataset: Dataset) -> None:
+        item = Dataset()
+        item.LUTDescriptor, item.LUTData, item.ModalityLUTType = [2, 0, 16], b"\0\0\1\0", "HU"
+        dataset.ModalityLUTSequence = [item]
+
+    write_series(tmp_path, phantom(), with_lut)
+    series = read_dicom_series(tmp_path)
+
+    assert "modality LUT beside its rescale slope" in series.notes[0]
+    assert np.array_equal(series.volume.array, phantom().array)

@@ -390,6 +390,7 @@ def test_the_view_is_found_in_the_header(elements: dict, view: str, tmp_path: Pa
             {"ViewPosition": "LL", "ViewCodeSequence": [code("399348003", "SCT", "")]},
             "the view is LL, but its code says AP",
         ),
+        ({"FieldOfViewHorizontalFlip": "YES"}, "flipped horizontally, and no PatientOrientation"),
         ({"ImageLaterality": "L"}, "laterality L, as of one of a pair"),
         ({"Laterality": "R", "ViewPosition": "PA"}, "laterality R, as of one of a pair"),
     ],
@@ -404,6 +405,8 @@ def test_a_header_that_disagrees_is_noted(elements: dict, words: str, tmp_path: 
     "elements",
     [
         {"ViewPosition": "PA", "PatientOrientation": ["L", "F"], "ImageLaterality": "U"},
+        {"FieldOfViewHorizontalFlip": "YES", "PatientOrientation": ["L", "F"]},
+        {"FieldOfViewHorizontalFlip": "NO"},
         {"ViewPosition": "AP", "Laterality": "B", "ViewCodeSequence": [code("399348003", "SCT", "")]},
     ],
 )

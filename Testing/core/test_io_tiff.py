@@ -50,6 +50,14 @@ FORMS: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
         np.dstack([GREY16, GREY16[::-1]]),
         {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["unspecified"]},
     ),
+    "cyan, magenta, yellow, black": (
+        np.dstack([WHOLE - (GREY12.astype(np.uint16) << 3)] * 3 + [0 * GREY16]),
+        {"photometric": "separated"},
+    ),
+    "black ink alone": (
+        np.dstack([0 * GREY16] * 3 + [WHOLE - GREY12]),
+        {"photometric": "separated"},
+    ),
     "rgb with alpha": (np.dstack([RGB12, WHOLE]), {"photometric": "rgb", "extrasamples": ["unassalpha"]}),
 }
 

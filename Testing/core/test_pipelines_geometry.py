@@ -70,6 +70,19 @@ def test_a_mean_size_and_a_childs_are_said() -> None:
     assert "The child's frame is 138 mm wide" in size_doubts(child, FRAME, RULE)[0]
 
 
+@pytest.mark.parametrize(("spacing", "noted"), [(1.65, True), (3.3, False), (2.3, True), (4.9, True)])
+def test_half_or_twice_the_true_spacing_is_doubted_or_not_used(spacing: float, noted: bool) -> None:
+    """3.3 mm are a frame of 302 mm; half of it is not used, and 211 and 449 mm are doubted."""
+    doubts = size_doubts(radiograph((spacing, spacing)), FRAME, RULE)
+
+    assert bool(doubts) == noted
+    if spacing > 2 and noted:
+        assert (
+            f"{spacing * 100 * 1650 / 1800:.0f} mm wide by the PixelSpacing; 230 to 430 mm are usual"
+            in doubts[0]
+        )
+
+
 def test_the_volume_is_axial_centred_and_as_deep_as_the_rule_says() -> None:
     affine = volume_affine(300.0, RULE)
     depth, height, width = RULE.grid

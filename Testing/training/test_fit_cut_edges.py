@@ -89,6 +89,9 @@ def test_the_gates_figures_are_printed_of_a_folder(tmp_path: Path, capsys) -> No
     printed = capsys.readouterr().out
     assert "chests: 1 of 1 radiographs are accepted. Of 1 with both lungs" in printed
     assert "0 of 1 (0%) as they are" in printed
+    assert (
+        "Side markers read: 0, 0 of them written backwards; on the other side than expected: none." in printed
+    )
     assert (tmp_path / "out" / "gate.txt").read_text() == printed
 
 

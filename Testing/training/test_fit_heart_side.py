@@ -10,7 +10,7 @@ from PIL import Image
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.samples import SAMPLE_CXR
-from xray2ctpa_core.preprocessing.gate import MIRRORED_FROM
+from xray2ctpa_core.preprocessing.sides import MIRRORED_FROM
 from xray2ctpa_core.training.settings.gate import HeartSideSettings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Training"))

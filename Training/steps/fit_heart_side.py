@@ -16,8 +16,8 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.radiograph import radiographs_below, read_radiograph
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.pipelines.loading import resolve_bundle
-from xray2ctpa_core.preprocessing.gate import MIRRORED_FROM
 from xray2ctpa_core.preprocessing.heart_side import asymmetry
+from xray2ctpa_core.preprocessing.sides import MIRRORED_FROM
 from xray2ctpa_core.training.settings.gate import HeartSideSettings
 
 FOLDS = 5

@@ -32,22 +32,25 @@ def run(args: argparse.Namespace) -> int:
     from xray2ctpa_core.models.framing.lung_locator import LungLocator
     from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
     from xray2ctpa_core.pipelines.geometry import size_doubts, size_sentence
+    from xray2ctpa_core.preprocessing.sides import marker_sentence
 
     locator = LungLocator.from_pretrained(folder / "lung_locator", use_safetensors=True).eval()
     reading = frame_radiograph(locator, radiograph)
     gate = reading.gate
     where = (reading.radiograph, reading.frame, info.geometry)
     size, doubts = size_sentence(*where), [d for d in size_doubts(*where) if d != size_sentence(*where)]
+    marker = marker_sentence(reading.marker) if gate.accepted else "not looked for"
     if args.json:
         content = {
             "input": input_content(reading.radiograph),
             "gate": {**gate_content(gate), "accepted": bool(gate.accepted)},
             "size": size,
+            "side_marker": marker,
         }
         sys.stdout.write(json.dumps(content) + "\n")
         return EXIT_DONE
     verdict = "accepted" if gate.accepted else "refused"
     lines = [f"{radiograph.name}: {verdict} as a frontal chest radiograph (score {gate.is_frontal_cxr:.2f})"]
-    lines += [f"Greys: {radiograph.greys}", f"Size: {size}"]
+    lines += [f"Greys: {radiograph.greys}", f"Size: {size}", f"Side marker: {marker}"]
     sys.stdout.write("\n".join([*lines, *reading.radiograph.notes, *gate.warnings, *doubts]) + "\n")
     return EXIT_DONE if gate.accepted else EXIT_NOT_FRONTAL_CXR

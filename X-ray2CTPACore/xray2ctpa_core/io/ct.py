@@ -11,6 +11,7 @@ from xray2ctpa_core.io.dicom_series import read_dicom_series
 from xray2ctpa_core.io.failures import reading
 from xray2ctpa_core.io.grid_file import grid_sha256
 from xray2ctpa_core.io.hounsfield import broken_rule, check_body, check_hounsfield, with_air_around
+from xray2ctpa_core.io.lung_extent import extent_doubts
 from xray2ctpa_core.io.provenance import files_sha256
 from xray2ctpa_core.io.volumes import read_volume_with_notes
 from xray2ctpa_core.volume import Volume
@@ -82,7 +83,7 @@ def _checked(scan: CtScan) -> CtScan:
         check_hounsfield(array, f"{name} without its filler")  # which may have passed for soft tissue
         scan = replace(scan, volume=scan.volume.with_array(array), notes=(*scan.notes, *notes))
     check_body(array, scan.volume.spacing, name)
-    return scan
+    return replace(scan, notes=(*scan.notes, *extent_doubts(scan.volume, name)))
 
 
 def _corrected(volume: Volume, correction: HeaderCorrection | None, path: Path) -> Volume:

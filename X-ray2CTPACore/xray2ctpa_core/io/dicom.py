@@ -16,7 +16,7 @@ from xray2ctpa_core.io.dicom_header import (
     subject_doubts,
     text,
 )
-from xray2ctpa_core.io.dicom_lut import modality_values, presentation_values
+from xray2ctpa_core.io.dicom_lut import modality_values, p_values, presentation_values
 from xray2ctpa_core.io.dicom_mask import shutter_mask
 from xray2ctpa_core.io.dicom_pixels import stored_pixels
 from xray2ctpa_core.io.dicom_size import pixel_aspect, pixel_size
@@ -37,9 +37,9 @@ _PYDICOM_CONVERTS_YBR = int(pydicom.__version__.split(".")[0]) >= 3
 def read_dicom_radiograph(path: Path) -> RawRadiograph:
     """Reads a single-frame projection radiograph (CR, DX, RF, and such images kept as OT or SC).
 
-    The modality LUT or rescaling and then the VOI LUT, or else the first window, are applied; MONOCHROME1
-    and an INVERSE presentation LUT are inverted once; PatientOrientation turns the image where it says
-    that the stored one is mirrored or lies on its side.
+    The modality LUT or rescaling, then the VOI LUT, or else the first window, then the presentation LUT are
+    applied; without the latter MONOCHROME1 and an INVERSE shape are inverted once; PatientOrientation turns
+    the image where it says that the stored one is mirrored or lies on its side.
 
     Raises:
         InputError: no DICOM, another modality, several frames, no or damaged pixels, too small or large.
@@ -129,7 +129,8 @@ def _attenuation(
     seen = presentation_values(values, dataset, notes, steps, None if hidden is None else ~hidden)
     if text(dataset, "PresentationIntentType") == "FOR PROCESSING":
         notes.append("The image holds raw detector values (FOR PROCESSING), not the processed image.")
-    if photometric == "MONOCHROME1" or text(dataset, "PresentationLUTShape") == "INVERSE":
+    seen, final = p_values(seen, dataset, notes, steps)
+    if not final and (photometric == "MONOCHROME1" or text(dataset, "PresentationLUTShape") == "INVERSE"):
         steps.append("inverted")
         seen = -seen.astype(np.float64)
     return seen, hidden

@@ -13,6 +13,8 @@ from pydicom.dataset import Dataset
 from xray2ctpa_core.io.dicom_header import is_little_endian, number, text
 from xray2ctpa_core.io.greys import has_contrast, hides_image
 
+#: Functions that a VOILUTFunction can name (PS3.3 C.11.2.1.2 and C.11.2.1.3).
+_LINEAR, _EXACT, _SIGMOID = "LINEAR", "LINEAR_EXACT", "SIGMOID"
 #: Exceptions from accessing or decoding a malformed element.
 MALFORMED = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 _ALL_ENTRIES = 1 << 16
@@ -133,6 +135,9 @@ def presentation_values(
         before, after = (array if counted is None else array[counted] for array in (values, seen))
         if not _has_contrast(before) or (_has_contrast(after) and not hides_image(after, before)):
             steps.append(step)
+            function = text(dataset, "VOILUTFunction")
+            if apply is _through_window and function not in ("", _LINEAR, _EXACT, _SIGMOID):
+                notes.append(f"The VOILUTFunction {function} is unknown; the window was taken as {_LINEAR}.")
             return seen
         said = "nearly everything black or white" if _has_contrast(after) else "one grey"
         notes.append(f"The VOI LUT or window leaves {said}; the full range was read instead.")
@@ -156,16 +161,43 @@ def _through_window(values: np.ndarray, dataset: Dataset) -> tuple[np.ndarray | 
     if dataset.get("WindowCenter") in (None, "") or dataset.get("WindowWidth") in (None, ""):
         return None, ""
     centre, width = (number(dataset, keyword) for keyword in ("WindowCenter", "WindowWidth"))
-    function = text(dataset, "VOILUTFunction") or "LINEAR"
-    if centre is None or width is None or width < (1 if function == "LINEAR" else 1e-12):
+    function = text(dataset, "VOILUTFunction")
+    if function not in (_EXACT, _SIGMOID):
+        function = _LINEAR
+    if centre is None or width is None or width < (1 if function == _LINEAR else 1e-12):
         raise ValueError(f"centre {dataset.WindowCenter}, width {dataset.WindowWidth}")
     greys = values.astype(np.float64)
     step = f"window {centre:g}/{width:g}"
-    if function == "SIGMOID":
+    if function == _SIGMOID:
         return 1 / (1 + np.exp(np.clip(-4 * (greys - centre) / width, -60, 60))), f"sigmoid {step}"
-    if function == "LINEAR":
+    if function == _LINEAR:
         centre, width = centre - 0.5, max(width - 1, 1e-3)
     return np.clip((greys - centre) / width + 0.5, 0.0, 1.0), step
+
+
+def p_values(
+    seen: np.ndarray, dataset: Dataset, notes: list[str], steps: list[str]
+) -> tuple[np.ndarray, bool]:
+    """``seen`` through the presentation LUT (PS3.3 C.11.6), whose entries are bright where the display is to
+    be, and whether there is one: MONOCHROME1 and an INVERSE shape do not count then.
+
+    Its first entry stands for the lowest of the values ``seen`` and its last one for the highest.
+    """
+    sequence = _items(dataset, "PresentationLUTSequence", notes)
+    if not sequence:
+        return seen, False
+    try:
+        table = lookup_table(sequence[0], np.zeros(1), is_little_endian(dataset))
+        entries = table.entries.astype(np.float64)
+        if len(entries) < 2 or entries[0] == entries[-1]:
+            raise ValueError(f"its {len(entries)} entries end as they begin")
+        low, high = float(np.min(seen)), float(np.max(seen))
+        steps.append(f"presentation LUT of {len(entries)} entries")
+        places = np.linspace(low, high, len(entries))
+        return np.interp(seen, places, entries) if high > low else seen, True
+    except MALFORMED as error:
+        notes.append(f"The presentation LUT is malformed ({_reason(error)}); it was not applied.")
+        return seen, False
 
 
 def _items(dataset: Dataset, keyword: str, notes: list[str]) -> list[Dataset]:

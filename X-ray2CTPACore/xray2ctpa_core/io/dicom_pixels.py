@@ -9,6 +9,7 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+from scipy import ndimage
 
 from xray2ctpa_core.errors import OutputError
 from xray2ctpa_core.io.dicom_header import integer, text
@@ -35,6 +36,9 @@ _LOSSY_SYNTAXES = (
 OVERSHOOT = 1.05
 #: Pixels whose neighbours differ by less than this share of what another reading gives are read the one way.
 FAR_SMOOTHER = 0.6
+#: Across the border of an overlay the pixels beneath it differ by at most this many of the usual steps within
+#: so many pixels around it, or by this step.
+OVERLAY_STEPS, NEAR_OVERLAY, LEAST_STEP = 3.0, 6, 2.0
 _COMPARED_ROWS = 128
 _IMAGE_ELEMENTS = (
     "SOPClassUID",
@@ -147,13 +151,35 @@ def _meant(
         return np.clip(container, 0, brightest)
     values = _cut_out(container, stored, shift)
     exceeding = np.count_nonzero((values if padding is None else values[~padding]) != used)
-    if shift or signed or not exceeding:
+    extended = signed and used.min() < 0  # the sign stands in all bits: a value beyond the range is one
+    if shift or (signed and not extended) or not exceeding:
         return values
-    if not _overlay_bits(dataset, stored) and _roughness(container) < _roughness(values):
+    if not _overlay_bits(dataset, stored) and (
+        extended or _roughness(container) < _roughness(values) or not _hides_beneath(values, container)
+    ):
         notes.append(f"The pixels use more than the {stored} bits of BitsStored; all bits were read.")
         return container
     notes.append(f"Bits above the {stored} of BitsStored (an overlay) were left out.")
     return values
+
+
+def _hides_beneath(values: np.ndarray, container: np.ndarray) -> bool:
+    """Whether the lower bits ``values`` of pixels that use upper bits, too, go on with what is around them,
+    as they do below an overlay and not where metal is beyond the range."""
+    exceeds = values != container
+    around = ndimage.binary_dilation(exceeds, iterations=NEAR_OVERLAY)
+    across, beside = [], []
+    for axis in (0, 1):
+        steps = np.abs(np.diff(values.astype(np.float32), axis=axis))
+        (first, last), (near, _) = (
+            [np.delete(mask, end, axis=axis) for end in (-1, 0)] for mask in (exceeds, around)
+        )
+        across.append(steps[first != last])
+        beside.append(steps[~first & ~last & near])
+    border, usual = np.concatenate(across), np.concatenate(beside)
+    if not border.size or not usual.size:
+        return False
+    return bool(np.median(border) <= max(OVERLAY_STEPS * float(np.median(usual)), LEAST_STEP))
 
 
 def _ordered_bytes(

@@ -283,6 +283,11 @@ def _volume(slices: Sequence[_Slice], step: np.ndarray) -> tuple[Volume, int, tu
 def _frames(path: Path, size: tuple[int, int]) -> tuple[Dataset, np.ndarray]:
     """The data set of a file and its pixels, (frames, H, W) as stored."""
     dataset = read_dicom(path)
+    if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
+        raise InputError(
+            f"Expected a CT with whole numbers as pixels, got floating-point ones in {path.name}.",
+            "Give the series as the scanner wrote it, or convert it to NIfTI.",
+        )
     if "PixelData" not in dataset:
         raise InputError(
             f"Expected a DICOM image, got {path.name} without complete pixel data.",
@@ -299,6 +304,8 @@ def _frames(path: Path, size: tuple[int, int]) -> tuple[Dataset, np.ndarray]:
 def _hounsfield(frame: np.ndarray, dataset: Dataset, s: _Slice, notes: list[str]) -> tuple[np.ndarray, int]:
     """(H, W) HU of one slice and its number of padding pixels."""
     stored, padding = grey_values(frame, dataset, notes)
+    if dataset.get("ModalityLUTSequence"):
+        notes.append("The series has a modality LUT beside its rescale slope and intercept; it was ignored.")
     hu = stored.astype(np.float32) * np.float32(s.slope) + np.float32(s.intercept)
     if padding is None:
         return hu, 0

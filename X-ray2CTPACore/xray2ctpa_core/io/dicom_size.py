@@ -16,9 +16,9 @@ from xray2ctpa_core.io.raw_radiograph import size_doubt
 PLACEHOLDERS_MM = (1.0, 25.4 / 72, 25.4 / 96)
 #: Radiographs of a chest magnify its middle by no less and no more; 1 stands for an unknown factor.
 MAGNIFICATIONS = (1.005, 2.0)
-#: Distances from source to detector that are given alone, in mm; a tenth of them is taken for
-#: centimetres, a thousandth for metres.
-DETECTOR_DISTANCES_MM = (700.0, 4500.0)
+#: Distances from source to detector and to patient in mm; a tenth of them is taken for centimetres, a
+#: thousandth for metres.
+DETECTOR_DISTANCES_MM, PATIENT_DISTANCES_MM = (700.0, 4500.0), (450.0, 4400.0)
 #: Spacings that differ by less (relative) are the same.
 SAME_SPACING = 1e-3
 _IN_PATIENT = ("GEOMETRY", "FIDUCIAL")
@@ -101,8 +101,8 @@ def _magnification(dataset: Dataset, notes: list[str]) -> tuple[float | None, st
             f"An EstimatedRadiographicMagnificationFactor of {factor:g} is not that of a patient; it was "
             "ignored."
         )
-    to_detector = number(dataset, "DistanceSourceToDetector") or 0.0
-    to_patient = number(dataset, "DistanceSourceToPatient") or 0.0
+    to_detector = _in_mm(number(dataset, "DistanceSourceToDetector") or 0.0, DETECTOR_DISTANCES_MM)
+    to_patient = _in_mm(number(dataset, "DistanceSourceToPatient") or 0.0, PATIENT_DISTANCES_MM)
     if to_detector > 0 and to_patient > 0:
         ratio = to_detector / to_patient
         if MAGNIFICATIONS[0] <= ratio <= MAGNIFICATIONS[1]:
@@ -111,13 +111,15 @@ def _magnification(dataset: Dataset, notes: list[str]) -> tuple[float | None, st
             f"Source distances of {to_detector:g} to the detector and {to_patient:g} to the patient are not "
             "credible together."
         )
-    low, high = DETECTOR_DISTANCES_MM
-    for mm in (10, 1000):  # centimetres, metres
-        if low / mm <= to_detector <= high / mm:
-            to_detector *= mm
-    if low <= to_detector <= high:
+    if DETECTOR_DISTANCES_MM[0] <= to_detector <= DETECTOR_DISTANCES_MM[1]:
         return to_detector / (to_detector - DETECTOR_TO_CENTRE_MM), "DistanceSourceToDetector"
     return None, ""
+
+
+def _in_mm(distance: float, credible: tuple[float, float]) -> float:
+    """``distance`` in mm, which a header may give in centimetres or metres; as it is where neither fits."""
+    fitting = (mm for mm in (1, 10, 1000) if credible[0] <= distance * mm <= credible[1])
+    return distance * next(fitting, 1)
 
 
 def _credible_pair(dataset: Dataset, keyword: str, notes: list[str]) -> tuple[float, float] | None:

@@ -61,6 +61,11 @@ def view_doubts(dataset: Dataset) -> list[str]:
             f"The header says laterality {side}, as of one of a pair (a hand, a lateral view); a frontal "
             "chest radiograph shows both sides."
         )
+    if text(dataset, "FieldOfViewHorizontalFlip") == "YES" and patient_orientation(dataset) is None:
+        doubts.append(
+            "The header says that the image was flipped horizontally, and no PatientOrientation which side "
+            "is the patient's left: compare left and right."
+        )
     return doubts
 
 

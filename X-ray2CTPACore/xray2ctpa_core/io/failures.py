@@ -1,6 +1,7 @@
 """Turns exceptions of image decoders into errors that a user can act on."""
 
 import errno
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from pathlib import Path
 from xray2ctpa_core.errors import DeviceError, InputError, XRay2CTPAError
 
 _REASON_LENGTH = 160
+#: Names and addresses of the decoders' own objects in their messages.
+_OBJECTS = re.compile(r"\b\w+\(0x[0-9a-f]+\): (?:\w+: )?| ?<_io\.[^>]*>")
 
 
 @contextmanager
@@ -63,6 +66,6 @@ def _unreadable(path: Path, form: str, error: Exception) -> InputError:
 
 
 def _reason(error: Exception) -> str:
-    """The first informative line of an error, without ITK's source locations and the full stop at the end."""
-    text = str(error).rpartition("ERROR:")[2].strip() or type(error).__name__
-    return text.splitlines()[0][:_REASON_LENGTH].rstrip(". ")
+    """The first informative line of an error, without source locations, addresses and what ends it."""
+    text = _OBJECTS.sub("", str(error).rpartition("ERROR:")[2]).strip() or type(error).__name__
+    return text.splitlines()[0][:_REASON_LENGTH].rstrip(".: ")

@@ -33,6 +33,9 @@ _NIFTI2_HEADER_BYTES = 540
 SAME_SIZE = 0.01
 _TEXT_HEADER_BYTES = 1 << 16
 _META_HEADER_BYTES = 4096
+_UNKNOWN_ENCODINGS = ("bzip2", "bz2")
+#: Axis of a NIfTI's vectors, and how many numbers a colour has at most.
+_VECTOR_AXIS, _MOST_CHANNELS = 4, 4
 _META_KEYS = (b"ndims", b"dimsize", b"elementtype", b"elementdatafile")
 
 
@@ -94,6 +97,8 @@ def read_grid_array(path: Path) -> np.ndarray:
             array = np.asarray(_nifti(path).dataobj)
             if array.dtype.names:
                 array = np.stack([array[name] for name in array.dtype.names], axis=-1)
+            elif _vector_length(array.shape) > 1:
+                array = array[..., 0, :]
         else:
             reader = _itk_reader(path)
             _check_complete(path, reader)
@@ -155,8 +160,17 @@ def _nifti_header(image: "nib.Nifti1Image") -> GridHeader:
     affine[:3] *= _mm_of_unit(header)
     size = tuple(int(n) for n in image.shape)
     size += (1,) * (2 - len(size))
+    channels = len(names) if names else _vector_length(size)
+    if channels > 1 and not names:
+        size = size[:3]
     form = "NIfTI" if is_nifti else "Analyze"
-    return GridHeader(size, len(names) if names else 1, affine, oriented, form, notes)
+    return GridHeader(size, channels, affine, oriented, form, notes)
+
+
+def _vector_length(size: tuple[int, ...]) -> int:
+    """Numbers in a voxel of a NIfTI of one slice, whose fifth axis ITK gives to colour; 1 of any other."""
+    is_colour = len(size) == _VECTOR_AXIS + 1 and size[2] == size[3] == 1 and size[4] <= _MOST_CHANNELS
+    return size[_VECTOR_AXIS] if is_colour else 1
 
 
 def _disagreement(header: "nib.Nifti1Header", affine: np.ndarray) -> tuple[str, ...]:
@@ -225,14 +239,31 @@ def _itk_header(reader: "sitk.ImageFileReader", path: Path) -> GridHeader:
 
 
 def _check_complete(path: Path, reader: "sitk.ImageFileReader") -> None:
-    """Raises InputError for a cut MetaImage, by its length: ITK writes to stderr when it meets its end."""
-    if path.suffix.lower() != ".mha" or b"compresseddata=true" in _meta_header(path):
+    """Raises InputError for voxels that are cut, by their files' lengths, or packed in a way that ITK does
+    not know: it writes to stderr when it meets them."""
+    if path.suffix.lower() in (".mha", ".mhd"):
+        packed = b"compresseddata=true" in _meta_header(path)
+    else:
+        lines = (line.partition(":") for line in _text_header(path))
+        encoding = next(
+            (value.strip().lower() for key, _, value in lines if key.lower() == "encoding"), "raw"
+        )
+        packed = encoding != "raw"
+        if encoding in _UNKNOWN_ENCODINGS:
+            raise InputError(
+                f"Expected an NRRD with encoding raw, gzip or ascii, got {encoding} in {path.name}.",
+                "Save it with another encoding.",
+            )
+    if packed:
         return
     item_bytes = sitk.GetArrayFromImage(sitk.Image([1] * 2, reader.GetPixelID())).itemsize
     expected = int(np.prod(reader.GetSize(), dtype=np.int64)) * reader.GetNumberOfComponents() * item_bytes
-    if path.stat().st_size < expected:
+    files = [path.parent / name for name in _detached_files(path)] or [path]
+    found = sum(file.stat().st_size for file in files)
+    if found < expected:
+        place = path.name if files == [path] else f"the data of {path.name}, {files[0].name}"
         raise InputError(
-            f"Expected at least {expected} bytes, got {path.stat().st_size} in {path.name}: it is truncated.",
+            f"Expected at least {expected} bytes, got {found} in {place}: it is truncated.",
             "Export the file again.",
         )
 

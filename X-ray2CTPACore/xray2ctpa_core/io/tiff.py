@@ -13,7 +13,7 @@ from xray2ctpa_core.io.exif import upright, upright_aspect
 from xray2ctpa_core.io.lzw import LZW, teach_tifffile
 from xray2ctpa_core.io.raw_radiograph import RawRadiograph, check_dimensions, radiograph_of_channels
 
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = 0, 1, 2, 3
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK = 0, 1, 2, 3, 5
 #: Bits of NewSubfileType, and the value of the older SubfileType, that say that a page is not the image.
 _REDUCED_OR_MASK, _OLD_REDUCED = 0b101, 2
 #: A page that is smaller than another by this factor along both sides is its thumbnail.
@@ -48,7 +48,7 @@ def tiff_page(path: Path) -> "tuple[int, tifffile.TiffPage]":
 
 def is_wide(page: "tifffile.TiffPage") -> bool:
     """Whether ``page`` holds grey or colour that Pillow would cut, or take for another number."""
-    known = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE)
+    known = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK)
     # Of these Pillow reads all bits, and faster.
     grey_by_lzw = page.compression == LZW and page.samplesperpixel == 1 and page.bitspersample in (16, 32)
     return known and not grey_by_lzw and (page.bitspersample > 8 or page.sampleformat != 1)
@@ -73,6 +73,8 @@ def read_wide_tiff(path: Path, index: int) -> RawRadiograph:
     channels = array.reshape(page.imagelength, page.imagewidth, page.samplesperpixel)
     if page.photometric == _PALETTE and page.colormap is not None:
         channels = np.moveaxis(page.colormap[:, channels[..., 0]], 0, -1)
+    if page.photometric == _CMYK and channels.shape[2] >= 4:
+        channels = _of_inks(channels)
     orientation = int(page.tags.valueof(274, default=1))
     radiograph = _raw(upright(channels, orientation), page)
     return RawRadiograph(
@@ -92,7 +94,7 @@ def tiff_aspect(page: "tifffile.TiffPage") -> float:
 
 def _raw(channels: np.ndarray, page: "tifffile.TiffPage") -> RawRadiograph:
     """Grey or colour with at most one alpha channel, whatever other samples the page has."""
-    colours = 3 if page.photometric in (_RGB, _PALETTE) else 1
+    colours = 3 if page.photometric in (_RGB, _PALETTE, _CMYK) else 1
     extra = [int(kind) for kind in page.extrasamples][: channels.shape[2] - colours]
     alpha = next((colours + n for n, kind in enumerate(extra) if kind in _ALPHA), None)
     kept = [*range(colours), *([] if alpha is None else [alpha])]
@@ -100,6 +102,13 @@ def _raw(channels: np.ndarray, page: "tifffile.TiffPage") -> RawRadiograph:
     full_scale = float(np.iinfo(channels.dtype).max) if integer else 1.0
     premultiplied = alpha is not None and extra[alpha - colours] == 1
     return radiograph_of_channels(channels[..., kept], full_scale, premultiplied)
+
+
+def _of_inks(channels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) of the channels' dtype: red, green and blue of cyan, magenta, yellow and black."""
+    full_scale = np.iinfo(channels.dtype).max if np.issubdtype(channels.dtype, np.integer) else 1.0
+    paper = 1 - channels[..., :4].astype(np.float64) / full_scale
+    return np.rint(paper[..., :3] * paper[..., 3:] * full_scale).astype(channels.dtype)
 
 
 @contextmanager

@@ -10,6 +10,9 @@ from xray2ctpa_core.volume import FrontalFrame, Radiograph, axial_affine
 PLAUSIBLE_SIDE_MM = (180.0, 480.0)
 #: ... and the smallest frame of patients who are younger according to the file.
 CHILD_YEARS, CHILD_SIDE_MM = 16, 80.0
+#: A plausible side that is far from that of most adults is doubted: a spacing that is half or twice the true
+#: one may give it. (The lungs of twelve people's CTs, 228 to 318 mm wide, have frames of 270 to 375 mm.)
+USUAL_SIDE_MM = (230.0, 430.0)
 COHORT_MEAN = "cohort mean"
 #: Source of the size of bundles whose volumes all have one extent.
 FIXED_EXTENT = "fixed extent of the bundle"
@@ -63,12 +66,18 @@ def size_sentence(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRul
 
 
 def size_doubts(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRule) -> tuple[str, ...]:
-    """Sentences that warn the user if the size is the cohort's mean, or a child's."""
+    """Sentences that warn the user if the size is the cohort's mean, unusual, or a child's."""
     side, source = frame_side_mm(radiograph, frame, rule)
     if source in (COHORT_MEAN, FIXED_EXTENT):
         return (size_sentence(radiograph, frame, rule),)
     if _is_child(radiograph):
         return (f"The child's frame is {side:.0f} mm wide; what is generated is an adult's anatomy in it.",)
+    low, high = USUAL_SIDE_MM
+    if not low <= side <= high:
+        return (
+            f"The frame is {side:.0f} mm wide by the {source}; {low:.0f} to {high:.0f} mm are usual of "
+            "adults: check that the spacing is not half or twice the true one.",
+        )
     return ()
 
 

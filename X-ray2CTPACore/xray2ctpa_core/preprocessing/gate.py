@@ -6,6 +6,8 @@ import numpy as np
 
 from xray2ctpa_core.constants import OTHER_VIEWS
 from xray2ctpa_core.preprocessing.lung_box import CLASS_NAMES, FRONTAL, LungShape
+from xray2ctpa_core.preprocessing.side_marker import SideMarker
+from xray2ctpa_core.preprocessing.sides import side_doubts
 
 #: Images scoring at least this are read: 363 of 370 real radiographs, as the recipe gate prints.
 ACCEPT_FROM = 0.5
@@ -29,11 +31,6 @@ CUT_PROBABLE = 0.9
 #: often: 1 of 180 NIH radiographs as they are, 169 of 360 (47 %) turned by 12 degrees; 4 of 190 published
 #: ones (2 %) as they are, 190 of 380 (50 %) turned; the threshold was chosen with both in view.
 TILTED_FROM = 10.5
-#: Above this probability a radiograph is said to look mirrored. The recipe gate prints how often:
-#: of 180 NIH radiographs, cross-validated by patient, 1 % as they are and 72 % mirrored; of 190 published
-#: ones of other patients and places, on which nothing was fitted, 3 % as they are and 71 % mirrored; the
-#: threshold was chosen with both in view.
-MIRRORED_FROM = 0.82
 #: A radiograph with fewer pixels along its shorter side shows little of the vessels.
 SMALL_RADIOGRAPH = 256
 
@@ -61,6 +58,7 @@ def judge(
     mirrored: float = 0.0,
     doubts: tuple[str, ...] = (),
     sides: str = "",
+    marker: SideMarker | None = None,
 ) -> GateReport:
     """Joins the network's class and the plausibility of its lung masks.
 
@@ -72,6 +70,7 @@ def judge(
         mirrored: probability that left and right are exchanged.
         doubts: sentences about the radiograph found elsewhere; kept in front.
         sides: what in the file says which side is the patient's left, "" where nothing does.
+        marker: the side marker, if one was read.
     """
     plausible, warnings = plausibility(shape)
     score = float(class_probabilities[FRONTAL]) * plausible
@@ -80,8 +79,8 @@ def judge(
     sentences = [*doubts, *warnings]
     if is_other:
         sentences.append(f"The file says view position {view}, which is no upright frontal view.")
-    if accepted and mirrored > MIRRORED_FROM:
-        sentences.append(_mirrored_sentence(sides))
+    if accepted:
+        sentences.extend(side_doubts(marker, mirrored, sides))
     if min(pixels_shape) < SMALL_RADIOGRAPH:
         sentences.append(
             f"The radiograph has only {pixels_shape[1]} x {pixels_shape[0]} pixels; fine structures are lost."
@@ -94,21 +93,6 @@ def judge(
             f"It is not certain that this is an upright, complete frontal radiograph ({score:.2f})."
         )
     return GateReport(score, tuple(sentences), accepted)
-
-
-def _mirrored_sentence(sides: str) -> str:
-    """What it means that the heart seems to lie on the right. Side markers are letters in the image, which no
-    part of the program reads: a person has to."""
-    marker = "compare its side marker, L or R, which is not read here; left and right may be exchanged"
-    if sides:
-        return (
-            f"The heart seems to lie on the patient's right by the {sides}: the header is wrong ({marker}), "
-            "or the patient has dextrocardia."
-        )
-    return (
-        f"The heart seems to lie on the patient's right: the radiograph is mirrored ({marker}), or the "
-        "patient has dextrocardia."
-    )
 
 
 def plausibility(shape: LungShape) -> tuple[float, list[str]]:

@@ -9,6 +9,7 @@ from xray2ctpa_core.models.framing.lung_location import LungLocation, locate_lun
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.preprocessing.frame import frame_from_lung_box
 from xray2ctpa_core.preprocessing.gate import GateReport, judge
+from xray2ctpa_core.preprocessing.side_marker import SideMarker, read_side_marker
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
 from xray2ctpa_core.wording import INVERTED_RADIOGRAPH
 
@@ -25,12 +26,14 @@ class RadiographReading:
         frame: square around the lungs, or around the whole radiograph where no lungs were found.
         gate: report of the input gate.
         lungs: masks, box and class.
+        marker: the side marker, None where none was read.
     """
 
     radiograph: Radiograph
     frame: FrontalFrame
     gate: GateReport
     lungs: LungLocation
+    marker: SideMarker | None = None
 
 
 def frame_radiograph(locator: LungLocator, radiograph: Radiograph) -> RadiographReading:
@@ -41,6 +44,7 @@ def frame_radiograph(locator: LungLocator, radiograph: Radiograph) -> Radiograph
     pixels = radiograph.pixels
     lungs = locate_lungs_in(locator, [pixels])[0]
     gate = _judge(lungs, radiograph)
+    doubts: tuple[str, ...] = ()
     if not gate.accepted:
         inverted = replace(radiograph, pixels=pixels.max() + pixels.min() - pixels)
         turned = [np.ascontiguousarray(np.rot90(pixels, k)) for k in (1, 2, 3)]
@@ -48,16 +52,26 @@ def frame_radiograph(locator: LungLocator, radiograph: Radiograph) -> Radiograph
         reports = [_judge(o, inverted) for o in others]
         best = int(np.argmax([r.is_frontal_cxr for r in reports]))
         if best == 0 and reports[0].is_frontal_cxr >= INVERTED_FROM:
-            radiograph, lungs, gate = inverted, others[0], _judge(others[0], inverted, (INVERTED_RADIOGRAPH,))
+            radiograph, lungs, doubts = inverted, others[0], (INVERTED_RADIOGRAPH,)
+            gate = _judge(lungs, radiograph, doubts)
         elif best > 0 and reports[best].accepted:
             degrees = (0, 90, 180, 270)[best]
             gate = _judge(
                 lungs, radiograph, (f"The radiograph seems to be turned by {degrees} degrees clockwise.",)
             )
-    return RadiographReading(radiograph, _frame(lungs), gate, lungs)
+    marker = None
+    if gate.accepted:
+        marker = read_side_marker(radiograph.pixels, lungs.box)
+        gate = _judge(lungs, radiograph, doubts, marker)
+    return RadiographReading(radiograph, _frame(lungs), gate, lungs, marker)
 
 
-def _judge(lungs: LungLocation, radiograph: Radiograph, doubts: tuple[str, ...] = ()) -> GateReport:
+def _judge(
+    lungs: LungLocation,
+    radiograph: Radiograph,
+    doubts: tuple[str, ...] = (),
+    marker: SideMarker | None = None,
+) -> GateReport:
     height, width = radiograph.pixels.shape
     return judge(
         lungs.class_probabilities,
@@ -67,6 +81,7 @@ def _judge(lungs: LungLocation, radiograph: Radiograph, doubts: tuple[str, ...] 
         lungs.mirrored,
         doubts,
         radiograph.sides,
+        marker,
     )
 
 
