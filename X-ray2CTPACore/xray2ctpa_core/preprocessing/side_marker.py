@@ -38,7 +38,7 @@ _TILTS = (0.0, -12.0, 12.0, -24.0, 24.0)
 #: Least correlation with a template, and least distance to every other letter and to the mirrored one. Of 370
 #: real radiographs (180 of NIH, 190 published ones) 127 markers were read; looked at one by one, every letter
 #: and whether it is mirrored was right. Of the published ones 74 have a lone L or R, of which 56 were read.
-#: Training/measure_gate.py prints how many are read on accepted radiographs, and those on the other side.
+#: The recipe gate prints how many are read on accepted radiographs, and those on the other side.
 SURE, DISTINCT, DISTINCT_FROM_MIRRORED = 0.85, 0.1, 0.25
 #: A shape is worth turning from this correlation with a letter on.
 _WORTH_TURNING = 0.55
