@@ -18,6 +18,7 @@ from xray2ctpa_core import mrml
 from xray2ctpa_core.constants import NOTICE
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.mrml.record import record_rows
+from xray2ctpa_core.wording import unreliable
 
 
 @pytest.fixture
@@ -165,8 +166,9 @@ def test_the_sentences_rate_the_volume_and_never_the_patient(result):
 
 
 def test_why_a_score_means_nothing_stands_in_every_node_and_after_the_score(app, tmp_path):
-    nodes = mrml.add_segmentation(mrml.load_result(write_result(tmp_path / "r", unreliable=UNLIKE), app.scene))
-    assert mrml.unreliable(nodes.record) == UNLIKE
+    loaded = mrml.load_result(write_result(tmp_path / "r", unreliable=UNLIKE), app.scene)
+    nodes = mrml.add_segmentation(loaded)
+    assert unreliable(nodes.record["pe"]) == UNLIKE
     assert len(nodes.all()) == 6
     for node in nodes.all():
         assert node.GetAttribute(mrml.UNRELIABLE_ATTRIBUTE) == UNLIKE
@@ -175,11 +177,11 @@ def test_why_a_score_means_nothing_stands_in_every_node_and_after_the_score(app,
     assert said[0].startswith("Model's PE score 0.25")
     assert said[1] == UNLIKE
     fine = mrml.load_result(write_result(tmp_path / "fine"), app.scene)
-    assert mrml.unreliable(fine.record) is None
+    assert unreliable(fine.record["pe"]) is None
     assert fine.ctpa.GetAttribute(mrml.UNRELIABLE_ATTRIBUTE) is None
     assert fine.ctpa.GetDescription() == NOTICE
-    older = {"pe": {name: value for name, value in fine.record["pe"].items() if name != "unreliable"}}
-    assert mrml.unreliable(older) is None
+    older = {name: value for name, value in fine.record["pe"].items() if name != "unreliable"}
+    assert unreliable(older) is None
 
 
 @pytest.mark.parametrize("name", ["ctpa", "gradcam", "gradcam_label", "spread"])

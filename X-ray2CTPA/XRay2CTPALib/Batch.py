@@ -14,6 +14,7 @@ from xray2ctpa_core import mrml
 from xray2ctpa_core.constants import EXIT_CANCELLED, EXIT_DONE
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
 from xray2ctpa_core.io.names import PAIR_SUFFIXES, stem_of, suffix_of
+from xray2ctpa_core.wording import unreliable
 
 from .ChildProcess import ChildProcess
 from .CoreCommand import coreArguments, coreEnvironment
@@ -177,7 +178,7 @@ class Batch:
         elif kind == "result":
             row.state, row.folder = COMPLETE, Path(event["path"])
             pe = event["result"]["pe"]
-            row.score, row.unreliable = pe["probability"], pe.get("unreliable") or ""
+            row.score, row.unreliable = pe["probability"], unreliable(pe) or ""
             row.message = _("complete before") if event["skipped"] else _("complete")
             self._current += 1
         elif kind == "error":

@@ -14,7 +14,6 @@ from .Batch import COMPLETE, Row, dicomRadiographs, errorText, loadRow, whyNotSt
 from .InputSection import usableNodes
 from .ParameterNode import settingsFrom
 
-
 #: Column of the table with the score; grey that is visible in both palettes, of a score that means nothing.
 SCORE_COLUMN, GREY = 2, "#8c8c8c"
 

@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 
 from xray2ctpa_core import mrml
 from xray2ctpa_core.errors import XRay2CTPAError
+from xray2ctpa_core.wording import unreliable
 
 from . import Annotations, Views
 from .DicomBack import DicomBack
@@ -53,9 +54,9 @@ class ResultSection:
         """Selects the scene's last result if none is selected, for example after a scene was opened."""
         if self._ui.resultSelector.currentNode() is None:
             nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-            results = [node for node in nodes if mrml.result_of(node) is not None]
-            if results:
-                self._ui.resultSelector.setCurrentNode(results[-1])
+            last = next((node for node in reversed(nodes) if mrml.result_of(node) is not None), None)
+            if last is not None:
+                self._ui.resultSelector.setCurrentNode(last)
 
     def onSelected(self, _node: Any = None) -> None:
         self._notes = ()
@@ -86,7 +87,7 @@ class ResultSection:
         """Shows what the result says; its scores are greyed out, below the reason, if they mean nothing."""
         scores = mrml.score_sentences(nodes.record) if nodes is not None else []
         origin = mrml.provenance(nodes.record) if nodes is not None else []
-        reason = mrml.unreliable(nodes.record) if nodes is not None else None
+        reason = unreliable(nodes.record["pe"]) if nodes is not None else None
         told = mrml.sentences(nodes.record) if nodes is not None else []
         told = [line for line in told if line not in (*scores, *origin, reason)]
         texts = (
