@@ -311,16 +311,17 @@ class _Module(types.ModuleType):
 
 
 @cache
-def _keep_none() -> None:
-    """Under Python 3.11, PySide6 6.12 gives away references to None, which end after some hundred widgets;
-    from 3.12 on, None needs none."""
+def _keep_constants() -> None:
+    """Under Python 3.11, PySide6 6.12 gives away references to None, True and False, which end after some
+    hundred widgets; from 3.12 on, they need none."""
     if sys.version_info < (3, 12):
-        ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
+        for constant in (None, True, False):
+            ctypes.c_ssize_t.from_address(id(constant)).value += 1 << 40
 
 
 def install(settings_file: Path) -> None:
     """Puts ``qt`` and ``ctk`` in place, and the widgets into ``slicer``; settings go to ``settings_file``."""
-    _keep_none()
+    _keep_constants()
     qt = _Module("qt")
     qt.QSettings = lambda: QtCore.QSettings(str(settings_file), QtCore.QSettings.Format.IniFormat)
     sys.modules["qt"] = qt

@@ -41,9 +41,8 @@ def actors(panel):
 
 
 def observed(panel):
-    """Number of nodes and scenes that the watch of the views observes."""
-    gc.collect()
-    return len(panel.annotations.watch()._VTKObservationMixin__observations)
+    """IDs of the nodes that the watch of the views observes."""
+    return set(panel.annotations.watch()._tags)
 
 
 def test_every_result_of_one_radiograph_adds_the_same_nodes_and_is_removed_alone(panel, one_more):
