@@ -1,6 +1,7 @@
 """Many results in a row in the panel: nodes, views, observers and memory."""
 
 import gc
+import itertools
 from collections import Counter
 
 import psutil
@@ -50,7 +51,7 @@ def test_every_result_of_one_radiograph_adds_the_same_nodes_and_is_removed_alone
     for _round in range(6):
         results.append(one_more())
         counts.append(classes(scene))
-    steps = [later - former for former, later in zip(counts[1:], counts[2:], strict=False)]
+    steps = [later - former for former, later in itertools.pairwise(counts)]
     assert all(step == steps[0] for step in steps)
     assert sum(steps[0].values()) == 12
     assert set(actors(panel).values()) == {1}

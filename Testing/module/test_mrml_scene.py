@@ -1,5 +1,7 @@
 """A result's nodes together: references, folder, table, rendering, layout, views, saving, removing."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import slicer
@@ -49,6 +51,34 @@ def test_nodes_are_named_after_the_radiographs_node_and_without_it_after_its_fil
     assert result.ctpa.GetName() == "SYNTHETIC CTPA (radiograph)"
     alone = mrml.load_result(write_result(tmp_path / "alone"), app.scene)
     assert alone.ctpa.GetName() == "SYNTHETIC CTPA (radiograph.png)"
+
+
+def test_a_scene_bundle_opens_though_the_radiograph_is_named_oddly(app, tmp_path):
+    radiograph = radiograph_node(app.scene, name='4: PA & <LAT> "x"\n/\u0442 {0} %s')
+    nodes = mrml.load_result(write_result(tmp_path / "r", unreliable=UNLIKE), app.scene, radiograph)
+    assert nodes.ctpa.GetName() == "SYNTHETIC CTPA (4: PA _ _LAT_ _x__/\u0442 {0} %s)"
+    shown(app, nodes)
+    app.scene.RemoveNode(radiograph)  # its own name alone would spoil the bundle: Slicer's matter
+    assert app.scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    with zipfile.ZipFile(tmp_path / "scene.mrb") as bundle:
+        bundle.extractall(tmp_path / "scene")
+    [saved] = (tmp_path / "scene").rglob("*.mrml")
+    with application_scene() as fresh:
+        fresh.scene.SetURL(str(saved))
+        fresh.scene.SetRootDirectory(str(saved.parent))
+        for _twice in range(2):  # the second time beside the first
+            assert fresh.scene.Import()
+        kind = "vtkMRMLScalarVolumeNode"
+        count = fresh.scene.GetNumberOfNodesByClass(kind)
+        volumes = [fresh.scene.GetNthNodeByClass(number, kind) for number in range(count)]
+        first, second = [mrml.result_of(v) for v in volumes if v.GetAttribute(mrml.RECORD_ATTRIBUTE)]
+        assert not {n.GetID() for n in first.all()} & {n.GetID() for n in second.all()}
+        for opened in (first, second):
+            assert unreliable(opened.record["pe"]) == UNLIKE
+            assert opened.gradcam.GetAttribute(mrml.UNRELIABLE_ATTRIBUTE) == UNLIKE
+            assert slicer.util.arrayFromVolume(opened.ctpa)[HOT_KJI] == 700
+        mrml.remove_result(first)
+        assert second.gradcam_label.GetDisplayNode().GetColorNode().GetColorName(3) == "high"
 
 
 def test_the_folder_lies_in_the_study_of_the_radiograph(app, tmp_path):

@@ -142,7 +142,7 @@ class BatchSection:
                         item.setForeground(qt.QBrush(qt.QColor(GREY)))
                 item.setText(text)
                 told = ". ".join(filter(None, (row.message, row.unreliable)))
-                item.setToolTip(f"{row.name}: {told}" if told else str(row.source))
+                item.setToolTip(f"{row.name}: {told}" if told else str(row.source or row.name))
 
 
 def _cautions(rows: Sequence[Row]) -> list[str]:

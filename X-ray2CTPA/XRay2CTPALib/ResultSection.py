@@ -89,17 +89,19 @@ class ResultSection:
         origin = mrml.provenance(nodes.record) if nodes is not None else []
         reason = unreliable(nodes.record["pe"]) if nodes is not None else None
         told = mrml.sentences(nodes.record) if nodes is not None else []
+        if nodes is None and self._ui.resultSelector.currentNode() is not None:
+            told = [_("Parts of this result were removed or changed: generate it again.")]
         told = [line for line in told if line not in (*scores, *origin, reason)]
         texts = (
             (self._ui.unreliableLabel, [reason] if reason else []),
             (self._ui.scoreLabel, scores[:1]),
             (self._ui.otherScoresLabel, scores[1:]),
-            (self._ui.resultLabel, [*told, *(self._notes if nodes is not None else ())]),
+            (self._ui.resultLabel, [*told, *self._notes]),
         )
         for label, lines in texts:
             label.text = "\n".join(lines)
             label.toolTip = "\n".join(origin)
-            label.visible = nodes is not None and bool(lines)
+            label.visible = bool(lines)
         self._ui.scoreLabel.enabled = self._ui.otherScoresLabel.enabled = reason is None
 
     def show(self, nodes: mrml.ResultNodes, notes: Sequence[str] = ()) -> None:

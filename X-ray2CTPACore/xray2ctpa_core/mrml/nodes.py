@@ -1,5 +1,6 @@
 """Adds the nodes of a result to a scene, and removes them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,9 @@ from xray2ctpa_core.mrml.display import (
 from xray2ctpa_core.mrml.record import read_record, record_attributes, record_rows
 from xray2ctpa_core.mrml.result import REFERENCES, ResultNodes, put_beside, refer
 from xray2ctpa_core.wording import unreliable
+
+#: Characters of a name that Slicer leaves as they are in the files of a bundle, which then cannot be opened.
+_NOT_IN_XML = re.compile(r'[<>&"\x00-\x1f]')
 
 
 def load_result(
@@ -54,7 +58,7 @@ def load_result(
     description = " ".join(filter(None, (record["notice"], unreliable(record["pe"]))))
     has_spread = (folder / "spread.nii.gz").exists()
     before = _node_ids(scene)
-    source = radiograph.GetName() if radiograph is not None else record["input"]["name"]
+    source = _NOT_IN_XML.sub("_", radiograph.GetName() if radiograph is not None else record["input"]["name"])
 
     def add(class_name: str, title: str) -> Any:
         node = scene.AddNewNodeByClass(class_name, f"{SYNTHETIC} {title} ({source})")
