@@ -144,7 +144,8 @@ def check_answers(answers: Sequence[Answer], protocol: Protocol) -> None:
     """Raises InputError unless every answer is to a case at its place in its reader's order, once, and one of
     its question's answers; otherwise somebody has changed the table."""
     phases = {phase.name: phase for phase in protocol.phases}
-    orders, seen = {}, set()
+    orders: dict[tuple[str, str], tuple[Presentation, ...]] = {}
+    seen: set[tuple[str, str, int]] = set()
     for answer in answers:
         place = (answer.reader, answer.phase, answer.position)
         phase = phases.get(answer.phase)
