@@ -92,16 +92,15 @@ class ResultSection:
         if nodes is None and self._ui.resultSelector.currentNode() is not None:
             told = [_("Parts of this result were removed or changed: generate it again.")]
         told = [line for line in told if line not in (*scores, *origin, reason)]
-        texts = (
-            (self._ui.unreliableLabel, [reason] if reason else []),
-            (self._ui.scoreLabel, scores[:1]),
-            (self._ui.otherScoresLabel, scores[1:]),
-            (self._ui.resultLabel, [*told, *self._notes]),
-        )
-        for label, lines in texts:
-            label.text = "\n".join(lines)
-            label.toolTip = "\n".join(origin)
-            label.visible = bool(lines)
+        self._ui.unreliableLabel.text = reason or ""
+        self._ui.scoreLabel.text = "\n".join(scores[:1])
+        self._ui.otherScoresLabel.text = "\n".join(scores[1:])
+        self._ui.resultLabel.text = "\n".join([*told, *self._notes])
+        self._ui.unreliableLabel.visible = reason is not None
+        self._ui.scoreLabel.visible = bool(scores)
+        self._ui.otherScoresLabel.visible = len(scores) > 1
+        self._ui.resultLabel.visible = bool(told or self._notes)
+        self._ui.scoreLabel.toolTip = self._ui.resultLabel.toolTip = "\n".join(origin)
         self._ui.scoreLabel.enabled = self._ui.otherScoresLabel.enabled = reason is None
 
     def show(self, nodes: mrml.ResultNodes, notes: Sequence[str] = ()) -> None:
