@@ -28,9 +28,9 @@ from xray2ctpa_core.mrml.display import (
     show_window,
     synthetic_annotation,
 )
-from xray2ctpa_core.mrml.nodes import add_segmentation, load_result, remove_result
+from xray2ctpa_core.mrml.nodes import add_segmentation, load_result, remove_result, remove_with_displays
 from xray2ctpa_core.mrml.radiograph import add_radiograph
-from xray2ctpa_core.mrml.record import provenance, sentences
+from xray2ctpa_core.mrml.record import UNRELIABLE_ATTRIBUTE, provenance, score_sentences, sentences
 from xray2ctpa_core.mrml.result import (
     NOTICE_ATTRIBUTE,
     RADIOGRAPH_REFERENCE,
@@ -67,6 +67,7 @@ __all__ = [
     "RECORD_ATTRIBUTE",
     "RENDERING_CLASS",
     "TRUTH_VIEWS",
+    "UNRELIABLE_ATTRIBUTE",
     "WINDOWS",
     "Comparison",
     "ResultNodes",
@@ -81,7 +82,9 @@ __all__ = [
     "provenance",
     "register_layouts",
     "remove_result",
+    "remove_with_displays",
     "result_of",
+    "score_sentences",
     "sentences",
     "show_comparison",
     "show_evidence_from",

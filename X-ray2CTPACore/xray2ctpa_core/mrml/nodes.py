@@ -1,5 +1,6 @@
 """Adds the nodes of a result to a scene, and removes them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,10 @@ from xray2ctpa_core.mrml.display import (
 )
 from xray2ctpa_core.mrml.record import read_record, record_attributes, record_rows
 from xray2ctpa_core.mrml.result import REFERENCES, ResultNodes, put_beside, refer
+from xray2ctpa_core.wording import unreliable
+
+#: Characters of a name that Slicer leaves as they are in the files of a bundle, which then cannot be opened.
+_NOT_IN_XML = re.compile(r'[<>&"\x00-\x1f]')
 
 
 def load_result(
@@ -33,7 +38,7 @@ def load_result(
     """Adds the result in ``folder`` to ``scene``: volumes, table, volume rendering, subject-hierarchy folder.
 
     Every node's name contains SYNTHETIC and the radiograph's name, and every node has ATTRIBUTES, with
-    values as text. The folder is
+    values as text, and as description the notice and, if so, why the PE scores mean nothing. The folder is
     beside the radiograph: in its study, if it has one.
 
     Args:
@@ -50,14 +55,16 @@ def load_result(
     scene = slicer.mrmlScene if scene is None else scene
     record = read_record(folder)
     texts = {**record_attributes(record, folder), **(attributes or {})}
+    description = " ".join(filter(None, (record["notice"], unreliable(record["pe"]))))
     has_spread = (folder / "spread.nii.gz").exists()
     before = _node_ids(scene)
-    source = radiograph.GetName() if radiograph is not None else record["input"]["name"]
+    source = _NOT_IN_XML.sub("_", radiograph.GetName() if radiograph is not None else record["input"]["name"])
 
     def add(class_name: str, title: str) -> Any:
         node = scene.AddNewNodeByClass(class_name, f"{SYNTHETIC} {title} ({source})")
         for name, value in texts.items():
             node.SetAttribute(name, value)
+        node.SetDescription(description)
         return node
 
     def add_volume(class_name: str, file_name: str, title: str) -> Any:
@@ -100,6 +107,7 @@ def add_segmentation(nodes: ResultNodes) -> ResultNodes:
     segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     for attribute in nodes.gradcam_label.GetAttributeNames():
         segmentation.SetAttribute(attribute, nodes.gradcam_label.GetAttribute(attribute))
+    segmentation.SetDescription(nodes.gradcam_label.GetDescription())
     segmentation.CreateDefaultDisplayNodes()
     segmentation.SetReferenceImageGeometryParameterFromVolumeNode(nodes.ctpa)
     slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(
@@ -124,19 +132,33 @@ def remove_result(nodes: ResultNodes) -> None:
     if rendering is not None and rendering.GetVolumePropertyNode() is not None:
         scene.RemoveNode(rendering.GetVolumePropertyNode())
     for node in nodes.all():
-        displays = getattr(node, "GetNumberOfDisplayNodes", int)()
-        for display in [node.GetNthDisplayNode(number) for number in range(displays)]:
-            scene.RemoveNode(display)
-        item = hierarchy.GetItemByDataNode(node)
-        scene.RemoveNode(node)
-        if hierarchy.GetItemParent(item) == folder:  # the application has removed it with its node
-            hierarchy.RemoveItem(item, False, False)
+        remove_with_displays(node)
     for tag in (GRADCAM_COLOR_TAG, DIFFERENCE_COLOR_TAG):
         colours = scene.GetSingletonNode(tag, "vtkMRMLColorTableNode")
         if colours is not None and not is_used(colours):
             scene.RemoveNode(colours)
     if folder != hierarchy.GetSceneItemID() and hierarchy.GetNumberOfItemChildren(folder) == 0:
         hierarchy.RemoveItem(folder)
+
+
+def remove_with_displays(node: Any) -> None:
+    """Removes a node, its display nodes and its subject-hierarchy item from their scene.
+
+    The node goes first, because slice views give a volume that they show a new display in the place of a
+    removed one.
+    """
+    scene = node.GetScene()
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    item = hierarchy.GetItemByDataNode(node)
+    parent = hierarchy.GetItemParent(item) if item else 0
+    count = getattr(node, "GetNumberOfDisplayNodes", int)()
+    displays = [node.GetNthDisplayNode(number) for number in range(count)]
+    scene.RemoveNode(node)
+    for display in displays:
+        if display is not None and display.GetScene() is scene:
+            scene.RemoveNode(display)
+    if parent and hierarchy.GetItemParent(item) == parent:  # the application has removed it with its node
+        hierarchy.RemoveItem(item, False, False)
 
 
 def _read_voxels(node: Any, path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.triage.likelihood import Counts, counts_in
 from xray2ctpa_core.triage.workflow import Score
+from xray2ctpa_core.wording import unreliable
 
 
 class Model(Protocol):
@@ -32,7 +33,13 @@ def score_of(record: Mapping[str, Any], model: Model | None) -> Score:
         model: the bundle that has probably made it; None if none is available.
     """
     pe = record["pe"]
-    return Score(pe["probability"], pe["threshold"], _counts(record, model), pe.get("second_opinion"))
+    return Score(
+        pe["probability"],
+        pe["threshold"],
+        _counts(record, model),
+        pe.get("second_opinion"),
+        unreliable(pe),
+    )
 
 
 def _counts(record: Mapping[str, Any], model: Model | None) -> Counts | None:

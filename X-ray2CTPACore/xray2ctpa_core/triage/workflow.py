@@ -15,6 +15,7 @@ from xray2ctpa_core.triage.rules import (
     D_DIMER_FIXED,
     LIKELY,
     age_adjusted_cutoff,
+    perc_contradictions,
     perc_met,
     wells_score,
     wells_tier,
@@ -63,12 +64,14 @@ class Score:
         threshold: operating point, 0..1.
         counts: of the patients on whom it was evaluated; None if there are none.
         opinion: pe.second_opinion of result.json; None if there is none.
+        unreliable: pe.unreliable of result.json, why no score means anything here; None if none is known.
     """
 
     value: float | None
     threshold: float
     counts: Counts | None = None
     opinion: Mapping[str, Any] | None = None
+    unreliable: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ BOXES = {
     "ctpa": ("CTPA", 2, 4),
     "excluded": ("PE excluded", 0, 4),
 }
+#: Text of the box "model" if the score is not used.
+NOT_USED = "X-ray2CTPA score,\nnot used"
 #: The score, which is beside the pathway and does not change the way: drawn as a dotted line.
 BESIDE = ("model", "wells")
 #: Arrows of the drawing: from, to, label.
@@ -128,17 +133,21 @@ def way_of(case: Case) -> Way:
         return Way(
             IMAGE, (*before, "ctpa"), (said, "A D-dimer is not used where PE is likely" + _by("pathway"))
         )
+    reasons = [said]
     if case.gestalt_low and perc_met(case.perc):
-        reason = "PE is thought unlikely and all eight PERC items hold: no D-dimer" + _by("PERC")
-        return Way(PERC_OUT, (*before, "perc", "excluded"), (said, reason))
+        against = perc_contradictions(case.perc, case.wells, case.age)
+        if not against:
+            reason = "PE is thought unlikely and all eight PERC items hold: no D-dimer" + _by("PERC")
+            return Way(PERC_OUT, (*before, "perc", "excluded"), (said, reason))
+        reasons.append(f"PERC excludes nothing, because it contradicts: {'; '.join(against)}" + _by("PERC"))
     before = (*before, "perc", "d_dimer") if case.gestalt_low and case.perc else (*before, "d_dimer")
     cutoff = age_adjusted_cutoff(case.age)
     is_adjusted = cutoff > D_DIMER_FIXED
     limit = f"{cutoff:.0f} ng/mL FEU" + (", age-adjusted" if is_adjusted else "")
     by = _by("age-adjusted" if is_adjusted else "pathway")
     if case.d_dimer is None:
-        return Way(MEASURE, before, (said, f"D-dimer is the next step; raised from {limit}{by}"))
-    reasons = [said]
+        reasons.append(f"D-dimer is the next step; raised from {limit}{by}")
+        return Way(MEASURE, before, tuple(reasons))
     if case.d_dimer < cutoff:
         reasons.append(f"D-dimer {case.d_dimer:.0f} is under {limit}: PE excluded{by}")
     else:
@@ -153,6 +162,8 @@ def beside(case: Case, score: Score | None) -> tuple[str, ...]:
     """Sentences on the generated CTPA's score and its uncertainty, which change no step."""
     if score is None:
         return ("No generated CTPA is selected.",)
+    if score.unreliable:
+        return (f"The score of the generated CTPA is not used. {score.unreliable}",)
     opinions = () if score.opinion is None else (second_opinion_sentence(score.opinion),)
     if score.value is None:
         return (f"{NO_SCORE}.", *opinions)
@@ -177,6 +188,12 @@ def beside(case: Case, score: Score | None) -> tuple[str, ...]:
         else "Excludes nothing: under about 2 % would be needed, for every such patient."
     )
     return (first, second, use, *opinions)
+
+
+def box_texts(score: Score | None) -> dict[str, str]:
+    """The texts of BOXES: the model's says so if the score is not used."""
+    texts = {name: text for name, (text, _column, _row) in BOXES.items()}
+    return texts | ({"model": NOT_USED} if score is not None and score.unreliable else {})
 
 
 def _by_years(case: Case, d_dimer: float, cutoff: float) -> list[str]:
