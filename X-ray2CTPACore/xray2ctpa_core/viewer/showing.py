@@ -77,8 +77,10 @@ class Showing:
         self.artist = asyncio.create_task(self._draw_forever())
 
     def close(self) -> None:
-        """Ends the drawing and gives the scene's memory back."""
+        """Ends the drawing and gives the scene's memory back, at once: a cancelled task holds what it ran in,
+        which would wait for a garbage collection if it were still held here."""
         self.artist.cancel()
+        del self.artist
         if self._refining is not None:
             self._refining.cancel()
         self.scene.close()
