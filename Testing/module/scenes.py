@@ -115,8 +115,12 @@ def application_scene() -> Iterator[Application]:
         scene.Clear(1)
 
 
-def write_result(folder: Path, samples: int = 2) -> Path:
-    """A complete result with one bright, hot voxel in air."""
+#: A sentence as the core writes it into pe.unreliable.
+UNLIKE = "This radiograph is unlike those of training: the PE score means nothing for it."
+
+
+def write_result(folder: Path, samples: int = 2, unreliable: str | None = None) -> Path:
+    """A complete result with one bright, hot voxel in air; ``unreliable`` is pe.unreliable of its record."""
     folder.mkdir(parents=True)
     affine = axial_affine(SHAPE, EXTENT_MM)
     ctpa, heat = np.full(SHAPE, AIR_HU, np.float32), np.zeros(SHAPE, np.float32)
@@ -128,6 +132,7 @@ def write_result(folder: Path, samples: int = 2) -> Path:
         write_volume(Volume(heat * 80, affine), folder / "spread.nii.gz", np.float32)
     record = json.loads(json.dumps(RECORD))
     record["sampling"]["samples"] = samples
+    record["pe"]["unreliable"] = unreliable
     record["geometry"] = {
         "shape": list(SHAPE),
         "spacing_mm": [10.0, 10.0, 10.0],

@@ -3,9 +3,19 @@
 import numpy as np
 import pytest
 import slicer
-from scenes import HOT_KJI, HOT_RAS, application_scene, node_ids, picture, radiograph_node, write_result
+from scenes import (
+    HOT_KJI,
+    HOT_RAS,
+    UNLIKE,
+    application_scene,
+    node_ids,
+    picture,
+    radiograph_node,
+    write_result,
+)
 
 from xray2ctpa_core import mrml
+from xray2ctpa_core.constants import NOTICE
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.mrml.record import record_rows
 
@@ -152,6 +162,63 @@ def test_the_sentences_rate_the_volume_and_never_the_patient(result):
     assert "The lungs reach" in text
     for word in ("positive", "negative", "patient has", "diagnosed"):
         assert word not in text.lower()
+
+
+def test_why_a_score_means_nothing_stands_in_every_node_and_after_the_score(app, tmp_path):
+    nodes = mrml.add_segmentation(mrml.load_result(write_result(tmp_path / "r", unreliable=UNLIKE), app.scene))
+    assert mrml.unreliable(nodes.record) == UNLIKE
+    assert len(nodes.all()) == 6
+    for node in nodes.all():
+        assert node.GetAttribute(mrml.UNRELIABLE_ATTRIBUTE) == UNLIKE
+        assert node.GetDescription() == f"{NOTICE} {UNLIKE}"
+    said = mrml.sentences(nodes.record)
+    assert said[0].startswith("Model's PE score 0.25")
+    assert said[1] == UNLIKE
+    fine = mrml.load_result(write_result(tmp_path / "fine"), app.scene)
+    assert mrml.unreliable(fine.record) is None
+    assert fine.ctpa.GetAttribute(mrml.UNRELIABLE_ATTRIBUTE) is None
+    assert fine.ctpa.GetDescription() == NOTICE
+    older = {"pe": {name: value for name, value in fine.record["pe"].items() if name != "unreliable"}}
+    assert mrml.unreliable(older) is None
+
+
+@pytest.mark.parametrize("name", ["ctpa", "gradcam", "gradcam_label", "spread"])
+def test_a_display_node_that_was_removed_by_hand_comes_back_as_it_was(app, result, name):
+    shown(app, result)
+    node = getattr(result, name)
+    before = display_state(node)
+    count = node.GetNumberOfDisplayNodes()
+    removed = node.GetVolumeDisplayNode().GetID()
+    app.scene.RemoveNode(node.GetVolumeDisplayNode())
+    assert app.scene.GetNodeByID(removed) is None
+    mrml.show_window(result, "CTPA")
+    mrml.show_overlay(result, app.logic, "gradcam_label")
+    mrml.show_evidence_from(result, 0.25)
+    assert display_state(node) == before
+    assert node.GetNumberOfDisplayNodes() == count
+    mrml.show_window(result, "lung")
+    assert result.ctpa.GetDisplayNode().GetLevel() == -600.0
+    mrml.show_evidence_from(result, 0.7)
+    assert result.gradcam.GetDisplayNode().GetLowerThreshold() == pytest.approx(0.7)
+
+
+def display_state(node):
+    display = node.GetVolumeDisplayNode()
+    numbers = ("GetWindow", "GetLevel", "GetLowerThreshold", "GetApplyThreshold", "GetAutoWindowLevel")
+    if node.IsA("vtkMRMLLabelMapVolumeNode"):
+        numbers = ()
+    return display.GetColorNodeID(), [round(getattr(display, number)(), 3) for number in numbers]
+
+
+def test_a_rendering_that_was_removed_by_hand_comes_back_when_it_is_asked_for(app, result):
+    rendering = result.ctpa.GetNthDisplayNode(1)
+    assert rendering.IsA("vtkMRMLVolumeRenderingDisplayNode")
+    app.scene.RemoveNode(rendering)
+    mrml.show_rendering(result, False)
+    assert result.ctpa.GetNumberOfDisplayNodes() == 1
+    mrml.show_rendering(result, True)
+    assert result.ctpa.GetNthDisplayNode(1).GetVisibility() == 1
+    assert result.ctpa.GetNthDisplayNode(1).GetVolumePropertyNode() is not None
 
 
 def test_the_layout_shows_radiograph_three_planes_and_3d_side_by_side(app, result):

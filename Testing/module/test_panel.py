@@ -2,6 +2,7 @@
 
 import gc
 import importlib.metadata
+import json
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import slicer
 from panels import PICTURES, OpenPanel
 from PIL import Image, ImageDraw
 from PySide6 import QtCore, QtWidgets
-from scenes import node_ids, picture, radiograph_node, write_result
+from scenes import UNLIKE, node_ids, picture, radiograph_node, write_result
 
 from xray2ctpa_core import mrml
 from xray2ctpa_core.constants import PRECISIONS
@@ -275,7 +276,10 @@ def test_a_result_of_the_scene_is_selected_by_itself_with_the_score_of_every_sam
     assert panel.ui.scoreLabel.text == (
         "Model's PE score 0.25 (not calibrated), below its operating point 0.50."
     )
-    assert "from 0.20 to 0.30: 0.20, 0.30." in panel.ui.resultLabel.text
+    assert "from 0.20 to 0.30: 0.20, 0.30." in panel.ui.otherScoresLabel.text
+    assert panel.ui.scoreLabel.enabled
+    assert panel.ui.otherScoresLabel.enabled
+    assert QtWidgets.QWidget.isHidden(panel.ui.unreliableLabel)
     assert "tiny 1.2.3" in panel.ui.resultLabel.toolTip
     assert "tiny 1.2.3" not in panel.ui.resultLabel.text
 
@@ -304,6 +308,39 @@ def test_the_triage_section_shows_the_way_of_a_case_and_the_score_beside_it(pane
     orange = [(x, y) for x in range(0, image.width(), 2) for y in range(image.height())
               if image.pixelColor(x, y).name() == "#d9822b"]  # fmt: skip
     assert max(x for x, _y in orange) < image.width() * 0.7, "the way ends at the left: the other pathway"
+
+
+def test_a_score_that_means_nothing_is_greyed_out_below_the_reason_and_the_pathway_does_not_use_it(
+    panel, tmp_path
+):
+    folder = write_result(tmp_path / "result", unreliable=UNLIKE)
+    record = json.loads((folder / "result.json").read_text())
+    record["pe"]["second_opinion"] = {
+        "probability": 0.81, "threshold": 0.5, "positive": True, "calibrated": True,
+        "rests_on": "radiograph itself",
+    }  # fmt: skip
+    (folder / "result.json").write_text(json.dumps(record))
+    nodes = mrml.load_result(folder, panel.slicer.scene, radiograph_node(panel.slicer.scene, name="PA"))
+    panel.until(lambda: panel.ui.resultSelector.currentNode() is nodes.ctpa, 5)
+    ui = panel.ui
+    assert ui.unreliableLabel.text == UNLIKE
+    assert not QtWidgets.QWidget.isHidden(ui.unreliableLabel)
+    assert "0.25" in ui.scoreLabel.text
+    assert "0.20, 0.30" in ui.otherScoresLabel.text
+    assert "Second opinion 0.81" in ui.otherScoresLabel.text
+    assert not ui.scoreLabel.enabled
+    assert not ui.otherScoresLabel.enabled
+    assert UNLIKE not in ui.resultLabel.text, "said once"
+    assert f"The score of the generated CTPA is not used. {UNLIKE}" in ui.triageLabel.text
+    for number in ("0.25", "0.81", "LR"):
+        assert number not in ui.triageLabel.text
+    ui.triageCollapsibleButton.collapsed = False
+    panel.grab("unreliable")
+    fine = mrml.load_result(write_result(tmp_path / "fine"), panel.slicer.scene)
+    ui.resultSelector.setCurrentNode(fine.ctpa)
+    assert ui.scoreLabel.enabled
+    assert QtWidgets.QWidget.isHidden(ui.unreliableLabel)
+    assert "score 0.25" in ui.triageLabel.text
 
 
 def test_the_triage_section_shows_the_interval_of_a_model_with_patients_behind_it(

@@ -37,6 +37,7 @@ class Row:
         state: WAITING, ACTIVE, COMPLETE or FAILED.
         message: the present stage, or why it failed.
         score: the model's PE score; None before it is complete.
+        unreliable: why the score means nothing for this radiograph, as a sentence; "" if none is known.
         folder: of the result; None before it is complete.
     """
 
@@ -45,6 +46,7 @@ class Row:
     state: str = WAITING
     message: str = ""
     score: float | None = None
+    unreliable: str = ""
     folder: Path | None = None
 
 
@@ -112,7 +114,7 @@ class Batch:
             # For a single input --out is the result's own folder.
             arguments.append(str(output / names[0] if len(names) == 1 else output))
             for row in self.rows:
-                row.state, row.message = WAITING, ""
+                row.state, row.message, row.score, row.unreliable, row.folder = WAITING, "", None, "", None
             self._process = ChildProcess(
                 coreArguments([*arguments, *settings.arguments()]),
                 coreEnvironment(mayFetch, bundleFolders),
@@ -174,7 +176,8 @@ class Batch:
             row.message = f"{round(100 * event['step'] / event['of'])} %"
         elif kind == "result":
             row.state, row.folder = COMPLETE, Path(event["path"])
-            row.score = event["result"]["pe"]["probability"]
+            pe = event["result"]["pe"]
+            row.score, row.unreliable = pe["probability"], pe.get("unreliable") or ""
             row.message = _("complete before") if event["skipped"] else _("complete")
             self._current += 1
         elif kind == "error":

@@ -1,6 +1,6 @@
 """The part of the panel that lists radiographs for a batch, with the state and the score of each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,10 @@ from xray2ctpa_core.errors import XRay2CTPAError
 from .Batch import COMPLETE, Row, dicomRadiographs, errorText, loadRow, whyNotStart
 from .InputSection import usableNodes
 from .ParameterNode import settingsFrom
+
+
+#: Column of the table with the score; grey that is visible in both palettes, of a score that means nothing.
+SCORE_COLUMN, GREY = 2, "#8c8c8c"
 
 
 class BatchSection:
@@ -58,7 +62,8 @@ class BatchSection:
         self._showRows()
         done = sum(row.state == COMPLETE for row in self._batch.rows)
         counted = _("{done} of {count} complete.").format(done=done, count=len(self._batch.rows))
-        self._ui.batchLabel.text = " ".join(filter(None, (counted if self._batch.rows else "", reason)))
+        said = " ".join(filter(None, (counted if self._batch.rows else "", reason)))
+        self._ui.batchLabel.text = "\n".join(filter(None, (said, *_cautions(self._batch.rows))))
 
     def onAddScene(self) -> None:
         self._batch.addNodes(usableNodes())
@@ -129,12 +134,26 @@ class BatchSection:
         table.setRowCount(len(self._batch.rows))
         for number, row in enumerate(self._batch.rows):
             for column, text in enumerate((row.name, _stateText(row), _scoreText(row))):
+                greyed = column == SCORE_COLUMN and bool(row.unreliable)
                 item = table.item(number, column)
-                if item is None:
+                if item is None or greyed != (item.foreground().color().name() == GREY):
                     item = qt.QTableWidgetItem()
                     table.setItem(number, column, item)
+                    if greyed:
+                        item.setForeground(qt.QBrush(qt.QColor(GREY)))
                 item.setText(text)
-                item.setToolTip(f"{row.name}: {row.message}" if row.message else str(row.source))
+                told = ". ".join(filter(None, (row.message, row.unreliable)))
+                item.setToolTip(f"{row.name}: {told}" if told else str(row.source))
+
+
+def _cautions(rows: Sequence[Row]) -> list[str]:
+    """Why scores are greyed out: a sentence for each reason, with its radiographs."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row.unreliable:
+            reasons.setdefault(row.unreliable, []).append(row.name)
+    text = _("Greyed out, {names}: {reason}")
+    return [text.format(names=", ".join(names), reason=reason) for reason, names in reasons.items()]
 
 
 def _stateText(row: Row) -> str:

@@ -80,13 +80,26 @@ class ResultSection:
         self._ui.dicomButton.enabled = nodes is not None and not writing
         self._ui.dicomButton.text = _("Writing DICOM...") if writing else _("E&xport DICOM")
         self._ui.runAgainButton.enabled = nodes is not None and not self._logic.isRunning
-        score, *others = mrml.sentences(nodes.record) if nodes is not None else [""]
+        self._showText(nodes)
+
+    def _showText(self, nodes: mrml.ResultNodes | None) -> None:
+        """Shows what the result says; its scores are greyed out, below the reason, if they mean nothing."""
+        scores = mrml.score_sentences(nodes.record) if nodes is not None else []
         origin = mrml.provenance(nodes.record) if nodes is not None else []
-        self._ui.scoreLabel.text = score
-        told = [line for line in others if line not in origin]
-        self._ui.resultLabel.text = "\n".join([*told, *(self._notes if nodes is not None else ())])
-        self._ui.scoreLabel.toolTip = self._ui.resultLabel.toolTip = "\n".join(origin)
-        self._ui.scoreLabel.visible = self._ui.resultLabel.visible = nodes is not None
+        reason = mrml.unreliable(nodes.record) if nodes is not None else None
+        told = mrml.sentences(nodes.record) if nodes is not None else []
+        told = [line for line in told if line not in (*scores, *origin, reason)]
+        texts = (
+            (self._ui.unreliableLabel, [reason] if reason else []),
+            (self._ui.scoreLabel, scores[:1]),
+            (self._ui.otherScoresLabel, scores[1:]),
+            (self._ui.resultLabel, [*told, *(self._notes if nodes is not None else ())]),
+        )
+        for label, lines in texts:
+            label.text = "\n".join(lines)
+            label.toolTip = "\n".join(origin)
+            label.visible = nodes is not None and bool(lines)
+        self._ui.scoreLabel.enabled = self._ui.otherScoresLabel.enabled = reason is None
 
     def show(self, nodes: mrml.ResultNodes, notes: Sequence[str] = ()) -> None:
         """Selects a new result and shows it; ``notes`` are shown until another one is selected."""

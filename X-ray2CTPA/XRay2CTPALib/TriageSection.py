@@ -10,7 +10,7 @@ from xray2ctpa_core import mrml
 from xray2ctpa_core.triage.criteria import PERC, WELLS, Criterion
 from xray2ctpa_core.triage.rules import FEU_PER_UNIT, d_dimer_feu, wells_score
 from xray2ctpa_core.triage.scoring import score_of
-from xray2ctpa_core.triage.workflow import TRIAGE_NOTICE, Case, Score, beside, way_of
+from xray2ctpa_core.triage.workflow import TRIAGE_NOTICE, Case, Score, beside, box_texts, way_of
 
 from .Bundles import Bundles
 from .Settings import BUNDLE_SOURCE_ATTRIBUTE
@@ -64,7 +64,7 @@ class TriageSection:
             score=wells_score(case.wells), step=_(way.step)
         )
         self._ui.triageLabel.text = "\n\n".join([*way.reasons, "\n".join(beside(case, score))])
-        self._ui.workflowLabel.setPixmap(draw(way, DRAWING_WIDTH, palette))
+        self._ui.workflowLabel.setPixmap(draw(way, DRAWING_WIDTH, palette, box_texts(score)))
 
     def _score(self) -> Score | None:
         """The score of the selected result."""

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import qt
@@ -18,13 +19,14 @@ LETTERS, HEAD = 11, 8
 ON_WAY, OFF_WAY = ("#d9822b", 3), ("#8c8c8c", 1)
 
 
-def draw(way: Way, width: int, palette: Any) -> Any:
+def draw(way: Way, width: int, palette: Any, texts: Mapping[str, str]) -> Any:
     """A QPixmap of ``width`` pixels.
 
     Args:
         way: of the case.
         width: in pixels.
         palette: of the widget that shows it.
+        texts: of the BOXES, by their names.
     """
     pixmap = qt.QPixmap(width, ROWS * ROW + NOTICE_HEIGHT)
     pixmap.fill(palette.color(qt.QPalette.Window))
@@ -41,13 +43,13 @@ def draw(way: Way, width: int, palette: Any) -> Any:
         _arrow(painter, width, first, second, (first, second) in steps)
         if text:
             _label(painter, width, first, second, text, ink, paper)
-    for name, (text, column, row) in BOXES.items():
+    for name, (_text, column, row) in BOXES.items():
         _pen(painter, name in way.boxes)
         left, top, across = _box(width, column, row)
         painter.fillRect(left, top, across, BOX, palette.color(qt.QPalette.Base))
         painter.drawRect(left, top, across, BOX)
         painter.setPen(qt.QPen(ink))
-        painter.drawText(left, top, across, BOX, qt.Qt.AlignCenter, _(text))
+        painter.drawText(left, top, across, BOX, qt.Qt.AlignCenter, _(texts[name]))
     painter.setPen(qt.QPen(ink))
     flags = qt.Qt.AlignCenter | qt.Qt.TextWordWrap
     painter.drawText(4, ROWS * ROW, width - 8, NOTICE_HEIGHT, flags, _(TRIAGE_NOTICE))

@@ -36,7 +36,8 @@ def generate_case(generator: Generator, case: Case, reporter: Reporter) -> dict[
     check_place(case.dicom, case.target)
     content = generator.generate(case.source, case.target)
     reporter.stage("dicom", f"Writing {case.dicom}")
-    export_dicom(case.target, case.source, case.dicom, content["input"]["sha256"])
+    unreliable = content["pe"].get("unreliable")
+    export_dicom(case.target, case.source, case.dicom, content["input"]["sha256"], unreliable)
     return content
 
 

@@ -40,7 +40,8 @@ def export_result(result: Path, radiograph: Path | None, target: Path) -> None:
     try:
         record = json.loads((result / result_files.RECORD).read_text(encoding="utf-8"))
         sha256, name = str(record["input"]["sha256"]), str(record["input"]["name"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        unreliable = record.get("pe", {}).get("unreliable")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"Expected a result folder with {result_files.RECORD}, got {result}.",
             "Name a folder that `xray2ctpa generate` wrote.",
@@ -54,11 +55,16 @@ def export_result(result: Path, radiograph: Path | None, target: Path) -> None:
                     "Name the file that the result was made from.",
                 )
     check_place(target, result)
-    export_dicom(result, radiograph, target, sha256)
+    export_dicom(result, radiograph, target, sha256, unreliable)
 
 
-def export_dicom(result: Path, source: Path | None, target: Path, sha256: str) -> None:
-    """As ``export_result``, for a radiograph ``source`` that is known to have this ``sha256``."""
+def export_dicom(
+    result: Path, source: Path | None, target: Path, sha256: str, unreliable: str | None = None
+) -> None:
+    """As ``export_result``, for a radiograph ``source`` that is known to have this ``sha256``.
+
+    ``unreliable`` is pe.unreliable of result.json.
+    """
     digest = file_sha256(result / result_files.CTPA)
     if dicom_out.is_written(target, digest):
         return
@@ -69,6 +75,7 @@ def export_dicom(result: Path, source: Path | None, target: Path, sha256: str) -
         None if source is None else dicom_out.radiograph_header(source),
         sha256,
         digest,
+        unreliable,
     )
 
 

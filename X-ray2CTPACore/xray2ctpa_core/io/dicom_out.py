@@ -71,7 +71,13 @@ def radiograph_header(source: Path) -> Dataset | None:
 
 
 def write_dicom_result(
-    target: Path, ctpa: Volume, gradcam: Volume, radiograph: Dataset | None, sha256: str, digest: str
+    target: Path,
+    ctpa: Volume,
+    gradcam: Volume,
+    radiograph: Dataset | None,
+    sha256: str,
+    digest: str,
+    unreliable: str | None = None,
 ) -> None:
     """Writes a CT series, ``ctpa-0001.dcm`` and on, and GRADCAM_FILE into the new folder ``target``.
 
@@ -82,6 +88,8 @@ def write_dicom_result(
         radiograph: header whose patient and study the series joins; None makes a patient of its own.
         sha256: of the radiograph.
         digest: of the volume, by which ``is_written`` knows it again.
+        unreliable: why the PE classifier's evidence means nothing here, as a sentence for the Grad-CAM's
+            comments; None if none is known.
 
     Raises:
         InputError: highdicom is missing.
@@ -94,7 +102,7 @@ def write_dicom_result(
     ):
         warnings.simplefilter("ignore")  # about values of the radiograph's header that are passed on
         slices = _series(ctpa, _study(radiograph, sha256), radiograph)
-        parametric_map = _parametric_map(slices, gradcam)
+        parametric_map = _parametric_map(slices, gradcam, unreliable)
         with writing(target):
             for number, dataset in enumerate(slices, 1):
                 dataset.ImageComments = f"{NOTICE} Volume {digest}."
@@ -226,7 +234,7 @@ def _set_pixels(dataset: Dataset, ctpa: Volume, k: int) -> None:
     add_synthetic_overlay(dataset, ctpa.array.shape[1:])
 
 
-def _parametric_map(slices: list[FileDataset], gradcam: Volume) -> pydicom.Dataset:
+def _parametric_map(slices: list[FileDataset], gradcam: Volume, unreliable: str | None) -> pydicom.Dataset:
     """Grad-CAM, 0..1, on the slices' grid."""
     import highdicom as hd
     from pydicom.sr.codedict import codes
@@ -259,7 +267,8 @@ def _parametric_map(slices: list[FileDataset], gradcam: Volume) -> pydicom.Datas
     made.add_new(_SYNTHETIC_DATA, "CS", "YES")
     made.SeriesDescription = _GRADCAM_DESCRIPTION
     made.BodyPartExamined = _BODY_PART
-    made.DerivationDescription = made.ImageComments = NOTICE
+    made.DerivationDescription = NOTICE
+    made.ImageComments = " ".join(filter(None, (NOTICE, unreliable)))
     return made
 
 

@@ -30,7 +30,13 @@ from xray2ctpa_core.mrml.display import (
 )
 from xray2ctpa_core.mrml.nodes import add_segmentation, load_result, remove_result
 from xray2ctpa_core.mrml.radiograph import add_radiograph
-from xray2ctpa_core.mrml.record import provenance, sentences
+from xray2ctpa_core.mrml.record import (
+    UNRELIABLE_ATTRIBUTE,
+    provenance,
+    score_sentences,
+    sentences,
+    unreliable,
+)
 from xray2ctpa_core.mrml.result import (
     NOTICE_ATTRIBUTE,
     RADIOGRAPH_REFERENCE,
@@ -67,6 +73,7 @@ __all__ = [
     "RECORD_ATTRIBUTE",
     "RENDERING_CLASS",
     "TRUTH_VIEWS",
+    "UNRELIABLE_ATTRIBUTE",
     "WINDOWS",
     "Comparison",
     "ResultNodes",
@@ -82,6 +89,7 @@ __all__ = [
     "register_layouts",
     "remove_result",
     "result_of",
+    "score_sentences",
     "sentences",
     "show_comparison",
     "show_evidence_from",
@@ -92,5 +100,6 @@ __all__ = [
     "show_window",
     "synthetic_annotation",
     "truth_on_grid",
+    "unreliable",
     "use_layout",
 ]

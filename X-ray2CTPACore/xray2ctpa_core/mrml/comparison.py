@@ -11,7 +11,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from xray2ctpa_core.constants import AIR_HU, SYNTHETIC
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.mrml.display import DIFFERENCE_COLOR_TAG, show_between
+from xray2ctpa_core.mrml.display import DIFFERENCE_COLOR_TAG, restore_displays, show_between, slice_display
 from xray2ctpa_core.mrml.result import NOTICE_ATTRIBUTE, ResultNodes, refer_to_comparison
 from xray2ctpa_core.mrml.views import PLANE_VIEWS
 
@@ -112,6 +112,7 @@ def mean_difference(nodes: ResultNodes) -> tuple[float, float]:
 
 def show_comparison(comparison: Comparison, nodes: ResultNodes, application_logic: Any) -> None:
     """Shows truth and difference in their views, in the generated CTPA's window."""
+    restore_displays(nodes)
     show_between(comparison.truth, _window_of(nodes.ctpa))
     for views, node in ((TRUTH_VIEWS, comparison.truth), (DIFFERENCE_VIEWS, comparison.difference)):
         for view, plane in views.items():
@@ -124,7 +125,7 @@ def show_comparison(comparison: Comparison, nodes: ResultNodes, application_logi
 
 def _window_of(node: Any) -> tuple[float, float]:
     """The window (centre, width) in which a volume is displayed."""
-    display = node.GetDisplayNode()
+    display = slice_display(node)
     return display.GetLevel(), display.GetWindow()
 
 

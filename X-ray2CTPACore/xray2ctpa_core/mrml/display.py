@@ -1,5 +1,6 @@
 """Display of a result's nodes: windows, colours, legend, volume rendering."""
 
+from collections.abc import Callable
 from typing import Any
 
 import slicer
@@ -15,6 +16,8 @@ from xray2ctpa_core.constants import (
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.mrml.result import ResultNodes
 
+#: Attribute of the slice displays that this module has set.
+DISPLAY_ATTRIBUTE = "XRay2CTPA.Display"
 #: Name and colour (RGB, opacity) of the Grad-CAM label map's values 0..3.
 GRADCAM_LABELS = (
     ("background", (0.0, 0.0, 0.0, 0.0)),
@@ -57,11 +60,14 @@ def show_window(nodes: ResultNodes, name: str) -> None:
 
 def show_evidence_from(nodes: ResultNodes, threshold: float) -> None:
     """Shows the Grad-CAM where it is at least ``threshold`` (0..1)."""
+    restore_displays(nodes)
     nodes.gradcam.GetDisplayNode().SetThreshold(threshold, 1.0)
 
 
 def show_rendering(nodes: ResultNodes, visible: bool) -> None:
     """Turns the volume rendering in the 3D view on or off."""
+    if visible and rendering_display(nodes) is None:  # somebody has removed it
+        _add_rendering(nodes.ctpa, nodes.ctpa.GetScene(), RENDERING_CLASS)
     display = rendering_display(nodes)
     if display is not None:
         display.SetVisibility(visible)
@@ -88,15 +94,21 @@ def corner_text(text: str, colour: tuple[float, float, float]) -> Any:
 
 def display_result(nodes: ResultNodes, scene: Any, rendering_class: str = RENDERING_CLASS) -> None:
     """Sets fixed windows, colours, and a volume rendering that is off at first."""
-    show_between(nodes.ctpa, CTPA_DISPLAY_WINDOW)
-    show_between(nodes.gradcam, (0.5, 1.0), color_id="vtkMRMLColorTableNodeIron")
-    nodes.gradcam.GetDisplayNode().SetThreshold(GRADCAM_LABEL_THRESHOLDS[0], 1.0)
-    nodes.gradcam.GetDisplayNode().SetApplyThreshold(True)
-    nodes.gradcam_label.GetDisplayNode().SetAndObserveColorNodeID(_gradcam_color_node(scene).GetID())
+    restore_displays(nodes)
     _add_legend(nodes.gradcam_label, scene)
-    if nodes.spread is not None:
-        show_between(nodes.spread, SPREAD_DISPLAY_WINDOW)
     _add_rendering(nodes.ctpa, scene, rendering_class)
+
+
+def restore_displays(nodes: ResultNodes) -> None:
+    """Sets the display of volumes that have none of this module: it is new, or was removed by hand.
+
+    In the place of a removed one, slice views make one with other colours.
+    """
+    for name, show in _SHOWN.items():
+        node = getattr(nodes, name)
+        if node is not None and slice_display(node).GetAttribute(DISPLAY_ATTRIBUTE) is None:
+            show(node)
+            slice_display(node).SetAttribute(DISPLAY_ATTRIBUTE, name)
 
 
 def rendering_display(nodes: ResultNodes) -> Any | None:
@@ -117,10 +129,40 @@ def is_used(colours: Any) -> bool:
 
 def show_between(node: Any, window: tuple[float, float], color_id: str = "vtkMRMLColorTableNodeGrey") -> None:
     """Sets the display to ``window`` (centre, width) instead of one derived from the voxels."""
-    display = node.GetDisplayNode()
+    display = slice_display(node)
     display.SetAndObserveColorNodeID(color_id)
     display.SetAutoWindowLevel(False)
     display.SetWindowLevel(window[1], window[0])
+
+
+def slice_display(node: Any) -> Any:
+    """A volume's first display node, which slice views show it by; a new one if it was removed."""
+    if node.GetVolumeDisplayNode() is None:  # another display, as a rendering, may be the first now
+        others = [node.GetNthDisplayNodeID(number) for number in range(node.GetNumberOfDisplayNodes())]
+        node.RemoveAllDisplayNodeIDs()
+        node.CreateDefaultDisplayNodes()
+        for identifier in others:
+            node.AddAndObserveDisplayNodeID(identifier)
+    return node.GetVolumeDisplayNode()
+
+
+def _show_gradcam(node: Any) -> None:
+    show_between(node, (0.5, 1.0), color_id="vtkMRMLColorTableNodeIron")
+    node.GetDisplayNode().SetThreshold(GRADCAM_LABEL_THRESHOLDS[0], 1.0)
+    node.GetDisplayNode().SetApplyThreshold(True)
+
+
+def _show_label(node: Any) -> None:
+    slice_display(node).SetAndObserveColorNodeID(_gradcam_color_node(node.GetScene()).GetID())
+
+
+#: How each volume of a result is shown in slice views.
+_SHOWN: dict[str, Callable[[Any], None]] = {
+    "ctpa": lambda node: show_between(node, CTPA_DISPLAY_WINDOW),
+    "gradcam": _show_gradcam,
+    "gradcam_label": _show_label,
+    "spread": lambda node: show_between(node, SPREAD_DISPLAY_WINDOW),
+}
 
 
 def _gradcam_color_node(scene: Any) -> Any:

@@ -19,7 +19,7 @@ from xray2ctpa_core.mrml.display import (
     is_used,
     rendering_display,
 )
-from xray2ctpa_core.mrml.record import read_record, record_attributes, record_rows
+from xray2ctpa_core.mrml.record import read_record, record_attributes, record_rows, unreliable
 from xray2ctpa_core.mrml.result import REFERENCES, ResultNodes, put_beside, refer
 
 
@@ -33,7 +33,7 @@ def load_result(
     """Adds the result in ``folder`` to ``scene``: volumes, table, volume rendering, subject-hierarchy folder.
 
     Every node's name contains SYNTHETIC and the radiograph's name, and every node has ATTRIBUTES, with
-    values as text. The folder is
+    values as text, and as description the notice and, if so, why the PE scores mean nothing. The folder is
     beside the radiograph: in its study, if it has one.
 
     Args:
@@ -50,6 +50,7 @@ def load_result(
     scene = slicer.mrmlScene if scene is None else scene
     record = read_record(folder)
     texts = {**record_attributes(record, folder), **(attributes or {})}
+    description = " ".join(filter(None, (record["notice"], unreliable(record))))
     has_spread = (folder / "spread.nii.gz").exists()
     before = _node_ids(scene)
     source = radiograph.GetName() if radiograph is not None else record["input"]["name"]
@@ -58,6 +59,7 @@ def load_result(
         node = scene.AddNewNodeByClass(class_name, f"{SYNTHETIC} {title} ({source})")
         for name, value in texts.items():
             node.SetAttribute(name, value)
+        node.SetDescription(description)
         return node
 
     def add_volume(class_name: str, file_name: str, title: str) -> Any:
@@ -100,6 +102,7 @@ def add_segmentation(nodes: ResultNodes) -> ResultNodes:
     segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     for attribute in nodes.gradcam_label.GetAttributeNames():
         segmentation.SetAttribute(attribute, nodes.gradcam_label.GetAttribute(attribute))
+    segmentation.SetDescription(nodes.gradcam_label.GetDescription())
     segmentation.CreateDefaultDisplayNodes()
     segmentation.SetReferenceImageGeometryParameterFromVolumeNode(nodes.ctpa)
     slicer.vtkSlicerSegmentationsModuleLogic.ImportLabelmapToSegmentationNode(

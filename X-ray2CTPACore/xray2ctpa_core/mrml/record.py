@@ -30,6 +30,9 @@ ATTRIBUTES = {
     "XRay2CTPA.PECalibrated": ("pe", "calibrated"),
 }
 
+#: Attribute of every node of a result whose PE scores mean nothing: why, as a sentence.
+UNRELIABLE_ATTRIBUTE = "XRay2CTPA.PEUnreliable"
+
 #: Names in brackets (of collections, of people) are read in the table of the whole record.
 _BRACKETS = re.compile(r" \([^()]*\)")
 
@@ -53,8 +56,15 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def sentences(record: Mapping[str, Any]) -> list[str]:
-    """What a result says, for people: the score first, then what it means and where it comes from."""
+def unreliable(record: Mapping[str, Any]) -> str | None:
+    """Why the PE scores mean nothing for this radiograph, as a sentence; None if nothing speaks against them,
+    or if the record is older than this statement."""
+    reason = record["pe"].get("unreliable")
+    return str(reason) if reason else None
+
+
+def score_sentences(record: Mapping[str, Any]) -> list[str]:
+    """The scores of a result, for people: the volume's, each sample's, the second opinion."""
     pe = record["pe"]
     lines = [score_sentence(pe["probability"], pe["threshold"], bool(pe["calibrated"])) + "."]
     lines += filter(None, [unreliable(pe)])
@@ -65,8 +75,17 @@ def sentences(record: Mapping[str, Any]) -> list[str]:
         lines.append(f"Over {len(samples)} samples the score runs {ends}: {each}.")
     if "second_opinion" in pe:
         lines.append(second_opinion_sentence(pe["second_opinion"]))
-    lines.append("The score rates this generated volume, not the patient: a hypothesis, never a diagnosis.")
-    return [*lines, *provenance(record), *record.get("gate", {}).get("warnings", [])]
+    return lines
+
+
+def sentences(record: Mapping[str, Any]) -> list[str]:
+    """What a result says, for people: the score first, why it means nothing if that is so, then what it
+    means and where it comes from."""
+    score, *others = score_sentences(record)
+    reason = unreliable(record)
+    caution = "The score rates this generated volume, not the patient: a hypothesis, never a diagnosis."
+    warnings = [line for line in record.get("gate", {}).get("warnings", []) if line != reason]
+    return [score, *([reason] if reason else []), *others, caution, *provenance(record), *warnings]
 
 
 def provenance(record: Mapping[str, Any]) -> list[str]:
@@ -99,7 +118,8 @@ def record_attributes(record: Mapping[str, Any], folder: Path) -> dict[str, str]
                 )
             value = value[key]
         attributes[name] = value if isinstance(value, str) else json.dumps(value)
-    return attributes
+    reason = unreliable(record)
+    return attributes | ({UNRELIABLE_ATTRIBUTE: reason} if reason else {})
 
 
 def record_rows(value: Any, path: str = "") -> list[tuple[str, str]]:

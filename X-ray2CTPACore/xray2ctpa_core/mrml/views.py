@@ -7,7 +7,7 @@ import vtk
 
 from xray2ctpa_core.constants import GRADCAM_LABEL_THRESHOLDS
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.mrml.display import show_rendering
+from xray2ctpa_core.mrml.display import restore_displays, show_rendering
 from xray2ctpa_core.mrml.result import RADIOGRAPH_REFERENCE, ResultNodes
 
 RADIOGRAPH_VIEW = "XRay2CTPARadiograph"
@@ -102,6 +102,7 @@ def show_result(
         layout_id: the layout that holds the planes.
     """
     use_layout(nodes.ctpa.GetScene(), layout_id)
+    restore_displays(nodes)
     radiograph = radiograph or nodes.ctpa.GetNodeReference(RADIOGRAPH_REFERENCE)
     for name, orientation in PLANE_VIEWS.items():
         logic = application_logic.GetSliceLogicByLayoutName(name)
@@ -133,6 +134,7 @@ def show_overlay(
     """
     if overlay not in ("", "gradcam", "gradcam_label", "spread"):
         raise InputError(f"Expected gradcam, gradcam_label, spread or none, got the overlay {overlay!r}.")
+    restore_displays(nodes)
     node = getattr(nodes, overlay) if overlay else None
     identifier = node.GetID() if node is not None else None
     is_label = overlay == "gradcam_label"

@@ -32,7 +32,13 @@ def score_of(record: Mapping[str, Any], model: Model | None) -> Score:
         model: the bundle that has probably made it; None if none is available.
     """
     pe = record["pe"]
-    return Score(pe["probability"], pe["threshold"], _counts(record, model), pe.get("second_opinion"))
+    return Score(
+        pe["probability"],
+        pe["threshold"],
+        _counts(record, model),
+        pe.get("second_opinion"),
+        pe.get("unreliable"),
+    )
 
 
 def _counts(record: Mapping[str, Any], model: Model | None) -> Counts | None:

@@ -63,12 +63,14 @@ class Score:
         threshold: operating point, 0..1.
         counts: of the patients on whom it was evaluated; None if there are none.
         opinion: pe.second_opinion of result.json; None if there is none.
+        unreliable: pe.unreliable of result.json, why no score means anything here; None if none is known.
     """
 
     value: float | None
     threshold: float
     counts: Counts | None = None
     opinion: Mapping[str, Any] | None = None
+    unreliable: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ BOXES = {
     "ctpa": ("CTPA", 2, 4),
     "excluded": ("PE excluded", 0, 4),
 }
+#: Text of the box "model" if the score is not used.
+NOT_USED = "X-ray2CTPA score,\nnot used"
 #: The score, which is beside the pathway and does not change the way: drawn as a dotted line.
 BESIDE = ("model", "wells")
 #: Arrows of the drawing: from, to, label.
@@ -153,6 +157,8 @@ def beside(case: Case, score: Score | None) -> tuple[str, ...]:
     """Sentences on the generated CTPA's score and its uncertainty, which change no step."""
     if score is None:
         return ("No generated CTPA is selected.",)
+    if score.unreliable:
+        return (f"The score of the generated CTPA is not used. {score.unreliable}",)
     opinions = () if score.opinion is None else (second_opinion_sentence(score.opinion),)
     if score.value is None:
         return (f"{NO_SCORE}.", *opinions)
@@ -177,6 +183,12 @@ def beside(case: Case, score: Score | None) -> tuple[str, ...]:
         else "Excludes nothing: under about 2 % would be needed, for every such patient."
     )
     return (first, second, use, *opinions)
+
+
+def box_texts(score: Score | None) -> dict[str, str]:
+    """The texts of BOXES: the model's says so if the score is not used."""
+    texts = {name: text for name, (text, _column, _row) in BOXES.items()}
+    return texts | ({"model": NOT_USED} if score is not None and score.unreliable else {})
 
 
 def _by_years(case: Case, d_dimer: float, cutoff: float) -> list[str]:

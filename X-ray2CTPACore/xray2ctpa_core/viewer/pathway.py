@@ -13,7 +13,16 @@ from xray2ctpa_core.pipelines.loading import embedded_bundles, resolve_bundle
 from xray2ctpa_core.triage.criteria import PERC, WELLS, Criterion
 from xray2ctpa_core.triage.rules import FEU_PER_UNIT, d_dimer_feu, wells_score
 from xray2ctpa_core.triage.scoring import score_of
-from xray2ctpa_core.triage.workflow import ARROWS, BESIDE, BOXES, TRIAGE_NOTICE, Case, beside, way_of
+from xray2ctpa_core.triage.workflow import (
+    ARROWS,
+    BESIDE,
+    BOXES,
+    TRIAGE_NOTICE,
+    Case,
+    beside,
+    box_texts,
+    way_of,
+)
 
 #: Greatest age in years and greatest D-dimer, in any unit, that a visitor may enter.
 _LIMITS = {"age": 120.0, "d_dimer": 1e5}
@@ -33,13 +42,15 @@ def pathway(record: Mapping[str, Any], entered: Mapping[str, Any], bundle: str) 
     case = _case(entered)
     way, points = way_of(case), wells_score(case.wells)
     steps = set(itertools.pairwise(way.boxes))
+    score = score_of(record, _model_of(record, bundle))
     return {
         "notice": TRIAGE_NOTICE,
         "form": {"wells": _form(WELLS), "perc": _form(PERC), "units": list(FEU_PER_UNIT)},
         "headline": f"Wells {points:g}. Next: {way.step}.",
         "boxes": [
             {"name": name, "text": text, "column": column, "row": row, "on_way": name in way.boxes}
-            for name, (text, column, row) in BOXES.items()
+            for name, text in box_texts(score).items()
+            for _text, column, row in [BOXES[name]]
         ],
         "arrows": [
             {"from": first, "to": second, "text": text, "on_way": (first, second) in steps}
@@ -47,7 +58,7 @@ def pathway(record: Mapping[str, Any], entered: Mapping[str, Any], bundle: str) 
         ],
         "dotted": list(BESIDE),
         "reasons": list(way.reasons),
-        "beside": list(beside(case, score_of(record, _model_of(record, bundle)))),
+        "beside": list(beside(case, score)),
     }
 
 
