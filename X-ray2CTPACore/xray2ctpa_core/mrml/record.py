@@ -8,7 +8,7 @@ from typing import Any
 
 from xray2ctpa_core.constants import RESULT_SCHEMA_VERSION
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.wording import counted, score_sentence, second_opinion_sentence, unreliable
+from xray2ctpa_core.wording import counted, score_sentence, second_opinion_sentence
 
 #: Attribute of every node of a result <- where its value stands in result.json.
 ATTRIBUTES = {
@@ -67,7 +67,6 @@ def score_sentences(record: Mapping[str, Any]) -> list[str]:
     """The scores of a result, for people: the volume's, each sample's, the second opinion."""
     pe = record["pe"]
     lines = [score_sentence(pe["probability"], pe["threshold"], bool(pe["calibrated"])) + "."]
-    lines += filter(None, [unreliable(pe)])
     samples = pe.get("per_sample", [])
     if len(samples) > 1:
         each = ", ".join(f"{score:.2f}" for score in samples)
