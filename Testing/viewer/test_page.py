@@ -1,6 +1,7 @@
-"""The page in headless Chromium: what a visitor sees and does. Its pictures go to build/pictures."""
+"""The page in headless Chromium and Firefox: what a visitor sees and does. Its pictures go to build/pictures."""
 
 import io
+import json
 import re
 import shutil
 import signal
@@ -17,7 +18,7 @@ pytest.importorskip("aiohttp")
 pytest.importorskip("axe_playwright_python")
 
 import axe_playwright_python
-from scenes import EXTENT_MM, SHAPE, write_result
+from scenes import EXTENT_MM, SHAPE, UNLIKE, write_result
 from visitors import PATIENCE, Page, served
 
 from xray2ctpa_core.constants import AIR_HU
@@ -29,10 +30,15 @@ from xray2ctpa_core.volume import Volume, axial_affine
 pytestmark = pytest.mark.browser
 #: axe-core itself.
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+#: Red, green and blue of an element's text.
+COLOUR = "(name) => getComputedStyle(document.querySelector(name)).color.match(/\\d+/g).map(Number)"
 VIEWS = ("XRay2CTPARadiograph", "Red", "Green", "Yellow", "3D")
 SIZES = ((390, 844), (768, 1024), (1280, 800), (1920, 1080), (2560, 1440))
-#: Messages of Chromium that follow from what a test does to the server.
-EXPECTED = re.compile(r"status of 4(03|13|22|09)|WebSocket connection|ERR_CONNECTION_REFUSED")
+#: Messages of the browsers that follow from what a test does to the server, or to the page's policy.
+EXPECTED = re.compile(
+    r"status of 4(03|13|22|09)|WebSocket connection|ERR_CONNECTION_REFUSED|can’t establish a connection"
+    r"|was interrupted while the page was loading"
+)
 
 
 class Tab:
@@ -95,7 +101,7 @@ class Tab:
 
     def picture(self, name: str) -> np.ndarray:
         """What is seen of a view on the screen, lines of the crosshair included: (rows, columns, RGB)."""
-        shot = self.tab.locator(f".view[data-view='{name}'] .box").screenshot()
+        shot = self.tab.locator(f".view[data-view='{name}'] .box").screenshot(caret="initial")
         with Image.open(io.BytesIO(shot)) as image:
             return np.asarray(image.convert("RGB")).astype(int)
 
@@ -308,16 +314,16 @@ def test_a_real_radiograph_becomes_a_result(browser, tmp_path, real_data, pictur
         seen = Tab(context, page)
         tab = seen.tab
         seen.phase("empty")
-        tab.screenshot(path=pictures / "page-empty.png")
+        tab.screenshot(path=pictures / "page-empty.png", caret="initial")
         tab.set_input_files("#file", radiograph)
         seen.phase("ready")
         assert tab.is_visible("text=Accepted as a frontal chest radiograph")
         tab.wait_for_selector("#radiograph[data-drawn]")
-        tab.screenshot(path=pictures / "page-ready.png")
+        tab.screenshot(path=pictures / "page-ready.png", caret="initial")
         tab.select_option("#preset", "0")
         tab.click("#generate")
         seen.phase("running")
-        tab.screenshot(path=pictures / "page-running.png")
+        tab.screenshot(path=pictures / "page-running.png", caret="initial")
         tab.reload()
         second = Tab(context, page)
         seen.phase("done")
@@ -361,7 +367,7 @@ def opened_well(seen: Tab, pictures: Path, name: str, views=VIEWS) -> None:
         seen.tab.wait_for_timeout(800)
         seen.still()
         seen.tab.evaluate("scrollTo(0, 0)")  # what stays above while it scrolls is seen at the top
-        seen.tab.screenshot(path=pictures / f"{name}-{width}.png", full_page=True)
+        seen.tab.screenshot(path=pictures / f"{name}-{width}.png", full_page=True, caret="initial")
         for view in views:
             picture = seen.picture(view)
             assert picture.std() > 15, f"{view} at {width} x {height}"
@@ -593,17 +599,24 @@ def test_the_rendering_turns_by_keys_and_a_view_is_maximised(opened):
 def test_a_screenshot_says_synthetic_and_holds_every_view(opened, pictures):
     opened.phase("done")
     opened.drawn(*VIEWS)
-    opened.still()
-    with opened.tab.expect_download() as download:
-        opened.tab.click("#screenshot")
-    path = pictures / "screenshot.png"
-    download.value.save_as(path)
-    assert download.value.suggested_filename == "SYNTHETIC-ctpa-view.png"
-    with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB")).astype(int)
-    orange = (pixels[..., 0] > 200) & (abs(pixels[..., 1] - 180) < 40) & (pixels[..., 2] < 120)
-    assert orange[-46:-24].sum() > 300, "the notice below all views"
-    assert orange[: len(pixels) // 2].sum() > 100
+    pixels = screenshot_of(opened, pictures / "screenshot.png")
+    assert orange(pixels[-46:-24]).sum() > 300, "the notice below all views"
+    assert orange(pixels[: len(pixels) // 2]).sum() > 100
+
+
+def test_a_narrow_screenshot_has_its_notice_in_legible_lines(opened, pictures):
+    opened.phase("done")
+    opened.tab.set_viewport_size({"width": 390, "height": 844})
+    opened.drawn(*VIEWS)
+    pixels = screenshot_of(opened, pictures / "screenshot-narrow.png")
+    rows = orange(pixels[-110:]).any(axis=1)
+    lines = np.count_nonzero(np.diff(rows.astype(int)) == 1) + int(rows[0])
+    assert lines >= 3, "letters keep their width, so that the notice takes several lines"
+
+
+def orange(pixels: np.ndarray) -> np.ndarray:
+    """Where a picture has the colour of the notice."""
+    return (pixels[..., 0] > 200) & (abs(pixels[..., 1] - 180) < 40) & (pixels[..., 2] < 120)
 
 
 def test_a_finger_scrolls_and_two_fingers_zoom(browser, shown):
@@ -671,8 +684,58 @@ def test_the_triage_pathway_answers_what_is_entered_and_says_research_use(opened
     assert "Research use only." in tab.text_content("#workflow")
     assert violations(tab) == []
     tab.set_viewport_size({"width": 1280, "height": 2600})
-    tab.locator("#triage").screenshot(path=pictures / "page-triage.png")
+    tab.locator("#triage").screenshot(path=pictures / "page-triage.png", caret="initial")
     assert opened.complaints == []
+
+
+def test_a_score_that_means_nothing_is_greyed_out_below_the_reason(browser, tmp_path, pictures):
+    folder = write_result(tmp_path / "result", unreliable=UNLIKE)
+    record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    opinion = {"probability": 0.61, "threshold": 0.5, "positive": True, "calibrated": True}
+    record["pe"]["second_opinion"] = opinion | {"rests_on": "radiograph alone"}
+    (folder / "result.json").write_text(json.dumps(record), encoding="utf-8")
+    with served(tmp_path / "temporary", folder) as page, new_context(browser) as context:
+        seen = Tab(context, page)
+        tab = seen.tab
+        seen.phase("done")
+        seen.drawn(*VIEWS)
+        assert tab.inner_text("#unreliable") == UNLIKE
+        assert tab.get_attribute("#scores", "aria-describedby") == "unreliable"
+        greyed = tab.inner_text("#scores.greyed")
+        for words in ("score 0.25", "Over 2 samples the score runs from 0.20 to 0.30", "Second opinion 0.61"):
+            assert words in greyed
+        grey, text = (tab.evaluate(COLOUR, name) for name in ("#score-text", "#sentences"))
+        assert [tab.evaluate(COLOUR, name) for name in ("#other-scores li", "#opinion-key")] == [grey, grey]
+        assert sum(grey) < sum(text) - 150, "darker than what is meant to be read"
+        assert float(tab.evaluate("getComputedStyle(document.querySelector('#scale')).opacity")) < 0.5
+        assert violations(tab) == [], "greyed out, and legible"
+        tab.click("#triage summary")
+        tab.wait_for_selector("#triage-beside:has-text('is not used')")
+        beside = tab.inner_text("#triage-beside")
+        assert beside == f"The score of the generated CTPA is not used. {UNLIKE}"
+        assert "score,not used" in tab.text_content("#workflow").replace("\n", "")
+        tab.click("#triage summary")
+        said = screenshot_of(seen, pictures / "screenshot-unreliable.png")
+        tab.evaluate("import('./page.js').then(({ state }) => { state.result.unreliable = null; })")
+        assert said.shape[0] > screenshot_of(seen, pictures / "screenshot.png").shape[0] + 15, "one line more"
+        assert seen.complaints == []
+
+
+def test_a_score_that_nothing_speaks_against_is_not_greyed_out(opened):
+    opened.phase("done")
+    assert opened.tab.is_hidden("#unreliable")
+    assert opened.tab.locator(".greyed").count() == 0
+
+
+def screenshot_of(seen: Tab, path: Path) -> np.ndarray:
+    """What the button Screenshot saves: (rows, columns, RGB)."""
+    seen.still()
+    with seen.tab.expect_download() as download:
+        seen.tab.click("#screenshot")
+    download.value.save_as(path)
+    assert download.value.suggested_filename == "SYNTHETIC-ctpa-view.png"
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
 
 
 def violations(tab) -> list[str]:

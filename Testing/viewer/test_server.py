@@ -67,7 +67,7 @@ def test_a_result_is_shown_with_its_numbers_and_its_planes(shown):
     async def visit(visitor):
         await visitor.phase("done")
         result = visitor.state["result"]
-        assert "score 0.25" in result["sentences"][0]
+        assert "score 0.25" in result["scores"][0]
         assert ["sampling.seed", "42"] in result["rows"]
         assert "never a diagnosis" in result["notice"]
         await visitor.until(lambda: "place" in visitor.told)

@@ -209,6 +209,8 @@ class Site:
             if not leaving:
                 raise web.HTTPServiceUnavailable(text="Too many visitors at a time; try again later.")
             await self._sessions.pop(min(leaving)[1]).close()
+        for session in self._sessions.values():
+            session.rest()  # so that memory depends on how many results are looked at
         self._sessions[key] = Session(self._folder / secrets.token_hex(8), self._opening)
         return self._sessions[key]
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.mrml import sentences
+from xray2ctpa_core.mrml import score_sentences, sentences, unreliable
 from xray2ctpa_core.mrml.record import read_record, record_rows
 from xray2ctpa_core.viewer import case, stage
 from xray2ctpa_core.viewer.ahead import Ahead
@@ -90,9 +90,12 @@ class Showing:
         scene = self.scene
         record = scene.nodes.record
         assumed = case.are_millimetres_assumed(record)
+        scores, reason = score_sentences(record), unreliable(record)
         return {
             "result": {
-                "sentences": sentences(record),
+                "unreliable": reason,
+                "scores": scores,
+                "sentences": [line for line in sentences(record) if line not in (*scores, reason)],
                 "pe": record["pe"],
                 "rows": record_rows(record),
                 "notice": record["notice"],

@@ -20,8 +20,12 @@ export function renderResult() {
   const current = state.results.find((one) => one.current)?.id;
   if (shown !== current) clearLengths();
   shown = current;
-  byId("score-text").textContent = result.sentences[0];
-  byId("sentences").replaceChildren(...listOf(result.sentences.slice(1)).children);
+  byId("unreliable").textContent = result.unreliable || "";
+  byId("unreliable").hidden = !result.unreliable;
+  byId("scores").classList.toggle("greyed", Boolean(result.unreliable));
+  byId("score-text").textContent = result.scores[0];
+  byId("other-scores").replaceChildren(...listOf(result.scores.slice(1)).children);
+  byId("sentences").replaceChildren(...listOf(result.sentences).children);
   const assumed = "Millimetres are assumed: the radiograph's size is the cohort's mean, so lengths are, too.";
   const doubts = [...(result.millimetres_assumed ? [assumed] : []), ...result.doubts];
   byId("doubts").replaceChildren(...listOf(doubts).children);
