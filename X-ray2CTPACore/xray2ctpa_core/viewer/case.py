@@ -24,6 +24,8 @@ from xray2ctpa_core.wording import INVERTED_RADIOGRAPH
 
 #: Source of the size in result.json if the radiograph does not determine it.
 COHORT_MEAN = "cohort mean"
+#: Longest side in pixels of a radiograph for display; a larger one is shown by means of squares of its pixels.
+_LONGEST_SIDE = 4096
 #: A true CTPA that covers a smaller share of the result is doubtful.
 _ENOUGH_SHARED = 0.8
 
@@ -84,14 +86,29 @@ def radiograph_of(
             "Name the file that the result was made from.",
         )
     pixels = radiograph.pixels
-    if INVERTED_RADIOGRAPH in record["gate"]["warnings"]:
+    if INVERTED_RADIOGRAPH in record.get("gate", {}).get("warnings", []):
         pixels = pixels.max() + pixels.min() - pixels
-    frame, geometry = frame_of(record), record["geometry"]
+    pixels, times = _shrunk(pixels)
+    frame = frame_of(record)
     if frame is None:
         return ShownRadiograph(pixels, name)
+    geometry, middle = record["geometry"], (frame.side - 1) / 2
     side_mm = geometry["shape"][2] * geometry["spacing_mm"][0]
-    middle = (frame.side - 1) / 2
-    return ShownRadiograph(pixels, name, side_mm / frame.side, (frame.top + middle, frame.left + middle))
+    centre = [(start + middle + 0.5) / times - 0.5 for start in (frame.top, frame.left)]
+    return ShownRadiograph(pixels, name, side_mm / frame.side * times, (centre[0], centre[1]))
+
+
+def _shrunk(pixels: np.ndarray) -> tuple[np.ndarray, int]:
+    """(H, W) of at most _LONGEST_SIDE pixels a side, and how many pixels of the original a side of each is;
+    what is left over at the lower and right edge is cut off."""
+    times = -(-max(pixels.shape) // _LONGEST_SIDE)
+    if times == 1:
+        return pixels, 1
+    rows, columns = (max(side // times, 1) for side in pixels.shape)
+    if min(pixels.shape) < times:
+        return pixels, 1
+    squares = pixels[: rows * times, : columns * times].reshape(rows, times, columns, times)
+    return squares.mean(axis=(1, 3)), times
 
 
 def check(folder: Path, radiograph: Path | None, truth: Path | None) -> None:

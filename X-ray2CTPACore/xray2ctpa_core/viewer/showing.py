@@ -6,7 +6,7 @@ Importing it loads Slicer's libraries.
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from xray2ctpa_core.errors import InputError
@@ -14,7 +14,7 @@ from xray2ctpa_core.mrml import score_sentences, sentences, unreliable
 from xray2ctpa_core.mrml.record import read_record, record_rows
 from xray2ctpa_core.viewer import case, stage
 from xray2ctpa_core.viewer.ahead import Ahead
-from xray2ctpa_core.viewer.display import CHOICES, RANGES, changed
+from xray2ctpa_core.viewer.display import CHOICES, RANGES, Look, changed
 from xray2ctpa_core.viewer.pathway import pathway
 from xray2ctpa_core.viewer.pictures import MAX_BYTES, Pictures
 from xray2ctpa_core.viewer.scene import COMPARE_VIEWS, RESULT_VIEWS, ResultScene, orientation
@@ -35,14 +35,34 @@ _REFINE_AFTER = 0.35
 _LULL_SECONDS, _REST_SECONDS = 0.01, 0.5
 
 
-def opened(entry: Entry, tabs: Tabs, bundle: str) -> "Showing":
-    """Opens a result; raises InputError where it cannot be shown. ``bundle``: as ``Showing``."""
+@dataclass(frozen=True)
+class Files:
+    """The radiograph and the truth of a result, read; in any thread, as it takes a while."""
+
+    entry: Entry
+    radiograph: case.ShownRadiograph | None
+    truth: case.Truth | None
+
+
+def read(entry: Entry) -> Files:
+    """Reads what is shown beside a result; raises InputError where it cannot be read."""
     record = read_record(entry.folder)
-    radiograph, truth = (
-        case.radiograph_of(record, entry.folder, entry.radiograph),
-        case.truth_of(record, entry.truth),
-    )
-    scene = ResultScene(entry.folder, radiograph, truth.array if truth else None)
+    radiograph = case.radiograph_of(record, entry.folder, entry.radiograph)
+    return Files(entry, radiograph, case.truth_of(record, entry.truth))
+
+
+def opened(files: Files, tabs: Tabs, bundle: str, look: Look | None = None) -> "Showing":
+    """Opens a result; raises InputError where it cannot be shown.
+
+    Args:
+        files: of the result.
+        tabs, bundle: as of ``Showing``.
+        look: what was looked at before; None shows all of it.
+    """
+    truth = files.truth
+    scene = ResultScene(files.entry.folder, files.radiograph, truth.array if truth else None)
+    if look is not None:
+        scene.look_as(look)
     return Showing(scene, tabs, truth.doubts if truth else [], bundle)
 
 
@@ -96,7 +116,7 @@ class Showing:
                 "unreliable": reason,
                 "scores": scores,
                 "sentences": [line for line in sentences(record) if line not in (*scores, reason)],
-                "pe": record["pe"],
+                "pe": {"per_sample": [], **record["pe"]},
                 "rows": record_rows(record),
                 "notice": record["notice"],
                 "has_spread": scene.nodes.spread is not None,

@@ -3,6 +3,7 @@
 
 import { byId, state } from "./page.js";
 import { placed } from "./views.js";
+import { save } from "./result.js";
 import { lengthsIn, scaleBarOf } from "./measure.js";
 
 const LINE = 19; // height of a line below the views
@@ -29,13 +30,7 @@ export function takeScreenshot() {
   pen.fillRect(0, 0, right - left, height);
   views.forEach((view, at) => drawView(pen, view, boxes[at], left, top));
   footer.forEach(([text, colour], at) => write(pen, text, 6, bottom - top + (at + 1) * LINE, colour));
-  sheet.toBlob((blob) => {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = "SYNTHETIC-ctpa-view.png";
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  }, "image/png");
+  sheet.toBlob((blob) => save(blob, "SYNTHETIC-ctpa-view.png"), "image/png");
 }
 
 function drawView(pen, view, box, left, top) {
