@@ -1,4 +1,4 @@
-"""The page in headless Chromium and Firefox: what a visitor sees and does. Its pictures go to build/pictures."""
+"""The page in headless Chromium and Firefox: what a visitor sees and does; pictures in build/pictures."""
 
 import io
 import json

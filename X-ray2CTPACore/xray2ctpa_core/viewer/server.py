@@ -147,8 +147,8 @@ class Site:
         if self._door.key_of(request) is None:
             if not self._door.admits(request):
                 raise web.HTTPForbidden(
-                    text="Open the address that `xray2ctpa view` printed, with its token. If you did: this page "
-                    "needs a cookie, so allow cookies for this address."
+                    text="Open the address that `xray2ctpa view` printed, with its token. If you did: this "
+                    "page needs a cookie, so allow cookies for this address."
                 )
             key = self._door.new_key()
             response.set_cookie(self._door.cookie, key, httponly=True, samesite="Lax", path="/")

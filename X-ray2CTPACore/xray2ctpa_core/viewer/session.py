@@ -19,6 +19,7 @@ from xray2ctpa_core.generation.failures import user_error
 from xray2ctpa_core.generation.samples import SAMPLE_CXR
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.viewer import run, upload
+from xray2ctpa_core.viewer.case import shrunk
 from xray2ctpa_core.viewer.download import can_write_dicom
 from xray2ctpa_core.viewer.presets import presets
 from xray2ctpa_core.viewer.shelf import Entry, Shelf
@@ -399,6 +400,7 @@ def _without_paths(text: str, path: Path, name: str) -> str:
 
 def _thumbnail(radiograph: Path) -> bytes:
     """A radiograph as a JPEG, its proportions kept."""
-    image = Image.fromarray((read_radiograph(radiograph).pixels * 255).astype(np.uint8))
+    pixels, _times = shrunk(read_radiograph(radiograph).pixels, 2 * _THUMBNAIL_SIDE)
+    image = Image.fromarray((pixels * 255).astype(np.uint8))
     image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
     return jpeg(np.asarray(image))

@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.mrml import score_sentences, sentences, unreliable
-from xray2ctpa_core.mrml.record import read_record, record_rows
+from xray2ctpa_core.mrml.record import read_record
 from xray2ctpa_core.viewer import case, stage
 from xray2ctpa_core.viewer.ahead import Ahead
 from xray2ctpa_core.viewer.display import CHOICES, RANGES, Look, changed
@@ -22,6 +21,7 @@ from xray2ctpa_core.viewer.shelf import Entry
 from xray2ctpa_core.viewer.stage import RENDERING
 from xray2ctpa_core.viewer.tabs import Tab, Tabs, jpeg
 from xray2ctpa_core.viewer.titles import described
+from xray2ctpa_core.viewer.words import garbled_as_input_error, words_of
 
 #: What a tab may ask of the views: of all of them, and of one.
 WISHES = ("show", "hottest", "reset", "turn", "triage")
@@ -47,8 +47,10 @@ class Files:
 def read(entry: Entry) -> Files:
     """Reads what is shown beside a result; raises InputError where it cannot be read."""
     record = read_record(entry.folder)
-    radiograph = case.radiograph_of(record, entry.folder, entry.radiograph)
-    return Files(entry, radiograph, case.truth_of(record, entry.truth))
+    with garbled_as_input_error(entry.folder):
+        words_of(record)
+        radiograph = case.radiograph_of(record, entry.folder, entry.radiograph)
+        return Files(entry, radiograph, case.truth_of(record, entry.truth))
 
 
 def opened(files: Files, tabs: Tabs, bundle: str, look: Look | None = None) -> "Showing":
@@ -110,15 +112,9 @@ class Showing:
         scene = self.scene
         record = scene.nodes.record
         assumed = case.are_millimetres_assumed(record)
-        scores, reason = score_sentences(record), unreliable(record)
         return {
             "result": {
-                "unreliable": reason,
-                "scores": scores,
-                "sentences": [line for line in sentences(record) if line not in (*scores, reason)],
-                "pe": {"per_sample": [], **record["pe"]},
-                "rows": record_rows(record),
-                "notice": record["notice"],
+                **words_of(record),
                 "has_spread": scene.nodes.spread is not None,
                 "has_truth": scene.truth is not None,
                 "doubts": self._doubts,
