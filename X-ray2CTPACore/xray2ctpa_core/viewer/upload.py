@@ -93,7 +93,7 @@ async def receive(
                         pause.reschedule(asyncio.get_running_loop().time() + PAUSE_SECONDS)
             except TimeoutError as error:
                 raise OutputError(
-                    f"The upload took more than {SECONDS:.0f} s, or nothing arrived for {PAUSE_SECONDS:.0f} s.",
+                    f"The upload took more than {SECONDS:.0f} s, or nothing came for {PAUSE_SECONDS:.0f} s.",
                     "Try again.",
                 ) from error
     if announced is not None and received < announced:
