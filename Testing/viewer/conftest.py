@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,14 +74,15 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     yield from browser_of("chromium", tmp_path_factory.mktemp("chromium"))
 
 
-@pytest.fixture(scope="module", params=["chromium", pytest.param("firefox", marks=pytest.mark.slow)])
-def either(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Headless Chromium, then headless Firefox."""
-    yield from browser_of(request.param, tmp_path_factory.mktemp(request.param))
+@pytest.fixture(scope="module")
+def chosen_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Headless Chromium, or the browser that XRAY2CTPA_BROWSER names (firefox)."""
+    kind = os.environ.get("XRAY2CTPA_BROWSER", "chromium")
+    yield from browser_of(kind, tmp_path_factory.mktemp(kind))
 
 
 @pytest.fixture
-def browser(either: Any) -> Iterator[Any]:
+def browser(chosen_browser: Any) -> Iterator[Any]:
     """A browser for one test, which fails when it no longer moves."""
-    with either.watched() as opened:
+    with chosen_browser.watched() as opened:
         yield opened
