@@ -1,11 +1,15 @@
-"""Headless Chromium for the tests of a file: ended, with a clear failure, when it no longer moves.
+"""A headless browser for the tests of a file: ended, with a clear failure, when it no longer moves.
 
 Most calls of playwright have a time limit; evaluating, moving the mouse, opening and closing have none.
 """
 
+import shlex
+import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -14,18 +18,39 @@ from playwright.sync_api import Error, sync_playwright
 
 #: Seconds that a test with its servers may take before its browser is ended, and its driver after that.
 BROWSER_SECONDS, DRIVER_SECONDS = 300.0, 20.0
+CHROMIUM, FIREFOX = "chromium", "firefox"
+#: Names of each one's program.
+PROGRAMS = {
+    CHROMIUM: ("chromium", "chromium-browser", "google-chrome"),
+    FIREFOX: ("firefox-esr", "firefox"),
+}
 FLAGS = ("--no-sandbox", "--disable-gpu")
 
 
-class Chromium:
+def program_of(kind: str) -> str | None:
+    """Path of a browser's program; None where there is none on this machine."""
+    return next(filter(None, map(shutil.which, PROGRAMS[kind])), None)
+
+
+def firefox_program(program: str, folder: Path) -> Path:
+    """A program in ``folder`` that runs Firefox as playwright can drive it."""
+    relay = Path(__file__).with_name("firefox_relay.py")
+    made = folder / "firefox"
+    made.write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, str(relay), program])} "$@"\n')
+    made.chmod(0o700)
+    return made
+
+
+class Browser:
     """Playwright and a browser, started when they are first asked for, and anew after they were ended.
 
     Args:
-        program: path of Chromium.
+        kind: CHROMIUM or FIREFOX.
+        program: path of its program.
     """
 
-    def __init__(self, program: str) -> None:
-        self._program = program
+    def __init__(self, kind: str, program: str) -> None:
+        self.kind, self._program = kind, program
         self._playwright: Any = None
         self._browser: Any = None
         self._driver: psutil.Process | None = None
@@ -38,8 +63,13 @@ class Chromium:
             former = set(psutil.Process().children())
             self._playwright = sync_playwright().start()
             [self._driver] = set(psutil.Process().children()) - former
-            self._browser = self._playwright.chromium.launch(executable_path=self._program, args=[*FLAGS])
+            self._browser = self._launch()
         return self._browser
+
+    def _launch(self) -> Any:
+        if self.kind == CHROMIUM:
+            return self._playwright.chromium.launch(executable_path=self._program, args=[*FLAGS])
+        return self._playwright.firefox.launch(executable_path=self._program, channel="moz-firefox")
 
     @contextmanager
     def watched(self, seconds: float = BROWSER_SECONDS) -> Iterator[Any]:

@@ -2,7 +2,7 @@
 
 import importlib
 import importlib.util
-import shutil
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,23 +52,37 @@ def real_result(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")  # its event loop is in the way of asyncio.run
-def chromium() -> Iterator[Any]:
-    """Headless Chromium, or a visible skip where there is none."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no chromium on this machine")
+def browser_of(kind: str, folder: Path) -> Iterator[Any]:
+    """A headless browser, or a visible skip where there is none."""
     if importlib.util.find_spec("playwright") is None:
         pytest.skip("playwright is not installed")
-    from browsers import Chromium
+    import browsers
 
-    made = Chromium(program)
+    program = browsers.program_of(kind)
+    if program is None:
+        pytest.skip(f"no {kind} on this machine")
+    if kind == browsers.FIREFOX:
+        program = str(browsers.firefox_program(program, folder))
+    made = browsers.Browser(kind, program)
     yield made
     made.close()
 
 
+@pytest.fixture(scope="module")  # its event loop is in the way of asyncio.run
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Headless Chromium."""
+    yield from browser_of("chromium", tmp_path_factory.mktemp("chromium"))
+
+
+@pytest.fixture(scope="module")
+def chosen_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Headless Chromium, or the browser that XRAY2CTPA_BROWSER names (firefox)."""
+    kind = os.environ.get("XRAY2CTPA_BROWSER", "chromium")
+    yield from browser_of(kind, tmp_path_factory.mktemp(kind))
+
+
 @pytest.fixture
-def browser(chromium: Any) -> Iterator[Any]:
+def browser(chosen_browser: Any) -> Iterator[Any]:
     """A browser for one test, which fails when it no longer moves."""
-    with chromium.watched() as opened:
+    with chosen_browser.watched() as opened:
         yield opened

@@ -1,6 +1,8 @@
 """Slices beside the one that is looked at are drawn in advance, and no slice is drawn twice."""
 
 import asyncio
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -177,6 +179,22 @@ def test_a_page_that_is_left_alone_has_every_slice_and_a_jump_draws_nothing(tmp_
         assert "Red" not in drawn
 
     left_alone(tmp_path, then)
+
+
+def test_a_closed_result_is_freed_without_a_garbage_collection(tmp_path):
+    """The collector comes seldom: until then, each opened result would keep its volumes and pictures."""
+    freed = []
+
+    async def then(opened, tab):
+        await until(lambda: "Red" in tab.shown)
+        freed.extend([weakref.ref(opened), weakref.ref(opened.scene), weakref.ref(opened._pictures)])
+
+    gc.disable()
+    try:
+        left_alone(tmp_path, then)
+        assert [reference() for reference in freed] == [None, None, None]
+    finally:
+        gc.enable()
 
 
 def test_what_has_no_room_is_not_drawn_in_advance(tmp_path, monkeypatch):

@@ -38,7 +38,7 @@ def test_a_converted_bundle_goes_from_upload_to_a_shown_result(tmp_path, convert
             result = visitor.state["result"]
             has_score = kind == "whole"
             assert (result["pe"]["probability"] is not None) == has_score
-            assert ("no PE classifier" in result["sentences"][0]) != has_score
+            assert ("no PE classifier" in result["scores"][0]) != has_score
             await visitor.do("triage")
             await visitor.until(lambda: "triage" in visitor.told)
             said = visitor.told["triage"]

@@ -75,6 +75,19 @@ def test_an_upload_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
         asyncio.run(upload.receive(slow(), "radiograph.png", None, tmp_path / "private"))
 
 
+def test_an_upload_of_which_nothing_arrives_any_more_makes_way_and_a_slow_one_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(upload, "PAUSE_SECONDS", 0.5)
+
+    async def with_pauses(*seconds: float) -> AsyncIterator[bytes]:
+        for pause in seconds:
+            await asyncio.sleep(pause)
+            yield PNG
+
+    with pytest.raises(OutputError, match="nothing came"):
+        asyncio.run(upload.receive(with_pauses(0.0, 30.0), "a.png", None, tmp_path / "stalled"))
+    asyncio.run(upload.receive(with_pauses(*[0.1] * 8), "b.png", None, tmp_path / "slow"))
+
+
 def test_too_much_is_refused_as_announced_and_as_received(tmp_path):
     with pytest.raises(upload.TooLarge, match="at most 50 MB, got 60 MB"):
         received(b"", "radiograph.png", tmp_path / "announced", 60 << 20)

@@ -3,8 +3,8 @@
 Display: ``stage`` provides an application with off-screen views, in which ``scene`` shows a result with its
 ``titles``; ``sight`` is the zoom and pan of a plane, ``probe`` reads voxels, ``renderings`` colours the
 volume rendering and the colour bars, ``display`` holds a visitor's settings, ``case`` reads the radiograph
-and the true CTPA of a result. ``showing`` draws for the ``tabs`` of a visitor; it keeps ``pictures`` of
-planes and draws some ``ahead``.
+and the true CTPA of a result, ``words`` its record. ``showing`` draws for the ``tabs`` of a visitor; it keeps
+``pictures`` of planes and draws some ``ahead``.
 
 Visitors: ``session`` is the state of one visitor, with his results on a ``shelf``; ``upload`` receives a
 radiograph, ``presets`` are those of the bundle, ``run`` generates in another process, ``security`` admits

@@ -19,11 +19,14 @@ from xray2ctpa_core.io.provenance import file_sha256
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.mrml.record import read_record
+from xray2ctpa_core.viewer.words import garbled_as_input_error, words_of
 from xray2ctpa_core.volume import FrontalFrame, Volume
 from xray2ctpa_core.wording import INVERTED_RADIOGRAPH
 
 #: Source of the size in result.json if the radiograph does not determine it.
 COHORT_MEAN = "cohort mean"
+#: Longest side in pixels of a radiograph for display; of a larger one, squares' means are shown.
+_LONGEST_SIDE = 4096
 #: A true CTPA that covers a smaller share of the result is doubtful.
 _ENOUGH_SHARED = 0.8
 
@@ -84,21 +87,43 @@ def radiograph_of(
             "Name the file that the result was made from.",
         )
     pixels = radiograph.pixels
-    if INVERTED_RADIOGRAPH in record["gate"]["warnings"]:
+    if INVERTED_RADIOGRAPH in record.get("gate", {}).get("warnings", []):
         pixels = pixels.max() + pixels.min() - pixels
-    frame, geometry = frame_of(record), record["geometry"]
+    pixels, times = shrunk(pixels, _LONGEST_SIDE)
+    frame = frame_of(record)
     if frame is None:
         return ShownRadiograph(pixels, name)
+    geometry, middle = record["geometry"], (frame.side - 1) / 2
     side_mm = geometry["shape"][2] * geometry["spacing_mm"][0]
-    middle = (frame.side - 1) / 2
-    return ShownRadiograph(pixels, name, side_mm / frame.side, (frame.top + middle, frame.left + middle))
+    centre = [(start + middle + 0.5) / times - 0.5 for start in (frame.top, frame.left)]
+    return ShownRadiograph(pixels, name, side_mm / frame.side * times, (centre[0], centre[1]))
+
+
+def shrunk(pixels: np.ndarray, longest: int) -> tuple[np.ndarray, int]:
+    """An image by the means of squares of its pixels, as few as give at most ``longest`` of them a side.
+
+    Args:
+        pixels: (H, W).
+        longest: side in pixels.
+
+    Returns:
+        (h, w), without what is left over at the lower and right edge, and the pixels along a square's side.
+    """
+    times = -(-max(pixels.shape) // longest)
+    if times == 1 or min(pixels.shape) < times:
+        return pixels, 1
+    rows, columns = (side // times for side in pixels.shape)
+    squares = pixels[: rows * times, : columns * times].reshape(rows, times, columns, times)
+    return squares.mean(axis=(1, 3)), times
 
 
 def check(folder: Path, radiograph: Path | None, truth: Path | None) -> None:
     """Raises InputError unless the result can be shown with this radiograph and this truth."""
     record = read_record(folder)
-    radiograph_of(record, folder, radiograph)
-    truth_of(record, truth)
+    with garbled_as_input_error(folder):
+        words_of(record)
+        radiograph_of(record, folder, radiograph)
+        truth_of(record, truth)
 
 
 def frame_of(record: Mapping[str, Any]) -> FrontalFrame | None:

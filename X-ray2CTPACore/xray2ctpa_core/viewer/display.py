@@ -6,6 +6,7 @@ from typing import Any
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.mrml import WINDOWS
+from xray2ctpa_core.viewer.sight import Sight
 
 OVERLAYS = ("gradcam", "gradcam_label", "spread", "")
 MODES = ("result", "compare")
@@ -42,6 +43,21 @@ class Display:
     slab_mm: float = 0.0
     rendering: str = RENDERINGS[0]
     mode: str = "result"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a visitor has chosen to see of a result.
+
+    Attributes:
+        display: his settings.
+        position: RAS in mm where the planes meet.
+        sights: zoom and pan by plane.
+    """
+
+    display: Display
+    position: tuple[float, ...]
+    sights: Mapping[str, Sight]
 
 
 CHOICES = {

@@ -15,7 +15,7 @@ from xray2ctpa_core import mrml
 from xray2ctpa_core.mrml.display import show_between
 from xray2ctpa_core.viewer import renderings, stage
 from xray2ctpa_core.viewer.case import ShownRadiograph
-from xray2ctpa_core.viewer.display import Display
+from xray2ctpa_core.viewer.display import Display, Look
 from xray2ctpa_core.viewer.probe import Probe, slices_beside
 from xray2ctpa_core.viewer.sight import Sight, extent, look
 from xray2ctpa_core.viewer.stage import RENDERING
@@ -152,6 +152,18 @@ class ResultScene:
             self._moving = True
             return out_of_date | ({RENDERING} & set(self.shown()))
         return out_of_date
+
+    def look(self) -> Look:
+        """What is looked at, to go on from in another scene of this result."""
+        return Look(self.display, self.position, dict(self._sights))
+
+    def look_as(self, look: Look) -> None:
+        """Shows what was looked at before; the rendering is seen from the front."""
+        self._sights = dict(look.sights)
+        self.show(look.display)
+        for name in self._slices(with_radiograph=True):
+            self._fit(name)
+        self.go_to(look.position)
 
     def bars(self) -> list[dict[str, object]]:
         """The colour bars of what is shown."""

@@ -17,6 +17,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from xray2ctpa_core.errors import OutputError, XRay2CTPAError
+from xray2ctpa_core.generation.failures import user_error
 from xray2ctpa_core.io.result_folder import temporary_folder
 from xray2ctpa_core.viewer import download
 from xray2ctpa_core.viewer.security import HEADERS, Door
@@ -33,10 +34,13 @@ PAGE_FILES = {
 }
 RESULT_ZIP, DICOM_ZIP = "/result.zip", "/result-dicom.zip"
 FOLDER_PREFIX = "xray2ctpa-view-"
-#: Sessions at a time; each holds a scene and its views.
+#: Sessions at a time that are watched or compute; each holds a scene and its views.
 MAX_SESSIONS = 8
-#: Seconds after which a session that nobody watches and that computes nothing is closed.
-IDLE_SECONDS = 1800.0
+#: Sessions in all: one that nobody watches only has its results on the disk.
+MAX_KEPT_SESSIONS = 64
+#: Seconds after which a session that nobody watches and that computes nothing is closed: one without results
+#: of its own, and one with them.
+IDLE_SECONDS, KEEP_SECONDS = 1800.0, 7 * 86400.0
 #: Seconds after which a result that nobody watches gives its views back.
 REST_SECONDS = 120.0
 _MESSAGE_BYTES = 1 << 14
@@ -109,18 +113,23 @@ class Site:
         self._sessions.clear()
 
     async def close_idle_forever(self) -> None:
-        """Lets sessions rest that nobody has watched for REST_SECONDS, and ends them after IDLE_SECONDS."""
+        """Lets sessions rest that nobody has watched for REST_SECONDS, and ends them after IDLE_SECONDS, or
+        KEEP_SECONDS if results would be lost."""
         while True:
             await asyncio.sleep(REST_SECONDS / 4)
-            for key, session in list(self._sessions.items()):
-                if session.is_watched or session.is_busy:
-                    continue
-                idle = time.monotonic() - session.last_seen
-                if idle > IDLE_SECONDS:
-                    del self._sessions[key]
-                    await session.close()
-                elif idle > REST_SECONDS:
-                    session.rest()
+            await self.close_idle(time.monotonic())
+
+    async def close_idle(self, now: float) -> None:
+        """What ``close_idle_forever`` does at one time (of time.monotonic)."""
+        for key, session in list(self._sessions.items()):
+            if session.is_watched or session.is_busy:
+                continue
+            idle = now - session.last_seen
+            if idle > (KEEP_SECONDS if session.has_results else IDLE_SECONDS):
+                del self._sessions[key]
+                await session.close()
+            elif idle > REST_SECONDS:
+                session.rest()
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Callable[..., Any]) -> web.StreamResponse:
@@ -138,7 +147,8 @@ class Site:
         if self._door.key_of(request) is None:
             if not self._door.admits(request):
                 raise web.HTTPForbidden(
-                    text="Open the address that `xray2ctpa view` printed, with its token."
+                    text="Open the address that `xray2ctpa view` printed, with its token. If you did: this "
+                    "page needs a cookie, so allow cookies for this address."
                 )
             key = self._door.new_key()
             response.set_cookie(self._door.cookie, key, httponly=True, samesite="Lax", path="/")
@@ -173,9 +183,9 @@ class Site:
                 request.content_length,
                 header_bytes(request.query.get("header", "")),
             )
-        except XRay2CTPAError as error:
+        except (XRay2CTPAError, OSError) as error:
             status = 413 if isinstance(error, TooLarge) else 422
-            return web.json_response({"text": error.message, "hint": error.hint}, status=status)
+            return web.json_response(session.in_words(user_error(error)), status=status)
         return web.json_response({})
 
     async def _download(self, request: web.Request) -> web.StreamResponse:
@@ -188,8 +198,8 @@ class Site:
                 name, content = await asyncio.to_thread(download.dicom_zip, entry, session.folder)
             else:
                 name, content = await asyncio.to_thread(download.result_zip, entry)
-        except XRay2CTPAError as error:
-            raise web.HTTPUnprocessableEntity(text=f"{error.message}\n{error.hint}") from error
+        except (XRay2CTPAError, OSError) as error:
+            return web.json_response(session.in_words(user_error(error)), status=422)
         headers = {"Content-Disposition": download.attachment(name)}
         return web.Response(body=content, content_type="application/zip", headers=headers)
 
@@ -200,15 +210,17 @@ class Site:
         return session
 
     async def _new_session(self, key: str) -> Session:
-        if len(self._sessions) >= MAX_SESSIONS:
-            leaving = [
-                (session.last_seen, key)
-                for key, session in self._sessions.items()
-                if not session.is_watched and not session.is_busy
-            ]
-            if not leaving:
-                raise web.HTTPServiceUnavailable(text="Too many visitors at a time; try again later.")
-            await self._sessions.pop(min(leaving)[1]).close()
+        leaving = [
+            (session.has_results, session.last_seen, key)
+            for key, session in self._sessions.items()
+            if not session.is_watched and not session.is_busy
+        ]
+        if len(self._sessions) - len(leaving) >= MAX_SESSIONS:
+            raise web.HTTPServiceUnavailable(text="Too many visitors at a time; try again later.")
+        if len(self._sessions) >= MAX_KEPT_SESSIONS:
+            await self._sessions.pop(min(leaving)[2]).close()
+        for session in self._sessions.values():
+            session.rest()  # so that memory depends on how many results are looked at
         self._sessions[key] = Session(self._folder / secrets.token_hex(8), self._opening)
         return self._sessions[key]
 

@@ -19,12 +19,14 @@ from xray2ctpa_core.generation.failures import user_error
 from xray2ctpa_core.generation.samples import SAMPLE_CXR
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.viewer import run, upload
+from xray2ctpa_core.viewer.case import shrunk
 from xray2ctpa_core.viewer.download import can_write_dicom
 from xray2ctpa_core.viewer.presets import presets
 from xray2ctpa_core.viewer.shelf import Entry, Shelf
 from xray2ctpa_core.viewer.tabs import Tab, Tabs, jpeg
 
 if TYPE_CHECKING:
+    from xray2ctpa_core.viewer.display import Look
     from xray2ctpa_core.viewer.showing import Showing
 
 EMPTY, CHECKING, READY, RUNNING, OPENING, DONE = "empty", "checking", "ready", "running", "opening", "done"
@@ -73,6 +75,7 @@ class Session:
         self._shelf = Shelf()
         self._current: Entry | None = None
         self._showing: Showing | None = None
+        self._looks: dict[str, Look] = {}  # by identifier of the result
         self._task: asyncio.Task[None] | None = None
         self._is_receiving = False
         self._has_begun = False
@@ -86,6 +89,11 @@ class Session:
     def is_busy(self) -> bool:
         """Whether it computes."""
         return self.phase in (CHECKING, RUNNING, OPENING)
+
+    @property
+    def has_results(self) -> bool:
+        """Whether results would be lost with it."""
+        return any(entry.owned for entry in self._shelf)
 
     def attach(self, tab: Tab) -> None:
         """Shows everything to a new tab."""
@@ -254,14 +262,14 @@ class Session:
 
     def _give_up(self, why: XRay2CTPAError) -> None:
         """Nothing has come of a check, a run or an opening: back to what was there before."""
-        self._message = self._in_words(why)
+        self._message = self.in_words(why)
         if self.phase == RUNNING and self._radiograph is not None:
             self.phase = READY
-        elif self.phase == CHECKING:
-            self._forget_radiograph()
-            self.phase = DONE if self._showing is not None else EMPTY
         else:
-            self._current, self.phase = None, EMPTY
+            if self.phase == CHECKING:
+                self._forget_radiograph()
+            self.phase = DONE if self._showing is not None else EMPTY
+            self._current = self._current if self._showing is not None else None
         self._tabs.forget("preview")
 
     def _start_over(self) -> None:
@@ -303,6 +311,7 @@ class Session:
             self._current = None
             self.phase = EMPTY if self.phase == DONE else self.phase
         self._shelf.discard(entry)
+        self._looks.pop(entry.identifier, None)
         self._tell_state()
 
     def _open(self, entry: Entry) -> None:
@@ -314,9 +323,11 @@ class Session:
         self.phase = OPENING
         self._tell_state()
         showing = await asyncio.to_thread(importlib.import_module, _SHOWING)
+        files = await asyncio.to_thread(showing.read, entry)
         self._close_showing()
+        look = self._looks.get(entry.identifier)
+        self._showing = showing.opened(files, self._tabs, self._opening.bundle, look)
         self._current = entry
-        self._showing = showing.opened(entry, self._tabs, self._opening.bundle)
         self._showing.artist.add_done_callback(self._on_artists_end)
         self.phase = DONE
         self._tell_state()
@@ -326,11 +337,14 @@ class Session:
         """The drawing ends by itself only by a defect."""
         error = None if artist.cancelled() else artist.exception()
         if error is not None:
-            self._message = self._in_words(user_error(error))
+            self._message = self.in_words(user_error(error))
             self._tell_state()
 
     def _close_showing(self) -> None:
+        """Closes the views, and remembers what was looked at."""
         if self._showing is not None:
+            if self._current is not None:
+                self._looks[self._current.identifier] = self._showing.scene.look()
             self._showing.close()
             self._showing = None
 
@@ -367,13 +381,16 @@ class Session:
             state.update(self._showing.state())
         return state
 
-    def _in_words(self, error: XRay2CTPAError) -> dict[str, str]:
+    def in_words(self, error: XRay2CTPAError) -> dict[str, str]:
         """What a visitor reads of an error: no path of this machine, and his own name for the radiograph."""
         text, hint = error.message, error.hint
         if self._radiograph is not None:
             text = _without_paths(text, self._radiograph, self._radiograph_name)
-        private = f"{self.folder}/"
-        return {"text": text.replace(private, ""), "hint": hint.replace(private, "")}
+        opening = self._opening
+        named = [path for path in (opening.result, opening.radiograph, opening.truth) if path is not None]
+        for folder in (self.folder, *(path.parent for path in named)):
+            text, hint = (words.replace(f"{folder}/", "") for words in (text, hint))
+        return {"text": text, "hint": hint}
 
 
 def _without_paths(text: str, path: Path, name: str) -> str:
@@ -383,6 +400,7 @@ def _without_paths(text: str, path: Path, name: str) -> str:
 
 def _thumbnail(radiograph: Path) -> bytes:
     """A radiograph as a JPEG, its proportions kept."""
-    image = Image.fromarray((read_radiograph(radiograph).pixels * 255).astype(np.uint8))
+    pixels, _times = shrunk(read_radiograph(radiograph).pixels, 2 * _THUMBNAIL_SIDE)
+    image = Image.fromarray((pixels * 255).astype(np.uint8))
     image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
     return jpeg(np.asarray(image))

@@ -6,15 +6,14 @@ Importing it loads Slicer's libraries.
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.mrml import sentences
-from xray2ctpa_core.mrml.record import read_record, record_rows
+from xray2ctpa_core.mrml.record import read_record
 from xray2ctpa_core.viewer import case, stage
 from xray2ctpa_core.viewer.ahead import Ahead
-from xray2ctpa_core.viewer.display import CHOICES, RANGES, changed
+from xray2ctpa_core.viewer.display import CHOICES, RANGES, Look, changed
 from xray2ctpa_core.viewer.pathway import pathway
 from xray2ctpa_core.viewer.pictures import MAX_BYTES, Pictures
 from xray2ctpa_core.viewer.scene import COMPARE_VIEWS, RESULT_VIEWS, ResultScene, orientation
@@ -22,6 +21,7 @@ from xray2ctpa_core.viewer.shelf import Entry
 from xray2ctpa_core.viewer.stage import RENDERING
 from xray2ctpa_core.viewer.tabs import Tab, Tabs, jpeg
 from xray2ctpa_core.viewer.titles import described
+from xray2ctpa_core.viewer.words import garbled_as_input_error, words_of
 
 #: What a tab may ask of the views: of all of them, and of one.
 WISHES = ("show", "hottest", "reset", "turn", "triage")
@@ -35,14 +35,36 @@ _REFINE_AFTER = 0.35
 _LULL_SECONDS, _REST_SECONDS = 0.01, 0.5
 
 
-def opened(entry: Entry, tabs: Tabs, bundle: str) -> "Showing":
-    """Opens a result; raises InputError where it cannot be shown. ``bundle``: as ``Showing``."""
+@dataclass(frozen=True)
+class Files:
+    """The radiograph and the truth of a result, read; in any thread, as it takes a while."""
+
+    entry: Entry
+    radiograph: case.ShownRadiograph | None
+    truth: case.Truth | None
+
+
+def read(entry: Entry) -> Files:
+    """Reads what is shown beside a result; raises InputError where it cannot be read."""
     record = read_record(entry.folder)
-    radiograph, truth = (
-        case.radiograph_of(record, entry.folder, entry.radiograph),
-        case.truth_of(record, entry.truth),
-    )
-    scene = ResultScene(entry.folder, radiograph, truth.array if truth else None)
+    with garbled_as_input_error(entry.folder):
+        words_of(record)
+        radiograph = case.radiograph_of(record, entry.folder, entry.radiograph)
+        return Files(entry, radiograph, case.truth_of(record, entry.truth))
+
+
+def opened(files: Files, tabs: Tabs, bundle: str, look: Look | None = None) -> "Showing":
+    """Opens a result; raises InputError where it cannot be shown.
+
+    Args:
+        files: of the result.
+        tabs, bundle: as of ``Showing``.
+        look: what was looked at before; None shows all of it.
+    """
+    truth = files.truth
+    scene = ResultScene(files.entry.folder, files.radiograph, truth.array if truth else None)
+    if look is not None:
+        scene.look_as(look)
     return Showing(scene, tabs, truth.doubts if truth else [], bundle)
 
 
@@ -77,8 +99,10 @@ class Showing:
         self.artist = asyncio.create_task(self._draw_forever())
 
     def close(self) -> None:
-        """Ends the drawing and gives the scene's memory back."""
+        """Ends the drawing and gives the scene's memory back, at once: a cancelled task holds what it ran in,
+        which would wait for a garbage collection if it were still held here."""
         self.artist.cancel()
+        del self.artist
         if self._refining is not None:
             self._refining.cancel()
         self.scene.close()
@@ -90,10 +114,7 @@ class Showing:
         assumed = case.are_millimetres_assumed(record)
         return {
             "result": {
-                "sentences": sentences(record),
-                "pe": record["pe"],
-                "rows": record_rows(record),
-                "notice": record["notice"],
+                **words_of(record),
                 "has_spread": scene.nodes.spread is not None,
                 "has_truth": scene.truth is not None,
                 "doubts": self._doubts,

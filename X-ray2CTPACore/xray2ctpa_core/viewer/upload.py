@@ -15,8 +15,8 @@ from xray2ctpa_core.io.result_folder import writing
 MAX_BYTES = 50 << 20
 #: Forms of one file each; headers that name another file for the voxels (.mhd, .nhdr) are none.
 SUFFIXES = tuple(suffix for suffix in names.SUFFIXES if suffix not in names.DETACHED_SUFFIXES)
-#: Seconds that one upload may take.
-SECONDS = 300.0
+#: Seconds that one upload may take, and that nothing may arrive; a lost connection need not be noticed.
+SECONDS, PAUSE_SECONDS = 300.0, 20.0
 _NAME_BYTES = 120
 _PAIR = (*names.PAIR_SUFFIXES, *names.PAIR_SUFFIXES.values())
 _HEADER_BYTES = 1 << 16
@@ -84,14 +84,18 @@ async def receive(
         folder.mkdir(mode=0o700)
         with path.open("xb") as file:
             try:
-                async with asyncio.timeout(SECONDS):
+                async with asyncio.timeout(SECONDS), asyncio.timeout(PAUSE_SECONDS) as pause:
                     async for chunk in chunks:
                         received += len(chunk)
                         if received > MAX_BYTES:
                             raise TooLarge
                         file.write(chunk)
+                        pause.reschedule(asyncio.get_running_loop().time() + PAUSE_SECONDS)
             except TimeoutError as error:
-                raise OutputError(f"The upload took more than {SECONDS:.0f} s.", "Try again.") from error
+                raise OutputError(
+                    f"The upload took more than {SECONDS:.0f} s, or nothing came for {PAUSE_SECONDS:.0f} s.",
+                    "Try again.",
+                ) from error
     if announced is not None and received < announced:
         raise OutputError("The upload broke off.", "Try again.")
     _divide(path, header)

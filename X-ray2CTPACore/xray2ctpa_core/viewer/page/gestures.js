@@ -68,7 +68,7 @@ function listenToKeys(box, name, plane, isRendering) {
     } else if (plane && slices[key]) send({ do: "scroll", view: name, steps: slices[key] });
     else if (key === "+" || key === "=") send({ do: "zoom", view: name, factor: 1.25 });
     else if (key === "-") send({ do: "zoom", view: name, factor: 0.8 });
-    else if (letter === "m" || (key === "Escape" && document.body.dataset.maximised)) toggleMaximised(name);
+    else if (letter === "m") toggleMaximised(name);
     else if (letter === "r") send({ do: "reset" });
     else if (TOOLS[letter]) chooseTool(TOOLS[letter]);
     else return;

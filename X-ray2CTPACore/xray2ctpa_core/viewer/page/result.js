@@ -1,6 +1,6 @@
 // The panel beside the views: score, window, overlay, planes and rendering, provenance; and the tools.
 
-import { byId, element, listOf, renderShelf, state } from "./page.js";
+import { byId, element, listOf, renderShelf, say, state } from "./page.js";
 import { send, sendSoon } from "./connection.js";
 import { layOut } from "./views.js";
 import { chooseTool } from "./gestures.js";
@@ -20,8 +20,12 @@ export function renderResult() {
   const current = state.results.find((one) => one.current)?.id;
   if (shown !== current) clearLengths();
   shown = current;
-  byId("score-text").textContent = result.sentences[0];
-  byId("sentences").replaceChildren(...listOf(result.sentences.slice(1)).children);
+  byId("unreliable").textContent = result.unreliable || "";
+  byId("unreliable").hidden = !result.unreliable;
+  byId("scores").classList.toggle("greyed", Boolean(result.unreliable));
+  byId("score-text").textContent = result.scores[0];
+  byId("other-scores").replaceChildren(...listOf(result.scores.slice(1)).children);
+  byId("sentences").replaceChildren(...listOf(result.sentences).children);
   const assumed = "Millimetres are assumed: the radiograph's size is the cohort's mean, so lengths are, too.";
   const doubts = [...(result.millimetres_assumed ? [assumed] : []), ...result.doubts];
   byId("doubts").replaceChildren(...listOf(doubts).children);
@@ -99,7 +103,33 @@ function renderScale({ probability, per_sample: samples, threshold, second_opini
   );
 }
 
+// The program makes a file of the result when it is asked for; where it cannot, it says why.
+async function download(event) {
+  event.preventDefault();
+  const link = event.currentTarget;
+  if (link.getAttribute("aria-busy") === "true") return;
+  link.setAttribute("aria-busy", "true");
+  try {
+    const answer = await fetch(link.href);
+    if (answer.ok) {
+      const [, name] = answer.headers.get("Content-Disposition").match(/filename\*=UTF-8''(.*)$/);
+      save(await answer.blob(), decodeURIComponent(name));
+    } else {
+      const said = await answer.text();
+      try { say(JSON.parse(said).text, JSON.parse(said).hint); } catch { say(said, ""); }
+    }
+  } catch { say("The download broke off.", "Try again."); }
+  link.removeAttribute("aria-busy");
+}
+
+export function save(blob, name) {
+  const link = element("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
 export function listenToControls() {
+  for (const id of ["download", "dicom"]) byId(id).addEventListener("click", download);
   byId("hottest").addEventListener("click", () => send({ do: "hottest" }));
   byId("reset").addEventListener("click", () => send({ do: "reset" }));
   byId("clear").addEventListener("click", clearLengths);

@@ -126,6 +126,11 @@ export function toggleMaximised(name) {
   }
 }
 
+addEventListener("keydown", (event) => {
+  const { maximised } = document.body.dataset;
+  if (event.key === "Escape" && maximised && !byId("confirm").open) toggleMaximised(maximised);
+});
+
 export function place(message) {
   placed = message;
   const [right, anterior, superior] = message.position;
