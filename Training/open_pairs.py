@@ -10,13 +10,16 @@ Needs the extra open-data. Only ``fetch`` and ``labels`` use the network. See do
 """
 
 import argparse
+import contextlib
+import functools
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xray2ctpa_core.constants import EXIT_DONE
+from xray2ctpa_core.constants import EXIT_CANCELLED, EXIT_DONE
 from xray2ctpa_core.data.open_pairs.fetch import (
     Store,
     fetch_series,
@@ -28,10 +31,13 @@ from xray2ctpa_core.data.open_pairs.rules import COLLECTIONS, LICENCES, Rules
 from xray2ctpa_core.data.open_pairs.series import Series, index_path, index_version, read_index
 from xray2ctpa_core.data.open_pairs.table import TABLE_FILE, read_pairs, write_pairs
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
+from xray2ctpa_core.io.result_folder import writing
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 #: Further radiographs that are fetched in case the gate refuses the nearest.
 ALTERNATIVES = 2
+#: So many series that fail in a row mean that there is no network.
+PATIENCE = 5
 COUNT_HEADINGS = (
     "collection", "patients", "(3 days)", "angiography", "(3 days)", "pairs", "(3 days)", "CTs", "(3 days)",
 )  # fmt: skip
@@ -77,6 +83,13 @@ def main(arguments: list[str] | None = None) -> int:
         help="table with the columns patient and label, where you have PE (default: of the step labels)",
     )
     step.add_argument("--workers", type=int, default=0, help="processes (default: one per processor)")
+    step.add_argument(
+        "--cluster",
+        default="",
+        metavar="SPEC",
+        help="have several machines that reach OUT read the images (extra: cluster): local:N, slurm:N, "
+        "slurm:FILE.toml, or the address of a Dask scheduler",
+    )
     step.set_defaults(run=prepare)
     step = steps.add_parser(
         "labels", help="PE by patient from a clinical table; without --column lists columns"
@@ -97,7 +110,11 @@ def main(arguments: list[str] | None = None) -> int:
     step.set_defaults(run=cost)
     args = parser.parse_args(arguments)
     try:
-        return args.run(args)
+        with writing(args.out):
+            return args.run(args)
+    except KeyboardInterrupt:
+        print("Stopped; the same command continues.", file=sys.stderr)
+        return EXIT_CANCELLED
     except XRay2CTPAError as error:
         print(f"Error: {error.message}\n{error.hint}".rstrip(), file=sys.stderr)
         return error.exit_code
@@ -140,11 +157,15 @@ def fetch(args: argparse.Namespace) -> int:
     )
     if args.dry_run:
         return EXIT_DONE
-    store = folder_store(args.store) if args.store else commons_store()
-    done = fetch_series(args.out, series, store, _say)
+    if args.store:
+        done = fetch_series(args.out, series, folder_store(args.store), _say)
+    else:
+        done = fetch_series(args.out, series, commons_store(), _say, PATIENCE)
     print(f"{done.complete} of {len(series)} series are there, {done.former} of them from before.")
     for line in done.failed:
         print(f"failed: {line}", file=sys.stderr)
+    if not done.complete:
+        raise InputError(f"Expected {len(series)} series, got none of them.", "The same command tries again.")
     return EXIT_DONE
 
 
@@ -154,13 +175,16 @@ def prepare(args: argparse.Namespace) -> int:
     from xray2ctpa_core.data.open_pairs.labels import LABELS_FILE, read_labels
     from xray2ctpa_core.data.open_pairs.prepare import STUDIES_FILE, prepare_pairs
     from xray2ctpa_core.pipelines.loading import EMBEDDED
+    from xray2ctpa_core.workers import in_processes
 
     written = args.out / LABELS_FILE
     path = args.labels or (written if written.is_file() else None)
     known = read_labels(path) if path else None
     locator = args.locator or EMBEDDED / "virtual-thorax" / "lung_locator"
     workers = args.workers or os.cpu_count() or 1
-    done = prepare_pairs(args.out, read_pairs(args.out), locator, known, workers, Bar("pairs"))
+    engine = functools.partial(_on_cluster, args.cluster) if args.cluster else in_processes
+    pairs = read_pairs(args.out)
+    done = prepare_pairs(args.out.absolute(), pairs, locator.absolute(), known, workers, Bar("pairs"), engine)
     print(
         f"{done.studies} studies in {args.out / STUDIES_FILE}, {done.former} of them checked before; "
         f"{len(done.failed)} pairs are not."
@@ -281,7 +305,21 @@ def commons_client() -> Any:
             f"Fetching needs idc-index, which is not installed: {error}.",
             "Install the core with its extra open-data.",
         ) from error
-    return IDCClient()
+    with commons():
+        return IDCClient()
+
+
+@contextlib.contextmanager
+def commons() -> Iterator[None]:
+    """Runs idc-index, which raises what its parts raise (requests, subprocess, DuckDB, its own); each becomes
+    an InputError."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"Expected an answer of the Imaging Data Commons, got: {reason}", "Check the network."
+        ) from error
 
 
 def commons_store() -> Store:
@@ -289,9 +327,13 @@ def commons_store() -> Store:
     client = commons_client()
 
     def download(series: Series, target: Path) -> None:
-        client.download_from_selection(
-            downloadDir=str(target), seriesInstanceUID=[series.uid], dirTemplate=None, show_progress_bar=False
-        )
+        with commons():
+            client.download_from_selection(
+                downloadDir=str(target),
+                seriesInstanceUID=[series.uid],
+                dirTemplate=None,
+                show_progress_bar=False,
+            )
 
     return download
 
@@ -301,10 +343,20 @@ def commons_tables() -> Path:
     from xray2ctpa_core.data.open_pairs.labels import DICTIONARY_FILE
 
     client = commons_client()
-    client.fetch_index("clinical_index")
+    with commons():
+        client.fetch_index("clinical_index")
+    dictionary = client.indices_overview["clinical_index"]["file_path"]
+    if not (dictionary and client.clinical_data_dir and Path(client.clinical_data_dir).is_dir()):
+        raise InputError("Expected the clinical tables, got none from idc-index.", "Check the network.")
     tables = Path(client.clinical_data_dir)
-    shutil.copyfile(client.indices_overview["clinical_index"]["file_path"], tables / DICTIONARY_FILE)
+    shutil.copyfile(dictionary, tables / DICTIONARY_FILE)
     return tables
+
+
+def _on_cluster(spec: str, make: Any, pairs: Any, _workers: int, killed: Any) -> Iterator[Any]:
+    from xray2ctpa_core.cluster import on_cluster
+
+    return on_cluster(make, pairs, spec, killed)
 
 
 def _say(series: Series, wrong: str) -> None:
