@@ -333,7 +333,7 @@ def commons_store(series: Sequence[Series]) -> Store:
     def download(one: Series, target: Path) -> None:
         with commons():
             client.download_from_selection(
-                downloadDir=str(target), seriesInstanceUID=[one.uid], dirTemplate=None, show_progress_bar=False
+                str(target), seriesInstanceUID=[one.uid], dirTemplate=None, show_progress_bar=False
             )
 
     return download
