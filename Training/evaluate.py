@@ -23,12 +23,14 @@ from xray2ctpa_core.pipelines.bundle import read_bundle_json, write_bundle_json
 
 @dataclass(frozen=True)
 class Config(EvaluationConfig):
-    """EvaluationConfig and its data. people: folders of real people's CTs; bundles: the first one gets the
-    model card, if ``card``; pairs: folders of real pairs; radiograph_folders: folders of real radiographs."""
+    """EvaluationConfig and its data. people: folders of real people's CTs; open_pair_cohorts: folders that
+    open_pairs.py prepared; bundles: the first one gets the model card, if ``card``; pairs: folders of real
+    pairs; radiograph_folders: folders of real radiographs."""
 
     cohort: str = "runs/virtual-pairs/cohort/test"
     train: str = "runs/virtual-pairs/cohort/train"
     people: tuple[str, ...] = ()
+    open_pair_cohorts: tuple[str, ...] = ()
     bundles: tuple[str, ...] = ("runs/virtual-pairs/pack",)
     pairs: tuple[str, ...] = ()
     radiograph_folders: tuple[str, ...] = ()
@@ -39,9 +41,9 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows
     """Writes evaluation.json and evaluation.md into ``out``, and the card and metrics of the first bundle."""
     counts = EvaluationConfig(**{f.name: getattr(config, f.name) for f in fields(EvaluationConfig)})
     pipelines = load_pipelines(config.bundles, "auto")
-    pairs, radiographs, people = (
+    pairs, radiographs, people, open_pairs = (
         [Path(folder) for folder in folders]
-        for folders in (config.pairs, config.radiograph_folders, config.people)
+        for folders in (config.pairs, config.radiograph_folders, config.people, config.open_pair_cohorts)
     )
     with Bars() as bars:
         summary = evaluate(
@@ -54,6 +56,7 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows
             bars.show,
             radiographs,
             people,
+            open_pairs,
         )
     report = markdown(summary)
     write(out, summary, report)
@@ -70,6 +73,7 @@ def command(config: Config) -> str:
     words = ["xray2ctpa evaluate"]
     words += [config.cohort, "--train", config.train] if config.cohort else []
     words += ["--people PEOPLE"] * len(config.people)
+    words += ["--open-pairs COHORT"] * len(config.open_pair_cohorts)
     words += [word for bundle in config.bundles for word in ("--bundle", bundle)]
     words += ["--pair PAIR"] * len(config.pairs)
     words += ["--radiographs RADIOGRAPHS"] * len(config.radiograph_folders)

@@ -35,6 +35,8 @@ from xray2ctpa_core.errors import InputError, XRay2CTPAError
 from xray2ctpa_core.io.result_folder import writing
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
+#: Measured units of the three recipes.
+MEASURED = RECIPES.parent / "configs" / "open-pairs-cost.json"
 #: Further radiographs that are fetched in case the gate refuses the nearest.
 ALTERNATIVES = 2
 #: So many series that fail in a row mean that there is no network.
@@ -108,6 +110,12 @@ def main(arguments: list[str] | None = None) -> int:
     step.add_argument("out", type=Path, help="folder of the cohort, selected")
     step.add_argument("recipe", nargs="?", default="open-pairs", help="default: %(default)s")
     step.add_argument("--run", dest="place", type=Path, help="folder of the run, whose free disk is compared")
+    step.add_argument("--set", nargs="+", default=[], metavar="STEP.KEY=VALUE", help="as of train.py")
+    step.add_argument(
+        "--measured",
+        type=Path,
+        help="of measure_recipe.py on your machine (default: configs/open-pairs-cost.json)",
+    )
     step.set_defaults(run=cost)
     args = parser.parse_args(arguments)
     try:
@@ -238,42 +246,43 @@ def labels(args: argparse.Namespace) -> int:
 
 
 def cost(args: argparse.Namespace) -> int:
-    """Prints disk, processor time and optimiser steps of a recipe on the cohort."""
+    """Prints disk, time and optimiser steps of a recipe on the cohort, from measured units of each step."""
     from kinds import KINDS
 
-    from xray2ctpa_core.data.open_pairs.cost import recipe_cost
+    from xray2ctpa_core.data.open_pairs.cost import read_measured, recipe_cost
     from xray2ctpa_core.data.open_pairs.prepare import STUDIES_FILE
     from xray2ctpa_core.data.sources.table import read_table
     from xray2ctpa_core.training.recipe import read_recipe
 
-    prepared = args.out / STUDIES_FILE
     pairs = read_pairs(args.out)
-    count = len(read_table(prepared)) if prepared.is_file() else len(pairs)
+    prepared = args.out / STUDIES_FILE
+    splits = [row.cells["split"] for row in read_table(prepared)] if prepared.is_file() else []
+    splits = splits or [pair.split for pair in pairs]
     path = Path(args.recipe) if args.recipe.endswith(".toml") else RECIPES / f"{args.recipe}.toml"
     place = args.place or Path("runs") / path.stem
     settings = {name: kind.settings for name, kind in KINDS.items()}
-    recipe = read_recipe(path, {"data": str(args.out), "out": str(place)}, [], settings)
-    workers = os.cpu_count() or 1
-    costs = list(recipe_cost(recipe.steps, count))
-    lines: list[tuple[str, ...]] = [
-        ("step", "GB at most", f"minutes on {workers} processors", "optimiser steps")
-    ]
-    lines += [
-        (
-            one.step,
-            f"{one.megabytes / 1000:.1f}" if one.megabytes else "",
-            f"{one.seconds / 60 / workers:.0f}" if one.seconds else "",
-            f"{one.steps} x {one.batch}" if one.steps else "",
+    recipe = read_recipe(path, {"data": str(args.out), "out": str(place)}, args.set, settings)
+    measured = read_measured(args.measured or MEASURED, path.stem)
+    costs = list(recipe_cost(recipe.steps, len(splits), splits.count("test"), measured))
+    lines: list[tuple[str, ...]] = [("step", "units", "GB", "hours")]
+    for one in costs:
+        units = f"{one.count} {one.unit}" + (f" of {one.batch}" if one.batch else "")
+        gigabytes, hours = (
+            "not measured" if value is None else f"{value / unit:.1f}"
+            for value, unit in ((one.megabytes, 1000), (one.seconds, 3600))
         )
-        for one in costs
-    ]
-    print(f"{count} pairs by {path.stem}:")
+        lines.append((one.step, units, gigabytes, hours))
+    to_fetch = missing_megabytes(args.out, needed_series(pairs, ALTERNATIVES)) / 1000
+    print(f"{len(splits)} pairs by {path.stem}; {to_fetch:.1f} GB are still to be fetched:")
     print_columns(lines)
     there = next(folder for folder in (place, *place.resolve().parents) if folder.exists())
     print(
-        f"{sum(one.megabytes for one in costs) / 1000:.1f} GB at most, and the networks' checkpoints; "
-        f"{shutil.disk_usage(there).free / 1e9:.1f} GB are free in {place}.\nThe time of a training step "
-        "depends on the machine: its progress bar says what is left, times.jsonl in the run what steps took."
+        f"{sum(one.megabytes or 0 for one in costs) / 1000:.1f} GB in {place}, where "
+        f"{shutil.disk_usage(there).free / 1e9:.1f} are free; "
+        f"{sum(one.seconds or 0 for one in costs) / 3600:.1f} hours of {measured.name}"
+        + ("." if measured.gpu else "; on a GPU: not measured.")
+        + "\nSteps of studies share all processors. To measure yours: python Training/measure_recipe.py "
+        f"{path.stem} --data {args.out} --out {place}-measured"
     )
     return EXIT_DONE
 

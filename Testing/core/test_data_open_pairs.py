@@ -6,6 +6,7 @@ import errno
 import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
 from datetime import date
@@ -21,7 +22,7 @@ from ct_series import phantom, write_series
 from disks import mounted
 from io_radiographs import write_dicom
 
-from xray2ctpa_core.data.open_pairs.cost import CT_SECONDS, StepCost, recipe_cost
+from xray2ctpa_core.data.open_pairs.cost import Machine, StepCost, read_measured, recipe_cost
 from xray2ctpa_core.data.open_pairs.fetch import ERRORS_FILE, fetch_series, series_folder
 from xray2ctpa_core.data.open_pairs.labels import embolism_columns, join_labels, labels_text, read_labels
 from xray2ctpa_core.data.open_pairs.pairs import Count, count_patients, select_pairs, split_of
@@ -556,28 +557,60 @@ def test_the_step_labels_lists_columns_and_writes_what_prepare_reads(
     assert "--positive and --negative" in capsys.readouterr().err
 
 
-def test_the_cost_of_a_recipe_is_its_voxels_and_its_steps() -> None:
-    ctpa = SimpleNamespace(name="ctpa", kind="ctpa", settings=SimpleNamespace(shape=(10, 100, 100)))
+def test_the_cost_is_so_many_times_what_one_unit_was_measured_to_take() -> None:
     loop = SimpleNamespace(steps=300, batch_size=4, learning_rate=1e-3)
-    trained = SimpleNamespace(name="denoiser", kind="spatial-denoiser", settings=loop)
-    latents = SimpleNamespace(name="latents", kind="latents", settings=SimpleNamespace())
-    found = list(recipe_cost([ctpa, latents, trained], 50))
-    assert found[0] == StepCost("ctpa", megabytes=10.0, seconds=50 * CT_SECONDS)
-    assert found[1] == StepCost("latents", megabytes=7.5)
-    assert found[2] == StepCost("denoiser", steps=300, batch=4)
+    planned = [
+        SimpleNamespace(name="ctpa", kind="ctpa", settings=SimpleNamespace()),
+        SimpleNamespace(name="denoiser", kind="spatial-denoiser", settings=loop),
+        SimpleNamespace(name="unmeasured", kind="vqgan", settings=loop),
+        SimpleNamespace(name="pack", kind="pack", settings=SimpleNamespace(steps=10)),
+        SimpleNamespace(name="table-1", kind="reconstruction", settings=SimpleNamespace()),
+    ]
+    measured = Machine(
+        "one core",
+        False,
+        {
+            "ctpa": {"seconds": 16.0, "megabytes": 2.0},
+            "denoiser": {"seconds": 0.5, "megabytes": 7.0},
+            "pack": {"seconds": 3.0, "sampling_step_seconds": 0.2, "megabytes": 9.0},
+        },
+    )
+    assert list(recipe_cost(planned, 50, 10, measured)) == [
+        StepCost("ctpa", 50, "study", 800.0, 100.0),
+        StepCost("denoiser", 300, "step", 150.0, 7.0, 4),
+        StepCost("unmeasured", 300, "step", None, None, 4),
+        StepCost("evaluation", 90, "sample", 450.0, 9.0),  # nine samples of each test pair, 3 + 10 x 0.2 s
+    ]
 
 
-def test_the_cost_is_said_in_gigabytes_minutes_and_steps(
-    script: ModuleType, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+def test_what_was_measured_of_another_recipe_or_machine_is_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "measured.json"
+    record = {"machine": {"processor": "X", "gpu": "H"}, "recipe": "mine", "steps": {"ctpa": {"seconds": 1}}}
+    path.write_text(json.dumps(record))
+    assert read_measured(path, "mine") == Machine("H", True, {"ctpa": {"seconds": 1}})
+    assert read_measured(path, "other").steps == {}
+    path.write_text(json.dumps({"machine": {"processor": "X", "gpu": ""}, "recipes": {"other": {"a": {}}}}))
+    assert read_measured(path, "other") == Machine("one core of X", False, {"a": {}})
+    path.write_text("{}")
+    with pytest.raises(InputError, match=r"Expected what measure_recipe\.py measured"):
+        read_measured(path, "mine")
+
+
+@pytest.mark.parametrize("recipe", ["open-pairs", "x-ray2ctpa-open-pairs", "xctdiff-open-pairs"])
+def test_the_cost_is_said_in_gigabytes_hours_and_steps(
+    script: ModuleType, repository: Path, tmp_path: Path, capsys, monkeypatch, recipe: str
 ) -> None:
     monkeypatch.syspath_prepend(str(repository / "Training"))
     rows = [series("ct", patient="P0"), series("x", "CR", patient="P0")]
     write_pairs(tmp_path, select_pairs(rows, Rules()), Rules(), "25.0.5")
-    assert script.main(["cost", str(tmp_path), "open-pairs", "--run", str(tmp_path / "run")]) == 0
+    assert script.main(["cost", str(tmp_path), recipe, "--run", str(tmp_path / "run")]) == 0
     said = capsys.readouterr().out
-    assert "1 pairs by open-pairs" in said
-    assert "2800 x 8" in said
-    assert "GB are free" in said
+    assert f"1 pairs by {recipe}; 0.0 GB are still to be fetched" in said
+    assert "on a GPU: not measured" in said
+    assert f"measure_recipe.py {recipe}" in said
+    assert re.search(r"ctpa +1 study +\d", said), "measured"
+    if recipe == "open-pairs":
+        assert re.search(r"xray-encoder  2800 step of 8 +0.0 +[1-9]", said)
     assert not (tmp_path / "run").exists()
 
 
