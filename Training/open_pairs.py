@@ -273,16 +273,18 @@ def cost(args: argparse.Namespace) -> int:
         )
         lines.append((one.step, units, gigabytes, hours))
     to_fetch = missing_megabytes(args.out, needed_series(pairs, ALTERNATIVES)) / 1000
-    print(f"{len(splits)} pairs by {path.stem}; {to_fetch:.1f} GB are still to be fetched:")
+    print(f"{len(splits)} pairs by {path.stem}; {to_fetch:.1f} GB are still to be fetched.")
     print_columns(lines)
     there = next(folder for folder in (place, *place.resolve().parents) if folder.exists())
+    unmeasured = sum(one.seconds is None for one in costs)
     print(
-        f"{sum(one.megabytes or 0 for one in costs) / 1000:.1f} GB in {place}, where "
-        f"{shutil.disk_usage(there).free / 1e9:.1f} are free; "
+        f"{sum(one.megabytes or 0 for one in costs) / 1000:.1f} GB and the networks in {place}, where "
+        f"{shutil.disk_usage(there).free / 1e9:.1f} are free.\n"
         f"{sum(one.seconds or 0 for one in costs) / 3600:.1f} hours of {measured.name}"
-        + ("." if measured.gpu else "; on a GPU: not measured.")
-        + "\nSteps of studies share all processors. To measure yours: python Training/measure_recipe.py "
-        f"{path.stem} --data {args.out} --out {place}-measured"
+        + (f", and the time of {unmeasured} steps that were not measured" if unmeasured else "")
+        + (".\n" if measured.gpu else "; on a GPU: not measured.\n")
+        + "Steps of studies share all processors. To measure your machine: "
+        f"python Training/measure_recipe.py {path.stem} --data {args.out} --out {place}-measured"
     )
     return EXIT_DONE
 

@@ -34,7 +34,7 @@ from xray2ctpa_core.data.open_pairs.rules import (
     is_axial_chest,
     is_frontal_chest,
 )
-from xray2ctpa_core.data.open_pairs.series import Series, index_path, index_version, read_index
+from xray2ctpa_core.data.open_pairs.series import TESTED_INDEX, Series, index_path, index_version, read_index
 from xray2ctpa_core.data.open_pairs.table import RULES_FILE, TABLE_FILE, read_pairs, write_pairs
 from xray2ctpa_core.data.sources.source import StudySource, read_studies
 from xray2ctpa_core.errors import InputError, OutputError
@@ -610,7 +610,8 @@ def test_the_cost_is_said_in_gigabytes_hours_and_steps(
     assert f"measure_recipe.py {recipe}" in said
     assert re.search(r"ctpa +1 study +\d", said), "measured"
     if recipe == "open-pairs":
-        assert re.search(r"xray-encoder  2800 step of 8 +0.0 +[1-9]", said)
+        assert re.search(r"xray-encoder +2800 step of 8 +not measured +0\.9", said)
+        assert re.search(r"evaluation +\d+ sample +not measured +not measured", said)
     assert not (tmp_path / "run").exists()
 
 
@@ -650,13 +651,22 @@ def test_prepare_reads_no_pair_twice_and_another_choice_anew(tmp_path: Path) -> 
         assert [(row["patient"], row["label"]) for row in csv.DictReader(file)] == [("P0", "1"), ("P2", "")]
 
 
-def test_the_installed_index_gives_the_published_counts() -> None:
-    if index_version() != "25.0.5":
-        pytest.skip(f"the counts are those of the index 25.0.5, {index_version()} is installed")
-    counts = count_patients(read_index(index_path(), COLLECTIONS), Rules())
+def test_the_installed_index_gives_the_published_counts_and_split(tmp_path: Path) -> None:
+    if index_version() != TESTED_INDEX:
+        pytest.skip(f"the counts are those of the index {TESTED_INDEX}, {index_version()} is installed")
+    rows = read_index(index_path(), COLLECTIONS)
+    counts = count_patients(rows, Rules())
     assert counts[SBU] == Count(371, 397, 84, 97, 126, 210, 88, 102)
     assert (counts[LIDC].patients, counts[LIDC].angiography_patients) == (290, 19)
     assert (counts["covid_19_ar"].patients, counts["covid_19_ar"].angiography_patients) == (17, 13)
+    assert sum(count.patients for count in counts.values()) - 371 - 290 - 17 == 25
+    pairs = select_pairs(rows, Rules())
+    assert [sum(pair.split == s for pair in pairs) for s in ("train", "validation", "test")] == [464, 75, 121]
+    digest = write_pairs(tmp_path, pairs, Rules(), TESTED_INDEX)
+    page = (TRAINING.parent / "docs" / "open-pairs.md").read_text(encoding="utf-8")
+    assert f"`{digest}`" in page
+    for pair in pairs:
+        assert f"| {pair.ct.collection} | {pair.ct.licence} | {pair.ct.doi} |" in page
 
 
 def test_wrong_arguments_are_said_in_two_lines(
