@@ -8,10 +8,10 @@ the bundle, and writes OUT/measured.json: what one unit of each step takes. A st
 """
 
 import argparse
+import importlib
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from kinds import KINDS
 
+from xray2ctpa_core.cli.recipe import Runner
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.data.index import INDEX_FILE, write_index
 from xray2ctpa_core.data.open_pairs.cost import STEP, STUDY, unit_of
@@ -91,13 +92,12 @@ def measured(step: Step, recipe: str, data: Path, out: Path, more: list[str]) ->
     if unit == STEP:
         values = (f"steps={OPTIMISER_STEPS}", "log_every=1", "workers=0", "tensorboard=false")
         changes = [f"{step.name}.{value}" for value in values]
-    command = [sys.executable, str(HERE / "train.py"), recipe, "--data", str(data), "--out", str(out)]
-    command += ["--only", step.name]
+    words = [recipe, "--data", str(data), "--out", str(out), "--only", step.name]
     if more or changes:
-        command += ["--set", *more, *changes]
-    first = processor_seconds(command)
+        words += ["--set", *more, *changes]
+    first = processor_seconds(step, words)
     if unit == STUDY:
-        again = processor_seconds(command)  # nothing is left to do: the time of starting
+        again = processor_seconds(step, words)  # nothing is left to do
         count = sum(STUDIES.values())
         return {
             "seconds": round(max(first - again, 0.0) / count, 3),
@@ -108,14 +108,15 @@ def measured(step: Step, recipe: str, data: Path, out: Path, more: list[str]) ->
     return seconds_of_a_sample(step.out) | {"megabytes": megabytes(step.out)}
 
 
-def processor_seconds(command: list[str]) -> float:
-    """Runs it, and returns the processor time that it took; raises InputError where it failed."""
-    before = os.times()
-    code = subprocess.run(command, check=False).returncode
-    after = os.times()
+def processor_seconds(step: Step, words: list[str]) -> float:
+    """Runs the step in this process, and returns the processor time that it took, without imports; raises
+    InputError where it failed."""
+    importlib.import_module(KINDS[step.kind].module)
+    before = sum(os.times()[:4])
+    code = Runner(HERE, KINDS).main(None, words)
     if code:
-        raise InputError(f"Expected exit code 0, got {code} of: {' '.join(command)}")
-    return sum(after[2:4]) - sum(before[2:4])
+        raise InputError(f"Expected exit code 0, got {code} of: train.py {' '.join(words)}")
+    return sum(os.times()[:4]) - before
 
 
 def seconds_of_a_step(step: Step) -> float:

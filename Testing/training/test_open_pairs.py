@@ -132,6 +132,33 @@ def test_from_dicom_of_six_patients_to_the_table_of_three_systems(
     assert {entry["bundle"] for entry in pairs["organs"]} == set(SMALL)
 
 
+@pytest.mark.slow
+def test_one_unit_of_each_step_is_measured_and_the_cost_follows(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series = write_store(tmp_path / "store", PATIENTS, corrupt="", no_chest="")
+    index = write_index(tmp_path / "index.parquet", series)
+    cohort, run = tmp_path / "cohort", tmp_path / "run"
+    script, measure = module_of(repository, "open_pairs.py"), module_of(repository, "measure_recipe.py")
+    assert script.main(["select", str(cohort), "--index", str(index)]) == 0
+    assert script.main(["fetch", str(cohort), "--store", str(tmp_path / "store")]) == 0
+    assert script.main(["prepare", str(cohort), "--workers", "1"]) == 0
+    words = ["open-pairs", "--data", str(cohort), "--out", str(run), "--set", *SMALL["open-pairs"]]
+    assert measure.main(words) == 0
+    found = json.loads((run / measure.MEASURED_FILE).read_text())["steps"]
+    expected = [
+        "ctpa", "radiographs", "drr", "drr-frames", "autoencoder", "drr-latents", "latents", "drr-encoder",
+        "xray-encoder", "denoiser", "pack",
+    ]  # fmt: skip
+    assert list(found) == expected
+    assert all(entry["seconds"] > 0 and entry["megabytes"] > 0 for entry in found.values())
+    assert found["pack"]["sampling_step_seconds"] >= 0
+    capsys.readouterr()
+    assert script.main(["cost", str(cohort), "--measured", str(run / measure.MEASURED_FILE)]) == 0
+    said = capsys.readouterr().out
+    assert "not measured" not in said.replace("on a GPU: not measured", "")
+
+
 def made(repository: Path, *more: str) -> str:
     """What make would run."""
     words = ["make", "-n", "train-open-pairs", "OUT=run", "--assume-old=.venv/.installed-open-data", *more]
