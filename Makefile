@@ -59,7 +59,7 @@ COHORT ?= cohort
 OUT ?= runs/$(RECIPE)
 OPEN_PAIRS = $(PYTHON) Training/open_pairs.py
 train-open-pairs: $(VENV)/.installed-open-data  ## Open pairs from index to table, cost first: COHORT=, OUT=folder, RECIPE=; docs/open-pairs.md
-	test -f "$(COHORT)/pairs.csv" || $(OPEN_PAIRS) select "$(COHORT)" $(SELECT)
+	test -f "$(COHORT)/rules.json" || $(OPEN_PAIRS) select "$(COHORT)" $(SELECT)
 	$(OPEN_PAIRS) cost "$(COHORT)" "$(RECIPE)" --run "$(OUT)" $(if $(SET),--set $(SET))
 	test -f "$(COHORT)/studies.csv" || $(OPEN_PAIRS) fetch "$(COHORT)" $(FETCH)
 	test -f "$(COHORT)/studies.csv" || $(OPEN_PAIRS) prepare "$(COHORT)"
