@@ -1,6 +1,7 @@
 """Open pairs from a store in the collections' own layout to three systems' table, killed and gone on with."""
 
 import csv
+import importlib
 import json
 import subprocess
 import sys
@@ -8,17 +9,20 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import torch
 
 pytest.importorskip("diffdrr", reason="computed radiographs come with the training extra")
 pytest.importorskip("duckdb", reason="the index is read by the extra open-data")
 
 from commons import fetch_until_killed, killed, prepare_until_killed, write_index, write_store
-from stage_scripts import module_of, read, recipe
+from stage_scripts import module_of, read, recipe, with_steps
 from test_paper_chain import ENVIRONMENT, run_until
 
 from xray2ctpa_core.cli.main import main
+from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.evaluation.open_pairs import SCHEMA_FILE
 from xray2ctpa_core.models.encoders.published import PublishedEncoder
+from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 from xray2ctpa_core.pipelines.loading import EMBEDDED
 
 #: Two of each of the splits train and test, one of validation; the sixth's CT is damaged.
@@ -36,7 +40,7 @@ PAPER = ["width=8", "multipliers=[1,2]", "heads=2", "groups=4", "embedding_dim=3
 SMALL = {
     "open-pairs": [
         "ctpa.shape=[16,32,32]", "ctpa.spacing_mm=4.0", "ctpa.workers=1", "radiographs.variants=1",
-        "radiographs.workers=1", "drr.pixels=64", "drr.workers=1", "drr-frames.force=true",
+        "radiographs.workers=1", "drr.pixels=64", "drr.workers=1",
         *one_step("autoencoder", "channels=[48]"),
         *one_step("drr-encoder xray-encoder", "channels=[8,8,8,8]"),
         *one_step("denoiser", "channels=[8,8]"),
@@ -130,6 +134,20 @@ def test_from_dicom_of_six_patients_to_the_table_of_three_systems(
     assert len(tested) == 2
     assert {entry["bundle"] for entry in pairs["matches"]} == set(SMALL)
     assert {entry["bundle"] for entry in pairs["organs"]} == set(SMALL)
+
+
+def test_an_encoder_begins_with_the_weights_of_one_of_its_own_shape(repository: Path, tmp_path: Path) -> None:
+    with_steps(repository)
+    begin_with = importlib.import_module("steps.xray_encoder").begin_with
+    channels = {"channels": (8, 8, 8, 8), "latent_grid": (8, 8, 8)}
+    trained, ours = (XrayEncoder(**channels, embedding_dim=16) for _ in range(2))
+    trained.save_pretrained(tmp_path)
+    name, weight = next(item for item in trained.state_dict().items() if item[1].std() > 0)
+    assert not torch.equal(ours.state_dict()[name], weight)
+    begin_with(ours, tmp_path)
+    assert torch.equal(ours.state_dict()[name], weight)
+    with pytest.raises(ConfigError, match="an encoder of the same shape"):
+        begin_with(XrayEncoder(**channels, embedding_dim=24), tmp_path)
 
 
 @pytest.mark.slow
