@@ -10,13 +10,17 @@ Needs the extra open-data. Only ``fetch`` and ``labels`` use the network. See do
 """
 
 import argparse
+import contextlib
+import functools
+import logging
 import os
 import shutil
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from xray2ctpa_core.constants import EXIT_DONE
+from xray2ctpa_core.constants import EXIT_CANCELLED, EXIT_DONE
 from xray2ctpa_core.data.open_pairs.fetch import (
     Store,
     fetch_series,
@@ -28,10 +32,15 @@ from xray2ctpa_core.data.open_pairs.rules import COLLECTIONS, LICENCES, Rules
 from xray2ctpa_core.data.open_pairs.series import Series, index_path, index_version, read_index
 from xray2ctpa_core.data.open_pairs.table import TABLE_FILE, read_pairs, write_pairs
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
+from xray2ctpa_core.io.result_folder import writing
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
+#: Measured units of the three recipes.
+MEASURED = RECIPES.parent / "configs" / "open-pairs-cost.json"
 #: Further radiographs that are fetched in case the gate refuses the nearest.
 ALTERNATIVES = 2
+#: So many series that fail in a row mean that there is no network.
+PATIENCE = 5
 COUNT_HEADINGS = (
     "collection", "patients", "(3 days)", "angiography", "(3 days)", "pairs", "(3 days)", "CTs", "(3 days)",
 )  # fmt: skip
@@ -77,6 +86,13 @@ def main(arguments: list[str] | None = None) -> int:
         help="table with the columns patient and label, where you have PE (default: of the step labels)",
     )
     step.add_argument("--workers", type=int, default=0, help="processes (default: one per processor)")
+    step.add_argument(
+        "--cluster",
+        default="",
+        metavar="SPEC",
+        help="have several machines that reach OUT read the images (extra: cluster): local:N, slurm:N, "
+        "slurm:FILE.toml, or the address of a Dask scheduler",
+    )
     step.set_defaults(run=prepare)
     step = steps.add_parser(
         "labels", help="PE by patient from a clinical table; without --column lists columns"
@@ -94,10 +110,20 @@ def main(arguments: list[str] | None = None) -> int:
     step.add_argument("out", type=Path, help="folder of the cohort, selected")
     step.add_argument("recipe", nargs="?", default="open-pairs", help="default: %(default)s")
     step.add_argument("--run", dest="place", type=Path, help="folder of the run, whose free disk is compared")
+    step.add_argument("--set", nargs="+", default=[], metavar="STEP.KEY=VALUE", help="as of train.py")
+    step.add_argument(
+        "--measured",
+        type=Path,
+        help="of measure_recipe.py on your machine (default: configs/open-pairs-cost.json)",
+    )
     step.set_defaults(run=cost)
     args = parser.parse_args(arguments)
     try:
-        return args.run(args)
+        with writing(args.out):
+            return args.run(args)
+    except KeyboardInterrupt:
+        print("Stopped; the same command continues.", file=sys.stderr)
+        return EXIT_CANCELLED
     except XRay2CTPAError as error:
         print(f"Error: {error.message}\n{error.hint}".rstrip(), file=sys.stderr)
         return error.exit_code
@@ -140,11 +166,15 @@ def fetch(args: argparse.Namespace) -> int:
     )
     if args.dry_run:
         return EXIT_DONE
-    store = folder_store(args.store) if args.store else commons_store()
-    done = fetch_series(args.out, series, store, _say)
+    if args.store:
+        done = fetch_series(args.out, series, folder_store(args.store), _say)
+    else:
+        done = fetch_series(args.out, series, commons_store(series), _say, PATIENCE)
     print(f"{done.complete} of {len(series)} series are there, {done.former} of them from before.")
     for line in done.failed:
         print(f"failed: {line}", file=sys.stderr)
+    if not done.complete:
+        raise InputError(f"Expected {len(series)} series, got none of them.", "The same command tries again.")
     return EXIT_DONE
 
 
@@ -154,13 +184,16 @@ def prepare(args: argparse.Namespace) -> int:
     from xray2ctpa_core.data.open_pairs.labels import LABELS_FILE, read_labels
     from xray2ctpa_core.data.open_pairs.prepare import STUDIES_FILE, prepare_pairs
     from xray2ctpa_core.pipelines.loading import EMBEDDED
+    from xray2ctpa_core.workers import in_processes
 
     written = args.out / LABELS_FILE
     path = args.labels or (written if written.is_file() else None)
     known = read_labels(path) if path else None
     locator = args.locator or EMBEDDED / "virtual-thorax" / "lung_locator"
     workers = args.workers or os.cpu_count() or 1
-    done = prepare_pairs(args.out, read_pairs(args.out), locator, known, workers, Bar("pairs"))
+    engine = functools.partial(_on_cluster, args.cluster) if args.cluster else in_processes
+    pairs = read_pairs(args.out)
+    done = prepare_pairs(args.out.absolute(), pairs, locator.absolute(), known, workers, Bar("pairs"), engine)
     print(
         f"{done.studies} studies in {args.out / STUDIES_FILE}, {done.former} of them checked before; "
         f"{len(done.failed)} pairs are not."
@@ -213,42 +246,45 @@ def labels(args: argparse.Namespace) -> int:
 
 
 def cost(args: argparse.Namespace) -> int:
-    """Prints disk, processor time and optimiser steps of a recipe on the cohort."""
+    """Prints disk, time and optimiser steps of a recipe on the cohort, from measured units of each step."""
     from kinds import KINDS
 
-    from xray2ctpa_core.data.open_pairs.cost import recipe_cost
+    from xray2ctpa_core.data.open_pairs.cost import read_measured, recipe_cost
     from xray2ctpa_core.data.open_pairs.prepare import STUDIES_FILE
     from xray2ctpa_core.data.sources.table import read_table
     from xray2ctpa_core.training.recipe import read_recipe
 
-    prepared = args.out / STUDIES_FILE
     pairs = read_pairs(args.out)
-    count = len(read_table(prepared)) if prepared.is_file() else len(pairs)
+    prepared = args.out / STUDIES_FILE
+    splits = [row.cells["split"] for row in read_table(prepared)] if prepared.is_file() else []
+    splits = splits or [pair.split for pair in pairs]
     path = Path(args.recipe) if args.recipe.endswith(".toml") else RECIPES / f"{args.recipe}.toml"
     place = args.place or Path("runs") / path.stem
     settings = {name: kind.settings for name, kind in KINDS.items()}
-    recipe = read_recipe(path, {"data": str(args.out), "out": str(place)}, [], settings)
-    workers = os.cpu_count() or 1
-    costs = list(recipe_cost(recipe.steps, count))
-    lines: list[tuple[str, ...]] = [
-        ("step", "GB at most", f"minutes on {workers} processors", "optimiser steps")
-    ]
-    lines += [
-        (
-            one.step,
-            f"{one.megabytes / 1000:.1f}" if one.megabytes else "",
-            f"{one.seconds / 60 / workers:.0f}" if one.seconds else "",
-            f"{one.steps} x {one.batch}" if one.steps else "",
+    recipe = read_recipe(path, {"data": str(args.out), "out": str(place)}, args.set, settings)
+    measured = read_measured(args.measured or MEASURED, path.stem)
+    costs = list(recipe_cost(recipe.steps, len(splits), splits.count("test"), measured))
+    lines: list[tuple[str, ...]] = [("step", "units", "GB", "hours")]
+    for one in costs:
+        units = f"{one.count} {one.unit}" + (f" of {one.batch}" if one.batch else "")
+        gigabytes, hours = (
+            "not measured" if value is None else f"{value / unit:.1f}"
+            for value, unit in ((one.megabytes, 1000), (one.seconds, 3600))
         )
-        for one in costs
-    ]
-    print(f"{count} pairs by {path.stem}:")
+        lines.append((one.step, units, gigabytes, hours))
+    to_fetch = missing_megabytes(args.out, needed_series(pairs, ALTERNATIVES)) / 1000
+    print(f"{len(splits)} pairs by {path.stem}; {to_fetch:.1f} GB are still to be fetched.")
     print_columns(lines)
     there = next(folder for folder in (place, *place.resolve().parents) if folder.exists())
+    unmeasured = sum(one.seconds is None for one in costs)
     print(
-        f"{sum(one.megabytes for one in costs) / 1000:.1f} GB at most, and the networks' checkpoints; "
-        f"{shutil.disk_usage(there).free / 1e9:.1f} GB are free in {place}.\nThe time of a training step "
-        "depends on the machine: its progress bar says what is left, times.jsonl in the run what steps took."
+        f"{sum(one.megabytes or 0 for one in costs) / 1000:.1f} GB and the networks in {place}, where "
+        f"{shutil.disk_usage(there).free / 1e9:.1f} are free.\n"
+        f"{sum(one.seconds or 0 for one in costs) / 3600:.1f} hours of {measured.name}"
+        + (f", and the time of {unmeasured} steps that were not measured" if unmeasured else "")
+        + (".\n" if measured.gpu else "; on a GPU: not measured.\n")
+        + "Steps of studies share all processors. To measure your machine: "
+        f"python Training/measure_recipe.py {path.stem} --data {args.out} --out {place}-measured"
     )
     return EXIT_DONE
 
@@ -281,17 +317,35 @@ def commons_client() -> Any:
             f"Fetching needs idc-index, which is not installed: {error}.",
             "Install the core with its extra open-data.",
         ) from error
-    return IDCClient()
+    with commons():
+        return IDCClient()
 
 
-def commons_store() -> Store:
-    """Reads series from the Imaging Data Commons by idc-index."""
+@contextlib.contextmanager
+def commons() -> Iterator[None]:
+    """Runs idc-index, which raises what its parts raise (requests, subprocess, DuckDB, its own); each becomes
+    an InputError."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"Expected an answer of the Imaging Data Commons, got: {reason}", "Check the network."
+        ) from error
+
+
+def commons_store(series: Sequence[Series]) -> Store:
+    """Reads ``series`` from the Imaging Data Commons by idc-index."""
     client = commons_client()
+    logging.getLogger("idc_index").setLevel(logging.ERROR)  # what it did is said here
+    # of a million series in its index it searches all for each download, some fifteen seconds long
+    client.index = client.index[client.index["SeriesInstanceUID"].isin([one.uid for one in series])]
 
-    def download(series: Series, target: Path) -> None:
-        client.download_from_selection(
-            downloadDir=str(target), seriesInstanceUID=[series.uid], dirTemplate=None, show_progress_bar=False
-        )
+    def download(one: Series, target: Path) -> None:
+        with commons():
+            client.download_from_selection(
+                str(target), seriesInstanceUID=[one.uid], dirTemplate=None, show_progress_bar=False
+            )
 
     return download
 
@@ -301,10 +355,20 @@ def commons_tables() -> Path:
     from xray2ctpa_core.data.open_pairs.labels import DICTIONARY_FILE
 
     client = commons_client()
-    client.fetch_index("clinical_index")
+    with commons():
+        client.fetch_index("clinical_index")
+    dictionary = client.indices_overview["clinical_index"]["file_path"]
+    if not (dictionary and client.clinical_data_dir and Path(client.clinical_data_dir).is_dir()):
+        raise InputError("Expected the clinical tables, got none from idc-index.", "Check the network.")
     tables = Path(client.clinical_data_dir)
-    shutil.copyfile(client.indices_overview["clinical_index"]["file_path"], tables / DICTIONARY_FILE)
+    shutil.copyfile(dictionary, tables / DICTIONARY_FILE)
     return tables
+
+
+def _on_cluster(spec: str, make: Any, pairs: Any, _workers: int, killed: Any) -> Iterator[Any]:
+    from xray2ctpa_core.cluster import on_cluster
+
+    return on_cluster(make, pairs, spec, killed)
 
 
 def _say(series: Series, wrong: str) -> None:

@@ -2,22 +2,31 @@
 
 import csv
 import dataclasses
+import errno
 import importlib.util
 import json
+import os
+import re
 import shutil
+import sys
 from datetime import date
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
 from commons import ANGIO, PORTABLE, SBU, series, write_index, write_store
+from ct_series import phantom, write_series
+from disks import mounted
+from io_radiographs import write_dicom
 
-from xray2ctpa_core.data.open_pairs.cost import CT_SECONDS, StepCost, recipe_cost
+from xray2ctpa_core.data.open_pairs.cost import Machine, StepCost, read_measured, recipe_cost
 from xray2ctpa_core.data.open_pairs.fetch import ERRORS_FILE, fetch_series, series_folder
 from xray2ctpa_core.data.open_pairs.labels import embolism_columns, join_labels, labels_text, read_labels
 from xray2ctpa_core.data.open_pairs.pairs import Count, count_patients, select_pairs, split_of
-from xray2ctpa_core.data.open_pairs.prepare import Prepared, prepare_pairs
+from xray2ctpa_core.data.open_pairs.prepare import Prepared, checked, prepare_pairs
 from xray2ctpa_core.data.open_pairs.rules import (
     COLLECTIONS,
     Rules,
@@ -25,13 +34,18 @@ from xray2ctpa_core.data.open_pairs.rules import (
     is_axial_chest,
     is_frontal_chest,
 )
-from xray2ctpa_core.data.open_pairs.series import index_path, index_version, read_index
+from xray2ctpa_core.data.open_pairs.series import TESTED_INDEX, Series, index_path, index_version, read_index
 from xray2ctpa_core.data.open_pairs.table import RULES_FILE, TABLE_FILE, read_pairs, write_pairs
 from xray2ctpa_core.data.sources.source import StudySource, read_studies
 from xray2ctpa_core.errors import InputError, OutputError
+from xray2ctpa_core.generation.samples import SAMPLE_CXR
+from xray2ctpa_core.io.radiograph import read_radiograph
+from xray2ctpa_core.pipelines.loading import EMBEDDED
+from xray2ctpa_core.volume import Volume
 
 TRAINING = Path(__file__).resolve().parents[2] / "Training"
 LIDC = "lidc_idri"
+LOCATOR = EMBEDDED / "virtual-thorax" / "lung_locator"
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +202,50 @@ def test_the_index_is_read_without_what_others_made_of_it(tmp_path: Path) -> Non
         read_index(tmp_path / "gone.parquet", COLLECTIONS)
 
 
+def test_an_index_with_other_columns_and_incomplete_rows_is_read(tmp_path: Path) -> None:
+    rows = [series("1.1"), series("1.2", "CR"), series("1.3", date=None), series("1.4"), series("1.5")]
+    write_index(tmp_path / "index.parquet", rows)
+    with duckdb.connect() as connection:
+        connection.execute(
+            "copy (select * exclude (BodyPartExamined, source_DOI, analysis_result_id, StudyDate), "
+            "replace(StudyDate, '-', '')::bigint as StudyDate, 'new' as Kernel "
+            f"from read_parquet('{tmp_path / 'index.parquet'}') where SeriesInstanceUID != '1.9') "
+            f"to '{tmp_path / 'newer.parquet'}' (format parquet)"
+        )
+        connection.execute(f"create table t as select * from read_parquet('{tmp_path / 'newer.parquet'}')")
+        connection.execute("update t set series_size_MB = null where SeriesInstanceUID = '1.4'")
+        connection.execute("update t set PatientID = '' where SeriesInstanceUID = '1.5'")
+        connection.execute(f"copy t to '{tmp_path / 'gaps.parquet'}' (format parquet)")
+        connection.execute("alter table t drop instanceCount")
+        connection.execute(f"copy t to '{tmp_path / 'useless.parquet'}' (format parquet)")
+    bare = {"body_part": "", "doi": ""}
+    expected = [dataclasses.replace(one, **bare) for one in rows]
+    assert read_index(tmp_path / "newer.parquet", COLLECTIONS) == expected
+    assert read_index(tmp_path / "gaps.parquet", COLLECTIONS) == expected[:3]
+    assert len(select_pairs(expected, Rules())) == 1
+    with pytest.raises(InputError, match=r"none called instanceCount in .*useless\.parquet"):
+        read_index(tmp_path / "useless.parquet", COLLECTIONS)
+
+
+def test_an_identifier_that_is_no_name_of_a_folder_stays_inside_the_cohort(tmp_path: Path) -> None:
+    patients = ["../../etc", "A/B", "A B", "A_B", ".hidden", 'Ärztin, "1"', "x" * 300]
+    rows = [
+        one
+        for n, patient in enumerate(patients)
+        for one in (series(f"ct{n}", patient=patient), series(f"x{n}", "CR", patient=patient))
+    ]
+    pairs = select_pairs(rows, Rules())
+    write_pairs(tmp_path, pairs, Rules(), "25.0.5")
+    assert {pair.ct.patient for pair in read_pairs(tmp_path)} == set(patients)
+    folders = [series_folder(tmp_path, pair.ct) for pair in pairs]
+    assert len({folder.parent for folder in folders}) == len(patients)
+    assert len({pair.id for pair in pairs}) == len(patients)
+    for folder in folders:
+        assert folder.resolve().is_relative_to(tmp_path / "dicom" / SBU)
+        folder.mkdir(parents=True)
+    assert series_folder(tmp_path, series("1.2.3")) == tmp_path / "dicom" / SBU / "A" / "1.2.3"
+
+
 def test_a_table_is_read_as_it_was_written_and_not_after_a_change(tmp_path: Path) -> None:
     rows = [
         series("ct", description='CHEST, "thin"'),
@@ -207,7 +265,7 @@ def test_a_table_is_read_as_it_was_written_and_not_after_a_change(tmp_path: Path
 
 def test_a_series_is_there_whole_or_not_at_all_and_the_others_go_on(tmp_path: Path) -> None:
     rows = [series(uid, images=2, megabytes=0.002) for uid in ("good", "short", "large", "refused")]
-    files = {"good": (1000, 1000), "short": (1000,), "large": (500_000, 1000)}
+    files = {"good": (1000, 1000), "short": (1000,), "large": (12_500, 1000)}
 
     def store(one, target):
         if one.uid == "refused":
@@ -222,13 +280,184 @@ def test_a_series_is_there_whole_or_not_at_all_and_the_others_go_on(tmp_path: Pa
         e["series"]: e["wrong"] for e in map(json.loads, (tmp_path / ERRORS_FILE).read_text().splitlines())
     }
     assert wrong["short"] == "expected 2 files, got 1"
-    assert wrong["large"].startswith("expected 0.00 MB, got 0.50")
+    assert wrong["large"] == "expected 0.00 MB, got 0.01"
     assert "connection reset" in wrong["refused"]
     files["short"] = (1000, 1000)
     again = fetch_series(tmp_path, rows, store)
     assert (again.complete, again.former, len(again.failed)) == (2, 1, 2)
     with pytest.raises(OutputError, match="MB of free disk"):
         fetch_series(tmp_path, [series("huge", megabytes=1e9)], store)
+
+
+def test_one_truncated_object_of_a_large_series_is_noticed(tmp_path: Path) -> None:
+    def store(_one, target):
+        for number in range(100):
+            (target / f"{number}.dcm").write_bytes(bytes(40_000 if number else 20_000))
+
+    done = fetch_series(tmp_path, [series("ct", images=100, megabytes=4.0)], store)
+    assert done.failed == ("ct of A: expected 4.00 MB, got 3.98",)
+
+
+def test_a_disk_that_becomes_full_ends_the_run_and_whole_series_stay(tmp_path: Path) -> None:
+    def store(one, target):
+        (target / "1.dcm").write_bytes(bytes(1_000_000))
+        if one.uid == "second":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    rows = [series(uid, images=1, megabytes=1.0) for uid in ("first", "second", "third")]
+    with pytest.raises(OutputError, match="got a full disk"):
+        fetch_series(tmp_path, rows, store)
+    folder = series_folder(tmp_path, rows[0]).parent
+    assert [place.name for place in folder.iterdir()] == ["first"]
+    with mounted(tmp_path / "disk", "size=3m") as disk:
+        other = disk / "other"
+
+        def filling(one, target):
+            store(dataclasses.replace(one, uid="first"), target)
+            other.write_bytes(bytes(1_500_000))  # somebody else's
+
+        with pytest.raises(OutputError, match="MB of free disk for second, got a full disk"):
+            fetch_series(disk, rows[:2], filling)
+        other.unlink()
+        assert fetch_series(disk, rows[:2], lambda _one, target: store(rows[0], target)).former == 1
+
+
+def test_a_store_out_of_reach_is_not_asked_for_every_series(tmp_path: Path) -> None:
+    asked = []
+
+    def store(one, _target):
+        asked.append(one.uid)
+        raise OSError("no such host")
+
+    rows = [series(f"{number}") for number in range(9)]
+    with pytest.raises(InputError, match="4 failures in a row; the last: OSError: no such host"):
+        fetch_series(tmp_path, rows, store, patience=4)
+    assert len(asked) == 4
+    assert len(fetch_series(tmp_path, rows, store).failed) == 9
+
+
+def test_idc_index_is_called_as_it_is_made(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client with its own index; s5cmd, which alone uses the network, is a script that reads a folder."""
+    pytest.importorskip("idc_index", reason="the client comes with the extra open-data")
+    bucket, tools = tmp_path / "bucket", tmp_path / "tools"
+    tools.mkdir()
+    (tools / "s5cmd").write_text(
+        f"#!{sys.executable}\nimport pathlib, shlex, shutil, sys\n"
+        'for line in open(sys.argv[-1]) if "run" in sys.argv else ():\n'
+        "    _, source, target = shlex.split(line)\n"
+        f"    uuid = source.split('/')[3]\n"
+        f"    for file in (pathlib.Path({str(bucket)!r}) / uuid).iterdir():\n"
+        "        shutil.copy(file, target)\n"
+    )
+    (tools / "s5cmd").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
+    rows = [one for one in read_index(index_path(), ["cmb_crc"]) if one.images == 1][:2]
+    with duckdb.connect() as connection:
+        found = "select crdc_series_uuid from read_parquet($path) where SeriesInstanceUID = $uid"
+        for one in rows:
+            (uuid,) = connection.execute(found, {"path": str(index_path()), "uid": one.uid}).fetchone()
+            (bucket / uuid).mkdir(parents=True)
+            (bucket / uuid / "1.dcm").write_bytes(bytes(round(one.megabytes * 1e6)))
+    place = tmp_path / 'it\'s a "cohort"'
+    stranger = series("1.2.3", images=1, megabytes=0.0)
+    done = fetch_series(place, [*rows, stranger], script.commons_store(rows))
+    assert done.complete == 2
+    assert "got: No data found for the SeriesInstanceUID" in done.failed[0]
+    assert [file.name for file in series_folder(place, rows[0]).iterdir()] == ["1.dcm"]
+
+
+def radiograph_of(folder: Path, one: Series, files: dict[str, dict[str, Any]]) -> None:
+    """Writes a radiograph series into a cohort: by file name, elements; ``pixels`` of "chest" or "noise"."""
+    chest = np.rint(read_radiograph(SAMPLE_CXR).pixels[::2, ::2] * 4095).astype(np.uint16)
+    noise = np.random.default_rng(1).integers(0, 4095, (256, 256), np.uint16)
+    place = series_folder(folder, one)
+    place.mkdir(parents=True)
+    for name, elements in files.items():
+        values = dict(elements)
+        seen = {"chest": chest, "noise": noise, "negative": 4095 - chest}[values.pop("pixels", "chest")]
+        write_dicom(place / name, seen, SeriesInstanceUID=one.uid, **values)
+
+
+@pytest.mark.parametrize(
+    ("files", "taken"),
+    [
+        ({"1.dcm": {"PhotometricInterpretation": "MONOCHROME1", "pixels": "negative"}}, ""),
+        ({"1.dcm": {"ViewPosition": "LL"}, "2.dcm": {"ViewPosition": "AP"}}, ""),
+        ({"1.dcm": {"pixels": "noise"}, "2.dcm": {}}, "2.dcm"),  # no header says which one is frontal
+        ({"1.dcm": {"ViewPosition": "LL"}, "2.dcm": {"pixels": "noise"}, "3.dcm": {}}, "3.dcm"),
+    ],
+)
+def test_the_frontal_image_of_a_series_is_found(tmp_path: Path, files: dict, taken: str) -> None:
+    ct, cxr = series("ct", images=12), series("x", "DX", images=len(files))
+    write_series(series_folder(tmp_path, ct), phantom((48, 32, 32)), uid=ct.uid)
+    radiograph_of(tmp_path, cxr, files)
+    (pair,) = select_pairs([series("ct"), cxr], Rules())
+    found = checked(tmp_path, str(LOCATOR), pair)
+    assert found["radiograph"] == str((series_folder(tmp_path, cxr) / taken).relative_to(tmp_path))
+    assert len(read_radiograph(tmp_path / found["radiograph"]).pixels) > 100
+
+
+def test_a_radiograph_of_two_frames_is_left_for_the_next_one(tmp_path: Path) -> None:
+    ct, first, second = series("ct"), series("x1", "DX"), series("x2", "CR", date=date(2020, 3, 2))
+    write_series(series_folder(tmp_path, ct), phantom((48, 32, 32)), uid=ct.uid)
+    radiograph_of(tmp_path, first, {"1.dcm": {"NumberOfFrames": 2}})
+    (pair,) = select_pairs([ct, first, second], Rules())
+    assert "Expected a frontal chest radiograph, got none" in checked(tmp_path, str(LOCATOR), pair)["wrong"]
+    radiograph_of(tmp_path, second, {"1.dcm": {}})
+    assert checked(tmp_path, str(LOCATOR), pair)["radiograph"].endswith("x2")
+
+
+def moved_up(k: int, dataset: Any) -> None:
+    """The upper half of the slices, 200 mm higher: a second acquisition, or a gap."""
+    if k >= 24:
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x, y, z + 200]
+
+
+def acquired_twice(k: int, dataset: Any) -> None:
+    """The upper half of the slices, at the places of the lower half."""
+    if k >= 24:
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x, y, z - 24 * 5]
+
+
+def one_instance_twice(k: int, dataset: Any) -> None:
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{max(k, 1)}"
+    if k == 0:
+        x, y, z = dataset.ImagePositionPatient
+        dataset.ImagePositionPatient = [x, y, z + 5]
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (moved_up, "Expected slices every 5 mm, got 205 mm"),
+        (acquired_twice, "Expected one slice at each place"),
+        (one_instance_twice, "Expected one slice at each place"),
+    ],
+)
+def test_a_ct_that_is_no_single_stack_is_left_out_and_said(tmp_path: Path, edit, reason: str) -> None:
+    ct = series("ct")
+    write_series(series_folder(tmp_path, ct), phantom((48, 32, 32)), edit, uid=ct.uid)
+    (pair,) = select_pairs([ct, series("x", "DX")], Rules())
+    assert checked(tmp_path, str(LOCATOR), pair)["wrong"].startswith(reason)
+
+
+def test_a_ct_of_a_tilted_gantry_is_taken_and_a_coronal_one_is_not(tmp_path: Path) -> None:
+    ct, cxr = series("ct"), series("x", "DX")
+    (pair,) = select_pairs([ct, cxr], Rules())
+    radiograph_of(tmp_path, cxr, {"1.dcm": {}})
+    volume = phantom((48, 32, 32))
+    affine = volume.affine.copy()
+    affine[1, 2] = affine[2, 2] * np.tan(np.radians(15))
+    write_series(series_folder(tmp_path, ct), Volume(volume.array, affine), uid=ct.uid)
+    assert "wrong" not in checked(tmp_path, str(LOCATOR), pair)
+    shutil.rmtree(series_folder(tmp_path, ct))
+    coronal = volume.affine[:, [0, 2, 1, 3]]
+    write_series(series_folder(tmp_path, ct), Volume(volume.array, coronal), uid=ct.uid)
+    assert checked(tmp_path, str(LOCATOR), pair)["wrong"] == "Expected axial slices in ct, got others."
 
 
 def test_from_the_index_to_studies_stopped_and_resumed(
@@ -328,28 +557,61 @@ def test_the_step_labels_lists_columns_and_writes_what_prepare_reads(
     assert "--positive and --negative" in capsys.readouterr().err
 
 
-def test_the_cost_of_a_recipe_is_its_voxels_and_its_steps() -> None:
-    ctpa = SimpleNamespace(name="ctpa", kind="ctpa", settings=SimpleNamespace(shape=(10, 100, 100)))
+def test_the_cost_is_so_many_times_what_one_unit_was_measured_to_take() -> None:
     loop = SimpleNamespace(steps=300, batch_size=4, learning_rate=1e-3)
-    trained = SimpleNamespace(name="denoiser", kind="spatial-denoiser", settings=loop)
-    latents = SimpleNamespace(name="latents", kind="latents", settings=SimpleNamespace())
-    found = list(recipe_cost([ctpa, latents, trained], 50))
-    assert found[0] == StepCost("ctpa", megabytes=10.0, seconds=50 * CT_SECONDS)
-    assert found[1] == StepCost("latents", megabytes=7.5)
-    assert found[2] == StepCost("denoiser", steps=300, batch=4)
+    planned = [
+        SimpleNamespace(name="ctpa", kind="ctpa", settings=SimpleNamespace()),
+        SimpleNamespace(name="denoiser", kind="spatial-denoiser", settings=loop),
+        SimpleNamespace(name="unmeasured", kind="vqgan", settings=loop),
+        SimpleNamespace(name="pack", kind="pack", settings=SimpleNamespace(steps=10)),
+        SimpleNamespace(name="table-1", kind="reconstruction", settings=SimpleNamespace()),
+    ]
+    measured = Machine(
+        "one core",
+        False,
+        {
+            "ctpa": {"seconds": 16.0, "megabytes": 2.0},
+            "denoiser": {"seconds": 0.5, "megabytes": 7.0},
+            "pack": {"seconds": 3.0, "sampling_step_seconds": 0.2, "megabytes": 9.0},
+        },
+    )
+    assert list(recipe_cost(planned, 50, 10, measured)) == [
+        StepCost("ctpa", 50, "study", 800.0, 100.0),
+        StepCost("denoiser", 300, "step", 150.0, 7.0, 4),
+        StepCost("unmeasured", 300, "step", None, None, 4),
+        StepCost("evaluation", 90, "sample", 450.0, 9.0),  # nine samples of each test pair, 3 + 10 x 0.2 s
+    ]
 
 
-def test_the_cost_is_said_in_gigabytes_minutes_and_steps(
-    script: ModuleType, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+def test_what_was_measured_of_another_recipe_or_machine_is_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "measured.json"
+    record = {"machine": {"processor": "X", "gpu": "H"}, "recipe": "mine", "steps": {"ctpa": {"seconds": 1}}}
+    path.write_text(json.dumps(record))
+    assert read_measured(path, "mine") == Machine("H", True, {"ctpa": {"seconds": 1}})
+    assert read_measured(path, "other").steps == {}
+    path.write_text(json.dumps({"machine": {"processor": "X", "gpu": ""}, "recipes": {"other": {"a": {}}}}))
+    assert read_measured(path, "other") == Machine("one core of X", False, {"a": {}})
+    path.write_text("{}")
+    with pytest.raises(InputError, match=r"Expected what measure_recipe\.py measured"):
+        read_measured(path, "mine")
+
+
+@pytest.mark.parametrize("recipe", ["open-pairs", "x-ray2ctpa-open-pairs", "xctdiff-open-pairs"])
+def test_the_cost_is_said_in_gigabytes_hours_and_steps(
+    script: ModuleType, repository: Path, tmp_path: Path, capsys, monkeypatch, recipe: str
 ) -> None:
     monkeypatch.syspath_prepend(str(repository / "Training"))
     rows = [series("ct", patient="P0"), series("x", "CR", patient="P0")]
     write_pairs(tmp_path, select_pairs(rows, Rules()), Rules(), "25.0.5")
-    assert script.main(["cost", str(tmp_path), "open-pairs", "--run", str(tmp_path / "run")]) == 0
+    assert script.main(["cost", str(tmp_path), recipe, "--run", str(tmp_path / "run")]) == 0
     said = capsys.readouterr().out
-    assert "1 pairs by open-pairs" in said
-    assert "2800 x 8" in said
-    assert "GB are free" in said
+    assert f"1 pairs by {recipe}; 0.0 GB are still to be fetched" in said
+    assert "on a GPU: not measured" in said
+    assert f"measure_recipe.py {recipe}" in said
+    assert re.search(r"ctpa +1 study +\d", said), "measured"
+    if recipe == "open-pairs":
+        assert re.search(r"xray-encoder +2800 step of 8 +not measured +0\.9", said)
+        assert re.search(r"evaluation +\d+ sample +not measured +not measured", said)
     assert not (tmp_path / "run").exists()
 
 
@@ -369,6 +631,8 @@ def test_prepare_reads_no_pair_twice_and_another_choice_anew(tmp_path: Path) -> 
         for pair in missing:
             read.append(pair.ct.uid)
             found = {"volume": f"{pair.ct.uid}", "radiograph": pair.radiograph.uid}
+            for place in found.values():
+                (tmp_path / place).mkdir(exist_ok=True)
             yield pair, {"wrong": "short"} if pair.ct.uid == "ct1" else found
 
     def prepared(chosen):
@@ -381,17 +645,28 @@ def test_prepare_reads_no_pair_twice_and_another_choice_anew(tmp_path: Path) -> 
     assert read == ["ct0", "ct1", "ct2", "ct1"], "a pair that failed is tried again"
     other = dataclasses.replace(pairs[0], radiograph=series("another", "DX", patient="P0"))
     assert prepared([other, *pairs[1:]]).former == 1
+    (tmp_path / "ct2").rmdir()
+    assert prepared(pairs).former == 1, "images that were removed since are not there"
     with (tmp_path / "studies.csv").open() as file:
         assert [(row["patient"], row["label"]) for row in csv.DictReader(file)] == [("P0", "1"), ("P2", "")]
 
 
-def test_the_installed_index_gives_the_published_counts() -> None:
-    if index_version() != "25.0.5":
-        pytest.skip(f"the counts are those of the index 25.0.5, {index_version()} is installed")
-    counts = count_patients(read_index(index_path(), COLLECTIONS), Rules())
+def test_the_installed_index_gives_the_published_counts_and_split(tmp_path: Path) -> None:
+    if index_version() != TESTED_INDEX:
+        pytest.skip(f"the counts are those of the index {TESTED_INDEX}, {index_version()} is installed")
+    rows = read_index(index_path(), COLLECTIONS)
+    counts = count_patients(rows, Rules())
     assert counts[SBU] == Count(371, 397, 84, 97, 126, 210, 88, 102)
     assert (counts[LIDC].patients, counts[LIDC].angiography_patients) == (290, 19)
     assert (counts["covid_19_ar"].patients, counts["covid_19_ar"].angiography_patients) == (17, 13)
+    assert sum(count.patients for count in counts.values()) - 371 - 290 - 17 == 25
+    pairs = select_pairs(rows, Rules())
+    assert [sum(pair.split == s for pair in pairs) for s in ("train", "validation", "test")] == [464, 75, 121]
+    digest = write_pairs(tmp_path, pairs, Rules(), TESTED_INDEX)
+    page = (TRAINING.parent / "docs" / "open-pairs.md").read_text(encoding="utf-8")
+    assert f"`{digest}`" in page
+    for pair in pairs:
+        assert f"| {pair.ct.collection} | {pair.ct.licence} | {pair.ct.doi} |" in page
 
 
 def test_wrong_arguments_are_said_in_two_lines(

@@ -1,6 +1,7 @@
 """Open pairs from a store in the collections' own layout to three systems' table, killed and gone on with."""
 
 import csv
+import importlib
 import json
 import subprocess
 import sys
@@ -8,17 +9,20 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import torch
 
 pytest.importorskip("diffdrr", reason="computed radiographs come with the training extra")
 pytest.importorskip("duckdb", reason="the index is read by the extra open-data")
 
 from commons import fetch_until_killed, killed, prepare_until_killed, write_index, write_store
-from stage_scripts import module_of, recipe
+from stage_scripts import module_of, read, recipe, with_steps
 from test_paper_chain import ENVIRONMENT, run_until
 
 from xray2ctpa_core.cli.main import main
+from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.evaluation.open_pairs import SCHEMA_FILE
 from xray2ctpa_core.models.encoders.published import PublishedEncoder
+from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 from xray2ctpa_core.pipelines.loading import EMBEDDED
 
 #: Two of each of the splits train and test, one of validation; the sixth's CT is damaged.
@@ -36,9 +40,11 @@ PAPER = ["width=8", "multipliers=[1,2]", "heads=2", "groups=4", "embedding_dim=3
 SMALL = {
     "open-pairs": [
         "ctpa.shape=[16,32,32]", "ctpa.spacing_mm=4.0", "ctpa.workers=1", "radiographs.variants=1",
-        "radiographs.workers=1", *one_step("autoencoder", "channels=[48]"),
-        *one_step("xray-encoder", "channels=[8,8,8,8]"), *one_step("denoiser", "channels=[8,8]"),
-        "pack.steps=2",
+        "radiographs.workers=1", "drr.pixels=64", "drr.workers=1",
+        *one_step("autoencoder", "channels=[48]"),
+        *one_step("drr-encoder xray-encoder", "channels=[8,8,8,8]"),
+        *one_step("denoiser", "channels=[8,8]"),
+        "pack.steps=2", "evaluation.samples=2",
     ],
     "x-ray2ctpa-open-pairs": [
         "run.workers=1", "ctpa.shape=[16,32,32]", "ctpa.spacing_mm=4.0", "cxr.pixels=64", "drr.pixels=64",
@@ -46,6 +52,7 @@ SMALL = {
         *one_step("drr-denoiser denoiser", "encoder=small", "discriminator_layers=2",
                   "discriminator_width=8"),
         "pack.steps=2", "generated.scheduler=ddim", "generated.steps=2",
+        "evaluation.samples=2",
     ],
     "xctdiff-open-pairs": [
         "run.workers=1", "ctpa.shape=[32,32,32]", "ctpa.spacing_mm=8.0", "cxr.pixels=32",
@@ -54,6 +61,7 @@ SMALL = {
         *one_step("progressive-encoder", "width=16", "blocks=1", "depth=8", "lifted_channels=8",
                   "inner_channels=8", "latent_channels=4", "codes=64", "groups=8"),
         *one_step("prior-denoiser", *PAPER[:-1]), "pack.steps=2", "table-1.sampling_steps=2",
+        "evaluation.samples=2",
     ],
 }  # fmt: skip
 
@@ -128,16 +136,70 @@ def test_from_dicom_of_six_patients_to_the_table_of_three_systems(
     assert {entry["bundle"] for entry in pairs["organs"]} == set(SMALL)
 
 
-def test_the_make_target_says_the_cost_before_it_trains(repository: Path) -> None:
-    words = [
-        "make",
-        "-n",
-        "train-open-pairs",
-        "COHORT=cohort",
-        "OUT=run",
-        "--assume-old=.venv/.installed-all",
-    ]
-    said = subprocess.run(
+def test_an_encoder_begins_with_the_weights_of_one_of_its_own_shape(repository: Path, tmp_path: Path) -> None:
+    with_steps(repository)
+    begin_with = importlib.import_module("steps.xray_encoder").begin_with
+    channels = {"channels": (8, 8, 8, 8), "latent_grid": (8, 8, 8)}
+    trained, ours = (XrayEncoder(**channels, embedding_dim=16) for _ in range(2))
+    trained.save_pretrained(tmp_path)
+    name, weight = next(item for item in trained.state_dict().items() if item[1].std() > 0)
+    assert not torch.equal(ours.state_dict()[name], weight)
+    begin_with(ours, tmp_path)
+    assert torch.equal(ours.state_dict()[name], weight)
+    with pytest.raises(ConfigError, match="an encoder of the same shape"):
+        begin_with(XrayEncoder(**channels, embedding_dim=24), tmp_path)
+
+
+@pytest.mark.slow
+def test_one_unit_of_each_step_is_measured_and_the_cost_follows(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series = write_store(tmp_path / "store", PATIENTS, corrupt="", no_chest="")
+    index = write_index(tmp_path / "index.parquet", series)
+    cohort, run = tmp_path / "cohort", tmp_path / "run"
+    script, measure = module_of(repository, "open_pairs.py"), module_of(repository, "measure_recipe.py")
+    assert script.main(["select", str(cohort), "--index", str(index)]) == 0
+    assert script.main(["fetch", str(cohort), "--store", str(tmp_path / "store")]) == 0
+    assert script.main(["prepare", str(cohort), "--workers", "1"]) == 0
+    words = ["open-pairs", "--data", str(cohort), "--out", str(run), "--set", *SMALL["open-pairs"]]
+    assert measure.main(words) == 0
+    found = json.loads((run / measure.MEASURED_FILE).read_text())["steps"]
+    expected = [
+        "ctpa", "radiographs", "drr", "drr-frames", "autoencoder", "drr-latents", "latents", "drr-encoder",
+        "xray-encoder", "denoiser", "pack",
+    ]  # fmt: skip
+    assert list(found) == expected
+    assert all(entry["seconds"] > 0 and entry["megabytes"] > 0 for entry in found.values())
+    assert found["pack"]["sampling_step_seconds"] >= 0
+    capsys.readouterr()
+    assert script.main(["cost", str(cohort), "--measured", str(run / measure.MEASURED_FILE)]) == 0
+    said = capsys.readouterr().out
+    assert "not measured" not in said.replace("on a GPU: not measured", "")
+
+
+def made(repository: Path, *more: str) -> str:
+    """What make would run."""
+    words = ["make", "-n", "train-open-pairs", "OUT=run", "--assume-old=.venv/.installed-open-data", *more]
+    return subprocess.run(
         words, cwd=repository, capture_output=True, text=True, env=ENVIRONMENT, check=True
     ).stdout
-    assert said.index("open_pairs.py cost") < said.index("Training/train.py")
+
+
+def test_one_command_selects_says_the_cost_fetches_prepares_and_trains(repository: Path) -> None:
+    said = made(repository, "COHORT=cohort", "SELECT=--angiography", "FETCH=--first 20")
+    steps = ["select", "cost", "fetch", "prepare"]
+    places = [said.index(f"open_pairs.py {step}") for step in steps]
+    assert places == sorted(places)
+    assert places[-1] < said.index("Training/train.py")
+    assert 'select "cohort" --angiography' in said
+    assert 'fetch "cohort" --first 20' in said
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+def test_a_recipe_ends_with_the_protocols_table_beside_the_shipped_bundle(
+    repository: Path, tmp_path: Path, name: str
+) -> None:
+    last = read(repository, name, tmp_path, f"run.data={tmp_path / 'cohort'}").steps[-1]
+    assert (last.name, last.kind) == ("evaluation", "evaluate")
+    assert last.values["open_pair_cohorts"] == [str(tmp_path / "cohort")]
+    assert last.values["bundles"] == [str(tmp_path / "pack"), "virtual-thorax"]

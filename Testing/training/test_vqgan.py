@@ -216,7 +216,7 @@ def test_a_resumed_run_ends_as_one_without_interruption(files: list[Path], tmp_p
     for players in ((whole.module, resumed.module), (whole.opponent, resumed.opponent)):
         for a, b in zip(*(player.state_dict().values() for player in players), strict=True):
             assert torch.equal(a, b)
-    speeds = ("samples_per_s", "waiting_share", "network_share")
+    speeds = ("samples_per_s", "waiting_share", "network_share", "processor_s")
     ends = [
         {k: v for k, v in log(tmp_path / name)[-1].items() if k not in speeds} for name in ("whole", "cut")
     ]

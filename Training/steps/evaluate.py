@@ -25,9 +25,9 @@ def run(config: EvaluateSettings, out: Path, resume: bool) -> None:  # noqa: ARG
         raise ConfigError("Expected at least one bundle, got none.", "Set bundles.")
     counts = part(EvaluationConfig, config)
     pipelines = load_pipelines(config.bundles, "auto")
-    pairs, radiographs, people = (
+    pairs, radiographs, people, open_pairs = (
         [Path(folder) for folder in folders]
-        for folders in (config.pairs, config.radiograph_folders, config.people)
+        for folders in (config.pairs, config.radiograph_folders, config.people, config.open_pair_cohorts)
     )
     with Bars() as bars:
         summary = evaluate(
@@ -40,6 +40,7 @@ def run(config: EvaluateSettings, out: Path, resume: bool) -> None:  # noqa: ARG
             bars.show,
             radiographs,
             people,
+            open_pairs,
         )
     report = markdown(summary)
     write(out, summary, report)
@@ -56,6 +57,7 @@ def command(config: EvaluateSettings) -> str:
     words = ["xray2ctpa evaluate"]
     words += [config.cohort, "--train", config.train] if config.cohort else []
     words += ["--people PEOPLE"] * len(config.people)
+    words += ["--open-pairs COHORT"] * len(config.open_pair_cohorts)
     words += [word for bundle in config.bundles for word in ("--bundle", bundle)]
     words += ["--pair PAIR"] * len(config.pairs)
     words += ["--radiographs RADIOGRAPHS"] * len(config.radiograph_folders)

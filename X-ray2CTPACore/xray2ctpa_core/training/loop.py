@@ -113,8 +113,8 @@ def train(
         data: indexed by (case, seed); its method ``where(case)``, where it has one, names cases in errors.
         config: settings.
         out: folder of the run: log.jsonl and, while it runs, checkpoint/. A line of the log holds the step,
-            the loss and its terms, samples per second since the start, and the shares of that time spent on
-            waiting for data and on the network (forward, backward, update).
+            the loss and its terms, samples per second since the start, the shares of that time spent on
+            waiting for data and on the network (forward, backward, update), and processor seconds.
         resume: continue from the checkpoint in ``out``; without it a run there is refused.
         progress: called with (step, number of steps, logged terms) after each logged step.
 
@@ -290,6 +290,7 @@ class _Log:
         self._out, self._config, self._accelerator = out, config, accelerator
         self._start, self._progress = start, progress
         self._began = self._mark = time.monotonic()
+        self._processor = time.process_time()
         self._waited = self._computed = 0.0
         self._board: Any = None
         if config.tensorboard and accelerator.is_main_process:
@@ -339,6 +340,7 @@ class _Log:
             "samples_per_s": (done - self._start) * cases / elapsed,
             "waiting_share": self._waited / elapsed,
             "network_share": self._computed / elapsed,
+            "processor_s": time.process_time() - self._processor,
         }
         with (self._out / LOG_FILE).open("a", encoding="utf-8") as log:
             log.write(json.dumps({"step": done, **entry, **speed}) + "\n")

@@ -1,6 +1,8 @@
 """Series of the selected pairs, brought onto this disk: each checked, each written whole or not at all."""
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -8,12 +10,15 @@ from pathlib import Path
 
 from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.data.open_pairs.pairs import Pair
-from xray2ctpa_core.data.open_pairs.series import Series
-from xray2ctpa_core.errors import OutputError, XRay2CTPAError
+from xray2ctpa_core.data.open_pairs.series import Series, folder_name
+from xray2ctpa_core.errors import InputError, OutputError, XRay2CTPAError
 
 DICOM_FOLDER, ERRORS_FILE = "dicom", "fetch-errors.jsonl"
-#: A series may differ by so much from the size that the index states: of the whole, and in MB for small ones.
-_SIZE_SHARE, _SIZE_MB = 0.05, 0.1
+#: MB by which a series may differ from the size that the index states: the table rounds it to 0.01.
+_SIZE_MB = 0.01
+
+#: What a system says of a full disk and of a full quota.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 #: Copies the files of a series into an empty folder.
 Store = Callable[[Series, Path], None]
@@ -35,7 +40,13 @@ class Fetched:
 
 def series_folder(folder: Path, series: Series) -> Path:
     """Where a fetched series lies."""
-    return folder / DICOM_FOLDER / series.collection / series.patient / series.uid
+    return (
+        folder
+        / DICOM_FOLDER
+        / folder_name(series.collection)
+        / folder_name(series.patient)
+        / folder_name(series.uid)
+    )
 
 
 def needed_series(pairs: Iterable[Pair], alternatives: int = 2) -> list[Series]:
@@ -58,6 +69,7 @@ def fetch_series(
     series: Sequence[Series],
     store: Store,
     on_done: Callable[[Series, str], None] | None = None,
+    patience: int = 0,
 ) -> Fetched:
     """Fetches what is not there yet; a series that fails is logged in ERRORS_FILE and the others go on.
 
@@ -66,9 +78,11 @@ def fetch_series(
         series: to fetch.
         store: where from.
         on_done: called with each series and what was wrong with it, "" for nothing.
+        patience: so many failures in a row mean that the store is out of reach; 0 never gives up.
 
     Raises:
-        OutputError: the disk has not enough room for what is missing.
+        OutputError: the disk has not enough room for what is missing, or is full; whole series stay.
+        InputError: the store is out of reach.
     """
     folder.mkdir(parents=True, exist_ok=True)
     needed, free = missing_megabytes(folder, series), shutil.disk_usage(folder).free / 1e6
@@ -77,19 +91,25 @@ def fetch_series(
             f"Expected {needed:.0f} MB of free disk at {folder}, got {free:.0f} MB.",
             "Free some space, choose another folder, or select fewer pairs.",
         )
-    former, failed = 0, []
+    former, in_a_row, failed = 0, 0, []
     for one in series:
         target = series_folder(folder, one)
         if target.is_dir():
             former += 1
             continue
         wrong = _fetch_one(target, one, store)
+        in_a_row = in_a_row + 1 if wrong else 0
         if wrong:
             failed.append(
                 {"series": one.uid, "patient": one.patient, "collection": one.collection, "wrong": wrong}
             )
         if on_done is not None:
             on_done(one, wrong)
+        if patience and in_a_row == patience:
+            raise InputError(
+                f"Expected series from the store, got {in_a_row} failures in a row; the last: {wrong}",
+                "Check the network; the same command continues.",
+            )
     text = "".join(json.dumps(entry) + "\n" for entry in failed)
     write_text_atomically(folder / ERRORS_FILE, text)
     said = tuple(f"{entry['series']} of {entry['patient']}: {entry['wrong']}" for entry in failed)
@@ -97,17 +117,29 @@ def fetch_series(
 
 
 def _fetch_one(target: Path, series: Series, store: Store) -> str:
-    """Fetches one series; returns what is wrong with it, and then leaves nothing."""
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    """Fetches one series; returns what is wrong with it, and then leaves nothing.
+
+    A killed run's store may still be writing: its folder has another name and is removed.
+    """
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
+        for old in target.parent.glob(f".{target.name}.*.partial"):
+            shutil.rmtree(old, ignore_errors=True)
+        partial.mkdir(parents=True)
+        if shutil.disk_usage(partial).free / 1e6 < series.megabytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         store(series, partial)
         wrong = _difference(partial, series)
         if not wrong:
             partial.rename(target)
         return wrong
     except (OSError, XRay2CTPAError) as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise OutputError(
+                f"Expected {series.megabytes:.0f} MB of free disk for {series.uid}, got a full disk at "
+                f"{target.parents[3]}.",
+                "Free some space; the same command continues with the series that are missing.",
+            ) from error
         return f"{type(error).__name__}: {error}"
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -119,7 +151,6 @@ def _difference(folder: Path, series: Series) -> str:
     if len(files) != series.images:
         return f"expected {series.images} files, got {len(files)}"
     megabytes = sum(file.stat().st_size for file in files) / 1e6
-    allowed = max(_SIZE_MB, _SIZE_SHARE * series.megabytes)
-    if abs(megabytes - series.megabytes) > allowed:
+    if abs(megabytes - series.megabytes) > _SIZE_MB:
         return f"expected {series.megabytes:.2f} MB, got {megabytes:.2f}"
     return ""

@@ -16,7 +16,7 @@ from xray2ctpa_core.data.open_pairs.rules import (
     is_frontal_chest,
     is_radiograph,
 )
-from xray2ctpa_core.data.open_pairs.series import Series
+from xray2ctpa_core.data.open_pairs.series import Series, folder_name
 from xray2ctpa_core.data.splits import TEST, TRAIN, VALIDATION
 
 #: Of a hundred patients, those of test and of validation.
@@ -47,7 +47,7 @@ class Pair:
     def id(self) -> str:
         """Names the pair's folder: collection, patient, and the end of the CT's study."""
         digest = hashlib.sha256(self.ct.study.encode()).hexdigest()[:8]
-        return f"{self.ct.collection}-{self.ct.patient}-{digest}"
+        return f"{self.ct.collection}-{folder_name(self.ct.patient)}-{digest}"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.constants import OTHER_VIEWS
 from xray2ctpa_core.data.cxr_cases import lung_locator
 from xray2ctpa_core.data.open_pairs.fetch import series_folder
 from xray2ctpa_core.data.open_pairs.pairs import Pair
@@ -15,6 +16,10 @@ from xray2ctpa_core.data.open_pairs.series import Series
 from xray2ctpa_core.data.sources.table import csv_text
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
 from xray2ctpa_core.io.ct import read_ct
+from xray2ctpa_core.io.dicom_file import read_dicom
+from xray2ctpa_core.io.dicom_folder import choose_frontal_file, dicom_files
+from xray2ctpa_core.io.dicom_view import view_position
+from xray2ctpa_core.io.failures import reading
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
@@ -72,7 +77,7 @@ def prepare_pairs(
     Raises:
         InputError: no pair is left.
     """
-    usable = _record(folder)
+    usable = {key: found for key, found in _record(folder).items() if _are_there(folder, found)}
     former = [pair for pair in pairs if _key(pair, locator) in usable]
     missing = [pair for pair in pairs if _key(pair, locator) not in usable]
     failed: dict[str, str] = {}
@@ -138,6 +143,10 @@ def _record(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _are_there(folder: Path, found: Mapping[str, Any]) -> bool:
+    return (folder / found["volume"]).exists() and (folder / found["radiograph"]).exists()
+
+
 def _row(pair: Pair, found: Mapping[str, Any], label: int | None) -> tuple[str, ...]:
     known = "" if label is None else str(label)
     return pair.id, pair.ct.patient, found["volume"], found["radiograph"], known, pair.split
@@ -159,20 +168,41 @@ def _axial_chest(folder: Path, series: Series) -> Path:
 
 
 def _accepted(folder: Path, series: Sequence[Series], locator: LungLocator) -> Path:
-    """The folder of the first radiograph that the gate accepts; raises InputError where it accepts none."""
+    """The first radiograph that the gate accepts: the folder of a series, or a file in it where the header
+    does not say which of its images is the frontal one; raises InputError where it accepts none."""
     reasons = []
     for one in series:
         place = series_folder(folder, one)
         if not place.is_dir():
             continue
-        try:
-            gate = frame_radiograph(locator, read_radiograph(place)).gate
-        except XRay2CTPAError as error:
-            reasons.append(error.message.rstrip("."))
-            continue
-        if gate.accepted:
-            return place
-        reasons.append(f"the gate refuses it ({gate.is_frontal_cxr:.2f})")
+        for path in _images(place):
+            try:
+                gate = frame_radiograph(locator, read_radiograph(path)).gate
+            except XRay2CTPAError as error:
+                reasons.append(error.message.rstrip("."))
+                continue
+            if gate.accepted:
+                return path
+            reasons.append(f"the gate refuses it ({gate.is_frontal_cxr:.2f})")
     raise InputError(
         f"Expected a frontal chest radiograph, got none: {'; '.join(reasons) or 'none is fetched'}."
     )
+
+
+def _images(place: Path) -> list[Path]:
+    """The folder of a series itself, or those of its files that no header calls a side view, where several
+    may be the frontal one."""
+    with reading(place, "DICOM"):
+        try:
+            choose_frontal_file(place)
+        except InputError:
+            files = [file for file in dicom_files(place) if _may_be_frontal(file)]
+            return files if len(files) > 1 else [place]
+    return [place]
+
+
+def _may_be_frontal(file: Path) -> bool:
+    try:
+        return view_position(read_dicom(file, pixels=False)) not in OTHER_VIEWS
+    except InputError:
+        return False

@@ -1,7 +1,9 @@
 """Series of the Imaging Data Commons, as its index describes them; read offline from the package
 idc-index-data."""
 
+import hashlib
 import importlib.util
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -13,6 +15,16 @@ from xray2ctpa_core.errors import InputError
 #: Package, and the file in it, that holds the index.
 INDEX_PACKAGE, INDEX_NAME = "idc_index_data", "idc_index.parquet"
 _HINT = "Install the core with its extra open-data."
+#: Letters of a folder's name: a UID has at most 64, as has a PatientID.
+_LONGEST_NAME = 64
+#: Version of the index that the counts of docs/open-pairs.md are of.
+TESTED_INDEX = "25.0.5"
+#: Columns without which there are no pairs, and those that may be missing.
+_NEEDED = (
+    "collection_id", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "StudyDate",
+    "instanceCount", "series_size_MB", "license_short_name",
+)  # fmt: skip
+_DESCRIBING = ("StudyDescription", "SeriesDescription", "BodyPartExamined", "source_DOI")
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,15 @@ class Series:
     doi: str
 
 
+def folder_name(identifier: str) -> str:
+    """A name for the folder of an identifier: itself where it has only letters, digits, dot, dash and
+    underscore and no dot in front, else with a digest in place of what systems do not allow."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", identifier).lstrip(".")[:_LONGEST_NAME]
+    if name == identifier:
+        return name
+    return f"{name}-{hashlib.sha256(identifier.encode()).hexdigest()[:8]}"
+
+
 def index_path() -> Path:
     """The index of the installed package; raises InputError where it is not installed."""
     spec = importlib.util.find_spec(INDEX_PACKAGE)
@@ -67,21 +88,37 @@ def index_version() -> str:
 def read_index(path: Path, collections: Sequence[str]) -> list[Series]:
     """The CT, CR and DX series of ``collections``, sorted by UID.
 
+    Other versions of the index may lack a column or have more: what only describes a series may be missing,
+    and a row without identifiers, number of images or size is no series that could be fetched.
+
     Args:
         path: the index, a Parquet file.
         collections: names as the index has them.
 
     Raises:
-        InputError: no such file, another file, or the reader of Parquet is not installed.
+        InputError: no such file, another file, a column that is missing, or the reader of Parquet is not
+            installed.
     """
-    query = """
-        select collection_id, PatientID, StudyInstanceUID, SeriesInstanceUID, Modality,
-            try_cast(StudyDate as date), coalesce(StudyDescription, ''), coalesce(SeriesDescription, ''),
-            coalesce(BodyPartExamined, ''), instanceCount, series_size_MB, license_short_name,
-            coalesce(source_DOI, '')
+    there = {row[0] for row in parquet_rows("describe select * from read_parquet($path)", path)}
+    if absent := [name for name in _NEEDED if name not in there]:
+        raise InputError(
+            f"Expected an index with the columns {', '.join(_NEEDED)}, got none called {', '.join(absent)} "
+            f"in {path}.",
+            f"These rules were written for {INDEX_PACKAGE} {TESTED_INDEX}: install that version.",
+        )
+    described = {name: f"coalesce({name}::varchar, '')" if name in there else "''" for name in _DESCRIBING}
+    own = "and analysis_result_id is null" if "analysis_result_id" in there else ""
+    query = f"""
+        select collection_id, PatientID::varchar, StudyInstanceUID, SeriesInstanceUID, Modality,
+            coalesce(try_cast(StudyDate as date), try_strptime(StudyDate::varchar, '%Y%m%d')::date),
+            {described["StudyDescription"]}, {described["SeriesDescription"]},
+            {described["BodyPartExamined"]}, try_cast(instanceCount as bigint) as images,
+            try_cast(series_size_MB as double) as megabytes, coalesce(license_short_name, ''),
+            {described["source_DOI"]}
         from read_parquet($path)
-        where Modality in ('CT', 'CR', 'DX') and analysis_result_id is null
-            and list_contains($collections, collection_id)
+        where Modality in ('CT', 'CR', 'DX') {own} and list_contains($collections, collection_id)
+            and coalesce(PatientID::varchar, '') != '' and coalesce(StudyInstanceUID, '') != ''
+            and coalesce(SeriesInstanceUID, '') != '' and images is not null and megabytes is not null
         order by SeriesInstanceUID
     """
     return [Series(*row) for row in parquet_rows(query, path, {"collections": list(collections)})]

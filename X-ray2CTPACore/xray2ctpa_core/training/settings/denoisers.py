@@ -47,6 +47,8 @@ class XrayEncoderSettings(LoopConfig):
 
     latents: Existing = ""
     """Folder of the step latents, with radiographs; studies without a map are left out of the map's loss."""
+    start: ExistingOrNone = ""
+    """Folder of an encoder of the same shape to start from: RUN/xray_encoder; empty for random weights."""
     channels: Widths = (24, 48, 80, 96, 128)
     """Widths of the 2D network."""
     lifted_channels: Positive = 16

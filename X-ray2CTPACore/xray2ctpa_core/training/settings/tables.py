@@ -31,6 +31,8 @@ class EvaluateSettings:
     """Folder of the virtual patients that the baselines are made of."""
     people: FoldersOrNone = ()
     """Folders of real people's CTs."""
+    open_pair_cohorts: FoldersOrNone = ()
+    """Folders that open_pairs.py prepared."""
     pairs: FoldersOrNone = ()
     """Folders of real pairs."""
     radiograph_folders: FoldersOrNone = ()
