@@ -15,7 +15,7 @@ from xray2ctpa_core import constants
 from xray2ctpa_core.data.taught_radiographs import TaughtRadiographs
 from xray2ctpa_core.diffusion.alignment import aligned_map
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling
-from xray2ctpa_core.diffusion.residual import to_latents
+from xray2ctpa_core.diffusion.residual import diffuses_a_map, to_latents
 from xray2ctpa_core.diffusion.sampling import Model, clipped_epsilon, initial_noise, sample_latents
 from xray2ctpa_core.diffusion.schedulers import FEW_STEP, is_sampler, make_scheduler, most_steps
 from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError, is_out_of_memory
@@ -424,7 +424,11 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         clock: Stopwatch | None = None,
     ) -> torch.Tensor:
         """(N, 1, P, P), as the framing makes them -> (N * K, C, d, h, w) scaled latents, K samples of each
-        radiograph side by side, in batches; what drawing and aligning them takes counts on ``clock``."""
+        radiograph side by side, in batches; what drawing and aligning them takes counts on ``clock``.
+
+        Sums in a batch of another size differ by the last bits, which alignment amplifies: samples that are
+        aligned share batches with those of their own radiograph only, as if that were alone.
+        """
         if unknown := sorted(set(callback_on_step_end_tensor_inputs) - set(CALLBACK_TENSORS)):
             raise InputError(f"Expected tensors out of {CALLBACK_TENSORS}, got {unknown}.")
         clock = clock or Stopwatch()
@@ -461,8 +465,11 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             self.samples_at_once, self._took_fewer_samples = at_once, True
 
         all_samples = torch.arange(len(conditionings))
+        sharing = all_samples.split(num_samples if self._aligns else len(all_samples))
         with clock.on("denoise"):
-            diffused = in_batches(some_samples, all_samples, self._at_once, take_fewer)
+            diffused = torch.cat(
+                [in_batches(some_samples, some, self._at_once, take_fewer) for some in sharing]
+            )
 
         def some_latents(numbers: torch.Tensor) -> torch.Tensor:
             some = [conditionings[number] for number in numbers]
@@ -471,17 +478,28 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
         with clock.on("align"):
             at_once = self.samples_at_once or SAMPLES_AT_ONCE
-            return in_batches(some_latents, all_samples, at_once, take_fewer)
+            return torch.cat([in_batches(some_latents, some, at_once, take_fewer) for some in sharing])
 
     @property
     def not_captured(self) -> str:
         """Why the denoiser's last passes were not those of a CUDA graph; "" if they were."""
         return self._captured.reason
 
+    def radiographs_at_once(self, num_samples: int = 1) -> int:
+        """Number of radiographs, with so many samples each, that `of_framed` should be given together: as
+        many as fill a batch; on a CPU, where that saves a tenth of the time at most, one by one, so that no
+        last bit depends on the others."""
+        return max(1, self._at_once // num_samples)
+
     @property
     def _at_once(self) -> int:
         """Number of samples in one batch."""
         return self.samples_at_once or (1 if self._execution_device.type == "cpu" else SAMPLES_AT_ONCE)
+
+    @property
+    def _aligns(self) -> bool:
+        """Whether samples are aligned with the radiograph."""
+        return self.bundle.sampling.alignment > 0 and diffuses_a_map(self.denoiser)
 
     def _wait(self) -> None:
         """Waits until the device has finished."""
