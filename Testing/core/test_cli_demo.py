@@ -44,7 +44,7 @@ def test_the_demonstration_compares_the_volume_with_the_patients_own(
     assert volume.is_file()
     assert volume.parent.parent.name == "demo-result"
     assert re.search(r"PSNR \d+\.\d dB, SSIM -?0\.\d\d with this virtual patient's true CTPA", said)
-    assert "(this virtual patient has PE)" in said
+    assert "This virtual patient has PE." in said
     assert "preview.png" in said
     assert "3D Slicer" in said
     assert f"xray2ctpa view {volume.parent}" in said

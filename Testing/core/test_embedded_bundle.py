@@ -55,15 +55,29 @@ def test_nothing_was_trained_on_the_sample_patient(repository: Path) -> None:
     assert json.loads(SAMPLE_FACTS.read_text())["seed"] not in trained
 
 
+def test_the_sample_radiograph_differs_from_those_of_training_and_so_its_score_is_unreliable(
+    result: Path,
+) -> None:
+    record = json.loads((result / "result.json").read_text())
+    (note,) = record["sampling"]["notes"]
+    assert distance_in(note) > 1.2
+    assert record["pe"]["unreliable"] == note.replace(
+        "the volume is less reliable", "PE score and Grad-CAM mean little"
+    )
+
+
 def test_a_radiograph_unlike_those_of_training_is_said_to_be_one(result: Path, place: Path) -> None:
     with Image.open(SAMPLE_CXR) as image:
         turned = np.rot90(np.asarray(image)).copy()
     Image.fromarray(turned).save(place / "turned.png")
     run = xray2ctpa("generate", "turned.png", "--out", "turned", "--force", cwd=place)
     assert run.returncode == 0, run.stderr
-    (note,) = json.loads((place / "turned" / "result.json").read_text())["sampling"]["notes"]
+    record = json.loads((place / "turned" / "result.json").read_text())
+    (note,) = record["sampling"]["notes"]
     assert note in run.stderr
-    assert "PE score and Grad-CAM mean little" in note
+    assert distance_in(note) > 1.2
+    assert "refused this image" in record["pe"]["unreliable"]
+    assert record["pe"]["unreliable"] in run.stdout
     of_sample = json.loads((result / "result.json").read_text())["sampling"]["notes"]
     assert distance_in(note) > max([1.2, *map(distance_in, of_sample)])
 

@@ -29,6 +29,19 @@ def score_sentence(probability: float | None, threshold: float, calibrated: bool
     return f"Model's PE score {score}{kind}, {side} its operating point {point}"
 
 
+def scored(pe: Mapping[str, Any]) -> str:
+    """The PE score of result.json (``pe``) in a sentence, and a second one where it is unreliable."""
+    return " ".join(
+        [score_sentence(pe["probability"], pe["threshold"]) + ".", *filter(None, [unreliable(pe)])]
+    )
+
+
+def unreliable(pe: Mapping[str, Any]) -> str | None:
+    """Why a score of result.json (``pe``) means nothing for its radiograph; None where there is no score or
+    nothing speaks against it."""
+    return pe.get("unreliable") if pe["probability"] is not None else None
+
+
 def counted(number: int, noun: str) -> str:
     """ "1 step", "2 steps"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -16,7 +16,7 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.events import only_events_on_stdout
 from xray2ctpa_core.generation.samples import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
 from xray2ctpa_core.io import result_files
-from xray2ctpa_core.wording import score_sentence
+from xray2ctpa_core.wording import scored
 
 RESULTS = Path("demo-result")
 
@@ -101,11 +101,10 @@ def agreement_with_truth(folder: Path, content: dict[str, Any]) -> dict[str, flo
 
 def summary(folder: Path, content: dict[str, Any], agreement: dict[str, float] | None) -> list[str]:
     """The final report of the demonstration."""
-    pe, shape = content["pe"], " x ".join(map(str, content["geometry"]["shape"]))
+    shape = " x ".join(map(str, content["geometry"]["shape"]))
     lines = [
         f"Volume:      {folder / result_files.CTPA} ({shape} voxels, HU)",
-        f"PE:          {score_sentence(pe['probability'], pe['threshold'])}"
-        + (known_truth() if agreement else ""),
+        f"PE:          {scored(content['pe'])}" + (known_truth() if agreement else ""),
     ]
     if agreement:
         lines.append(
@@ -122,9 +121,9 @@ def summary(folder: Path, content: dict[str, Any], agreement: dict[str, float] |
 
 
 def known_truth() -> str:
-    """The sample patient's true label, as a clause in brackets."""
+    """A sentence with the sample patient's true label, after a space."""
     has_pe = json.loads(SAMPLE_FACTS.read_text(encoding="utf-8"))["pe"]
-    return f" (this virtual patient has {'' if has_pe else 'no '}PE)"
+    return f" This virtual patient has {'' if has_pe else 'no '}PE."
 
 
 def show(picture: Path) -> None:

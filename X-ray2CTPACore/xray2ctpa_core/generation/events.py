@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from xray2ctpa_core.errors import XRay2CTPAError
-from xray2ctpa_core.wording import score_sentence
+from xray2ctpa_core.wording import scored
 
 
 class Reporter(Protocol):
@@ -70,10 +70,7 @@ class HumanReporter:
     def result(self, folder: Path, content: dict[str, Any], skipped: bool) -> None:
         self._close_bar()
         done = "Already complete" if skipped else "Done"
-        pe = content["pe"]
-        sys.stdout.write(
-            f"{done}: {folder}\n{score_sentence(pe['probability'], pe['threshold'])}. {content['notice']}\n"
-        )
+        sys.stdout.write(f"{done}: {folder}\n{scored(content['pe'])} {content['notice']}\n")
         sys.stdout.flush()
 
     def error(self, error: XRay2CTPAError, source: str = "") -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from xray2ctpa_core.generation.events import Reporter
 from xray2ctpa_core.generation.held_pipeline import HeldPipeline
-from xray2ctpa_core.generation.result_json import former_result, result_content, to_json
+from xray2ctpa_core.generation.result_json import former_result, pe_content, result_content, to_json
 from xray2ctpa_core.generation.settings import Settings
 from xray2ctpa_core.io import result_files
 from xray2ctpa_core.io.result_folder import ResultFolder
@@ -18,7 +18,7 @@ from xray2ctpa_core.pipelines.bundle import BundleInfo
 from xray2ctpa_core.pipelines.geometry import size_doubts
 from xray2ctpa_core.pipelines.stopwatch import Stopwatch
 from xray2ctpa_core.volume import Radiograph
-from xray2ctpa_core.wording import counted, score_sentence
+from xray2ctpa_core.wording import counted, score_sentence, unreliable
 
 if TYPE_CHECKING:
     import torch
@@ -140,7 +140,7 @@ class Generator:
             volumes = aside.submit(
                 result_files.write_volumes, folder, radiograph.name, ctpa, gradcam, labels, generated.spread
             )
-            lines = preview_lines(generated.pe_probability, self.info, self.settings)
+            lines = preview_lines(generated, self.info, self.settings)
             picture = render_preview(radiograph, generated.frame, ctpa, gradcam, lines)
             result_files.write_picture(folder / result_files.PREVIEW, picture)
             volumes.result()
@@ -150,13 +150,14 @@ class Generator:
             self._reporter.warning(f"{radiograph.name}: {warning}")
 
 
-def preview_lines(probability: float | None, info: BundleInfo, settings: Settings) -> list[str]:
+def preview_lines(generated: "XRay2CTPAResult", info: BundleInfo, settings: Settings) -> list[str]:
     """The sentences of preview.png: the score, its meaning, its origin."""
     calibrated = "calibrated" if info.pe.calibrated else "not calibrated"
     samples = counted(settings.samples, "sample")
     samples = samples if settings.samples == 1 else f"mean of {samples}"
     return [
-        score_sentence(probability, info.pe.threshold),
+        score_sentence(generated.pe_probability, info.pe.threshold),
+        *filter(None, [unreliable(pe_content(generated, info))]),
         f"The score ({calibrated}) rates this generated volume, not the patient. A hypothesis, never a "
         "diagnosis; do not use it for patient care.",
         f"Bundle {info.name} {info.version}, trained on {info.trained_on}.",

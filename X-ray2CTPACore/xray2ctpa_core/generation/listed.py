@@ -14,9 +14,10 @@ from xray2ctpa_core.generation.batch import Case
 from xray2ctpa_core.io import result_files
 from xray2ctpa_core.io.names import stem_of
 from xray2ctpa_core.io.result_folder import writing
+from xray2ctpa_core.wording import unreliable
 
 INDEX_FILE, ERRORS_FILE = "index.csv", "errors.jsonl"
-COLUMNS = ("radiograph", "result", "pe_probability")
+COLUMNS = ("radiograph", "result", "pe_probability", "pe_unreliable")
 
 
 def read_list(path: Path, out: Path, dicom: Path | None = None) -> list[Case]:
@@ -96,7 +97,8 @@ class Ledger:
         rows.writerow(COLUMNS)
         for case in sorted(self._done, key=lambda case: case.source):
             record = json.loads((case.target / result_files.RECORD).read_text(encoding="utf-8"))
-            rows.writerow([case.source, case.target.name, record["pe"]["probability"]])
+            pe = record["pe"]
+            rows.writerow([case.source, case.target.name, pe["probability"], unreliable(pe)])
         errors = [
             {"radiograph": str(case.source), "code": e.exit_code, "message": e.message, "hint": e.hint}
             for case, e in self.failures

@@ -107,7 +107,7 @@ def bundle_content(info: BundleInfo) -> dict[str, Any]:
 
 def pe_content(generated: "XRay2CTPAResult", info: BundleInfo) -> dict[str, Any]:
     """The classifier's score on the generated volume, never a diagnosis; null for a bundle without
-    classifier."""
+    classifier. ``unreliable``: why it means nothing for this radiograph, or null."""
     probability, opinion = generated.pe_probability, generated.second_opinion
     return {
         "probability": probability,
@@ -115,6 +115,7 @@ def pe_content(generated: "XRay2CTPAResult", info: BundleInfo) -> dict[str, Any]
         "threshold": info.pe.threshold,
         "positive": None if probability is None else bool(probability >= info.pe.threshold),
         "calibrated": info.pe.calibrated,
+        "unreliable": generated.pe_unreliable,
         **({} if opinion is None else {"second_opinion": opinion.content()}),
     }
 

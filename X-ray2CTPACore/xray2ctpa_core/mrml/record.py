@@ -8,7 +8,7 @@ from typing import Any
 
 from xray2ctpa_core.constants import RESULT_SCHEMA_VERSION
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.wording import counted, score_sentence, second_opinion_sentence
+from xray2ctpa_core.wording import counted, score_sentence, second_opinion_sentence, unreliable
 
 #: Attribute of every node of a result <- where its value stands in result.json.
 ATTRIBUTES = {
@@ -57,6 +57,7 @@ def sentences(record: Mapping[str, Any]) -> list[str]:
     """What a result says, for people: the score first, then what it means and where it comes from."""
     pe = record["pe"]
     lines = [score_sentence(pe["probability"], pe["threshold"], bool(pe["calibrated"])) + "."]
+    lines += filter(None, [unreliable(pe)])
     samples = pe.get("per_sample", [])
     if len(samples) > 1:
         each = ", ".join(f"{score:.2f}" for score in samples)

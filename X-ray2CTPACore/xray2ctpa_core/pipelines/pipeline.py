@@ -43,6 +43,7 @@ from xray2ctpa_core.pipelines.second_opinion import OpinionReader
 from xray2ctpa_core.pipelines.stopwatch import Stopwatch
 from xray2ctpa_core.preprocessing.cxr import CxrSettings
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
+from xray2ctpa_core.preprocessing.gate import GateReport
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
 
 #: diffusers' callback: (pipeline, step, timestep, tensors by name) -> changed tensors by name.
@@ -373,6 +374,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             seen = frame_image(framed.radiograph.pixels, framed.frame, self.bundle.cxr.frame_pixels)
             correlation = agreement(samples[0], seen, side, rule.depth_fraction)
         spread = samples.std(0) if len(samples) > 1 else None
+        unlike = self._unlike_training(framed)
         return XRay2CTPAResult(
             ctpa=Volume(samples[0], affine),
             gradcam=Volume(heat, affine),
@@ -387,7 +389,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             stage_seconds=clock.seconds,
             samples=samples if output_samples else None,
             second_opinion=opinion,
-            notes=(*self._distance_notes(framed), *self._memory_notes()),
+            pe_unreliable=_unreliable(framed.gate, unlike),
+            notes=((f"{unlike}: the volume is less reliable.",) if unlike else ()) + self._memory_notes(),
         )
 
     def _check_asked(self, num_samples: int, num_inference_steps: int | None) -> None:
@@ -615,19 +618,18 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     def _scaling(self) -> LatentScaling:
         return LatentScaling(self.bundle.latents.mean, self.bundle.latents.std)
 
-    def _distance_notes(self, framed: FramedRadiograph) -> tuple[str, ...]:
-        """What to say of a radiograph that differs from those of training."""
+    def _unlike_training(self, framed: FramedRadiograph) -> str:
+        """How a radiograph differs from those of training, without a full stop; "" where it does not."""
         encoder = self.xray_encoder
         if not isinstance(encoder, BankEncoder) or not encoder.config["read_std"]:
-            return ()
+            return ""
         image = self.restyled(framed.image[None, None]).to(self._execution_device)
         distance, usual = float(encoder.distance(encoder(image, 0))), encoder.config["usual_distance"]
         if distance <= usual:
-            return ()
+            return ""
         return (
             f"This radiograph differs from those of the model's training (distance {distance:.2f}; 95 % of "
-            f"them have at most {usual:.2f}): the volume is less reliable, and PE score and Grad-CAM mean "
-            "little.",
+            f"them have at most {usual:.2f})"
         )
 
     def _memory_notes(self) -> tuple[str, ...]:
@@ -639,6 +641,16 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         if isinstance(self._codec, SliceCodec) and self._codec.at_once is not None:
             done.append(f"slices were decoded {self._codec.at_once} at a time")
         return tuple(f"Memory was short: {what}; the volume is the same." for what in done)
+
+
+def _unreliable(gate: GateReport, unlike: str) -> str | None:
+    """Why PE score and Grad-CAM mean nothing for a radiograph; None where nothing speaks against them."""
+    if not gate.accepted:
+        return (
+            f"The input gate refused this image ({gate.is_frontal_cxr:.2f} of 1): "
+            "PE score and Grad-CAM mean nothing."
+        )
+    return f"{unlike}: PE score and Grad-CAM mean little." if unlike else None
 
 
 def _seed_of(generator: torch.Generator | int) -> int:

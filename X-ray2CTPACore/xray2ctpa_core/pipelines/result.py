@@ -29,7 +29,10 @@ class XRay2CTPAResult:
         stage_seconds: seconds by stage.
         samples: (K, D, H, W) float32 HU, on request.
         second_opinion: PE from the radiograph alone; None for a bundle without a prior.
-        notes: sentences on deviations from what was requested, because of a lack of memory.
+        pe_unreliable: sentence why PE score and Grad-CAM mean nothing for this radiograph: it differs from
+            those of training, or the gate refused it; None where neither holds.
+        notes: sentences on the volume: what is unusual of the radiograph, and deviations from what was
+            requested, because of a lack of memory.
     """
 
     ctpa: Volume
@@ -45,4 +48,5 @@ class XRay2CTPAResult:
     stage_seconds: dict[str, float]
     samples: np.ndarray | None = None
     second_opinion: SecondOpinion | None = None
+    pe_unreliable: str | None = None
     notes: tuple[str, ...] = ()
