@@ -1,7 +1,7 @@
-"""A GPU that is pretended: tensors on the device "meta" that hold numbers, and each time they are waited for.
+"""A GPU that is pretended: tensors on the device "meta" that hold numbers, and how often they are waited for.
 
-A whole call of a pipeline computes on it as on a CPU, so that what the host reads off the device, and in which
-stage, is counted where it happens. The device is "meta" because autograd asks for a true GPU.
+A whole call of a pipeline computes on it as on a CPU, and what the host reads off the device is counted by
+stage. The device is "meta" because autograd asks for a true GPU.
 """
 
 import traceback
@@ -67,7 +67,9 @@ class PretendedGpu(TorchDispatchMode):
             kwargs["device"] = torch.device("cpu")
         leaves = tree_leaves(args)
         masked = name in _MASKED and any(t.dtype == torch.bool for t in leaves[1:] if isinstance(t, OnDevice))
-        copied = name in ("copy_", "_copy_from") and given and not all(isinstance(t, OnDevice) for t in args[:2])
+        copied = (
+            name in ("copy_", "_copy_from") and given and not all(isinstance(t, OnDevice) for t in args[:2])
+        )
         if given and (not stays or name in WAITING or masked or copied):
             self.waits[self.stage, f"{name} in {_line()}"] += 1
         known = {id(tensor.held): tensor for tensor in given}

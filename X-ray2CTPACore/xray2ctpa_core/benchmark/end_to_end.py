@@ -2,6 +2,7 @@
 first and the second radiograph through a resident worker."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -44,7 +45,8 @@ def measure_end_to_end(
         steps: of the sampler; None for the bundle's.
 
     Returns:
-        JSON-ready: steps, device, seconds of each ``stages``, ``total_s`` and ``startup_s`` (all but the
+        JSON-ready: steps, device, seconds of each ``stages``, ``total_s``, its processor time
+        ``processor_s`` (0 where the system does not report it), and ``startup_s`` (all but the
         stages that work: imports, verifying, reading, loading, and the end of the process), each as Spread;
         peak_memory_mb; reference_denoise_s, extrapolated to REFERENCE_STEPS steps; ``first_s`` and
         ``second_s``, a command that starts a resident worker and the next one, and ``second_of_first``.
@@ -52,11 +54,13 @@ def measure_end_to_end(
     Raises:
         InputError: the command failed; the message says why.
     """
-    totals, records = [], []
+    totals, processor, records = [], [], []
     firsts: list[float] = []
     seconds_after: list[float] = []
     for number in range(repeats):
+        before = _processor_seconds()
         seconds, record = _run(radiograph, bundle, threads, device, steps)
+        processor.append(_processor_seconds() - before)
         totals.append(seconds)
         records.append(record)
         with _owner() as owner:
@@ -71,6 +75,7 @@ def measure_end_to_end(
         "device": records[0]["device"],
         "steps": records[0]["steps"],
         "total_s": asdict(spread(totals)),
+        "processor_s": asdict(spread(processor)),
         "startup_s": asdict(spread([total - work for total, work in zip(totals, working, strict=True)])),
         "stages": {name: asdict(spread([each[name] for each in stages])) for name in stages[0]},
         "peak_memory_mb": records[-1]["peak_memory_mb"],
@@ -79,6 +84,12 @@ def measure_end_to_end(
         "second_s": asdict(spread(seconds_after)),
         "second_of_first": asdict(ratios(seconds_after, firsts)),
     }
+
+
+def _processor_seconds() -> float:
+    """Processor time of the child processes that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 @contextmanager

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from xray2ctpa_core.benchmark.targets import NOT_MEASURED
 from xray2ctpa_core.benchmark.warm import BESIDE
 from xray2ctpa_core.evaluation.markdown import table
 
-NOT_MEASURED = "not measured"
 COLUMNS = {"cpu": "CPU", "cuda": "GPU"}
 _THOUSAND, _HOUR = 1000, 3600.0
 

@@ -41,8 +41,8 @@ def gradcam_map(
         InputError: ``target_layer`` is no layer of ``classifier``, or ``latents`` is not one case.
     """
     heat = _heat(classifier, target_layer, latents, grid)
-    peak = float(heat.max())
-    scaled = heat / max(peak, full or 0.0) if peak > 0 else torch.zeros_like(heat)
+    least = full or torch.finfo(heat.dtype).tiny
+    scaled = heat / heat.max().clamp(min=least)  # on the device, which is waited for once
     return scaled.clamp(0, 1).cpu().numpy().astype(np.float32)
 
 

@@ -380,9 +380,9 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             side, source = frame_side_mm(framed.radiograph, framed.frame, rule)
             affine = volume_affine(side, rule)
             seen = frame_image(framed.radiograph.pixels, framed.frame, self.bundle.cxr.frame_pixels)
-            correlation = agreement(samples[0], seen, side, rule.depth_fraction)
+            unlike = self._unlike_training(conditioning)
+            correlation = agreement(samples[0], seen, side, rule.depth_fraction, self._execution_device)
         spread = samples.std(0) if len(samples) > 1 else None
-        unlike = self._unlike_training(conditioning)
         return XRay2CTPAResult(
             ctpa=Volume(samples[0], affine),
             gradcam=Volume(heat, affine),
