@@ -101,8 +101,8 @@ def test_every_way_to_read_off_the_device_is_counted(gpu: PretendedGpu) -> None:
     assert isinstance(x, OnDevice)
     assert gpu.waits.total() == 0
     reads = (
-        lambda: float(x[0]), lambda: bool(x.sum() > 0), lambda: x.cpu(), lambda: x[x > 2], lambda: x.nonzero(),
-        lambda: torch.zeros(4).copy_(x), lambda: x.to(torch.zeros(1)),
+        lambda: float(x[0]), lambda: bool(x.sum() > 0), lambda: x.cpu(), lambda: x[x > 2],
+        lambda: x.nonzero(), lambda: torch.zeros(4).copy_(x), lambda: x.to(torch.zeros(1)),
     )  # fmt: skip
     for number, read in enumerate(reads, 1):
         read()

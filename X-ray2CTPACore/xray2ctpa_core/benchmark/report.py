@@ -94,6 +94,7 @@ def end_to_end(found: Mapping[str, Any]) -> str:
     lines = [[label, _seconds(seconds)] for label, seconds in rows]
     lines.append([f"denoise by {REFERENCE_STEPS} steps of DDPM", f"~{found['reference_denoise_s']:.0f}"])
     lines.append(["peak memory, MB", _optional(found["peak_memory_mb"], 0)])
+    lines.append(["each further radiograph of one command", _seconds(found["further_s"])])
     lines.append(["first radiograph through a resident worker", _seconds(found["first_s"])])
     lines.append(["second", _seconds(found["second_s"])])
     lines.append(["second, of the first", _ratio(found["second_of_first"])])

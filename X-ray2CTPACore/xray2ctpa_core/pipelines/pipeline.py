@@ -522,8 +522,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
     def radiographs_at_once(self, num_samples: int = 1) -> int:
         """Number of radiographs, with so many samples each, that `of_framed` should be given together: as
-        many as fill a batch; on a CPU, where that saves a tenth of the time at most, one by one, so that no
-        last bit depends on the others."""
+        many as fill a batch; on a CPU, where that saves little, one by one, so that no last bit depends on
+        the others."""
         return max(1, self._at_once // num_samples)
 
     @property
