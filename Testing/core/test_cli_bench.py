@@ -38,6 +38,7 @@ WARM = {
     "one_s": {**SPREAD, "median": 3.6},
     "several_s": {**SPREAD, "median": 14.4},
     "of_one_by_one": {**SPREAD, "median": 0.5},
+    "processor_of_one_by_one": {**SPREAD, "median": 0.5},
     "stages": {"locate": 0.9, "align": 1.8, "check": 0.9},
     "beside": {"locate": 0.25, "align": 0.5, "check": 0.25},
     "same_voxels": True,

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 from pretended_gpu import OnDevice, PretendedGpu, place, pretended_gpu
 
 from xray2ctpa_core.constants import DEFAULT_BUNDLE
+from xray2ctpa_core.diffusion.sampling import clipped_epsilon, sample_latents
+from xray2ctpa_core.diffusion.schedulers import SCHEDULERS, make_scheduler, papers_schedule
 from xray2ctpa_core.generation.samples import SAMPLE_CXR
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.pipelines.parts import NETWORKS
@@ -87,6 +90,28 @@ def test_what_is_computed_on_it_is_what_a_cpu_computes(pipeline_bundle: Path, sa
     assert np.abs(found.ctpa.array - expected.ctpa.array).mean() < 1.0
     assert np.abs(found.ctpa.array - expected.ctpa.array).max() < 100.0
     assert found.per_sample == pytest.approx(expected.per_sample, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_no_sampler_waits_in_its_steps(name: str, gpu: PretendedGpu) -> None:
+    """Two samples in six steps, their clean latents bounded and estimated in each, as for a preview."""
+    scheduler = make_scheduler(name, papers_schedule())
+    generators = [torch.Generator().manual_seed(number) for number in range(2)]
+    seen = []
+
+    def model(sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        return clipped_epsilon(scheduler, sample, 0.9 * sample, timestep, 3.0)
+
+    def on_step_end(step: int, _timestep: Any, latents: torch.Tensor, estimate: Any) -> torch.Tensor:
+        assert isinstance(estimate(), OnDevice)
+        seen.append(step)
+        return latents
+
+    noise = torch.randn(2, 1, 2, 2, 2).to("meta")
+    sampled = sample_latents(model, scheduler, noise, 6, generators, on_step_end)
+    assert seen == list(range(6))
+    assert gpu.waits.total() == 0, gpu.waits
+    assert sampled.cpu().isfinite().all()
 
 
 @pytest.fixture

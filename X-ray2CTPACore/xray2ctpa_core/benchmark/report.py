@@ -108,6 +108,7 @@ def warm(found: Mapping[str, Any]) -> str:
     rows += [[f"stage: {name}", f"{seconds:.3f}"] for name, seconds in found["stages"].items()]
     rows.append([f"{found['samples']} samples of it at once", _seconds(several)])
     rows.append(["the same, of one by one", _ratio(share)])
+    rows.append(["the same in processor time", _ratio(found["processor_of_one_by_one"])])
     rows.append(["first sample the same", "yes" if found["same_voxels"] else "no"])
     rows.append(["passes captured", "no: " + found["not_captured"] if found["not_captured"] else "yes"])
     return table([f"{found['steps']} steps", "seconds"], rows)

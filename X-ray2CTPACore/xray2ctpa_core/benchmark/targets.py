@@ -110,6 +110,7 @@ TARGETS = (
         _part("end_to_end", "cpu", "second_of_first"),
     ),
     Target("CPU: several samples at once, of one by one", 1, _part("warm", "cpu", "of_one_by_one")),
+    Target("the same in processor time", 1, _part("warm", "cpu", "processor_of_one_by_one")),
     Target("GPU: a pass in half precision, batch 1, ms", 8, _in_ms(_least("pass_s", _HALF))),
     Target("GPU: a volume of the papers' size by the tiny decoder, s", 0.4, _least("tiny_volume_s")),
     Target("GPU: a further radiograph, s", 0.25, _part("warm", "cuda", "one_s")),
