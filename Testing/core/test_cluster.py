@@ -44,6 +44,30 @@ def test_a_killed_workers_item_is_done_again_and_one_that_kills_each_time_is_nam
     )
 
 
+@pytest.mark.slow
+@KILLS
+def test_workers_that_start_slowly_after_a_kill_are_waited_for(tmp_path: Path) -> None:
+    """Dask gives up one that is not there again in time, here 0.2 s, less than any start takes; both die, so
+    that without them nothing would go on."""
+    import dask
+
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "0.2s"}):
+        make = functools.partial(clustered.dies_once, tmp_path, 2)
+        made = dict(on_cluster(make, range(8), "local:2"))
+    assert made.keys() == set(range(8))
+    assert len(list(tmp_path.glob("*.died"))) == 2
+    assert len(set(made.values())) == 2, "both are there again"
+
+
+@pytest.mark.slow
+@KILLS
+def test_a_worker_that_is_given_up_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xray2ctpa_core.cluster._LOST_AFTER", "0.2s")
+    make = functools.partial(clustered.dies_once, tmp_path, 1)
+    assert dict(on_cluster(make, range(6), "local:1")).keys() == set(range(6))
+    assert len(list(tmp_path.glob("*.died"))) == 1
+
+
 def test_both_workers_work_one_item_each_and_say_where(tmp_path: Path) -> None:
     made = dict(on_cluster(clustered.squared, range(40), "local:2"))
     assert {n: square for n, (square, _) in made.items()} == {n: n * n for n in range(40)}
