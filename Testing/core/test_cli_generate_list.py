@@ -183,7 +183,7 @@ def test_a_worker_killed_amid_a_list_costs_no_result_and_makes_none_twice(
     assert_each_once(tmp_path, sources, *run_with_a_kill(pipeline_bundle, tmp_path, after, who))
 
     written = {folder: folder.stat().st_mtime_ns for folder in complete(tmp_path / "out")}
-    again = xray2ctpa(*arguments(pipeline_bundle, "--cluster", "local:2"), cwd=tmp_path)
+    again = xray2ctpa(*arguments(pipeline_bundle, "--cluster", "local:2"), cwd=tmp_path, timeout=1800)
     assert again.returncode == 0
     assert again.stdout.count("Already complete") == count
     assert {folder: folder.stat().st_mtime_ns for folder in complete(tmp_path / "out")} == written
@@ -206,7 +206,7 @@ def test_a_killed_command_takes_its_workers_with_it_and_the_next_one_goes_on(
         time.sleep(0.1)
     before = {folder: folder.stat().st_mtime_ns for folder in complete(tmp_path / "out")}
     assert 2 <= len(before) < 6
-    again = xray2ctpa(*arguments(pipeline_bundle, "--cluster", "local:2"), cwd=tmp_path)
+    again = xray2ctpa(*arguments(pipeline_bundle, "--cluster", "local:2"), cwd=tmp_path, timeout=900)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("Already complete") == len(before)
     after = {folder: folder.stat().st_mtime_ns for folder in complete(tmp_path / "out")}
