@@ -36,8 +36,10 @@ _SETTINGS = {
 #: Seconds between two looks for workers that have come or gone.
 _LOOK_SECONDS = 1.0
 #: How long a killed worker of this machine may take to start again, before it is replaced. By default Dask
-#: closes it after 15 s, which on a busy machine its imports take, and goes on with fewer, or with none.
-_LOST_AFTER = "5 minutes"
+#: closes it after 15 s, less than its imports take on a busy machine, and goes on with fewer, or with none.
+_LOST_AFTER = "1 hour"
+#: Replacements of each worker after which workers evidently cannot start.
+_REPLACED_AT_MOST = 5
 #: Minutes before the end of a job's time at which its worker ends by itself, and spread of that.
 _LIFETIME_MARGIN, _LIFETIME_STAGGER = 15, 5
 _DEFAULT_WALLTIME = "04:00:00"
@@ -235,12 +237,38 @@ def _local(count: int, gpus: int) -> Iterator[_Workers]:
         SpecCluster(workers, scheduler, **quiet) as cluster,
         Client(cluster, security=security) as client,
     ):
+        yield _Workers(client, _Replacing(cluster, count))
 
-        def replace_lost() -> None:
-            if len(client.nthreads()) < count:
-                cluster.scale(count)  # starts those that are not there
 
-        yield _Workers(client, replace_lost)
+class _Replacing:
+    """Replaces processes of a SpecCluster that are gone for good.
+
+    Args:
+        cluster: of ``count`` workers.
+    """
+
+    def __init__(self, cluster: Any, count: int) -> None:
+        self._cluster, self._count = cluster, count
+        self._asked, self._replaced = False, 0
+
+    def __call__(self) -> None:
+        """Raises DeviceError if workers were replaced too often."""
+        from distributed import Status
+
+        known = self._cluster.workers
+        gone = [name for name, nanny in list(known.items()) if nanny.status in (Status.closed, Status.failed)]
+        for name in gone:
+            known.pop(name, None)
+        missing = self._count - len(known)
+        if missing and (gone or not self._asked):
+            self._replaced += missing
+            if self._replaced > _REPLACED_AT_MOST * self._count:
+                raise DeviceError(
+                    f"Expected {self._count} workers, {self._replaced} of them could not start.",
+                    "Most likely memory is short: take fewer; the same command goes on where it stopped.",
+                )
+            self._cluster.scale(self._count)  # starts those that are missing
+        self._asked = missing > 0
 
 
 @contextlib.contextmanager

@@ -35,8 +35,8 @@ def frontal_radiograph(
     square = torch.nn.functional.interpolate(
         lines[None, None], size=(side, side), mode="bilinear", align_corners=False
     )[0, 0]
-    square = square.cpu().numpy()  # a GPU is waited for
-    return equalise(square, np.ones(square.shape, dtype=bool))
+    read = square.cpu().numpy()  # a GPU is waited for
+    return equalise(read, np.ones(read.shape, dtype=bool))
 
 
 def agreement(
