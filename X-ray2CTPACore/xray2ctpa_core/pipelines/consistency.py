@@ -28,7 +28,7 @@ def frontal_radiograph(
     """
     depth = depth_fraction * frame_side_mm
     planes = (torch.arange(hu.shape[1], device=device) + 0.5 - hu.shape[1] / 2) * depth / hu.shape[1]
-    native = torch.from_numpy(hu.astype(np.float32, copy=False)).to(device)
+    native = torch.from_numpy(np.array(hu, np.float32, order="C")).to(device)
     values = attenuation(native.clamp(max=RADIOGRAPH_DENSEST_HU))
     lines = project(values, planes, (0.0, 0.0)).flip(0)
     side = hu.shape[2]
