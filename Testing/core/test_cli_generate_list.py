@@ -5,6 +5,7 @@ import json
 import platform
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import io_radiographs as radiographs
@@ -103,8 +104,29 @@ def test_flags_that_do_not_go_together_are_refused(flags: tuple[str, ...], says:
     assert names(tmp_path) == []
 
 
-def run_with_a_kill(bundle: Path, place: Path, after: int) -> tuple[int, list[str], str]:
-    """Runs the list on two workers, kills one of them after so many results.
+def workers_of(run: subprocess.Popen[str]) -> list[psutil.Process]:
+    children = psutil.Process(run.pid).children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+def writer_among(workers: list[psutil.Process], out: Path) -> psutil.Process:
+    """That worker which has begun to write a result's files, as soon as there is one."""
+    for _ in range(60_000):
+        for folder in out.glob(".*.partial-*"):
+            pid = int(folder.name.rsplit("-", 1)[1])
+            begun = any(folder.glob("*.nii.gz")) and not (folder / "result.json").exists()
+            if begun and (found := [worker for worker in workers if worker.pid == pid]):
+                return found[0]
+        time.sleep(0.002)
+    raise AssertionError("no worker writes")
+
+
+def run_with_a_kill(bundle: Path, place: Path, after: int, who: str = "worker") -> tuple[int, list[str], str]:
+    """Runs the list on two workers, kills one of them, or the command that they belong to, after so many
+    results.
+
+    Args:
+        who: "worker", "writer" (a worker amid a result's files) or "command".
 
     Returns:
         Exit code, folder of each result event, and what was said to people.
@@ -120,13 +142,15 @@ def run_with_a_kill(bundle: Path, place: Path, after: int) -> tuple[int, list[st
             if event["event"] == "result":
                 folders.append(event["path"])
                 if len(folders) == after:
-                    workers = [
-                        child
-                        for child in psutil.Process(run.pid).children(recursive=True)
-                        if "spawn_main" in " ".join(child.cmdline())
-                    ]
+                    workers = workers_of(run)
                     assert len(workers) == 2
-                    workers[0].send_signal(signal.SIGKILL)
+                    if who == "command":
+                        run.kill()
+                        psutil.wait_procs(workers, timeout=120)
+                        assert not any(worker.is_running() for worker in workers)
+                        break
+                    dies = writer_among(workers, place / "out") if who == "writer" else workers[0]
+                    dies.send_signal(signal.SIGKILL)
     return run.returncode, folders, (place / "said").read_text()
 
 
@@ -140,19 +164,51 @@ def assert_each_once(place: Path, sources: list[str], code: int, folders: list[s
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+@pytest.mark.timeout(3600)  # two hundred of them on a machine that does much else
 @pytest.mark.parametrize(
-    ("count", "after"), [(6, 2), pytest.param(200, 100, marks=pytest.mark.slow)], ids=["few", "two hundred"]
+    ("count", "after", "who"),
+    [
+        (6, 2, "worker"),
+        pytest.param(6, 2, "writer", marks=pytest.mark.slow),
+        pytest.param(200, 100, "worker", marks=pytest.mark.slow),
+    ],
+    ids=["few", "amid writing", "two hundred"],
 )
 def test_a_worker_killed_amid_a_list_costs_no_result_and_makes_none_twice(
-    count: int, after: int, tmp_path: Path, pipeline_bundle: Path
+    count: int, after: int, who: str, tmp_path: Path, pipeline_bundle: Path
 ) -> None:
     pytest.importorskip("dask_jobqueue", reason="the extra cluster brings Dask")
     sources = several(tmp_path / "radiographs", count)
     (tmp_path / "list.txt").write_text("\n".join(f"radiographs/{name}" for name in sources), encoding="utf-8")
-    assert_each_once(tmp_path, sources, *run_with_a_kill(pipeline_bundle, tmp_path, after))
+    assert_each_once(tmp_path, sources, *run_with_a_kill(pipeline_bundle, tmp_path, after, who))
 
     written = {folder: folder.stat().st_mtime_ns for folder in complete(tmp_path / "out")}
-    again = xray2ctpa(*arguments(pipeline_bundle, "--cluster", "local:2"), cwd=tmp_path)
+    again = xray2ctpa(*arguments(pipeline_bundle, "--cluster", "local:2"), cwd=tmp_path, timeout=1800)
     assert again.returncode == 0
     assert again.stdout.count("Already complete") == count
     assert {folder: folder.stat().st_mtime_ns for folder in complete(tmp_path / "out")} == written
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_a_killed_command_takes_its_workers_with_it_and_the_next_one_goes_on(
+    tmp_path: Path, pipeline_bundle: Path
+) -> None:
+    """The scheduler lives in the command. What was complete is not made again, and nothing is partial."""
+    pytest.importorskip("dask_jobqueue", reason="the extra cluster brings Dask")
+    sources = several(tmp_path / "radiographs", 6)
+    (tmp_path / "list.txt").write_text("\n".join(f"radiographs/{name}" for name in sources), encoding="utf-8")
+    code, folders, _ = run_with_a_kill(pipeline_bundle, tmp_path, 2, "command")
+    assert (code, len(folders)) == (-signal.SIGKILL, 2)
+    for _ in range(100):  # the guards of what was under way remove it
+        if not list((tmp_path / "out").glob(".*")):
+            break
+        time.sleep(0.1)
+    before = {folder: folder.stat().st_mtime_ns for folder in complete(tmp_path / "out")}
+    assert 2 <= len(before) < 6
+    again = xray2ctpa(*arguments(pipeline_bundle, "--cluster", "local:2"), cwd=tmp_path, timeout=900)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("Already complete") == len(before)
+    after = {folder: folder.stat().st_mtime_ns for folder in complete(tmp_path / "out")}
+    assert {folder: after[folder] for folder in before} == before
+    assert sorted(r["input"]["name"] for r in records(tmp_path / "out")) == sorted(sources)

@@ -12,7 +12,7 @@ import pytest
 from ct_series import phantom, write_series
 from killing import write_or_die
 
-from xray2ctpa_core.cluster import on_cluster, slurm
+from xray2ctpa_core.cluster import _Replacing, on_cluster, slurm
 from xray2ctpa_core.data.cases import case_rows, read_case, write_cases
 from xray2ctpa_core.data.ctpa_cases import write_ctpa
 from xray2ctpa_core.data.sources.study import Study
@@ -42,6 +42,55 @@ def test_a_killed_workers_item_is_done_again_and_one_that_kills_each_time_is_nam
     assert max(tries.values()) <= 5, (
         "four deaths among the others, and each may take an innocent item or its result along"
     )
+
+
+@pytest.mark.slow
+@KILLS
+def test_workers_that_start_slowly_after_a_kill_are_waited_for(tmp_path: Path) -> None:
+    """Dask gives up one that is not there again in time, here 0.2 s, less than any start takes; both die, so
+    that without them nothing would go on."""
+    import dask
+
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "0.2s"}):
+        make = functools.partial(clustered.dies_once, tmp_path, 2)
+        made = dict(on_cluster(make, range(8), "local:2"))
+    assert made.keys() == set(range(8))
+    assert len(list(tmp_path.glob("*.died"))) == 2
+    assert len(set(made.values())) == 2, "both are there again"
+
+
+@pytest.mark.slow
+@KILLS
+def test_a_worker_that_is_given_up_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xray2ctpa_core.cluster._LOST_AFTER", "0.2s")
+    make = functools.partial(clustered.dies_once, tmp_path, 1)
+    assert dict(on_cluster(make, range(6), "local:1")).keys() == set(range(6))
+    assert len(list(tmp_path.glob("*.died"))) == 1
+
+
+def test_workers_that_cannot_start_are_replaced_five_times_and_then_named() -> None:
+    """Two that are closed each time that they were started."""
+    from distributed import Status
+
+    class Closed:
+        status = Status.closed
+
+    class Cluster:
+        def __init__(self) -> None:
+            self.workers: dict[int, Closed] = {0: Closed(), 1: Closed()}
+            self.started = 0
+
+        def scale(self, count: int) -> None:
+            self.started += count - len(self.workers)
+            self.workers = {number: Closed() for number in range(count)}
+
+    cluster = Cluster()
+    replace = _Replacing(cluster, 2)
+    for _ in range(5):
+        replace()
+    assert cluster.started == 10
+    with pytest.raises(DeviceError, match="could not start"):
+        replace()
 
 
 def test_both_workers_work_one_item_each_and_say_where(tmp_path: Path) -> None:

@@ -42,3 +42,12 @@ def test_a_point_that_is_not_a_number_has_no_value_and_leaves_others_theirs() ->
     values = Lookup.apply(volume, points)[0]
     assert values[[0, 2]].tolist() == [0.0, 7.0]
     assert values[1].isnan()
+
+
+def test_the_voxel_is_the_right_one_where_float32_skips_whole_numbers() -> None:
+    """17.6 million voxels; each holds its number along x, and the last row is asked for."""
+    volume = torch.arange(260.0).expand(260, 260, 260)
+    assert volume.numel() > 2**24
+    x = torch.linspace(-1, 1, 260)
+    points = torch.stack([x, torch.ones(260), torch.ones(260)])[None]
+    assert (Lookup.apply(volume, points)[0] - torch.arange(260.0)).abs().max() < 1e-3

@@ -279,3 +279,25 @@ def test_kept_patients_come_again_and_new_ones_do_not() -> None:
     assert len(kept) == 8
     assert torch.equal(kept[(3, 1)]["image"], kept[(3, 2)]["image"])
     assert not torch.equal(new[(3, 1)]["image"], new[(3, 2)]["image"])
+
+
+def test_the_mean_body_is_found_once_and_anew_for_other_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body of 6 x 6 x 6 voxels of 12 x 12 x 12, then none."""
+    bank, found = AtlasBank(2, (12, 12, 12)), []
+    mean = AtlasBank.mean
+    monkeypatch.setattr(AtlasBank, "mean", lambda self: found.append(1) or mean(self))
+    volumes = torch.full((2, 12, 12, 12), -1.0)
+    volumes[:, 3:9, 3:9, 3:9] = 0.2
+    bank.set_volumes(volumes)
+    with torch.inference_mode():
+        first = bank.outside(identity_map(), (12, 12, 12)).clone()
+    assert float(first[0, 0, 6, 6, 6]) == 0.0
+    assert float(first[0, 0, 0, 0, 0]) == 1.0
+    where = identity_map().requires_grad_()
+    bank.outside(where, (12, 12, 12)).sum().backward()  # also by gradients, after inference
+    assert len(found) == 1
+    bank.set_volumes(torch.full((2, 12, 12, 12), -1.0))
+    assert bank.outside(identity_map(), (12, 12, 12)).min() == 1.0
+    bank.to("meta")
+    assert bank.outside(identity_map().to("meta"), (12, 12, 12)).device.type == "meta"
+    assert len(found) == 3

@@ -15,7 +15,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from xray2ctpa_core.errors import ConfigError, DeviceError, InputError
 from xray2ctpa_core.workers import TRIES, one_thread
@@ -35,6 +35,11 @@ _SETTINGS = {
 }
 #: Seconds between two looks for workers that have come or gone.
 _LOOK_SECONDS = 1.0
+#: How long a killed worker of this machine may take to start again, before it is replaced. By default Dask
+#: closes it after 15 s, less than its imports take on a busy machine, and goes on with fewer, or with none.
+_LOST_AFTER = "1 hour"
+#: Replacements of each worker after which workers evidently cannot start.
+_REPLACED_AT_MOST = 5
 #: Minutes before the end of a job's time at which its worker ends by itself, and spread of that.
 _LIFETIME_MARGIN, _LIFETIME_STAGGER = 15, 5
 _DEFAULT_WALLTIME = "04:00:00"
@@ -75,10 +80,10 @@ def on_cluster(
     import distributed  # its defaults come first
 
     logging.getLogger(distributed.__name__).setLevel(logging.CRITICAL)
-    with dask.config.set(_SETTINGS), start() as client:
-        suspects = yield from _until_killed(client, make, iter(items))
+    with dask.config.set(_SETTINGS), start() as workers:
+        suspects = yield from _until_killed(workers, make, iter(items))
         for item in suspects:
-            if (yield from _until_killed(client, make, iter([item]))):
+            if (yield from _until_killed(workers, make, iter([item]))):
                 if killed is None:
                     raise DeviceError(
                         f"Expected each worker to live, {item} killed it {TRIES} times and again alone.",
@@ -106,17 +111,26 @@ def here() -> dict[str, str] | None:
     return place | ({"gpu": gpu} if gpu else {})
 
 
+class _Workers(NamedTuple):
+    """A scheduler's Client, and what replaces workers that are gone for good."""
+
+    client: Any
+    replace_lost: Callable[[], None] = lambda: None
+
+
 def _until_killed(
-    client: Any, make: Callable[[Item], Made], waiting: Iterator[Item]
+    workers: _Workers, make: Callable[[Item], Made], waiting: Iterator[Item]
 ) -> Generator[tuple[Item, Made], None, list[Item]]:
     """Yields what is made; returns the items whose workers died each time."""
     from distributed import KilledWorker, wait
 
+    client = workers.client
     under_way: dict[Any, Item] = {}
     lost: list[Item] = []
     try:
         while True:
             with _noticing_the_end():
+                workers.replace_lost()
                 room = max(sum(client.nthreads().values()), 1) - len(under_way)
                 new = list(itertools.islice(waiting, max(room, 0)))
                 exhausted = len(new) < room
@@ -167,8 +181,8 @@ def _on_one_thread(make: Callable[[Item], Made], item: Item) -> Made:
     return make(item)
 
 
-def _starter(spec: str, gpus: int) -> Callable[[], contextlib.AbstractContextManager[Any]]:
-    """What starts, or finds, the workers that ``spec`` names and gives their Client; ConfigError for none."""
+def _starter(spec: str, gpus: int) -> Callable[[], contextlib.AbstractContextManager[_Workers]]:
+    """What starts, or finds, the workers that ``spec`` names; ConfigError for none."""
     kind, _, rest = spec.partition(":")
     if kind == "local" and rest.isdecimal() and int(rest):
         if gpus and int(rest) > gpus:
@@ -194,8 +208,9 @@ def _starter(spec: str, gpus: int) -> Callable[[], contextlib.AbstractContextMan
 
 
 @contextlib.contextmanager
-def _local(count: int, gpus: int) -> Iterator[Any]:
+def _local(count: int, gpus: int) -> Iterator[_Workers]:
     """``count`` processes of this machine, which only this user can reach (TLS, this machine's loopback)."""
+    import dask
     from distributed import Client, Nanny, Scheduler, SpecCluster
     from distributed.security import Security
 
@@ -216,12 +231,48 @@ def _local(count: int, gpus: int) -> Iterator[Any]:
         },
     }
     quiet = {"security": security, "silence_logs": logging.CRITICAL}
-    with SpecCluster(workers, scheduler, **quiet) as cluster, Client(cluster, security=security) as client:
-        yield client
+    patient = dask.config.set({"distributed.deploy.lost-worker-timeout": _LOST_AFTER})
+    with (
+        patient,
+        SpecCluster(workers, scheduler, **quiet) as cluster,
+        Client(cluster, security=security) as client,
+    ):
+        yield _Workers(client, _Replacing(cluster, count))
+
+
+class _Replacing:
+    """Replaces processes of a SpecCluster that are gone for good.
+
+    Args:
+        cluster: of ``count`` workers.
+    """
+
+    def __init__(self, cluster: Any, count: int) -> None:
+        self._cluster, self._count = cluster, count
+        self._asked, self._replaced = False, 0
+
+    def __call__(self) -> None:
+        """Raises DeviceError if workers were replaced too often."""
+        from distributed import Status
+
+        known = self._cluster.workers
+        gone = [name for name, nanny in list(known.items()) if nanny.status in (Status.closed, Status.failed)]
+        for name in gone:
+            known.pop(name, None)
+        missing = self._count - len(known)
+        if missing and (gone or not self._asked):
+            self._replaced += missing
+            if self._replaced > _REPLACED_AT_MOST * self._count:
+                raise DeviceError(
+                    f"Expected {self._count} workers, {self._replaced} of them could not start.",
+                    "Most likely memory is short: take fewer; the same command goes on where it stopped.",
+                )
+            self._cluster.scale(self._count)  # starts those that are missing
+        self._asked = missing > 0
 
 
 @contextlib.contextmanager
-def _slurm(settings: dict[str, Any]) -> Iterator[Any]:
+def _slurm(settings: dict[str, Any]) -> Iterator[_Workers]:
     """A Slurm job a worker; one whose time is over is followed by another."""
     from distributed import Client
 
@@ -229,7 +280,7 @@ def _slurm(settings: dict[str, Any]) -> Iterator[Any]:
         # Adaptive, though between equal numbers: jobs that ended are not followed by others otherwise.
         cluster.adapt(minimum=settings["workers"], maximum=settings["workers"])
         with Client(cluster) as client:
-            yield client
+            yield _Workers(client)
 
 
 def slurm(settings: dict[str, Any]) -> Any:
@@ -269,7 +320,7 @@ def _minutes(walltime: str) -> int:
 
 
 @contextlib.contextmanager
-def _running(address: str) -> Iterator[Any]:
+def _running(address: str) -> Iterator[_Workers]:
     """The workers of a scheduler that runs already; encryption is as Dask's configuration says."""
     from distributed import Client
 
@@ -281,4 +332,4 @@ def _running(address: str) -> Iterator[Any]:
             "Start one with `dask scheduler`, and workers with `dask worker ADDRESS --nthreads 1`.",
         ) from error
     with client:
-        yield client
+        yield _Workers(client)

@@ -2,6 +2,7 @@
 first and the second radiograph through a resident worker."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from xray2ctpa_core.io import result_files
 
 #: Stages of result.json that count as start-up, as does the time before the first and after the last stage.
 STARTING = ("read", "load")
+#: Radiographs after the first in the command for several.
+FURTHER = 4
 #: Steps of the sampler that the papers use.
 REFERENCE_STEPS = 1000
 
@@ -44,21 +47,29 @@ def measure_end_to_end(
         steps: of the sampler; None for the bundle's.
 
     Returns:
-        JSON-ready: steps, device, seconds of each ``stages``, ``total_s`` and ``startup_s`` (all but the
+        JSON-ready: steps, device, seconds of each ``stages``, ``total_s``, its processor time
+        ``processor_s`` (0 where the system does not report it), and ``startup_s`` (all but the
         stages that work: imports, verifying, reading, loading, and the end of the process), each as Spread;
-        peak_memory_mb; reference_denoise_s, extrapolated to REFERENCE_STEPS steps; ``first_s`` and
-        ``second_s``, a command that starts a resident worker and the next one, and ``second_of_first``.
+        peak_memory_mb; ``further_s`` of each radiograph after the first, where one command generates from
+        1 + FURTHER, reading and writing included; reference_denoise_s, extrapolated to REFERENCE_STEPS
+        steps; ``first_s`` and ``second_s``, a command that starts a resident worker and the next one, and
+        ``second_of_first``.
 
     Raises:
         InputError: the command failed; the message says why.
     """
-    totals, records = [], []
+    totals, processor, records = [], [], []
+    further: list[float] = []
     firsts: list[float] = []
     seconds_after: list[float] = []
     for number in range(repeats):
+        before = _processor_seconds()
         seconds, record = _run(radiograph, bundle, threads, device, steps)
+        processor.append(_processor_seconds() - before)
         totals.append(seconds)
         records.append(record)
+        several, _ = _run(radiograph, bundle, threads, device, steps, further=FURTHER)
+        further.append((several - seconds) / FURTHER)
         with _owner() as owner:
             for found in (firsts, seconds_after):
                 found.append(_run(radiograph, bundle, threads, device, steps, owner)[0])
@@ -71,6 +82,8 @@ def measure_end_to_end(
         "device": records[0]["device"],
         "steps": records[0]["steps"],
         "total_s": asdict(spread(totals)),
+        "processor_s": asdict(spread(processor)),
+        "further_s": asdict(spread(further)),
         "startup_s": asdict(spread([total - work for total, work in zip(totals, working, strict=True)])),
         "stages": {name: asdict(spread([each[name] for each in stages])) for name in stages[0]},
         "peak_memory_mb": records[-1]["peak_memory_mb"],
@@ -79,6 +92,12 @@ def measure_end_to_end(
         "second_s": asdict(spread(seconds_after)),
         "second_of_first": asdict(ratios(seconds_after, firsts)),
     }
+
+
+def _processor_seconds() -> float:
+    """Processor time of the child processes that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 @contextmanager
@@ -90,13 +109,20 @@ def _owner() -> Iterator[int]:
 
 
 def _run(
-    radiograph: Path, bundle: str, threads: int, device: str, steps: int | None, owner: int | None = None
+    radiograph: Path,
+    bundle: str,
+    threads: int,
+    device: str,
+    steps: int | None,
+    owner: int | None = None,
+    further: int = 0,
 ) -> tuple[float, dict[str, Any]]:
-    """Seconds from start to end of one run, and the sampling settings in its record; by the resident worker
-    of process ``owner``, if there is one."""
+    """Seconds from start to end of one run, from the radiograph and so ``further`` often again, and the
+    sampling settings in the last record; by the resident worker of process ``owner``, if there is one."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result"
-        command = [sys.executable, "-m", "xray2ctpa_core", "generate", str(radiograph), "--out", str(out)]
+        inputs = [str(radiograph)] * (1 + further)
+        command = [sys.executable, "-m", "xray2ctpa_core", "generate", *inputs, "--out", str(out)]
         command += ["--bundle", bundle, "--device", device, *(["--steps", str(steps)] if steps else [])]
         command += ["--resident", str(owner)] if owner else []
         began = time.perf_counter()
@@ -112,4 +138,5 @@ def _run(
             lines = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
             reason = lines[0].removeprefix("Error: ") if lines else f"exit code {done.returncode}"
             raise InputError(f"The command to be measured failed: {reason}")
-        return seconds, json.loads((out / result_files.RECORD).read_text(encoding="utf-8"))["sampling"]
+        records = sorted(out.rglob(result_files.RECORD))
+        return seconds, json.loads(records[-1].read_text(encoding="utf-8"))["sampling"]

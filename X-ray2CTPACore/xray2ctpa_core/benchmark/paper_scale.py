@@ -60,9 +60,10 @@ def measure_paper_scale(
     Returns:
         JSON-ready: device, threads, latents, ``tiny_decoder`` (its structure), what was extrapolated, and
         ``sides``, a dictionary for each: ``pass_s`` and ``pass_ratio`` to the reference's round by round, as
-        Spread; ``volume_s``, ``volume_ratio`` and ``passes_that_fit`` 1/TARGET, of ours also by the tiny
-        decoder (``tiny_...``); ``difference`` of the outputs; ``floor``; of ours ``held``, the memory of a
-        volume; for sides that should be captured ``not_captured``, the reason why they were not, or "".
+        Spread, and ``processor_ratio``, the same of processor time; ``volume_s``, ``volume_ratio`` and
+        ``passes_that_fit`` 1/TARGET, of ours also by the tiny decoder (``tiny_...``); ``difference`` of the
+        outputs; ``floor``; of ours ``held``, the memory of a volume; for sides that should be captured
+        ``not_captured``, the reason why they were not, or "".
     """
     ours = sides.our_sides(device)
     inputs = sides.given(scale, config.seed, device)
@@ -76,8 +77,9 @@ def measure_paper_scale(
         for name, network in networks.items()
     }
     outputs = {name: run() for name, run in passes.items()}
+    processor: dict[str, list[float]] = {}
     seconds = interleaved(
-        passes, config.repeats, device, lambda done, of: progress("network passes", done, of)
+        passes, config.repeats, device, lambda done, of: progress("network passes", done, of), processor
     )
     rounds = max(1, config.repeats // 2)
     decoded = measure_decoding(ours, rounds, config.decoded, config.seed, device, scale, progress)
@@ -91,6 +93,7 @@ def measure_paper_scale(
         found[name] = {
             "pass_s": asdict(spread(seconds[name])),
             "pass_ratio": asdict(ratios(seconds[name], seconds[REFERENCE])),
+            "processor_ratio": asdict(ratios(processor[name], processor[REFERENCE])),
             "steps": steps,
             "sampling_s": whole,
             **decoded[name],

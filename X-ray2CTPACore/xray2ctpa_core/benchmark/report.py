@@ -5,8 +5,9 @@ from typing import Any
 
 from xray2ctpa_core.benchmark.end_to_end import REFERENCE_STEPS
 from xray2ctpa_core.benchmark.paper_scale import TARGET
-from xray2ctpa_core.benchmark.side_by_side import NOT_MEASURED, side_by_side
+from xray2ctpa_core.benchmark.side_by_side import side_by_side
 from xray2ctpa_core.benchmark.sides import REFERENCE
+from xray2ctpa_core.benchmark.targets import NOT_MEASURED, targets_table
 from xray2ctpa_core.evaluation.markdown import table
 
 NOTES = (
@@ -25,7 +26,7 @@ NOTES = (
 
 def markdown(results: Mapping[str, Any]) -> str:
     """The whole report of the content of bench.json."""
-    parts = []
+    parts = [] if results.get("trial") else ["## Targets", targets_table(results)]
     if results.get("warm"):
         parts += ["## Side by side", side_by_side(results)]
     if results.get("paper_scale"):
@@ -46,6 +47,7 @@ def paper_scale(found: Mapping[str, Any]) -> str:
     rows: list[tuple[str, list[str]]] = [
         ("network pass, s", [_seconds(s["pass_s"]) for s in sides.values()]),
         ("of the reference's", [_ratio(s["pass_ratio"]) for s in sides.values()]),
+        ("of its processor time", [_ratio(s["processor_ratio"]) for s in sides.values()]),
         ("passes", [str(s["steps"]) for s in sides.values()]),
         ("all passes, s", [f"~{s['sampling_s']:.1f}" for s in sides.values()]),
         ("decoding, s", [f"~{s['decode_s']:.1f}" for s in sides.values()]),
@@ -86,11 +88,13 @@ def _tiny(found: Mapping[str, Any]) -> list[str]:
 
 def end_to_end(found: Mapping[str, Any]) -> str:
     """Seconds in total, for start-up, and for each stage."""
-    rows = [("total", found["total_s"]), ("start-up (imports, reading, loading)", found["startup_s"])]
+    rows = [("total", found["total_s"]), ("processor time", found["processor_s"])]
+    rows += [("start-up (imports, reading, loading)", found["startup_s"])]
     rows += [(f"stage: {name}", seconds) for name, seconds in found["stages"].items()]
     lines = [[label, _seconds(seconds)] for label, seconds in rows]
     lines.append([f"denoise by {REFERENCE_STEPS} steps of DDPM", f"~{found['reference_denoise_s']:.0f}"])
     lines.append(["peak memory, MB", _optional(found["peak_memory_mb"], 0)])
+    lines.append(["each further radiograph of one command", _seconds(found["further_s"])])
     lines.append(["first radiograph through a resident worker", _seconds(found["first_s"])])
     lines.append(["second", _seconds(found["second_s"])])
     lines.append(["second, of the first", _ratio(found["second_of_first"])])
@@ -104,6 +108,7 @@ def warm(found: Mapping[str, Any]) -> str:
     rows += [[f"stage: {name}", f"{seconds:.3f}"] for name, seconds in found["stages"].items()]
     rows.append([f"{found['samples']} samples of it at once", _seconds(several)])
     rows.append(["the same, of one by one", _ratio(share)])
+    rows.append(["the same in processor time", _ratio(found["processor_of_one_by_one"])])
     rows.append(["first sample the same", "yes" if found["same_voxels"] else "no"])
     rows.append(["passes captured", "no: " + found["not_captured"] if found["not_captured"] else "yes"])
     return table([f"{found['steps']} steps", "seconds"], rows)

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from xray2ctpa_core.benchmark.targets import NOT_MEASURED
 from xray2ctpa_core.benchmark.warm import BESIDE
 from xray2ctpa_core.evaluation.markdown import table
 
-NOT_MEASURED = "not measured"
 COLUMNS = {"cpu": "CPU", "cuda": "GPU"}
 _THOUSAND, _HOUR = 1000, 3600.0
 
@@ -25,14 +25,19 @@ def side_by_side(results: Mapping[str, Any]) -> str:
         ("a further radiograph, s", lambda f: _median(f["warm"], "one_s")),
         ("several samples of it at once, s", lambda f: _several(f["warm"])),
         (f"of it {', '.join(BESIDE)}", lambda f: _shares(f["warm"])),
-        ("1,000 radiographs one after another, hours", lambda f: _thousand(f["warm"], "one_s", 1.0)),
+        (
+            "1,000 radiographs, without reading and writing, hours",
+            lambda f: _thousand(f["warm"], "one_s", 1.0),
+        ),
+        (
+            "the same by one command, all included, hours",
+            lambda f: _thousand(f["end_to_end"], "further_s", 1.0),
+        ),
         ("the same, a command each, hours", lambda f: _thousand(f["end_to_end"], "total_s", 1.0)),
     ]
     prices = results.get("prices") or {}
     if prices:
-        rows.append(
-            ("1,000 radiographs one after another, at the prices given", lambda f: _priced(f, prices))
-        )
+        rows.append(("1,000 radiographs by one command, at the prices given", lambda f: _priced(f, prices)))
     lines = [[label, *(row(each) for each in found.values())] for label, row in rows]
     return table(["", *COLUMNS.values()], lines)
 
@@ -91,4 +96,4 @@ def _thousand(part: Mapping[str, Any], key: str, price: float) -> str:
 
 def _priced(found: Found, prices: Mapping[str, float]) -> str:
     price = prices.get(found["device"])
-    return "no price given" if price is None else _thousand(found["warm"], "one_s", price)
+    return "no price given" if price is None else _thousand(found["end_to_end"], "further_s", price)

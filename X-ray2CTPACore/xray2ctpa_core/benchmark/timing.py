@@ -28,6 +28,7 @@ def interleaved(
     repeats: int,
     device: torch.device,
     on_round: Callable[[int, int], None] | None = None,
+    processor: dict[str, list[float]] | None = None,
 ) -> dict[str, list[float]]:
     """Seconds of every action in each of ``repeats`` rounds; a round does all of them in turn.
 
@@ -36,16 +37,20 @@ def interleaved(
         repeats: rounds, at least 1.
         device: waited for before and after each action.
         on_round: called with (rounds done, of), the warm-up counting as one.
+        processor: receives the seconds of this process's processor time alike, which other programs affect
+            less.
     """
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for number in range(repeats + 1):
         for name, action in actions.items():
             synchronise(device)
-            began = time.perf_counter()
+            began, computed = time.perf_counter(), time.process_time()
             action()
             synchronise(device)
             if number:
                 seconds[name].append(time.perf_counter() - began)
+                if processor is not None:
+                    processor.setdefault(name, []).append(time.process_time() - computed)
         if on_round is not None:
             on_round(number + 1, repeats + 1)
     return seconds

@@ -39,9 +39,9 @@ def measure_warm(
     Returns:
         JSON-ready: device, precision, steps, ``one_s`` of a radiograph with one sample and ``several_s`` with
         ``samples`` of them, as Spread; ``of_one_by_one``, the second divided by K times the first, round by
-        round; ``stages``, seconds of the stages of a call with one sample, and ``beside``, the share of
-        BESIDE in it; ``same_voxels``, whether the first sample is the same in both; ``not_captured``, why
-        the passes were not captured, or "".
+        round, and ``processor_of_one_by_one``, the same of processor time; ``stages``, seconds of the stages
+        of a call with one sample, and ``beside``, the share of BESIDE in it; ``same_voxels``, whether the
+        first sample is the same in both; ``not_captured``, why the passes were not captured, or "".
     """
     chosen, precision, dtype = choose_device(device, precision)
     pipeline = XRay2CTPAPipeline.from_pretrained(bundle, torch_dtype=dtype)
@@ -52,8 +52,9 @@ def measure_warm(
         results[count] = pipeline(radiograph, num_inference_steps=steps, num_samples=count, force=True)
 
     actions = {str(count): (lambda count=count: call(count)) for count in (1, samples)}  # type: ignore[misc]
+    processor: dict[str, list[float]] = {}
     seconds = interleaved(
-        actions, repeats, torch.device(chosen), lambda done, of: progress("warm bundle", done, of)
+        actions, repeats, torch.device(chosen), lambda done, of: progress("warm bundle", done, of), processor
     )
     one, several = seconds["1"], seconds[str(samples)]
     stages = results[1].stage_seconds
@@ -66,6 +67,9 @@ def measure_warm(
         "one_s": asdict(spread(one)),
         "several_s": asdict(spread(several)),
         "of_one_by_one": asdict(ratios(several, [samples * each for each in one])),
+        "processor_of_one_by_one": asdict(
+            ratios(processor[str(samples)], [samples * each for each in processor["1"]])
+        ),
         "stages": stages,
         "beside": {name: stages[name] / sum(stages.values()) for name in BESIDE},
         "same_voxels": bool((results[1].ctpa.array == results[samples].ctpa.array).all()),

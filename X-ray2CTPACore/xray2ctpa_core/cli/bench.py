@@ -32,8 +32,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="Measures the speed of the papers' method (released structure, eager fp32, 1000-step "
         "ancestral DDPM, slices decoded one by one through 8-bit grey) and of ours, alternately and with "
         "the same weights and input; ours also with a tiny decoder in place of the autoencoder's. Then "
-        "measures the whole command with a bundle. Rows of a GPU say so where there is none. With --curve "
-        "it measures quality against steps instead. Prints tables in Markdown.",
+        "measures the whole command and the loaded bundle, and says which of the project's targets are met. "
+        "Rows of a GPU say so where there is none. With --curve it measures quality against "
+        "steps instead. Prints tables in Markdown.",
     )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="also write bench.json and bench.md (or curve.*) there"
@@ -144,6 +145,8 @@ def run_speed(args: argparse.Namespace) -> int:
     torch.set_num_threads(args.threads or torch.get_num_threads())
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     results: dict[str, Any] = {"software": software_versions(), "prices": dict(args.price)}
+    if args.trial:
+        results["trial"] = True
     with Bars() as bars:
         if "papers" in args.parts:
             results["paper_scale"] = paper_scale_on(devices, args, bars)

@@ -11,7 +11,7 @@ from pathlib import Path
 from xray2ctpa_core.cli.lean import start_lean
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES, PRECISIONS
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
-from xray2ctpa_core.generation.batch import Case, attempt, exit_code, generate_batch
+from xray2ctpa_core.generation.batch import Case, attempts, exit_code, generate_batch
 from xray2ctpa_core.generation.events import Reporter, only_events_on_stdout
 from xray2ctpa_core.generation.job import Generator
 from xray2ctpa_core.generation.listed import Ledger, read_list
@@ -146,7 +146,7 @@ def generate_listed(args: argparse.Namespace) -> int:
     with only_events_on_stdout(args) as reporter:
         generator = generator_for(args, reporter)
         if args.cluster is None:
-            outcomes = ((case, attempt(generator, case, reporter)) for case in cases)
+            outcomes = attempts(generator, cases, reporter)
         else:
             from xray2ctpa_core.generation.cluster_batch import generate_on_cluster
 

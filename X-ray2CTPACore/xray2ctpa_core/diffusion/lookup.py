@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+#: Number to which float32 holds every whole number.
+_EXACT_TO = 2**24
+
 
 class Lookup(torch.autograd.Function):
     """Values of a volume at points, as functional.grid_sample with border padding and aligned corners.
@@ -28,7 +31,9 @@ class Lookup(torch.autograd.Function):
         depth, height, width = volume.shape
         x, y, z = (_cell(points[:, axis], size) for axis, size in enumerate((width, height, depth)))
         # NaN, of networks whose numbers overflow, has no cell: its value is NaN, as its place is.
-        first = ((z.first * height + y.first) * width + x.first).long().clamp_(min=0).flatten()
+        exact = torch.float32 if volume.numel() <= _EXACT_TO else torch.float64
+        first = (z.first.to(exact) * height + y.first) * width + x.first
+        first = first.long().clamp_(min=0).flatten()
         voxels = volume.contiguous().flatten()
 
         def corner(up: int, back: int, left: int) -> torch.Tensor:

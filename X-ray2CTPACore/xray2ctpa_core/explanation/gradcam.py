@@ -41,8 +41,9 @@ def gradcam_map(
         InputError: ``target_layer`` is no layer of ``classifier``, or ``latents`` is not one case.
     """
     heat = _heat(classifier, target_layer, latents, grid)
-    peak = float(heat.max())
-    scaled = heat / max(peak, full or 0.0) if peak > 0 else torch.zeros_like(heat)
+    peak = heat.max()  # stays on the device, which is waited for once
+    least = full or torch.finfo(heat.dtype).tiny
+    scaled = torch.where(peak > 0, heat / peak.clamp(min=least), torch.zeros_like(heat))
     return scaled.clamp(0, 1).cpu().numpy().astype(np.float32)
 
 

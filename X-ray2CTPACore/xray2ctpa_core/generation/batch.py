@@ -1,15 +1,16 @@
 """Several radiographs: one result for each, continuing after a failure."""
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xray2ctpa_core.constants import EXIT_DONE
-from xray2ctpa_core.errors import BundleError, Cancelled, XRay2CTPAError
+from xray2ctpa_core.errors import XRay2CTPAError
 from xray2ctpa_core.generation.events import Reporter
-from xray2ctpa_core.generation.failures import user_error
 from xray2ctpa_core.generation.job import Generator
+from xray2ctpa_core.generation.together import Made, generate_together, outcome
 from xray2ctpa_core.wording import unreliable
 
 
@@ -30,15 +31,9 @@ class Case:
 
 def generate_case(generator: Generator, case: Case, reporter: Reporter) -> dict[str, Any]:
     """Generates one result, also as DICOM if requested; returns the content of result.json."""
-    if case.dicom is None:
-        return generator.generate(case.source, case.target)
-    from xray2ctpa_core.generation.dicom_export import check_place, export_dicom
-
-    check_place(case.dicom, case.target)
+    _check_dicom(case)
     content = generator.generate(case.source, case.target)
-    reporter.stage("dicom", f"Writing {case.dicom}")
-    reason = unreliable(content["pe"])
-    export_dicom(case.target, case.source, case.dicom, content["input"]["sha256"], reason)
+    _export_dicom(case, content, reporter)
     return content
 
 
@@ -48,14 +43,61 @@ def attempt(generator: Generator, case: Case, reporter: Reporter) -> XRay2CTPAEr
     Raises:
         Cancelled, BundleError: they also end the other cases.
     """
-    try:
-        generate_case(generator, case, reporter)
-    except (Exception, KeyboardInterrupt) as error:
-        failure = user_error(error)
-        if isinstance(failure, Cancelled | BundleError):
-            raise
-        return failure
-    return None
+    found = outcome(lambda: generate_case(generator, case, reporter))
+    return found if isinstance(found, XRay2CTPAError) else None
+
+
+def attempts(
+    generator: Generator, cases: Sequence[Case], reporter: Reporter
+) -> Iterator[tuple[Case, XRay2CTPAError | None]]:
+    """Each case with its error or None, in order: one by one, or as many together as suits the device (see
+    `XRay2CTPAPipeline.radiographs_at_once`)."""
+    waiting = deque(cases)
+    while waiting:
+        some = [waiting.popleft() for _ in range(min(generator.at_once, len(waiting)))]
+        if len(some) == 1:
+            yield some[0], attempt(generator, some[0], reporter)
+        else:
+            yield from _together(generator, some, reporter)
+
+
+def _together(
+    generator: Generator, cases: Sequence[Case], reporter: Reporter
+) -> Iterator[tuple[Case, XRay2CTPAError | None]]:
+    refusals = [outcome(lambda case=case: _check_dicom(case)) for case in cases]  # type: ignore[misc]
+    free = [case for case, refusal in zip(cases, refusals, strict=True) if refusal is None]
+    made = generate_together(generator, [(case.source, case.target) for case in free], reporter)
+    for case, refusal in zip(cases, refusals, strict=True):
+        found = next(made) if refusal is None else refusal
+        if isinstance(found, Made):
+            yield case, _report(case, found, reporter)
+        else:
+            yield case, attempt(generator, case, reporter) if found is None else found
+
+
+def _report(case: Case, made: Made, reporter: Reporter) -> XRay2CTPAError | None:
+    """Reports a result and exports it as DICOM if requested; returns the error of that."""
+    for warning in made.warnings:
+        reporter.warning(warning)
+    reporter.result(made.target, made.content, skipped=made.skipped)
+    return outcome(lambda: _export_dicom(case, made.content, reporter))
+
+
+def _check_dicom(case: Case) -> None:
+    if case.dicom is not None:
+        from xray2ctpa_core.generation.dicom_export import check_place
+
+        check_place(case.dicom, case.target)
+
+
+def _export_dicom(case: Case, content: dict[str, Any], reporter: Reporter) -> None:
+    if case.dicom is not None:
+        from xray2ctpa_core.generation.dicom_export import export_dicom
+
+        reporter.stage("dicom", f"Writing {case.dicom}")
+        export_dicom(
+            case.target, case.source, case.dicom, content["input"]["sha256"], unreliable(content["pe"])
+        )
 
 
 def exit_code(outcomes: Iterable[tuple[Case, XRay2CTPAError | None]], reporter: Reporter) -> int:
@@ -74,9 +116,9 @@ def exit_code(outcomes: Iterable[tuple[Case, XRay2CTPAError | None]], reporter: 
 
 
 def generate_batch(generator: Generator, cases: Sequence[Case], reporter: Reporter) -> int:
-    """Processes one case after another in this process; the failure of a single case is raised, otherwise as
+    """Processes the cases in this process; the failure of a single case is raised, otherwise as
     `exit_code`."""
     if len(cases) == 1:
         generate_case(generator, cases[0], reporter)
         return EXIT_DONE
-    return exit_code(((case, attempt(generator, case, reporter)) for case in cases), reporter)
+    return exit_code(attempts(generator, cases, reporter), reporter)

@@ -23,7 +23,7 @@ from xray2ctpa_core.wording import counted, score_sentence, unreliable
 if TYPE_CHECKING:
     import torch
 
-    from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+    from xray2ctpa_core.pipelines.pipeline import StepEnd, XRay2CTPAPipeline
     from xray2ctpa_core.pipelines.result import XRay2CTPAResult
 
 
@@ -54,6 +54,8 @@ class Generator:
         self._reporter = reporter
         self._held = HeldPipeline() if held is None else held
         self._has_loaded = False
+        #: Radiographs that the pipeline should be given together; 1 until it is loaded.
+        self.at_once = 1
 
     def generate(self, source: Path, target: Path) -> dict[str, Any]:
         """Generates from ``source`` into ``target``, unless ``target`` already holds the same result.
@@ -66,34 +68,64 @@ class Generator:
         """
         spent = Stopwatch()
         self._reporter.stage("read", f"Reading {source}")
+        radiograph, former = self.read(source, target, spent)
+        if former is not None:
+            self._reporter.result(target, former, skipped=True)
+            return former
+        with self.result_folder(target) as folder:
+            self._warn(radiograph, radiograph.notes)
+            pipeline, used = self.pipeline(spent)
+            generated = self._sampled(pipeline, radiograph, folder.work)
+            self._warn(radiograph, self.warnings_of(generated))
+            self._reporter.stage("write", f"Writing {target}")
+            content = self.written(folder, radiograph, generated, used, spent)
+        self._reporter.result(target, content, skipped=False)
+        return content
+
+    def read(self, source: Path, target: Path, spent: Stopwatch) -> tuple[Radiograph, dict[str, Any] | None]:
+        """The radiograph, and the content of result.json if ``target`` already holds the same result; the
+        bundle is loaded meanwhile, unless there may be such a result."""
         from xray2ctpa_core.io.radiograph import read_radiograph  # before a thread imports the networks
 
         if not os.path.exists(target):  # otherwise it may be complete, and nothing has to be loaded
             self._held.begin(self.folder, self.info, self.settings)
         with spent.on("read"):
             radiograph = read_radiograph(source)
-        former = former_result(target, radiograph, self.info, self.settings)
-        if former is not None:
-            self._reporter.result(target, former, skipped=True)
-            return former
-        with ResultFolder(target, result_files.needed_bytes(self.info.geometry.grid)) as folder:
-            self._warn(radiograph, radiograph.notes)
-            if not self._has_loaded:
-                self._reporter.stage("load", f"Loading bundle {self.info.name} {self.info.version}")
-            with spent.on("load"):
-                pipeline, used = self._held.get(self.folder, self.info, self.settings)
-            self._has_loaded = True
-            generated = self._sampled(pipeline, radiograph, folder.work)
-            size = size_doubts(generated.radiograph, generated.frame, self.info.geometry)
-            self._warn(radiograph, (*generated.gate.warnings, *size, *generated.notes))
-            self._reporter.stage("write", f"Writing {target}")
-            with spent.on("write"):
-                self._write(folder.path, generated)
-            seconds = spent.seconds | generated.stage_seconds
-            content = result_content(radiograph, generated, self.info, used, seconds)
-            result_files.write_record(folder.path, to_json(content))
-            folder.publish()
-        self._reporter.result(target, content, skipped=False)
+        return radiograph, former_result(target, radiograph, self.info, self.settings)
+
+    def result_folder(self, target: Path) -> ResultFolder:
+        """The folder of a result of this bundle, to be entered."""
+        return ResultFolder(target, result_files.needed_bytes(self.info.geometry.grid))
+
+    def pipeline(self, spent: Stopwatch) -> "tuple[XRay2CTPAPipeline, Settings]":
+        """The loaded pipeline, and the settings with the actual device and precision."""
+        if not self._has_loaded:
+            self._reporter.stage("load", f"Loading bundle {self.info.name} {self.info.version}")
+        with spent.on("load"):
+            pipeline, used = self._held.get(self.folder, self.info, self.settings)
+        self._has_loaded, self.at_once = True, pipeline.radiographs_at_once(self.settings.samples)
+        return pipeline, used
+
+    def warnings_of(self, generated: "XRay2CTPAResult") -> tuple[str, ...]:
+        """Sentences: doubts of the gate and on the size, and notes on the volume."""
+        size = size_doubts(generated.radiograph, generated.frame, self.info.geometry)
+        return (*generated.gate.warnings, *size, *generated.notes)
+
+    def written(
+        self,
+        folder: ResultFolder,
+        radiograph: Radiograph,
+        generated: "XRay2CTPAResult",
+        used: Settings,
+        spent: Stopwatch,
+    ) -> dict[str, Any]:
+        """Writes a result and publishes its folder; returns the content of result.json."""
+        with spent.on("write"):
+            self._write(folder.path, generated)
+        seconds = spent.seconds | generated.stage_seconds
+        content = result_content(radiograph, generated, self.info, used, seconds)
+        result_files.write_record(folder.path, to_json(content))
+        folder.publish()
         return content
 
     def _sampled(
@@ -101,12 +133,27 @@ class Generator:
     ) -> "XRay2CTPAResult":
         """Runs the pipeline and reports its progress; previews are written to ``work``."""
         self._reporter.stage("generate", f"Generating from {radiograph.name}")
-        of, done, decoding = self.settings.steps * self.settings.samples, 0, math.inf
+        return pipeline(
+            radiograph,
+            num_inference_steps=self.settings.steps,
+            num_samples=self.settings.samples,
+            seed=self.settings.seed,
+            callback_on_step_end=self.following(1, work),
+            callback_on_step_end_tensor_inputs=("latents", "estimate")
+            if self._reporter.wants_previews
+            else ("latents",),
+            force=self.settings.force,
+        )
+
+    def following(self, radiographs: int, work: Path | None = None) -> "StepEnd":
+        """A callback for the pipeline that reports the progress of so many radiographs; previews, where it
+        receives estimates, are written to ``work``."""
+        of, done, decoding = self.settings.steps * self.settings.samples * radiographs, 0, math.inf
 
         def on_step_end(pipeline: Any, _step: int, _timestep: Any, state: dict[str, Any]) -> dict[str, Any]:
             nonlocal done, decoding
             done += len(state["latents"])
-            if "estimate" in state:
+            if work is not None and "estimate" in state:
                 began = time.monotonic()
                 picture = _step_picture(pipeline, state["estimate"][:1], work, done)
                 # The time of all slices of all samples, from the fastest time for a preview's slices.
@@ -118,17 +165,7 @@ class Generator:
                 self._reporter.stage("finish", "Decoding the volume and scoring it")
             return {}
 
-        return pipeline(
-            radiograph,
-            num_inference_steps=self.settings.steps,
-            num_samples=self.settings.samples,
-            seed=self.settings.seed,
-            callback_on_step_end=on_step_end,
-            callback_on_step_end_tensor_inputs=("latents", "estimate")
-            if self._reporter.wants_previews
-            else ("latents",),
-            force=self.settings.force,
-        )
+        return on_step_end
 
     def _write(self, folder: Path, generated: "XRay2CTPAResult") -> None:
         from xray2ctpa_core.explanation.gradcam import label_map

@@ -15,7 +15,7 @@ from xray2ctpa_core import constants
 from xray2ctpa_core.data.taught_radiographs import TaughtRadiographs
 from xray2ctpa_core.diffusion.alignment import aligned_map
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling
-from xray2ctpa_core.diffusion.residual import to_latents
+from xray2ctpa_core.diffusion.residual import diffuses_a_map, to_latents
 from xray2ctpa_core.diffusion.sampling import Model, clipped_epsilon, initial_noise, sample_latents
 from xray2ctpa_core.diffusion.schedulers import FEW_STEP, is_sampler, make_scheduler, most_steps
 from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError, is_out_of_memory
@@ -23,7 +23,7 @@ from xray2ctpa_core.explanation.gradcam import gradcam_map
 from xray2ctpa_core.models.codecs.as_codec import as_codec
 from xray2ctpa_core.models.codecs.codec import SliceCodec
 from xray2ctpa_core.models.denoisers.captured import CapturedDenoiser
-from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
+from xray2ctpa_core.models.encoders.bank_encoder import BankConditioning, BankEncoder
 from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 from xray2ctpa_core.models.framing.lung_frame import LungFrame
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
@@ -278,7 +278,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             radiograph: one frontal chest radiograph.
             frame: its square that is used; None finds it and applies the gate.
             num_inference_steps: None takes the bundle's.
-            num_samples: K >= 1; sample k does not depend on K.
+            num_samples: K >= 1; sample k does not depend on K, but for rounding where a GPU draws several at
+                once, which alignment amplifies.
             seed: of the noise.
             generator: a torch.Generator, which is consumed: a new one gives the voxels of its seed, the next
                 call with it gives others; or a seed. It takes precedence over ``seed``.
@@ -330,7 +331,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         output_samples: bool = False,
     ) -> list[XRay2CTPAResult]:
-        """What `__call__` gives for each of several radiographs, which share the denoiser's batches.
+        """What `__call__` gives for each of several radiographs, which share the denoiser's batches unless
+        their samples are aligned (see `_latents`).
 
         Args:
             framed: N, by `framed`.
@@ -343,8 +345,10 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         """
         self._check_asked(num_samples, num_inference_steps)
         together = Stopwatch(self._wait)
-        latents = self.sample_latents(
-            torch.stack([one.image[None] for one in framed]),
+        with together.on("denoise"):
+            read = self._read(torch.stack([one.image[None] for one in framed]))
+        latents = self._latents(
+            read,
             num_samples,
             num_inference_steps,
             seed,
@@ -354,14 +358,18 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         )
         shares = {stage: seconds / len(framed) for stage, seconds in together.seconds.items()}
         results = []
-        for one, its_latents in zip(framed, latents.split(num_samples), strict=True):
-            result = self._result(one, its_latents, output_samples)
+        for one, (_, conditioning), its in zip(framed, read, latents.split(num_samples), strict=True):
+            result = self._result(one, conditioning, its, output_samples)
             results.append(replace(result, stage_seconds=shares | result.stage_seconds))
         self.maybe_free_model_hooks()
         return results
 
     def _result(
-        self, framed: FramedRadiograph, latents: torch.Tensor, output_samples: bool
+        self,
+        framed: FramedRadiograph,
+        conditioning: Conditioning,
+        latents: torch.Tensor,
+        output_samples: bool,
     ) -> XRay2CTPAResult:
         """What K samples of scaled latents of a radiograph (K, C, d, h, w) mean; seconds of this alone."""
         clock = Stopwatch(self._wait)
@@ -380,9 +388,9 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             side, source = frame_side_mm(framed.radiograph, framed.frame, rule)
             affine = volume_affine(side, rule)
             seen = frame_image(framed.radiograph.pixels, framed.frame, self.bundle.cxr.frame_pixels)
-            correlation = agreement(samples[0], seen, side, rule.depth_fraction)
+            unlike = self._unlike_training(conditioning)
+            correlation = agreement(samples[0], seen, side, rule.depth_fraction, self._execution_device)
         spread = samples.std(0) if len(samples) > 1 else None
-        unlike = self._unlike_training(framed)
         return XRay2CTPAResult(
             ctpa=Volume(samples[0], affine),
             gradcam=Volume(heat, affine),
@@ -432,17 +440,45 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         seed: int = 0,
         callback_on_step_end: StepEnd | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
-        clock: Stopwatch | None = None,
     ) -> torch.Tensor:
         """(N, 1, P, P), as the framing makes them -> (N * K, C, d, h, w) scaled latents, K samples of each
-        radiograph side by side, in batches; what drawing and aligning them takes counts on ``clock``."""
+        radiograph side by side."""
+        return self._latents(
+            self._read(image),
+            num_samples,
+            num_inference_steps,
+            seed,
+            callback_on_step_end,
+            callback_on_step_end_tensor_inputs,
+            Stopwatch(),
+        )
+
+    def _read(self, images: torch.Tensor) -> list[tuple[torch.Tensor, Conditioning]]:
+        """N images, as the framing makes them -> each as the encoder reads it, and its conditioning; one by
+        one, so that they do not depend on one another."""
+        styled = [self.restyled(one) for one in images.split(1)]
+        return [(one, self.condition(one)) for one in styled]
+
+    def _latents(
+        self,
+        read: Sequence[tuple[torch.Tensor, Conditioning]],
+        num_samples: int,
+        num_inference_steps: int | None,
+        seed: int,
+        callback_on_step_end: StepEnd | None,
+        callback_on_step_end_tensor_inputs: Sequence[str],
+        clock: Stopwatch,
+    ) -> torch.Tensor:
+        """Radiographs, by `_read` -> their samples, as of `sample_latents`, drawn and aligned in batches; the
+        time that this takes counts on ``clock``.
+
+        Sums in a batch of another size differ by the last bits, which alignment amplifies: samples that are
+        aligned share batches with those of their own radiograph only, as if that were alone.
+        """
         if unknown := sorted(set(callback_on_step_end_tensor_inputs) - set(CALLBACK_TENSORS)):
             raise InputError(f"Expected tensors out of {CALLBACK_TENSORS}, got {unknown}.")
-        clock = clock or Stopwatch()
         steps = num_inference_steps or self.bundle.sampling.steps
-        with clock.on("denoise"):  # radiographs one by one: their voxels do not depend on one another
-            images = [self.restyled(one) for one in image.split(1)]
-            conditionings = [c for one in images for c in [self.condition(one)] * num_samples]
+        conditionings = [conditioning for _, conditioning in read for _ in range(num_samples)]
 
         def some_samples(numbers: torch.Tensor) -> torch.Tensor:
             drawn = [
@@ -472,27 +508,41 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             self.samples_at_once, self._took_fewer_samples = at_once, True
 
         all_samples = torch.arange(len(conditionings))
+        sharing = all_samples.split(num_samples if self._aligns else len(all_samples))
         with clock.on("denoise"):
-            diffused = in_batches(some_samples, all_samples, self._at_once, take_fewer)
+            diffused = torch.cat(
+                [in_batches(some_samples, some, self._at_once, take_fewer) for some in sharing]
+            )
 
         def some_latents(numbers: torch.Tensor) -> torch.Tensor:
             some = [conditionings[number] for number in numbers]
-            theirs = torch.cat([images[int(number) // num_samples] for number in numbers])
+            theirs = torch.cat([read[int(number) // num_samples][0] for number in numbers])
             return self._to_latents(some, diffused[numbers[0] : numbers[-1] + 1], theirs)
 
         with clock.on("align"):
             at_once = self.samples_at_once or SAMPLES_AT_ONCE
-            return in_batches(some_latents, all_samples, at_once, take_fewer)
+            return torch.cat([in_batches(some_latents, some, at_once, take_fewer) for some in sharing])
 
     @property
     def not_captured(self) -> str:
         """Why the denoiser's last passes were not those of a CUDA graph; "" if they were."""
         return self._captured.reason
 
+    def radiographs_at_once(self, num_samples: int = 1) -> int:
+        """Number of radiographs, with so many samples each, that `of_framed` should be given together: as
+        many as fill a batch; on a CPU, where that saves little, one by one, so that no last bit depends on
+        the others."""
+        return max(1, self._at_once // num_samples)
+
     @property
     def _at_once(self) -> int:
         """Number of samples in one batch."""
         return self.samples_at_once or (1 if self._execution_device.type == "cpu" else SAMPLES_AT_ONCE)
+
+    @property
+    def _aligns(self) -> bool:
+        """Whether samples are aligned with the radiograph."""
+        return self.bundle.sampling.alignment > 0 and diffuses_a_map(self.denoiser)
 
     def _wait(self) -> None:
         """Waits until the device has finished."""
@@ -608,13 +658,13 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     def _scaling(self) -> LatentScaling:
         return LatentScaling(self.bundle.latents.mean, self.bundle.latents.std)
 
-    def _unlike_training(self, framed: FramedRadiograph) -> str:
+    def _unlike_training(self, conditioning: Conditioning) -> str:
         """How a radiograph differs from those of training, without a full stop; "" where it does not."""
-        encoder = self.xray_encoder
-        if not isinstance(encoder, BankEncoder) or not encoder.config["read_std"]:
+        features = conditioning.features if isinstance(conditioning, BankConditioning) else None
+        found = None if features is None else self.xray_encoder.distance(features)
+        if found is None:
             return ""
-        image = self.restyled(framed.image[None, None]).to(self._execution_device)
-        distance, usual = float(encoder.distance(encoder(image, 0))), encoder.config["usual_distance"]
+        distance, usual = float(found), self.xray_encoder.config["usual_distance"]
         if distance <= usual:
             return ""
         return (

@@ -27,6 +27,14 @@ class MeanAtlas(NamedTuple):
     intensities: torch.Tensor
 
 
+class _Body(NamedTuple):
+    """``inside``: the body of the volumes ``of`` while they are at this ``version``."""
+
+    of: torch.Tensor
+    version: int
+    inside: torch.Tensor
+
+
 class AtlasBank(nn.Module):
     """Volumes of several people on one grid.
 
@@ -42,6 +50,7 @@ class AtlasBank(nn.Module):
         super().__init__()
         self.intensities: torch.Tensor
         self.register_buffer("intensities", torch.zeros(people, *shape, dtype=torch.uint8))
+        self._known_body: _Body | None = None
 
     def set_volumes(self, normalised: torch.Tensor) -> None:
         """Takes volumes (K, D, H, W) with values in [-1, 1]."""
@@ -63,14 +72,23 @@ class AtlasBank(nn.Module):
     def outside(self, template_map: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
         """(B, 1, *size) in [0, 1]: 1 in the air around the body of everybody's mean, bent. A place is outside
         if it can be seen from the right, the left, the front or the back without tissue between."""
-        tissue = self.mean() > _TISSUE
-        front, right = _behind(tissue, 1), _behind(tissue, 2)
-        back, left = (_behind(tissue.flip(axis), axis).flip(axis) for axis in (1, 2))
         depth, height, width = size
         few = (depth, height // 2, width // 2)  # the body is smooth
         points = resized(template_map.float(), few).permute(0, 2, 3, 4, 1)
-        body = _bent([255.0 * (front & right & back & left).float()] * len(points), points)
+        body = _bent([self._body()] * len(points), points)
         return (1 - functional.interpolate(body, size=(depth, height, width), mode="trilinear")) / 2
+
+    def _body(self) -> torch.Tensor:
+        """(D, H, W): 255 in the body of everybody's mean, 0 outside; found once for these volumes."""
+        known = self._known_body
+        if known is None or known.of is not self.intensities or known.version != self.intensities._version:
+            with torch.inference_mode(False), torch.no_grad():  # it outlives the call
+                tissue = self.mean() > _TISSUE
+                front, right = _behind(tissue, 1), _behind(tissue, 2)
+                back, left = (_behind(tissue.flip(axis), axis).flip(axis) for axis in (1, 2))
+                inside = 255.0 * (front & right & back & left).float()
+            known = self._known_body = _Body(self.intensities, self.intensities._version, inside)
+        return known.inside
 
     def mean(self) -> torch.Tensor:
         """(D, H, W) in [-1, 1]: everybody's mean."""

@@ -186,8 +186,8 @@ class BankEncoder(ModelMixin, ConfigMixin):
         known = self.config["read_std"]
         if not known:
             return None
-        std = torch.tensor(known, device=features.embedding.device)
-        read = features.embedding[:, : len(known)]
+        read = features.embedding[:, : len(known)].cpu()  # the one time that a GPU is waited for
+        std = torch.tensor(known)
         return ((read / std.clamp(min=1e-6)).square() * (std > 0)).sum(1).div((std > 0).sum()).sqrt()
 
     @property

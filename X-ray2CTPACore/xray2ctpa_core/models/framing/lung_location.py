@@ -43,8 +43,12 @@ def locate_lungs_in(locator: LungLocator, greys: list[np.ndarray]) -> list[LungL
     images = images.to(device=locator.device, dtype=locator.dtype)
     with torch.inference_mode():
         output = locator(images)
-    masks = (output.mask_logits > 0).cpu().numpy()
-    probabilities = output.class_logits.cpu().double().softmax(dim=1).numpy()
+        both = torch.cat([output.class_logits, output.mask_logits.flatten(1)], 1).cpu()  # a GPU is waited for
+    classes, flat = both.split(
+        (output.class_logits.shape[1], both.shape[1] - output.class_logits.shape[1]), 1
+    )
+    masks = (flat > 0).unflatten(1, output.mask_logits.shape[1:]).numpy()
+    probabilities = classes.double().softmax(dim=1).numpy()
     return [
         _location(m, square, anatomy_edges(grey, content), p, mirrored_probability(m, image))
         for m, (image, square), p, grey, content in zip(
