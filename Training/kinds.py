@@ -23,7 +23,11 @@ from xray2ctpa_core.training.settings.preprocessing import (
     RadiographSettings,
 )
 from xray2ctpa_core.training.settings.reconstruction import ReconstructionSettings
-from xray2ctpa_core.training.settings.segmentation import PretrainingSettings, SegmentationSettings
+from xray2ctpa_core.training.settings.segmentation import (
+    DiceTableSettings,
+    PretrainingSettings,
+    SegmentationSettings,
+)
 from xray2ctpa_core.training.settings.simulation import (
     CohortSettings,
     PeopleStudiesSettings,
@@ -67,6 +71,7 @@ KINDS = {
         "steps.segmentation", "pretrain", PretrainingSettings, finished="segmenter/config.json"
     ),
     "segmentation": Kind("steps.segmentation", "cross_validate", SegmentationSettings, "dice.json"),
+    "dice-table": Kind("steps.segmentation", "dice_table", DiceTableSettings, "table.md"),
     "tiny-decoder": Kind("steps.tiny_decoder", settings=TinyDecoderSettings, finished="decoder/config.json"),
     "xray-encoder": Kind(
         "steps.xray_encoder", settings=XrayEncoderSettings, finished="xray_encoder/config.json"

@@ -163,3 +163,23 @@ def test_a_recipe_pretrains_fine_tunes_and_reports_dice_of_every_case_once(
     assert sorted(report["cases"]) == [f"spleen_{n}" for n in range(4)]
     assert report["mean"] == pytest.approx(report["classes"]["spleen"])
     assert report["mean"] > 0.3  # all of it called spleen would give 0.13
+
+
+def test_arms_are_compared_on_the_same_cases(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dice = {"scratch": {"a": 0.5, "b": 0.7}, "taught": {"a": 0.6, "b": 0.9}, "other": {"a": 0.6, "c": 0.9}}
+    for name, cases in dice.items():
+        (tmp_path / name).mkdir()
+        by_case = {case: {"spleen": value, "liver": None} for case, value in cases.items()}
+        (tmp_path / name / "dice.json").write_text(json.dumps({"cases": by_case}))
+    arms = [f"{name}={tmp_path / name}" for name in ("scratch", "taught")]
+    assert step(repository, "xctdiff", "figure-4", tmp_path, f"arms={json.dumps(arms)}") == 0
+    scratch, taught = (tmp_path / "figure-4" / "table.md").read_text().splitlines()[2:]
+    assert scratch.startswith("| scratch | 2 | 0.600 [")
+    assert scratch.endswith("| - |")
+    assert taught.startswith("| taught | 2 | 0.750 [")
+    assert taught.split(" | ")[3].startswith("0.150 [")
+    arms.append(f"other={tmp_path / 'other'}")
+    assert step(repository, "xctdiff", "figure-4", tmp_path / "again", f"arms={json.dumps(arms)}") == 2
+    assert "one set of cases in all arms, got others in other" in capsys.readouterr().err

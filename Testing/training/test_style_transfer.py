@@ -249,13 +249,15 @@ def test_scores_that_were_calibrated_without_the_transfer_are_uncalibrated_with_
     sets = [f"run.bundle={calibrated}", f"styled.style={translator}"]
     words = ["--data", "x", "--only", "styled", "--set", *sets]
     assert recipe(repository, "style-transfer", tmp_path, *words) == 0
-    said = {}
+    said, by_head = {}, []
     for name in ("calibrated", "styled"):
         volume(tmp_path / name, tmp_path / f"result-{name}")
+        pipeline = XRay2CTPAPipeline.from_pretrained(tmp_path / name)
+        by_head.append(bundle_opinion(tmp_path / name, pipeline.bundle, pipeline.xray_encoder).settings)
         said[name] = json.loads((tmp_path / f"result-{name}" / "result.json").read_text())["pe"]
         assert main(["info", str(tmp_path / name)]) == 0
     assert [said[name]["calibrated"] for name in said] == [True, False]
-    assert [said[name]["second_opinion"]["calibrated"] for name in said] == [True, False]
+    assert [(opinion.calibrated, opinion.threshold) for opinion in by_head] == [(True, 0.4), (False, 0.4)]
     assert [said[name]["threshold"] for name in said] == [0.3, 0.3]
     assert "not calibrated" in capsys.readouterr().out
 

@@ -1,6 +1,8 @@
 """Settings of self-supervised pre-training and of fine-tuning for segmentation."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW
 from xray2ctpa_core.data.settings import (
@@ -85,3 +87,11 @@ class SegmentationSettings(LoopConfig, SegmenterConfig):
     learning_rate: Rate = 1e-4
     warmup: Count = 50
     weight_decay: Weight = 1e-5
+
+
+@settings
+class DiceTableSettings:
+    """Dice of several runs of the step segmentation on the same cases, each compared with the first."""
+
+    arms: Annotated[tuple[str, ...], Field(min_length=1)] = ()
+    """NAME=FOLDER of a run; the first is the reference."""
