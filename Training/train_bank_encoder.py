@@ -55,8 +55,8 @@ class Drawing(Protocol):
 class Config:
     """people: of pack_templates.py; without: names of those who teach nothing; tissue: names of those whose
     tissue the bank holds, of which at least one must teach, empty: all who teach; patients: drawn for the
-    read-outs, or the first of pool, a folder of people_folds.py; processor_seconds: drawing ends after so much
-    processor time since the step began, 0: never; drawn_grid, pixels: of what is drawn of
+    read-outs, or the first of pool, a folder of people_folds.py; processor_seconds: drawing ends after so
+    much processor time since the step began, 0: never; drawn_grid, pixels: of what is drawn of
     them; people_mm: voxels people are sampled from; bank_mm: those of the bank, whose axial planes are then
     resampled to bank_planes, 0: are not; batch_size: patients drawn at once; the rest as in BankEncoder."""
 

@@ -63,8 +63,8 @@ def run(config: PackSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 
 
 
 def styled(config: StyledSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - done anew
-    """Writes the bundle ``out``: another one that reads every radiograph through a style transfer. Its PE scores
-    keep their formulas and thresholds but count as uncalibrated: they were fitted without the transfer."""
+    """Writes the bundle ``out``: another one that reads every radiograph through a style transfer. Its PE
+    scores keep their formulas and thresholds but count as uncalibrated: they were fitted without it."""
     pipeline = XRay2CTPAPipeline.from_pretrained(config.bundle)
     own = pipeline.bundle
     metrics = {name: own.metrics[name] for name in _USED_METRICS if name in own.metrics}

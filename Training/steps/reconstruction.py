@@ -42,8 +42,8 @@ System = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def run(config: ReconstructionSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always resumes
-    """Writes ``out``/rows.jsonl, a line for each system and study, skipping existing ones, volumes where they are
-    kept; table.md last."""
+    """Writes ``out``/rows.jsonl, a line for each system and study, skipping existing ones, volumes where they
+    are kept; table.md last."""
     cases = read_latent_cases(Path(config.latents))
     wanted = canonical_split(config.split)
     tested = [case for case in cases if not wanted or canonical_split(case.split) == wanted]

@@ -113,9 +113,9 @@ def convert_denoiser(
 
 def denoiser_configuration(tensors: Mapping[str, torch.Tensor], source: str) -> dict[str, Any]:
     """What the published constructor of X-ray2CTPA and XctDiff was given (dim, dim_mults, channels, out_dim,
-    attn_heads, attn_dim_head, cond_dim, init_kernel_size, use_sparse_linear_attn, has_self_cond, medclip), read off
-    the tensors' names and shapes, by the names of PaperDenoiser's. Its groups are not among them. Channels
-    that are read and not written are those of a condition on the latents' grid.
+    attn_heads, attn_dim_head, cond_dim, init_kernel_size, use_sparse_linear_attn, has_self_cond, medclip),
+    read off the tensors' names and shapes, by the names of PaperDenoiser's. Its groups are not among them.
+    Channels that are read and not written are those of a condition on the latents' grid.
 
     Args:
         tensors: of the denoiser, by their released names.

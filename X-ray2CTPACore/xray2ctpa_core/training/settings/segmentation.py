@@ -68,8 +68,8 @@ class SegmentationSettings(LoopConfig, SegmenterConfig):
     """Fine-tuning for segmentation by cross-validation, with Dice of the held-out cases."""
 
     data: Existing = ""
-    """Folder in the form of the Medical Segmentation Decathlon: dataset.json, imagesTr, labelsTr; BCV's 30
-    training cases take the same form."""
+    """Folder in the form of the Medical Segmentation Decathlon (dataset.json, imagesTr, labelsTr), or of BCV
+    (img, label; also in RawData/Training)."""
     start: ExistingOrNone = ""
     """Folder of the segmenter of the step pretraining; empty for random weights."""
     folds: Positive = 5
