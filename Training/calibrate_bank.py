@@ -51,8 +51,9 @@ _FIT_SEED, _CALIBRATION_SEED = 500_000_000, 600_000_000
 @dataclass(frozen=True)
 class Config:
     """people, without: as for train_bank_encoder.py; encoder, denoiser, lung_locator: folders, the last empty
-    for the embedded bundle's; name and version of the bundle; its default sampler and settings; fitted: patients for the classifier; regions: its
-    boxes; patients: for calibration; heat_patients: the first of them for the scale of Grad-CAM."""
+    for the embedded bundle's; name and version of the bundle; its default sampler and settings; fitted:
+    patients for the classifier; regions: its boxes; patients: for calibration; heat_patients: the first of
+    them for the scale of Grad-CAM."""
 
     people: str = "runs/people-default/people"
     without: tuple[str, ...] = ()
