@@ -18,6 +18,7 @@ from xray2ctpa_core.data.drawn_patients import DrawnPatients
 from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
 from xray2ctpa_core.models.encoders.atlas import resized
 from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
+from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import LoopConfig, save_network, train
 from xray2ctpa_core.training.stages.bank_denoiser import BankDenoiserStage
 
@@ -51,7 +52,8 @@ class Config(LoopConfig):
 
 
 def run(config: Config, out: Path, resume: bool) -> None:
-    """Trains and saves ``out``/denoiser and ``out``/scheduler."""
+    """Trains and saves ``out``/denoiser and ``out``/scheduler; a recipe resumes also what has not begun."""
+    resume = resume and has_checkpoint(out)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     population = teaching(config.people, config.without, config.people_mm, device)
     encoder = BankEncoder.from_pretrained(config.encoder).to(device)

@@ -116,7 +116,8 @@ def test_a_bank_is_trained_judged_on_a_stranger_and_carried_in_two_files(
         "channels=[16,16]",
         "condition_dim=16",
     ]
-    assert stage(repository, "train_bank_denoiser.py", tmp_path / "d", "--set", *shared, *denoiser) == 0
+    as_in_a_recipe = ["--resume", "--set", *shared, *denoiser]  # which resumes also what has not begun
+    assert stage(repository, "train_bank_denoiser.py", tmp_path / "d", *as_in_a_recipe) == 0
     LungLocator((8, 8), 32).save_pretrained(tmp_path / "l")
     assembling = [at, f"denoiser={tmp_path / 'd'}", f"lung_locator={tmp_path / 'l'}", "regions=[2,2,2]"]
     assembling += ["fitted=4", "patients=8", "heat_patients=1", "steps=1", "alignment=1"]
