@@ -186,7 +186,7 @@ def test_a_recipe_pretrains_fine_tunes_and_reports_dice_of_every_case_once(
     assert sorted(report["cases"]) == [f"spleen_{n}" for n in range(5)]
     assert len(list((tmp_path / "segmentation").glob("fold-*/segmenter"))) == 5
     assert report["mean"] == pytest.approx(report["classes"]["spleen"])
-    assert report["mean"] > 0.3  # all of it called spleen would give 0.13
+    assert report["mean"] > 0.2  # all of it called spleen would give 0.13
 
 
 def test_arms_are_compared_on_the_same_cases(
