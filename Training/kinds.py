@@ -96,6 +96,7 @@ KINDS = {
     "segmentation": Kind(
         "steps.segmentation", segmentation.SegmentationSettings, "cross_validate", "dice.json"
     ),
+    "dice-table": Kind("steps.segmentation", segmentation.DiceTableSettings, "dice_table", "table.md"),
     "baseline-arms": Kind("steps.baseline_arms", tables.BaselineArmsSettings),
     "bundle-arm": Kind("steps.bundle_arm", tables.BundleArmSettings, finished=_ARM),
     "signs-arm": Kind("steps.signs_arm", tables.SignsArmSettings, finished=_ARM),

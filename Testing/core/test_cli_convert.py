@@ -211,6 +211,27 @@ def test_every_choice_of_the_published_constructor_shows_in_the_tensors(
         assert (network(sample, timestep, given) - expected).abs().max() < 1e-4
 
 
+def test_a_denoiser_of_all_tokens_projects_them_and_takes_its_null_embedding_as_it_is(
+    convert: Convert, tmp_path: Path
+) -> None:
+    """medclip=False; the release's 257 x 1024 tokens to 1024, here 3 x 5 to 24."""
+    weights = random_weights(seed=8, width=16, multipliers=(1, 3), latent_channels=3, heads=2, embedding=24)
+    generator = torch.Generator().manual_seed(10)
+    weights["fc_cond.weight"] = torch.randn(24, 15, generator=generator) / 4
+    weights["fc_cond.bias"] = torch.randn(24, generator=generator)
+    assert convert(trainer_file(ema=weights)).returncode == 0
+    network = load_denoiser(tmp_path / "out")
+    sample, tokens = (torch.randn(2, *size, generator=generator) for size in ((3, 5, 4, 4), (3, 5)))
+    timestep = torch.tensor([3, 990])
+    embedding = torch.stack([weights["fc_cond.weight"] @ t.flatten() for t in tokens])
+    embedding = embedding + weights["fc_cond.bias"]
+    with torch.no_grad():
+        expected = released_unet(weights, sample, timestep, embedding)
+        assert (network(sample, timestep, tokens) - expected).abs().max() < 1e-4
+        null = released_unet(weights, sample, timestep, weights["null_cond_emb"].expand(2, -1))
+        assert (network(sample, timestep, network.null_conditioning(2)) - null).abs().max() < 1e-4
+
+
 LAYER = "downs.1.0.mlp.1"
 
 

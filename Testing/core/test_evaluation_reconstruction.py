@@ -39,3 +39,15 @@ def test_several_volumes_of_a_patient_count_once() -> None:
     assert lines[2].split(" | ")[1] == "2"
     assert lines[2].split(" | ")[2].startswith("20.00 [")
     assert lines[3].split(" | ")[2].startswith("4.00 [")
+
+
+def test_codecs_with_a_codebook_have_a_column_of_used_codes() -> None:
+    rows = [
+        {"system": name, "patient": "1"} | {key: 1.0 for key, _, _ in COLUMNS} for name in ("a", "codec:b")
+    ]
+    lines = reconstruction_table(rows, {"codec:b": 0.982}).splitlines()
+    assert lines[0].endswith("| s a volume | codes used |")
+    assert lines[1].count("---") == lines[0].count(" | ") + 1
+    assert lines[2].endswith("| - |")
+    assert lines[3].endswith("| 98.2 % |")
+    assert "codes used" not in reconstruction_table(rows)

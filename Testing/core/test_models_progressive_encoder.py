@@ -49,6 +49,19 @@ def test_the_papers_condition_lies_on_codes_and_the_releases_does_not() -> None:
     assert len(release.movedim(1, -1).reshape(-1, 4).unique(dim=0)) > 500
 
 
+def test_without_its_two_phases_the_features_are_those_of_the_image_at_every_depth() -> None:
+    image = torch.rand(1, 1, 16, 16)
+    flat, progressive = small(progressive=False, lifted_channels=8), small()
+    with torch.no_grad():
+        condition, volume = flat.condition(image).spatial, flat(image)[0]
+        assert torch.equal(condition, condition[:, :, :, :1].expand_as(condition))
+        assert condition[0, :, :, 0].std(0).mean() > 0.01
+        lifted = progressive.condition(image).spatial
+    assert condition.shape == lifted.shape == (1, 4, 8, 8, 8)
+    assert not torch.equal(lifted, lifted[:, :, :, :1].expand_as(lifted))
+    assert volume.shape == (1, 1, 32, 32, 32)
+
+
 def test_rows_and_columns_of_the_image_stay_axes_of_the_features() -> None:
     """A change in the image's upper right corner is larger in the upper rows and the right columns."""
     encoder = small(middle_attention=False, quantised=False, homogeneous=False)

@@ -138,8 +138,9 @@ def test_a_bare_state_dict_is_taken_too_and_what_lightning_or_parallel_networks_
         {"norm_in": True, "norm_out": False, "final_proj": False},
         {"num_time_embeds": 2, "num_image_embeds": 3, "num_text_embeds": 2},
         {"heads": 5, "dim_head": 16, "depth": 3, "max_text_len": 0, "num_timesteps": 64, "ff_mult": 1.5},
+        {"num_timesteps": 0, "num_time_embeds": 2},
     ],
-    ids=["fewer-norms", "other-ends", "several-tokens", "other-sizes"],
+    ids=["fewer-norms", "other-ends", "several-tokens", "other-sizes", "continuous-time"],
 )
 def test_any_configuration_of_the_constructor_is_read_off_the_tensors(convert, tmp_path, changes) -> None:
     prior = random_prior(seed=4, **changes)

@@ -112,6 +112,30 @@ def test_crops_hold_volume_and_label_of_one_place_and_small_volumes_are_padded(t
         read_segmentation_cases(tmp_path)
 
 
+def test_bcvs_own_folders_are_read_and_a_volume_without_labels_is_named(tmp_path: Path) -> None:
+    decathlon = write_spleens(tmp_path / "msd", 2)
+    training = tmp_path / "bcv" / "RawData" / "Training"
+    for kind, name in (("imagesTr", "img"), ("labelsTr", "label")):
+        (training / name).mkdir(parents=True)
+        for number in range(2):
+            file = decathlon / kind / f"spleen_{number}.nii.gz"
+            (training / name / f"{name}000{number + 1}.nii.gz").write_bytes(file.read_bytes())
+    cases, classes = read_segmentation_cases(tmp_path / "bcv")
+    assert [case.name for case in cases] == ["img0001", "img0002"]
+    assert (len(classes), classes[1], classes[6], classes[13]) == (
+        14,
+        "spleen",
+        "liver",
+        "left adrenal gland",
+    )
+    item = SegmentationCrops(cases, (-175, 250), SHAPE)[(1, 0)]
+    assert float(item["volume"][item["label"] == 1].mean()) > 0.8
+    assert len(read_segmentation_cases(training, 1)[0]) == 1
+    (training / "label" / "label0002.nii.gz").unlink()
+    with pytest.raises(InputError, match="label0002"):
+        read_segmentation_cases(tmp_path / "bcv")
+
+
 def test_dice_is_1_for_the_label_itself_and_nan_for_a_class_that_is_not_there() -> None:
     label = np.zeros(SHAPE, int)
     label[4:8] = 1
@@ -129,7 +153,7 @@ def test_dice_is_1_for_the_label_itself_and_nan_for_a_class_that_is_not_there() 
 def test_a_recipe_pretrains_fine_tunes_and_reports_dice_of_every_case_once(
     repository: Path, tmp_path: Path
 ) -> None:
-    data = write_spleens(tmp_path / "data")
+    data = write_spleens(tmp_path / "data", 5)
     cases = tmp_path / "ct"
     rows = ["id,patient,label,split,folder"]
     for number in range(4):
@@ -151,15 +175,35 @@ def test_a_recipe_pretrains_fine_tunes_and_reports_dice_of_every_case_once(
     start = tmp_path / "pretraining" / "segmenter"
     sets = [
         *short,
-        "steps=40",
+        "steps=24",
         "learning_rate=0.01",
         "ema_decay=0.5",
-        "folds=2",
         f"data={data}",
         f"start={start}",
     ]
     assert step(repository, "xctdiff", "segmentation", tmp_path, *sets) == 0
     report = json.loads((tmp_path / "segmentation" / "dice.json").read_text())
-    assert sorted(report["cases"]) == [f"spleen_{n}" for n in range(4)]
+    assert sorted(report["cases"]) == [f"spleen_{n}" for n in range(5)]
+    assert len(list((tmp_path / "segmentation").glob("fold-*/segmenter"))) == 5
     assert report["mean"] == pytest.approx(report["classes"]["spleen"])
-    assert report["mean"] > 0.3  # all of it called spleen would give 0.13
+    assert report["mean"] > 0.2  # all of it called spleen would give 0.13
+
+
+def test_arms_are_compared_on_the_same_cases(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dice = {"scratch": {"a": 0.5, "b": 0.7}, "taught": {"a": 0.6, "b": 0.9}, "other": {"a": 0.6, "c": 0.9}}
+    for name, cases in dice.items():
+        (tmp_path / name).mkdir()
+        by_case = {case: {"spleen": value, "liver": None} for case, value in cases.items()}
+        (tmp_path / name / "dice.json").write_text(json.dumps({"cases": by_case}))
+    arms = [f"{name}={tmp_path / name}" for name in ("scratch", "taught")]
+    assert step(repository, "xctdiff", "figure-4", tmp_path, f"arms={json.dumps(arms)}") == 0
+    scratch, taught = (tmp_path / "figure-4" / "table.md").read_text().splitlines()[2:]
+    assert scratch.startswith("| scratch | 2 | 0.600 [")
+    assert scratch.endswith("| - |")
+    assert taught.startswith("| taught | 2 | 0.750 [")
+    assert taught.split(" | ")[3].startswith("0.150 [")
+    arms.append(f"other={tmp_path / 'other'}")
+    assert step(repository, "xctdiff", "figure-4", tmp_path / "again", f"arms={json.dumps(arms)}") == 2
+    assert "one set of cases in all arms, got others in other" in capsys.readouterr().err

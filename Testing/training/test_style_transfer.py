@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from xray2ctpa_core.generation.samples import SAMPLE_CXR
 from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.framing.style_transfer import StyleTransfer
+from xray2ctpa_core.pipelines.bundle import PEOperatingPoint, write_bundle_json
 from xray2ctpa_core.pipelines.bundle_opinion import bundle_opinion
 from xray2ctpa_core.pipelines.loading import load_part
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+from xray2ctpa_core.pipelines.second_opinion import HEAD_CALIBRATION
 from xray2ctpa_core.training.loop import TwoPlayerStage
 from xray2ctpa_core.training.settings.style_transfer import StyleTransferConfig
 from xray2ctpa_core.training.stages.style_transfer import Judges, StyleTransferStage, Translators, lungs_kept
@@ -231,6 +234,32 @@ def test_any_bundle_reads_radiographs_through_the_style_transfer_or_as_they_are(
     compared = summary["radiographs"][0]["bundles"]
     assert [entry["bundle"] for entry in compared] == ["tiny", "tiny-styled"]
     capsys.readouterr()
+
+
+def test_scores_that_were_calibrated_without_the_transfer_are_uncalibrated_with_it(
+    repository: Path, transfer: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calibrated = tmp_path / "calibrated"
+    shutil.copytree(transfer / "tiny", calibrated)
+    of_head = {HEAD_CALIBRATION: {"threshold": 0.4, "platt_a": 2.0, "platt_b": 0.5, "calibrated": True}}
+    own = XRay2CTPAPipeline.from_pretrained(calibrated).bundle
+    fitted = PEOperatingPoint(0.3, 2.0, -1.0, calibrated=True)
+    write_bundle_json(calibrated, replace(own, metrics=of_head, pe=fitted))
+    translator = transfer / "run" / "style-transfer" / "to_computed"
+    sets = [f"run.bundle={calibrated}", f"styled.style={translator}"]
+    words = ["--data", "x", "--only", "styled", "--set", *sets]
+    assert recipe(repository, "style-transfer", tmp_path, *words) == 0
+    said, by_head = {}, []
+    for name in ("calibrated", "styled"):
+        volume(tmp_path / name, tmp_path / f"result-{name}")
+        pipeline = XRay2CTPAPipeline.from_pretrained(tmp_path / name)
+        by_head.append(bundle_opinion(tmp_path / name, pipeline.bundle, pipeline.xray_encoder).settings)
+        said[name] = json.loads((tmp_path / f"result-{name}" / "result.json").read_text())["pe"]
+        assert main(["info", str(tmp_path / name)]) == 0
+    assert [said[name]["calibrated"] for name in said] == [True, False]
+    assert [(opinion.calibrated, opinion.threshold) for opinion in by_head] == [(True, 0.4), (False, 0.4)]
+    assert [said[name]["threshold"] for name in said] == [0.3, 0.3]
+    assert "not calibrated" in capsys.readouterr().out
 
 
 @pytest.mark.slow

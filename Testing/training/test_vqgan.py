@@ -3,6 +3,7 @@ stopped; what it encodes, it decodes."""
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from latent_data import read_all
 from stage_scripts import read, step, with_steps
 
 from xray2ctpa_core.config import from_mapping
-from xray2ctpa_core.data.index import write_index
+from xray2ctpa_core.data.index import read_index, write_index
 from xray2ctpa_core.data.sources.study import Study
 from xray2ctpa_core.data.volumes import CropDataset, training_volumes
 from xray2ctpa_core.errors import ConfigError
@@ -24,6 +25,7 @@ from xray2ctpa_core.io.volumes import read_volume, write_volume
 from xray2ctpa_core.metrics.perceptual import perceptual_distance
 from xray2ctpa_core.models.codecs.vqgan import VQGAN
 from xray2ctpa_core.models.hu import normalise_hu
+from xray2ctpa_core.pipelines.codecs import load_codec
 from xray2ctpa_core.training.loop import LOG_FILE, TwoPlayerStage, train
 from xray2ctpa_core.training.losses.adversarial import Critics, adaptive_weight, hinge_loss
 from xray2ctpa_core.training.losses.denoising import build_discriminator
@@ -290,6 +292,41 @@ def test_from_volumes_to_latents_to_generated_volumes_with_the_vqgan_as_codec(
     assert written.shape == (16, 32, 40)
     assert np.corrcoef(written.ravel(), decoded.ravel())[0, 1] > 0.9
     assert np.ptp(written) > 1
+
+
+def test_a_table_of_codecs_shows_the_used_codes_and_keeps_the_volumes_with_an_index(
+    repository: Path, files: list[Path], tmp_path: Path
+) -> None:
+    cases = write_cases(tmp_path / "cases", files)
+    torch.manual_seed(0)
+    for name in ("plain", "homogeneous"):
+        build_vqgan(SMALL).save_pretrained(tmp_path / name / "vqgan")
+    (tmp_path / "homogeneous" / "codebook.json").write_text(json.dumps({"codes_used": 0.75}))
+    codec = tmp_path / "homogeneous" / "vqgan"
+    sets = [f"studies={cases}", "radiographs=", f"autoencoder={codec}"]
+    assert step(repository, "smoke", "latents", tmp_path, *sets) == 0
+    for n in range(4):
+        shown = tmp_path / "cxr" / "cases" / f"s{n}"
+        shown.mkdir(parents=True)
+        np.save(shown / "cxr.npy", np.full((32, 32), n / 4, np.float32))
+        (shown / "case.json").write_text("{}")
+    shutil.copy(cases / "cases.csv", tmp_path / "cxr" / "cases.csv")
+    systems = [f"codec:{name}={tmp_path / name / 'vqgan'}" for name in ("plain", "homogeneous")]
+    sets = [f"latents={tmp_path / 'latents'}", f"radiographs={tmp_path / 'cxr'}", "hu_window=[-100,900]"]
+    sets += ["keep_volumes=true", f"systems={json.dumps(systems)}", "split=train"]
+    assert step(repository, "xctdiff", "table-1", tmp_path, *sets) == 0
+    plain, homogeneous = (tmp_path / "table-1" / "table.md").read_text().splitlines()[2:]
+    assert plain.startswith("| codec:plain | 3 | ")
+    assert plain.endswith(" | - |")
+    assert homogeneous.endswith(" | 75.0 % |")
+    kept = read_index(tmp_path / "table-1" / "volumes" / "codec:homogeneous" / "studies.csv")
+    assert [(study.id, study.patient) for study in kept] == [("s0", "p0"), ("s1", "p1"), ("s2", "p2")]
+    volume = read_volume(kept[1].volume or Path())
+    own = normalise_hu(torch.from_numpy(read_volume(files[1]).array.astype(np.float32)), WINDOW)[None, None]
+    with torch.no_grad():
+        decoded = load_codec(codec).decode(load_codec(codec).encode(own)).clamp(-1, 1)[0, 0].numpy()
+    np.testing.assert_allclose(volume.array, 500 * decoded + 400, atol=1)
+    np.testing.assert_allclose(volume.affine, read_volume(files[1]).affine, atol=1e-3)
 
 
 def test_the_papers_preset_gives_as_many_latent_values_as_the_2d_autoencoder(repository: Path) -> None:

@@ -14,6 +14,8 @@ pytest.importorskip("diffdrr", reason="computed radiographs come with the traini
 from ct_series import phantom, write_series
 from test_paper_chain import ENVIRONMENT, chain, run_until
 
+from xray2ctpa_core.data.index import read_index
+from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.pipelines.loading import load_part
 from xray2ctpa_core.volume import Volume
 
@@ -60,6 +62,16 @@ def test_from_dicom_to_table_1_with_all_systems_killed_and_gone_on_with(
     used = json.loads((out / "vqgan" / "codebook.json").read_text())
     assert used["vectors"] == 4 * 8**3
     assert 0 < used["codes_used"] <= 1
+    of_training = ["--only", "reconstructed", "--set", "reconstructed.sampling_steps=1"]
+    with log.open("ab") as file:
+        again = subprocess.run([*command, *of_training], stdout=file, stderr=file, env=ENVIRONMENT)
+    assert again.returncode == 0, log.read_text()[-3000:]
+    studies = read_index(out / "reconstructed" / "volumes" / "XctDiff" / "studies.csv")
+    assert [study.id for study in studies] == ["s0", "s1", "s2", "s3"]
+    assert all(read_volume(study.volume).array.shape == (32, 32, 32) for study in studies if study.volume)
+    own = read_volume(out / "ctpa" / "cases" / "s0" / "ctpa-0.nii.gz").affine
+    np.testing.assert_allclose(read_volume(studies[0].volume or Path()).affine, own, atol=1e-3)
+    assert len((out / "reconstructed" / "table.md").read_text().splitlines()) == 3
     encoder = load_part(out / "prior-denoiser" / "encoder")
     with torch.no_grad():
         assert encoder.condition(torch.rand(1, 1, 32, 32)).spatial.shape == (1, 4, 8, 8, 8)

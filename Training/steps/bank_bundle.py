@@ -29,6 +29,7 @@ from xray2ctpa_core.pipelines.bundle import (
     PEOperatingPoint,
     SamplingDefaults,
 )
+from xray2ctpa_core.pipelines.converted_bundle import gate_locator
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.preprocessing.frame import NORMALISATION
 from xray2ctpa_core.simulation.people.drawing import Shape
@@ -77,6 +78,7 @@ def assemble(config: BankBundleSettings, names: Sequence[str], data: DrawnPatien
     measures = [classifier.measures(some).detach() for some in generated()]
     fit_regions(classifier, measures, torch.cat(signs), torch.stack(lungs).mean(0))
     channels = int(np.prod(encoder.config["fold"]))
+    locator = LungLocator.from_pretrained(config.lung_locator) if config.lung_locator else gate_locator()
     info = BundleInfo(
         name=config.name,
         version=config.version,
@@ -107,7 +109,7 @@ def assemble(config: BankBundleSettings, names: Sequence[str], data: DrawnPatien
         scheduler=DDPMScheduler.from_pretrained(Path(config.denoiser) / "scheduler"),
         xray_encoder=encoder.cpu().half(),
         pe_classifier=classifier.half(),
-        lung_locator=LungLocator.from_pretrained(config.lung_locator).half(),
+        lung_locator=locator.half(),
         bundle=info,
     ).save_pretrained(out)
 

@@ -1,5 +1,6 @@
 """Fits the radiograph encoder of a bank of atlases in closed form to drawn patients."""
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ _RIGHT, _LEFT = 1.8, 1.1
 
 def run(config: BankEncoderSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - minutes, at once
     """Fits and saves ``out``/encoder."""
+    began = time.process_time()
     population = teaching(config)
     encoder = new_encoder(config, bank_volumes(config, population.names)).to(DEVICE)
     if config.pool:
@@ -48,6 +50,9 @@ def run(config: BankEncoderSettings, out: Path, resume: bool) -> None:  # noqa: 
             yield batch
             done += len(batch["image"])
             bar(done, config.patients)
+            if 0 < config.processor_seconds <= time.process_time() - began:
+                print(f"{done} patients", flush=True)
+                return
 
     flags = [name in medium for name in population.names]
     fit_read_outs(encoder, ReadPatients.of(encoder, drawn(), flags))

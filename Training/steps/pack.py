@@ -63,13 +63,17 @@ def run(config: PackSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 
 
 
 def styled(config: StyledSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - done anew
-    """Writes the bundle ``out``: another one that reads every radiograph through a style transfer."""
+    """Writes the bundle ``out``: another one that reads every radiograph through a style transfer. Its PE
+    scores keep their formulas and thresholds but count as uncalibrated: they were fitted without it."""
     pipeline = XRay2CTPAPipeline.from_pretrained(config.bundle)
     own = pipeline.bundle
     metrics = {name: own.metrics[name] for name in _USED_METRICS if name in own.metrics}
+    if HEAD_CALIBRATION in metrics:
+        metrics[HEAD_CALIBRATION] = metrics[HEAD_CALIBRATION] | {"calibrated": False}
     taught = f"{own.trained_on}; its style transfer was trained on unpaired radiographs, real and computed"
     name = config.name or f"{own.name}-styled"
-    info = replace(own, name=name, trained_on=taught, metrics=metrics)
+    uncalibrated = replace(own.pe, calibrated=False)
+    info = replace(own, name=name, trained_on=taught, metrics=metrics, pe=uncalibrated)
     parts = pipeline.components | {STYLE: towards_computed(config.style), "bundle": info}
     _save(XRay2CTPAPipeline(**parts), out)
 

@@ -5,13 +5,16 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import DDIMScheduler
+from steps.vqgan import CODEBOOK_FILE
 
 from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.config import write_text_atomically
-from xray2ctpa_core.data.index import read_index
+from xray2ctpa_core.data.index import INDEX_FILE, read_index, write_index
 from xray2ctpa_core.data.latent_cases import LatentCase, read_latent_cases
+from xray2ctpa_core.data.sources.study import Study
 from xray2ctpa_core.data.splits import TRAIN, canonical_split
 from xray2ctpa_core.data.study_data import StudyData
 from xray2ctpa_core.diffusion.latent_scaling import load_scaling
@@ -19,6 +22,7 @@ from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.evaluation.reconstruction import image_scores, reconstruction_table
 from xray2ctpa_core.io.radiograph import read_radiograph
+from xray2ctpa_core.io.volumes import read_volume, write_volume
 from xray2ctpa_core.metrics.perceptual import perceptual_distance
 from xray2ctpa_core.models.codecs.codec import Codec, IdentityCodec
 from xray2ctpa_core.models.hu import denormalise_hu, normalise_hu
@@ -27,16 +31,19 @@ from xray2ctpa_core.pipelines.codecs import load_codec
 from xray2ctpa_core.pipelines.loading import load_part
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.training.settings.reconstruction import ReconstructionSettings
-from xray2ctpa_core.volume import FrontalFrame
+from xray2ctpa_core.volume import FrontalFrame, Volume
 
-ROWS_FILE, TABLE_FILE = "rows.jsonl", "table.md"
+ROWS_FILE, TABLE_FILE, VOLUMES_FOLDER = "rows.jsonl", "table.md", "volumes"
+#: Prefix of the names of codecs, which are given the volume itself.
+CODEC = "codec:"
 MEAN_VOLUME, NEAREST = "mean volume of training", "nearest radiograph of training"
 #: (study's id, volume (1, 1, D, H, W), image (1, 1, P, P)) in the networks' ranges -> (1, 1, D, H, W).
 System = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def run(config: ReconstructionSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always resumes
-    """Writes ``out``/rows.jsonl, a line for each system and study, skipping existing ones; table.md last."""
+    """Writes ``out``/rows.jsonl, a line for each system and study, skipping existing ones, volumes where they
+    are kept; table.md last."""
     cases = read_latent_cases(Path(config.latents))
     wanted = canonical_split(config.split)
     tested = [case for case in cases if not wanted or canonical_split(case.split) == wanted]
@@ -73,11 +80,43 @@ def run(config: ReconstructionSettings, out: Path, resume: bool) -> None:  # noq
                     denormalise_hu(v.clamp(-1, 1), config.hu_window)[0, 0].numpy()
                     for v in (volume, item["volume"][None])
                 )
+                if config.keep_volumes:
+                    keep(out / VOLUMES_FOLDER / name, case, hu)
                 rows.append(row | image_scores(hu, reference, config.hu_window, distance))
                 with (out / ROWS_FILE).open("a", encoding="utf-8") as file:
                     file.write(json.dumps(rows[-1]) + "\n")
             bar(place + 1, len(data))
-    write_text_atomically(out / TABLE_FILE, reconstruction_table(rows))
+        if config.keep_volumes:
+            list_volumes(out / VOLUMES_FOLDER / name, data.cases)
+    write_text_atomically(out / TABLE_FILE, reconstruction_table(rows, codebooks(config)))
+
+
+def keep(folder: Path, case: LatentCase, hu: np.ndarray) -> None:
+    """Writes a generated volume (D, H, W) on the grid of the case's own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_volume(Volume(hu, read_volume(case.volume).affine), folder / volume_name(case), np.int16)
+
+
+def volume_name(case: LatentCase) -> str:
+    """Of the file of a generated volume; several of one study differ by their row."""
+    return f"{case.id}-{case.row}.nii.gz"
+
+
+def list_volumes(folder: Path, cases: Sequence[LatentCase]) -> None:
+    """Writes the index of the volumes that `keep` wrote."""
+    files = [(case, folder / volume_name(case)) for case in cases]
+    write_index(folder / INDEX_FILE, [Study(case.id, case.patient, file) for case, file in files])
+
+
+def codebooks(config: ReconstructionSettings) -> dict[str, float]:
+    """Share of used codes of each codec that the step vqgan measured, over its training volumes."""
+    found = {}
+    for entry in config.systems:
+        name, _, folder = entry.partition("=")
+        measured = Path(folder).parent / CODEBOOK_FILE
+        if name.startswith(CODEC) and measured.is_file():
+            found[name] = float(json.loads(measured.read_text(encoding="utf-8"))["codes_used"])
+    return found
 
 
 def read_lines(path: Path) -> list[str]:
@@ -93,14 +132,14 @@ def systems(
     """Name of each system and function that loads it; those that learn nothing come first."""
     taught = [case for case in cases if canonical_split(case.split) == TRAIN]
     found: list[tuple[str, Callable[[], System]]] = []
-    if taught:
+    if taught and canonical_split(config.split) != TRAIN:
         found.append((MEAN_VOLUME, lambda: mean_volume(taught, config.hu_window)))
         found.append((NEAREST, lambda: nearest_radiograph(taught, config)))
     for entry in config.systems:
         name, _, folder = entry.partition("=")
         if not folder:
             raise ConfigError(f"Expected systems as NAME=FOLDER, got {entry!r}.")
-        if name.startswith("codec:"):
+        if name.startswith(CODEC):
             found.append((name, lambda folder=folder: reconstruction(load_codec(folder))))  # type: ignore[misc]
         elif (Path(folder) / BUNDLE_FILE).is_file():
             found.append((name, lambda folder=folder: bundled(Path(folder), config)))  # type: ignore[misc]

@@ -14,17 +14,22 @@ from xray2ctpa_core.data.segmentation_cases import (
     read_segmentation_cases,
 )
 from xray2ctpa_core.data.volumes import CropDataset, training_volumes
-from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.metrics.intervals import mean_interval
 from xray2ctpa_core.models.segmentation.segmenter import Segmenter
 from xray2ctpa_core.models.segmentation.self_supervision import SelfSupervised
 from xray2ctpa_core.pipelines.loading import load_part
 from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import save_network, train
-from xray2ctpa_core.training.settings.segmentation import PretrainingSettings, SegmentationSettings
+from xray2ctpa_core.training.settings.segmentation import (
+    DiceTableSettings,
+    PretrainingSettings,
+    SegmentationSettings,
+)
 from xray2ctpa_core.training.stages.pretraining import PretrainingStage
 from xray2ctpa_core.training.stages.segmentation import SegmentationStage, dice_of_classes, segmented
 
-DICE_FILE = "dice.json"
+DICE_FILE, TABLE_FILE = "dice.json", "table.md"
 
 
 def pretrain(config: PretrainingSettings, out: Path, resume: bool) -> None:
@@ -79,3 +84,31 @@ def summary(found: dict[str, list[float]], classes: list[str]) -> dict[str, obje
         for name in sorted(found)
     }
     return {"cases": by_case, "classes": means, "mean": float(np.mean(list(means.values())))}
+
+
+def dice_table(config: DiceTableSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in a second
+    """Writes ``out``/table.md: for each arm the mean over cases of the Dice over classes, and its difference
+    from the first arm on the same cases, with 95 % t intervals."""
+    arms = {name: _dice(Path(folder)) for name, _, folder in (arm.partition("=") for arm in config.arms)}
+    first, *_ = arms.values()
+    lines = ["| pre-training | cases | Dice | more than the first |", "|---|---|---|---|"]
+    for name, found in arms.items():
+        if found.keys() != first.keys():
+            raise InputError(
+                f"Expected one set of cases in all arms, got others in {name}.", "Run them on the same data."
+            )
+        values, of_first = (np.array([arm[case] for case in sorted(first)]) for arm in (found, first))
+        more = "-" if found is first else mean_interval(values - of_first).text(3)
+        lines.append(f"| {name} | {len(found)} | {mean_interval(values).text(3)} | {more} |")
+    write_text_atomically(out / TABLE_FILE, "\n".join(lines) + "\n")
+
+
+def _dice(folder: Path) -> dict[str, float]:
+    """Mean Dice over the classes that each case of a run has; cases without any are left out."""
+    path = folder / DICE_FILE
+    try:
+        cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
+        dice = {name: [d for d in by_class.values() if d is not None] for name, by_class in cases.items()}
+    except (OSError, ValueError, LookupError, AttributeError) as error:
+        raise InputError(f"Expected the Dice of a run of segmentation in {path}, got: {error}.") from error
+    return {name: float(np.mean(values)) for name, values in dice.items() if values}

@@ -1,4 +1,4 @@
-"""Volumes with label maps in the form of the Medical Segmentation Decathlon."""
+"""Volumes with label maps, in the form of the Medical Segmentation Decathlon or of BCV (BTCV)."""
 
 import json
 from collections.abc import Sequence
@@ -13,6 +13,14 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.volumes import read_volume
 
 DATASET_FILE = "dataset.json"
+#: Folders of BCV's volumes and labels, where its archive puts them; img0001 and label0001 match.
+BCV_PLACES, BCV_IMAGES, BCV_LABELS = ("", "Training", "RawData/Training"), "img", "label"
+#: BCV's classes, by the number in its label maps.
+BCV_CLASSES = (
+    "background", "spleen", "right kidney", "left kidney", "gallbladder", "esophagus", "liver", "stomach",
+    "aorta", "inferior vena cava", "portal and splenic vein", "pancreas", "right adrenal gland",
+    "left adrenal gland",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -25,16 +33,21 @@ class SegmentationCase:
 
 
 def read_segmentation_cases(folder: Path, cases: int = 0) -> tuple[list[SegmentationCase], list[str]]:
-    """The training cases that dataset.json lists, and the names of the classes, the background first.
+    """The training cases of a folder, and the names of the classes, the background first.
 
     Args:
-        folder: with dataset.json ("training": [{"image", "label"}], "labels": {"0": name, ...}).
+        folder: with dataset.json ("training": [{"image", "label"}], "labels": {"0": name, ...}), or BCV's,
+            with img/ and label/.
         cases: how many, from the first; 0 for all.
 
     Raises:
-        InputError: no such file, missing keys, or missing files.
+        InputError: neither form, missing keys, or missing files.
     """
     path = Path(folder) / DATASET_FILE
+    places = [Path(folder) / place for place in BCV_PLACES]
+    of_bcv = next((place for place in places if (place / BCV_IMAGES).is_dir()), None)
+    if of_bcv is not None and not path.is_file():
+        return _bcv_cases(of_bcv)[: cases or None], list(BCV_CLASSES)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         listed = [(Path(entry["image"]), Path(entry["label"])) for entry in content["training"]]
@@ -43,7 +56,7 @@ def read_segmentation_cases(folder: Path, cases: int = 0) -> tuple[list[Segmenta
         raise InputError(
             f"Expected the training cases and labels of a segmentation data set in {path}, got "
             f"{type(error).__name__}: {error}.",
-            "Name a folder in the form of the Medical Segmentation Decathlon.",
+            "Name a folder in the form of the Medical Segmentation Decathlon, or BCV's with img and label.",
         ) from error
     found = [
         SegmentationCase(image.name.split(".")[0], Path(folder) / image, Path(folder) / label)
@@ -53,6 +66,18 @@ def read_segmentation_cases(folder: Path, cases: int = 0) -> tuple[list[Segmenta
     if missing or not found:
         raise InputError(f"Expected the files that {path} lists, got no {missing[0] if missing else 'case'}.")
     return found, classes
+
+
+def _bcv_cases(folder: Path) -> list[SegmentationCase]:
+    """The cases of ``folder``/img and ``folder``/label; InputError for a volume without labels, or none."""
+    images = sorted((folder / BCV_IMAGES).glob("*.nii*"))
+    pairs = [(file, folder / BCV_LABELS / file.name.replace("img", "label", 1)) for file in images]
+    missing = [str(label) for _, label in pairs if not label.is_file()]
+    if missing or not pairs:
+        raise InputError(
+            f"Expected volumes with labels in {folder}, got no {missing[0] if missing else 'volume'}."
+        )
+    return [SegmentationCase(image.name.split(".")[0], image, label) for image, label in pairs]
 
 
 def read_segmentation_case(

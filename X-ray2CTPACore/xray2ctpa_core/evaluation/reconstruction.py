@@ -49,16 +49,22 @@ def image_scores(
     }
 
 
-def reconstruction_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def reconstruction_table(
+    rows: Sequence[Mapping[str, Any]], codes_used: Mapping[str, float] | None = None
+) -> str:
     """Markdown table: one line for each system in order of appearance, mean over patients with a 95 % t
     interval.
 
     Args:
         rows: "system", "patient", and the keys of COLUMNS; several of a patient are averaged first.
+        codes_used: of systems that are codecs with a codebook, the share of used codes; a column where there
+            are any.
     """
     systems = list(dict.fromkeys(str(row["system"]) for row in rows))
     lines = ["| system | patients | " + " | ".join(title for _, title, _ in COLUMNS) + " |"]
     lines.append("|---" * (2 + len(COLUMNS)) + "|")
+    if codes_used:
+        lines = [lines[0] + " codes used |", lines[1] + "---|"]
     for system in systems:
         own = [row for row in rows if row["system"] == system]
         patients = sorted({str(row["patient"]) for row in own})
@@ -66,5 +72,7 @@ def reconstruction_table(rows: Sequence[Mapping[str, Any]]) -> str:
         for key, _, digits in COLUMNS:
             values = [np.mean([row[key] for row in own if str(row["patient"]) == p]) for p in patients]
             cells.append(mean_interval(np.array(values)).text(digits))
+        if codes_used:
+            cells.append(f"{100 * codes_used[system]:.1f} %" if system in codes_used else "-")
         lines.append(f"| {system} | {len(patients)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

@@ -113,9 +113,9 @@ def convert_denoiser(
 
 def denoiser_configuration(tensors: Mapping[str, torch.Tensor], source: str) -> dict[str, Any]:
     """What the published constructor of X-ray2CTPA and XctDiff was given (dim, dim_mults, channels, out_dim,
-    attn_heads, attn_dim_head, cond_dim, init_kernel_size, use_sparse_linear_attn, has_self_cond), read off
-    the tensors' names and shapes, by the names of PaperDenoiser's. Its groups are not among them. Channels
-    that are read and not written are those of a condition on the latents' grid.
+    attn_heads, attn_dim_head, cond_dim, init_kernel_size, use_sparse_linear_attn, has_self_cond, medclip),
+    read off the tensors' names and shapes, by the names of PaperDenoiser's. Its groups are not among them.
+    Channels that are read and not written are those of a condition on the latents' grid.
 
     Args:
         tensors: of the denoiser, by their released names.
@@ -156,6 +156,7 @@ def denoiser_configuration(tensors: Mapping[str, torch.Tensor], source: str) -> 
         "kernel": kernel,
         "head_dim": shape("init_temporal_attn.fn.fn.fn.to_qkv.weight", 2)[0] // (3 * heads),
         "linear_attention": "downs.0.2.fn.fn.to_qkv.weight" in tensors,
+        "token_values": shape("fc_cond.weight", 2)[1] if "fc_cond.weight" in tensors else 0,
     }
 
 

@@ -77,6 +77,12 @@ def convert_x_ray2ctpa(
     if not Path(codec).is_dir():
         raise InputError(f"Expected the folder of an AutoencoderKL, got {codec}, which is none.")
     denoiser, conversion = convert_denoiser(checkpoint, weights)
+    if denoiser.config["token_values"]:
+        raise BundleError(
+            f"{checkpoint.name} was trained with medclip=False and reads all tokens of CLIP's image tower; "
+            "no encoder of a bundle gives them.",
+            "Its denoiser alone is converted by xray2ctpa convert upstream-denoiser.",
+        )
     try:
         network, _ = convert_classifier(classifier or checkpoint, None if classifier else weights)
     except BundleError as error:

@@ -89,9 +89,13 @@ def read_architecture(tensors: Mapping[str, torch.Tensor], source: str) -> dict[
     layer = "causal_transformer.layers.0"
     needed = {
         "learned_query": 1, "null_text_encodings": 3, "null_text_embeds": 3, "null_image_embed": 2,
-        "to_time_embeds.0.weight": 2, "causal_transformer.rel_pos_bias.relative_attention_bias.weight": 2,
+        "causal_transformer.rel_pos_bias.relative_attention_bias.weight": 2,
         f"{layer}.0.null_kv": 2, f"{layer}.1.5.weight": 2,
     }  # fmt: skip
+    # A time embedding, or where num_timesteps was None the last layer of a network of the time.
+    continuous = "to_time_embeds.0.1.net.2.weight" in tensors
+    last_of_time = "to_time_embeds.0.1.net.2.weight" if continuous else "to_time_embeds.0.weight"
+    needed[last_of_time] = 2
     absent = [name for name, axes in needed.items() if name not in tensors or tensors[name].ndim != axes]
     refuse(f"{source} holds no prior of CMKD", _HINT, {"missing": absent})
     dim = len(tensors["learned_query"])
@@ -101,7 +105,8 @@ def read_architecture(tensors: Mapping[str, torch.Tensor], source: str) -> dict[
         for kind in ("image", "text")
         if f"to_{kind}_embeds.0.weight" in tensors
     }
-    times, width = tensors["to_time_embeds.0.weight"].shape
+    rows, columns = tensors[last_of_time].shape
+    times, width = (0, rows) if continuous else (rows, columns)
     return {
         "dim": dim,
         "depth": len(layers),

@@ -16,6 +16,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 from torch.nn import functional
 
+from xray2ctpa_core.models.denoisers.x_ray2ctpa import Sinusoid
 from xray2ctpa_core.models.protocols import Conditioning, embedding_of
 
 #: Keys and values of the tokens before the input: a pair of (1, N, dim_head) for each layer.
@@ -45,7 +46,8 @@ class EmbeddingPrior(ModelMixin, ConfigMixin):
     Args:
         dim: length of both embeddings and width of the tokens.
         depth, heads, dim_head, ff_mult: of the transformer.
-        num_timesteps: rows of the time embedding; the schedule may have fewer.
+        num_timesteps: rows of the time embedding; the schedule may have fewer. 0 for a network of the time
+            (`_TimeNetwork`) in its place, as in the release where num_timesteps is None.
         max_text_len: null tokens before the radiograph's, constants of the weights.
         num_time_embeds, num_image_embeds, num_text_embeds: tokens of time, noisy and radiograph's embedding.
         normformer: a normalisation inside the feed-forward (Shleifer et al., 2021).
@@ -75,9 +77,12 @@ class EmbeddingPrior(ModelMixin, ConfigMixin):
         ff_dropout: float = 0.05,
     ) -> None:
         super().__init__()
-        if min(dim, depth, heads, dim_head, num_timesteps) < 1 or max_text_len < 0:
-            raise ValueError("dim, depth, heads, dim_head and num_timesteps must be at least 1.")
-        self.to_time_embeds = nn.Sequential(nn.Embedding(num_timesteps, dim * num_time_embeds))
+        if min(dim, depth, heads, dim_head) < 1 or min(num_timesteps, max_text_len) < 0:
+            raise ValueError("dim, depth, heads and dim_head must be at least 1, num_timesteps at least 0.")
+        width = dim * num_time_embeds
+        self.to_time_embeds = nn.Sequential(
+            nn.Embedding(num_timesteps, width) if num_timesteps else _TimeNetwork(dim, width)
+        )
         self.to_image_embeds = nn.Sequential(_several(dim, num_image_embeds))
         self.to_text_embeds = nn.Sequential(_several(dim, num_text_embeds))
         self.learned_query = nn.Parameter(torch.randn(dim))
@@ -102,7 +107,7 @@ class EmbeddingPrior(ModelMixin, ConfigMixin):
 
         Args:
             sample: (B, dim), noisy.
-            timestep: (B,) whole numbers in [0, num_timesteps).
+            timestep: (B,) whole numbers in [0, num_timesteps), or any where that is 0.
             conditioning: (B, dim), the radiograph's, not scaled; or one that holds it.
             drop_conditioning: (B,) bool, cases for which the learned null embedding replaces it.
             drop_sample: (B,) bool, likewise for the noisy embedding.
@@ -118,7 +123,8 @@ class EmbeddingPrior(ModelMixin, ConfigMixin):
             given = torch.where(drop_conditioning[:, None, None], self.null_text_embeds.to(given), given)
         if drop_sample is not None:
             noisy = torch.where(drop_sample[:, None, None], self.null_image_embed.to(noisy), noisy)
-        time = self.to_time_embeds(timestep.long()).unflatten(1, (-1, dim))
+        places = timestep.long() if self.config["num_timesteps"] else timestep
+        time = self.to_time_embeds(places).unflatten(1, (-1, dim))
         query = self.learned_query.expand(len(sample), 1, -1)
         tokens = [given, time.to(given), noisy, query.to(given)]
         if prefix is None:
@@ -132,6 +138,24 @@ class EmbeddingPrior(ModelMixin, ConfigMixin):
         if not self.config["max_text_len"]:
             return []
         return self.causal_transformer(self.null_text_encodings)[1]
+
+
+class _TimeNetwork(nn.Sequential):
+    """(B,) timesteps -> (B, width): sines and cosines, then an MLP of twice the width."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        hidden = 2 * width
+        layers = nn.Sequential(
+            nn.Sequential(nn.Linear(dim, hidden), nn.SiLU()),
+            nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU()),
+            nn.Linear(hidden, width),
+        )
+        super().__init__(Sinusoid(dim), nn.ModuleDict({"net": layers}))
+
+    def forward(self, timestep: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        layers: Any = self[1]["net"]  # type: ignore[index]
+        return layers(self[0](timestep).to(layers[2].weight))
 
 
 def _several(dim: int, tokens: int) -> nn.Module:

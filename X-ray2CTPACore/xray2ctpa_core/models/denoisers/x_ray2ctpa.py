@@ -346,7 +346,7 @@ class _DepthBias(nn.Module):
         return self.relative_attention_bias(bucket).permute(2, 0, 1)[None]
 
 
-class _Sinusoid(nn.Module):
+class Sinusoid(nn.Module):
     """(B,) timesteps -> (B, width): sines, then cosines, of wavelengths from 2 pi to 20 000 pi."""
 
     def __init__(self, width: int) -> None:
@@ -401,6 +401,8 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
         linear_attention: whether levels have attention in slices.
         released_axes: whether the network computes on (x, y, z), with planes perpendicular to x, although
             its input is (D, H, W) (models.axes).
+        token_values: numbers in all tokens of an image tower together, which a layer projects to the
+            embedding (medclip=False in the release: 257 tokens of 1024); 0 for an encoder of embeddings.
 
     Raises:
         ValueError: a width that groups do not divide, or an odd one; an even kernel.
@@ -421,6 +423,7 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
         head_dim: int = HEAD_DIM,
         linear_attention: bool = True,
         released_axes: bool = False,
+        token_values: int = 0,
     ) -> None:
         super().__init__()
         if width % groups or width % 2 or width < 4:
@@ -454,11 +457,12 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
         self.init_conv = _SliceConv(latent_channels + spatial_channels - attended, width, kernel)
         self.init_temporal_attn = along_depth(width)
         self.time_mlp = nn.Sequential(
-            _Sinusoid(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, 4 * width)
+            Sinusoid(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, 4 * width)
         )
         self.null_cond_emb: nn.Parameter
         null = nn.Parameter(torch.randn(1, embedding_dim)) if embedding_dim else None
         self.register_parameter("null_cond_emb", null)
+        self.fc_cond = nn.Linear(token_values, embedding_dim) if token_values else None
         pairs = list(itertools.pairwise([width, *(width * m for m in multipliers)]))
         self.downs = nn.ModuleList(
             level(a, b, _SliceConv(b, b, 4, stride=2) if place < len(pairs) - 1 else nn.Identity())
@@ -487,8 +491,9 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
         """Args:
             sample: (B, C, D, H, W), noisy; H and W are multiples of 2 ** (levels - 1).
             timestep: (B,) in [0, num_train_timesteps).
-            conditioning: with an embedding (B, embedding_dim), or with spatial features
-                (B, spatial_channels, D, H, W), as the constructor asked for; or that tensor alone.
+            conditioning: with an embedding (B, embedding_dim), or the tokens (B, N, E) from which it is
+                projected, or with spatial features (B, spatial_channels, D, H, W), as the constructor asked
+                for; or that tensor alone.
 
         Returns:
             As ``sample``: the predicted noise.
@@ -534,6 +539,8 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
         """(B, 4 width + embedding_dim), the condition that modulates the blocks."""
         if not self.config["embedding_dim"]:
             return self.time_mlp[1:](self.time_mlp[0](timestep).to(dtype))
-        embedding = embedding_of(conditioning)
+        embedding = embedding_of(conditioning).flatten(1)
+        if self.fc_cond is not None and embedding.shape[1] == self.config["token_values"]:
+            embedding = self.fc_cond(embedding)
         time = self.time_mlp[1:](self.time_mlp[0](timestep).to(embedding.dtype))
         return torch.cat([time, embedding], -1)

@@ -45,6 +45,9 @@ class ProgressiveEncoder(ModelMixin, ConfigMixin):
         quantised: whether the condition is quantised.
         released_axes: whether the network computes on (x, y, z), with rows from the top at its input and
             (D, H, W) at its output (models.axes).
+        progressive: without it the 2D features, projected to inner_channels, are the same at every depth, and
+            neither MLP nor 3D convolutions follow: the row of the paper's Table 3 without this encoder, which
+            the paper does not describe.
 
     Raises:
         ConfigError: a last level that the lift cannot divide, or attention at a level that does not exist.
@@ -67,6 +70,7 @@ class ProgressiveEncoder(ModelMixin, ConfigMixin):
         homogeneous: bool = True,
         quantised: bool = True,
         released_axes: bool = False,
+        progressive: bool = True,
     ) -> None:
         super().__init__()
         last = width * multipliers[-1]
@@ -91,6 +95,7 @@ class ProgressiveEncoder(ModelMixin, ConfigMixin):
             groups,
             attention,
             middle_attention,
+            progressive,
         )
         self.quant_conv = nn.Conv3d(inner_channels, latent_channels, 1)
         self.quantize = Codebook(codes, latent_channels, homogeneous)
@@ -159,6 +164,21 @@ class _Middle(nn.Module):
         return x.transpose(3, 4)
 
 
+class _Flat(nn.Module):
+    """2D block, attention and projection, whose features are the same at every depth."""
+
+    def __init__(self, channels: int, inner: int, depth: int, groups: int, attention: bool) -> None:
+        super().__init__()
+        self._depth = depth
+        self.block = ResidualBlock(2, channels, channels, groups)
+        self.attn = SelfAttention(2, channels) if attention else nn.Identity()
+        self.project = nn.Conv2d(channels, inner, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, channels, h, w) -> (B, inner, h, depth, w)."""
+        return self.project(self.attn(self.block(x)))[:, :, :, None].expand(-1, -1, -1, self._depth, -1)
+
+
 class _Encoder(nn.Module):
     def __init__(
         self,
@@ -171,6 +191,7 @@ class _Encoder(nn.Module):
         groups: int,
         attention: tuple[int, ...],
         middle_attention: bool,
+        progressive: bool,
     ) -> None:
         super().__init__()
         self.init_conv = nn.Conv2d(1, width, 3, padding=1)
@@ -178,8 +199,13 @@ class _Encoder(nn.Module):
         for place, (before, after) in enumerate(itertools.pairwise((width, *channels))):
             down = Downsample(after, (2, 2)) if place < len(channels) - 1 else None
             self.down.append(Level(2, before, after, blocks, groups, place in attention, down))
-        self.mid = _Middle(channels[-1], depth, groups, middle_attention)
-        self.conv_out = DoubleBlock(3, lifted_channels, inner_channels, _LIFTED_GROUPS)
+        self.mid: nn.Module
+        if progressive:
+            self.mid = _Middle(channels[-1], depth, groups, middle_attention)
+            self.conv_out: nn.Module = DoubleBlock(3, lifted_channels, inner_channels, _LIFTED_GROUPS)
+        else:
+            self.mid = _Flat(channels[-1], inner_channels, depth, groups, middle_attention)
+            self.conv_out = nn.Identity()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         x = self.init_conv(image)

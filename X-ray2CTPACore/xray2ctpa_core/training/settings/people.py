@@ -54,6 +54,8 @@ class BankConfig(PeopleConfig):
     """Names of those whose tissue the bank holds; one at least must teach. Empty for all who teach."""
     patients: Positive = 4096
     """Patients drawn for the read-outs."""
+    processor_seconds: Weight = 0.0
+    """Drawing ends after so much processor time since the step began; 0: never."""
     drawn_grid: Shape = (64, 48, 64)
     """Voxels of a drawn patient, (depth, height, width)."""
     pixels: Positive = 128
@@ -143,8 +145,8 @@ class BankBundleSettings(PeopleConfig):
     """Folder of the bank's encoder."""
     denoiser: Existing = ""
     """Folder of the step bank-denoiser."""
-    lung_locator: Existing = ""
-    """Folder of the lung locator."""
+    lung_locator: ExistingOrNone = ""
+    """Folder of the lung locator; empty for the embedded bundle's."""
     name: str = DEFAULT_BUNDLE
     """Name of the bundle."""
     version: str = "0.8.0"

@@ -29,5 +29,7 @@ class ReconstructionSettings(PerceptualSettings):
     """Steps of a diffusion model's sampler; a regressor needs one."""
     samples: Positive = 1
     """Samples for each radiograph; their mean is evaluated."""
+    keep_volumes: bool = False
+    """Whether volumes are kept: volumes/SYSTEM/STUDY.nii.gz, with an index volumes/SYSTEM/studies.csv."""
     patients: Count = 0
     """Studies to take, from the first; 0 takes all."""

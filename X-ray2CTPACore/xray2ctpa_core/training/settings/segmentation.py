@@ -1,6 +1,8 @@
 """Settings of self-supervised pre-training and of fine-tuning for segmentation."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW
 from xray2ctpa_core.data.settings import (
@@ -66,8 +68,8 @@ class SegmentationSettings(LoopConfig, SegmenterConfig):
     """Fine-tuning for segmentation by cross-validation, with Dice of the held-out cases."""
 
     data: Existing = ""
-    """Folder in the form of the Medical Segmentation Decathlon: dataset.json, imagesTr, labelsTr; BCV's 30
-    training cases take the same form."""
+    """Folder in the form of the Medical Segmentation Decathlon (dataset.json, imagesTr, labelsTr), or of BCV
+    (img, label; also in RawData/Training)."""
     start: ExistingOrNone = ""
     """Folder of the segmenter of the step pretraining; empty for random weights."""
     folds: Positive = 5
@@ -85,3 +87,11 @@ class SegmentationSettings(LoopConfig, SegmenterConfig):
     learning_rate: Rate = 1e-4
     warmup: Count = 50
     weight_decay: Weight = 1e-5
+
+
+@settings
+class DiceTableSettings:
+    """Dice of several runs of the step segmentation on the same cases, each compared with the first."""
+
+    arms: Annotated[tuple[str, ...], Field(min_length=1)] = ()
+    """NAME=FOLDER of a run; the first is the reference."""

@@ -51,6 +51,9 @@ class ProgressiveEncoderConfig(CodebookConfig):
     """Channels after the 3D convolutions."""
     groups: Positive = 32
     """Groups of the group normalisation in 2D."""
+    progressive: bool = True
+    """Whether MLP along the depth and 3D convolutions follow the 2D levels; without them features are the
+    same at every depth (Table 3)."""
     quantised: bool = True
     """Whether the condition is quantised (paper) or not (release)."""
 

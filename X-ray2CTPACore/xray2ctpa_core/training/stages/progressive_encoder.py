@@ -24,6 +24,7 @@ def build_progressive_encoder(config: ProgressiveEncoderConfig) -> ProgressiveEn
         middle_attention=config.width * config.multipliers[-1] % 32 == 0,
         homogeneous=config.homogeneous,
         quantised=config.quantised,
+        progressive=config.progressive,
     )
 
 
