@@ -113,6 +113,23 @@ def test_positions_beyond_sixteen_share_logarithmic_buckets() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_prior_without_a_table_of_times_computes_their_embedding_from_sines_and_cosines() -> None:
+    prior = random_prior(num_timesteps=None)
+    w = prior.state_dict()
+    sample, _, conditioning = inputs(1)
+    time = 17.5
+    angles = [time / 10_000 ** (place / (DIM // 2 - 1)) for place in range(DIM // 2)]
+    x = torch.tensor([math.sin(a) for a in angles] + [math.cos(a) for a in angles])
+    for layer in ("0.0", "1.0"):
+        x = w[f"to_time_embeds.0.1.net.{layer}.weight"] @ x + w[f"to_time_embeds.0.1.net.{layer}.bias"]
+        x = x / (1 + (-x).exp())
+    x = w["to_time_embeds.0.1.net.2.weight"] @ x + w["to_time_embeds.0.1.net.2.bias"]
+    with torch.no_grad():
+        found = prior(sample, torch.tensor([time]), conditioning)[0]
+    expected = described(w, [*w["null_text_encodings"][0], conditioning[0], x, sample[0], w["learned_query"]])
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_the_released_size_has_its_parameters_and_tensors() -> None:
     with torch.device("meta"):
         prior = EmbeddingPrior()

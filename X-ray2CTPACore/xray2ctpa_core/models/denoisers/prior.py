@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import Timesteps
 from torch import nn
 from torch.nn import functional
 
@@ -45,7 +46,8 @@ class EmbeddingPrior(ModelMixin, ConfigMixin):
     Args:
         dim: length of both embeddings and width of the tokens.
         depth, heads, dim_head, ff_mult: of the transformer.
-        num_timesteps: rows of the time embedding; the schedule may have fewer.
+        num_timesteps: rows of the time embedding; the schedule may have fewer. None computes the embedding
+            from sines and cosines of the time by a small network, in place of a table.
         max_text_len: null tokens before the radiograph's, constants of the weights.
         num_time_embeds, num_image_embeds, num_text_embeds: tokens of time, noisy and radiograph's embedding.
         normformer: a normalisation inside the feed-forward (Shleifer et al., 2021).
@@ -60,7 +62,7 @@ class EmbeddingPrior(ModelMixin, ConfigMixin):
         depth: int = 12,
         heads: int = 12,
         dim_head: int = 64,
-        num_timesteps: int = 1000,
+        num_timesteps: int | None = 1000,
         max_text_len: int = 77,
         ff_mult: float = 4.0,
         num_time_embeds: int = 1,
@@ -75,9 +77,18 @@ class EmbeddingPrior(ModelMixin, ConfigMixin):
         ff_dropout: float = 0.05,
     ) -> None:
         super().__init__()
-        if min(dim, depth, heads, dim_head, num_timesteps) < 1 or max_text_len < 0:
+        if min(dim, depth, heads, dim_head, num_timesteps or 1) < 1 or num_timesteps == 0 or max_text_len < 0:
             raise ValueError("dim, depth, heads, dim_head and num_timesteps must be at least 1.")
-        self.to_time_embeds = nn.Sequential(nn.Embedding(num_timesteps, dim * num_time_embeds))
+        if num_timesteps is None and dim % 2:
+            raise ValueError(f"A time embedding without a table needs an even dim, got {dim}.")
+        self.to_time_embeds = nn.Sequential(
+            nn.Embedding(num_timesteps, dim * num_time_embeds)
+            if num_timesteps
+            else nn.Sequential(
+                Timesteps(dim, flip_sin_to_cos=False, downscale_freq_shift=1),
+                _TimeNetwork(dim, dim * num_time_embeds),
+            )
+        )
         self.to_image_embeds = nn.Sequential(_several(dim, num_image_embeds))
         self.to_text_embeds = nn.Sequential(_several(dim, num_text_embeds))
         self.learned_query = nn.Parameter(torch.randn(dim))
@@ -102,7 +113,7 @@ class EmbeddingPrior(ModelMixin, ConfigMixin):
 
         Args:
             sample: (B, dim), noisy.
-            timestep: (B,) whole numbers in [0, num_timesteps).
+            timestep: (B,) whole numbers in [0, num_timesteps); any numbers where that is None.
             conditioning: (B, dim), the radiograph's, not scaled; or one that holds it.
             drop_conditioning: (B,) bool, cases for which the learned null embedding replaces it.
             drop_sample: (B,) bool, likewise for the noisy embedding.
@@ -118,7 +129,8 @@ class EmbeddingPrior(ModelMixin, ConfigMixin):
             given = torch.where(drop_conditioning[:, None, None], self.null_text_embeds.to(given), given)
         if drop_sample is not None:
             noisy = torch.where(drop_sample[:, None, None], self.null_image_embed.to(noisy), noisy)
-        time = self.to_time_embeds(timestep.long()).unflatten(1, (-1, dim))
+        times = timestep if self.config["num_timesteps"] is None else timestep.long()
+        time = self.to_time_embeds(times).unflatten(1, (-1, dim))
         query = self.learned_query.expand(len(sample), 1, -1)
         tokens = [given, time.to(given), noisy, query.to(given)]
         if prefix is None:
@@ -132,6 +144,21 @@ class EmbeddingPrior(ModelMixin, ConfigMixin):
         if not self.config["max_text_len"]:
             return []
         return self.causal_transformer(self.null_text_encodings)[1]
+
+
+class _TimeNetwork(nn.Module):
+    """(B, dim) sines and cosines of the time -> (B, out)."""
+
+    def __init__(self, dim: int, out: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Sequential(nn.Linear(dim, 2 * out), nn.SiLU()),
+            nn.Sequential(nn.Linear(2 * out, 2 * out), nn.SiLU()),
+            nn.Linear(2 * out, out),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)
 
 
 def _several(dim: int, tokens: int) -> nn.Module:
