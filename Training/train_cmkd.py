@@ -14,6 +14,7 @@ pre-training on computed radiographs run with folds=0 on their data set, then wi
 """
 
 import dataclasses
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ import torch
 from torch import nn
 
 from xray2ctpa_core.cli.stage import Bar, run_stage
+from xray2ctpa_core.data.cases import SETTINGS_FILE
 from xray2ctpa_core.data.latent_cases import LatentCase
 from xray2ctpa_core.data.slice_features import EmbeddingPairs, PairedCases, read_feature_cases, read_slices
 from xray2ctpa_core.data.splits import TEST, TRAIN, VALIDATION, by_fold, by_split
@@ -51,6 +53,8 @@ from xray2ctpa_core.training.stages.labelled import LabelledConfig, train_and_pr
 from xray2ctpa_core.training.stages.prior_setup import PriorConfig, make_readout, measure_variance
 
 TEACHER, STUDENT, WEIGHTS_FILE = "teacher", "student", "weights.safetensors"
+#: Settings of the step radiographs that a second opinion needs.
+_READING = ("input", "mean", "std", "keep_aspect")
 ALL_METHODS = ("ctpa", "cxr", *METHODS, "discom", "prior")
 
 
@@ -246,8 +250,7 @@ class Fold:
         embeddings = torch.stack([pairs[(n, 0)]["embedding"] for n in range(len(pairs))]).to(place)
         logits = readout(embeddings).squeeze(1).cpu().double().numpy()
         settings = OpinionSettings(
-            input=config.input,
-            pixels=PairedCases(held_out[:1], Path(config.radiographs))[(0, 0)]["image"].shape[-1],
+            **self._reading(held_out[0]),
             steps=config.sample_steps,
             draws=config.draws,
             choice=config.choice,
@@ -256,6 +259,18 @@ class Fold:
             trained_on=config.dataset,
         )
         return calibrated(settings, logits, np.array([case.label for case in held_out]))
+
+    def _reading(self, case: LatentCase) -> dict[str, Any]:
+        """How radiographs were read for the training, as the step radiographs recorded it."""
+        folder = Path(self.config.radiographs)
+        made: dict[str, Any] = {
+            "input": self.config.input,
+            "pixels": PairedCases([case], folder)[(0, 0)]["image"].shape[-1],
+        }
+        if (folder / SETTINGS_FILE).is_file():
+            recorded = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+            made |= {name: recorded[name] for name in _READING if name in recorded}
+        return made
 
 
 class _Slices(nn.Module):

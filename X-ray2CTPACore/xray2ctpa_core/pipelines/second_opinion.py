@@ -64,6 +64,7 @@ class OpinionSettings:
         threshold, platt_a, platt_b, calibrated: as bundle.PEOperatingPoint has them.
         input: of INPUTS.
         pixels: along a side of the input.
+        mean, std, keep_aspect: of preprocessing.cxr.CxrSettings, for the whole radiograph.
         steps: of a prior; 0 for every noise level.
         draws, choice, guidance_scale: of diffusion.prior_readout.PriorReadout.
         sampler: "ddpm", "ddim" or "analytic" (whose measured variances are in the scheduler's file).
@@ -76,6 +77,9 @@ class OpinionSettings:
     calibrated: bool = False
     input: str = "frame"
     pixels: int = FRAME_PIXELS
+    mean: float = CxrSettings.mean
+    std: float = CxrSettings.std
+    keep_aspect: bool = CxrSettings.keep_aspect
     steps: int = 0
     draws: int = 4
     choice: str = "mean"
@@ -118,12 +122,14 @@ class OpinionReader:
             radiograph: with air dark.
             frame: its lungs' square.
         """
-        if self.settings.input == "whole":
-            image = radiograph_image(radiograph.pixels, CxrSettings(pixels=self.settings.pixels))
+        made = self.settings
+        if made.input == "whole":
+            read = CxrSettings(made.pixels, made.mean, made.std, made.keep_aspect)
+            image = radiograph_image(radiograph.pixels, read)
         else:
-            image = frame_image(radiograph.pixels, frame, self.settings.pixels)
-        made = torch.from_numpy(image)[None, None]
-        return made if self._style is None else self._style.restyled(made)
+            image = frame_image(radiograph.pixels, frame, made.pixels)
+        given = torch.from_numpy(image)[None, None]
+        return given if self._style is None else self._style.restyled(given)
 
     @torch.no_grad()
     def logits(self, image: torch.Tensor) -> torch.Tensor:
