@@ -213,7 +213,7 @@ def write_scans(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("encoder", "width"), [("small", 24), ("filling-defects", 23)])
+@pytest.mark.parametrize(("encoder", "width"), [("small", 24), ("filling-defects", 20)])
 def test_slices_are_encoded_from_foot_to_head_whatever_files_they_lie_in(
     repository: Path, tmp_path: Path, encoder: str, width: int
 ) -> None:

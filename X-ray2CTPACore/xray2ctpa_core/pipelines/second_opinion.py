@@ -131,6 +131,24 @@ class OpinionReader:
         given = torch.from_numpy(image)[None, None]
         return given if self._style is None else self._style.restyled(given)
 
+    def heat(self, radiograph: Radiograph, frame: FrontalFrame) -> np.ndarray | None:
+        """(H, W) float32 in 0..1: Grad-CAM of the score on the radiograph's pixels; None for a network without
+        a layer of maps. Arguments as in `image_of`."""
+        # Imported here: it imports MONAI, which a score does not need.
+        from xray2ctpa_core.explanation.radiograph_gradcam import on_radiograph, radiograph_gradcam
+
+        if getattr(self.network, "gradcam_layer", None) is None:
+            return None
+        found = radiograph_gradcam(self.network, self.image_of(radiograph, frame))
+        shape = height, width = radiograph.pixels.shape
+        if self.settings.input == "frame":
+            return on_radiograph(found, frame, shape)
+        if self.settings.keep_aspect:  # the whole radiograph, in the middle of a square
+            side = max(shape)
+            return on_radiograph(found, FrontalFrame((height - side) / 2, (width - side) / 2, side), shape)
+        whole = torch.from_numpy(found)[None, None]
+        return nn.functional.interpolate(whole, shape, mode="bilinear", align_corners=False)[0, 0].numpy()
+
     @torch.no_grad()
     def logits(self, image: torch.Tensor) -> torch.Tensor:
         """(B, 1, P, P) -> (B,) float32 logits, not calibrated."""
