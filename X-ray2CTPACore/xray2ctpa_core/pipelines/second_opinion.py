@@ -132,8 +132,8 @@ class OpinionReader:
         return given if self._style is None else self._style.restyled(given)
 
     def heat(self, radiograph: Radiograph, frame: FrontalFrame) -> np.ndarray | None:
-        """(H, W) float32 in 0..1: Grad-CAM of the score on the radiograph's pixels; None for a network without
-        a layer of maps. Arguments as in `image_of`."""
+        """(H, W) float32 in 0..1: Grad-CAM of the score on the radiograph's pixels; None for a network
+        without a layer of maps. Arguments as in `image_of`."""
         # Imported here: it imports MONAI, which a score does not need.
         from xray2ctpa_core.explanation.radiograph_gradcam import on_radiograph, radiograph_gradcam
 
