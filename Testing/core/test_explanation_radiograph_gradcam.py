@@ -9,8 +9,8 @@ from torch import nn
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.explanation.radiograph_gradcam import on_radiograph, radiograph_gradcam
-from xray2ctpa_core.pipelines.second_opinion import HeadReader
-from xray2ctpa_core.volume import FrontalFrame
+from xray2ctpa_core.pipelines.second_opinion import HeadReader, OpinionReader, OpinionSettings
+from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
 
 class Bright(nn.Module):
@@ -89,3 +89,23 @@ def test_the_encoders_map_is_of_the_signs_that_speak_for_pe() -> None:
     assert heat[0, 0] < 0.1
     hooks = reader.encoder.see_signs._forward_hooks
     assert len(hooks) == 0
+
+
+@pytest.mark.parametrize(
+    ("read", "keep_aspect"), [("whole", True), ("whole", False), ("frame", True)], ids=str
+)
+def test_a_map_lies_where_the_radiograph_was_read(read: str, keep_aspect: bool) -> None:
+    settings = OpinionSettings(input=read, pixels=30, mean=0.0, std=1.0, keep_aspect=keep_aspect)
+    reader = OpinionReader(HeadReader(SignEncoder()).eval(), settings, "maps")
+    pixels = np.zeros((40, 60), np.float32)
+    pixels[8:14, 42:48] = 0.9
+    heat = reader.heat(Radiograph(pixels), FrontalFrame(0, 20, 40))
+    assert heat is not None
+    assert heat.shape == (40, 60)
+    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+    assert (8 <= row < 14, 42 <= column < 48) == (True, True), (row, column)
+
+
+def test_a_network_without_maps_has_none() -> None:
+    reader = OpinionReader(nn.Flatten(), OpinionSettings(pixels=30), "no maps")
+    assert reader.heat(Radiograph(np.zeros((40, 60), np.float32)), FrontalFrame(0, 20, 40)) is None

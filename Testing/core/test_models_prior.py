@@ -102,25 +102,6 @@ def test_the_prior_computes_what_is_described(dropped: str) -> None:
         torch.testing.assert_close(found[row], described(w, tokens), rtol=1e-5, atol=1e-5)
 
 
-def test_where_there_is_no_table_of_times_a_network_of_their_sines_and_cosines_gives_the_token() -> None:
-    prior = random_prior(num_timesteps=0)
-    w = {name.removeprefix("to_time_embeds.0.1.net."): t for name, t in prior.state_dict().items()}
-    sample, timestep, conditioning = inputs()
-    with torch.no_grad():
-        found = prior(sample, timestep, conditioning)
-    for row in range(2):
-        rates = [10_000 ** (-place / (DIM // 2 - 1)) for place in range(DIM // 2)]
-        waves = [wave(float(timestep[row]) * rate) for wave in (math.sin, math.cos) for rate in rates]
-        x = torch.tensor(waves)
-        for layer in ("0.0", "1.0"):
-            x = w[f"{layer}.weight"] @ x + w[f"{layer}.bias"]
-            x = x * x.sigmoid()
-        token = w["2.weight"] @ x + w["2.bias"]
-        nulls = w["null_text_encodings"][0]
-        tokens = [*nulls, conditioning[row], token, sample[row], w["learned_query"]]
-        torch.testing.assert_close(found[row], described(w, tokens), rtol=1e-4, atol=1e-4)
-
-
 def test_positions_beyond_sixteen_share_logarithmic_buckets() -> None:
     prior = random_prior(max_text_len=20)
     w = prior.state_dict()
@@ -129,6 +110,23 @@ def test_positions_beyond_sixteen_share_logarithmic_buckets() -> None:
     with torch.no_grad():
         found = prior(sample, timestep, conditioning)[0]
     expected = described(w, [*tokens, w["learned_query"]])
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_prior_without_a_table_of_times_computes_their_embedding_from_sines_and_cosines() -> None:
+    prior = random_prior(num_timesteps=None)
+    w = prior.state_dict()
+    sample, _, conditioning = inputs(1)
+    time = 17.5
+    angles = [time / 10_000 ** (place / (DIM // 2 - 1)) for place in range(DIM // 2)]
+    x = torch.tensor([math.sin(a) for a in angles] + [math.cos(a) for a in angles])
+    for layer in ("0.0", "1.0"):
+        x = w[f"to_time_embeds.0.1.net.{layer}.weight"] @ x + w[f"to_time_embeds.0.1.net.{layer}.bias"]
+        x = x / (1 + (-x).exp())
+    x = w["to_time_embeds.0.1.net.2.weight"] @ x + w["to_time_embeds.0.1.net.2.bias"]
+    with torch.no_grad():
+        found = prior(sample, torch.tensor([time]), conditioning)[0]
+    expected = described(w, [*w["null_text_encodings"][0], conditioning[0], x, sample[0], w["learned_query"]])
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 

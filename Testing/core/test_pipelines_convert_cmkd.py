@@ -13,7 +13,7 @@ from packaging.version import parse
 from prior_weights import DIM, random_prior
 
 from xray2ctpa_core.cli.main import main
-from xray2ctpa_core.diffusion.embedding_sampling import prior_scheduler
+from xray2ctpa_core.diffusion.embedding_sampling import prior_scheduler, sample_embeddings
 from xray2ctpa_core.diffusion.latent_scaling import load_scaling
 from xray2ctpa_core.models.denoisers.prior import EmbeddingPrior
 from xray2ctpa_core.pipelines.loading import load_part
@@ -138,9 +138,10 @@ def test_a_bare_state_dict_is_taken_too_and_what_lightning_or_parallel_networks_
         {"norm_in": True, "norm_out": False, "final_proj": False},
         {"num_time_embeds": 2, "num_image_embeds": 3, "num_text_embeds": 2},
         {"heads": 5, "dim_head": 16, "depth": 3, "max_text_len": 0, "num_timesteps": 64, "ff_mult": 1.5},
-        {"num_timesteps": 0, "num_time_embeds": 2},
+        {"num_timesteps": None},
+        {"num_timesteps": None, "num_time_embeds": 2},
     ],
-    ids=["fewer-norms", "other-ends", "several-tokens", "other-sizes", "continuous-time"],
+    ids=["fewer-norms", "other-ends", "several-tokens", "other-sizes", "computed-time", "two-computed-times"],
 )
 def test_any_configuration_of_the_constructor_is_read_off_the_tensors(convert, tmp_path, changes) -> None:
     prior = random_prior(seed=4, **changes)
@@ -156,6 +157,20 @@ def test_betas_of_another_schedule_are_kept(convert, tmp_path) -> None:
     assert convert(content).returncode == 0
     scheduler = DDPMScheduler.from_pretrained(tmp_path / "out")
     assert torch.allclose(scheduler.betas, betas, atol=1e-7)
+
+
+def test_a_schedule_that_ends_in_noise_alone_is_kept_and_its_samples_are_finite(convert, tmp_path) -> None:
+    """The schedule "jsd" of the published constructor: betas 1/T to 1."""
+    content = trainer_file(random_prior())
+    betas = 1 / torch.linspace(64, 1, 64)
+    content["model"]["noise_scheduler.betas"] = betas
+    assert convert(content).returncode == 0
+    scheduler = DDPMScheduler.from_pretrained(tmp_path / "out")
+    assert torch.allclose(scheduler.betas, betas, atol=1e-7)
+    assert scheduler.alphas_cumprod[-1] == 0
+    generator = torch.Generator().manual_seed(0)
+    drawn = sample_embeddings(load_part(tmp_path / "out"), scheduler, torch.randn(2, DIM), generator)
+    assert drawn.isfinite().all()
 
 
 @pytest.mark.parametrize(

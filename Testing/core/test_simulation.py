@@ -173,6 +173,19 @@ def test_one_sign_alone_gives_bayes_rule() -> None:
     assert signs.sign_probability(shown) == pytest.approx(odds / (1 + odds))
 
 
+def test_a_sign_that_is_not_known_says_nothing_about_pe() -> None:
+    assert signs.sign_probability({}, 0.3) == pytest.approx(0.3)
+    odds = 0.48 / (1 - 0.63)
+    assert signs.sign_probability({"cardiomegaly": True}) == pytest.approx(odds / (1 + odds))
+
+
+def test_the_ceiling_of_one_sign_is_half_the_sum_of_its_rates() -> None:
+    """A single yes or no: AUROC = (sensitivity + specificity) / 2."""
+    assert signs.ceiling_auroc(["cardiomegaly"]) == pytest.approx((0.48 + 0.63) / 2)
+    assert signs.ceiling_auroc([]) == pytest.approx(0.5)
+    assert signs.ceiling_auroc(["opacity", "effusion"]) < signs.ceiling_auroc()
+
+
 @pytest.mark.slow
 def test_the_projection_agrees_with_diffdrr(template: Template) -> None:
     """An independent renderer, on the undeformed template: same anatomy at the same place."""

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from xray2ctpa_core.evaluation.tables.embedding import read_features
 from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion
-from xray2ctpa_core.volume import Volume, axial_affine
+from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume, axial_affine
 
 SHORT = [
     "steps=2", "batch_size=4", "precision=no", "tensorboard=false", "folds=3", "fold=0", "width=16",
@@ -147,6 +148,20 @@ def test_a_trained_prior_goes_into_a_bundle(
     assert pipeline.second_opinion is not None
     expected = load_prior_opinion(opinion).score(image)
     assert pipeline.second_opinion.score(image) == expected
+
+
+def test_an_opinion_reads_a_radiograph_with_the_greys_of_its_training(
+    repository: Path, runs: dict[str, Path], data: list[str], tmp_path: Path
+) -> None:
+    made = {"pixels": 32, "mean": 0.5, "std": 0.25, "keep_aspect": False, "input": "whole"}
+    shutil.copytree(data[1].removeprefix("radiographs="), tmp_path / "cxr")
+    (tmp_path / "cxr" / "settings.json").write_text(json.dumps(made))
+    where = [f"teacher={runs['ctpa']}", f"student={runs['cxr']}", f"radiographs={tmp_path / 'cxr'}"]
+    assert stage(repository, "train_cmkd.py", tmp_path / "run", "--set", *SHORT, data[0], *PRIOR, *where) == 0
+    reader = load_prior_opinion(tmp_path / "run" / "fold-0" / "second_opinion")
+    radiograph = Radiograph(np.full((40, 60), 0.75, np.float32), (1.0, 1.0))
+    image = reader.image_of(radiograph, FrontalFrame(0, 0, 40))
+    assert torch.equal(image, torch.ones(1, 1, 32, 32)), "(0.75 - 0.5) / 0.25, squashed to a square"
 
 
 def test_a_run_starts_from_one_on_computed_radiographs(

@@ -50,6 +50,7 @@ def test_people_become_studies_with_volume_radiograph_map_and_signs_split_by_per
         assert np.load(study.map).shape[0] == 3
         record = json.loads(study.findings.read_text())
         assert study.label == int(record["pe"])
+        assert set(record["signs"]) == {"opacity", "effusion", "oedema", "cardiomegaly"}, "what can be drawn"
         assert record["sign_probability"] == sign_probability(record["signs"])
     first = read_volume(studies[0].volume).array
     assert not np.array_equal(first, read_volume(studies[1].volume).array)

@@ -6,6 +6,7 @@ then with start=THAT RUN. AFT-KD is our reading of it.
 """
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from xray2ctpa_core.cli.stage import Bar
+from xray2ctpa_core.data.cases import SETTINGS_FILE
 from xray2ctpa_core.data.latent_cases import LatentCase
 from xray2ctpa_core.data.slice_features import EmbeddingPairs, PairedCases, read_feature_cases, read_slices
 from xray2ctpa_core.data.splits import TEST, TRAIN, VALIDATION, by_fold, by_split
@@ -37,6 +39,8 @@ from xray2ctpa_core.training.stages.labelled import train_and_predict
 from xray2ctpa_core.training.stages.prior_setup import make_readout, measure_variance
 
 TEACHER, STUDENT, WEIGHTS_FILE = "teacher", "student", "weights.safetensors"
+#: Settings of the step radiographs that a second opinion needs.
+_READING = ("input", "mean", "std", "keep_aspect")
 
 
 def run(config: CMKDSettings, out: Path, resume: bool) -> None:
@@ -207,8 +211,7 @@ class Fold:
         embeddings = torch.stack([pairs[(n, 0)]["embedding"] for n in range(len(pairs))]).to(place)
         logits = readout(embeddings).squeeze(1).cpu().double().numpy()
         settings = OpinionSettings(
-            input=config.input,
-            pixels=PairedCases(held_out[:1], Path(config.radiographs))[(0, 0)]["image"].shape[-1],
+            **self._reading(held_out[0]),
             steps=config.sample_steps,
             draws=config.draws,
             choice=config.choice,
@@ -217,6 +220,18 @@ class Fold:
             trained_on=config.dataset,
         )
         return calibrated(settings, logits, np.array([case.label for case in held_out]))
+
+    def _reading(self, case: LatentCase) -> dict[str, Any]:
+        """How radiographs were read for the training, as the step radiographs recorded it."""
+        folder = Path(self.config.radiographs)
+        made: dict[str, Any] = {
+            "input": self.config.input,
+            "pixels": PairedCases([case], folder)[(0, 0)]["image"].shape[-1],
+        }
+        if (folder / SETTINGS_FILE).is_file():
+            recorded = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+            made |= {name: recorded[name] for name in _READING if name in recorded}
+        return made
 
 
 class _Slices(nn.Module):

@@ -9,7 +9,7 @@ from xray2ctpa_core.data.cohort_studies import COHORT_SPLITS, cohort_studies
 from xray2ctpa_core.data.index import INDEX_FILE, write_index
 from xray2ctpa_core.data.people_studies import people_studies
 from xray2ctpa_core.errors import ConfigError
-from xray2ctpa_core.simulation.build import build_cohort
+from xray2ctpa_core.simulation.build import build_cohort, read_record, summarise
 from xray2ctpa_core.simulation.people.drawing import Shape
 from xray2ctpa_core.simulation.people.person import people_in
 from xray2ctpa_core.training.settings.simulation import (
@@ -56,6 +56,8 @@ def studies_of_people(
     shape = Shape(config.grid, config.pixels, config.finer)
     bar = Bar("people")
     drawn = people_studies(out, people, config.patients, shape, config.people_mm, config.seed, bar)
+    records = [read_record(study.findings.parent) for study in drawn if study.findings is not None]
+    print("\n".join(summarise(records).summary_lines()))
     if config.tested:
         splits = dict.fromkeys(config.validated, "valid") | dict.fromkeys(config.tested, "test")
         drawn = [dataclasses.replace(study, split=splits.get(study.patient, "train")) for study in drawn]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from xray2ctpa_core.cli.generate import stem
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
-from xray2ctpa_core.errors import NotFrontalCXRError, XRay2CTPAError
+from xray2ctpa_core.errors import InputError, NotFrontalCXRError, XRay2CTPAError
 from xray2ctpa_core.pipelines.loading import load_bundle
 
 #: Files whose images go through a prior together, and files that are read ahead of it at most.
@@ -192,12 +192,15 @@ def scorer(bundle: str, force: bool, maps: Path | None = None) -> Scorer:
             )
         image = reader.image_of(radiograph, reading.frame)
         if maps is not None:
-            from xray2ctpa_core.explanation.radiograph_gradcam import on_radiograph, radiograph_gradcam
             from xray2ctpa_core.io.radiograph_map import write_radiograph_map
 
-            heat = radiograph_gradcam(reader.network, image)
-            whole = on_radiograph(heat, reading.frame, radiograph.pixels.shape)
-            write_radiograph_map(radiograph, whole, maps / f"{stem(source)}-gradcam.png")
+            heat = reader.heat(radiograph, reading.frame)
+            if heat is None:
+                raise InputError(
+                    f"Grad-CAM needs a layer of maps, which {type(reader.network).__name__} has not here.",
+                    "Leave out --maps: encoders that are transformers have none.",
+                )
+            write_radiograph_map(radiograph, heat, maps / f"{stem(source)}-gradcam.png")
         content = {"file": str(source), "input": input_content(radiograph), "gate": gate_content(gate)}
         return Read(source, image, content)
 

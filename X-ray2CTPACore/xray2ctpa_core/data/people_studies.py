@@ -18,7 +18,7 @@ from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.models.hu import denormalise_hu
 from xray2ctpa_core.simulation.build import CTPA_FILE, MAP_FILE, RADIOGRAPH_FILE, RECORD_FILE, read_record
 from xray2ctpa_core.simulation.people.drawing import Batch, Shape, draw_patients
-from xray2ctpa_core.simulation.people.findings import SHOWN
+from xray2ctpa_core.simulation.people.findings import DRAWN, SHOWN
 from xray2ctpa_core.simulation.people.person import Person
 from xray2ctpa_core.simulation.people.population import load_population
 from xray2ctpa_core.simulation.signs import PREVALENCE, sign_probability
@@ -89,8 +89,9 @@ def _write(batch: Batch, place: int, person: str, folder: Path) -> None:
 
 
 def _record(batch: Batch, place: int, person: str) -> dict[str, Any]:
-    """What `simulation.build` records of a patient of a single person, as far as it is drawn here."""
-    signs = {name: bool(batch.signs[place, number]) for number, name in enumerate(SHOWN)}
+    """What `simulation.build` records of a patient of a single person, as far as it is drawn here: signs that
+    the radiograph cannot show would raise the ceiling of its readers."""
+    signs = {name: bool(batch.signs[place, SHOWN.index(name)]) for name in DRAWN}
     return {
         "person": person,
         "pe": bool(batch.pe[place]),

@@ -149,8 +149,9 @@ class StudyData(Dataset[dict[str, torch.Tensor]]):
 
 
 def signs_of(case: LatentCase) -> torch.Tensor:
-    """(S,) presence of each sign in a virtual patient, 0 or 1; NaN in any other."""
+    """(S,) presence of each sign in a virtual patient, 0 or 1; NaN of a sign that its kind never has, and in
+    any other patient."""
     if case.findings is None:
         return torch.full((len(SIGNS),), torch.nan)
     signs = json.loads(case.findings.read_text(encoding="utf-8"))["signs"]
-    return torch.tensor([float(signs[sign.name]) for sign in SIGNS])
+    return torch.tensor([float(signs.get(sign.name, torch.nan)) for sign in SIGNS])

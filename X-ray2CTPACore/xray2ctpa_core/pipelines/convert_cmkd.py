@@ -87,15 +87,13 @@ def read_architecture(tensors: Mapping[str, torch.Tensor], source: str) -> dict[
         BundleError: there are none; names what is missing.
     """
     layer = "causal_transformer.layers.0"
+    table, computed = "to_time_embeds.0.weight", "to_time_embeds.0.1.net.2.weight"
+    time = table if computed not in tensors else computed
     needed = {
         "learned_query": 1, "null_text_encodings": 3, "null_text_embeds": 3, "null_image_embed": 2,
-        "causal_transformer.rel_pos_bias.relative_attention_bias.weight": 2,
+        time: 2, "causal_transformer.rel_pos_bias.relative_attention_bias.weight": 2,
         f"{layer}.0.null_kv": 2, f"{layer}.1.5.weight": 2,
     }  # fmt: skip
-    # A time embedding, or where num_timesteps was None the last layer of a network of the time.
-    continuous = "to_time_embeds.0.1.net.2.weight" in tensors
-    last_of_time = "to_time_embeds.0.1.net.2.weight" if continuous else "to_time_embeds.0.weight"
-    needed[last_of_time] = 2
     absent = [name for name, axes in needed.items() if name not in tensors or tensors[name].ndim != axes]
     refuse(f"{source} holds no prior of CMKD", _HINT, {"missing": absent})
     dim = len(tensors["learned_query"])
@@ -105,8 +103,7 @@ def read_architecture(tensors: Mapping[str, torch.Tensor], source: str) -> dict[
         for kind in ("image", "text")
         if f"to_{kind}_embeds.0.weight" in tensors
     }
-    rows, columns = tensors[last_of_time].shape
-    times, width = (0, rows) if continuous else (rows, columns)
+    times, width = tensors[time].shape if time == table else (None, len(tensors[time]))
     return {
         "dim": dim,
         "depth": len(layers),
@@ -131,7 +128,8 @@ def _scheduler(buffers: Mapping[str, torch.Tensor], source: str) -> DDPMSchedule
     if betas is None:
         return prior_scheduler()
     betas = betas.float().flatten()
-    if not len(betas) or not bool(((betas > 0) & (betas < 1)).all()):
+    # The last level may be noise alone (1, in the schedule "jsd" of the published constructor).
+    if not len(betas) or not bool(((betas > 0) & (betas <= 1)).all() and (betas[:-1] < 1).all()):
         raise BundleError(f"{source} holds no noise schedule: its betas must lie between 0 and 1.", _HINT)
     scheduler = prior_scheduler(len(betas))
     if (scheduler.betas - betas).abs().max() > _SCHEDULE_TOLERANCE:

@@ -64,6 +64,7 @@ class OpinionSettings:
         threshold, platt_a, platt_b, calibrated: as bundle.PEOperatingPoint has them.
         input: of INPUTS.
         pixels: along a side of the input.
+        mean, std, keep_aspect: of preprocessing.cxr.CxrSettings, for the whole radiograph.
         steps: of a prior; 0 for every noise level.
         draws, choice, guidance_scale: of diffusion.prior_readout.PriorReadout.
         sampler: "ddpm", "ddim" or "analytic" (whose measured variances are in the scheduler's file).
@@ -76,6 +77,9 @@ class OpinionSettings:
     calibrated: bool = False
     input: str = "frame"
     pixels: int = FRAME_PIXELS
+    mean: float = CxrSettings.mean
+    std: float = CxrSettings.std
+    keep_aspect: bool = CxrSettings.keep_aspect
     steps: int = 0
     draws: int = 4
     choice: str = "mean"
@@ -118,12 +122,32 @@ class OpinionReader:
             radiograph: with air dark.
             frame: its lungs' square.
         """
-        if self.settings.input == "whole":
-            image = radiograph_image(radiograph.pixels, CxrSettings(pixels=self.settings.pixels))
+        made = self.settings
+        if made.input == "whole":
+            read = CxrSettings(made.pixels, made.mean, made.std, made.keep_aspect)
+            image = radiograph_image(radiograph.pixels, read)
         else:
-            image = frame_image(radiograph.pixels, frame, self.settings.pixels)
-        made = torch.from_numpy(image)[None, None]
-        return made if self._style is None else self._style.restyled(made)
+            image = frame_image(radiograph.pixels, frame, made.pixels)
+        given = torch.from_numpy(image)[None, None]
+        return given if self._style is None else self._style.restyled(given)
+
+    def heat(self, radiograph: Radiograph, frame: FrontalFrame) -> np.ndarray | None:
+        """(H, W) float32 in 0..1: Grad-CAM of the score on the radiograph's pixels; None for a network
+        without a layer of maps. Arguments as in `image_of`."""
+        # Imported here: it imports MONAI, which a score does not need.
+        from xray2ctpa_core.explanation.radiograph_gradcam import on_radiograph, radiograph_gradcam
+
+        if getattr(self.network, "gradcam_layer", None) is None:
+            return None
+        found = radiograph_gradcam(self.network, self.image_of(radiograph, frame))
+        shape = height, width = radiograph.pixels.shape
+        if self.settings.input == "frame":
+            return on_radiograph(found, frame, shape)
+        if self.settings.keep_aspect:  # the whole radiograph, in the middle of a square
+            side = max(shape)
+            return on_radiograph(found, FrontalFrame((height - side) / 2, (width - side) / 2, side), shape)
+        whole = torch.from_numpy(found)[None, None]
+        return nn.functional.interpolate(whole, shape, mode="bilinear", align_corners=False)[0, 0].numpy()
 
     @torch.no_grad()
     def logits(self, image: torch.Tensor) -> torch.Tensor:

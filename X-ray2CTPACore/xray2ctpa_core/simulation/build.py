@@ -52,7 +52,7 @@ class CohortSummary:
             f"{self.observed_auroc:.3f} on this cohort. A model far above it has found a shortcut.",
         ]
         without = max(self.n - self.n_pe, 1)
-        for sign in SIGNS:
+        for sign in (sign for sign in SIGNS if sign.name in self.sign_counts):
             shown, shown_without = self.sign_counts[sign.name]
             lines.append(
                 f"  {sign.name:13s} {shown / max(self.n_pe, 1):.2f} of patients with PE "
@@ -119,15 +119,16 @@ def build_cohort(
 
 
 def summarise(records: list[dict[str, Any]]) -> CohortSummary:
-    """Counts patients and signs and computes the AUROC of the signs from the records."""
+    """Counts patients and signs and computes the AUROC of the signs from the records, which name all or some
+    of SIGNS."""
     pe = np.array([record["pe"] for record in records])
     posterior = np.array([record["sign_probability"] for record in records])
     counts = {}
-    for sign in SIGNS:
-        shown = np.array([record["signs"][sign.name] for record in records])
-        counts[sign.name] = (int((shown & pe).sum()), int((shown & ~pe).sum()))
+    for name in records[0]["signs"]:
+        shown = np.array([record["signs"][name] for record in records])
+        counts[name] = (int((shown & pe).sum()), int((shown & ~pe).sum()))
     observed = float(roc_auc_score(pe, posterior)) if 0 < pe.sum() < len(pe) else float("nan")
-    return CohortSummary(len(records), int(pe.sum()), ceiling_auroc(), observed, counts)
+    return CohortSummary(len(records), int(pe.sum()), ceiling_auroc(counts), observed, counts)
 
 
 def _claim(out: Path, seed: int) -> None:

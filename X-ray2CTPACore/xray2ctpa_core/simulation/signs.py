@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,25 +46,27 @@ def draw_signs(pe: bool, generator: np.random.Generator) -> dict[str, bool]:
 
 
 def sign_probability(signs: dict[str, bool], prevalence: float = 0.5) -> float:
-    """Naive-Bayes posterior of PE given the signs: exact here, since signs are drawn independently."""
+    """Naive-Bayes posterior of PE given ``signs``, all or some of SIGNS: exact here, since signs are drawn
+    independently."""
     log_odds = math.log(prevalence / (1.0 - prevalence))
-    for sign in SIGNS:
+    for sign in (sign for sign in SIGNS if sign.name in signs):
         with_pe, without = sign.rate(True), sign.rate(False)
         shown = signs[sign.name]
         log_odds += math.log(with_pe / without) if shown else math.log((1 - with_pe) / (1 - without))
     return 1.0 / (1.0 + math.exp(-log_odds))
 
 
-def ceiling_auroc() -> float:
-    """AUROC of the best possible reader of the signs, computed over all their combinations."""
+def ceiling_auroc(names: Collection[str] = tuple(sign.name for sign in SIGNS)) -> float:
+    """AUROC of the best possible reader of the signs of these names, computed over all their combinations."""
+    read = [sign for sign in SIGNS if sign.name in names]
     scores: list[float] = []
     with_pe: list[float] = []
     without: list[float] = []
-    for shown in itertools.product((False, True), repeat=len(SIGNS)):
-        signs = {sign.name: s for sign, s in zip(SIGNS, shown, strict=True)}
+    for shown in itertools.product((False, True), repeat=len(read)):
+        signs = {sign.name: s for sign, s in zip(read, shown, strict=True)}
         scores.append(sign_probability(signs))
         for pe, weights in ((True, with_pe), (False, without)):
-            rates = (sign.rate(pe) if s else 1 - sign.rate(pe) for sign, s in zip(SIGNS, shown, strict=True))
+            rates = (sign.rate(pe) if s else 1 - sign.rate(pe) for sign, s in zip(read, shown, strict=True))
             weights.append(math.prod(rates))
     score, p, q = (np.array(values) for values in (scores, with_pe, without))
     greater = score[:, None] > score[None]

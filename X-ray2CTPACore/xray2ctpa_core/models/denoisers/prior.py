@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import Timesteps
 from torch import nn
 from torch.nn import functional
 
-from xray2ctpa_core.models.denoisers.x_ray2ctpa import Sinusoid
 from xray2ctpa_core.models.protocols import Conditioning, embedding_of
 
 #: Keys and values of the tokens before the input: a pair of (1, N, dim_head) for each layer.
@@ -46,8 +46,8 @@ class EmbeddingPrior(ModelMixin, ConfigMixin):
     Args:
         dim: length of both embeddings and width of the tokens.
         depth, heads, dim_head, ff_mult: of the transformer.
-        num_timesteps: rows of the time embedding; the schedule may have fewer. 0 for a network of the time
-            (`_TimeNetwork`) in its place, as in the release where num_timesteps is None.
+        num_timesteps: rows of the time embedding; the schedule may have fewer. None computes the embedding
+            from sines and cosines of the time by a small network, in place of a table.
         max_text_len: null tokens before the radiograph's, constants of the weights.
         num_time_embeds, num_image_embeds, num_text_embeds: tokens of time, noisy and radiograph's embedding.
         normformer: a normalisation inside the feed-forward (Shleifer et al., 2021).
@@ -62,7 +62,7 @@ class EmbeddingPrior(ModelMixin, ConfigMixin):
         depth: int = 12,
         heads: int = 12,
         dim_head: int = 64,
-        num_timesteps: int = 1000,
+        num_timesteps: int | None = 1000,
         max_text_len: int = 77,
         ff_mult: float = 4.0,
         num_time_embeds: int = 1,
@@ -77,11 +77,17 @@ class EmbeddingPrior(ModelMixin, ConfigMixin):
         ff_dropout: float = 0.05,
     ) -> None:
         super().__init__()
-        if min(dim, depth, heads, dim_head) < 1 or min(num_timesteps, max_text_len) < 0:
-            raise ValueError("dim, depth, heads and dim_head must be at least 1, num_timesteps at least 0.")
-        width = dim * num_time_embeds
+        if min(dim, depth, heads, dim_head, num_timesteps or 1) < 1 or num_timesteps == 0 or max_text_len < 0:
+            raise ValueError("dim, depth, heads, dim_head and num_timesteps must be at least 1.")
+        if num_timesteps is None and dim % 2:
+            raise ValueError(f"A time embedding without a table needs an even dim, got {dim}.")
         self.to_time_embeds = nn.Sequential(
-            nn.Embedding(num_timesteps, width) if num_timesteps else _TimeNetwork(dim, width)
+            nn.Embedding(num_timesteps, dim * num_time_embeds)
+            if num_timesteps
+            else nn.Sequential(
+                Timesteps(dim, flip_sin_to_cos=False, downscale_freq_shift=1),
+                _TimeNetwork(dim, dim * num_time_embeds),
+            )
         )
         self.to_image_embeds = nn.Sequential(_several(dim, num_image_embeds))
         self.to_text_embeds = nn.Sequential(_several(dim, num_text_embeds))
@@ -107,7 +113,7 @@ class EmbeddingPrior(ModelMixin, ConfigMixin):
 
         Args:
             sample: (B, dim), noisy.
-            timestep: (B,) whole numbers in [0, num_timesteps), or any where that is 0.
+            timestep: (B,) whole numbers in [0, num_timesteps); any numbers where that is None.
             conditioning: (B, dim), the radiograph's, not scaled; or one that holds it.
             drop_conditioning: (B,) bool, cases for which the learned null embedding replaces it.
             drop_sample: (B,) bool, likewise for the noisy embedding.
@@ -123,8 +129,8 @@ class EmbeddingPrior(ModelMixin, ConfigMixin):
             given = torch.where(drop_conditioning[:, None, None], self.null_text_embeds.to(given), given)
         if drop_sample is not None:
             noisy = torch.where(drop_sample[:, None, None], self.null_image_embed.to(noisy), noisy)
-        places = timestep.long() if self.config["num_timesteps"] else timestep
-        time = self.to_time_embeds(places).unflatten(1, (-1, dim))
+        times = timestep if self.config["num_timesteps"] is None else timestep.long()
+        time = self.to_time_embeds(times).unflatten(1, (-1, dim))
         query = self.learned_query.expand(len(sample), 1, -1)
         tokens = [given, time.to(given), noisy, query.to(given)]
         if prefix is None:
@@ -140,22 +146,19 @@ class EmbeddingPrior(ModelMixin, ConfigMixin):
         return self.causal_transformer(self.null_text_encodings)[1]
 
 
-class _TimeNetwork(nn.Sequential):
-    """(B,) timesteps -> (B, width): sines and cosines, then an MLP of twice the width."""
+class _TimeNetwork(nn.Module):
+    """(B, dim) sines and cosines of the time -> (B, out)."""
 
-    def __init__(self, dim: int, width: int) -> None:
-        hidden = 2 * width
-        layers = nn.Sequential(
-            nn.Sequential(nn.Linear(dim, hidden), nn.SiLU()),
-            nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU()),
-            nn.Linear(hidden, width),
+    def __init__(self, dim: int, out: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Sequential(nn.Linear(dim, 2 * out), nn.SiLU()),
+            nn.Sequential(nn.Linear(2 * out, 2 * out), nn.SiLU()),
+            nn.Linear(2 * out, out),
         )
-        super().__init__(Sinusoid(dim), nn.ModuleDict({"net": layers}))
 
-    def forward(self, timestep: torch.Tensor) -> torch.Tensor:
-        """See the class."""
-        layers: Any = self[1]["net"]  # type: ignore[index]
-        return layers(self[0](timestep).to(layers[2].weight))
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)
 
 
 def _several(dim: int, tokens: int) -> nn.Module:

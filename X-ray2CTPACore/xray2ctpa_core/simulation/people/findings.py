@@ -10,6 +10,8 @@ from xray2ctpa_core.simulation.signs import PREVALENCE, SIGNS
 
 #: Order of `Findings.shown`.
 SHOWN = tuple(sign.name for sign in SIGNS)
+#: Of these, the signs that volume and radiograph really have; the others are drawn by nothing here.
+DRAWN = ("opacity", "effusion", "oedema", "cardiomegaly")
 _FLUID_HU, _OPACITY_HU = 12.0, 25.0
 
 
