@@ -49,7 +49,7 @@ def sign_probability(signs: dict[str, bool], prevalence: float = 0.5) -> float:
     """Naive-Bayes posterior of PE given ``signs``, all or some of SIGNS: exact here, since signs are drawn
     independently."""
     log_odds = math.log(prevalence / (1.0 - prevalence))
-    for sign in (sign for sign in SIGNS if sign.name in signs):
+    for sign in [known for known in SIGNS if known.name in signs]:
         with_pe, without = sign.rate(True), sign.rate(False)
         shown = signs[sign.name]
         log_odds += math.log(with_pe / without) if shown else math.log((1 - with_pe) / (1 - without))
