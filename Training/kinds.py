@@ -56,6 +56,9 @@ KINDS = {
         "steps.progressive_encoder", xctdiff.ProgressiveEncoderSettings, finished=_ENCODER
     ),
     "bank-encoder": Kind("steps.bank_encoder", people.BankEncoderSettings, finished=_ENCODER),
+    "opacity-reader": Kind(
+        "steps.opacity_reader", people.OpacityReaderSettings, finished="opacity_reader/config.json"
+    ),
     "style-transfer": Kind(
         "steps.style_transfer", style_transfer.StyleTransferSettings, finished="to_computed/config.json"
     ),
@@ -103,6 +106,7 @@ KINDS = {
     "tables": Kind("steps.tables", tables.TablesSettings),
     # The input gate
     "measure-gate": Kind("steps.measure_gate", gate.MeasureGateSettings),
+    "measure-opacities": Kind("steps.measure_opacities", gate.MeasureOpacitiesSettings),
     "heart-side": Kind("steps.fit_heart_side", gate.HeartSideSettings),
     "cut-edges": Kind("steps.fit_cut_edges", gate.CutEdgeSettings),
 }

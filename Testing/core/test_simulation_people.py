@@ -11,7 +11,13 @@ from xray2ctpa_core.constants import MAP_GRID
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.preprocessing.frame import equalise
 from xray2ctpa_core.simulation.people.drawing import Batch, Shape, draw_patients, people_themselves
-from xray2ctpa_core.simulation.people.findings import SHOWN, Findings, with_findings
+from xray2ctpa_core.simulation.people.findings import (
+    SHOWN,
+    Findings,
+    frequent_findings,
+    opaque_shares,
+    with_opacities,
+)
 from xray2ctpa_core.simulation.people.maps import draw_maps
 from xray2ctpa_core.simulation.people.person import SUFFIX, load_person, people_in, save_person
 from xray2ctpa_core.simulation.people.population import Population
@@ -145,11 +151,25 @@ def test_fluid_lies_at_the_base_of_its_side_alone() -> None:
     native = torch.where(lungs > 0, -850.0, 40.0)
     findings = Findings.none(1, torch.device("cpu"))
     findings.effusion[0, 0] = 0.4
-    wet = with_findings(native, lungs, findings, torch.full((1, 3), 10.0), torch.Generator().manual_seed(0))
+    shares = opaque_shares(lungs, findings, torch.full((1, 3), 10.0), torch.Generator().manual_seed(0))
+    wet = with_opacities(native, shares)
     change = (wet - native)[0, 0]
     assert change[:, :, 10:].abs().max() == 0, "columns run from the patient's right to the left"
     assert change[2, 2:8, 2:9].min() > 500
     assert change[17].abs().max() == 0
+
+
+def test_the_filled_lung_along_each_ray_is_known(population: Population) -> None:
+    drawn = draw_patients(population, 8, SMALL, torch.Generator().manual_seed(3), draw=frequent_findings)
+    lung, filled = drawn.opaque.split((1, 3), 1)
+    assert drawn.opaque.shape == (8, 4, SMALL.grid[0], SMALL.grid[2])
+    assert (filled.sum(1, keepdim=True) <= 3 * lung + 1e-3).all()
+    assert (filled.flatten(2).sum(2) > 0).float().mean(0)[0] > 0.2, "fluid in many"
+    without = draw_patients(
+        population, 2, SMALL, torch.Generator().manual_seed(3), draw=lambda n, g: Findings.none(n, g.device)
+    )
+    assert without.opaque[:, 1:].abs().max() == 0
+    assert 60 < float(without.opaque[:, 0].amax()) < 300, "mm of lung"
 
 
 def test_mixed_shapes_fold_nowhere(population: Population) -> None:

@@ -15,6 +15,7 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.protocol import taught_people
 from xray2ctpa_core.io.volumes import read_volume, write_volume
 from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
+from xray2ctpa_core.models.encoders.opacity_reader import OpacityReader
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 from xray2ctpa_core.simulation import labels
@@ -86,7 +87,7 @@ def test_with_templates_the_recipe_packs_them_and_trains_the_bank(repository: Pa
         cwd=tmp_path,
     )
     steps = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("step:")]
-    assert steps == ["people", "lung-locator", "encoder", "denoiser", "bundle", "ship"]
+    assert steps == ["people", "lung-locator", "encoder", "opacity-reader", "denoiser", "bundle", "ship"]
 
 
 def test_a_bank_is_trained_judged_on_a_stranger_and_carried_in_two_files(
@@ -97,7 +98,7 @@ def test_a_bank_is_trained_judged_on_a_stranger_and_carried_in_two_files(
     for name in ("a", "b", "c"):
         save_person(phantom(name), people / f"{name}{SUFFIX}")
     LungLocator((8, 8), 32).save_pretrained(tmp_path / "locator")
-    words = ["--only", "encoder", "denoiser", "bundle", "weights", "judged", "--set", f"run.people={people}"]
+    words = ["--only", "encoder", "opacity-reader", "denoiser", "bundle", "weights", "judged", "--set", f"run.people={people}"]
     words += ['run.without=["c"]', f"bundle.lung_locator={tmp_path / 'locator'}"]
     assert recipe(repository, "people-smoke", out, *words) == 0
     pipeline = XRay2CTPAPipeline.from_pretrained(out / "bundle")
@@ -106,6 +107,7 @@ def test_a_bank_is_trained_judged_on_a_stranger_and_carried_in_two_files(
     )
     assert made.ctpa.array.shape == (16, 16, 16)
     assert made.pe_probability is not None
+    assert isinstance(pipeline.opacity_reader, OpacityReader)
     assert taught_people(pipeline.bundle) == {"a", "b"}
     judged = json.loads((out / "judged" / "judged.json").read_text())
     assert [row["person"] for row in judged["people"]] == ["c"]

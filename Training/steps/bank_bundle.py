@@ -20,6 +20,8 @@ from xray2ctpa_core.models.classifiers.region_classifier import RegionClassifier
 from xray2ctpa_core.models.codecs.fold_codec import FoldCodec
 from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
 from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
+from xray2ctpa_core.models.encoders.opacities import NOISE, with_opacities
+from xray2ctpa_core.models.encoders.opacity_reader import OpacityReader
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.pipelines.bundle import (
     BundleInfo,
@@ -57,8 +59,10 @@ def run(config: BankBundleSettings, out: Path, resume: bool) -> None:  # noqa: A
 
 
 def assemble(config: BankBundleSettings, names: Sequence[str], data: DrawnPatients, out: Path) -> None:
-    """Fits the classifier and writes the networks in half precision, not yet calibrated."""
+    """Fits the classifier and writes the networks, not yet calibrated, in half precision and 8 bits."""
     encoder = BankEncoder.from_pretrained(config.encoder).to(DEVICE).eval()
+    reader = OpacityReader.from_pretrained(config.opacity_reader) if config.opacity_reader else None
+    reader = reader and reader.to(DEVICE).eval()
     classifier = RegionClassifier(config.regions)
     signs: list[torch.Tensor] = []
     lungs: list[torch.Tensor] = []
@@ -70,7 +74,12 @@ def assemble(config: BankBundleSettings, names: Sequence[str], data: DrawnPatien
         for batch in batches(data, config.fitted, config.batch_size, _FIT_SEED):
             features = encoder(batch["image"])
             person = torch.randint(encoder.config["people"], (len(batch["image"]),), generator=generator)
-            yield encoder.fold(encoder.volume(features, features.template_map, person)).cpu()
+            volumes = encoder.volume(features, features.template_map, person)
+            if reader is not None:
+                noise = torch.randn(len(person), *NOISE, generator=generator).to(DEVICE)
+                shares = reader.shares(batch["image"])
+                volumes = with_opacities(volumes, shares, noise, constants.DEFAULT_HU_WINDOW)
+            yield encoder.fold(volumes).cpu()
             signs.append(batch["signs"].cpu())
             lungs.append(functional.adaptive_avg_pool3d(batch["lungs"], (32, 32, 32)).mean((0, 1)).cpu())
             bar(sum(map(len, signs)), config.fitted)
@@ -105,12 +114,13 @@ def assemble(config: BankBundleSettings, names: Sequence[str], data: DrawnPatien
     )
     XRay2CTPAPipeline(
         autoencoder=FoldCodec(tuple(encoder.config["fold"])),
-        denoiser=SpatialDenoiser.from_pretrained(Path(config.denoiser) / "denoiser").half(),
+        denoiser=in_8_bits(SpatialDenoiser.from_pretrained(Path(config.denoiser) / "denoiser")),
         scheduler=DDPMScheduler.from_pretrained(Path(config.denoiser) / "scheduler"),
         xray_encoder=encoder.cpu().half(),
         pe_classifier=classifier.half(),
         lung_locator=locator.half(),
         bundle=info,
+        opacity_reader=reader and in_8_bits(reader.cpu()),
     ).save_pretrained(out)
 
 

@@ -1,11 +1,12 @@
 """Virtual patients as a data set: drawn on the device during training, a batch at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.utils.data import Dataset
 
 from xray2ctpa_core.simulation.people.drawing import Batch, Shape, draw_patients
+from xray2ctpa_core.simulation.people.findings import Findings, draw_findings
 from xray2ctpa_core.simulation.people.population import Population
 
 #: Number of patients drawn together, which bounds the device's memory.
@@ -24,10 +25,20 @@ class DrawnPatients(Dataset[dict[str, torch.Tensor]]):
         population: people from which patients are drawn.
         shape: of volume and radiograph.
         kept: number of patients that are drawn once and kept in memory; 0 draws a new one for each item.
+        findings: draws their findings.
+        keys: names of the tensors of an item; () for all.
     """
 
-    def __init__(self, population: Population, shape: Shape, kept: int = 0) -> None:
+    def __init__(
+        self,
+        population: Population,
+        shape: Shape,
+        kept: int = 0,
+        findings: Callable[[int, torch.Generator], Findings] = draw_findings,
+        keys: Sequence[str] = (),
+    ) -> None:
         self._population, self._shape, self._kept = population, shape, kept
+        self._findings, self._keys = findings, tuple(keys)
         self._chunks: dict[int, list[dict[str, torch.Tensor]]] = {}
 
     def __len__(self) -> int:
@@ -54,8 +65,11 @@ class DrawnPatients(Dataset[dict[str, torch.Tensor]]):
         return self._chunks[number]
 
     def _drawn(self, count: int, generator: torch.Generator) -> list[dict[str, torch.Tensor]]:
-        drawn = as_tensors(draw_patients(self._population, count, self._shape, generator))
-        return [{name: value[case] for name, value in drawn.items()} for case in range(count)]
+        drawn = as_tensors(
+            draw_patients(self._population, count, self._shape, generator, draw=self._findings)
+        )
+        names = self._keys or tuple(drawn)
+        return [{name: drawn[name][case].clone() for name in names} for case in range(count)]
 
 
 def as_tensors(batch: Batch) -> dict[str, torch.Tensor]:
@@ -68,5 +82,6 @@ def as_tensors(batch: Batch) -> dict[str, torch.Tensor]:
         "pe": batch.pe,
         "signs": batch.signs,
         "lungs": batch.lungs,
+        "opaque": batch.opaque,
         "side_mm": batch.side_mm,
     }

@@ -15,14 +15,17 @@ INDEX_FILE = "model_index.json"
 SCHEDULER = "scheduler"
 #: Translates radiographs to the style of those that the encoder was trained on.
 STYLE = "style_transfer"
+#: Reads what fills the lungs off a radiograph; samples have it (models.encoders.opacities).
+OPACITIES = "opacity_reader"
 #: Parts of a pipeline that are networks: codec, denoiser, radiograph encoder, classifier, the locator that
-#: frames and judges radiographs, and the style transfer.
-NETWORKS = ("autoencoder", "denoiser", "xray_encoder", "pe_classifier", "lung_locator", STYLE)
+#: frames and judges radiographs, the style transfer, and the opacity reader.
+NETWORKS = ("autoencoder", "denoiser", "xray_encoder", "pe_classifier", "lung_locator", STYLE, OPACITIES)
 #: Those that a bundle may lack: without a classifier a result has no PE score and no Grad-CAM, without a
-#: style transfer radiographs are read as they are.
-OPTIONAL = ("pe_classifier", STYLE)
+#: style transfer radiographs are read as they are, without an opacity reader samples have the lungs that the
+#: denoiser and the codec give them.
+OPTIONAL = ("pe_classifier", STYLE, OPACITIES)
 #: Small, and their decisions hang on thresholds: in single precision always.
-_SINGLE = ("pe_classifier", "lung_locator", STYLE)
+_SINGLE = ("pe_classifier", "lung_locator", STYLE, OPACITIES)
 
 
 def load_parts(folder: Path, dtype: torch.dtype = torch.float32) -> dict[str, Any]:

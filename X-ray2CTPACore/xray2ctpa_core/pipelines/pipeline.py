@@ -22,8 +22,11 @@ from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError, i
 from xray2ctpa_core.explanation.gradcam import gradcam_map
 from xray2ctpa_core.models.codecs.as_codec import as_codec
 from xray2ctpa_core.models.codecs.codec import SliceCodec
+from xray2ctpa_core.models.codecs.fold_codec import FoldCodec
 from xray2ctpa_core.models.denoisers.captured import CapturedDenoiser
 from xray2ctpa_core.models.encoders.bank_encoder import BankConditioning, BankEncoder
+from xray2ctpa_core.models.encoders.opacities import NOISE, with_opacities
+from xray2ctpa_core.models.encoders.opacity_reader import OpacityReader
 from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 from xray2ctpa_core.models.framing.lung_frame import LungFrame
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
@@ -60,6 +63,8 @@ StepEnd = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any] | None]
 CALLBACK_TENSORS = ("latents", "estimate")
 #: Samples that a GPU draws at once; halved when memory is short. On a CPU batches save no time.
 SAMPLES_AT_ONCE = 8
+#: Where in the depth opacities lie is drawn with a seed of its own.
+_OPACITIES_SEED = 7_919
 #: Number of steps from which capturing a GPU's pass, which takes three passes, saves time.
 CAPTURED_FROM = 4
 
@@ -81,6 +86,8 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         second_opinion: reads PE off the radiograph alone (a prior); None without.
         style_transfer: translates each radiograph to the style that taught the encoder
             (models.framing.style_transfer); None: it is read as it is.
+        opacity_reader: reads what fills the lungs off a radiograph (models.encoders.opacity_reader); samples
+            have it. None: what denoiser and codec give. Needs latents that are folded voxels.
 
     Raises:
         InputError: no bundle.
@@ -91,7 +98,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     #: small, and their methods are called directly.
     model_cpu_offload_seq = "denoiser->autoencoder"
     _exclude_from_cpu_offload = [  # noqa: RUF012 - diffusers'
-        "lung_locator", "xray_encoder", "pe_classifier", "style_transfer",
+        "lung_locator", "xray_encoder", "pe_classifier", "style_transfer", "opacity_reader",
     ]  # fmt: skip
     #: Parts that diffusers saves where there are such.
     _optional_components = list(OPTIONAL)  # noqa: RUF012 - diffusers'
@@ -111,11 +118,17 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         taught_radiographs: TaughtRadiographs | None = None,
         second_opinion: OpinionReader | None = None,
         style_transfer: StyleTransfer | None = None,
+        opacity_reader: OpacityReader | None = None,
     ) -> None:
         super().__init__()
         if bundle is None:
             raise InputError("Expected bundle, a BundleInfo, got none.", "It holds what the networks do not.")
         _check_obeyed(bundle)
+        if opacity_reader is not None and not isinstance(autoencoder, FoldCodec):
+            raise BundleError(
+                f"Expected a FoldCodec with an opacity reader, got {type(autoencoder).__name__}.",
+                "Opacities are put into voxels; leave the opacity reader out.",
+            )
         self.register_modules(
             autoencoder=autoencoder,
             denoiser=denoiser,
@@ -124,6 +137,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             pe_classifier=pe_classifier,
             lung_locator=lung_locator,
             style_transfer=style_transfer,
+            opacity_reader=opacity_reader,
         )
         self.bundle, self.taught_radiographs, self.second_opinion = bundle, taught_radiographs, second_opinion
         self._codec = as_codec(autoencoder)
@@ -521,7 +535,28 @@ class XRay2CTPAPipeline(DiffusionPipeline):
 
         with clock.on("align"):
             at_once = self.samples_at_once or SAMPLES_AT_ONCE
-            return torch.cat([in_batches(some_latents, some, at_once, take_fewer) for some in sharing])
+            latents = torch.cat([in_batches(some_latents, some, at_once, take_fewer) for some in sharing])
+        if self.opacity_reader is None:
+            return latents
+        with clock.on("opacities"):
+            shares = [self.opacity_reader.shares(one.to(latents.device)) for one in images]
+            return torch.cat(
+                [
+                    self._with_opacities(
+                        case[None], shares[number // num_samples], seed, number % num_samples
+                    )
+                    for number, case in enumerate(latents)
+                ]
+            )
+
+    def _with_opacities(
+        self, latents: torch.Tensor, shares: torch.Tensor, seed: int, sample: int
+    ) -> torch.Tensor:
+        """(1, C, d, h, w) scaled latents, with what fills the lungs along the rays (1, 2, h, w)."""
+        noise, _ = initial_noise(NOISE, seed + _OPACITIES_SEED, sample, latents.device)
+        volume = self._codec.decode(self._scaling.invert(latents))
+        volume = with_opacities(volume, shares, noise, self.bundle.hu_window)
+        return self._scaling.apply(self._codec.encode(volume)).to(latents)
 
     @property
     def not_captured(self) -> str:

@@ -83,10 +83,7 @@ class AtlasBank(nn.Module):
         known = self._known_body
         if known is None or known.of is not self.intensities or known.version != self.intensities._version:
             with torch.inference_mode(False), torch.no_grad():  # it outlives the call
-                tissue = self.mean() > _TISSUE
-                front, right = _behind(tissue, 1), _behind(tissue, 2)
-                back, left = (_behind(tissue.flip(axis), axis).flip(axis) for axis in (1, 2))
-                inside = 255.0 * (front & right & back & left).float()
+                inside = 255.0 * body_of(self.mean()[None, None])[0, 0]
             known = self._known_body = _Body(self.intensities, self.intensities._version, inside)
         return known.inside
 
@@ -103,8 +100,17 @@ class AtlasBank(nn.Module):
         return total
 
 
+def body_of(volumes: torch.Tensor) -> torch.Tensor:
+    """(B, 1, D, H, W) in [-1, 1] -> 1 inside the body, 0 where a place can be seen from the right, the left,
+    the front or the back without tissue between."""
+    tissue = volumes > _TISSUE
+    front, right = _behind(tissue, 3), _behind(tissue, 4)
+    back, left = (_behind(tissue.flip(axis), axis).flip(axis) for axis in (3, 4))
+    return (front & right & back & left).float()
+
+
 def _behind(tissue: torch.Tensor, axis: int) -> torch.Tensor:
-    """(D, H, W) bool: places of tissue and those behind it along an axis."""
+    """Places of tissue, and those behind it along an axis."""
     return tissue.cummax(axis).values
 
 

@@ -1,14 +1,14 @@
 """Virtual patients drawn in batches on the device: one person's tissue in another shape, as a CTPA and a
 radiograph, framed as the networks frame a radiograph."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch.nn import functional
 
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, DEPTH_FRACTION, FRAME_MARGIN, MAP_GRID
-from xray2ctpa_core.simulation.people.findings import Findings, draw_findings, with_findings
+from xray2ctpa_core.simulation.people.findings import Findings, draw_findings, opaque_shares, with_opacities
 from xray2ctpa_core.simulation.people.maps import Maps, draw_maps, own_maps
 from xray2ctpa_core.simulation.people.population import CHANNELS, GRID_HALF_MM, Population
 from xray2ctpa_core.simulation.people.radiographs import project_batch, radiographs
@@ -52,6 +52,8 @@ class Batch:
         pe: (B,) 1 with clots; signs: (B, S) what the radiograph shows (findings.SHOWN).
         lungs: (B, 1, D, H, W) share of lung; heart: the same of the heart.
         clots: (B, 1, D, H, W) share of clot.
+        opaque: (B, 4, D, W) mm of lung, and of fluid, consolidation and haze in it (findings.OPACITIES),
+            along each ray of the radiograph's frame, rows from the top.
         side_mm: (B,) of the frame.
     """
 
@@ -65,6 +67,7 @@ class Batch:
     lungs: torch.Tensor
     heart: torch.Tensor
     clots: torch.Tensor
+    opaque: torch.Tensor
     side_mm: torch.Tensor
 
     def __getitem__(self, cases: slice) -> "Batch":
@@ -79,12 +82,17 @@ def joined(batches: Sequence[Batch]) -> Batch:
 
 
 def draw_patients(
-    population: Population, batch: int, shape: Shape, generator: torch.Generator, strength: float = 1.0
+    population: Population,
+    batch: int,
+    shape: Shape,
+    generator: torch.Generator,
+    strength: float = 1.0,
+    draw: Callable[[int, torch.Generator], Findings] = draw_findings,
 ) -> Batch:
-    """Draws ``batch`` virtual patients on the generator's device."""
+    """Draws ``batch`` virtual patients on the generator's device; ``draw`` draws their findings."""
     device = population.values.device
     person = torch.randint(len(population.names), (batch,), generator=generator, device=device)
-    findings = draw_findings(batch, generator)
+    findings = draw(batch, generator)
     maps = draw_maps(population.to_reference, findings.heart_scale, generator, strength)
     return _rendered(population, person, maps, population.to_person[person], findings, shape, generator)
 
@@ -122,9 +130,13 @@ def _rendered(
     voxel_mm = frame.extent_mm(torch.ones(3, device=person.device)) / torch.tensor(
         (depth, height, width), device=person.device
     )
-    native = with_findings(native, lungs, findings, voxel_mm, generator)
-    depth_mm = frame.depth_planes(height)
-    lines = project_batch(attenuation(native[:, 0]), depth_mm, frame.ray_units(margin))
+    shares = opaque_shares(lungs, findings, voxel_mm, generator)
+    native = with_opacities(native, shares)
+    depth_mm, ray = frame.depth_planes(height), frame.ray_units(margin)
+    lines = project_batch(attenuation(native[:, 0]), depth_mm, ray)
+    opaque = torch.cat(
+        [project_batch(part, depth_mm, ray) for part in torch.cat([lungs, shares], 1).unbind(1)], 1
+    )[..., inside[-3], inside[-1]].flip(-2)
     image = radiographs(lines, generator, depth / rows, shape.pixels)
     native, enhancement, arteries, lungs, heart = (
         part[inside] for part in (native, enhancement, arteries, lungs, heart)
@@ -155,6 +167,7 @@ def _rendered(
         lungs,
         heart,
         clots,
+        opaque,
         frame.side,
     )
 

@@ -1,6 +1,6 @@
 """What a batch of virtual patients has: contrast timing, embolism and its signs, drawn at published rates."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn import functional
@@ -12,7 +12,9 @@ from xray2ctpa_core.simulation.signs import PREVALENCE, SIGNS
 SHOWN = tuple(sign.name for sign in SIGNS)
 #: Of these, the signs that volume and radiograph really have; the others are drawn by nothing here.
 DRAWN = ("opacity", "effusion", "oedema", "cardiomegaly")
-_FLUID_HU, _OPACITY_HU = 12.0, 25.0
+#: What lies in place of lung; order of `opaque_shares`. HU of each.
+OPACITIES = ("fluid", "consolidation", "haze")
+_OPACITY_HU = (12.0, 25.0, 12.0)
 
 
 @dataclass(frozen=True)
@@ -109,28 +111,47 @@ def draw_findings(batch: int, generator: torch.Generator) -> Findings:
     )
 
 
-def with_findings(
-    native: torch.Tensor,
-    lungs: torch.Tensor,
-    findings: Findings,
-    voxel_mm: torch.Tensor,
-    generator: torch.Generator,
+def frequent_findings(batch: int, generator: torch.Generator) -> Findings:
+    """`draw_findings`, with fluid, opacities and haze in many patients, for learning to find them."""
+    device = generator.device
+
+    def uniform(low: float, high: float, *shape: int) -> torch.Tensor:
+        return low + (high - low) * torch.rand(batch, *shape, generator=generator, device=device)
+
+    def chance(probability: float, *shape: int) -> torch.Tensor:
+        return (uniform(0, 1, *shape) < probability).float()
+
+    return replace(
+        draw_findings(batch, generator),
+        effusion=chance(0.3, 2) * uniform(0.05, 0.5, 2),
+        opacity=chance(0.55) * uniform(0.3, 1.0),
+        oedema=chance(0.3) * uniform(0.1, 1.2),
+    )
+
+
+def opaque_shares(
+    lungs: torch.Tensor, findings: Findings, voxel_mm: torch.Tensor, generator: torch.Generator
 ) -> torch.Tensor:
-    """(B, 1, D, H, W) HU with fluid, opacities and haze in the lungs.
+    """(B, 3, D, H, W): share of fluid, consolidation and haze in each voxel (OPACITIES).
 
     Args:
-        native: HU without contrast medium.
-        lungs: share of lung, the same grid, k upwards.
+        lungs: (B, 1, D, H, W) share of lung, k upwards.
         findings: of the batch.
         voxel_mm: (B, 3).
-        generator: draws where opacities lie.
+        generator: draws where consolidations lie.
     """
     if not bool((findings.effusion.sum(1) + findings.opacity + findings.oedema).any()):
-        return native
-    native = _towards(native, lungs * _fluid(lungs, findings, voxel_mm), _FLUID_HU)
-    native = _towards(native, lungs * _patches(lungs, findings.opacity, generator), _OPACITY_HU)
+        return torch.zeros_like(lungs).expand(-1, len(OPACITIES), -1, -1, -1)
     haze = findings.oedema.view(-1, 1, 1, 1, 1) * _box_mean(1 - lungs, (9, 9, 9))
-    return _towards(native, lungs * haze, _FLUID_HU)
+    patches = _patches(lungs, findings.opacity, generator)
+    return lungs * torch.cat([_fluid(lungs, findings, voxel_mm), patches, haze], 1)
+
+
+def with_opacities(native: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """(B, 1, D, H, W) HU with so much fluid, consolidation and haze (B, 3, D, H, W) in place of lung."""
+    for share, hu in zip(shares.split(1, 1), _OPACITY_HU, strict=True):
+        native = _towards(native, share, hu)
+    return native
 
 
 def _box_mean(values: torch.Tensor, size: tuple[int, int, int]) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Settings of the steps that fit and measure the input gate."""
 
 from xray2ctpa_core.constants import DEFAULT_BUNDLE
-from xray2ctpa_core.data.settings import Folders, FoldersOrNone, Rate, settings
+from xray2ctpa_core.data.settings import Existing, Folders, FoldersOrNone, Rate, settings
 
 
 @settings
@@ -12,6 +12,20 @@ class MeasureGateSettings:
     """Folders of upright, whole frontal radiographs."""
     bundle: str = DEFAULT_BUNDLE
     """Name or folder of the bundle whose lung locator is used."""
+
+
+@settings
+class MeasureOpacitiesSettings:
+    """What a bundle's opacity reader reads of real radiographs with and without findings."""
+
+    table: Existing = ""
+    """CSV with a column file, relative to the table's folder."""
+    column: str = "finding"
+    """Its column with the findings."""
+    none: str = "No Finding"
+    """What it says of radiographs without findings."""
+    bundle: str = DEFAULT_BUNDLE
+    """Name or folder of the bundle whose lung locator and opacity reader are used."""
 
 
 @settings

@@ -113,6 +113,27 @@ class DrawnConfig(PeopleConfig):
 
 
 @settings
+class OpacityReaderSettings(LoopConfig, DrawnConfig):
+    """The opacity reader, on drawn patients of whom many have fluid, consolidations and haze."""
+
+    kept: Count = 3456
+    """Patients that are drawn once and used again and again; 0 draws each anew."""
+    channels: Widths = (16, 32, 48, 64, 96)
+    """Widths of the U-Net, from half resolution downwards."""
+    size: Positive = 128
+    """Pixels along a side of its input."""
+    floor: tuple[Share, Share] = (0.3, 0.1)
+    """Shares of fluid and consolidation up to which none is put into samples."""
+    steps: Positive = 1200
+    batch_size: Positive = 16
+    learning_rate: Rate = 3e-3
+    warmup: Count = 50
+    ema_decay: Share = 0.995
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    checkpoint_every: Positive = 200
+
+
+@settings
 class BankDenoiserSettings(LoopConfig, DrawnConfig):
     """The denoiser of what a radiograph leaves open of a bent bank: map and tissue."""
 
@@ -147,6 +168,8 @@ class BankBundleSettings(PeopleConfig):
     """Folder of the step bank-denoiser."""
     lung_locator: ExistingOrNone = ""
     """Folder of the lung locator; empty for the embedded bundle's."""
+    opacity_reader: ExistingOrNone = ""
+    """Folder of the opacity reader; empty for none."""
     name: str = DEFAULT_BUNDLE
     """Name of the bundle."""
     version: str = "0.8.0"
