@@ -99,6 +99,7 @@ class XRay2CTPAWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneStartClose(self, _caller, _event):
         """The parameters are removed with the scene."""
+        self.logic.batch.onSceneClosed()
         self.setParameterNode(None)
 
     def onSceneEndClose(self, _caller, _event):

@@ -18,6 +18,7 @@ from pydicom.tag import Tag
 from pydicom.uid import generate_uid
 
 from xray2ctpa_core.cli.main import main
+from xray2ctpa_core.constants import NOTICE
 from xray2ctpa_core.errors import OutputError
 from xray2ctpa_core.generation.dicom_export import check_place, export_dicom
 from xray2ctpa_core.io.ct import read_ct
@@ -165,7 +166,10 @@ def result(radiograph: Path, tmp_path: Path) -> Path:
     folder.mkdir()
     write_volume(CTPA, folder / "ctpa.nii.gz", np.int16)
     write_volume(GRADCAM, folder / "gradcam.nii.gz", np.float32)
-    record = {"input": {"name": radiograph.name, "sha256": file_sha256(radiograph)}}
+    record = {
+        "input": {"name": radiograph.name, "sha256": file_sha256(radiograph)},
+        "pe": {"probability": 0.4, "unreliable": "It means nothing here."},
+    }
     (folder / "result.json").write_text(json.dumps(record), encoding="utf-8")
     return folder
 
@@ -184,6 +188,8 @@ def test_the_command_writes_a_finished_result(
     assert first == again
     assert first["in_the_radiographs_study"] == with_radiograph
     assert sorted(map(len, first["series"].values())) == [1, 12]
+    heat = pydicom.dcmread(tmp_path / "dicom" / GRADCAM_FILE)
+    assert heat.ImageComments == f"{NOTICE} It means nothing here."
     study = pydicom.dcmread(tmp_path / "dicom" / "ctpa-0001.dcm").StudyInstanceUID
     assert (study == pydicom.dcmread(radiograph).StudyInstanceUID) == with_radiograph
 

@@ -21,7 +21,7 @@ from xray2ctpa_core.evaluation.patients import cohort_patients
 from xray2ctpa_core.io.volumes import read_axial_volume
 from xray2ctpa_core.metrics.classification import delong_test
 from xray2ctpa_core.reader_study.analysis import analyse
-from xray2ctpa_core.reader_study.answers import Answer, AnswerFile, read_answers
+from xray2ctpa_core.reader_study.answers import Answer, AnswerFile, check_answers, read_answers
 from xray2ctpa_core.reader_study.making import make_study, noise_of
 from xray2ctpa_core.reader_study.multi_reader import compare_readers
 from xray2ctpa_core.reader_study.protocol import (
@@ -117,7 +117,8 @@ def test_answers_are_on_the_disk_at_once_and_reading_goes_on_at_the_first_unansw
 @pytest.mark.parametrize("cut", [1, 2, 40, 10_000], ids=["\\n", "\\r\\n", "half a line", "half a header"])
 def test_a_crash_in_the_middle_of_an_answer_loses_that_answer_alone(tmp_path: Path, cut: int) -> None:
     study, path = protocol(), tmp_path / "answers" / "R1.csv"
-    given = [answer("turing", NAMES[n], n, real="real", confidence="4") for n in range(3)]
+    order = study.order("R1", study.phases[0])
+    given = [answer("turing", order[n].case.name, n, real="real", confidence="4") for n in range(3)]
     for one in given[:2]:
         AnswerFile(tmp_path, study, "p", "R1").add(one, study.phases[0])
     os.truncate(path, max(path.stat().st_size - cut, 5))
@@ -128,10 +129,82 @@ def test_a_crash_in_the_middle_of_an_answer_loses_that_answer_alone(tmp_path: Pa
     assert read_answers(path) == [*kept, given[2]]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (",real,,,,4", ",perhaps,,,,4", "real has no answer 'perhaps'"),
+        (",real,,,,4", ",real,,,,9", "confidence has no answer '9'"),
+        (",real,,,,4", ",,,,,4", "real has no answer ''"),
+        ("turing,{case},0,", "turing,{other},0,", "case {case} was shown there"),
+        ("turing,{case},0,", "turing,{case},77,", "the part has 12 presentations"),
+        ("turing,{case},0,", "alone2,{case},0,", "the study has no such part"),
+        (",0,False,", ",0,TRUE,", "case {case} was shown there"),
+        ("\n", "\n{line}", "it is there twice"),
+        (",30.0,", ",-3,", "a damaged one: -3 is no number of seconds"),
+        (",30.0,", ",soon,", "a damaged one"),
+        (",0,False,", ",0,perhaps,", "a damaged one"),
+        ("R1,p", "r1,p", "Expected answers of the reader R1, got those of r1."),
+        (",", ";", "a damaged one"),
+        ("turing", "t\udce4ring", "can't decode"),
+    ],
+)
+def test_a_table_that_was_changed_by_hand_is_refused_with_the_line(
+    tmp_path: Path, before: str, after: str, said: str
+) -> None:
+    study = protocol()
+    file = AnswerFile(tmp_path, study, "p", "R1")
+    case = study.order("R1", study.phases[0])[0].case.name
+    file.add(answer("turing", case, 0, real="real", confidence="4"), study.phases[0])
+    content = file.path.read_text()
+    line = content.splitlines(keepends=True)[-1]
+    names = {"case": case, "other": next(name for name in NAMES if name != case), "line": line}
+    before, after, said = (text.format(**names) for text in (before, after, said))
+    assert before in content
+    if before == "\n":
+        content += line
+    else:
+        content = content.replace(before, after)
+    file.path.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(InputError) as caught:
+        AnswerFile(tmp_path, study, "p", "R1")
+    assert said in str(caught.value)
+
+
+def test_a_table_that_a_spreadsheet_has_saved_unchanged_is_read(tmp_path: Path) -> None:
+    study = protocol()
+    file = AnswerFile(tmp_path, study, "p", "R1")
+    case = study.order("R1", study.phases[0])[0].case.name
+    given = answer("turing", case, 0, real="real", confidence="4")
+    file.add(given, study.phases[0])
+    content = file.path.read_text().replace("False", "FALSE")
+    file.path.write_text(content, encoding="utf-8-sig", newline="\r\n")
+    assert AnswerFile(tmp_path, study, "p", "R1").answers == [given]
+
+
+def test_a_study_into_which_nothing_can_be_written_is_refused_before_a_case_is_read(tmp_path: Path) -> None:
+    (tmp_path / "answers").write_text("no folder")
+    with pytest.raises(OutputError, match="Answers cannot be written to"):
+        AnswerFile(tmp_path, protocol(), "p", "R1")
+
+
+def test_two_readers_at_once_have_tables_of_their_own(tmp_path: Path) -> None:
+    study = protocol()
+    files = {reader: AnswerFile(tmp_path, study, "p", reader) for reader in ("R1", "R2")}
+    for position in range(3):
+        for reader, file in files.items():
+            shown = file.next(study.phases[0])
+            given = answer("turing", shown.case.name, position, reader=reader, real="real", confidence="4")
+            file.add(given, study.phases[0])
+    for reader, file in files.items():
+        assert [a.reader for a in read_answers(file.path)] == [reader] * 3
+        check_answers(read_answers(file.path), study)
+
+
 def test_a_case_answered_in_a_second_window_is_not_answered_twice(tmp_path: Path) -> None:
     study = protocol()
     first, second = (AnswerFile(tmp_path, study, "p", "R1") for _window in range(2))
-    given = answer("turing", "00", 0, real="real", confidence="4")
+    shown = first.next(study.phases[0])
+    given = answer("turing", shown.case.name, 0, real="real", confidence="4")
     first.add(given, study.phases[0])
     with pytest.raises(InputError, match="a second one"):
         second.add(given, study.phases[0])

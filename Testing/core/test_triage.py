@@ -9,7 +9,8 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.triage import rules, workflow
 from xray2ctpa_core.triage.criteria import PERC, SOURCES, WELLS
 from xray2ctpa_core.triage.likelihood import PE_COUNTS, Counts, counts_in, post_test
-from xray2ctpa_core.triage.workflow import ARROWS, BOXES, STEPS, Case, Score, beside, way_of
+from xray2ctpa_core.triage.scoring import score_of
+from xray2ctpa_core.triage.workflow import ARROWS, BOXES, STEPS, Case, Score, beside, box_texts, way_of
 
 ALL_PERC = frozenset(criterion.name for criterion in PERC)
 
@@ -166,6 +167,33 @@ def test_what_the_score_changes_is_said_with_its_interval_and_its_patients() -> 
     assert "order of work" in use
     assert "not known" in beside(Case(), Score(0.7, 0.5))[1]
     assert beside(Case(), None) == ("No generated CTPA is selected.",)
+
+
+@pytest.mark.parametrize(
+    ("entered", "said"),
+    [
+        ({"age": 80}, "Age 80"),
+        ({"wells": ["haemoptysis"]}, "Haemoptysis"),
+        ({"wells": ["heart_rate", "cancer"]}, "Heart rate over 100 per minute"),
+        ({"wells": ["pe_most_likely"]}, "PE the most likely diagnosis, or as likely"),
+        ({"wells": ["dvt_signs"], "age": 50}, "Clinical signs of DVT; Age 50"),
+    ],
+)
+def test_perc_excludes_nothing_where_other_entries_contradict_it(entered, said) -> None:
+    assert way_of(Case(perc=ALL_PERC, gestalt_low=True, age=49, wells=["cancer"])).step == "excluded by PERC"
+    way = way_of(Case(perc=ALL_PERC, gestalt_low=True, **entered))
+    assert way.step == "measure D-dimer"
+    assert way.boxes[-1] == "d_dimer"
+    assert f"PERC excludes nothing, because it contradicts: {said} (" in way.reasons[1]
+
+
+def test_a_score_that_means_nothing_is_not_used_and_not_even_named() -> None:
+    pe = {"probability": 0.73, "threshold": 0.5, "second_opinion": {"probability": 0.9}, "unreliable": "No."}
+    score = score_of({"pe": pe, "bundle": {"sha256": ""}}, None)
+    assert beside(Case(), score) == ("The score of the generated CTPA is not used. No.",)
+    assert box_texts(score)["model"] == "X-ray2CTPA score,\nnot used"
+    assert box_texts(None)["model"] == BOXES["model"][0]
+    assert box_texts(Score(0.7, 0.5)) == box_texts(None)
 
 
 def test_where_years_and_the_age_adjusted_cut_off_differ_the_risk_is_said() -> None:

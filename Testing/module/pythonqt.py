@@ -4,6 +4,7 @@
 what the real ones show. Out of reach are the real widgets' looks and PythonQt's own conversions.
 """
 
+import ctypes
 import inspect
 import re
 import sys
@@ -309,8 +310,18 @@ class _Module(types.ModuleType):
         raise AttributeError(name)
 
 
+@cache
+def _keep_constants() -> None:
+    """Under Python 3.11, PySide6 6.12 gives away references to None, True and False, which end after some
+    hundred widgets; from 3.12 on, they need none."""
+    if sys.version_info < (3, 12):
+        for constant in (None, True, False):
+            ctypes.c_ssize_t.from_address(id(constant)).value += 1 << 40
+
+
 def install(settings_file: Path) -> None:
     """Puts ``qt`` and ``ctk`` in place, and the widgets into ``slicer``; settings go to ``settings_file``."""
+    _keep_constants()
     qt = _Module("qt")
     qt.QSettings = lambda: QtCore.QSettings(str(settings_file), QtCore.QSettings.Format.IniFormat)
     sys.modules["qt"] = qt

@@ -98,6 +98,24 @@ def test_a_difference_from_the_truth_is_marked_and_the_truth_is_not(started, tmp
     assert words(started)["Red"] == []
 
 
+def test_a_removed_node_is_let_go_and_a_closed_scene_leaves_what_stays_in_it(started, tmp_path):
+    from XRay2CTPALib import Annotations
+
+    nodes = mrml.load_result(write_result(tmp_path / "result"), started.scene)
+    rendering = nodes.ctpa.GetNthDisplayNode(1)
+    watch, identifier = Annotations.watch(), rendering.GetID()
+    assert identifier in watch._tags
+    mrml.remove_result(nodes)
+    assert identifier not in watch._tags
+    mrml.load_result(write_result(tmp_path / "second"), started.scene)
+    started.scene.Clear(0)
+    assert all(started.scene.GetNodeByID(left) is not None for left in watch._tags)
+    assert any("Layout" in left for left in watch._tags)
+    again = mrml.load_result(write_result(tmp_path / "third"), started.scene)
+    mrml.show_rendering(again, True)
+    assert words(started)["3D 0"] == ["SYNTHETIC"]
+
+
 def test_there_is_one_watch_and_a_stopped_one_leaves_nothing_in_the_views(started, tmp_path):
     from XRay2CTPALib import Annotations
 

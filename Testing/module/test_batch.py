@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 import slicer
-from scenes import radiograph_node
+from scenes import radiograph_node, write_result
 
 from xray2ctpa_core import mrml
 from xray2ctpa_core.errors import InputError
@@ -61,6 +61,24 @@ def test_of_a_scene_only_radiographs_come_in(app, batch_module):
     with pytest.raises(InputError, match="PA is no longer in the scene"):
         batch.start(None, app.temporary, lambda: None)
     assert app.leftovers() == []
+
+
+def test_a_closed_scene_takes_its_nodes_out_of_the_list_whose_ids_others_get(panel, tmp_path):
+    scene, batch = panel.slicer.scene, panel.logic.batch
+    first = radiograph_node(scene, name="patient A")
+    batch.addNodes([first])
+    identifier = first.GetID()
+    batch.rows[0].folder, batch.rows[0].state = write_result(tmp_path / "result"), "complete"
+    del first
+    scene.Clear(0)
+    other = radiograph_node(scene, name="patient B")
+    assert other.GetID() == identifier, "the reason of this test"
+    panel.panel.batch.onOpenRow(0)
+    shown = panel.ui.resultSelector.currentNode()
+    assert shown.GetNodeReference(mrml.RADIOGRAPH_REFERENCE) is None, "not the result of patient B"
+    with pytest.raises(InputError, match="patient A is no longer in the scene"):
+        batch.start(None, tmp_path, lambda: None)
+    assert batch.addNodes([other]) == 1
 
 
 def test_a_patient_of_the_dicom_database_gives_the_radiographs_alone(batch_module):

@@ -1,5 +1,7 @@
 """A result's nodes together: references, folder, table, rendering, layout, views, saving, removing."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import slicer
@@ -18,6 +20,7 @@ from xray2ctpa_core import mrml
 from xray2ctpa_core.constants import NOTICE
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.mrml.record import record_rows
+from xray2ctpa_core.wording import unreliable
 
 
 @pytest.fixture
@@ -48,6 +51,34 @@ def test_nodes_are_named_after_the_radiographs_node_and_without_it_after_its_fil
     assert result.ctpa.GetName() == "SYNTHETIC CTPA (radiograph)"
     alone = mrml.load_result(write_result(tmp_path / "alone"), app.scene)
     assert alone.ctpa.GetName() == "SYNTHETIC CTPA (radiograph.png)"
+
+
+def test_a_scene_bundle_opens_though_the_radiograph_is_named_oddly(app, tmp_path):
+    radiograph = radiograph_node(app.scene, name='4: PA & <LAT> "x"\n/\u0442 {0} %s')
+    nodes = mrml.load_result(write_result(tmp_path / "r", unreliable=UNLIKE), app.scene, radiograph)
+    assert nodes.ctpa.GetName() == "SYNTHETIC CTPA (4: PA _ _LAT_ _x__/\u0442 {0} %s)"
+    shown(app, nodes)
+    app.scene.RemoveNode(radiograph)  # its own name alone would spoil the bundle: Slicer's matter
+    assert app.scene.WriteToMRB(str(tmp_path / "scene.mrb"))
+    with zipfile.ZipFile(tmp_path / "scene.mrb") as bundle:
+        bundle.extractall(tmp_path / "scene")
+    [saved] = (tmp_path / "scene").rglob("*.mrml")
+    with application_scene() as fresh:
+        fresh.scene.SetURL(str(saved))
+        fresh.scene.SetRootDirectory(str(saved.parent))
+        for _twice in range(2):  # the second time beside the first
+            assert fresh.scene.Import()
+        kind = "vtkMRMLScalarVolumeNode"
+        count = fresh.scene.GetNumberOfNodesByClass(kind)
+        volumes = [fresh.scene.GetNthNodeByClass(number, kind) for number in range(count)]
+        first, second = [mrml.result_of(v) for v in volumes if v.GetAttribute(mrml.RECORD_ATTRIBUTE)]
+        assert not {n.GetID() for n in first.all()} & {n.GetID() for n in second.all()}
+        for opened in (first, second):
+            assert unreliable(opened.record["pe"]) == UNLIKE
+            assert opened.gradcam.GetAttribute(mrml.UNRELIABLE_ATTRIBUTE) == UNLIKE
+            assert slicer.util.arrayFromVolume(opened.ctpa)[HOT_KJI] == 700
+        mrml.remove_result(first)
+        assert second.gradcam_label.GetDisplayNode().GetColorNode().GetColorName(3) == "high"
 
 
 def test_the_folder_lies_in_the_study_of_the_radiograph(app, tmp_path):
@@ -165,8 +196,9 @@ def test_the_sentences_rate_the_volume_and_never_the_patient(result):
 
 
 def test_why_a_score_means_nothing_stands_in_every_node_and_after_the_score(app, tmp_path):
-    nodes = mrml.add_segmentation(mrml.load_result(write_result(tmp_path / "r", unreliable=UNLIKE), app.scene))
-    assert mrml.unreliable(nodes.record) == UNLIKE
+    loaded = mrml.load_result(write_result(tmp_path / "r", unreliable=UNLIKE), app.scene)
+    nodes = mrml.add_segmentation(loaded)
+    assert unreliable(nodes.record["pe"]) == UNLIKE
     assert len(nodes.all()) == 6
     for node in nodes.all():
         assert node.GetAttribute(mrml.UNRELIABLE_ATTRIBUTE) == UNLIKE
@@ -175,11 +207,11 @@ def test_why_a_score_means_nothing_stands_in_every_node_and_after_the_score(app,
     assert said[0].startswith("Model's PE score 0.25")
     assert said[1] == UNLIKE
     fine = mrml.load_result(write_result(tmp_path / "fine"), app.scene)
-    assert mrml.unreliable(fine.record) is None
+    assert unreliable(fine.record["pe"]) is None
     assert fine.ctpa.GetAttribute(mrml.UNRELIABLE_ATTRIBUTE) is None
     assert fine.ctpa.GetDescription() == NOTICE
-    older = {"pe": {name: value for name, value in fine.record["pe"].items() if name != "unreliable"}}
-    assert mrml.unreliable(older) is None
+    older = {name: value for name, value in fine.record["pe"].items() if name != "unreliable"}
+    assert unreliable(older) is None
 
 
 @pytest.mark.parametrize("name", ["ctpa", "gradcam", "gradcam_label", "spread"])

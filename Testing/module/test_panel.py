@@ -284,6 +284,18 @@ def test_a_result_of_the_scene_is_selected_by_itself_with_the_score_of_every_sam
     assert "tiny 1.2.3" not in panel.ui.resultLabel.text
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": "0.1"}'])
+def test_a_result_whose_record_was_changed_by_hand_says_so_and_the_panel_goes_on(panel, tmp_path, text):
+    nodes = loaded(panel, tmp_path)
+    nodes.ctpa.SetAttribute(mrml.RECORD_ATTRIBUTE, text)
+    panel.panel.update()
+    assert panel.ui.resultLabel.text == "Parts of this result were removed or changed: generate it again."
+    assert QtWidgets.QWidget.isHidden(panel.ui.scoreLabel)
+    assert not panel.ui.windowSelector.enabled
+    assert "No generated CTPA is selected." in panel.ui.triageLabel.text
+    assert panel.raised == []
+
+
 def test_the_triage_section_shows_the_way_of_a_case_and_the_score_beside_it(panel, tmp_path):
     ui, triage = panel.ui, panel.panel.triage
     ui.triageCollapsibleButton.collapsed = False

@@ -23,6 +23,8 @@ class ViewWatch(VTKObservationMixin):
 
     def __init__(self) -> None:
         VTKObservationMixin.__init__(self)
+        # ID -> tag. The mixin would keep removed nodes alive: it never forgets an object.
+        self._tags: dict[str, int] = {}
         self._actors: dict[str, tuple[Any, Any]] = {}
         self._awaited = False
         scene = slicer.mrmlScene
@@ -30,6 +32,7 @@ class ViewWatch(VTKObservationMixin):
         for event in (scene.EndImportEvent, scene.EndCloseEvent, scene.EndBatchProcessEvent):
             self.addObserver(scene, event, self._later)
         self.addObserver(scene, scene.NodeAddedEvent, self._onNodeAdded)
+        self.addObserver(scene, scene.NodeRemovedEvent, self._onNodeRemoved)
         for className in (_COMPOSITE, _RENDERING, "vtkMRMLLayoutNode"):
             for node in slicer.util.getNodesByClass(className):
                 self._observe(node)
@@ -53,18 +56,28 @@ class ViewWatch(VTKObservationMixin):
     def remove(self) -> None:
         """Removes the word from all views, and all observers."""
         self.removeObservers()
+        for identifier, tag in self._tags.items():
+            slicer.mrmlScene.GetNodeByID(identifier).RemoveObserver(tag)
+        self._tags = {}
         for renderer, actor in self._actors.values():
             renderer.RemoveViewProp(actor)
         self._actors = {}
 
     def _observe(self, node: Any) -> None:
-        if not self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._later):
-            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._later)
+        if node.GetID() not in self._tags:
+            self._tags[node.GetID()] = node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._later)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeAdded(self, _caller: Any, _event: Any, node: Any) -> None:
         if node is not None and (node.IsA(_COMPOSITE) or node.IsA(_RENDERING)):
             self._observe(node)
+            self._later()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeRemoved(self, _caller: Any, _event: Any, node: Any) -> None:
+        tag = self._tags.pop(node.GetID(), None) if node is not None else None
+        if tag is not None:
+            node.RemoveObserver(tag)
             self._later()
 
     def _later(self, _caller: Any = None, _event: Any = None) -> None:

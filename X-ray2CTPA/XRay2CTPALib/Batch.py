@@ -14,6 +14,7 @@ from xray2ctpa_core import mrml
 from xray2ctpa_core.constants import EXIT_CANCELLED, EXIT_DONE
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
 from xray2ctpa_core.io.names import PAIR_SUFFIXES, stem_of, suffix_of
+from xray2ctpa_core.wording import unreliable
 
 from .ChildProcess import ChildProcess
 from .CoreCommand import coreArguments, coreEnvironment
@@ -33,7 +34,7 @@ class Row:
 
     Attributes:
         name: for display.
-        source: a file, or the id of a node.
+        source: a file, the id of a node, or None for a node whose scene was closed.
         state: WAITING, ACTIVE, COMPLETE or FAILED.
         message: the present stage, or why it failed.
         score: the model's PE score; None before it is complete.
@@ -42,7 +43,7 @@ class Row:
     """
 
     name: str
-    source: Path | str
+    source: Path | str | None
     state: str = WAITING
     message: str = ""
     score: float | None = None
@@ -83,6 +84,15 @@ class Batch:
         """Adds the image files directly in ``folder``, sorted by name; returns their number."""
         files = [f for f in sorted(folder.iterdir()) if f.is_file() and not f.name.startswith(".")]
         return self.addFiles([f for f in files if _mayBeRadiograph(f)])
+
+    def onSceneClosed(self) -> None:
+        """Lets the nodes go: another scene gives their ids to other nodes.
+
+        A run continues, because its files are written already; complete rows can be opened.
+        """
+        for row in self.rows:
+            if isinstance(row.source, str):
+                row.source = None
 
     def clear(self) -> None:
         """Empties the list; files are kept."""
@@ -149,7 +159,7 @@ class Batch:
             self._onChanged()
 
     def _add(self, rows: Sequence[Row]) -> int:
-        known = {row.source for row in self.rows}
+        known = {row.source for row in self.rows} - {None}
         new = [row for row in rows if row.source not in known]
         self.rows += new
         return len(new)
@@ -157,9 +167,12 @@ class Batch:
     def _fileOf(self, row: Row, number: int) -> Path:
         if isinstance(row.source, Path):
             return row.source
-        node = slicer.mrmlScene.GetNodeByID(row.source)
+        node = slicer.mrmlScene.GetNodeByID(row.source) if row.source is not None else None
         if node is None:
-            raise InputError(_("{name} is no longer in the scene.").format(name=row.name))
+            raise InputError(
+                _("{name} is no longer in the scene.").format(name=row.name),
+                _("Clear the list, then add the X-rays of this scene."),
+            )
         return writeInput(node, self._work / str(number))
 
     def _onLine(self, line: str) -> None:
@@ -177,7 +190,7 @@ class Batch:
         elif kind == "result":
             row.state, row.folder = COMPLETE, Path(event["path"])
             pe = event["result"]["pe"]
-            row.score, row.unreliable = pe["probability"], pe.get("unreliable") or ""
+            row.score, row.unreliable = pe["probability"], unreliable(pe) or ""
             row.message = _("complete before") if event["skipped"] else _("complete")
             self._current += 1
         elif kind == "error":

@@ -14,7 +14,6 @@ from .Batch import COMPLETE, Row, dicomRadiographs, errorText, loadRow, whyNotSt
 from .InputSection import usableNodes
 from .ParameterNode import settingsFrom
 
-
 #: Column of the table with the score; grey that is visible in both palettes, of a score that means nothing.
 SCORE_COLUMN, GREY = 2, "#8c8c8c"
 
@@ -143,7 +142,7 @@ class BatchSection:
                         item.setForeground(qt.QBrush(qt.QColor(GREY)))
                 item.setText(text)
                 told = ". ".join(filter(None, (row.message, row.unreliable)))
-                item.setToolTip(f"{row.name}: {told}" if told else str(row.source))
+                item.setToolTip(f"{row.name}: {told}" if told else str(row.source or row.name))
 
 
 def _cautions(rows: Sequence[Row]) -> list[str]:

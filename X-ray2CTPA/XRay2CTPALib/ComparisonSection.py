@@ -60,7 +60,7 @@ class ComparisonSection:
             return
         for former in (nodes.truth, nodes.difference):
             if former is not None:
-                former.GetScene().RemoveNode(former)
+                mrml.remove_with_displays(former)
         try:
             mrml.add_comparison(nodes, mrml.truth_on_grid(self._ui.truthSelector.currentNode(), nodes))
         except InputError as error:

@@ -8,6 +8,7 @@ from slicer.i18n import tr as _
 
 from xray2ctpa_core import mrml
 from xray2ctpa_core.errors import XRay2CTPAError
+from xray2ctpa_core.wording import unreliable
 
 from . import Annotations, Views
 from .DicomBack import DicomBack
@@ -53,9 +54,9 @@ class ResultSection:
         """Selects the scene's last result if none is selected, for example after a scene was opened."""
         if self._ui.resultSelector.currentNode() is None:
             nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-            results = [node for node in nodes if mrml.result_of(node) is not None]
-            if results:
-                self._ui.resultSelector.setCurrentNode(results[-1])
+            last = next((node for node in reversed(nodes) if mrml.result_of(node) is not None), None)
+            if last is not None:
+                self._ui.resultSelector.setCurrentNode(last)
 
     def onSelected(self, _node: Any = None) -> None:
         self._notes = ()
@@ -86,19 +87,20 @@ class ResultSection:
         """Shows what the result says; its scores are greyed out, below the reason, if they mean nothing."""
         scores = mrml.score_sentences(nodes.record) if nodes is not None else []
         origin = mrml.provenance(nodes.record) if nodes is not None else []
-        reason = mrml.unreliable(nodes.record) if nodes is not None else None
+        reason = unreliable(nodes.record["pe"]) if nodes is not None else None
         told = mrml.sentences(nodes.record) if nodes is not None else []
+        if nodes is None and self._ui.resultSelector.currentNode() is not None:
+            told = [_("Parts of this result were removed or changed: generate it again.")]
         told = [line for line in told if line not in (*scores, *origin, reason)]
-        texts = (
-            (self._ui.unreliableLabel, [reason] if reason else []),
-            (self._ui.scoreLabel, scores[:1]),
-            (self._ui.otherScoresLabel, scores[1:]),
-            (self._ui.resultLabel, [*told, *(self._notes if nodes is not None else ())]),
-        )
-        for label, lines in texts:
-            label.text = "\n".join(lines)
-            label.toolTip = "\n".join(origin)
-            label.visible = nodes is not None and bool(lines)
+        self._ui.unreliableLabel.text = reason or ""
+        self._ui.scoreLabel.text = "\n".join(scores[:1])
+        self._ui.otherScoresLabel.text = "\n".join(scores[1:])
+        self._ui.resultLabel.text = "\n".join([*told, *self._notes])
+        self._ui.unreliableLabel.visible = reason is not None
+        self._ui.scoreLabel.visible = bool(scores)
+        self._ui.otherScoresLabel.visible = len(scores) > 1
+        self._ui.resultLabel.visible = bool(told or self._notes)
+        self._ui.scoreLabel.toolTip = self._ui.resultLabel.toolTip = "\n".join(origin)
         self._ui.scoreLabel.enabled = self._ui.otherScoresLabel.enabled = reason is None
 
     def show(self, nodes: mrml.ResultNodes, notes: Sequence[str] = ()) -> None:

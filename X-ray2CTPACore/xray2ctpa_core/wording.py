@@ -37,9 +37,9 @@ def scored(pe: Mapping[str, Any]) -> str:
 
 
 def unreliable(pe: Mapping[str, Any]) -> str | None:
-    """Why a score of result.json (``pe``) means nothing for its radiograph; None where there is no score or
-    nothing speaks against it."""
-    return pe.get("unreliable") if pe["probability"] is not None else None
+    """Why the scores of result.json (``pe``) mean nothing for its radiograph; None where there are none or
+    nothing speaks against them."""
+    return pe.get("unreliable") if pe["probability"] is not None or "second_opinion" in pe else None
 
 
 def counted(number: int, noun: str) -> str:

@@ -46,11 +46,9 @@ class CaseViews:
 
     def clear(self) -> None:
         """Removes the case from the scene."""
-        scene = slicer.mrmlScene
         for node in self._nodes:
-            for number in reversed(range(node.GetNumberOfDisplayNodes())):
-                scene.RemoveNode(node.GetNthDisplayNode(number))
-            scene.RemoveNode(node)
+            if node.GetScene() is not None:  # somebody may have removed it
+                mrml.remove_with_displays(node)
         self._nodes, self._volume = [], None
 
     def settings(self) -> str:

@@ -109,7 +109,7 @@ def _make(cohort: Path, out: Path, cases: int, bundle: str, study_seed: int) -> 
 def run_analyse(args: argparse.Namespace) -> int:
     """Prints the tables of a study."""
     from xray2ctpa_core.reader_study.analysis import analyse
-    from xray2ctpa_core.reader_study.answers import read_study_answers
+    from xray2ctpa_core.reader_study.answers import check_answers, read_study_answers
     from xray2ctpa_core.reader_study.protocol import read_protocol, read_truth
     from xray2ctpa_core.reader_study.tables import markdown
 
@@ -122,6 +122,7 @@ def run_analyse(args: argparse.Namespace) -> int:
             f"Expected answers to this protocol, got others of {', '.join(sorted(strangers))}.",
             "Analyse the study that they read: study.json was changed afterwards.",
         )
+    check_answers(answers, protocol)
     numbers: dict[str, Any] = analyse(protocol, answers, truth) | {"protocol_sha256": sha256}
     if args.json is not None:
         write_text_atomically(args.json, json.dumps(numbers, indent=1) + "\n")

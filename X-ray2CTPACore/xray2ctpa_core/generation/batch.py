@@ -10,6 +10,7 @@ from xray2ctpa_core.errors import BundleError, Cancelled, XRay2CTPAError
 from xray2ctpa_core.generation.events import Reporter
 from xray2ctpa_core.generation.failures import user_error
 from xray2ctpa_core.generation.job import Generator
+from xray2ctpa_core.wording import unreliable
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ def generate_case(generator: Generator, case: Case, reporter: Reporter) -> dict[
     check_place(case.dicom, case.target)
     content = generator.generate(case.source, case.target)
     reporter.stage("dicom", f"Writing {case.dicom}")
-    unreliable = content["pe"].get("unreliable")
-    export_dicom(case.target, case.source, case.dicom, content["input"]["sha256"], unreliable)
+    reason = unreliable(content["pe"])
+    export_dicom(case.target, case.source, case.dicom, content["input"]["sha256"], reason)
     return content
 
 

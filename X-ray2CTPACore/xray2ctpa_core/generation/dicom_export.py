@@ -11,6 +11,7 @@ from xray2ctpa_core.io.failures import reading
 from xray2ctpa_core.io.provenance import file_sha256
 from xray2ctpa_core.io.result_folder import writing
 from xray2ctpa_core.io.volumes import read_volume
+from xray2ctpa_core.wording import unreliable
 
 
 def check_place(target: Path, result: Path) -> None:
@@ -40,7 +41,7 @@ def export_result(result: Path, radiograph: Path | None, target: Path) -> None:
     try:
         record = json.loads((result / result_files.RECORD).read_text(encoding="utf-8"))
         sha256, name = str(record["input"]["sha256"]), str(record["input"]["name"])
-        unreliable = record.get("pe", {}).get("unreliable")
+        reason = unreliable(record["pe"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"Expected a result folder with {result_files.RECORD}, got {result}.",
@@ -55,15 +56,15 @@ def export_result(result: Path, radiograph: Path | None, target: Path) -> None:
                     "Name the file that the result was made from.",
                 )
     check_place(target, result)
-    export_dicom(result, radiograph, target, sha256, unreliable)
+    export_dicom(result, radiograph, target, sha256, reason)
 
 
 def export_dicom(
-    result: Path, source: Path | None, target: Path, sha256: str, unreliable: str | None = None
+    result: Path, source: Path | None, target: Path, sha256: str, reason: str | None = None
 ) -> None:
     """As ``export_result``, for a radiograph ``source`` that is known to have this ``sha256``.
 
-    ``unreliable`` is pe.unreliable of result.json.
+    ``reason`` is why PE score and Grad-CAM mean nothing (pe.unreliable of result.json).
     """
     digest = file_sha256(result / result_files.CTPA)
     if dicom_out.is_written(target, digest):
@@ -75,7 +76,7 @@ def export_dicom(
         None if source is None else dicom_out.radiograph_header(source),
         sha256,
         digest,
-        unreliable,
+        reason,
     )
 
 

@@ -28,15 +28,9 @@ from xray2ctpa_core.mrml.display import (
     show_window,
     synthetic_annotation,
 )
-from xray2ctpa_core.mrml.nodes import add_segmentation, load_result, remove_result
+from xray2ctpa_core.mrml.nodes import add_segmentation, load_result, remove_result, remove_with_displays
 from xray2ctpa_core.mrml.radiograph import add_radiograph
-from xray2ctpa_core.mrml.record import (
-    UNRELIABLE_ATTRIBUTE,
-    provenance,
-    score_sentences,
-    sentences,
-    unreliable,
-)
+from xray2ctpa_core.mrml.record import UNRELIABLE_ATTRIBUTE, provenance, score_sentences, sentences
 from xray2ctpa_core.mrml.result import (
     NOTICE_ATTRIBUTE,
     RADIOGRAPH_REFERENCE,
@@ -88,6 +82,7 @@ __all__ = [
     "provenance",
     "register_layouts",
     "remove_result",
+    "remove_with_displays",
     "result_of",
     "score_sentences",
     "sentences",
@@ -100,6 +95,5 @@ __all__ = [
     "show_window",
     "synthetic_annotation",
     "truth_on_grid",
-    "unreliable",
     "use_layout",
 ]

@@ -1,5 +1,6 @@
 """Adds the nodes of a result to a scene, and removes them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,12 @@ from xray2ctpa_core.mrml.display import (
     is_used,
     rendering_display,
 )
-from xray2ctpa_core.mrml.record import read_record, record_attributes, record_rows, unreliable
+from xray2ctpa_core.mrml.record import read_record, record_attributes, record_rows
 from xray2ctpa_core.mrml.result import REFERENCES, ResultNodes, put_beside, refer
+from xray2ctpa_core.wording import unreliable
+
+#: Characters of a name that Slicer leaves as they are in the files of a bundle, which then cannot be opened.
+_NOT_IN_XML = re.compile(r'[<>&"\x00-\x1f]')
 
 
 def load_result(
@@ -50,10 +55,10 @@ def load_result(
     scene = slicer.mrmlScene if scene is None else scene
     record = read_record(folder)
     texts = {**record_attributes(record, folder), **(attributes or {})}
-    description = " ".join(filter(None, (record["notice"], unreliable(record))))
+    description = " ".join(filter(None, (record["notice"], unreliable(record["pe"]))))
     has_spread = (folder / "spread.nii.gz").exists()
     before = _node_ids(scene)
-    source = radiograph.GetName() if radiograph is not None else record["input"]["name"]
+    source = _NOT_IN_XML.sub("_", radiograph.GetName() if radiograph is not None else record["input"]["name"])
 
     def add(class_name: str, title: str) -> Any:
         node = scene.AddNewNodeByClass(class_name, f"{SYNTHETIC} {title} ({source})")
@@ -127,19 +132,33 @@ def remove_result(nodes: ResultNodes) -> None:
     if rendering is not None and rendering.GetVolumePropertyNode() is not None:
         scene.RemoveNode(rendering.GetVolumePropertyNode())
     for node in nodes.all():
-        displays = getattr(node, "GetNumberOfDisplayNodes", int)()
-        for display in [node.GetNthDisplayNode(number) for number in range(displays)]:
-            scene.RemoveNode(display)
-        item = hierarchy.GetItemByDataNode(node)
-        scene.RemoveNode(node)
-        if hierarchy.GetItemParent(item) == folder:  # the application has removed it with its node
-            hierarchy.RemoveItem(item, False, False)
+        remove_with_displays(node)
     for tag in (GRADCAM_COLOR_TAG, DIFFERENCE_COLOR_TAG):
         colours = scene.GetSingletonNode(tag, "vtkMRMLColorTableNode")
         if colours is not None and not is_used(colours):
             scene.RemoveNode(colours)
     if folder != hierarchy.GetSceneItemID() and hierarchy.GetNumberOfItemChildren(folder) == 0:
         hierarchy.RemoveItem(folder)
+
+
+def remove_with_displays(node: Any) -> None:
+    """Removes a node, its display nodes and its subject-hierarchy item from their scene.
+
+    The node goes first, because slice views give a volume that they show a new display in the place of a
+    removed one.
+    """
+    scene = node.GetScene()
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    item = hierarchy.GetItemByDataNode(node)
+    parent = hierarchy.GetItemParent(item) if item else 0
+    count = getattr(node, "GetNumberOfDisplayNodes", int)()
+    displays = [node.GetNthDisplayNode(number) for number in range(count)]
+    scene.RemoveNode(node)
+    for display in displays:
+        if display is not None and display.GetScene() is scene:
+            scene.RemoveNode(display)
+    if parent and hierarchy.GetItemParent(item) == parent:  # the application has removed it with its node
+        hierarchy.RemoveItem(item, False, False)
 
 
 def _read_voxels(node: Any, path: Path) -> None:

@@ -56,13 +56,6 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def unreliable(record: Mapping[str, Any]) -> str | None:
-    """Why the PE scores mean nothing for this radiograph, as a sentence; None if nothing speaks against them,
-    or if the record is older than this statement."""
-    reason = record["pe"].get("unreliable")
-    return str(reason) if reason else None
-
-
 def score_sentences(record: Mapping[str, Any]) -> list[str]:
     """The scores of a result, for people: the volume's, each sample's, the second opinion."""
     pe = record["pe"]
@@ -81,7 +74,7 @@ def sentences(record: Mapping[str, Any]) -> list[str]:
     """What a result says, for people: the score first, why it means nothing if that is so, then what it
     means and where it comes from."""
     score, *others = score_sentences(record)
-    reason = unreliable(record)
+    reason = unreliable(record["pe"])
     caution = "The score rates this generated volume, not the patient: a hypothesis, never a diagnosis."
     warnings = [line for line in record.get("gate", {}).get("warnings", []) if line != reason]
     return [score, *([reason] if reason else []), *others, caution, *provenance(record), *warnings]
@@ -117,7 +110,7 @@ def record_attributes(record: Mapping[str, Any], folder: Path) -> dict[str, str]
                 )
             value = value[key]
         attributes[name] = value if isinstance(value, str) else json.dumps(value)
-    reason = unreliable(record)
+    reason = unreliable(record["pe"])
     return attributes | ({UNRELIABLE_ATTRIBUTE: reason} if reason else {})
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import slicer
 
+from xray2ctpa_core.constants import RESULT_SCHEMA_VERSION
+
 #: Attribute of the CTPA with the whole result.json, and its references to the other nodes of the result.
 RECORD_ATTRIBUTE = "XRay2CTPA.Record"
 #: Attribute of every generated volume with its description.
@@ -60,14 +62,20 @@ class ResultNodes:
 
 def result_of(node: Any) -> ResultNodes | None:
     """The result to which a CTPA node in a scene belongs, also after saving and loading; None if it belongs
-    to none."""
+    to none, or if its record or a map was removed or changed by hand."""
     text = node.GetAttribute(RECORD_ATTRIBUTE) if node is not None else None
     if text is None:
+        return None
+    try:
+        record = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(record, dict) or record.get("schema_version") != RESULT_SCHEMA_VERSION:
         return None
     parts = {name: node.GetNodeReference(role) for name, role in REFERENCES.items()}
     if parts["gradcam"] is None or parts["gradcam_label"] is None:
         return None
-    return ResultNodes(ctpa=node, **parts, record=json.loads(text))
+    return ResultNodes(ctpa=node, **parts, record=record)
 
 
 def refer(nodes: ResultNodes, radiograph: Any) -> None:

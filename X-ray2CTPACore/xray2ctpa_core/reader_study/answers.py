@@ -2,7 +2,8 @@
 
 import csv
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -56,7 +57,8 @@ class AnswerFile:
     """The table of one reader in the study's folder ``answers``; lines are added, never changed.
 
     Raises:
-        InputError: the table holds answers of another protocol, or is damaged.
+        InputError: the table holds answers of another protocol or reader, was changed, or is damaged.
+        OutputError: nothing can be written into the study's folder.
     """
 
     def __init__(self, folder: Path, protocol: Protocol, protocol_sha256: str, reader: str) -> None:
@@ -70,6 +72,13 @@ class AnswerFile:
                 f"Expected answers to the protocol {protocol_sha256[:12]}, got {others.pop()[:12]}.",
                 "The study was changed since: read it under another code, or restore study.json.",
             )
+        if any(answer.reader != reader for answer in self.answers):  # where case does not count in names
+            raise InputError(
+                f"Expected answers of the reader {reader}, got those of {self.answers[0].reader}.",
+                f"Read under the code {self.answers[0].reader}, or choose another.",
+            )
+        check_answers(self.answers, protocol)
+        _require_writable(self.path.parent)
 
     def next(self, phase: Phase) -> Presentation | None:
         """The first presentation of a phase that has no answer yet; None where all have."""
@@ -131,6 +140,56 @@ class AnswerFile:
         self.answers.append(answer)
 
 
+def check_answers(answers: Sequence[Answer], protocol: Protocol) -> None:
+    """Raises InputError unless every answer is to a case at its place in its reader's order, once, and one of
+    its question's answers; otherwise somebody has changed the table."""
+    phases = {phase.name: phase for phase in protocol.phases}
+    orders: dict[tuple[str, str], tuple[Presentation, ...]] = {}
+    seen: set[tuple[str, str, int]] = set()
+    for answer in answers:
+        place = (answer.reader, answer.phase, answer.position)
+        phase = phases.get(answer.phase)
+        problem = ""
+        if phase is None:
+            problem = "the study has no such part"
+        else:
+            key = (answer.reader, phase.name)
+            order = orders.setdefault(key, protocol.order(answer.reader, phase))
+            wrong = [q for q in phase.questions if answer.answers.get(q) not in QUESTIONS[q].answers]
+            if not 0 <= answer.position < len(order):
+                problem = f"the part has {len(order)} presentations"
+            elif (order[answer.position].case.name, order[answer.position].repeat) != (
+                answer.case,
+                answer.repeat,
+            ):
+                problem = f"case {order[answer.position].case.name} was shown there"
+            elif wrong:
+                problem = f"{wrong[0]} has no answer {answer.answers.get(wrong[0], '')!r}"
+            elif place in seen:
+                problem = "it is there twice"
+        if problem:
+            raise InputError(
+                f"Expected the answers as they were given, got an answer of {answer.reader} to case "
+                f"{answer.case}, number {answer.position + 1} of {answer.phase}: {problem}.",
+                "The table was changed by hand: restore it from a copy, or remove that line to read the case "
+                "again.",
+            )
+        seen.add(place)
+
+
+def _require_writable(folder: Path) -> None:
+    """Raises OutputError unless a file can be made in ``folder``, so that no case is read in vain."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"Answers cannot be written to {folder}: {error.strerror or error}.",
+            "Make the folder writable, or copy the study to a place that is.",
+        ) from error
+
+
 def _remove_half_line(path: Path) -> int:
     """Removes a last line that a crash cut off, so that the next one stands alone; returns the bytes left."""
     if not path.exists():
@@ -145,9 +204,9 @@ def _remove_half_line(path: Path) -> int:
 def read_answers(path: Path) -> list[Answer]:
     """The answers in a table, without a last line that a crash cut off; InputError for another file."""
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        with path.open(encoding="utf-8-sig", newline="") as stream:  # spreadsheets add a mark
             content = stream.read()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Expected a table of answers in {path}, got: {error}.") from error
     lines = content.splitlines(keepends=True)
     if lines and not lines[-1].endswith("\n"):
@@ -155,7 +214,7 @@ def read_answers(path: Path) -> list[Answer]:
     rows = list(csv.DictReader(lines))
     try:
         return [_answer(row) for row in rows]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"Expected a table of answers in {path}, got a damaged one: {error}.") from error
 
 
@@ -170,6 +229,13 @@ def read_study_answers(folder: Path) -> list[Answer]:
     return answers
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{text} is no number of seconds")
+    return value
+
+
 def _answer(row: dict[str, str]) -> Answer:
     return Answer(
         reader=row["reader"],
@@ -177,11 +243,11 @@ def _answer(row: dict[str, str]) -> Answer:
         phase=row["phase"],
         case=row["case"],
         position=int(row["position"]),
-        repeat=row["repeat"] == "True",
+        repeat={"true": True, "false": False}[row["repeat"].lower()],  # spreadsheets write TRUE
         started=row["started"],
         ended=row["ended"],
-        seconds=float(row["seconds"]),
-        paused_seconds=float(row["paused_seconds"]),
+        seconds=_seconds(row["seconds"]),
+        paused_seconds=_seconds(row["paused_seconds"]),
         display=row["display"],
         software=row["software"],
         answers={name: row[name] for name in QUESTIONS if row[name]},

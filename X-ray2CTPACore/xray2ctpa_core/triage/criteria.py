@@ -52,3 +52,14 @@ PERC = (
     Criterion("no_leg_swelling", "No one-sided leg swelling"),
     Criterion("no_surgery", "No surgery or trauma with admission in 4 weeks"),
 )
+#: Items of PERC and the items of WELLS that contradict them.
+CONTRADICTIONS = {
+    "pulse_under_100": "heart_rate",
+    "no_haemoptysis": "haemoptysis",
+    "no_former_vte": "former_vte",
+    "no_leg_swelling": "dvt_signs",
+}
+#: WELLS item that contradicts the low gestalt that PERC requires.
+NOT_LOW = "pe_most_likely"
+#: Age in years from which the first item of PERC does not hold.
+PERC_AGE = 50

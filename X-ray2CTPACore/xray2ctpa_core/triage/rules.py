@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.triage.criteria import PERC, WELLS, Criterion
+from xray2ctpa_core.triage.criteria import CONTRADICTIONS, NOT_LOW, PERC, PERC_AGE, WELLS, Criterion
 
 #: Largest Wells score of the tier "PE unlikely" (two tiers).
 WELLS_UNLIKELY = 4.0
@@ -79,6 +79,17 @@ def perc_met(items: Collection[str]) -> bool:
     """Whether all eight items of PERC hold."""
     _require_known(items, PERC)
     return len(set(items)) == len(PERC)
+
+
+def perc_contradictions(perc: Collection[str], wells: Collection[str], age: int | None) -> tuple[str, ...]:
+    """Texts of entries that contradict PERC: items of WELLS, and the age in years (None if unknown)."""
+    _require_known(perc, PERC)
+    _require_known(wells, WELLS)
+    against = {NOT_LOW, *(item for name, item in CONTRADICTIONS.items() if name in perc)}
+    texts = [criterion.text for criterion in WELLS if criterion.name in against & set(wells)]
+    if age is not None and age >= PERC_AGE and "under_50" in perc:
+        texts.append(f"Age {age}")
+    return tuple(texts)
 
 
 def _require_known(items: Collection[str], criteria: tuple[Criterion, ...]) -> None:

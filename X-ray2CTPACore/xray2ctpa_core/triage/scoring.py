@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.triage.likelihood import Counts, counts_in
 from xray2ctpa_core.triage.workflow import Score
+from xray2ctpa_core.wording import unreliable
 
 
 class Model(Protocol):
@@ -37,7 +38,7 @@ def score_of(record: Mapping[str, Any], model: Model | None) -> Score:
         pe["threshold"],
         _counts(record, model),
         pe.get("second_opinion"),
-        pe.get("unreliable"),
+        unreliable(pe),
     )
 
 

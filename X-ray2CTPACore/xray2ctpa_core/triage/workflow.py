@@ -15,6 +15,7 @@ from xray2ctpa_core.triage.rules import (
     D_DIMER_FIXED,
     LIKELY,
     age_adjusted_cutoff,
+    perc_contradictions,
     perc_met,
     wells_score,
     wells_tier,
@@ -132,17 +133,21 @@ def way_of(case: Case) -> Way:
         return Way(
             IMAGE, (*before, "ctpa"), (said, "A D-dimer is not used where PE is likely" + _by("pathway"))
         )
+    reasons = [said]
     if case.gestalt_low and perc_met(case.perc):
-        reason = "PE is thought unlikely and all eight PERC items hold: no D-dimer" + _by("PERC")
-        return Way(PERC_OUT, (*before, "perc", "excluded"), (said, reason))
+        against = perc_contradictions(case.perc, case.wells, case.age)
+        if not against:
+            reason = "PE is thought unlikely and all eight PERC items hold: no D-dimer" + _by("PERC")
+            return Way(PERC_OUT, (*before, "perc", "excluded"), (said, reason))
+        reasons.append(f"PERC excludes nothing, because it contradicts: {'; '.join(against)}" + _by("PERC"))
     before = (*before, "perc", "d_dimer") if case.gestalt_low and case.perc else (*before, "d_dimer")
     cutoff = age_adjusted_cutoff(case.age)
     is_adjusted = cutoff > D_DIMER_FIXED
     limit = f"{cutoff:.0f} ng/mL FEU" + (", age-adjusted" if is_adjusted else "")
     by = _by("age-adjusted" if is_adjusted else "pathway")
     if case.d_dimer is None:
-        return Way(MEASURE, before, (said, f"D-dimer is the next step; raised from {limit}{by}"))
-    reasons = [said]
+        reasons.append(f"D-dimer is the next step; raised from {limit}{by}")
+        return Way(MEASURE, before, tuple(reasons))
     if case.d_dimer < cutoff:
         reasons.append(f"D-dimer {case.d_dimer:.0f} is under {limit}: PE excluded{by}")
     else:
