@@ -8,7 +8,7 @@ from typing import Any
 
 from xray2ctpa_core.constants import RESULT_SCHEMA_VERSION
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.wording import counted, score_sentence, second_opinion_sentence
+from xray2ctpa_core.wording import counted, score_sentence, second_opinion_sentence, unreliable
 
 #: Attribute of every node of a result <- where its value stands in result.json.
 ATTRIBUTES = {
