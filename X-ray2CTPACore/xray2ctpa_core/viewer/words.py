@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.mrml.record import record_rows, score_sentences, sentences, unreliable
+from xray2ctpa_core.mrml.record import record_rows, score_sentences, sentences
+from xray2ctpa_core.wording import unreliable
 
 
 def words_of(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -16,7 +17,7 @@ def words_of(record: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         KeyError, TypeError, ValueError: as in ``garbled_as_input_error``.
     """
-    scores, reason = score_sentences(record), unreliable(record)
+    scores, reason = score_sentences(record), unreliable(record["pe"])
     words = {
         "unreliable": reason,
         "scores": scores,
