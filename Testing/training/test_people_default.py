@@ -98,7 +98,17 @@ def test_a_bank_is_trained_judged_on_a_stranger_and_carried_in_two_files(
     for name in ("a", "b", "c"):
         save_person(phantom(name), people / f"{name}{SUFFIX}")
     LungLocator((8, 8), 32).save_pretrained(tmp_path / "locator")
-    words = ["--only", "encoder", "opacity-reader", "denoiser", "bundle", "weights", "judged", "--set", f"run.people={people}"]
+    words = [
+        "--only",
+        "encoder",
+        "opacity-reader",
+        "denoiser",
+        "bundle",
+        "weights",
+        "judged",
+        "--set",
+        f"run.people={people}",
+    ]
     words += ['run.without=["c"]', f"bundle.lung_locator={tmp_path / 'locator'}"]
     assert recipe(repository, "people-smoke", out, *words) == 0
     pipeline = XRay2CTPAPipeline.from_pretrained(out / "bundle")

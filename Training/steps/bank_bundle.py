@@ -23,6 +23,7 @@ from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
 from xray2ctpa_core.models.encoders.opacities import NOISE, with_opacities
 from xray2ctpa_core.models.encoders.opacity_reader import OpacityReader
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
+from xray2ctpa_core.models.storage import in_8_bits
 from xray2ctpa_core.pipelines.bundle import (
     BundleInfo,
     CXRPreprocessing,

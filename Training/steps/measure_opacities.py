@@ -1,6 +1,6 @@
 """What a bundle's opacity reader reads of real radiographs with and without findings.
 
-Prints for fluid and consolidation the mean filled share of the lungs (of those that the lung locator finds) in
+Prints for fluid and consolidation the mean filled share of the lungs that the lung locator finds, in
 radiographs without and with findings, and the AUROC between them. Writes the same to OUT/opacities.json.
 """
 
@@ -73,4 +73,3 @@ def mean_shares(reader: OpacityReader, reading: RadiographReading) -> list[float
     )
     weight = lungs[np.ix_(rows, columns)]
     return [float((share * weight).sum() / max(weight.sum(), 1)) for share in shares]
-

@@ -20,5 +20,7 @@ def run(config: OpacityReaderSettings, out: Path, resume: bool) -> None:
     shape = Shape(config.grid, config.pixels, config.finer)
     data = DrawnPatients(teaching(config), shape, config.kept, frequent_findings, ("image", "opaque"))
     reader = OpacityReader(config.channels, config.size, config.floor)
-    train(OpacityReaderStage(reader), data, config, out, resume and has_checkpoint(out), Bar("opacity reader"))
+    train(
+        OpacityReaderStage(reader), data, config, out, resume and has_checkpoint(out), Bar("opacity reader")
+    )
     save_network(reader.cpu().half(), out / "opacity_reader")

@@ -539,7 +539,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         if self.opacity_reader is None:
             return latents
         with clock.on("opacities"):
-            shares = [self.opacity_reader.shares(one.to(latents.device)) for one in images]
+            shares = [self.opacity_reader.shares(one.to(latents.device)) for one, _ in read]
             return torch.cat(
                 [
                     self._with_opacities(

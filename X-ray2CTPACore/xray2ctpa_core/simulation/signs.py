@@ -40,6 +40,9 @@ SIGNS = (
 )
 
 
+_NAMES = tuple(sign.name for sign in SIGNS)
+
+
 def draw_signs(pe: bool, generator: np.random.Generator) -> dict[str, bool]:
     """Draws every sign at its published rate given ``pe``, independently of the others."""
     return {sign.name: bool(generator.random() < sign.rate(pe)) for sign in SIGNS}
@@ -56,7 +59,7 @@ def sign_probability(signs: dict[str, bool], prevalence: float = 0.5) -> float:
     return 1.0 / (1.0 + math.exp(-log_odds))
 
 
-def ceiling_auroc(names: Collection[str] = tuple(sign.name for sign in SIGNS)) -> float:
+def ceiling_auroc(names: Collection[str] = _NAMES) -> float:
     """AUROC of the best possible reader of the signs of these names, computed over all their combinations."""
     read = [sign for sign in SIGNS if sign.name in names]
     scores: list[float] = []

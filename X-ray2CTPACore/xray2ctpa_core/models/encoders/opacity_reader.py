@@ -44,5 +44,8 @@ class OpacityReader(RadiographUNet):
     def shares(self, image: torch.Tensor) -> torch.Tensor:
         """(B, 2, size / 2, size / 2): share of the lung along each ray that is filled with fluid and with
         consolidation, 0..1; nothing up to the floor."""
-        floor = torch.tensor(self.config["floor"], device=image.device).view(1, -1, 1, 1)
-        return ((self(image)[:, :PUT_IN].sigmoid() - floor) / (1 - floor)).clamp(min=0)
+        read = self(image)[:, :PUT_IN].sigmoid().split(1, 1)
+        floors = self.config["floor"]
+        return torch.cat(
+            [(kind - floor) / (1 - floor) for kind, floor in zip(read, floors, strict=True)], 1
+        ).clamp(min=0)

@@ -172,7 +172,7 @@ class BankBundleSettings(PeopleConfig):
     """Folder of the opacity reader; empty for none."""
     name: str = DEFAULT_BUNDLE
     """Name of the bundle."""
-    version: str = "0.8.0"
+    version: str = "0.9.0"
     """Its version."""
     scheduler: str = "dpm++"
     """Default sampler."""
