@@ -456,7 +456,8 @@ def test_a_ct_of_a_tilted_gantry_is_taken_and_a_coronal_one_is_not(tmp_path: Pat
     assert "wrong" not in checked(tmp_path, str(LOCATOR), pair)
     shutil.rmtree(series_folder(tmp_path, ct))
     coronal = volume.affine[:, [0, 2, 1, 3]]
-    write_series(series_folder(tmp_path, ct), Volume(volume.array, coronal), uid=ct.uid)
+    stack = Volume(volume.array.transpose(1, 0, 2), coronal)
+    write_series(series_folder(tmp_path, ct), stack, uid=ct.uid)
     assert checked(tmp_path, str(LOCATOR), pair)["wrong"] == "Expected axial slices in ct, got others."
 
 

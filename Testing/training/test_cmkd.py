@@ -157,7 +157,7 @@ def test_an_opinion_reads_a_radiograph_with_the_greys_of_its_training(
     shutil.copytree(data[1].removeprefix("radiographs="), tmp_path / "cxr")
     (tmp_path / "cxr" / "settings.json").write_text(json.dumps(made))
     where = [f"teacher={runs['ctpa']}", f"student={runs['cxr']}", f"radiographs={tmp_path / 'cxr'}"]
-    assert stage(repository, "train_cmkd.py", tmp_path / "run", "--set", *SHORT, data[0], *PRIOR, *where) == 0
+    assert stage(repository, "cmkd", tmp_path / "run", *SHORT, data[0], *PRIOR, *where) == 0
     reader = load_prior_opinion(tmp_path / "run" / "fold-0" / "second_opinion")
     radiograph = Radiograph(np.full((40, 60), 0.75, np.float32), (1.0, 1.0))
     image = reader.image_of(radiograph, FrontalFrame(0, 0, 40))

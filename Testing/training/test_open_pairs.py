@@ -201,5 +201,5 @@ def test_a_recipe_ends_with_the_protocols_table_beside_the_shipped_bundle(
 ) -> None:
     last = read(repository, name, tmp_path, f"run.data={tmp_path / 'cohort'}").steps[-1]
     assert (last.name, last.kind) == ("evaluation", "evaluate")
-    assert last.values["open_pair_cohorts"] == [str(tmp_path / "cohort")]
-    assert last.values["bundles"] == [str(tmp_path / "pack"), "virtual-thorax"]
+    assert last.settings.open_pair_cohorts == (str(tmp_path / "cohort"),)
+    assert last.settings.bundles == (str(tmp_path / "pack"), "virtual-thorax")
