@@ -164,6 +164,31 @@ def test_an_opinion_reads_a_radiograph_with_the_greys_of_its_training(
     assert torch.equal(image, torch.ones(1, 1, 32, 32)), "(0.75 - 0.5) / 0.25, squashed to a square"
 
 
+def test_a_run_that_is_stopped_between_two_folds_is_no_arm_until_all_are_trained(
+    repository: Path, data: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["method=ctpa", *[one for one in SHORT if one != "fold=0"], *data]
+    sys.path.insert(0, str(repository / "Training"))
+    from steps.cmkd import Fold
+
+    whole = Fold.train
+
+    def stopped(fold: Fold, resume: bool, more_folds: bool) -> None:
+        if fold.fold == 1:
+            raise InputError("Stopped.")
+        whole(fold, resume, more_folds)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Fold, "train", stopped)
+        assert stage(repository, "cmkd", tmp_path / "run", *settings) != 0
+    assert (tmp_path / "run" / "fold-0" / "predictions.csv").is_file()
+    assert not (tmp_path / "run" / "arm.json").exists()
+    assert stage(repository, "cmkd", tmp_path / "run", *settings) == 0
+    judged = [row["patient"] for row in rows_of(tmp_path / "run") if row["split"] == "test"]
+    assert sorted(judged) == sorted(f"p{n}" for n in range(18))
+    assert (tmp_path / "run" / "arm.json").is_file()
+
+
 def test_a_run_starts_from_one_on_computed_radiographs(
     repository: Path, data: list[str], tmp_path: Path
 ) -> None:

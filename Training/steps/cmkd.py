@@ -51,7 +51,7 @@ def run(config: CMKDSettings, out: Path, resume: bool) -> None:
     folds = range(config.folds) if config.folds and config.fold < 0 else [max(config.fold, 0)]
     made = [Fold(dataclasses.replace(config, fold=fold), cases, fold, out) for fold in folds]
     for fold in made:
-        fold.train(resume)
+        fold.train(resume, more_folds=fold is not made[-1])
     made[0].write_features()
 
 
@@ -63,8 +63,8 @@ class Fold:
         self.first = read_slices(cases[0])
         self.longest = max(len(read_slices(case)) for case in cases)
 
-    def train(self, resume: bool) -> None:
-        """Trains, saves, predicts."""
+    def train(self, resume: bool, more_folds: bool) -> None:
+        """Trains, saves, predicts; a run is an arm, and finished, only after its last fold."""
         config = self.config
         key = {"ctpa": "slices", "prior": "embedding"}.get(config.method, "image")
         stage_of = {"ctpa": None, "cxr": None, "discom": DisentanglingStage, "prior": self._prior_stage}.get(
@@ -72,7 +72,17 @@ class Fold:
         )
         bar = Bar(f"{config.method}, fold {self.fold}")
         train_and_predict(
-            config, self.cases, self._build, self._data, key, self._save, self.out, resume, bar, stage_of
+            config,
+            self.cases,
+            self._build,
+            self._data,
+            key,
+            self._save,
+            self.out,
+            resume,
+            bar,
+            stage_of,
+            more_folds,
         )
 
     @torch.no_grad()

@@ -72,6 +72,7 @@ def train_and_predict(
     resume: bool,
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
     stage_of: Callable[[nn.Module, float], Stage] | None = None,
+    more_folds: bool = False,
 ) -> None:
     """Trains one classifier for each fold (or one on the data's own split) and writes its predictions for the
     validation and test cases.
@@ -90,6 +91,7 @@ def train_and_predict(
         progress: as in ``train``.
         stage_of: makes the stage from the classifier and the weight of cases with PE; None takes a
             LabelStage. The stage's module must accept the input alone, too.
+        more_folds: others of the run follow: ``out`` does not become an arm yet.
     """
     chosen = _chosen_folds(config)
     for fold in chosen:
@@ -117,7 +119,7 @@ def train_and_predict(
             )
         if PartialState().is_main_process:
             write_predictions(place, rows)
-    if not PartialState().is_main_process:
+    if more_folds or not PartialState().is_main_process:
         return
     if config.folds:
         paths = sorted(
