@@ -71,8 +71,11 @@ def _lung(hu: torch.Tensor, volumes: torch.Tensor) -> _Lung:
     lung = (hu < _LUNG_HU).float() * body_of(volumes)
     lower, upper = _EDGE_HU
     share = functional.max_pool3d(lung, 3, 1, 1) * ((upper - hu) / (upper - lower)).clamp(0, 1)
-    smooth = functional.avg_pool3d(lung, _SMOOTH, 1, _SMOOTH // 2)
-    smooth = functional.avg_pool3d(smooth, _SMOOTH, 1, _SMOOTH // 2)
+    smooth = lung
+    for axis in (0, 1, 2, 0, 1, 2):  # one after another: a box of all three takes many times as long
+        kernel, pad = [1, 1, 1], [0, 0, 0]
+        kernel[axis], pad[axis] = _SMOOTH, _SMOOTH // 2
+        smooth = functional.avg_pool3d(smooth, kernel, 1, pad)
     summed = smooth.cumsum(3)
     return _Lung(share, (summed - smooth / 2) / summed[:, :, :, -1:].clamp(min=1))
 
