@@ -124,10 +124,10 @@ def test_voxels_in_a_file_that_is_missing_are_named(name: str, header: str, tmp_
 
 
 CUT = {
-    "film.mhd": "ObjectType = Image\nNDims = 2\nDimSize = 128 160\nElementType = MET_USHORT\n"
-    "ElementDataFile = film.raw\n",
-    "film.nhdr": "NRRD0004\ntype: ushort\ndimension: 2\nsizes: 128 160\nendian: little\nencoding: raw\n"
-    "data file: film.raw\n\n",
+    "cxr.mhd": "ObjectType = Image\nNDims = 2\nDimSize = 128 160\nElementType = MET_USHORT\n"
+    "ElementDataFile = cxr.raw\n",
+    "cxr.nhdr": "NRRD0004\ntype: ushort\ndimension: 2\nsizes: 128 160\nendian: little\nencoding: raw\n"
+    "data file: cxr.raw\n\n",
 }
 
 
@@ -136,19 +136,19 @@ def test_a_cut_data_file_is_named_without_a_word_on_the_terminal(
     name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / name).write_text(CUT[name])
-    (tmp_path / "film.raw").write_bytes(radiographs.quantised(12).tobytes()[:-999])
+    (tmp_path / "cxr.raw").write_bytes(radiographs.quantised(12).tobytes()[:-999])
 
-    with pytest.raises(InputError, match=rf"40960 bytes, got 39961 in the data of {name}, film\.raw: it"):
+    with pytest.raises(InputError, match=rf"40960 bytes, got 39961 in the data of {name}, cxr\.raw: it"):
         read_radiograph(tmp_path / name)
     assert capfd.readouterr() == ("", "")
 
 
 def test_an_encoding_that_is_not_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / "film.nhdr").write_text(CUT["film.nhdr"].replace("encoding: raw", "encoding: bzip2"))
-    (tmp_path / "film.raw").write_bytes(bz2.compress(radiographs.quantised(12).tobytes()))
+    (tmp_path / "cxr.nhdr").write_text(CUT["cxr.nhdr"].replace("encoding: raw", "encoding: bzip2"))
+    (tmp_path / "cxr.raw").write_bytes(bz2.compress(radiographs.quantised(12).tobytes()))
 
-    with pytest.raises(InputError, match=r"encoding raw, gzip or ascii, got bzip2 in film\.nhdr"):
-        read_radiograph(tmp_path / "film.nhdr")
+    with pytest.raises(InputError, match=r"encoding raw, gzip or ascii, got bzip2 in cxr\.nhdr"):
+        read_radiograph(tmp_path / "cxr.nhdr")
 
 
 @pytest.mark.parametrize("channels", [3, 4])
@@ -158,9 +158,9 @@ def test_colour_along_the_fifth_axis_of_a_nifti_is_read_as_itk_writes_it(
     pixels = np.dstack([radiographs.quantised(8)] * 3 + [np.full((160, 128), 255, np.uint8)])
     image = sitk.GetImageFromArray(pixels[None, ..., :channels], isVector=True)
     image.SetSpacing((2.2, 2.2, 1.0))
-    sitk.WriteImage(image, str(tmp_path / "film.nii.gz"))
+    sitk.WriteImage(image, str(tmp_path / "cxr.nii.gz"))
 
-    radiograph = read_radiograph(tmp_path / "film.nii.gz")
+    radiograph = read_radiograph(tmp_path / "cxr.nii.gz")
 
     assert np.abs(radiograph.pixels - radiographs.expected_pixels()).mean() < 0.006
     assert radiograph.spacing_mm == pytest.approx((2.2, 2.2))
