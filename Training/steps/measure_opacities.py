@@ -17,11 +17,12 @@ from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.metrics.classification import delong_interval
-from xray2ctpa_core.models.encoders.opacity_reader import KINDS, PUT_IN, OpacityReader
+from xray2ctpa_core.models.encoders.opacity_reader import PUT_IN, OpacityReader
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.framing.radiograph_reading import RadiographReading, frame_radiograph
 from xray2ctpa_core.pipelines.loading import resolve_bundle
 from xray2ctpa_core.preprocessing.frame import frame_image
+from xray2ctpa_core.simulation.opacities import OPACITIES
 from xray2ctpa_core.training.settings.gate import MeasureOpacitiesSettings
 
 
@@ -51,7 +52,7 @@ def run(config: MeasureOpacitiesSettings, out: Path, resume: bool) -> None:  # n
             "with findings": float(shares[found, number].mean()),
             "AUROC": asdict(delong_interval(found, shares[:, number])),
         }
-        for number, kind in enumerate(KINDS[:PUT_IN])
+        for number, kind in enumerate(OPACITIES[:PUT_IN])
     }
     text = json.dumps({"without": int((~found).sum()), "with": int(found.sum()), **content}, indent=1)
     sys.stdout.write(text + "\n")

@@ -31,9 +31,8 @@ def score_sentence(probability: float | None, threshold: float, calibrated: bool
 
 def scored(pe: Mapping[str, Any]) -> str:
     """The PE score of result.json (``pe``) in a sentence, and a second one where it is unreliable."""
-    return " ".join(
-        [score_sentence(pe["probability"], pe["threshold"]) + ".", *filter(None, [unreliable(pe)])]
-    )
+    score, reason = score_sentence(pe["probability"], pe["threshold"]), unreliable(pe)
+    return f"{score}. {reason}" if reason else f"{score}."
 
 
 def unreliable(pe: Mapping[str, Any]) -> str | None:

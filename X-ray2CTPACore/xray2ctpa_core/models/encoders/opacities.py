@@ -13,11 +13,11 @@ from torch.nn import functional
 
 from xray2ctpa_core.constants import DEPTH_FRACTION, MEAN_FRAME_SIDE_MM
 from xray2ctpa_core.models.encoders.atlas_bank import body_of
+from xray2ctpa_core.models.encoders.opacity_reader import PUT_IN
 from xray2ctpa_core.models.hu import denormalise_hu, normalise_hu
+from xray2ctpa_core.simulation.opacities import OPACITY_HU, filled
 from xray2ctpa_core.simulation.projection import magnification
 
-#: HU of fluid and consolidation.
-_HU = (12.0, 25.0)
 #: A voxel is lung below this, HU; those beside lung are filled as well below the first of the next, and not
 #: above the second.
 _LUNG_HU, _EDGE_HU = -400.0, (-150.0, -50.0)
@@ -57,13 +57,13 @@ def with_opacities(
     lung = _lung(hu, volumes)
     fluid, dense = _along_rays(shares, volumes.shape[2:]).split(1, 1)
     texture = _texture(noise, volumes.shape[2:])
-    filled = (dense / (1 - _AERATED)).clamp(0, 1)
-    centre = filled / 2 + (1 - filled) * _depths(noise, volumes.shape[2:])
-    thick = filled * (1 + 0.6 * texture)
-    patch = torch.sigmoid((thick / 2 - (lung.before - centre).abs()) / _EDGE) * _there(filled)
+    extent = (dense / (1 - _AERATED)).clamp(0, 1)
+    centre = extent / 2 + (1 - extent) * _depths(noise, volumes.shape[2:])
+    thick = extent * (1 + 0.6 * texture)
+    patch = torch.sigmoid((thick / 2 - (lung.before - centre).abs()) / _EDGE) * _there(extent)
     layer = torch.sigmoid((lung.before - (1 - fluid)) / _FLUID_EDGE) * _there(fluid)
-    for share, value in zip((layer, (1 - _AERATED) * patch), _HU, strict=True):
-        hu = hu + lung.share * share.clamp(0, 1) * (value - hu).clamp(min=0)
+    for share, value in zip((layer, (1 - _AERATED) * patch), OPACITY_HU[:PUT_IN], strict=True):
+        hu = filled(hu, lung.share * share, value)
     return normalise_hu(hu, hu_window).clamp(-1, 1)
 
 
@@ -89,8 +89,8 @@ def _texture(noise: torch.Tensor, size: torch.Size) -> torch.Tensor:
     return (parts[0] + parts[1]) / 2**0.5
 
 
-def _there(filled: torch.Tensor) -> torch.Tensor:
-    return (filled / _LEAST).clamp(0, 1)
+def _there(extent: torch.Tensor) -> torch.Tensor:
+    return (extent / _LEAST).clamp(0, 1)
 
 
 def _depths(noise: torch.Tensor, size: torch.Size) -> torch.Tensor:

@@ -6,11 +6,10 @@ from torch import nn
 from torch.nn import functional
 
 from xray2ctpa_core.models.radiograph_unet import RadiographUNet
+from xray2ctpa_core.simulation.opacities import OPACITIES
 
-#: What is read: order of the channels (as simulation.people.findings.OPACITIES).
-KINDS = ("fluid", "consolidation", "haze")
-#: The first of them are put into samples. Haze is read so that it is not taken for another kind; on real
-#: radiographs it follows the exposure.
+#: Number of OPACITIES, from the first, that are put into samples. Haze is read so that it is not taken
+#: for another kind; on real radiographs it follows the exposure.
 PUT_IN = 2
 
 
@@ -33,7 +32,7 @@ class OpacityReader(RadiographUNet):
     ) -> None:
         super().__init__()
         self.set_blocks(channels, size)
-        self.head = nn.Conv2d(channels[0], len(KINDS), 1)
+        self.head = nn.Conv2d(channels[0], len(OPACITIES), 1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(B, 1, P, P) in [0, 1] -> (B, 3, size / 2, size / 2) logits of the shares, rows from the top."""

@@ -52,7 +52,7 @@ class Batch:
         pe: (B,) 1 with clots; signs: (B, S) what the radiograph shows (findings.SHOWN).
         lungs: (B, 1, D, H, W) share of lung; heart: the same of the heart.
         clots: (B, 1, D, H, W) share of clot.
-        opaque: (B, 4, D, W) mm of lung, and of fluid, consolidation and haze in it (findings.OPACITIES),
+        opaque: (B, 4, D, W) mm of lung, and of fluid, consolidation and haze in it (OPACITIES),
             along each ray of the radiograph's frame, rows from the top.
         side_mm: (B,) of the frame.
     """

@@ -6,15 +6,13 @@ import torch
 from torch.nn import functional
 
 from xray2ctpa_core.simulation.embolism import CLOT_HU
+from xray2ctpa_core.simulation.opacities import OPACITIES, OPACITY_HU, filled
 from xray2ctpa_core.simulation.signs import PREVALENCE, SIGNS
 
 #: Order of `Findings.shown`.
 SHOWN = tuple(sign.name for sign in SIGNS)
 #: Of these, the signs that volume and radiograph really have; the others are drawn by nothing here.
 DRAWN = ("opacity", "effusion", "oedema", "cardiomegaly")
-#: What lies in place of lung; order of `opaque_shares`. HU of each.
-OPACITIES = ("fluid", "consolidation", "haze")
-_OPACITY_HU = (12.0, 25.0, 12.0)
 
 
 @dataclass(frozen=True)
@@ -149,8 +147,8 @@ def opaque_shares(
 
 def with_opacities(native: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
     """(B, 1, D, H, W) HU with so much fluid, consolidation and haze (B, 3, D, H, W) in place of lung."""
-    for share, hu in zip(shares.split(1, 1), _OPACITY_HU, strict=True):
-        native = _towards(native, share, hu)
+    for share, hu in zip(shares.split(1, 1), OPACITY_HU, strict=True):
+        native = filled(native, share, hu)
     return native
 
 
@@ -162,10 +160,6 @@ def _box_mean(values: torch.Tensor, size: tuple[int, int, int]) -> torch.Tensor:
             pad = tuple(k // 2 for k in kernel)
             values = functional.avg_pool3d(values, kernel, 1, pad, count_include_pad=False)
     return values
-
-
-def _towards(hu: torch.Tensor, share: torch.Tensor, value: float) -> torch.Tensor:
-    return hu + share.clamp(0, 1) * (value - hu).clamp(min=0)
 
 
 def _fluid(lungs: torch.Tensor, findings: Findings, voxel_mm: torch.Tensor) -> torch.Tensor:
