@@ -19,7 +19,7 @@ class EvaluationConfig:
         open_pairs: number of pairs of the test split, from the first; 0 for all, as in the protocol.
         radiographs: number of real radiographs from each folder.
         steps: sampling steps; 0 for the bundle's own.
-        folds: whether the bundles are folds of one system (people_run.evaluate_people).
+        folds: whether the bundles are folds of one system (evaluation.folds).
         seed: each patient's seed is derived from it and the patient's name.
         split, train_split: names of the splits for the evaluation and for the baselines.
         metrics: additional METRICS; "planes" are always measured for people.
