@@ -137,7 +137,9 @@ def _unpack(image: Dataset, allocated: int) -> None:
     word on (older modalities; PS3.5-2004, annex D), words of their own."""
     words = np.frombuffer(image.PixelData, "<u2" if is_little_endian(image) else ">u2").astype("<u2")
     count = image.Rows * image.Columns * max(integer(image, "NumberOfFrames", 1), 1)
-    bits = np.unpackbits(words.view(np.uint8), bitorder="little")[: count * allocated].reshape(count, allocated)
+    bits = np.unpackbits(words.view(np.uint8), bitorder="little")[: count * allocated].reshape(
+        count, allocated
+    )
     pixels = np.packbits(np.pad(bits, ((0, 0), (0, 16 - allocated))), axis=1, bitorder="little").view("<u2")
     image.PixelData = (pixels if is_little_endian(image) else pixels.byteswap()).tobytes()
     image.BitsAllocated, image.BitsStored, image.HighBit = 16, 16, 15
