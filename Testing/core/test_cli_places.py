@@ -130,6 +130,8 @@ def test_a_long_name_is_cut_to_what_a_disk_allows(letter: str, tmp_path: Path) -
         (folder.path / "file").write_text("content")
         folder.publish()
     assert names(tmp_path / longest) == ["file"]
+    (tmp_path / longest / "file").unlink()
+    (tmp_path / longest).rmdir()
     leftover = folder.path.with_name(folder.path.name.rpartition("-")[0] + "-999999999")
     leftover.mkdir()
     remove_leftovers(tmp_path / longest)
