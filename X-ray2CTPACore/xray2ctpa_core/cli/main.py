@@ -30,7 +30,7 @@ from xray2ctpa_core.cli import (
     view,
 )
 from xray2ctpa_core.cli.lean import end, sleep_while_waiting, start_lean
-from xray2ctpa_core.cli.streams import check_working_folder, open_missing_streams
+from xray2ctpa_core.cli.streams import check_working_folder, leave_out_working_folder, open_missing_streams
 from xray2ctpa_core.constants import EXIT_CANCELLED
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.events import reporter_for
@@ -70,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line ``argv`` (default: this process's) and returns its exit code."""
     open_missing_streams()
     if argv is None:
+        leave_out_working_folder()
         sleep_while_waiting()
     arguments = sys.argv[1:] if argv is None else list(argv)
     reporter = reporter_for(argparse.Namespace(events="--events" in arguments))

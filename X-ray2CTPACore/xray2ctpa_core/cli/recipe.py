@@ -14,6 +14,7 @@ from typing import Any
 
 from xray2ctpa_core import config as configuration
 from xray2ctpa_core.cli.stage import CONFIG_FILE, run_step, said, start_lean
+from xray2ctpa_core.cli.streams import leave_out_working_folder
 from xray2ctpa_core.data.settings import check_paths
 from xray2ctpa_core.errors import ConfigError, XRay2CTPAError
 from xray2ctpa_core.training.recipe import Recipe, Step, describe, read_recipe, recipe_about
@@ -154,6 +155,7 @@ class Runner:
         """Runs a step in this process."""
         kind = self._kinds[step.kind]
         check_paths(step.settings)
+        leave_out_working_folder()
         start_lean()
         if str(self._scripts) not in sys.path:
             sys.path.insert(0, str(self._scripts))
