@@ -72,18 +72,26 @@ def test_a_disk_mounted_as_the_folder_itself_is_filled(small_disk: Path) -> None
 
 
 def test_an_error_leaves_an_empty_folder_empty(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="x"), ResultFolder(tmp_path) as folder:
-        (folder.path / "f").write_bytes(b"x")
-        raise ValueError("x")
+    def fail() -> None:
+        with ResultFolder(tmp_path) as folder:
+            (folder.path / "f").write_bytes(b"x")
+            raise ValueError("x")
+
+    with pytest.raises(ValueError, match="x"):
+        fail()
     assert names(tmp_path) == []
 
 
 def test_a_name_that_appeared_meanwhile_is_kept_and_nothing_is_mixed_with_it(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="g appeared in it meanwhile"), ResultFolder(tmp_path) as folder:
-        for name in "fgh":
-            (folder.path / name).write_bytes(b"x")
-        (tmp_path / "g").write_bytes(b"someone's")
-        folder.publish()
+    def publish() -> None:
+        with ResultFolder(tmp_path) as folder:
+            for name in "fgh":
+                (folder.path / name).write_bytes(b"x")
+            (tmp_path / "g").write_bytes(b"someone's")
+            folder.publish()
+
+    with pytest.raises(OutputError, match="g appeared in it meanwhile"):
+        publish()
     assert names(tmp_path) == ["g"]
     assert (tmp_path / "g").read_bytes() == b"someone's"
 

@@ -1,9 +1,9 @@
 """A result folder that appears complete or not at all, whatever ends the process.
 
-Files are written to a hidden sibling, ``.NAME.partial-HOST-PID``, which is renamed at the end. An empty folder
-that exists (a mounted one, the working folder) stays the same: the hidden one is in it, and its files are moved
-up at the end. An error or Ctrl-C removes it; after a kill -9 the guard process does (result_guard.py); after a
-power cut the next run.
+Files are written to a hidden sibling, ``.NAME.partial-HOST-PID``, which is renamed at the end. An empty
+folder that exists (a mounted one, the working folder) stays the same: the hidden one is in it, and its files
+are moved up at the end. An error or Ctrl-C removes it; after a kill -9 the guard process does
+(result_guard.py); after a power cut the next run.
 """
 
 import errno
