@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import io_radiographs as radiographs
+import numpy as np
 import pytest
 from cli_runs import COMMAND, ENVIRONMENT, assert_refused, names, xray2ctpa
 from tiny_bundle import write_tiny_bundle
@@ -192,4 +194,21 @@ def test_without_a_temporary_folder_a_file_that_needs_one_says_so(
     with pytest.raises(OutputError) as caught:
         read_radiograph(packed)
     assert "temporary files" in caught.value.message
+    assert "TMPDIR" in caught.value.hint
+
+
+def test_a_temporary_folder_that_fills_up_is_named(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tempfile
+
+    from pydicom.uid import JPEGLosslessSV1
+
+    from xray2ctpa_core.io.radiograph import read_radiograph
+
+    noise = np.random.default_rng(0).integers(0, 1 << 16, (512, 512)).astype(np.uint16)
+    path = radiographs.write_dicom(small_disk / "f.dcm", noise, syntax=JPEGLosslessSV1, bits=16)
+    (small_disk / "full").write_bytes(bytes(shutil.disk_usage(small_disk).free - (64 << 10)))
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+
+    with pytest.raises(OutputError, match=r"temporary files with room for .*No space left") as caught:
+        read_radiograph(path)
     assert "TMPDIR" in caught.value.hint

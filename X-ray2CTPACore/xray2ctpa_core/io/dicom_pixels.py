@@ -303,15 +303,14 @@ def _by_gdcm(image: Dataset) -> np.ndarray:
     if text(image, "PhotometricInterpretation") == "MONOCHROME1":
         image.PhotometricInterpretation = "MONOCHROME2"
     try:
-        scratch = tempfile.TemporaryDirectory()
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "image.dcm"
+            image.save_as(copy)
+            frames = sitk.GetArrayFromImage(sitk.ReadImage(str(copy), imageIO="GDCMImageIO"))
     except OSError as error:
         raise OutputError(
-            f"Expected a folder for temporary files, got none that can be written: "
+            f"Expected a folder for temporary files with room for {len(image.PixelData) >> 20} MB, got none: "
             f"{error.strerror or error}.",
             "Name one that can be written: set TMPDIR (on Windows TEMP) to it.",
         ) from error
-    with scratch as folder:
-        copy = Path(folder) / "image.dcm"
-        image.save_as(copy)
-        frames = sitk.GetArrayFromImage(sitk.ReadImage(str(copy), imageIO="GDCMImageIO"))
-        return frames[0] if len(frames) == 1 else frames
+    return frames[0] if len(frames) == 1 else frames
