@@ -82,6 +82,31 @@ def test_children_of_the_page_and_of_slicer_leave_the_working_folder_out(reposit
         assert text.index('"-P"') < text.index('"-m"')
 
 
+def test_workers_leave_the_working_folder_out(tmp_path: Path, repository: Path) -> None:
+    """Python begins the search path of a worker process with it; commands and training steps see to it."""
+    for name in (*SHADOWS, "threading.py", "queue.py"):
+        (tmp_path / name).write_text(f"raise SystemExit('the user\\'s {name} was imported')\n")
+    script = (
+        "from xray2ctpa_core.cli.streams import leave_out_working_folder as leave_out\n"
+        "from xray2ctpa_core.workers import in_processes\n"
+        "leave_out()\n"
+        "print(sorted(made for _, made in in_processes(abs, [-1, -2], 2)))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", script],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (run.stdout, run.stderr) == ("[1, 2]\n", "")
+    for file in ("cli/main.py", "cli/recipe.py", "../../Training/open_pairs.py"):
+        text = (repository / "X-ray2CTPACore" / "xray2ctpa_core" / file).read_text(encoding="utf-8")
+        assert " leave_out_working_folder()\n" in text
+
+
 def test_the_core_runs_from_its_own_folder_uninstalled(repository: Path) -> None:
     """Without the working folder in the search path, the package that was started is still found."""
     run = subprocess.run(
