@@ -56,7 +56,7 @@ SMALL = {
     ],
     "xctdiff-open-pairs": [
         "run.workers=1", "ctpa.shape=[32,32,32]", "ctpa.spacing_mm=8.0", "cxr.pixels=32", "drr.pixels=64",
-        "drr-cxr.pixels=32",
+        "drr-frames.pixels=32",
         *one_step("vqgan", "crop=[32,32,32]", "channels=[8,8,8]", "blocks=1", "latent_channels=4", "codes=64",
                   "perceptual_slices=1", "discriminator_layers=2", "discriminator_width=8"),
         *one_step("drr-encoder progressive-encoder", "width=16", "blocks=1", "depth=8", "lifted_channels=8",
