@@ -100,7 +100,6 @@ $(VENV)/.installed-all: $(SETTINGS) $(CORE)/constraints.txt | $(PYTHON)
 	$(PIP_INSTALL) --editable "$(CORE)[training,clip,viewer,dev]"
 	touch $@ $(VENV)/.installed-base $(VENV)/.installed-viewer
 
-# idc-index needs DuckDB below version 2, which the constraints do not hold.
 $(VENV)/.installed-open-data: $(VENV)/.installed-all
-	$(PYTHON) -m pip install --editable "$(CORE)[open-data]"
+	$(PIP_INSTALL) --editable "$(CORE)[open-data]"
 	touch $@

@@ -94,6 +94,23 @@ def write_dicom(
     return path
 
 
+def without_gaps(stored: np.ndarray, depth: int, big_endian: bool = False) -> bytes:
+    """uint16 pixels that follow one another in ``depth`` bits, from the lowest bit of each word on."""
+    bits = np.unpackbits(stored.astype("<u2").view(np.uint8).reshape(-1, 2), axis=1, bitorder="little")
+    words = np.packbits(bits[:, :depth], bitorder="little").view("<u2")
+    return words.astype(">u2" if big_endian else "<u2").tobytes()
+
+
+def with_decimal_commas(path: Path, *numbers: str) -> Path:
+    """Replaces the points in ``numbers``, which stand in the file, by commas."""
+    content = path.read_bytes()
+    for number in numbers:
+        assert number.encode() in content
+        content = content.replace(number.encode(), number.replace(".", ",").encode())
+    path.write_bytes(content)
+    return path
+
+
 def _set_syntax(dataset: FileDataset, stored: np.ndarray, syntax: str) -> None:
     """Puts the pixels into the data set in the given transfer syntax."""
     if syntax == JPEGBaseline8Bit:

@@ -38,7 +38,7 @@ def test_a_picture_of_unknown_size_says_that_it_takes_the_mean(place: Path) -> N
     assert lines[1] == "Greys: 8-bit PNG"
     assert lines[2].startswith("Size: Its size is not known; the frame was taken to be ")
     assert lines[2].endswith("the mean of the cohort.")
-    assert lines[3] == "Side marker: none was read with certainty"
+    assert lines[3].startswith("Side marker: none was read with certainty")
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import io_radiographs as radiographs
+import numpy as np
 import pytest
 from cli_runs import COMMAND, ENVIRONMENT, assert_refused, names, xray2ctpa
 from tiny_bundle import write_tiny_bundle
@@ -80,6 +82,31 @@ def test_children_of_the_page_and_of_slicer_leave_the_working_folder_out(reposit
         assert text.index('"-P"') < text.index('"-m"')
 
 
+def test_workers_leave_the_working_folder_out(tmp_path: Path, repository: Path) -> None:
+    """Python begins the search path of a worker process with it; commands and training steps see to it."""
+    for name in (*SHADOWS, "threading.py", "queue.py"):
+        (tmp_path / name).write_text(f"raise SystemExit('the user\\'s {name} was imported')\n")
+    script = (
+        "from xray2ctpa_core.cli.streams import leave_out_working_folder as leave_out\n"
+        "from xray2ctpa_core.workers import in_processes\n"
+        "leave_out()\n"
+        "print(sorted(made for _, made in in_processes(abs, [-1, -2], 2)))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", script],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (run.stdout, run.stderr) == ("[1, 2]\n", "")
+    for file in ("cli/main.py", "cli/recipe.py", "../../Training/open_pairs.py"):
+        text = (repository / "X-ray2CTPACore" / "xray2ctpa_core" / file).read_text(encoding="utf-8")
+        assert " leave_out_working_folder()\n" in text
+
+
 def test_the_core_runs_from_its_own_folder_uninstalled(repository: Path) -> None:
     """Without the working folder in the search path, the package that was started is still found."""
     run = subprocess.run(
@@ -130,6 +157,8 @@ def test_a_long_name_is_cut_to_what_a_disk_allows(letter: str, tmp_path: Path) -
         (folder.path / "file").write_text("content")
         folder.publish()
     assert names(tmp_path / longest) == ["file"]
+    (tmp_path / longest / "file").unlink()
+    (tmp_path / longest).rmdir()
     leftover = folder.path.with_name(folder.path.name.rpartition("-")[0] + "-999999999")
     leftover.mkdir()
     remove_leftovers(tmp_path / longest)
@@ -190,4 +219,21 @@ def test_without_a_temporary_folder_a_file_that_needs_one_says_so(
     with pytest.raises(OutputError) as caught:
         read_radiograph(packed)
     assert "temporary files" in caught.value.message
+    assert "TMPDIR" in caught.value.hint
+
+
+def test_a_temporary_folder_that_fills_up_is_named(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tempfile
+
+    from pydicom.uid import JPEGLosslessSV1
+
+    from xray2ctpa_core.io.radiograph import read_radiograph
+
+    noise = np.random.default_rng(0).integers(0, 1 << 16, (512, 512)).astype(np.uint16)
+    path = radiographs.write_dicom(small_disk / "f.dcm", noise, syntax=JPEGLosslessSV1, bits=16)
+    (small_disk / "full").write_bytes(bytes(shutil.disk_usage(small_disk).free - (64 << 10)))
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+
+    with pytest.raises(OutputError, match=r"temporary files with room for .*No space left") as caught:
+        read_radiograph(path)
     assert "TMPDIR" in caught.value.hint

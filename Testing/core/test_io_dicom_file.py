@@ -8,6 +8,7 @@ import pytest
 from ct_series import phantom, write_series
 from PIL import Image
 from pydicom import uid
+from pydicom.dataset import Dataset
 
 from xray2ctpa_core.io.ct import read_ct
 from xray2ctpa_core.io.dicom_file import is_dicom
@@ -80,3 +81,69 @@ def test_other_bytes_are_no_dicom(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "IM0001").write_bytes(content)
 
     assert not is_dicom(tmp_path / "IM0001")
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=["implicit", "explicit", "big endian"])
+def test_decimal_commas_are_read_as_points_and_noted(syntax: str, tmp_path: Path) -> None:
+    path = radiographs.write_dicom(
+        tmp_path / "f.dcm",
+        4095 - radiographs.quantised(12),
+        syntax,
+        ImagerPixelSpacing=["2.25", "2.25"],
+        DistanceSourceToDetector="1800.5",
+        DistanceSourceToPatient="1500.5",
+        RescaleSlope="-1.0",
+        RescaleIntercept="4095.0",
+    )
+    radiographs.with_decimal_commas(path, "2.25", "1800.5", "1500.5", "-1.0", "4095.0")
+
+    radiograph = read_radiograph(path)
+
+    assert np.abs(radiograph.pixels - radiographs.expected_pixels()).mean() < 0.006
+    assert radiograph.spacing_mm == (2.25, 2.25)
+    assert radiograph.magnification == pytest.approx(1800.5 / 1500.5)
+    assert radiograph.notes == (
+        "Decimal commas were read as points: DistanceSourceToDetector, DistanceSourceToPatient, "
+        "ImagerPixelSpacing, RescaleIntercept, RescaleSlope.",
+    )
+
+
+@pytest.mark.parametrize("place", ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"])
+def test_decimal_commas_in_functional_groups_are_read(place: str, tmp_path: Path) -> None:
+    measures = Dataset()
+    measures.PixelSpacing = ["2.25", "2.25"]
+    groups = Dataset()
+    groups.PixelMeasuresSequence = [measures]
+    path = radiographs.write_dicom(tmp_path / "f.dcm", **{place: [groups]})
+    radiographs.with_decimal_commas(path, "2.25")
+
+    radiograph = read_radiograph(path)
+
+    assert radiograph.spacing_mm == (2.25, 2.25)
+    assert radiograph.notes == ("Decimal commas were read as points: PixelSpacing.",)
+
+
+@pytest.mark.parametrize("written", ["2.25,2.25", "1,002.25", "2,2,5"])
+def test_a_comma_that_cannot_be_a_decimal_point_is_not_guessed(written: str, tmp_path: Path) -> None:
+    path = radiographs.write_dicom(tmp_path / "f.dcm", ImagerPixelSpacing=["2.25", "2.25"])
+    content, value = path.read_bytes(), written.encode().ljust(9)
+    path.write_bytes(content.replace(b"2.25\\2.25 ", value + b" ").replace(b"2.25\\2.25", value))
+
+    radiograph = read_radiograph(path)
+
+    assert radiograph.spacing_mm is None
+    assert radiograph.notes == ("ImagerPixelSpacing is not two positive numbers; it was ignored.",)
+
+
+def test_a_ct_series_with_decimal_commas_is_read_and_noted(tmp_path: Path) -> None:
+    def edit(k: int, dataset: Dataset) -> None:
+        dataset.RescaleIntercept, dataset.PixelSpacing = "-1024.0", ["10.00", "10.00"]
+
+    for path in write_series(tmp_path, phantom(), edit):
+        radiographs.with_decimal_commas(path, "-1024.0", "10.00")
+
+    scan = read_ct(tmp_path)
+
+    assert np.array_equal(scan.volume.array, phantom().array)
+    assert scan.volume.spacing == pytest.approx((10.0, 10.0, 20.0))
+    assert scan.notes == ("Decimal commas were read as points: PixelSpacing, RescaleIntercept.",)

@@ -207,6 +207,39 @@ def test_pixels_in_the_upper_bits_are_brought_down(tmp_path: Path) -> None:
     assert distance(read(path)) < 0.006
 
 
+@pytest.mark.parametrize("syntax", [uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian])
+@pytest.mark.parametrize("depth", [10, 12, 14])
+def test_pixels_without_a_gap_are_unpacked(depth: int, syntax: str, tmp_path: Path) -> None:
+    """BitsAllocated 12: two pixels in three bytes, as older modalities wrote them."""
+    stored = radiographs.quantised(depth)
+    data = radiographs.without_gaps(stored, depth, syntax == uid.ExplicitVRBigEndian)
+    path = radiographs.write_dicom(
+        tmp_path / "f.dcm", stored, syntax, bits=depth, BitsAllocated=depth, PixelData=data
+    )
+
+    radiograph = read(path)
+
+    assert distance(radiograph) < 0.006
+    assert (radiograph.greys, radiograph.notes) == (f"{depth}-bit MONOCHROME2", ())
+
+
+@pytest.mark.parametrize("shift", [0, 4])
+@pytest.mark.parametrize("planar", [0, 1])
+def test_colour_in_the_upper_bits_is_brought_down(shift: int, planar: int, tmp_path: Path) -> None:
+    colour = np.dstack([GREY12 << shift] * 3)
+    path = radiographs.write_dicom(
+        tmp_path / "f.dcm",
+        colour,
+        HighBit=11 + shift,
+        SamplesPerPixel=3,
+        PhotometricInterpretation="RGB",
+        PlanarConfiguration=planar,
+        PixelData=(np.moveaxis(colour, 2, 0) if planar else colour).tobytes(),
+    )
+
+    assert distance(read(path)) < 0.006
+
+
 def test_a_high_bit_that_the_pixels_do_not_use_is_not_believed(tmp_path: Path) -> None:
     radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", GREY12, HighBit=15))
 
@@ -342,6 +375,25 @@ def test_padding_is_found_whatever_its_sign(value: int, vr: str, signed: bool, t
 
     assert pixels[:, :30].max() == 0.0
     assert np.abs(pixels[:, 30:-30] - EXPECTED).mean() < 0.006
+
+
+@pytest.mark.parametrize("kind", ["Float", "DoubleFloat"])
+def test_floating_point_padding_is_found(kind: str, tmp_path: Path) -> None:
+    path = radiographs.write_dicom(tmp_path / "f.dcm")
+    dataset = pydicom.dcmread(path)
+    pixels = radiographs.picture().astype(np.float32 if kind == "Float" else np.float64)
+    pixels[:, :6] = -1.1e6
+    for keyword in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+        delattr(dataset, keyword)
+    dataset.BitsAllocated = pixels.itemsize * 8
+    setattr(dataset, f"{kind}PixelData", pixels.tobytes())
+    setattr(dataset, f"{kind}PixelPaddingValue", -1.1e6)
+    dataset.save_as(path)
+
+    radiograph = read(path)
+
+    assert np.abs(radiograph.pixels - EXPECTED)[:, 6:].mean() < 0.006
+    assert "5% padding left out" in radiograph.greys
 
 
 SHUTTERS = {

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ct_series import Edit, phantom, set_pixels, write_series
+from io_radiographs import without_gaps
 from pydicom.dataset import Dataset, FileDataset
 
 from xray2ctpa_core.errors import InputError
@@ -215,6 +216,16 @@ def test_slices_in_the_upper_bits_are_brought_down(tmp_path: Path) -> None:
         stored = np.frombuffer(dataset.PixelData, np.uint16).reshape(32, 32)
         set_pixels(dataset, stored << 4)
         dataset.BitsStored, dataset.HighBit = 12, 15
+
+    write_series(tmp_path, phantom(), edit)
+
+    assert np.array_equal(read_dicom_series(tmp_path).volume.array, phantom().array)
+
+
+def test_slices_without_a_gap_between_pixels_are_unpacked(tmp_path: Path) -> None:
+    def edit(k: int, dataset: Dataset) -> None:
+        dataset.PixelData = without_gaps(np.frombuffer(dataset.PixelData, np.uint16), 12)
+        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 12, 12, 11
 
     write_series(tmp_path, phantom(), edit)
 

@@ -51,12 +51,63 @@ def test_a_published_folder_holds_the_files_and_nothing_else(tmp_path: Path) -> 
     assert names(tmp_path / "a" / "out") == ["ctpa.nii.gz"]
 
 
-def test_an_empty_folder_may_become_the_result(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
+def test_an_empty_folder_is_filled_and_stays_the_same(tmp_path: Path) -> None:
+    """Its permissions, and shells and containers that are in it, hold on to the folder itself."""
+    (tmp_path / "out").mkdir(mode=0o711)
+    before = (tmp_path / "out").stat()
     with ResultFolder(tmp_path / "out") as folder:
         (folder.path / "f").write_bytes(b"x")
         folder.publish()
+    after = (tmp_path / "out").stat()
+    assert names(tmp_path) == ["out"]
     assert names(tmp_path / "out") == ["f"]
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+
+
+def test_a_disk_mounted_as_the_folder_itself_is_filled(small_disk: Path) -> None:
+    with ResultFolder(small_disk) as folder:
+        (folder.path / "f").write_bytes(b"x")
+        folder.publish()
+    assert names(small_disk) == ["f"]
+
+
+def test_an_error_leaves_an_empty_folder_empty(tmp_path: Path) -> None:
+    def fail() -> None:
+        with ResultFolder(tmp_path) as folder:
+            (folder.path / "f").write_bytes(b"x")
+            raise ValueError("x")
+
+    with pytest.raises(ValueError, match="x"):
+        fail()
+    assert names(tmp_path) == []
+
+
+def test_a_name_that_appeared_meanwhile_is_kept_and_nothing_is_mixed_with_it(tmp_path: Path) -> None:
+    def publish() -> None:
+        with ResultFolder(tmp_path) as folder:
+            for name in "fgh":
+                (folder.path / name).write_bytes(b"x")
+            (tmp_path / "g").write_bytes(b"someone's")
+            folder.publish()
+
+    with pytest.raises(OutputError, match="g appeared in it meanwhile"):
+        publish()
+    assert names(tmp_path) == ["g"]
+    assert (tmp_path / "g").read_bytes() == b"someone's"
+
+
+def test_a_folder_in_which_another_process_writes_is_refused_and_one_that_died_there_is_no_hindrance(
+    tmp_path: Path,
+) -> None:
+    with ResultFolder(tmp_path) as folder:
+        with pytest.raises(OutputError, match="which exists"), ResultFolder(tmp_path):
+            raise AssertionError("entered")
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        leftover = folder.path.with_name(folder.path.name.replace(str(os.getpid()), str(dead.pid)))
+        leftover.mkdir()
+    with ResultFolder(tmp_path) as folder:
+        assert not leftover.exists()
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])

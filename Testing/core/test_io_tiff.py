@@ -76,6 +76,23 @@ def test_a_tiff_of_any_form_gives_its_greys(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("depth", [10, 12, 14])
+def test_pixels_without_a_gap_are_unpacked(depth: int, tmp_path: Path) -> None:
+    """A row is written as the bytes it occupies, and the header is changed to that of the pixels."""
+    bits = np.unpackbits((GREY16 >> (16 - depth)).astype(">u2").view(np.uint8), axis=1)
+    pixels = bits.reshape(len(GREY16), -1, 16)[..., 16 - depth :]
+    tifffile.imwrite(tmp_path / "f.tif", np.packbits(pixels.reshape(len(pixels), -1), axis=1))
+    with tifffile.TiffFile(tmp_path / "f.tif", mode="r+b") as file:
+        tags = file.pages[0].aspage().tags
+        tags[256].overwrite(GREY16.shape[1])
+        tags[258].overwrite(depth)
+
+    radiograph = read_radiograph(tmp_path / "f.tif")
+
+    assert np.abs(radiograph.pixels - EXPECTED).mean() < 0.006
+    assert radiograph.greys == f"{depth}-bit uint16 TIFF"
+
+
 def test_transparency_of_16_bits_counts_as_no_radiograph(tmp_path: Path) -> None:
     alpha = WHOLE.copy()
     alpha[:40] = 0

@@ -20,7 +20,7 @@ L_BACKWARDS, L_BACKWARDS_WRONGLY = (marker("L", on_left, mirrored=True) for on_l
 @pytest.mark.parametrize(
     ("read", "sentence"),
     [
-        (None, "none was read with certainty"),
+        (None, "none was read with certainty (an L or R; other letters, as D and G, are not read)"),
         (R_RIGHTLY, "R on the image's left, as expected"),
         (L_WRONGLY, "L on the image's left, where the patient's right is expected"),
         (R_WRONGLY, "R on the image's right, where the patient's left is expected"),

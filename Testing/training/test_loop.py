@@ -9,11 +9,12 @@ import pytest
 pytest.importorskip("accelerate", reason="training needs the training extra")
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 from torch.utils.data import Dataset
 
 from xray2ctpa_core.config import from_mapping
-from xray2ctpa_core.errors import ConfigError, DeviceError, InputError
+from xray2ctpa_core.errors import ConfigError, DeviceError, InputError, OutputError
 from xray2ctpa_core.training.checkpoints import CHECKPOINT_FOLDER, has_checkpoint
 from xray2ctpa_core.training.loop import LOG_FILE, TENSORBOARD_FOLDER, StepSampler, train
 from xray2ctpa_core.training.settings.loop import LoopConfig
@@ -180,6 +181,19 @@ def test_where_no_whole_checkpoint_is_left_the_damaged_file_is_named(tmp_path: P
         train(LineStage(), Line(), config(), tmp_path, resume=True)
 
 
+def test_a_checkpoint_that_cannot_be_written_is_named_with_the_free_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(self: Accelerator, folder: str) -> None:
+        Path(folder).mkdir(parents=True)
+        raise RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 16832 vs 16724")
+
+    monkeypatch.setattr(Accelerator, "save_state", fill)
+    with pytest.raises(OutputError, match=r"checkpoint/2, got RuntimeError: .*16724; [0-9]+ MB are free"):
+        train(LineStage(), Line(), config(checkpoint_every=2), tmp_path)
+    assert list((tmp_path / CHECKPOINT_FOLDER).iterdir()) == []
+
+
 class Damaged(Line):
     """The third of seven studies raises what a library would."""
 
@@ -237,6 +251,15 @@ def test_an_error_in_the_network_carries_the_studies_of_its_batch(tmp_path: Path
     first = [case for case, _ in next(iter(StepSampler(7, 3, 1, 0, 1)))]
     names = ", ".join(rf"study {case} \(t.csv, row {case + 2}\)" for case in first)
     with pytest.raises(InputError, match=f"RuntimeError with {names}: mat1"):
+        train(Breaks(), Damaged(None), config(), tmp_path)
+
+
+def test_an_error_in_the_opponent_carries_the_studies_of_its_batch(tmp_path: Path) -> None:
+    class Breaks(TwoPlayers):
+        def opponent_loss(self, opponent: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(InputError, match=r"RuntimeError with study \d \(t.csv, row \d\), .*: mat1"):
         train(Breaks(), Damaged(None), config(), tmp_path)
 
 

@@ -55,10 +55,11 @@ SMALL = {
         "evaluation.samples=2",
     ],
     "xctdiff-open-pairs": [
-        "run.workers=1", "ctpa.shape=[32,32,32]", "ctpa.spacing_mm=8.0", "cxr.pixels=32",
+        "run.workers=1", "ctpa.shape=[32,32,32]", "ctpa.spacing_mm=8.0", "cxr.pixels=32", "drr.pixels=64",
+        "drr-frames.pixels=32",
         *one_step("vqgan", "crop=[32,32,32]", "channels=[8,8,8]", "blocks=1", "latent_channels=4", "codes=64",
                   "perceptual_slices=1", "discriminator_layers=2", "discriminator_width=8"),
-        *one_step("progressive-encoder", "width=16", "blocks=1", "depth=8", "lifted_channels=8",
+        *one_step("drr-encoder progressive-encoder", "width=16", "blocks=1", "depth=8", "lifted_channels=8",
                   "inner_channels=8", "latent_channels=4", "codes=64", "groups=8"),
         *one_step("prior-denoiser", *PAPER[:-1]), "pack.steps=2", "table-1.sampling_steps=2",
         "evaluation.samples=2",
@@ -138,7 +139,7 @@ def test_from_dicom_of_six_patients_to_the_table_of_three_systems(
 
 def test_an_encoder_begins_with_the_weights_of_one_of_its_own_shape(repository: Path, tmp_path: Path) -> None:
     with_steps(repository)
-    begin_with = importlib.import_module("steps.xray_encoder").begin_with
+    begin_with = importlib.import_module("steps.pairs").begin_with
     channels = {"channels": (8, 8, 8, 8), "latent_grid": (8, 8, 8)}
     trained, ours = (XrayEncoder(**channels, embedding_dim=16) for _ in range(2))
     trained.save_pretrained(tmp_path)

@@ -130,6 +130,27 @@ def test_a_codec_that_does_not_exist_is_said_and_nothing_is_fetched(
     assert "Expected autoencoder=/no/vae, got no such file or folder" in capsys.readouterr().err
 
 
+def test_what_a_library_raises_in_a_step_is_one_line(
+    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(config: object, out: Path, resume: bool) -> None:
+        raise OSError("Unable to load weights\nfrom codec.safetensors")
+
+    with_steps(repository)
+    monkeypatch.setattr(importlib.import_module("steps.encode"), "latents", run)
+    monkeypatch.delenv("XRAY2CTPA_DEBUG", raising=False)
+
+    there = (f"studies={tmp_path}", f"autoencoder={tmp_path}", "radiographs=")
+    assert step(repository, "smoke", "latents", tmp_path, *there) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: Cannot go on: Unable to load weights from codec.safetensors. "
+        "Check the files and folders named in the command."
+    ]
+    monkeypatch.setenv("XRAY2CTPA_DEBUG", "1")
+    with pytest.raises(OSError, match="codec"):
+        step(repository, "smoke", "latents", tmp_path, *there)
+
+
 def test_a_finished_step_that_was_made_with_other_settings_says_so(
     repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

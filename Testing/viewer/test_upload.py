@@ -101,6 +101,11 @@ def test_an_upload_that_breaks_off_is_refused(tmp_path):
         received(PNG, "radiograph.png", tmp_path / "private", len(PNG) + 1)
 
 
+@pytest.mark.parametrize("name", ["radiograph", "1.2.840.113619.2.5", "cxr.bak"])
+def test_an_image_without_its_suffix_is_known_by_its_bytes(name, tmp_path):
+    assert received(PNG, name, tmp_path / "private").name == "radiograph"
+
+
 @pytest.mark.parametrize(
     "name",
     [

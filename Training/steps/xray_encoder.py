@@ -6,6 +6,7 @@ Real and virtual studies are used alike; unknown targets of a study (map, label)
 from pathlib import Path
 
 import torch
+from steps.pairs import begin_with
 
 from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.constants import DEFAULT_GRID
@@ -13,7 +14,6 @@ from xray2ctpa_core.data.latent_cases import read_latent_cases
 from xray2ctpa_core.data.latents import read_channel_weights, standardised
 from xray2ctpa_core.data.splits import training_cases
 from xray2ctpa_core.data.study_data import StudyData
-from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.models.encoders.atlas import DeformableAtlas
 from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 from xray2ctpa_core.models.hu import normalise_hu
@@ -50,19 +50,6 @@ def run(config: XrayEncoderSettings, out: Path, resume: bool) -> None:
     stage = XrayEncoderStage(encoder, config.map_weight, config.pe_weight, weights, config.dense_every)
     train(stage, cases, config, out, resume and has_checkpoint(out), Bar("radiograph encoder"))
     save_network(encoder, out / "xray_encoder")
-
-
-def begin_with(encoder: XrayEncoder, start: Path) -> None:
-    """Gives ``encoder`` the weights of the one in ``start``; raises ConfigError where their shapes differ."""
-    trained = XrayEncoder.from_pretrained(start, use_safetensors=True)
-    ours, theirs = ({k: tuple(v.shape) for k, v in e.state_dict().items()} for e in (encoder, trained))
-    if ours != theirs:
-        other = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
-        raise ConfigError(
-            f"Expected an encoder of the same shape in {start}, got another in {', '.join(other[:3])}.",
-            "Train both with the same channels and latents.",
-        )
-    encoder.load_state_dict(trained.state_dict())
 
 
 def give_atlas(atlas: DeformableAtlas, config: XrayEncoderSettings, data: StudyData) -> None:

@@ -30,11 +30,16 @@ from xray2ctpa_core.cli import (
     view,
 )
 from xray2ctpa_core.cli.lean import end, sleep_while_waiting, start_lean
-from xray2ctpa_core.cli.streams import check_working_folder, open_missing_streams
+from xray2ctpa_core.cli.streams import check_working_folder, leave_out_working_folder, open_missing_streams
 from xray2ctpa_core.constants import EXIT_CANCELLED
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.events import reporter_for
-from xray2ctpa_core.generation.failures import quiet_libraries, termination_as_interrupt, user_error
+from xray2ctpa_core.generation.failures import (
+    DEBUG_VARIABLE,
+    quiet_libraries,
+    termination_as_interrupt,
+    user_error,
+)
 
 COMMANDS = (
     generate, dicom, score, check, demo, info, verify, system, cohort, evaluate, bench, convert, reader_study,
@@ -42,7 +47,6 @@ COMMANDS = (
 )  # fmt: skip
 #: As the only command of a process, these start without the packages that only training needs.
 LEAN = (generate.run, score.run, check.run, demo.run, serve.run)
-DEBUG_VARIABLE = "XRAY2CTPA_DEBUG"
 
 
 class Parser(argparse.ArgumentParser):
@@ -70,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line ``argv`` (default: this process's) and returns its exit code."""
     open_missing_streams()
     if argv is None:
+        leave_out_working_folder()
         sleep_while_waiting()
     arguments = sys.argv[1:] if argv is None else list(argv)
     reporter = reporter_for(argparse.Namespace(events="--events" in arguments))

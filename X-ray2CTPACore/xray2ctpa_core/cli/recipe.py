@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import importlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -14,8 +15,10 @@ from typing import Any
 
 from xray2ctpa_core import config as configuration
 from xray2ctpa_core.cli.stage import CONFIG_FILE, run_step, said, start_lean
+from xray2ctpa_core.cli.streams import leave_out_working_folder
 from xray2ctpa_core.data.settings import check_paths
-from xray2ctpa_core.errors import ConfigError, XRay2CTPAError
+from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.generation.failures import DEBUG_VARIABLE, user_error
 from xray2ctpa_core.training.recipe import Recipe, Step, describe, read_recipe, recipe_about
 
 #: One line for each run of a step: step, seconds, exit code.
@@ -71,8 +74,10 @@ class Runner:
                 return 0
             recipe.check(steps)
             return self._run(recipe, steps, args, words)
-        except XRay2CTPAError as error:
-            return said(error)
+        except Exception as error:
+            if os.environ.get(DEBUG_VARIABLE):
+                raise
+            return said(user_error(error))  # here what a library raises becomes one line
 
     def _parser(self, doc: str | None) -> argparse.ArgumentParser:
         recipes = sorted((self._scripts / "recipes").glob("*.toml"))
@@ -154,6 +159,7 @@ class Runner:
         """Runs a step in this process."""
         kind = self._kinds[step.kind]
         check_paths(step.settings)
+        leave_out_working_folder()
         start_lean()
         if str(self._scripts) not in sys.path:
             sys.path.insert(0, str(self._scripts))

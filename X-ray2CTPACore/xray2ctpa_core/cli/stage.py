@@ -40,7 +40,7 @@ def run_step(run: Run[T], config: T, out: Path, resume: bool) -> int:
 
 def said(error: XRay2CTPAError) -> int:
     """Prints an error on stderr; returns its exit code."""
-    print(f"error: {error.message} {error.hint}".rstrip(), file=sys.stderr)
+    print(f"error: {error.message.rstrip('.')}. {error.hint}".rstrip(), file=sys.stderr)
     return error.exit_code
 
 

@@ -1,4 +1,4 @@
-"""Checks of a command's environment: standard streams, absent under services, cron and pythonw; folder."""
+"""A command's environment: standard streams, absent under services, cron and pythonw; working folder."""
 
 import os
 import sys
@@ -34,3 +34,9 @@ def check_working_folder() -> None:
             "Expected a working folder, got one that was deleted or cannot be read.",
             "Change to a folder that exists.",
         ) from error
+
+
+def leave_out_working_folder() -> None:
+    """Lets Python processes that this one starts (workers) not import a user's random.py from the working
+    folder, which the search path of ``python -c`` and ``-m`` begins with."""
+    os.environ["PYTHONSAFEPATH"] = "1"

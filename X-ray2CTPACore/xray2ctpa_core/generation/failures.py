@@ -15,6 +15,9 @@ from xray2ctpa_core.errors import (
     is_out_of_memory,
 )
 
+#: Set in the environment, it lets unforeseen errors through with their traceback.
+DEBUG_VARIABLE = "XRAY2CTPA_DEBUG"
+
 
 def user_error(error: BaseException) -> XRay2CTPAError:
     """The error of the contract for ``error``; for an unforeseen one, its hint asks for a report."""
@@ -37,7 +40,7 @@ def user_error(error: BaseException) -> XRay2CTPAError:
         return InputError(f"Cannot go on: {text}.", "Check the files and folders named in the command.")
     return InputError(
         f"Unexpected {type(error).__name__}: {text[:300]}",
-        "This is a defect: please report it with what XRAY2CTPA_DEBUG=1 shows.",
+        f"This is a defect: please report it with what {DEBUG_VARIABLE}=1 shows.",
     )
 
 

@@ -46,13 +46,13 @@ def read_dicom_radiograph(path: Path) -> RawRadiograph:
     """
     check_is_one_projection(read_dicom(path, pixels=False), path.name)
     with reading(path, "DICOM"):
-        dataset = read_dicom(path)
+        notes: list[str] = []
+        dataset = read_dicom(path, notes=notes)
         if not any(keyword in dataset for keyword in _PIXEL_KEYWORDS):
             raise InputError(
                 f"Expected a DICOM image, got {path.name} without complete pixel data.",
                 "The file is truncated, or its archive gave the header alone: export it again.",
             )
-        notes: list[str] = []
         steps: list[str] = []
         values, hidden = _attenuation(path, dataset, notes, steps)
         size = pixel_size(dataset, notes)

@@ -5,6 +5,8 @@ import struct
 from pathlib import Path
 
 import pydicom
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -23,6 +25,7 @@ _LONG_VRS = b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
 #: Groups with which a data set can begin (file meta, identifying), and the number of elements that must
 #: follow.
 _FIRST_GROUPS, _CHAINED = (0x0002, 0x0008), 4
+_FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 #: Functional groups that describe other images.
 _OTHERS = (
     "DerivationImageSequence",
@@ -46,13 +49,14 @@ def is_dicom(path: Path) -> bool:
     return marked or path.suffix.lower() in _SUFFIXES or _begins_with_elements(head)
 
 
-def read_dicom(path: Path, pixels: bool = True) -> Dataset:
+def read_dicom(path: Path, pixels: bool = True, notes: list[str] | None = None) -> Dataset:
     """The data set of ``path``, with the elements of its functional groups for the (first) frame at its top
-    level.
+    level, and decimal commas as points.
 
     Args:
         path: the file.
         pixels: False leaves the pixels out.
+        notes: takes a sentence on decimal commas, if given.
 
     Raises:
         InputError: the file is no DICOM.
@@ -65,6 +69,9 @@ def read_dicom(path: Path, pixels: bool = True) -> Dataset:
                 "Check that the file is complete and that its name fits its content.",
             )
         _name_syntax(dataset)
+        mended = _mend_decimals(dataset)
+        if mended and notes is not None:
+            notes.append(f"Decimal commas were read as points: {', '.join(dict.fromkeys(mended))}.")
         _lay_flat(dataset)
         return dataset
 
@@ -105,9 +112,33 @@ def _lay_flat(dataset: Dataset) -> None:
     take precedence over an element of the same name outside.
     """
     single = integer(dataset, "NumberOfFrames", 1) == 1
-    for keyword in ("SharedFunctionalGroupsSequence", *(["PerFrameFunctionalGroupsSequence"] * single)):
+    for keyword in _FUNCTIONAL_GROUPS if single else _FUNCTIONAL_GROUPS[:1]:
         for groups in list(dataset.get(keyword) or [])[:1]:
             _copy_elements(groups, dataset)
+
+
+def _mend_decimals(dataset: Dataset) -> list[str]:
+    """Makes decimal commas of decimal strings points, in functional groups, too; keywords of the elements."""
+    mended = []
+    for tag in list(dataset.keys()):
+        raw = dataset.get_item(tag)  # an element that pydicom has not converted yet: it refuses commas
+        if not isinstance(raw, RawDataElement):
+            continue
+        vr = dictionary_VR(tag) if raw.VR in (None, "UN") and dictionary_has_tag(tag) else raw.VR
+        if vr != "DS" or b"," not in (raw.value or b""):
+            continue
+        numbers = raw.value.split(b"\\")
+        if all(number.count(b",") + number.count(b".") <= 1 for number in numbers):
+            dataset[tag] = raw._replace(value=raw.value.replace(b",", b"."))
+            mended.append(keyword_for_tag(tag))
+    for keyword in _FUNCTIONAL_GROUPS:
+        items = (item for groups in dataset.get(keyword) or [] for group in groups for item in _items(group))
+        mended.extend(keyword for item in items for keyword in _mend_decimals(item))
+    return mended
+
+
+def _items(element: DataElement) -> list[Dataset]:
+    return list(element.value or []) if element.VR == "SQ" else []
 
 
 def _copy_elements(groups: Dataset, target: Dataset) -> None:

@@ -5,7 +5,7 @@ import re
 import numpy as np
 from pydicom.dataset import Dataset
 
-from xray2ctpa_core.io.dicom_header import integer, numbers, text
+from xray2ctpa_core.io.dicom_header import integer, number, numbers, text
 
 #: A shutter that leaves less than this share of the image is taken for a header error.
 LEAST_OPEN = 0.05
@@ -13,7 +13,8 @@ _SHAPES = ("RECTANGULAR", "CIRCULAR", "POLYGONAL", "BITMAP")
 
 
 def padding_mask(dataset: Dataset, *forms: tuple[np.ndarray, int]) -> np.ndarray | None:
-    """(H, W) bool: PixelPaddingValue up to its range limit; None if no pixel or every pixel is padding.
+    """(H, W) bool: PixelPaddingValue (FloatPixelPaddingValue) up to its range limit; None if no pixel or
+    every pixel is padding.
 
     Args:
         dataset: the header. Its value may be written with the other sign than the pixels have (63536 for
@@ -21,16 +22,20 @@ def padding_mask(dataset: Dataset, *forms: tuple[np.ndarray, int]) -> np.ndarray
         forms: the pixels (H, W) and their number of bits, in one or several forms: padding may use bits above
             BitsStored. The first form that has any is used.
     """
-    value = integer(dataset, "PixelPaddingValue", None)
+    kind = next((kind for kind in ("Float", "DoubleFloat") if f"{kind}PixelData" in dataset), "")
+    value, limit = (
+        number(dataset, f"{kind}PixelPadding{end}") if kind else integer(dataset, f"PixelPadding{end}", None)
+        for end in ("Value", "RangeLimit")
+    )
     if value is None:
         return None
-    limit = integer(dataset, "PixelPaddingRangeLimit", value)
+    limit = value if limit is None else limit
     start, span = min(value, limit), abs(limit - value)
     for pixels, bits in forms:
         if np.issubdtype(pixels.dtype, np.integer):
             padding = (pixels.astype(np.int64) - start) % (1 << bits) <= span
         else:
-            padding = (pixels >= start) & (pixels <= start + span)
+            padding = (pixels >= pixels.dtype.type(start)) & (pixels <= pixels.dtype.type(start + span))
         if padding.any():
             return None if padding.all() else padding
     return None

@@ -12,7 +12,7 @@ from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage
 from scipy import ndimage
 
 from xray2ctpa_core.errors import OutputError
-from xray2ctpa_core.io.dicom_header import integer, text
+from xray2ctpa_core.io.dicom_header import integer, is_little_endian, text
 from xray2ctpa_core.io.dicom_mask import padding_mask
 from xray2ctpa_core.io.greys import FEW_GREYS
 
@@ -78,9 +78,13 @@ def stored_pixels(path: Path, dataset: Dataset, notes: list[str]) -> tuple[np.nd
     Raises:
         Exception: whatever the decoder raises on damaged pixels; callers wrap it in ``reading``.
     """
-    if "PixelData" not in dataset or integer(dataset, "SamplesPerPixel", 1) != 1:
-        by_gdcm = "PixelData" in dataset and dataset.file_meta.TransferSyntaxUID in _GDCM_SYNTAXES
-        return (_by_gdcm(_image_alone(path)) if by_gdcm else np.asarray(dataset.pixel_array)), None
+    if "PixelData" not in dataset:
+        values = np.asarray(dataset.pixel_array)
+        return values, padding_mask(dataset, (values, 0))
+    if integer(dataset, "SamplesPerPixel", 1) != 1:
+        colour = decoded(path, dataset)
+        wide = np.issubdtype(colour.dtype, np.integer) and colour.dtype.itemsize > 1
+        return (_meant(colour, None, dataset, notes) if wide else colour), None
     lost = [f"{keyword} ({value})" for keyword, value in _LOST.items() if text(dataset, keyword) == ""]
     if lost:
         notes.append(f"The header lacks what says how pixels are stored; taken were {', '.join(lost)}.")
@@ -105,7 +109,8 @@ def grey_values(
 
 
 def decoded(path: Path, dataset: Dataset) -> np.ndarray:
-    """Grey pixels (H, W), of several frames (F, H, W), in whole numbers of BitsAllocated bits.
+    """Grey pixels (H, W), of several frames (F, H, W), or colour (H, W, 3), in whole numbers of BitsAllocated
+    bits.
 
     They are decoded as if all bits were stored, so that no decoder masks, shifts or extends a sign by itself.
     """
@@ -114,6 +119,8 @@ def decoded(path: Path, dataset: Dataset) -> np.ndarray:
     allocated = integer(dataset, "BitsAllocated", 16)
     if allocated in (8, 16, 32):
         image.BitsStored, image.HighBit = allocated, allocated - 1
+    if not image.file_meta.TransferSyntaxUID.is_encapsulated and 8 < allocated < 16:
+        _unpack(image, allocated)
     if image.file_meta.TransferSyntaxUID not in _GDCM_SYNTAXES:
         return np.asarray(image.pixel_array)
     image.PixelRepresentation = 0
@@ -123,6 +130,19 @@ def decoded(path: Path, dataset: Dataset) -> np.ndarray:
         return _by_gdcm(_image_alone(path))
     signed = integer(dataset, "PixelRepresentation", 0) == 1
     return unsigned.view(unsigned.dtype.str.replace("u", "i")) if signed else unsigned
+
+
+def _unpack(image: Dataset, allocated: int) -> None:
+    """Gives pixels that follow one another without a gap in ``allocated`` bits, from the lowest bit of each
+    word on (older modalities; PS3.5-2004, annex D), words of their own."""
+    words = np.frombuffer(image.PixelData, "<u2" if is_little_endian(image) else ">u2").astype("<u2")
+    count = image.Rows * image.Columns * max(integer(image, "NumberOfFrames", 1), 1)
+    bits = np.unpackbits(words.view(np.uint8), bitorder="little")[: count * allocated].reshape(
+        count, allocated
+    )
+    pixels = np.packbits(np.pad(bits, ((0, 0), (0, 16 - allocated))), axis=1, bitorder="little").view("<u2")
+    image.PixelData = (pixels if is_little_endian(image) else pixels.byteswap()).tobytes()
+    image.BitsAllocated, image.BitsStored, image.HighBit = 16, 16, 15
 
 
 def _meant(
@@ -283,15 +303,14 @@ def _by_gdcm(image: Dataset) -> np.ndarray:
     if text(image, "PhotometricInterpretation") == "MONOCHROME1":
         image.PhotometricInterpretation = "MONOCHROME2"
     try:
-        scratch = tempfile.TemporaryDirectory()
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "image.dcm"
+            image.save_as(copy)
+            frames = sitk.GetArrayFromImage(sitk.ReadImage(str(copy), imageIO="GDCMImageIO"))
     except OSError as error:
         raise OutputError(
-            f"Expected a folder for temporary files, got none that can be written: "
+            f"Expected a folder for temporary files with room for {len(image.PixelData) >> 20} MB, got none: "
             f"{error.strerror or error}.",
             "Name one that can be written: set TMPDIR (on Windows TEMP) to it.",
         ) from error
-    with scratch as folder:
-        copy = Path(folder) / "image.dcm"
-        image.save_as(copy)
-        frames = sitk.GetArrayFromImage(sitk.ReadImage(str(copy), imageIO="GDCMImageIO"))
-        return frames[0] if len(frames) == 1 else frames
+    return frames[0] if len(frames) == 1 else frames

@@ -268,7 +268,7 @@ def _volume(slices: Sequence[_Slice], step: np.ndarray) -> tuple[Volume, int, tu
         of_file.setdefault(s.path, []).append(k)
     for path, places in of_file.items():
         with reading(path, "DICOM"):
-            dataset, frames = _frames(path, first.size)
+            dataset, frames = _frames(path, first.size, doubts)
             for k in places:
                 array[k], padding = _hounsfield(frames[slices[k].frame], dataset, slices[k], doubts)
                 padded += padding
@@ -280,9 +280,9 @@ def _volume(slices: Sequence[_Slice], step: np.ndarray) -> tuple[Volume, int, tu
     return Volume(array, affine), padded, tuple(dict.fromkeys(doubts))
 
 
-def _frames(path: Path, size: tuple[int, int]) -> tuple[Dataset, np.ndarray]:
+def _frames(path: Path, size: tuple[int, int], notes: list[str]) -> tuple[Dataset, np.ndarray]:
     """The data set of a file and its pixels, (frames, H, W) as stored."""
-    dataset = read_dicom(path)
+    dataset = read_dicom(path, notes=notes)
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
         raise InputError(
             f"Expected a CT with whole numbers as pixels, got floating-point ones in {path.name}.",

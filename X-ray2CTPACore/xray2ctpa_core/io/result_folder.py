@@ -1,7 +1,9 @@
 """A result folder that appears complete or not at all, whatever ends the process.
 
-Files are written to a hidden sibling, ``.NAME.partial-HOST-PID``, which is renamed at the end. An error or
-Ctrl-C removes it; after a kill -9 the guard process does (result_guard.py); after a power cut the next run.
+Files are written to a hidden sibling, ``.NAME.partial-HOST-PID``, which is renamed at the end. An empty
+folder that exists (a mounted one, the working folder) stays the same: the hidden one is in it, and its files
+are moved up at the end. An error or Ctrl-C removes it; after a kill -9 the guard process does
+(result_guard.py); after a power cut the next run.
 """
 
 import errno
@@ -44,13 +46,15 @@ class ResultFolder:
 
     def __init__(self, target: Path, needed_bytes: int = 0) -> None:
         self.target = _real_path(target)
-        self.path = self.target.with_name(f"{_partial_prefix(self.target)}{os.getpid()}")
+        self.path = _place(self.target) / f"{_partial_prefix(self.target)}{os.getpid()}"
         self._needed_bytes = needed_bytes
         self._created_parents: list[Path] = []
         self._guard: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         with writing(self.target):
+            if os.path.isdir(self.target):
+                remove_leftovers(self.target)
             taken = self.target.exists() and not _is_empty_folder(self.target)
             self._created_parents = _missing_parents(self.target)
         if taken:
@@ -81,9 +85,10 @@ class ResultFolder:
             shutil.rmtree(self.work)
             for file in sorted(path for path in self.path.rglob("*") if path.is_file()):
                 _flush_to_disk(file)
-            if self.target.exists():
-                self.target.rmdir()
-            os.rename(self.path, self.target)
+            if os.path.isdir(self.target):
+                _move_files(self.path, self.target)
+            else:
+                os.rename(self.path, self.target)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -99,7 +104,7 @@ class ResultFolder:
 def remove_leftovers(target: Path) -> None:
     """Removes hidden folders for ``target`` whose process on this machine is no longer alive."""
     pattern = re.compile(re.escape(_partial_prefix(target)) + r"(\d+)")
-    for folder in target.parent.iterdir():
+    for folder in _place(target).iterdir():
         match = pattern.fullmatch(folder.name)
         if match and not is_alive(int(match[1])):
             result_guard.remove([folder])
@@ -121,6 +126,26 @@ def writing(place: Path) -> Iterator[None]:
             f"Expected a place to write the result to, got {place}: {error.strerror or error}.",
             "Choose a shorter name." if too_long else "Choose a writable place.",
         ) from error
+
+
+def _place(target: Path) -> Path:
+    """The folder that holds the hidden one for ``target``."""
+    return target if os.path.isdir(target) else target.parent  # Path.is_dir raises where names are too long
+
+
+def _move_files(source: Path, target: Path) -> None:
+    """Moves what is in ``source`` to ``target``: all, or nothing where that fails or a name is taken."""
+    moved: list[str] = []
+    try:
+        for item in sorted(source.iterdir()):
+            if (target / item.name).exists():
+                raise FileExistsError(errno.EEXIST, f"{item.name} appeared in it meanwhile")
+            os.rename(item, target / item.name)
+            moved.append(item.name)
+    except BaseException:
+        for name in moved:
+            os.rename(target / name, source / name)
+        raise
 
 
 def _flush_to_disk(file: Path) -> None:

@@ -18,6 +18,8 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK = 0, 1, 2, 3, 5
 _REDUCED_OR_MASK, _OLD_REDUCED = 0b101, 2
 #: A page that is smaller than another by this factor along both sides is its thumbnail.
 _THUMBNAIL_FACTOR = 2
+#: Depths at which pixels follow one another without a gap.
+_PACKED_BITS = range(9, 16)
 _ALPHA = {1: "associated", 2: "unassociated"}
 
 
@@ -65,7 +67,7 @@ def read_wide_tiff(path: Path, index: int) -> RawRadiograph:
     with _opened(path) as file:
         page = file.pages[index].aspage()
         check_dimensions(page.imagelength, page.imagewidth, path.name)
-        array = _twelve_bits(file, page) if page.bitspersample == 12 else page.asarray()
+        array = _packed(file, page) if page.bitspersample in _PACKED_BITS else page.asarray()
     if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         raise InputError(f"Expected real pixels, got {array.dtype} in {path.name}.", "Export grey values.")
     if page.samplesperpixel > 1 and int(page.planarconfig) == 2:
@@ -128,15 +130,16 @@ def _is_marked(page: "tifffile.TiffPage") -> bool:
     return bool(int(page.subfiletype) & _REDUCED_OR_MASK) or old == _OLD_REDUCED
 
 
-def _twelve_bits(file: "tifffile.TiffFile", page: "tifffile.TiffPage") -> np.ndarray:
-    """(H, W * samples) uint16 of an uncompressed page in strips with two values in three bytes."""
+def _packed(file: "tifffile.TiffFile", page: "tifffile.TiffPage") -> np.ndarray:
+    """(H, W * samples) uint16 of an uncompressed page in strips, whose rows begin at whole bytes."""
+    depth = page.bitspersample
     if int(page.compression) != 1 or page.is_tiled or int(page.planarconfig) == 2:
-        raise ValueError("12-bit TIFFs are read uncompressed and in strips alone")
+        raise ValueError(f"{depth}-bit TIFFs are read uncompressed and in strips alone")
     segments = file.filehandle.read_segments(page.dataoffsets, page.databytecounts)
     raw = b"".join(segment[0] or b"" for segment in segments if isinstance(segment, tuple))
     width = page.imagewidth * page.samplesperpixel
-    rows = np.frombuffer(raw, np.uint8)[: page.imagelength * -(-width * 12 // 8)].reshape(
+    rows = np.frombuffer(raw, np.uint8)[: page.imagelength * -(-width * depth // 8)].reshape(
         page.imagelength, -1
     )
-    bits = np.unpackbits(rows, axis=1)[:, : width * 12].reshape(page.imagelength, width, 12)
-    return (bits @ (1 << np.arange(11, -1, -1))).astype(np.uint16)
+    bits = np.unpackbits(rows, axis=1)[:, : width * depth].reshape(page.imagelength, width, depth)
+    return (bits @ (1 << np.arange(depth - 1, -1, -1))).astype(np.uint16)

@@ -14,7 +14,7 @@ _DEXTROCARDIA = "the patient has dextrocardia"
 def marker_sentence(marker: SideMarker | None) -> str:
     """What was read of the side marker, in one line."""
     if marker is None:
-        return "none was read with certainty"
+        return "none was read with certainty (an L or R; other letters, as D and G, are not read)"
     side = "left" if marker.on_left else "right"
     place = f"{marker.letter} on the image's {side}, "
     place += "as expected" if marker.as_expected else f"where the patient's {_shown(marker)} is expected"

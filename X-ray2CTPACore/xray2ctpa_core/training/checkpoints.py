@@ -9,7 +9,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from xray2ctpa_core.config import write_text_atomically
-from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.errors import InputError, OutputError
 
 #: Holds one folder for each checkpoint, named by its step.
 CHECKPOINT_FOLDER = "checkpoint"
@@ -53,10 +53,23 @@ def newest_checkpoint(out: Path) -> tuple[int, Path]:
 
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, step: int, keep: int) -> None:
-    """Writes the checkpoint first and then removes the oldest, so that a complete one always exists."""
+    """Writes the checkpoint first and then removes the oldest, so that a complete one always exists.
+
+    Raises:
+        OutputError: it cannot be written, most likely for want of disk.
+    """
     checkpoint = folder / str(step)
     partial = folder / f"{step}.partial"
-    accelerator.save_state(str(partial))
+    try:
+        accelerator.save_state(str(partial))
+    except Exception as error:  # torch and safetensors raise errors of their own where a disk is full
+        shutil.rmtree(partial, ignore_errors=True)
+        free = shutil.disk_usage(folder).free >> 20
+        raise OutputError(
+            f"Expected to write the checkpoint {checkpoint}, got {type(error).__name__}: "
+            f"{' '.join(str(error).split())[:200]}; {free} MB are free there.",
+            "Free some disk; the same command resumes from the checkpoint before.",
+        ) from error
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         sizes = {file.relative_to(partial).as_posix(): file.stat().st_size for file in _files(partial)}

@@ -171,8 +171,9 @@ def train(
             config.seed * 15_485_863 + number * accelerator.num_processes + accelerator.process_index
         )
         place = number * accelerator.num_processes + accelerator.process_index
+        names = functools.partial(_names, named, sampler, place)
         with accelerator.accumulate(module, *(opponent.prepared if opponent else ())):
-            with naming(functools.partial(_names, named, sampler, place)):
+            with naming(names):
                 with accelerator.autocast():
                     loss, terms = stage.loss(module, batch, generator)
                 accelerator.backward(loss)
@@ -181,7 +182,8 @@ def train(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if opponent is not None:
-                terms = terms | {"opponent": opponent.step(batch)}
+                with naming(names):
+                    terms = terms | {"opponent": opponent.step(batch)}
         done = (number + 1) // config.accumulate
         log.has_computed(done)
         seen.append({"loss": loss.detach(), **terms})

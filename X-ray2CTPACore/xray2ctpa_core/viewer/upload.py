@@ -121,9 +121,8 @@ def _divide(path: Path, header: int) -> None:
 
 
 def check_kind(path: Path) -> None:
-    """Raises InputError unless suffix and first bytes are those of a radiograph in one file."""
-    known = path.name.lower().endswith((*SUFFIXES, *_PAIR))
-    if not (is_dicom(path) or (known and (is_raster(path) or is_grid_file(path)))):
+    """Raises InputError unless first bytes or suffix are those of a radiograph in one file."""
+    if not (is_dicom(path) or is_raster(path) or is_grid_file(path)):
         raise InputError(
             f"Expected DICOM, PNG, JPEG, TIFF, NIfTI, NRRD or MHA, got {path.name}.",
             "Export the radiograph as DICOM or PNG.",

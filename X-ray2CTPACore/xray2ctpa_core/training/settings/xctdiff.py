@@ -62,6 +62,8 @@ class ProgressiveEncoderConfig(CodebookConfig):
 class ProgressiveEncoderSettings(LoopConfig, ProgressiveEncoderConfig, PairSettings):
     """XctDiff's progressive encoder, trained on its own as a regressor of the volume."""
 
+    start: ExistingOrNone = ""
+    """Folder of an encoder of the same shape to start from: RUN/encoder; empty for random weights."""
     steps: Positive = 50_000
     batch_size: Positive = 16
     learning_rate: Rate = 1e-4
