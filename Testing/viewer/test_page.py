@@ -47,6 +47,14 @@ EXPECTED = re.compile(
 )
 
 
+#: How far each shown picture's proportions are from those that it has on the screen.
+DISTORTION = """[...document.querySelectorAll(".frame")].filter((frame) => frame.clientWidth).map((frame) => {
+  const { width, height } = frame.querySelector("canvas");
+  return Math.abs((width / height) / (frame.clientWidth / frame.clientHeight) - 1);
+})"""
+FILLED = (
+    "[...document.querySelectorAll('.frame')].every((f) => f.clientWidth === f.parentElement.clientWidth)"
+)
 #: Playwright hears of no downloads in a released Firefox: what is to be saved stays in the page.
 KEEP_INSTEAD_OF_SAVING = """kept = {};
 URL.createObjectURL = (blob) => {
@@ -400,6 +408,7 @@ def opened_well(seen: Tab, pictures: Path, name: str, views=VIEWS) -> None:
     for width, height in SIZES:
         seen.tab.set_viewport_size({"width": width, "height": height})
         seen.tab.wait_for_timeout(800)
+        seen.until(FILLED)  # on a busy machine, views are drawn late in their new sizes
         seen.still()
         seen.tab.evaluate("scrollTo(0, 0)")  # what stays above while it scrolls is seen at the top
         seen.tab.screenshot(path=pictures / f"{name}-{width}.png", full_page=True, caret="initial")
@@ -446,16 +455,6 @@ def test_a_lost_connection_comes_back_by_itself(browser, shown):
         seen.drawn(*VIEWS)
         assert seen.tab.locator(".view[data-former]").count() == 0, "the views were made anew"
         assert seen.complaints == []
-
-
-#: How far each shown picture's proportions are from those that it has on the screen.
-DISTORTION = """[...document.querySelectorAll(".frame")].filter((frame) => frame.clientWidth).map((frame) => {
-  const { width, height } = frame.querySelector("canvas");
-  return Math.abs((width / height) / (frame.clientWidth / frame.clientHeight) - 1);
-})"""
-FILLED = (
-    "[...document.querySelectorAll('.frame')].every((f) => f.clientWidth === f.parentElement.clientWidth)"
-)
 
 
 def test_two_tabs_of_different_sizes_distort_no_picture(browser, shown):
