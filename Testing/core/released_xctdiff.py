@@ -155,12 +155,13 @@ def encoder_condition(
     return conv(w, "quant_conv", x, 8, 1)
 
 
-def encoder_regression(w: Seeded, z: Tensor, width: int, codes: int) -> Tensor:
-    """The volume from the condition, through the encoder's own codes."""
+def encoder_regression(w: Seeded, z: Tensor, width: int, codes: int, groups: int = 16) -> Tensor:
+    """The volume from the condition, through the encoder's own codes; the second of the decoder's blocks has
+    half the groups of the first."""
     x = conv(w, "post_quant_conv", quantise(w, z, codes), 12, 1)
     x = conv(w, "decoder.conv.0", x, width, 3)
-    x = double(w, "decoder.conv.1", x, width // 2, 16)
+    x = double(w, "decoder.conv.1", x, width // 2, groups)
     x = F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
-    x = double(w, "decoder.conv.3", x, width // 4, 8)
+    x = double(w, "decoder.conv.3", x, width // 4, groups // 2)
     x = F.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
     return conv(w, "decoder.conv.5", x, 1, 3)

@@ -76,11 +76,14 @@ def test_the_groups_matter_and_are_the_published_ones_by_default(convert: Conver
     assert (vqgan_encode(weights, volume, CHANNELS, BLOCKS, GROUPS) - latents).abs().max() > 1e-2
 
 
-def test_an_encoder_gives_the_released_condition_and_volume(convert: Convert, tmp_path: Path) -> None:
+@pytest.mark.parametrize("groups", [16, 2])
+def test_an_encoder_gives_the_released_condition_and_volume(
+    convert: Convert, tmp_path: Path, groups: int
+) -> None:
     weights, image = Seeded(2), torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(3))
-    condition = encoder_condition(weights, image, 32, (1, 4), depth=8)
-    volume = encoder_regression(weights, condition, 32, CODES)
-    assert convert(dict(weights), "xctdiff-encoder", "--groups", "16").returncode == 0
+    condition = encoder_condition(weights, image, 32, (1, 4), 8, groups)
+    volume = encoder_regression(weights, condition, 32, CODES, groups)
+    assert convert(dict(weights), "xctdiff-encoder", "--groups", str(groups)).returncode == 0
     network = load_part(tmp_path / "out")
     with torch.no_grad():
         found, regressed = network.condition(image), network(image)[0]

@@ -19,7 +19,7 @@ from xray2ctpa_core.data.sources.table import csv_text
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling, save_scaling
 from xray2ctpa_core.diffusion.schedulers import xctdiff_schedule
 from xray2ctpa_core.generation.samples import SAMPLE_CXR
-from xray2ctpa_core.io.volumes import write_volume
+from xray2ctpa_core.io.volumes import read_volume, write_volume
 from xray2ctpa_core.models.codecs.vqgan import VQGAN
 from xray2ctpa_core.models.encoders.progressive import ProgressiveEncoder
 from xray2ctpa_core.models.encoders.radiograph_itself import RadiographItself
@@ -119,6 +119,24 @@ def test_a_trained_system_becomes_a_bundle_that_generates_what_table_1_measures(
     assert record["bundle"]["name"] == pipeline.bundle.name
     assert record["pe"]["probability"] is None
     assert np.multiply(record["geometry"]["spacing_mm"], P) == pytest.approx(EXTENT_MM[::-1], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_every_systems_bundle_runs_on_a_real_radiograph(
+    repository: Path, tmp_path: Path, real_data: Path
+) -> None:
+    out = write_run(tmp_path)
+    radiograph = str(next((real_data / "cxr" / "dicom").glob("*.dcm")))
+    for name, (folder, write) in SYSTEMS.items():
+        write(out / folder)
+        assert step(repository, "xctdiff", name, out) == 0
+        words = ["generate", radiograph, "--bundle", str(out / name), "--out", str(out / f"of-{name}")]
+        assert main(words) == 0, name
+        found = read_volume(out / f"of-{name}" / "ctpa.nii.gz").array
+        assert found.shape == (P, P, P)
+        record = json.loads((out / f"of-{name}" / "result.json").read_text())
+        assert record["bundle"]["name"] == (name.removeprefix("bundle-") if "-" in name else "xctdiff")
 
 
 def test_a_volume_takes_no_size_from_a_radiograph_that_is_not_framed_by_the_lungs(

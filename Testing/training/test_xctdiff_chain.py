@@ -1,4 +1,4 @@
-"""XctDiff and its rivals from DICOM to Table 1, killed and gone on with."""
+"""XctDiff and its rivals from DICOM to Table 1 and Figure 4, killed and gone on with."""
 
 import csv
 import json
@@ -13,6 +13,7 @@ pytest.importorskip("diffdrr", reason="computed radiographs come with the traini
 
 from ct_series import phantom, write_series
 from test_paper_chain import ENVIRONMENT, chain, run_until
+from test_segmentation import write_spleens
 
 from xray2ctpa_core.data.index import read_index
 from xray2ctpa_core.io.volumes import read_volume
@@ -62,9 +63,15 @@ def test_from_dicom_to_table_1_with_all_systems_killed_and_gone_on_with(
     used = json.loads((out / "vqgan" / "codebook.json").read_text())
     assert used["vectors"] == 4 * 8**3
     assert 0 < used["codes_used"] <= 1
-    of_training = ["--only", "reconstructed", "--set", "reconstructed.sampling_steps=1"]
+    figure_4 = ["reconstructed", "pretraining", "pretraining-reconstructed", "segmentation",
+                "segmentation-reconstructed", "segmentation-from-scratch", "figure-4"]  # fmt: skip
+    labelled = write_spleens(tmp_path / "labelled", 4)
+    short = ["reconstructed.sampling_steps=1", "pretraining.steps=2", "segmentation.steps=2"]
+    short += ["segmentation.folds=2", f"run.segmented={labelled}"]
     with log.open("ab") as file:
-        again = subprocess.run([*command, *of_training], stdout=file, stderr=file, env=ENVIRONMENT)
+        again = subprocess.run(
+            [*command, "--only", *figure_4, "--set", *short], stdout=file, stderr=file, env=ENVIRONMENT
+        )
     assert again.returncode == 0, log.read_text()[-3000:]
     studies = read_index(out / "reconstructed" / "volumes" / "XctDiff" / "studies.csv")
     assert [study.id for study in studies] == ["s0", "s1", "s2", "s3"]
@@ -72,6 +79,9 @@ def test_from_dicom_to_table_1_with_all_systems_killed_and_gone_on_with(
     own = read_volume(out / "ctpa" / "cases" / "s0" / "ctpa-0.nii.gz").affine
     np.testing.assert_allclose(read_volume(studies[0].volume or Path()).affine, own, atol=1e-3)
     assert len((out / "reconstructed" / "table.md").read_text().splitlines()) == 3
+    lines = (out / "figure-4" / "table.md").read_text().splitlines()
+    arms = ["from scratch", "real CTs", "reconstructed CTs"]
+    assert [line.split(" | ")[:2] for line in lines[2:]] == [[f"| {arm}", "4"] for arm in arms]
     encoder = load_part(out / "prior-denoiser" / "encoder")
     with torch.no_grad():
         assert encoder.condition(torch.rand(1, 1, 32, 32)).spatial.shape == (1, 4, 8, 8, 8)

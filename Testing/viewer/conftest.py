@@ -75,10 +75,15 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def chosen_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Headless Chromium, or the browser that XRAY2CTPA_BROWSER names (firefox)."""
-    kind = os.environ.get("XRAY2CTPA_BROWSER", "chromium")
-    yield from browser_of(kind, tmp_path_factory.mktemp(kind))
+def browser_kind() -> str:
+    """Chromium, or the browser that XRAY2CTPA_BROWSER names (firefox)."""
+    return os.environ.get("XRAY2CTPA_BROWSER", "chromium")
+
+
+@pytest.fixture(scope="module")
+def chosen_browser(browser_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The headless browser of a file's tests."""
+    yield from browser_of(browser_kind, tmp_path_factory.mktemp(browser_kind))
 
 
 @pytest.fixture

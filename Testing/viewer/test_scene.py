@@ -79,8 +79,8 @@ def test_all_views_are_drawn_at_their_size(scene):
 def test_a_view_larger_than_is_drawn_keeps_its_proportions(scene):
     scene.resize("Red", 2800, 700)
     assert drawn(scene, "Red").shape[:2] == (350, 1400)
-    scene.resize("Green", 1600, 1200)  # by hand: 800 000 pixels of 4 : 3 are 1033 x 775
-    assert drawn(scene, "Green").shape[:2] == (775, 1033)
+    scene.resize("Green", 1600, 1200)  # by hand: 500 000 pixels of 4 : 3 are 816 x 612
+    assert drawn(scene, "Green").shape[:2] == (612, 816)
     scene.resize("3D", 1400, 1000)
     assert drawn(scene, "3D").shape[:2] == (1000, 1400)
     scene.resize("Yellow", 10, 1)
@@ -347,6 +347,12 @@ def test_a_truth_stands_beside_the_generated_volume_with_the_difference(small_re
     assert blue < 60, "more than in truth is red"
     # 300 HU in the window 150 +- 450: (300 + 300) / 900 of white; a pixel is a 15th of a voxel.
     assert at_crosshair(scene, "RedTruth").mean() == pytest.approx(255 * 600 / 900, abs=25)
+    scene.show(changed(scene.display, {"slab_mm": 30.0}))
+    for steps, is_red in ((-1, True), (-1, False), (1, True)):  # the slab ends beside the bright voxel
+        scene.scroll("Red", steps)
+        red, _green, blue = at_crosshair(scene, "RedDifference")
+        assert (red > 200 and blue < 60) == is_red, "the difference of what the two slabs show"
+        assert (at_crosshair(scene, "RedTruth").mean() > 100) == is_red
     scene.close()
 
 

@@ -1,7 +1,6 @@
 """The values under the cursor: HU, Grad-CAM, spread and difference of the voxels of a plane."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,13 +8,7 @@ import slicer
 
 from xray2ctpa_core import mrml
 from xray2ctpa_core.viewer.display import Display
-
-_REDUCTIONS: dict[str, Callable[[np.ndarray], Any]] = {"maximum": np.max, "mean": np.mean, "minimum": np.min}
-
-
-def slices_beside(slab_mm: float, spacing_mm: float) -> int:
-    """Number of slices on each side of a plane that a slab of ``slab_mm`` includes, rounded."""
-    return max(0, math.floor((slab_mm / spacing_mm - 1) / 2 + 0.5))
+from xray2ctpa_core.viewer.slabs import in_slab, slices_beside
 
 
 class Probe:
@@ -67,6 +60,5 @@ class Probe:
     def _in_slab(self, array: Any, voxel: tuple[int, int, int], axis: int, display: Display) -> float:
         beside = slices_beside(display.slab_mm, self._nodes.ctpa.GetSpacing()[axis])
         across: list[Any] = list(voxel)
-        middle = voxel[2 - axis]
-        across[2 - axis] = slice(max(0, middle - beside), middle + beside + 1)
-        return float(_REDUCTIONS[display.slab](array[tuple(across)]))
+        across[2 - axis] = slice(None)
+        return float(in_slab(array[tuple(across)], 0, voxel[2 - axis], beside, display.slab))

@@ -16,8 +16,9 @@ from xray2ctpa_core.mrml.display import show_between
 from xray2ctpa_core.viewer import renderings, stage
 from xray2ctpa_core.viewer.case import ShownRadiograph
 from xray2ctpa_core.viewer.display import Display, Look
-from xray2ctpa_core.viewer.probe import Probe, slices_beside
+from xray2ctpa_core.viewer.probe import Probe
 from xray2ctpa_core.viewer.sight import Sight, extent, look
+from xray2ctpa_core.viewer.slabs import Slabs
 from xray2ctpa_core.viewer.stage import RENDERING
 
 RESULT_VIEWS = (mrml.RADIOGRAPH_VIEW, *mrml.PLANE_VIEWS, RENDERING)
@@ -29,11 +30,9 @@ COMPARE_VIEWS = tuple(
 )
 #: RAS axis along which a plane is scrolled.
 _AXIS = {"Sagittal": 0, "Coronal": 1, "Axial": 2}
-#: VTK's numbers for SLABS.
-_SLAB_TYPES = {"maximum": 1, "mean": 2, "minimum": 0}
 #: Pixels along a side of a view that a visitor may ask for, and of a plane in all: it comes within 100 ms.
 #: A larger view is drawn in fewer pixels, in its own proportions.
-_SIDES, _PLANE_PIXELS = (48, 1400), 800_000
+_SIDES, _PLANE_PIXELS = (48, 1400), 500_000
 #: Seconds that the rendering may take while it turns and when it rests: without a GPU it casts fewer rays for
 #: that, as planes wait meanwhile. And the least of them along a side of the view, per pixel.
 _MOVING_SECONDS, _RESTING_SECONDS = 0.1, 0.4
@@ -95,9 +94,8 @@ class ResultScene:
         self._full_seconds = 0.5
         self._sights: dict[str, Sight] = {}
         self._bounds = _bounds(self.nodes.ctpa)
-        self.probe = Probe(self.nodes, self._bounds)
+        self.probe, self._slabs = Probe(self.nodes, self._bounds), Slabs(self.nodes, truth)
         mrml.show_result(self.nodes, self._stage.application_logic, self._radiograph, self.display.opacity)
-        self._show_slab()
         renderings.show_rendering_as(self.nodes, self._node(RENDERING), self.display)
         self.position = tuple((low + high) / 2 for low, high in self._bounds)
         self.reset()
@@ -106,6 +104,7 @@ class ResultScene:
 
     def close(self) -> None:
         """Empties the stage for the next result."""
+        self._slabs.clear()
         mrml.remove_result(mrml.result_of(self.nodes.ctpa) or self.nodes)  # with the nodes of a comparison
         self._leave()
 
@@ -133,16 +132,15 @@ class ResultScene:
             mrml.show_comparison(self._comparison, self.nodes, application)
             for name in (*mrml.TRUTH_VIEWS, *mrml.DIFFERENCE_VIEWS):
                 self._fit(name)
-            self._show_slab()
             self.go_to(self.position)
         window = (display.level, display.width)
         show_between(self.nodes.ctpa, window)
         if self._comparison is not None:
             show_between(self._comparison.truth, window)
+        for name in self._slices():  # overlays are laid over the planes that show the CTPA itself
+            self._show_background(name, self._shown_volume(name))
         mrml.show_overlay(self.nodes, application, display.overlay, display.opacity)
         mrml.show_evidence_from(self.nodes, display.threshold)
-        if (display.slab, display.slab_mm) != (former.slab, former.slab_mm):
-            self._show_slab()
         if display.mode != former.mode:
             return set(self.shown())
         out_of_date = set(self.shown()) - {mrml.RADIOGRAPH_VIEW, RENDERING}
@@ -365,6 +363,10 @@ class ResultScene:
         part = self._cast_rays(view) if name == RENDERING else 1.0
         began = time.monotonic()
         if name != RENDERING:
+            if name != mrml.RADIOGRAPH_VIEW:
+                shown = self._shown_volume(name)
+                thick = self._slabs.node(shown, self._comparison, self._axis(name), self.display)
+                self._show_background(name, thick)
             with _one_thread():
                 window.Render()
         else:  # the cost grows with the number of rays
@@ -412,16 +414,18 @@ class ResultScene:
             self._fit(other)
         return together
 
-    def _show_slab(self) -> None:
-        for name in self._slices():
-            node = self._node(name)
-            node.SetSlabReconstructionType(_SLAB_TYPES[self.display.slab])
-            spacing = self.nodes.ctpa.GetSpacing()[self._axis(name)]
-            beside = slices_beside(self.display.slab_mm, spacing)
-            # Slicer takes whole slices, thickness over spacing of them, if it is not to sample between them.
-            node.SetSlabReconstructionOversamplingFactor(1)
-            node.SetSlabReconstructionThickness((2 * beside + 1.01) * spacing)
-            node.SetSlabReconstructionEnabled(beside > 0)
+    def _shown_volume(self, name: str) -> Any:
+        """The volume whose slices a plane shows, thick or not."""
+        if self._comparison is not None and name in mrml.TRUTH_VIEWS:
+            return self._comparison.truth
+        if self._comparison is not None and name in mrml.DIFFERENCE_VIEWS:
+            return self._comparison.difference
+        return self.nodes.ctpa
+
+    def _show_background(self, name: str, node: Any) -> None:
+        composite = self._stage.view(name)._logic.GetSliceCompositeNode()
+        if composite.GetBackgroundVolumeID() != node.GetID():
+            composite.SetBackgroundVolumeID(node.GetID())
 
     def _slices(self, with_radiograph: bool = False) -> list[str]:
         """Names of the slice views that show this result."""

@@ -63,7 +63,6 @@ def extent(node: Any) -> Extent:
 
 def look(node: Any, sight: Sight) -> None:
     """Zooms and pans a vtkMRMLSliceNode that was just fitted."""
-    width, height, _ = node.GetFieldOfView()
-    # Slicer multiplies the step between the slices of a slab (in mm) by the depth of the view: 1 keeps it.
-    node.SetFieldOfView(width / sight.zoom, height / sight.zoom, 1.0)
+    width, height, depth = node.GetFieldOfView()
+    node.SetFieldOfView(width / sight.zoom, height / sight.zoom, depth)
     node.SetXYZOrigin(sight.right, sight.up, 0.0)
