@@ -145,7 +145,9 @@ class ResultScene:
             self._show_slab()
         if display.mode != former.mode:
             return set(self.shown())
-        out_of_date = set(self.shown()) - {mrml.RADIOGRAPH_VIEW, RENDERING}
+        out_of_date = set(self.shown()) - {RENDERING}
+        if self.nodes.radiograph_gradcam is None:
+            out_of_date -= {mrml.RADIOGRAPH_VIEW}
         windowed = display.rendering == "MIP" and window != (former.level, former.width)
         if display.rendering != former.rendering or windowed:
             renderings.show_rendering_as(self.nodes, self._node(RENDERING), display)
