@@ -367,7 +367,8 @@ def test_the_grad_cam_of_a_second_opinion_lies_on_the_radiograph_when_it_is_chos
     folder = add_second_opinion(write_result(tmp_path / "r"), upright, (slice(300, 400), slice(100, 200)))
     nodes = mrml.load_result(folder, panel.slicer.scene, radiograph)
     panel.panel.result.show(nodes)
-    on_radiograph = "Grad-CAM on the X-ray (second opinion)"
+    assert panel.parameters.inputVolume is radiograph, "the map on it is no radiograph"
+    on_radiograph = "Grad-CAM on the X-ray"
     assert offered() == ["Grad-CAM", "Grad-CAM levels", "Spread of the samples", on_radiograph, "None"]
     assert ui.overlaySelector.currentText == "Grad-CAM levels", "what was chosen is kept"
     assert "Its Grad-CAM can be laid over the radiograph" in ui.otherScoresLabel.text

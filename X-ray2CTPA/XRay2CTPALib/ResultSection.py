@@ -30,7 +30,7 @@ class ResultSection:
             "gradcam": _("Grad-CAM"),
             "gradcam_label": _("Grad-CAM levels"),
             "spread": _("Spread of the samples"),
-            "radiograph_gradcam": _("Grad-CAM on the X-ray (second opinion)"),
+            "radiograph_gradcam": _("Grad-CAM on the X-ray"),
             "": _("None"),
         }
         self._overlays: list[str] = []
