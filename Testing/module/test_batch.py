@@ -123,6 +123,7 @@ def test_a_batch_is_worked_off_interrupted_and_resumed_and_a_row_opens(panel, pi
     panel.click("batchStartButton")
     assert panel.logic.isRunning
     assert panel.ui.batchStartButton.text == "Stop &batch"
+    panel.grab("batch-running")
     panel.until(lambda: panel.logic.batch.rows[1].state == "complete")
     panel.click("batchStartButton")  # stop
     assert not panel.logic.isRunning

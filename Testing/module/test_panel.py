@@ -98,6 +98,7 @@ def test_the_only_radiograph_is_picked_by_itself_and_of_two_none(panel):
     panel.parameters.inputVolume = None
     radiograph_node(scene, name="lateral")
     panel.slicer.app.processEvents()
+    panel.grab("several")
     assert panel.parameters.inputVolume is None, "two: the user's choice"
 
 
@@ -549,6 +550,7 @@ def test_cancel_leaves_no_process_no_file_and_no_node(panel, pipeline_bundle):
     assert node_ids(panel.slicer.scene) == before
     assert panel.ui.applyButton.text == "Generate"
     assert panel.ui.progressFrame.isHidden()
+    panel.grab("cancelled")
 
 
 def test_quitting_ends_the_run_and_the_check(panel, pipeline_bundle):
