@@ -196,6 +196,13 @@ def test_the_sentences_rate_the_volume_and_never_the_patient(result):
         assert word not in text.lower()
 
 
+def test_without_a_score_no_sentence_speaks_of_one(result):
+    pe = result.record["pe"] | {"probability": None, "per_sample": []}
+    said = mrml.sentences(result.record | {"pe": pe})
+    assert said[0].startswith("No PE score")
+    assert said[1] == "This generated volume is a hypothesis, never a diagnosis."
+
+
 def test_why_a_score_means_nothing_stands_in_every_node_and_after_the_score(app, tmp_path):
     loaded = mrml.load_result(write_result(tmp_path / "r", unreliable=UNLIKE), app.scene)
     nodes = mrml.add_segmentation(loaded)

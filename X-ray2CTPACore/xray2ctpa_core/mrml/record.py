@@ -78,6 +78,8 @@ def sentences(record: Mapping[str, Any]) -> list[str]:
     score, *others = score_sentences(record)
     reason = unreliable(record["pe"])
     caution = "The score rates this generated volume, not the patient: a hypothesis, never a diagnosis."
+    if record["pe"]["probability"] is None:
+        caution = "This generated volume is a hypothesis, never a diagnosis."
     warnings = [line for line in record.get("gate", {}).get("warnings", []) if line != reason]
     return [score, *([reason] if reason else []), *others, caution, *provenance(record), *warnings]
 
