@@ -18,12 +18,15 @@ from xray2ctpa_core.diffusion.embedding_sampling import prior_scheduler
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling
 from xray2ctpa_core.diffusion.prior_readout import PriorReadout
 from xray2ctpa_core.generation.samples import SAMPLE_CXR
+from xray2ctpa_core.io import result_files
 from xray2ctpa_core.io.radiograph import read_radiograph
+from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.models.classifiers.embedding_classifier import EmbeddingClassifier
 from xray2ctpa_core.models.classifiers.matching_layer import MatchingLayer
 from xray2ctpa_core.models.denoisers.prior import EmbeddingPrior
 from xray2ctpa_core.models.encoders.published import PublishedEncoder
 from xray2ctpa_core.mrml.record import read_record, sentences
+from xray2ctpa_core.pipelines import prior_opinion
 from xray2ctpa_core.pipelines.bundle import read_bundle_json, write_bundle_json
 from xray2ctpa_core.pipelines.bundle_opinion import SECOND_OPINION_FOLDER
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
@@ -150,6 +153,13 @@ def test_generate_gives_the_priors_opinion_beside_the_volumes_score(
     opinion = pe["second_opinion"]
     assert opinion["positive"] is (opinion["probability"] >= opinion["threshold"])
     assert opinion["probability"] != pe["probability"]
+    assert opinion["gradcam"] == result_files.RADIOGRAPH_GRADCAM
+    drawn = read_volume(tmp_path / "result" / opinion["gradcam"])
+    assert drawn.array.shape == (1, *read_radiograph(SAMPLE_CXR).pixels.shape)  # smaller than MAP_PIXELS
+    assert drawn.array.dtype == np.float32
+    assert 0 <= drawn.array.min() < drawn.array.max() <= 1
+    with Image.open(tmp_path / "result" / "preview.png") as picture:
+        assert picture.height == 1340  # a row of 310 pixels more than without
     said = sentences(read_record(tmp_path / "result"))
     assert any(line.startswith(f"Second opinion {opinion['probability']:.2f}") for line in said)
     pipe = XRay2CTPAPipeline.from_pretrained(prior_bundle)
@@ -160,6 +170,31 @@ def test_generate_gives_the_priors_opinion_beside_the_volumes_score(
     assert again.second_opinion is not None
     assert pipe.second_opinion is not None
     assert again.second_opinion.score(radiograph, frame) == pipe.second_opinion.score(radiograph, frame)
+
+
+def test_a_result_without_the_map_of_its_opinion_is_made_again(prior_bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "result"
+    words = ["generate", str(SAMPLE_CXR), "--bundle", str(prior_bundle), "--steps", "1", "--force", "--out"]
+    assert main([*words, str(out)]) == 0
+    written = (out / "result.json").stat().st_mtime_ns
+    assert main([*words, str(out)]) == 0
+    assert (out / "result.json").stat().st_mtime_ns == written, "it is complete"
+    (out / result_files.RADIOGRAPH_GRADCAM).unlink()
+    assert main([*words, str(out)]) == 2, "a folder with something else in it is not overwritten"
+
+
+def test_an_opinion_of_a_transformer_has_no_map_and_the_result_says_so(
+    prior_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prior_opinion, "GRADCAM_LAYERS", {})  # as for BiomedCLIP and DINOv2
+    words = ["generate", str(SAMPLE_CXR), "--bundle", str(prior_bundle), "--steps", "1", "--force"]
+    assert main([*words, "--out", str(tmp_path / "result")]) == 0
+    record = read_record(tmp_path / "result")
+    assert record["pe"]["second_opinion"]["gradcam"] is None
+    assert not (tmp_path / "result" / result_files.RADIOGRAPH_GRADCAM).exists()
+    assert "laid over the radiograph" not in " ".join(sentences(record))
+    with Image.open(tmp_path / "result" / "preview.png") as picture:
+        assert picture.height == 1030
 
 
 def test_a_further_file_takes_a_fraction_of_a_second_of_one_core() -> None:

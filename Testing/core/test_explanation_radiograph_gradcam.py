@@ -104,6 +104,11 @@ def test_a_map_lies_where_the_radiograph_was_read(read: str, keep_aspect: bool) 
     assert heat.shape == (40, 60)
     row, column = np.unravel_index(int(heat.argmax()), heat.shape)
     assert (8 <= row < 14, 42 <= column < 48) == (True, True), (row, column)
+    coarse = reader.heat(Radiograph(pixels), FrontalFrame(0, 20, 40), longest=30)
+    assert coarse is not None
+    assert coarse.shape == (20, 30)
+    row, column = np.unravel_index(int(coarse.argmax()), coarse.shape)
+    assert (4 <= row < 7, 21 <= column < 24) == (True, True), (row, column)
 
 
 def test_a_network_without_maps_has_none() -> None:

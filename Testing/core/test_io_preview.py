@@ -75,6 +75,30 @@ def test_the_overlay_colours_the_evidence_and_nothing_else() -> None:
     assert middle[0] > middle[1] + 40
 
 
+def test_the_map_of_a_second_opinion_colours_the_radiograph_in_a_row_of_its_own() -> None:
+    radiograph = Radiograph(np.full((80, 60), 0.5, np.float32))
+    heat = np.zeros((40, 30), np.float32)
+    heat[30:, :10] = 1.0  # inferior, on the patient's right
+    air, nothing = volume(np.full(SHAPE, -1000.0)), volume(np.zeros(SHAPE))
+    given = (radiograph, FrontalFrame(0.0, 0.0, 60.0), air, nothing, ["Score"])
+    without, picture = preview.render_preview(*given), preview.render_preview(*given, heat)
+    assert picture.height == without.height + preview.CELL + preview.GAP
+    left = preview.MARGIN + preview.CXR_SIDE + 2 * preview.GAP + 26
+    row = np.asarray(picture)[without.height : without.height + preview.CELL, left : left + preview.CELL]
+    rows, columns = np.nonzero((row[..., 0] > row[..., 2] + 50.0)[: preview.CELL - 30, 30:-30])
+    assert rows.min() / preview.CELL == pytest.approx(0.75, abs=0.03)
+    assert (columns.max() + 30) / preview.CELL == pytest.approx(0.125 + 0.25, abs=0.03), "60 of 80, centred"
+
+
+def test_long_sentences_make_the_picture_higher_rather_than_being_cut_off() -> None:
+    air, nothing = volume(np.full(SHAPE, -1000.0)), volume(np.zeros(SHAPE))
+    given = (Radiograph(np.zeros((80, 60), np.float32)), FrontalFrame(0.0, 0.0, 60.0), air, nothing)
+    short = preview.render_preview(*given, ["Score"])
+    long = preview.render_preview(*given, ["Score", *["A sentence."] * 20])
+    assert long.height > short.height
+    assert np.asarray(long)[-40 : -preview.GAP, : preview.CXR_SIDE].max() > 100, "the last sentence"
+
+
 def test_every_generated_plane_says_synthetic() -> None:
     drawn: list[str] = []
     original = preview._label

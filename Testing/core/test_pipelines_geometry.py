@@ -7,13 +7,14 @@ import pytest
 from tiny_bundle import tiny_info
 
 from xray2ctpa_core.pipelines.geometry import (
+    before_volume,
     frame_side_mm,
     on_frame,
     size_doubts,
     size_sentence,
     volume_affine,
 )
-from xray2ctpa_core.volume import FrontalFrame, Radiograph
+from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume, axial_affine
 
 RULE = tiny_info().geometry
 FRAME = FrontalFrame(top=10.0, left=20.0, side=100.0)
@@ -103,3 +104,21 @@ def test_a_voxel_keeps_its_place_in_the_radiograph_when_the_frame_changes() -> N
     assert moved[99, 5, 0] == pytest.approx(30.25 + 1000 * 40.25, abs=2)
     assert moved[0, 5, 99] == pytest.approx(79.75 + 1000 * 89.75, abs=2)
     assert np.array_equal(on_frame(volume, FRAME, FRAME), volume)
+
+
+def test_an_image_of_the_radiograph_stands_before_the_middle_of_its_volume() -> None:
+    """By hand: a frame of 100 pixels before a volume 200 mm wide: 2 mm a pixel, 4 mm a pixel of half as many.
+
+    The volume's middle is at (10, 20, 30); the frame's is pixel edge (60, 70) of the radiograph, which is
+    pixel edge (30, 35) of the image.
+    """
+    grid = (4, 8, 10)
+    volume = Volume(np.zeros(grid, np.float32), axial_affine(grid, (200.0, 160.0, 200.0), (10.0, 20.0, 30.0)))
+    placed = before_volume(np.zeros((64, 64), np.float32), radiograph(None), FRAME, volume)
+    assert placed.array.shape == (1, 64, 64)
+    assert placed.spacing == pytest.approx((4.0, 4.0, 2.0))
+    corner = placed.affine @ [34.5, 29.5, 0, 1]  # (i, j, k): the edge (30, 35) in pixel centres
+    assert corner[:3] == pytest.approx((10.0, 20.0, 30.0))
+    left, inferior = placed.affine[:3, 0], placed.affine[:3, 1]
+    assert left == pytest.approx((4.0, 0, 0))
+    assert inferior == pytest.approx((0, 0, -4.0))

@@ -13,8 +13,11 @@ import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from xray2ctpa_core.constants import AIR_HU, NOTICE
-from xray2ctpa_core.io.volumes import write_volume
-from xray2ctpa_core.volume import Volume, axial_affine
+from xray2ctpa_core.io import result_files
+from xray2ctpa_core.io.preview import render_preview
+from xray2ctpa_core.io.volumes import read_volume, write_volume
+from xray2ctpa_core.pipelines.geometry import before_volume
+from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume, axial_affine
 
 SHAPE = (16, 24, 20)
 EXTENT_MM = (160.0, 240.0, 200.0)  # voxels of 10 mm
@@ -140,6 +143,31 @@ def write_result(folder: Path, samples: int = 2, unreliable: str | None = None) 
         "direction": np.eye(3).tolist(),
     }
     (folder / "result.json").write_text(json.dumps(record), encoding="utf-8")
+    return folder
+
+
+#: A second opinion as the core writes it.
+OPINION = {
+    "probability": 0.81, "threshold": 0.5, "positive": True, "calibrated": True,
+    "rests_on": "radiograph itself", "gradcam": result_files.RADIOGRAPH_GRADCAM,
+}  # fmt: skip
+
+
+def add_second_opinion(folder: Path, upright: np.ndarray, hot: tuple[slice, slice]) -> Path:
+    """Gives a result of ``write_result`` a second opinion whose map (at half the radiograph's pixels) is 1 at
+    ``hot`` of the radiograph ``upright``, (H, W) in 0..1 as the model reads it; and its preview."""
+    radiograph, frame = Radiograph(upright.astype(np.float32)), FrontalFrame(0, 0, min(upright.shape))
+    heat = np.zeros(upright.shape, np.float32)
+    heat[hot] = 1.0
+    heat = heat[::2, ::2]
+    ctpa, gradcam = (read_volume(folder / name) for name in (result_files.CTPA, result_files.GRADCAM))
+    drawn = before_volume(heat, radiograph, frame, ctpa)
+    write_volume(drawn, folder / result_files.RADIOGRAPH_GRADCAM, np.float32)
+    picture = render_preview(radiograph, frame, ctpa, gradcam, ["Score"], heat)
+    result_files.write_picture(folder / result_files.PREVIEW, picture)
+    record = json.loads((folder / result_files.RECORD).read_text())
+    record["pe"]["second_opinion"] = OPINION
+    result_files.write_record(folder, json.dumps(record))
     return folder
 
 

@@ -131,6 +131,7 @@ def test_a_batch_is_worked_off_interrupted_and_resumed_and_a_row_opens(panel, pi
     assert sorted(p.name for p in output.iterdir()) == ["one"]
     stamp = (output / "one" / "ctpa.nii.gz").stat().st_mtime_ns
     panel.click("batchStartButton")
+    panel.grab("batch-running")
     panel.until(lambda: not panel.logic.isRunning)
     states = {row.name: row.message for row in panel.logic.batch.rows}
     assert states["one.png"] == "complete before"

@@ -9,6 +9,7 @@ from scenes import (
     HOT_KJI,
     HOT_RAS,
     UNLIKE,
+    add_second_opinion,
     application_scene,
     node_ids,
     picture,
@@ -195,6 +196,13 @@ def test_the_sentences_rate_the_volume_and_never_the_patient(result):
         assert word not in text.lower()
 
 
+def test_without_a_score_no_sentence_speaks_of_one(result):
+    pe = result.record["pe"] | {"probability": None, "per_sample": []}
+    said = mrml.sentences(result.record | {"pe": pe})
+    assert said[0].startswith("No PE score")
+    assert said[1] == "This generated volume is a hypothesis, never a diagnosis."
+
+
 def test_why_a_score_means_nothing_stands_in_every_node_and_after_the_score(app, tmp_path):
     loaded = mrml.load_result(write_result(tmp_path / "r", unreliable=UNLIKE), app.scene)
     nodes = mrml.add_segmentation(loaded)
@@ -298,6 +306,76 @@ def test_overlays_exchange_and_an_unknown_one_is_refused(app, result):
     assert composites["Red"].GetForegroundVolumeID() is None
     with pytest.raises(InputError, match="overlay 'other'"):
         mrml.show_overlay(result, app.logic, "other")
+
+
+def upright_radiograph():
+    """(120, 100) greys as a model reads them: a bright corner superior on the patient's right, a slope."""
+    pixels = np.tile(np.linspace(0.2, 0.4, 100, dtype=np.float32), (120, 1))
+    pixels[:40, :30] = 0.98
+    return pixels
+
+
+def stored_differently(scene, turn):
+    """The node of ``upright_radiograph`` whose file stores it turned, which Slicer does not know of."""
+    stored = (255 * turn(upright_radiograph())).astype(np.uint8)
+    node = radiograph_node(scene, *stored.shape)
+    slicer.util.arrayFromVolume(node)[:] = stored
+    return node
+
+
+TURNS = {
+    "as stored": lambda a: a, "flipped": lambda a: a[:, ::-1], "half a turn": lambda a: a[::-1, ::-1],
+    "upside down": lambda a: a[::-1], "across": lambda a: a.T, "a quarter": lambda a: a.T[::-1],
+    "three quarters": lambda a: a.T[:, ::-1], "across and half": lambda a: a.T[::-1, ::-1],
+    "inverted": lambda a: 1 - a,
+}  # fmt: skip
+HOT_PART = slice(80, 90), slice(60, 80)
+
+
+@pytest.mark.parametrize("turn", TURNS.values(), ids=TURNS)
+def test_a_second_opinions_map_lies_on_the_radiograph_however_its_file_stores_it(app, tmp_path, turn):
+    radiograph = stored_differently(app.scene, turn)
+    folder = add_second_opinion(write_result(tmp_path / "r"), upright_radiograph(), HOT_PART)
+    nodes = mrml.load_result(folder, app.scene, radiograph)
+    composites = shown(app, nodes)
+    assert composites[mrml.RADIOGRAPH_VIEW].GetForegroundVolumeID() is None, "only where it is asked for"
+    before = picture(app.slices[mrml.RADIOGRAPH_VIEW]).astype(int)
+    mrml.show_overlay(nodes, app.logic, "radiograph_gradcam", 1.0)
+    assert composites["Red"].GetForegroundVolumeID() is None
+    changed = np.abs(picture(app.slices[mrml.RADIOGRAPH_VIEW]).astype(int) - before).max(axis=2) > 20
+    mark = np.zeros((120, 100), np.uint8)
+    mark[HOT_PART] = 255
+    slicer.util.arrayFromVolume(radiograph)[:] = turn(mark) if turn(mark).max() == 255 else mark
+    slicer.util.arrayFromVolumeModified(radiograph)
+    mrml.show_overlay(nodes, app.logic, "")
+    expected = picture(app.slices[mrml.RADIOGRAPH_VIEW])[..., 0] > 200
+    for found, wanted in zip(np.nonzero(changed), np.nonzero(expected), strict=True):
+        assert found.size > 100
+        assert (found.min(), found.max()) == pytest.approx((wanted.min(), wanted.max()), abs=7)
+
+
+def test_a_second_opinions_map_is_a_part_of_the_result(app, tmp_path):
+    folder = add_second_opinion(write_result(tmp_path / "r"), upright_radiograph(), HOT_PART)
+    before = node_ids(app.scene)
+    nodes = mrml.load_result(folder, app.scene, stored_differently(app.scene, TURNS["as stored"]))
+    drawn = nodes.radiograph_gradcam
+    assert mrml.result_of(nodes.ctpa).all() == nodes.all()
+    assert drawn in nodes.all()
+    assert drawn.GetName() == "SYNTHETIC Grad-CAM on the radiograph (radiograph)"
+    assert drawn.GetAttribute(mrml.NOTICE_ATTRIBUTE) == NOTICE
+    assert drawn.GetDisplayNode().GetColorNodeID() == "vtkMRMLColorTableNodeIron"
+    mrml.show_evidence_from(nodes, 0.6)
+    assert drawn.GetDisplayNode().GetLowerThreshold() == pytest.approx(0.6)
+    assert "can be laid over the radiograph" in " ".join(mrml.score_sentences(nodes.record))
+    radiograph = nodes.ctpa.GetNodeReference(mrml.RADIOGRAPH_REFERENCE)
+    mrml.remove_result(nodes)
+    assert {app.scene.GetNodeByID(i) for i in node_ids(app.scene) - before} >= {radiograph}
+    assert not [n for n in node_ids(app.scene) - before if "Volume" in n and n != radiograph.GetID()
+                and "Display" not in n]  # fmt: skip
+    (folder / "preview.png").unlink()
+    with pytest.raises(InputError, match="Expected a preview"):
+        mrml.load_result(folder, app.scene, radiograph)
+    assert mrml.load_result(folder, app.scene).radiograph_gradcam is not None, "it stays before the volume"
 
 
 def test_the_radiograph_is_upright_with_the_patients_right_on_the_left(app, result):

@@ -18,7 +18,7 @@ import slicer
 from panels import PICTURES, OpenPanel
 from PIL import Image, ImageDraw
 from PySide6 import QtCore, QtWidgets
-from scenes import UNLIKE, node_ids, picture, radiograph_node, write_result
+from scenes import UNLIKE, add_second_opinion, node_ids, picture, radiograph_node, write_result
 
 from xray2ctpa_core import mrml
 from xray2ctpa_core.constants import PRECISIONS
@@ -48,7 +48,7 @@ def ready(panel, bundle):
     panel.until(lambda: panel.panel.input.verdict is not None)
 
 
-def save_views(application):
+def save_views(application, file="views"):
     """What radiograph view and planes show, side by side as in the layout, as a PNG."""
     names = (mrml.RADIOGRAPH_VIEW, "Red", "Green", "Yellow")
     views = np.concatenate([picture(application.slices[name]) for name in names], axis=1)
@@ -56,7 +56,7 @@ def save_views(application):
     side = image.width // len(names)
     for number in range(1, len(names)):  # what the views themselves write over the generated planes
         ImageDraw.Draw(image).text((side * (number + 1) - 8, image.height - 8), "SYNTHETIC", anchor="rs")
-    image.save(PICTURES / "views.png")
+    image.save(PICTURES / f"{file}.png")
 
 
 def test_an_empty_panel_says_what_to_do(panel):
@@ -98,6 +98,7 @@ def test_the_only_radiograph_is_picked_by_itself_and_of_two_none(panel):
     panel.parameters.inputVolume = None
     radiograph_node(scene, name="lateral")
     panel.slicer.app.processEvents()
+    panel.grab("several")
     assert panel.parameters.inputVolume is None, "two: the user's choice"
 
 
@@ -247,7 +248,7 @@ def test_a_run_shows_progress_and_preview_and_ends_in_a_shown_result(panel):
     assert views[mrml.RADIOGRAPH_VIEW].texts() == []
     panel.grab("done")
     save_views(panel.slicer.application)
-    panel.ui.overlaySelector.setCurrentIndex(3)
+    panel.ui.overlaySelector.setCurrentIndex(panel.ui.overlaySelector.findText("None"))
     composite = panel.slicer.application.slices["Red"].GetSliceCompositeNode()
     assert composite.GetForegroundVolumeID() is None
     panel.ui.thresholdSlider.value = 0.6
@@ -353,6 +354,39 @@ def test_a_score_that_means_nothing_is_greyed_out_below_the_reason_and_the_pathw
     assert ui.scoreLabel.enabled
     assert QtWidgets.QWidget.isHidden(ui.unreliableLabel)
     assert "score 0.25" in ui.triageLabel.text
+
+
+def test_the_grad_cam_of_a_second_opinion_lies_on_the_radiograph_when_it_is_chosen(panel, tmp_path):
+    ui = panel.ui
+    offered = lambda: [ui.overlaySelector.itemText(n) for n in range(ui.overlaySelector.count)]  # noqa: E731
+    plain = mrml.load_result(write_result(tmp_path / "plain", samples=1), panel.slicer.scene)
+    panel.until(lambda: ui.resultSelector.currentNode() is plain.ctpa, 5)
+    assert offered() == ["Grad-CAM", "Grad-CAM levels", "None"]
+    ui.overlaySelector.setCurrentIndex(1)
+    radiograph = radiograph_node(panel.slicer.scene, 640, 520, name="PA")
+    upright = slicer.util.arrayFromVolume(radiograph)[0] / 255
+    folder = add_second_opinion(write_result(tmp_path / "r"), upright, (slice(300, 400), slice(100, 200)))
+    nodes = mrml.load_result(folder, panel.slicer.scene, radiograph)
+    panel.panel.result.show(nodes)
+    assert panel.parameters.inputVolume is radiograph, "the map on it is no radiograph"
+    on_radiograph = "Grad-CAM on the X-ray"
+    assert offered() == ["Grad-CAM", "Grad-CAM levels", "Spread of the samples", on_radiograph, "None"]
+    assert ui.overlaySelector.currentText == "Grad-CAM levels", "what was chosen is kept"
+    assert "Its Grad-CAM can be laid over the radiograph" in ui.otherScoresLabel.text
+    composite = panel.slicer.application.slices[mrml.RADIOGRAPH_VIEW].GetSliceCompositeNode()
+    assert composite.GetForegroundVolumeID() is None
+    ui.overlaySelector.setCurrentIndex(ui.overlaySelector.findText(on_radiograph))
+    assert composite.GetForegroundVolumeID() == nodes.radiograph_gradcam.GetID()
+    panel.slicer.app.processEvents()
+    views = panel.slicer.app.layoutManager().views
+    assert views[mrml.RADIOGRAPH_VIEW].texts() == ["SYNTHETIC"], "what lies on it was generated"
+    ui.thresholdSlider.value = 0.5
+    assert nodes.radiograph_gradcam.GetDisplayNode().GetLowerThreshold() == pytest.approx(0.5)
+    panel.grab("second-opinion")
+    save_views(panel.slicer.application, "second-opinion-views")
+    ui.resultSelector.setCurrentNode(plain.ctpa)
+    assert offered() == ["Grad-CAM", "Grad-CAM levels", "None"]
+    assert ui.overlaySelector.currentText == "Grad-CAM", "the chosen one is missing here"
 
 
 def test_the_triage_section_shows_the_interval_of_a_model_with_patients_behind_it(
@@ -516,6 +550,7 @@ def test_cancel_leaves_no_process_no_file_and_no_node(panel, pipeline_bundle):
     assert node_ids(panel.slicer.scene) == before
     assert panel.ui.applyButton.text == "Generate"
     assert panel.ui.progressFrame.isHidden()
+    panel.grab("cancelled")
 
 
 def test_quitting_ends_the_run_and_the_check(panel, pipeline_bundle):

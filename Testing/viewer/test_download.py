@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import generate_uid
-from scenes import write_result
+from scenes import add_second_opinion, write_result
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.dicom_series import read_dicom_series
@@ -33,6 +33,12 @@ def uploaded(tmp_path: Path) -> Entry:
     (folder / "result.json").write_text(json.dumps(record))
     (folder / "preview.png").write_bytes(b"a picture")
     return Entry(folder, "chest of Müller.dcm", radiograph)
+
+
+def test_the_map_of_a_second_opinion_is_taken_home_too(uploaded: Entry, tmp_path: Path) -> None:
+    add_second_opinion(uploaded.folder, np.full((80, 60), 0.5), (slice(0, 10), slice(0, 10)))
+    names = unpacked(result_zip(uploaded)[1], tmp_path / "home")
+    assert "radiograph-gradcam.nii.gz" in {Path(n).name for n in names}
 
 
 def unpacked(content: bytes, place: Path) -> list[str]:

@@ -23,7 +23,7 @@ pytest.importorskip("aiohttp")
 pytest.importorskip("axe_playwright_python")
 
 import axe_playwright_python
-from scenes import EXTENT_MM, SHAPE, UNLIKE, write_result
+from scenes import EXTENT_MM, SHAPE, UNLIKE, add_second_opinion, write_result
 from visitors import PATIENCE, Page, served
 
 from xray2ctpa_core.constants import AIR_HU
@@ -722,6 +722,25 @@ def test_the_triage_pathway_answers_what_is_entered_and_says_research_use(opened
     tab.set_viewport_size({"width": 1280, "height": 2600})
     tab.locator("#triage").screenshot(path=pictures / "page-triage.png", caret="initial")
     assert opened.complaints == []
+
+
+def test_the_radiographs_own_grad_cam_can_be_chosen_where_there_is_a_second_opinion(browser, tmp_path):
+    folder = add_second_opinion(
+        write_result(tmp_path / "result"), np.full((120, 90), 0.2), (slice(40, 80), slice(20, 60))
+    )
+    with served(tmp_path / "temporary", folder) as page, new_context(browser) as context:
+        seen = Tab(context, page)
+        seen.phase("done")
+        seen.drawn(*VIEWS)
+        choice = seen.tab.locator("#overlay [value=radiograph_gradcam]")
+        assert choice.get_attribute("hidden") is None
+        assert "can be laid over the radiograph" in seen.tab.inner_text("#other-scores")
+        before = seen.picture("XRay2CTPARadiograph")
+        seen.redrawn("XRay2CTPARadiograph", lambda: seen.tab.select_option("#overlay", "radiograph_gradcam"))
+        assert np.abs(seen.picture("XRay2CTPARadiograph") - before).max() > 60
+        assert "of the second opinion" in seen.tab.inner_text("#bars")
+        assert not seen.tab.is_disabled("#threshold")
+        assert seen.complaints == []
 
 
 def test_a_score_that_means_nothing_is_greyed_out_below_the_reason(browser, tmp_path, pictures):

@@ -11,7 +11,7 @@ import pytest
 from cli_runs import ENVIRONMENT
 from ct_series import phantom, write_series
 from PIL import Image
-from scenes import EXTENT_MM, HOT_KJI, HOT_RAS, SHAPE, write_result
+from scenes import EXTENT_MM, HOT_KJI, HOT_RAS, SHAPE, add_second_opinion, write_result
 
 pytest.importorskip("trame_slicer")
 
@@ -107,6 +107,32 @@ def test_the_heat_lies_where_the_crosshair_is(scene):
         row, column = middle_of(coloured(drawn(scene, name)))
         across, down = scene.crosshair(name)
         assert (across, down) == pytest.approx((column, row), abs=0.02)
+
+
+@pytest.mark.parametrize("own_file", [True, False], ids=["its file", "the preview's picture"])
+def test_the_map_of_a_second_opinion_lies_on_the_radiograph_when_it_is_asked_for(small_result, own_file):
+    """The radiograph is 120 x 90; the map is hot at rows 60 to 80 and columns 10 to 20 of it."""
+    upright = np.full((120, 90), 0.2, np.float32)
+    upright[10:30, 55:75] = 1.0
+    add_second_opinion(small_result, upright, (slice(60, 80), slice(10, 20)))
+    picture = case.ShownRadiograph(upright, "radiograph.png", 3.0, (59.5, 44.5))
+    shown = picture if own_file else case.radiograph_of(read_record(small_result), small_result)
+    made = ResultScene(small_result, shown)
+    try:
+        made.resize(mrml.RADIOGRAPH_VIEW, SIDE, SIDE)
+        before = drawn(made, mrml.RADIOGRAPH_VIEW)
+        wished = changed(made.display, {"overlay": "radiograph_gradcam", "opacity": 1.0})
+        assert mrml.RADIOGRAPH_VIEW in made.show(wished)
+        difference = np.abs(drawn(made, mrml.RADIOGRAPH_VIEW) - before).max(axis=2) > 60
+        rows, columns = np.nonzero(difference)
+        pixel = SIDE / 120  # the view is filled from top to bottom
+        assert (rows.min() / pixel, rows.max() / pixel) == pytest.approx((60, 80), abs=2.5)
+        assert (columns.min() / pixel - 15, columns.max() / pixel - 15) == pytest.approx((10, 20), abs=2.5)
+        assert [bar["title"] for bar in made.bars()] == ["Grad-CAM"]
+        made.show(changed(made.display, {"overlay": ""}))
+        assert np.abs(drawn(made, mrml.RADIOGRAPH_VIEW) - before).max() < 5
+    finally:
+        made.close()
 
 
 def test_the_overlay_fades_and_its_threshold_hides_it(scene):

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from xray2ctpa_core.errors import InputError, OutputError
 from xray2ctpa_core.io.names import DETACHED_SUFFIXES, suffix_of
-from xray2ctpa_core.mrml import RECORD_ATTRIBUTE
+from xray2ctpa_core.mrml import NOTICE_ATTRIBUTE
 
 #: Longest name of an input file, which is in ASCII: longer and other names are a problem in paths on Windows.
 LONGEST_NAME = 60
@@ -24,7 +24,7 @@ def whyUnusable(node: Any) -> str:
         return _("Select a chest X-ray.")
     if not node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLLabelMapVolumeNode"):
         return _("Select an image; {name} is none.").format(name=node.GetName())
-    if node.GetAttribute(RECORD_ATTRIBUTE) is not None:
+    if node.GetAttribute(NOTICE_ATTRIBUTE) is not None:
         return _("{name} was generated; select the X-ray itself.").format(name=node.GetName())
     image = node.GetImageData()
     if image is None or image.GetPointData().GetScalars() is None:

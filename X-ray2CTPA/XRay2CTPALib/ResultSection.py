@@ -14,9 +14,6 @@ from . import Annotations, Views
 from .DicomBack import DicomBack
 from .Installer import Installer
 
-#: Names of the overlays, in the order of the list.
-OVERLAYS = ("gradcam", "gradcam_label", "spread", "")
-
 
 class ResultSection:
     """Shows and changes the selected result."""
@@ -29,8 +26,14 @@ class ResultSection:
         ui.resultSelector.addAttribute("vtkMRMLScalarVolumeNode", mrml.RECORD_ATTRIBUTE)
         for title in (_("CTPA"), _("Lung"), _("Mediastinum")):
             ui.windowSelector.addItem(title)
-        for title in (_("Grad-CAM"), _("Grad-CAM levels"), _("Spread of the samples"), _("None")):
-            ui.overlaySelector.addItem(title)
+        self._titles = {
+            "gradcam": _("Grad-CAM"),
+            "gradcam_label": _("Grad-CAM levels"),
+            "spread": _("Spread of the samples"),
+            "radiograph_gradcam": _("Grad-CAM on the X-ray"),
+            "": _("None"),
+        }
+        self._overlays: list[str] = []
         ui.resultSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.onSelected)
         ui.windowSelector.connect("currentIndexChanged(int)", self.onWindow)
         ui.overlaySelector.connect("currentIndexChanged(int)", self.onOverlay)
@@ -81,7 +84,23 @@ class ResultSection:
         self._ui.dicomButton.enabled = nodes is not None and not writing
         self._ui.dicomButton.text = _("Writing DICOM...") if writing else _("E&xport DICOM")
         self._ui.runAgainButton.enabled = nodes is not None and not self._logic.isRunning
+        self._offerOverlays(nodes)
         self._showText(nodes)
+
+    def _offerOverlays(self, nodes: mrml.ResultNodes | None) -> None:
+        """Lists the overlays of the selected result; the chosen one is kept, or else it is the first."""
+        offered = [name for name in mrml.OVERLAYS if not (nodes and name) or getattr(nodes, name) is not None]
+        if offered == self._overlays:
+            return
+        selector = self._ui.overlaySelector
+        chosen = self._overlays[selector.currentIndex] if self._overlays else offered[0]
+        self._overlays = offered
+        wereBlocked = selector.blockSignals(True)
+        selector.clear()
+        for name in offered:
+            selector.addItem(self._titles[name])
+        selector.setCurrentIndex(offered.index(chosen) if chosen in offered else 0)
+        selector.blockSignals(wereBlocked)
 
     def _showText(self, nodes: mrml.ResultNodes | None) -> None:
         """Shows what the result says; its scores are greyed out, below the reason, if they mean nothing."""
@@ -128,7 +147,7 @@ class ResultSection:
     def onOverlay(self) -> None:
         nodes = self.current()
         if nodes is not None:
-            overlay = OVERLAYS[self._ui.overlaySelector.currentIndex]
+            overlay = self._overlays[self._ui.overlaySelector.currentIndex]
             mrml.show_overlay(nodes, slicer.app.applicationLogic(), overlay, self._ui.opacitySlider.value)
 
     def onThreshold(self) -> None:

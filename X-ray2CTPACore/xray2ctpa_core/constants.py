@@ -11,6 +11,8 @@ PAPER_HU_WINDOW = (-100.0, 900.0)
 CTPA_DISPLAY_WINDOW = (150.0, 900.0)
 LUNG_DISPLAY_WINDOW = (-600.0, 1500.0)
 MEDIASTINUM_DISPLAY_WINDOW = (40.0, 400.0)
+#: Left, top and side in pixels of the square in preview.png whose middle is the radiograph.
+PREVIEW_RADIOGRAPH = (24, 64, 610)
 
 # --- The frame in which network input and output live --------------------------------------------
 #: Side of the square frontal frame over the longer side of the lungs' bounding box in the radiograph.

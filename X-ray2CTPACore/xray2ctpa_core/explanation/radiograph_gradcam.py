@@ -57,18 +57,21 @@ def radiograph_gradcam(network: nn.Module, image: torch.Tensor) -> np.ndarray:
     return scaled.clamp(0, 1).cpu().numpy().astype(np.float32)
 
 
-def on_radiograph(heat: np.ndarray, frame: FrontalFrame, shape: tuple[int, int]) -> np.ndarray:
-    """A map of the frame, resampled to the radiograph's pixels: (H, W) float32, 0 outside the frame.
+def on_radiograph(
+    heat: np.ndarray, frame: FrontalFrame, shape: tuple[int, int], drawn: tuple[int, int] | None = None
+) -> np.ndarray:
+    """A map of the frame, resampled to the whole radiograph: float32 of shape ``drawn``, 0 outside the frame.
 
     Args:
         heat: (P, P), of the frame.
         frame: in pixels of the radiograph.
         shape: (H, W) of the radiograph.
+        drawn: (h, w) of the result; None for the radiograph's own pixels.
     """
-    height, width = shape
+    (height, width), (high, wide) = shape, drawn or shape
     size = heat.shape[0]
-    rows = (np.arange(height) + 0.5 - frame.top) / frame.side * size - 0.5
-    columns = (np.arange(width) + 0.5 - frame.left) / frame.side * size - 0.5
+    rows = ((np.arange(high) + 0.5) * height / high - frame.top) / frame.side * size - 0.5
+    columns = ((np.arange(wide) + 0.5) * width / wide - frame.left) / frame.side * size - 0.5
     grid = np.meshgrid(2 * (rows + 0.5) / size - 1, 2 * (columns + 0.5) / size - 1, indexing="ij")
     places = torch.from_numpy(np.stack(grid[::-1], -1).astype(np.float32))[None]
     drawn = F.grid_sample(

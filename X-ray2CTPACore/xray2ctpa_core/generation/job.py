@@ -18,7 +18,7 @@ from xray2ctpa_core.pipelines.bundle import BundleInfo
 from xray2ctpa_core.pipelines.geometry import size_doubts
 from xray2ctpa_core.pipelines.stopwatch import Stopwatch
 from xray2ctpa_core.volume import Radiograph
-from xray2ctpa_core.wording import counted, score_sentence, unreliable
+from xray2ctpa_core.wording import counted, score_sentence, second_opinion_sentence, unreliable
 
 if TYPE_CHECKING:
     import torch
@@ -174,11 +174,16 @@ class Generator:
         radiograph, ctpa, gradcam = generated.radiograph, generated.ctpa, generated.gradcam
         labels = label_map(gradcam.array)
         with ThreadPoolExecutor(1) as aside:  # volumes are packed while the preview is drawn
+            opinion_map = generated.radiograph_gradcam
             volumes = aside.submit(
-                result_files.write_volumes, folder, radiograph.name, ctpa, gradcam, labels, generated.spread
+                result_files.write_volumes,
+                *(folder, radiograph.name, ctpa, gradcam, labels, generated.spread, opinion_map),
             )
             lines = preview_lines(generated, self.info, self.settings)
-            picture = render_preview(radiograph, generated.frame, ctpa, gradcam, lines)
+            picture = render_preview(
+                *(radiograph, generated.frame, ctpa, gradcam, lines),
+                None if opinion_map is None else opinion_map.array[0],
+            )
             result_files.write_picture(folder / result_files.PREVIEW, picture)
             volumes.result()
 
@@ -189,12 +194,14 @@ class Generator:
 
 def preview_lines(generated: "XRay2CTPAResult", info: BundleInfo, settings: Settings) -> list[str]:
     """The sentences of preview.png: the score, its meaning, its origin."""
+    pe = pe_content(generated, info)
     calibrated = "calibrated" if info.pe.calibrated else "not calibrated"
     samples = counted(settings.samples, "sample")
     samples = samples if settings.samples == 1 else f"mean of {samples}"
     return [
         score_sentence(generated.pe_probability, info.pe.threshold),
-        *filter(None, [unreliable(pe_content(generated, info))]),
+        *filter(None, [unreliable(pe)]),
+        *([second_opinion_sentence(pe["second_opinion"])] if "second_opinion" in pe else []),
         f"The score ({calibrated}) rates this generated volume, not the patient. A hypothesis, never a "
         "diagnosis; do not use it for patient care.",
         f"Bundle {info.name} {info.version}, trained on {info.trained_on}.",

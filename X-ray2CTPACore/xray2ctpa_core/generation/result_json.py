@@ -107,8 +107,10 @@ def bundle_content(info: BundleInfo) -> dict[str, Any]:
 
 def pe_content(generated: "XRay2CTPAResult", info: BundleInfo) -> dict[str, Any]:
     """The classifier's score on the generated volume, never a diagnosis; null for a bundle without
-    classifier. ``unreliable``: why it means nothing for this radiograph, or null."""
+    classifier. ``unreliable``: why it means nothing for this radiograph, or null. ``second_opinion``: only of
+    a bundle with a prior; its ``gradcam`` is the file of its map on the radiograph, or null."""
     probability, opinion = generated.pe_probability, generated.second_opinion
+    drawn = None if generated.radiograph_gradcam is None else result_files.RADIOGRAPH_GRADCAM
     return {
         "probability": probability,
         "per_sample": list(generated.per_sample),
@@ -116,7 +118,7 @@ def pe_content(generated: "XRay2CTPAResult", info: BundleInfo) -> dict[str, Any]
         "positive": None if probability is None else bool(probability >= info.pe.threshold),
         "calibrated": info.pe.calibrated,
         "unreliable": generated.pe_unreliable,
-        **({} if opinion is None else {"second_opinion": opinion.content()}),
+        **({} if opinion is None else {"second_opinion": {**opinion.content(), "gradcam": drawn}}),
     }
 
 
@@ -162,10 +164,11 @@ def former_result(
             and (settings.force or not content["gate"]["forced"])
             and all(getattr(settings, key) in ("auto", sampling[key]) for key in ("device", "precision"))
         )
-        spread = [result_files.SPREAD] if sampling["samples"] > 1 else []
-    except (OSError, ValueError, KeyError, TypeError):
+        has_map = bool(content["pe"].get("second_opinion", {}).get("gradcam"))
+        also = [result_files.SPREAD] * (sampling["samples"] > 1) + [result_files.RADIOGRAPH_GRADCAM] * has_map
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # missing, unreadable, or not a result.json of ours: not this result
-    complete = all((folder / name).is_file() for name in (*result_files.ALWAYS, *spread))
+    complete = all((folder / name).is_file() for name in (*result_files.ALWAYS, *also))
     return content if same and complete else None
 
 

@@ -15,6 +15,7 @@ from xray2ctpa_core.constants import (
     CTPA_DISPLAY_WINDOW,
     GRADCAM_LABEL_THRESHOLDS,
     LUNG_DISPLAY_WINDOW,
+    PREVIEW_RADIOGRAPH,
     SYNTHETIC,
 )
 from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume
@@ -31,9 +32,12 @@ HEAT_COLOURS = ((255, 196, 60), (245, 115, 30), (215, 30, 45), (150, 0, 60))
 HEAT_OPACITY = 0.6
 CELL = 300
 GAP = 10
-MARGIN = 24
-CXR_SIDE = 2 * CELL + GAP
-HEADER = 64
+MARGIN, HEADER, CXR_SIDE = PREVIEW_RADIOGRAPH
+#: Beside the map of a second opinion.
+OPINION_NOTE = (
+    "Grad-CAM of the second opinion: what in the radiograph speaks for PE, in the colours above. It is not a "
+    "projection of the volume's Grad-CAM: the volume plays no part in it."
+)
 #: Width in pixels of the live view.
 STEP_WIDTH = 480
 
@@ -56,6 +60,7 @@ def render_preview(
     ctpa: Volume,
     gradcam: Volume,
     lines: Sequence[str],
+    opinion_map: np.ndarray | None = None,
 ) -> Image.Image:
     """The preview in a result folder.
 
@@ -64,19 +69,23 @@ def render_preview(
         ctpa: generated volume, HU, axial (i to the left, j to posterior, k to superior).
         gradcam: 0..1, on the grid of ``ctpa``.
         lines: sentences about the result, the first drawn large; never a diagnosis.
+        opinion_map: (h, w) in 0..1 on the whole radiograph, Grad-CAM of the second opinion; None for none.
 
     Returns:
-        RGB image, about 1600 x 1060 pixels.
+        RGB image, about 1600 x 1060 pixels, and 310 more in height with ``opinion_map``.
     """
     grid_left = MARGIN + CXR_SIDE + 2 * GAP + 26
     width = grid_left + 3 * CELL + 2 * GAP + MARGIN
-    height = HEADER + 3 * CELL + 2 * GAP + MARGIN + 22
+    grid_height = HEADER + 3 * CELL + 2 * GAP + MARGIN + 22
+    place = MARGIN, HEADER + CXR_SIDE + 2 * GAP
+    text_end = _write_lines(ImageDraw.Draw(Image.new("RGB", (1, 1))), lines, place, CXR_SIDE)
+    height = max(grid_height + (0 if opinion_map is None else CELL + GAP), text_end + GAP)
     picture = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(picture)
     draw.text((MARGIN, 18), "X-ray2CTPA", TEXT, text_font(28))
     draw.text((MARGIN + 190, 26), f"{SYNTHETIC} CTPA from one chest X-ray", ACCENT, text_font(19))
     picture.paste(radiograph_tile(radiograph, frame, CXR_SIDE), (MARGIN, HEADER))
-    _write_lines(draw, lines, (MARGIN, HEADER + CXR_SIDE + 2 * GAP), CXR_SIDE)
+    _write_lines(draw, lines, place, CXR_SIDE)
     rows = (
         ("CTPA window", CTPA_DISPLAY_WINDOW, centre_index(ctpa.array.shape), None),
         ("lung window", LUNG_DISPLAY_WINDOW, centre_index(ctpa.array.shape), None),
@@ -91,14 +100,19 @@ def render_preview(
     note = "Upper rows: through the middle. Lower row: through the strongest Grad-CAM evidence, in colour:"
     if gradcam.array.max() < HEAT_LEVELS[0]:
         note = "All rows: through the middle. No Grad-CAM evidence is strong enough for a colour:"
-    draw.text((grid_left, height - MARGIN - 14), note, MUTED, text_font(14))
-    write_legend(draw, (grid_left + round(draw.textlength(note, text_font(14))) + 10, height - MARGIN - 14))
+    foot = grid_height - MARGIN - 14
+    draw.text((grid_left, foot), note, MUTED, text_font(14))
+    write_legend(draw, (grid_left + round(draw.textlength(note, text_font(14))) + 10, foot))
+    if opinion_map is not None:
+        top, right = grid_height, grid_left + CELL + GAP
+        _write_upright(picture, "second opinion", (grid_left - 28, top), CELL)
+        picture.paste(opinion_tile(radiograph, opinion_map), (grid_left, top))
+        _write_lines(draw, ("", OPINION_NOTE), (right, top - 30), 2 * CELL)
+        if opinion_map.max() < HEAT_LEVELS[0]:
+            _write_lines(
+                draw, ("", "No evidence for PE is strong enough for a colour."), (right, top + 40), 2 * CELL
+            )
     return picture
-
-
-def radiograph_in(picture: Image.Image) -> Image.Image:
-    """The radiograph, in grey, of a preview that ``render_preview`` drew."""
-    return picture.crop((MARGIN, HEADER, MARGIN + CXR_SIDE, HEADER + CXR_SIDE)).convert("L")
 
 
 def render_step(slices: np.ndarray) -> Image.Image:
@@ -119,13 +133,10 @@ def render_step(slices: np.ndarray) -> Image.Image:
 
 def radiograph_tile(radiograph: Radiograph, frame: FrontalFrame, side: int) -> Image.Image:
     """The whole radiograph in a square of ``side`` pixels, with the networks' frame drawn on it."""
-    pixels = np.clip(radiograph.pixels * 255, 0, 255).astype(np.uint8)
-    rows, columns = pixels.shape
-    scale = side / max(rows, columns)
-    size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    scale = side / max(radiograph.pixels.shape)
     tile = Image.new("RGB", (side, side), PANEL)
-    left, top = (side - size[0]) // 2, (side - size[1]) // 2
-    tile.paste(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS), (left, top))
+    grey, (left, top) = _fitted_radiograph(radiograph, side)
+    tile.paste(grey, (left, top))
     draw = ImageDraw.Draw(tile)
     x, y, edge = (round(v * scale) for v in (frame.left, frame.top, frame.side))
     draw.rectangle((left + x, top + y, left + x + edge, top + y + edge), outline=FRAME_COLOUR, width=2)
@@ -134,6 +145,28 @@ def radiograph_tile(radiograph: Radiograph, frame: FrontalFrame, side: int) -> I
     _label(draw, (side - 24, side // 2 - 10), "L", ACCENT)
     _label(draw, (8, side - 28), "frame that the model read", FRAME_COLOUR)
     return tile
+
+
+def opinion_tile(radiograph: Radiograph, opinion_map: np.ndarray) -> Image.Image:
+    """The radiograph in a cell, under the colours of its own Grad-CAM, (h, w) on the whole of it."""
+    grey, (left, top) = _fitted_radiograph(radiograph, CELL)
+    evidence = Image.fromarray(opinion_map.astype(np.float32)).resize(grey.size, Image.Resampling.BILINEAR)
+    tile = Image.new("RGB", (CELL, CELL), PANEL)
+    tile.paste(heated(grey.convert("RGB"), np.asarray(evidence)), (left, top))
+    draw = ImageDraw.Draw(tile)
+    _label(draw, (6, 6), "input X-ray, Grad-CAM", TEXT)
+    _label(draw, (6, CELL // 2 - 10), "R", ACCENT)
+    _label(draw, (CELL - 22, CELL // 2 - 10), "L", ACCENT)
+    return tile
+
+
+def _fitted_radiograph(radiograph: Radiograph, side: int) -> tuple[Image.Image, tuple[int, int]]:
+    """The radiograph in grey, scaled to fit a square of ``side`` pixels, and its (left, top) there."""
+    rows, columns = radiograph.pixels.shape
+    scale = side / max(rows, columns)
+    size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    grey = Image.fromarray(np.clip(radiograph.pixels * 255, 0, 255).astype(np.uint8))
+    return grey.resize(size, Image.Resampling.LANCZOS), ((side - size[0]) // 2, (side - size[1]) // 2)
 
 
 def plane_tile(
@@ -231,8 +264,8 @@ def write_legend(draw: ImageDraw.ImageDraw, place: tuple[int, int]) -> None:
         left += 32 + round(draw.textlength(name, text_font(14)))
 
 
-def _write_lines(draw: ImageDraw.ImageDraw, lines: Sequence[str], place: tuple[int, int], width: int) -> None:
-    """Sentences below each other, wrapped to ``width`` pixels; the first is large."""
+def _write_lines(draw: ImageDraw.ImageDraw, lines: Sequence[str], place: tuple[int, int], width: int) -> int:
+    """Sentences below each other, wrapped to ``width`` pixels; the first is large. Returns where they end."""
     left, top = place
     for number, line in enumerate(lines):
         font, colour = (text_font(22), TEXT) if number == 0 else (text_font(16), MUTED)
@@ -241,6 +274,7 @@ def _write_lines(draw: ImageDraw.ImageDraw, lines: Sequence[str], place: tuple[i
             draw.text((left, top), part, colour, font)
             top += step
         top += 8
+    return top
 
 
 def _wrapped(

@@ -21,9 +21,11 @@ CTPA = "ctpa.nii.gz"
 GRADCAM = "gradcam.nii.gz"
 GRADCAM_LABEL = "gradcam-label.nii.gz"
 SPREAD = "spread.nii.gz"
+RADIOGRAPH_GRADCAM = "radiograph-gradcam.nii.gz"
 RECORD = "result.json"
 PREVIEW = "preview.png"
-#: What every complete result holds; SPREAD comes with more than one sample.
+#: What every complete result holds; SPREAD comes with more than one sample, RADIOGRAPH_GRADCAM with a second
+#: opinion.
 ALWAYS = (CTPA, GRADCAM, GRADCAM_LABEL, RECORD, PREVIEW)
 #: CTPA, twice where a disk has no links, Grad-CAM, its labels and the spread, uncompressed; and the other
 #: files with room to spare.
@@ -54,8 +56,9 @@ def write_volumes(
     gradcam: Volume,
     gradcam_label: np.ndarray,
     spread: Volume | None,
+    radiograph_gradcam: Volume | None = None,
 ) -> None:
-    """Writes the volumes of a result into ``folder``, all on the grid of ``ctpa``.
+    """Writes the volumes of a result into ``folder``, all but the last on the grid of ``ctpa``.
 
     Every header says SYNTHETIC; the volume has a second name (a hard link) that does.
 
@@ -66,6 +69,7 @@ def write_volumes(
         gradcam: 0..1, stored as float32.
         gradcam_label: (D, H, W), 0 and 1..3 = low, medium, high.
         spread: standard deviation over samples in HU, stored as float32; None for a single sample.
+        radiograph_gradcam: 0..1, of the second opinion, on the radiograph, stored as float32; None without.
 
     Raises:
         OutputError: the place cannot be written or is full.
@@ -79,6 +83,9 @@ def write_volumes(
     write_volume(labels, folder / GRADCAM_LABEL, np.uint8, f"{SYNTHETIC}: Grad-CAM labels {of_volume}")
     if spread is not None:
         write_volume(spread, folder / SPREAD, np.float32, f"{SYNTHETIC}: spread in HU {of_volume}s")
+    if radiograph_gradcam is not None:
+        title = f"{SYNTHETIC}: Grad-CAM of the second opinion, on the radiograph"
+        write_volume(radiograph_gradcam, folder / RADIOGRAPH_GRADCAM, np.float32, title)
     with writing(folder):
         try:
             os.link(folder / CTPA, folder / named_ctpa(radiograph))

@@ -41,6 +41,7 @@ from xray2ctpa_core.mrml.result import (
 from xray2ctpa_core.mrml.views import (
     COMPARISON_LAYOUT_ID,
     LAYOUT_ID,
+    OVERLAYS,
     PLANE_VIEWS,
     RADIOGRAPH_VIEW,
     RADIOGRAPH_VIEW_GROUP,
@@ -60,6 +61,7 @@ __all__ = [
     "GRADCAM_COLOR_TAG",
     "LAYOUT_ID",
     "NOTICE_ATTRIBUTE",
+    "OVERLAYS",
     "PLANE_VIEWS",
     "RADIOGRAPH_REFERENCE",
     "RADIOGRAPH_VIEW",

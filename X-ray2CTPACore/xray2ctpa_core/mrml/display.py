@@ -59,9 +59,10 @@ def show_window(nodes: ResultNodes, name: str) -> None:
 
 
 def show_evidence_from(nodes: ResultNodes, threshold: float) -> None:
-    """Shows the Grad-CAM where it is at least ``threshold`` (0..1)."""
+    """Shows the Grad-CAM maps where they are at least ``threshold`` (0..1)."""
     restore_displays(nodes)
-    nodes.gradcam.GetDisplayNode().SetThreshold(threshold, 1.0)
+    for node in filter(None, (nodes.gradcam, nodes.radiograph_gradcam)):
+        slice_display(node).SetThreshold(threshold, 1.0)
 
 
 def show_rendering(nodes: ResultNodes, visible: bool) -> None:
@@ -161,6 +162,7 @@ _SHOWN: dict[str, Callable[[Any], None]] = {
     "ctpa": lambda node: show_between(node, CTPA_DISPLAY_WINDOW),
     "gradcam": _show_gradcam,
     "gradcam_label": _show_label,
+    "radiograph_gradcam": _show_gradcam,
     "spread": lambda node: show_between(node, SPREAD_DISPLAY_WINDOW),
 }
 

@@ -20,6 +20,7 @@ from xray2ctpa_core.mrml.display import (
     is_used,
     rendering_display,
 )
+from xray2ctpa_core.mrml.radiograph import lay_on_radiograph, radiograph_in
 from xray2ctpa_core.mrml.record import read_record, record_attributes, record_rows
 from xray2ctpa_core.mrml.result import REFERENCES, ResultNodes, put_beside, refer
 from xray2ctpa_core.wording import unreliable
@@ -35,7 +36,8 @@ def load_result(
     attributes: Mapping[str, str] | None = None,
     rendering_class: str = RENDERING_CLASS,
 ) -> ResultNodes:
-    """Adds the result in ``folder`` to ``scene``: volumes, table, volume rendering, subject-hierarchy folder.
+    """Adds the result in ``folder`` to ``scene``: volumes, table, volume rendering, subject-hierarchy folder;
+    the Grad-CAM of a second opinion is laid onto ``radiograph``.
 
     Every node's name contains SYNTHETIC and the radiograph's name, and every node has ATTRIBUTES, with
     values as text, and as description the notice and, if so, why the PE scores mean nothing. The folder is
@@ -80,9 +82,17 @@ def load_result(
         spread = add_volume("vtkMRMLScalarVolumeNode", "spread.nii.gz", "spread") if has_spread else None
         for node in (gradcam, label, *([spread] if spread else [])):
             _require_same_grid(node, ctpa)
+        drawn = None
+        if (folder / "radiograph-gradcam.nii.gz").exists():
+            drawn = add_volume(
+                "vtkMRMLScalarVolumeNode", "radiograph-gradcam.nii.gz", "Grad-CAM on the radiograph"
+            )
+            if radiograph is not None:
+                _, *shape = slicer.util.arrayFromVolume(drawn).shape
+                lay_on_radiograph(drawn, radiograph, radiograph_in(folder / "preview.png", shape))
         table = add("vtkMRMLTableNode", "numbers")
         _fill_table(table, record)
-        nodes = ResultNodes(ctpa, gradcam, label, spread, table, record)
+        nodes = ResultNodes(ctpa, gradcam, label, spread, table, record, drawn)
         refer(nodes, radiograph)
         display_result(nodes, scene, rendering_class)
         _gather_in_folder(nodes, scene, radiograph, source)

@@ -66,7 +66,9 @@ def score_sentences(record: Mapping[str, Any]) -> list[str]:
         ends = f"from {min(samples):.2f} to {max(samples):.2f}"
         lines.append(f"Over {len(samples)} samples the score runs {ends}: {each}.")
     if "second_opinion" in pe:
-        lines.append(second_opinion_sentence(pe["second_opinion"]))
+        opinion = pe["second_opinion"]
+        drawn = " Its Grad-CAM can be laid over the radiograph." if opinion.get("gradcam") else ""
+        lines.append(second_opinion_sentence(opinion) + drawn)
     return lines
 
 
@@ -76,6 +78,8 @@ def sentences(record: Mapping[str, Any]) -> list[str]:
     score, *others = score_sentences(record)
     reason = unreliable(record["pe"])
     caution = "The score rates this generated volume, not the patient: a hypothesis, never a diagnosis."
+    if record["pe"]["probability"] is None:
+        caution = "This generated volume is a hypothesis, never a diagnosis."
     warnings = [line for line in record.get("gate", {}).get("warnings", []) if line != reason]
     return [score, *([reason] if reason else []), *others, caution, *provenance(record), *warnings]
 

@@ -17,6 +17,7 @@ REFERENCES = {
     "gradcam": "XRay2CTPA.GradCAM",
     "gradcam_label": "XRay2CTPA.GradCAMLabel",
     "spread": "XRay2CTPA.Spread",
+    "radiograph_gradcam": "XRay2CTPA.RadiographGradCAM",
     "table": "XRay2CTPA.Table",
     "segmentation": "XRay2CTPA.Segmentation",
     "truth": "XRay2CTPA.Truth",
@@ -28,7 +29,7 @@ RADIOGRAPH_REFERENCE = "XRay2CTPA.Radiograph"
 
 @dataclass(frozen=True)
 class ResultNodes:
-    """The nodes of one result, all in the scene; the volumes on one grid.
+    """The nodes of one result, all in the scene; the volumes on one grid, but for radiograph_gradcam.
 
     Attributes:
         ctpa: vtkMRMLScalarVolumeNode, HU; refers to the others.
@@ -37,6 +38,8 @@ class ResultNodes:
         spread: vtkMRMLScalarVolumeNode, standard deviation in HU, or None for a single sample.
         table: vtkMRMLTableNode, the case's numbers as text.
         record: the content of result.json.
+        radiograph_gradcam: vtkMRMLScalarVolumeNode, 0..1, on the radiograph: Grad-CAM of the second opinion;
+            None without one.
         segmentation: vtkMRMLSegmentationNode of the Grad-CAM levels, None until ``add_segmentation``.
         truth, difference: of a comparison with a true CTPA, None until ``add_comparison``.
     """
@@ -47,6 +50,7 @@ class ResultNodes:
     spread: Any | None
     table: Any
     record: Mapping[str, Any]
+    radiograph_gradcam: Any | None = None
     segmentation: Any | None = None
     truth: Any | None = None
     difference: Any | None = None
@@ -55,7 +59,7 @@ class ResultNodes:
         """All existing nodes, the CTPA first."""
         nodes = (
             *(self.ctpa, self.gradcam, self.gradcam_label, self.spread, self.table),
-            *(self.segmentation, self.truth, self.difference),
+            *(self.radiograph_gradcam, self.segmentation, self.truth, self.difference),
         )
         return [node for node in nodes if node is not None]
 

@@ -14,6 +14,8 @@ RADIOGRAPH_VIEW = "XRay2CTPARadiograph"
 PLANE_VIEWS = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
 #: The radiograph's view has a group of its own, so that linked planes do not change it.
 RADIOGRAPH_VIEW_GROUP = 1
+#: What can lie over a view, by the name of its node in a result; "" for nothing.
+OVERLAYS = ("gradcam", "gradcam_label", "spread", "radiograph_gradcam", "")
 LAYOUT_ID = 24616
 COMPARISON_LAYOUT_ID = 24617
 _COLOURS = {"Red": "#F34A33", "Green": "#6EB04B", "Yellow": "#EDD54C"}
@@ -126,15 +128,20 @@ def show_result(
 def show_overlay(
     nodes: ResultNodes, application_logic: Any, overlay: str = "gradcam", opacity: float = 0.5
 ) -> None:
-    """Sets the overlay of the planes that show the CTPA.
+    """Sets the overlay of the planes that show the CTPA, or of the view that shows its radiograph.
 
     Args:
-        overlay: "gradcam", "gradcam_label", "spread" or "" for none; a missing spread is none.
+        overlay: of OVERLAYS; "" and one that the result lacks are none.
         opacity: 0..1.
     """
-    if overlay not in ("", "gradcam", "gradcam_label", "spread"):
-        raise InputError(f"Expected gradcam, gradcam_label, spread or none, got the overlay {overlay!r}.")
+    if overlay not in OVERLAYS:
+        raise InputError(
+            f"Expected one of {', '.join(filter(None, OVERLAYS))} or none, got the overlay {overlay!r}."
+        )
     restore_displays(nodes)
+    _show_on_radiograph(nodes, application_logic, overlay == "radiograph_gradcam", opacity)
+    if overlay == "radiograph_gradcam":
+        overlay = ""
     node = getattr(nodes, overlay) if overlay else None
     identifier = node.GetID() if node is not None else None
     is_label = overlay == "gradcam_label"
@@ -143,6 +150,18 @@ def show_overlay(
         composite.SetLabelVolumeID(identifier if is_label else None)
         composite.SetForegroundOpacity(opacity)
         composite.SetLabelOpacity(opacity)
+
+
+def _show_on_radiograph(nodes: ResultNodes, application_logic: Any, shown: bool, opacity: float) -> None:
+    """Shows or hides the second opinion's Grad-CAM where the result's radiograph is shown."""
+    logic = application_logic.GetSliceLogicByLayoutName(RADIOGRAPH_VIEW)
+    radiograph, drawn = nodes.ctpa.GetNodeReference(RADIOGRAPH_REFERENCE), nodes.radiograph_gradcam
+    if logic is None or radiograph is None or drawn is None:
+        return
+    composite = logic.GetSliceCompositeNode()
+    if composite.GetBackgroundVolumeID() == radiograph.GetID():
+        composite.SetForegroundVolumeID(drawn.GetID() if shown else None)
+        composite.SetForegroundOpacity(opacity)
 
 
 def hottest_position(nodes: ResultNodes) -> tuple[float, float, float] | None:

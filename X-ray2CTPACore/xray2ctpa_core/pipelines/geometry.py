@@ -3,7 +3,7 @@
 import numpy as np
 
 from xray2ctpa_core.pipelines.bundle import GeometryRule
-from xray2ctpa_core.volume import FrontalFrame, Radiograph, axial_affine
+from xray2ctpa_core.volume import FrontalFrame, Radiograph, Volume, axial_affine
 
 #: Range of the frontal frames of adults in mm; a spacing that gives another side is not used, because
 #: scaled-down copies in archives keep the spacing of the originals ...
@@ -87,6 +87,27 @@ def volume_affine(side_mm: float, rule: GeometryRule) -> np.ndarray:
     depth, height, width = rule.grid
     extent = rule.extent_mm or (side_mm, rule.depth_fraction * side_mm, side_mm)
     return axial_affine((depth, height, width), extent)  # type: ignore[arg-type]
+
+
+def before_volume(image: np.ndarray, radiograph: Radiograph, frame: FrontalFrame, volume: Volume) -> Volume:
+    """An image of the whole radiograph as one coronal slice in front of the middle of its volume.
+
+    Args:
+        image: (h, w), rows to inferior, columns to the patient's left; not necessarily the radiograph's own
+            pixels.
+        radiograph: whose square ``frame`` corresponds to ``volume``, an axial grid.
+
+    Returns:
+        A Volume (1, h, w): i to the Left, j to Inferior, k to Posterior.
+    """
+    mm = volume.spacing[0] * volume.array.shape[2] / frame.side
+    down, across = (mm * n / m for n, m in zip(radiograph.pixels.shape, image.shape, strict=True))
+    middle = volume.affine[:3, :3] @ ((np.array(volume.array.shape[::-1]) - 1) / 2) + volume.affine[:3, 3]
+    affine = np.array([[across, 0, 0, 0], [0, 0, mm, 0], [0, -down, 0, 0], [0, 0, 0, 1.0]])
+    affine[:3, 3] = middle
+    affine[0, 3] += across / 2 - mm * (frame.left + frame.side / 2)
+    affine[2, 3] += mm * (frame.top + frame.side / 2) - down / 2
+    return Volume(image[None], affine)
 
 
 def on_frame(hu: np.ndarray, frame: FrontalFrame, target: FrontalFrame) -> np.ndarray:

@@ -46,11 +46,11 @@ from xray2ctpa_core.models.protocols import (
 from xray2ctpa_core.pipelines.bundle import BundleInfo, read_bundle_json, write_bundle_json
 from xray2ctpa_core.pipelines.bundle_opinion import carried_opinion, save_carried_opinion
 from xray2ctpa_core.pipelines.consistency import agreement
-from xray2ctpa_core.pipelines.geometry import frame_side_mm, volume_affine
+from xray2ctpa_core.pipelines.geometry import before_volume, frame_side_mm, volume_affine
 from xray2ctpa_core.pipelines.loading import load_bundle
 from xray2ctpa_core.pipelines.parts import NETWORKS, OPTIONAL, is_training_schedule, load_parts
 from xray2ctpa_core.pipelines.result import XRay2CTPAResult
-from xray2ctpa_core.pipelines.second_opinion import OpinionReader
+from xray2ctpa_core.pipelines.second_opinion import MAP_PIXELS, OpinionReader
 from xray2ctpa_core.pipelines.stopwatch import Stopwatch
 from xray2ctpa_core.preprocessing.cxr import CxrSettings
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
@@ -393,10 +393,11 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             per_sample = self.probability(self.classify(latents).cpu().double().numpy())
         with clock.on("explain"):
             heat = self.explain(latents[:1])
-        opinion = None
+        opinion = opinion_map = None
         if self.second_opinion is not None:
             with clock.on("second opinion"):
                 opinion = self.second_opinion.score(framed.radiograph, framed.frame)
+                opinion_map = self.second_opinion.heat(framed.radiograph, framed.frame, MAP_PIXELS)
         with clock.on("check"):
             rule = self.bundle.geometry
             side, source = frame_side_mm(framed.radiograph, framed.frame, rule)
@@ -405,8 +406,9 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             unlike = self._unlike_training(conditioning)
             correlation = agreement(samples[0], seen, side, rule.depth_fraction, self._execution_device)
         spread = samples.std(0) if len(samples) > 1 else None
+        ctpa = Volume(samples[0], affine)
         return XRay2CTPAResult(
-            ctpa=Volume(samples[0], affine),
+            ctpa=ctpa,
             gradcam=Volume(heat, affine),
             spread=None if spread is None else Volume(spread, affine),
             pe_probability=float(per_sample.mean()) if len(per_sample) else None,
@@ -419,6 +421,9 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             stage_seconds=clock.seconds,
             samples=samples if output_samples else None,
             second_opinion=opinion,
+            radiograph_gradcam=None
+            if opinion_map is None
+            else before_volume(opinion_map, framed.radiograph, framed.frame, ctpa),
             pe_unreliable=_unreliable(framed.gate, unlike),
             notes=((f"{unlike}: the volume is less reliable.",) if unlike else ()) + self._memory_notes(),
         )

@@ -29,6 +29,9 @@ class XRay2CTPAResult:
         stage_seconds: seconds by stage.
         samples: (K, D, H, W) float32 HU, on request.
         second_opinion: PE from the radiograph alone; None for a bundle without a prior.
+        radiograph_gradcam: Volume, float32 in 0..1: Grad-CAM of the second opinion on the whole radiograph,
+            in at most MAP_PIXELS a side, one coronal slice in front of the middle of ``ctpa``; None without a
+            second opinion, and for encoders without a layer of maps (transformers).
         pe_unreliable: sentence why PE score and Grad-CAM mean nothing for this radiograph: it differs from
             those of training, or the gate refused it; None where neither holds.
         notes: sentences on the volume: what is unusual of the radiograph, and deviations from what was
@@ -48,5 +51,6 @@ class XRay2CTPAResult:
     stage_seconds: dict[str, float]
     samples: np.ndarray | None = None
     second_opinion: SecondOpinion | None = None
+    radiograph_gradcam: Volume | None = None
     pe_unreliable: str | None = None
     notes: tuple[str, ...] = ()

@@ -17,6 +17,8 @@ from xray2ctpa_core.volume import FrontalFrame, Radiograph
 #: Key of the calibration (OpinionSettings) of the radiograph encoder's linear layer in a bundle's metrics.
 HEAD_CALIBRATION = "radiograph calibration"
 RESTS_ON_HEAD = "radiograph alone: a linear layer on the radiograph encoder's embedding; no volume"
+#: Longest side of an opinion's Grad-CAM map in a result; a network's own maps are far coarser.
+MAP_PIXELS = 512
 #: Probabilities of signs are clamped to this distance from 0 and 1.
 _CERTAIN = 1e-6
 #: Inputs of a network: the lungs' square with equalised greys, or the whole radiograph as for the papers'
@@ -131,9 +133,18 @@ class OpinionReader:
         given = torch.from_numpy(image)[None, None]
         return given if self._style is None else self._style.restyled(given)
 
-    def heat(self, radiograph: Radiograph, frame: FrontalFrame) -> np.ndarray | None:
-        """(H, W) float32 in 0..1: Grad-CAM of the score on the radiograph's pixels; None for a network
-        without a layer of maps. Arguments as in `image_of`."""
+    def heat(
+        self, radiograph: Radiograph, frame: FrontalFrame, longest: int | None = None
+    ) -> np.ndarray | None:
+        """Grad-CAM of the score on the whole radiograph.
+
+        Args:
+            radiograph, frame: as in `image_of`.
+            longest: side in pixels that the map has at most; None for the radiograph's own pixels.
+
+        Returns:
+            (h, w) float32 in 0..1; None for a network without a layer of maps.
+        """
         # Imported here: it imports MONAI, which a score does not need.
         from xray2ctpa_core.explanation.radiograph_gradcam import on_radiograph, radiograph_gradcam
 
@@ -141,13 +152,16 @@ class OpinionReader:
             return None
         found = radiograph_gradcam(self.network, self.image_of(radiograph, frame))
         shape = height, width = radiograph.pixels.shape
+        part = min(1.0, (longest or max(shape)) / max(shape))
+        drawn = max(1, round(height * part)), max(1, round(width * part))
         if self.settings.input == "frame":
-            return on_radiograph(found, frame, shape)
+            return on_radiograph(found, frame, shape, drawn)
         if self.settings.keep_aspect:  # the whole radiograph, in the middle of a square
             side = max(shape)
-            return on_radiograph(found, FrontalFrame((height - side) / 2, (width - side) / 2, side), shape)
+            square = FrontalFrame((height - side) / 2, (width - side) / 2, side)
+            return on_radiograph(found, square, shape, drawn)
         whole = torch.from_numpy(found)[None, None]
-        return nn.functional.interpolate(whole, shape, mode="bilinear", align_corners=False)[0, 0].numpy()
+        return nn.functional.interpolate(whole, drawn, mode="bilinear", align_corners=False)[0, 0].numpy()
 
     @torch.no_grad()
     def logits(self, image: torch.Tensor) -> torch.Tensor:

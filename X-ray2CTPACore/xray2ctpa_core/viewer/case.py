@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.samples import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
-from xray2ctpa_core.io import preview, result_files
+from xray2ctpa_core.io import result_files
 from xray2ctpa_core.io.ct import read_ct
 from xray2ctpa_core.io.dicom_file import is_dicom
 from xray2ctpa_core.io.hounsfield import with_air_around
 from xray2ctpa_core.io.provenance import file_sha256
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.io.volumes import read_volume
+from xray2ctpa_core.mrml.radiograph import radiograph_in
 from xray2ctpa_core.mrml.record import read_record
 from xray2ctpa_core.viewer.words import garbled_as_input_error, words_of
 from xray2ctpa_core.volume import FrontalFrame, Volume
@@ -79,7 +79,7 @@ def radiograph_of(
     if source is None and SAMPLE_CXR.is_file() and file_sha256(SAMPLE_CXR) == sha256:
         source = SAMPLE_CXR
     if source is None:
-        return _radiograph_in_preview(folder / result_files.PREVIEW, name)
+        return _radiograph_in_preview(folder, name)
     radiograph = read_radiograph(source)
     if radiograph.sha256 != sha256:
         raise InputError(
@@ -236,11 +236,12 @@ def _true_frame(record: Mapping[str, Any], truth: Path) -> FrontalFrame | None:
     return None
 
 
-def _radiograph_in_preview(path: Path, name: str) -> ShownRadiograph | None:
-    """The radiograph in the result's preview.png; None if there is no such file."""
+def _radiograph_in_preview(folder: Path, name: str) -> ShownRadiograph | None:
+    """The radiograph in the result's preview.png, in the proportions of a map that lies on it; None if there
+    is no such file."""
+    drawn = folder / result_files.RADIOGRAPH_GRADCAM
     try:
-        with Image.open(path) as picture:
-            tile = preview.radiograph_in(picture)
-    except (OSError, ValueError):
+        shape = read_volume(drawn).array.shape[1:] if drawn.is_file() else (1, 1)
+        return ShownRadiograph(radiograph_in(folder / result_files.PREVIEW, shape), name)
+    except InputError:
         return None
-    return ShownRadiograph(np.asarray(tile, dtype=np.float32) / 255, name)

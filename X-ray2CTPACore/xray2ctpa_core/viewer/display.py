@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from xray2ctpa_core.errors import InputError
-from xray2ctpa_core.mrml import WINDOWS
+from xray2ctpa_core.mrml import OVERLAYS, WINDOWS
 from xray2ctpa_core.viewer.sight import Sight
 
-OVERLAYS = ("gradcam", "gradcam_label", "spread", "")
 MODES = ("result", "compare")
 #: Projection of the voxels of a thick slab.
 SLABS = ("maximum", "mean", "minimum")
@@ -24,7 +23,7 @@ class Display:
         window: name of a window in HU, of mrml.WINDOWS; "" if the visitor has set level and width.
         level: HU in the middle of the greys.
         width: HU from black to white.
-        overlay: overlay of the planes, of OVERLAYS; "" for none.
+        overlay: overlay of the planes or the radiograph, of OVERLAYS; "" for none.
         opacity: of the overlay, 0..1.
         threshold: Grad-CAM below it is not shown, 0..1.
         slab: of SLABS, used if ``slab_mm`` is more than one slice.

@@ -29,7 +29,7 @@ def result_zip(entry: Entry) -> tuple[str, bytes]:
     folder = _folder_name(radiograph)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        for name in (*result_files.ALWAYS, result_files.SPREAD):
+        for name in (*result_files.ALWAYS, result_files.SPREAD, result_files.RADIOGRAPH_GRADCAM):
             if name != result_files.RECORD and (entry.folder / name).is_file():
                 archive.write(entry.folder / name, f"{folder}/{name}")
         archive.write(entry.folder / result_files.CTPA, f"{folder}/{result_files.named_ctpa(radiograph)}")

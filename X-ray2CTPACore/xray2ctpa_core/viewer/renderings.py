@@ -62,6 +62,9 @@ def bars(nodes: mrml.ResultNodes, display: Display) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     if display.overlay == "gradcam":
         found.append(_bar(nodes.gradcam, "Grad-CAM", "", "SYNTHETIC; not shown below the threshold"))
+    elif display.overlay == "radiograph_gradcam" and nodes.radiograph_gradcam is not None:
+        note = "of the second opinion, on the radiograph; not shown below the threshold"
+        found.append(_bar(nodes.radiograph_gradcam, "Grad-CAM", "", note))
     elif display.overlay == "spread" and nodes.spread is not None:
         found.append(_bar(nodes.spread, "Spread of the samples", "HU", "more has the last colour"))
     return found

@@ -143,7 +143,9 @@ class ResultScene:
         mrml.show_evidence_from(self.nodes, display.threshold)
         if display.mode != former.mode:
             return set(self.shown())
-        out_of_date = set(self.shown()) - {mrml.RADIOGRAPH_VIEW, RENDERING}
+        out_of_date = set(self.shown()) - {RENDERING}
+        if self.nodes.radiograph_gradcam is None:
+            out_of_date -= {mrml.RADIOGRAPH_VIEW}
         windowed = display.rendering == "MIP" and window != (former.level, former.width)
         if display.rendering != former.rendering or windowed:
             renderings.show_rendering_as(self.nodes, self._node(RENDERING), display)

@@ -43,6 +43,7 @@ export function renderResult() {
   }
   for (const name of SELECTS) byId(name).value = display[name];
   byId("overlay").querySelector("[value=spread]").hidden = !result.has_spread;
+  byId("overlay").querySelector("[value=radiograph_gradcam]").hidden = !result.pe.second_opinion?.gradcam;
   for (const [name, inWords] of Object.entries(SLIDERS)) {
     if (document.activeElement !== byId(name)) byId(name).value = display[name];
     byId(`${name}-value`).textContent = inWords(display[name]);
@@ -51,7 +52,7 @@ export function renderResult() {
     [byId(name).min, byId(name).max] = ranges[name];
     if (document.activeElement !== byId(name)) byId(name).value = Math.round(display[name]);
   }
-  byId("threshold").disabled = display.overlay !== "gradcam";
+  byId("threshold").disabled = !display.overlay.endsWith("gradcam");
   byId("slab").disabled = display.slab_mm === 0;
   byId("bars").replaceChildren(...state.bars.map(makeBar));
   askTriageOf(state.results.find(({ current }) => current)?.id);
