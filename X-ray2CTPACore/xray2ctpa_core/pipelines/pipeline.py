@@ -262,6 +262,9 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:
         """(C, d, h, w) of the diffused variables of one sample."""
+        shape = getattr(self.denoiser, "diffused_shape", None)
+        if shape is not None:
+            return shape
         channels = (
             getattr(self.denoiser, "diffused_channels", None) or self.denoiser.config["latent_channels"]
         )
@@ -620,7 +623,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         if not diffuses_a_map(self.denoiser):
             return torch.cat([to_latents(self.denoiser, *sample) for sample in samples])
         sampling = self.bundle.sampling
-        maps = torch.cat([sampled_map(self.denoiser, *sample, sampling.spreads) for sample in samples])
+        maps = torch.cat([sampled_map(self.denoiser, *sample, sampling.map_spread) for sample in samples])
         if image is not None and self._aligns:
             atlas = self.xray_encoder.atlas
             maps = align_map(atlas, maps, image, self.bundle.hu_window, sampling.alignment)

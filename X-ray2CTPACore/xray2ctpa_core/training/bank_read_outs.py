@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from xray2ctpa_core.models.classifiers.region_classifier import RegionClassifier
+from xray2ctpa_core.models.denoisers.bank import BankDenoiser
 from xray2ctpa_core.models.encoders.atlas import resized
 from xray2ctpa_core.models.encoders.bank_encoder import BASIS_NODES, BankEncoder
 from xray2ctpa_core.models.encoders.oriented_gradients import radiograph_features
@@ -107,6 +108,32 @@ def fit_read_outs(encoder: BankEncoder, patients: ReadPatients) -> None:
     encoder.linear.bias.zero_()
     encoder.linear.bias[-findings.shape[1] :] = findings.mean(0)
     state_distances(encoder, patients.features.float())
+
+
+@torch.no_grad()
+def fit_open_components(
+    denoiser: BankDenoiser, encoder: BankEncoder, batches: Iterable[dict[str, torch.Tensor]]
+) -> None:
+    """Sets what is not trained of a denoiser: the components of what radiographs leave open of the map, each
+    times its standard deviation, and the scale of the embedding.
+
+    Args:
+        denoiser, encoder: of one bank.
+        batches: of patients drawn anew: image, template_map.
+    """
+    changes, embeddings = [], []
+    for batch in batches:
+        features = encoder(batch["image"])
+        change = batch["template_map"].float() - features.template_map
+        changes.append(resized(change, (BASIS_NODES,) * 3).flatten(1))
+        embeddings.append(features.embedding)
+    change, embedding = torch.cat(changes), torch.cat(embeddings)
+    components = _components(change, len(denoiser.map_parts))
+    std = (change @ components.T).square().mean(0).sqrt()
+    denoiser.map_parts.copy_(_filled(components * std[:, None], denoiser.map_parts))
+    denoiser.embedding_mean.copy_(embedding.mean(0))
+    spread = embedding.std(0)
+    denoiser.embedding_std.copy_(spread.clamp(min=_VARIES * float(spread.max())))
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Stage: the denoiser of a bent bank of atlases; it diffuses the map's residual and the choice of tissue."""
+"""Stage: the denoiser of a bent bank of atlases; it diffuses the map's open components and whose tissue."""
 
 import torch
 from diffusers import DDPMScheduler
@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from xray2ctpa_core.diffusion.bent import to_diffused_bank
-from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
+from xray2ctpa_core.models.denoisers.bank import BankDenoiser
 from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
 from xray2ctpa_core.models.protocols import Conditioning
 
@@ -20,18 +20,19 @@ class BankDenoiserStage:
     Whose tissue a sample has, the radiograph does not tell: it is drawn, each person of the bank as often.
 
     Args:
-        denoiser: the module; its latent channels are the people of the bank, and it has a map_std.
+        denoiser: the module.
         encoder: gives the conditioning.
         scheduler: noise schedule, v-prediction.
-        feature_noise: standard deviation of the noise added to the spatial conditioning.
+        feature_noise: of the noise added to the embedding, in its standard deviations; without it a network
+            tells the people of training apart, and takes what is open for known.
     """
 
     def __init__(
         self,
-        denoiser: SpatialDenoiser,
+        denoiser: BankDenoiser,
         encoder: BankEncoder,
         scheduler: DDPMScheduler,
-        feature_noise: float = 0.1,
+        feature_noise: float = 0.5,
     ) -> None:
         self.module: nn.Module = denoiser
         self._denoiser, self._encoder = denoiser, encoder.eval().requires_grad_(False)
@@ -46,18 +47,16 @@ class BankDenoiserStage:
         with torch.no_grad():
             image = noisy_radiographs(batch["image"], generator)
             features = self._encoder.to(device)(image)
-            spatial = self._encoder.spatial(features)
             person = torch.randint(self._people, (cases,), generator=generator, device=device)
             clean = to_diffused_bank(self._denoiser, features, batch["template_map"].float(), person)
-        spatial = spatial + self._feature_noise * torch.randn(
-            spatial.shape, generator=generator, device=device
-        )
+        noise = torch.randn(features.embedding.shape, generator=generator, device=device)
+        embedding = features.embedding + self._feature_noise * self._denoiser.embedding_std * noise
         where = torch.sigmoid(torch.randn(cases, generator=generator, device=device) * 1.2)
         timesteps = (where * self._scheduler.config["num_train_timesteps"]).long()
         noise = torch.randn(clean.shape, generator=generator, device=device)
         noisy = self._scheduler.add_noise(clean, noise, timesteps)
         target = self._scheduler.get_velocity(clean, noise, timesteps)
-        predicted = module(noisy, timesteps, Conditioning(features.embedding.float(), spatial)).float()
+        predicted = module(noisy, timesteps, Conditioning(embedding)).float()
         error = (predicted - target).square()
         tissue, map_error = error[:, : self._people].mean(), error[:, self._people :].mean()
         return tissue + map_error, {"tissue": tissue.detach(), "map": map_error.detach()}
