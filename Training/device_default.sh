@@ -36,7 +36,7 @@ if [ -n "${SMALL-}" ]; then
     recipe=people-smoke
 elif python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     settings+=(encoder.patients=32768 encoder.batch_size=16)
-    settings+=(denoiser.kept=8192 denoiser.batch_size=256)
+    settings+=(denoiser.patients=8192 denoiser.batch_size=256)
 fi
 
 # What was made before a step failed is kept.

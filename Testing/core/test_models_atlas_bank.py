@@ -5,20 +5,22 @@ from dataclasses import replace
 import pytest
 import torch
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
+from evaluation_cohort import bundle
 from people_phantoms import phantoms
 from torch.nn import functional
 from torch.utils.data import default_collate
 
-from xray2ctpa_core.constants import MAP_GRID
+from xray2ctpa_core.constants import FRAME_MARGIN, MAP_GRID
 from xray2ctpa_core.data.drawn_patients import DrawnPatients
 from xray2ctpa_core.diffusion.bent import bent_map, person_of, to_diffused_bank
 from xray2ctpa_core.diffusion.residual import sampled_map, to_latents
 from xray2ctpa_core.diffusion.sampling import sample_latents
-from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.errors import BundleError, ConfigError
 from xray2ctpa_core.models.classifiers.region_classifier import RegionClassifier
 from xray2ctpa_core.models.codecs.codec import Codec
 from xray2ctpa_core.models.codecs.fold_codec import FoldCodec
 from xray2ctpa_core.models.denoisers.bank import BankDenoiser
+from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
 from xray2ctpa_core.models.encoders.atlas_bank import AtlasBank, parted
 from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
 from xray2ctpa_core.models.encoders.oriented_gradients import (
@@ -29,7 +31,11 @@ from xray2ctpa_core.models.encoders.oriented_gradients import (
     oriented_gradients,
     radiograph_features,
 )
+from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.protocols import RadiographEncoder
+from xray2ctpa_core.pipelines.bundle import CXRPreprocessing
+from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+from xray2ctpa_core.preprocessing.frame import NORMALISATION
 from xray2ctpa_core.simulation.people.drawing import Shape
 from xray2ctpa_core.training.bank_read_outs import (
     ReadPatients,
@@ -39,7 +45,7 @@ from xray2ctpa_core.training.bank_read_outs import (
     fit_regions,
     log_odds,
 )
-from xray2ctpa_core.training.stages.bank_denoiser import BankDenoiserStage
+from xray2ctpa_core.training.stages.bank_denoiser import BankDenoiserStage, OpenPatients
 
 Tensors = dict[str, torch.Tensor]
 
@@ -221,20 +227,21 @@ def test_the_encoder_keeps_its_protocol_and_its_weights(encoder: BankEncoder, tm
 
 
 @pytest.fixture
-def denoiser(encoder: BankEncoder, patients: Tensors) -> BankDenoiser:
-    """As many components as patients: their maps are theirs exactly."""
+def opened(encoder: BankEncoder, patients: Tensors) -> tuple[BankDenoiser, OpenPatients, torch.Tensor]:
+    """A denoiser of as many components as patients, whose maps they give exactly; the patients' numbers."""
     torch.manual_seed(0)
-    network = BankDenoiser(2, len(patients["image"]), encoder.embedding_dim, 16)
-    fit_open_components(network, encoder, [patients])
-    return network
+    denoiser = BankDenoiser(2, len(patients["image"]), encoder.embedding_dim, 16)
+    embedding, numbers = fit_open_components(denoiser, encoder, [patients])
+    return denoiser, OpenPatients(embedding, numbers), numbers
 
 
 def test_what_was_diffused_is_one_persons_tissue_under_its_map(
-    encoder: BankEncoder, patients: Tensors, denoiser: BankDenoiser
+    encoder: BankEncoder, patients: Tensors, opened: tuple[BankDenoiser, OpenPatients, torch.Tensor]
 ) -> None:
+    denoiser, _, numbers = opened
     conditioning = encoder.condition(patients["image"][:2])
     true_map, person = patients["template_map"][:2], torch.tensor([0, 1])
-    diffused = to_diffused_bank(denoiser, conditioning.features, true_map, person)
+    diffused = to_diffused_bank(2, person, numbers[:2])
     assert diffused.shape == (2, *denoiser.diffused_shape)
     assert torch.equal(person_of(denoiser, diffused), person)
     assert torch.equal(
@@ -245,12 +252,21 @@ def test_what_was_diffused_is_one_persons_tissue_under_its_map(
     assert torch.equal(latents, encoder.fold(encoder.volume(conditioning.features, true_map, person)))
 
 
+def test_a_bank_needs_its_own_denoiser(encoder: BankEncoder) -> None:
+    info = bundle(cxr=CXRPreprocessing(FRAME_MARGIN, 64, NORMALISATION))
+    other = SpatialDenoiser(2, encoder.spatial_channels, encoder.embedding_dim, (8,), 16)
+    with pytest.raises(
+        BundleError, match="Expected a BankDenoiser with a bank of atlases, got SpatialDenoiser"
+    ):
+        XRay2CTPAPipeline(
+            FoldCodec((2, 4, 4)), other, DDPMScheduler(), encoder, None, LungLocator((8, 8), 32), info
+        )
+
+
 def test_open_components_have_unit_variance_and_lie_across_each_other(
-    encoder: BankEncoder, patients: Tensors, denoiser: BankDenoiser
+    opened: tuple[BankDenoiser, OpenPatients, torch.Tensor],
 ) -> None:
-    features = encoder(patients["image"])
-    people = torch.zeros(len(patients["image"]), dtype=torch.long)
-    numbers = to_diffused_bank(denoiser, features, patients["template_map"], people)[:, 2:, 0, 0, 0]
+    denoiser, _, numbers = opened
     used = denoiser.map_parts.flatten(1).norm(dim=1) > 1e-4
     assert used.sum() > 1
     assert torch.allclose(numbers[:, used].square().mean(0), torch.ones(int(used.sum())), atol=1e-2)
@@ -258,50 +274,39 @@ def test_open_components_have_unit_variance_and_lie_across_each_other(
     assert torch.allclose(parts @ parts.T, torch.eye(len(parts)), atol=1e-4)
 
 
-def test_samples_of_a_trained_denoiser_vary_as_the_patients_do(
-    encoder: BankEncoder, patients: Tensors
-) -> None:
+def test_samples_of_a_trained_denoiser_vary_as_the_patients_do() -> None:
     """Two people, as often; three numbers with deviations of 1, whatever the radiograph."""
     torch.manual_seed(0)
-    network, generator = BankDenoiser(2, 3, encoder.embedding_dim, 32), torch.Generator().manual_seed(0)
+    network, generator = BankDenoiser(2, 3, 5, 32), torch.Generator().manual_seed(0)
     scheduler = DDPMScheduler(
         beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False
     )
+    stage = BankDenoiserStage(network, scheduler)
     optimiser = torch.optim.Adam(network.parameters(), 5e-3)
-    for _ in range(400):
-        person = torch.randint(2, (256,), generator=generator)
-        numbers = torch.randn(256, 3, generator=generator)
-        bits = 2 * functional.one_hot(person, 2) - 1.0
-        clean = torch.cat([bits, numbers], 1)[:, :, None, None, None]
-        noise, steps = torch.randn(clean.shape, generator=generator), torch.randint(1000, (256,))
-        embedding = torch.zeros(256, encoder.embedding_dim)
-        velocity = network(scheduler.add_noise(clean, noise, steps), steps, embedding)
-        loss = (velocity - scheduler.get_velocity(clean, noise, steps)).square().mean()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    solver = DPMSolverMultistepScheduler.from_config(scheduler.config)
-    noise = torch.randn(256, *network.diffused_shape, generator=generator)
-    embedding = torch.zeros(256, encoder.embedding_dim)
-    sampled = sample_latents(lambda x, t: network(x, t, embedding), solver, noise, 10, generator)
-    assert 0.35 < person_of(network, sampled).float().mean() < 0.65
-    assert torch.allclose(sampled[:, 2:].flatten(1).std(0), torch.ones(3), atol=0.2)
-
-
-def test_the_stage_lowers_its_loss(encoder: BankEncoder, patients: Tensors, denoiser: BankDenoiser) -> None:
-    stage = BankDenoiserStage(
-        denoiser, encoder, DDPMScheduler(prediction_type="v_prediction", clip_sample=False)
-    )
-    optimiser = torch.optim.Adam(stage.module.parameters(), 1e-2)
     losses = []
-    for _ in range(30):
-        loss, terms = stage.loss(stage.module, patients, torch.Generator().manual_seed(0))
+    for _ in range(400):
+        batch = {"embedding": torch.zeros(256, 5), "numbers": torch.randn(256, 3, generator=generator)}
+        loss, terms = stage.loss(network, batch, generator)
         assert all(torch.isfinite(term) for term in terms.values())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.8 * losses[0]
+    solver = DPMSolverMultistepScheduler.from_config(scheduler.config)
+    noise = torch.randn(256, *network.diffused_shape, generator=generator)
+    embedding = torch.zeros(256, 5)
+    sampled = sample_latents(lambda x, t: network(x, t, embedding), solver, noise, 10, generator)
+    assert 0.35 < person_of(network, sampled).float().mean() < 0.65
+    assert torch.allclose(sampled[:, 2:].flatten(1).std(0), torch.ones(3), atol=0.2)
+
+
+def test_patients_of_the_stage_are_those_that_were_drawn(
+    opened: tuple[BankDenoiser, OpenPatients, torch.Tensor],
+) -> None:
+    _, patients, numbers = opened
+    assert len(patients) == len(numbers)
+    assert torch.equal(patients[(1, 99)]["numbers"], numbers[1])
 
 
 def test_regions_count_that_hold_lung_or_lie_between_lungs() -> None:

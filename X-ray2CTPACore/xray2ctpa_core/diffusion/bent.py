@@ -7,29 +7,25 @@ bits (Chen et al., ICLR 2023): one number for each person, 1 for the chosen one 
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from xray2ctpa_core.constants import MAP_GRID
 from xray2ctpa_core.models.encoders.atlas import resized
-from xray2ctpa_core.models.encoders.bank_encoder import BankConditioning, BankFeatures
+from xray2ctpa_core.models.encoders.bank_encoder import BankConditioning
 
 
-def to_diffused_bank(
-    denoiser: Any, features: BankFeatures, template_map: torch.Tensor, person: torch.Tensor
-) -> torch.Tensor:
-    """(B, K + R, 1, 1, 1): a patient's tissue and map as ``denoiser`` (a BankDenoiser) diffuses them.
+def open_numbers(map_parts: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
+    """(B, R): how much of each of ``map_parts`` (R, 3, n, n, n), which lie across each other, is in maps'
+    differences from the expected ones (B, 3, ...)."""
+    parts = map_parts.float().flatten(1)
+    nodes = resized(change, map_parts.shape[2:]).flatten(1)
+    return nodes @ parts.T / parts.square().sum(1).clamp(min=1e-9)
 
-    Args:
-        denoiser: of K people and R open components.
-        features: of the radiographs.
-        template_map: (B, 3, *MAP_GRID), the true map.
-        person: (B,), numbers of the people whose tissue is used.
-    """
-    parts = denoiser.map_parts.float()
-    change = resized(template_map - features.template_map, parts.shape[2:]).flatten(1)
-    parts = parts.flatten(1)
-    numbers = change @ parts.T / parts.square().sum(1).clamp(min=1e-9)
-    bits = -torch.ones(len(person), denoiser.config["latent_channels"], device=person.device)
-    bits[torch.arange(len(person), device=person.device), person] = 1
+
+def to_diffused_bank(people: int, person: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """(B, K + R, 1, 1, 1): whose tissue, ``person`` (B,) of K ``people``, and ``numbers`` (B, R) of the map,
+    as a BankDenoiser diffuses them."""
+    bits = 2 * functional.one_hot(person, people).to(numbers) - 1
     return torch.cat([bits, numbers], 1)[:, :, None, None, None]
 
 

@@ -23,6 +23,7 @@ from xray2ctpa_core.explanation.gradcam import gradcam_map
 from xray2ctpa_core.models.codecs.as_codec import as_codec
 from xray2ctpa_core.models.codecs.codec import SliceCodec
 from xray2ctpa_core.models.codecs.fold_codec import FoldCodec
+from xray2ctpa_core.models.denoisers.bank import BankDenoiser
 from xray2ctpa_core.models.denoisers.captured import CapturedDenoiser
 from xray2ctpa_core.models.encoders.bank_encoder import BankConditioning, BankEncoder
 from xray2ctpa_core.models.encoders.opacities import NOISE, with_opacities
@@ -128,6 +129,11 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             raise BundleError(
                 f"Expected a FoldCodec with an opacity reader, got {type(autoencoder).__name__}.",
                 "Opacities are put into voxels; leave the opacity reader out.",
+            )
+        if isinstance(xray_encoder, BankEncoder) and not isinstance(denoiser, BankDenoiser):
+            raise BundleError(
+                f"Expected a BankDenoiser with a bank of atlases, got {type(denoiser).__name__}.",
+                "Bundles up to 0.9 had another: train their denoiser again (recipe people, step denoiser).",
             )
         self.register_modules(
             autoencoder=autoencoder,

@@ -139,7 +139,7 @@ class BankDenoiserSettings(LoopConfig, DrawnConfig):
 
     encoder: Existing = ""
     """Folder of the bank's encoder."""
-    kept: Positive = 1024
+    patients: Positive = 1024
     """Patients that are drawn once and used again and again."""
     components: Positive = 16
     """Open components of the map: their principal ones."""
@@ -172,7 +172,7 @@ class BankBundleSettings(PeopleConfig):
     """Folder of the opacity reader; empty for none."""
     name: str = DEFAULT_BUNDLE
     """Name of the bundle."""
-    version: str = "0.9.0"
+    version: str = "0.10.0"
     """Its version."""
     scheduler: str = "dpm++"
     """Default sampler."""
@@ -180,7 +180,7 @@ class BankBundleSettings(PeopleConfig):
     """Default number of its steps."""
     temperature: Share = 1.0
     """Factor of the initial noise."""
-    map_spread: Weight = 0.3
+    map_spread: Weight = 1.0
     """Factor of the diffused change of the map."""
     alignment: Count = 25
     """Iterations of the map's alignment with the radiograph."""
@@ -216,7 +216,7 @@ class JudgePeopleSettings(DrawnConfig):
     """Samples of each person."""
     inference_steps: Positive = 10
     """Sampling steps."""
-    map_spread: Weight = 0.3
+    map_spread: Weight = 1.0
     """Factor of the diffused change of the map."""
     mean_of: Positive = 128
     """Drawn patients whose mean is compared."""
