@@ -22,7 +22,7 @@ from xray2ctpa_core.models.codecs.fold_codec import FoldCodec
 from xray2ctpa_core.models.denoisers.bank import BankDenoiser
 from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
 from xray2ctpa_core.models.encoders.atlas_bank import AtlasBank, parted
-from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
+from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder, moved
 from xray2ctpa_core.models.encoders.oriented_gradients import (
     CELLS,
     FEATURES,
@@ -248,8 +248,22 @@ def test_what_was_diffused_is_one_persons_tissue_under_its_map(
         sampled_map(denoiser, conditioning, diffused), bent_map(denoiser, conditioning, diffused)
     )
     assert (bent_map(denoiser, conditioning, diffused) - true_map).abs().mean() < 0.02
-    latents = to_latents(denoiser, conditioning, diffused, true_map)
-    assert torch.equal(latents, encoder.fold(encoder.volume(conditioning.features, true_map, person)))
+    nothing = torch.cat([diffused[:, :2], torch.zeros_like(diffused[:, 2:])], 1)
+    latents = to_latents(denoiser, conditioning, nothing, true_map)
+    tissue = encoder.volume(conditioning.features, true_map, person)
+    assert torch.allclose(latents, encoder.fold(tissue), atol=1e-4)
+
+
+def test_the_expected_volume_is_moved_as_the_drawn_map_departs() -> None:
+    """A plane of 32, by a map that is steeper by a half: the body is thinner by a third."""
+    expected = identity_map()
+    drawn = expected * torch.tensor([1.0, 1.5, 1.0]).view(1, 3, 1, 1, 1)
+    volume = torch.zeros(1, 1, 8, 32, 8)
+    volume[:, :, :, 4] = 1
+    there = moved(volume, expected, drawn)[0, 0, 4, :, 4]
+    rows = (torch.arange(32) + 0.5) / 16 - 1
+    assert int(there.argmax()) == int((1.5 * rows - rows[4]).abs().argmin())
+    assert torch.allclose(moved(volume, expected, expected), volume, atol=1e-5)
 
 
 def test_a_bank_needs_its_own_denoiser(encoder: BankEncoder) -> None:

@@ -127,7 +127,7 @@ class OfTheShippedBundle(nn.Module):
         conditioning = self.encoder.condition(image)
         maps = sampled_map(self.denoiser, conditioning, diffused, 0.3)
         maps = align_map(self.encoder.atlas, maps, image, DEFAULT_HU_WINDOW, 2)
-        return to_latents(self.denoiser, conditioning, diffused, maps)
+        return to_latents(self.denoiser, conditioning, diffused, maps, 0.3)
 
 
 def test_neither_the_shipped_encoder_nor_the_alignment_waits_for_the_gpu() -> None:

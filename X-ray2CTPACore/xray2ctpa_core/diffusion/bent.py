@@ -34,17 +34,19 @@ def bent_latents(
     conditioning: BankConditioning,
     diffused: torch.Tensor,
     template_map: torch.Tensor | None = None,
+    spread: float = 1.0,
 ) -> torch.Tensor:
     """(B, C, d, h, w): the latents of a sample.
 
     Args:
         denoiser, conditioning: those of the sample.
         diffused: (B, K + R, 1, 1, 1), the sample.
-        template_map: replaces the sample's map.
+        template_map: the sample's map, corrected; None for that which was drawn.
+        spread: as in `bent_map`.
     """
-    if template_map is None:
-        template_map = bent_map(denoiser, conditioning, diffused)
-    return conditioning.latents(template_map, person_of(denoiser, diffused))
+    drawn = bent_map(denoiser, conditioning, diffused, spread)
+    corrected = drawn if template_map is None else template_map
+    return conditioning.latents(corrected, person_of(denoiser, diffused), drawn)
 
 
 def person_of(denoiser: Any, diffused: torch.Tensor) -> torch.Tensor:

@@ -61,13 +61,14 @@ def to_latents(
     conditioning: Conditioning,
     diffused: torch.Tensor,
     template_map: torch.Tensor | None = None,
+    spread: float = 1.0,
 ) -> torch.Tensor:
     """Diffused variables (B, diffused channels, D, H, W) -> scaled latents (B, C, D, H, W).
 
-    ``template_map`` replaces the sample's own map (see `sampled_map`).
+    ``template_map`` replaces the sample's own map, `sampled_map` with ``spread``.
     """
     if isinstance(conditioning, BankConditioning):
-        return bent_latents(denoiser, conditioning, diffused, template_map)
+        return bent_latents(denoiser, conditioning, diffused, template_map, spread)
     if _config(denoiser, "residual_std") is None:
         return diffused
     rest = diffused[:, : denoiser.config["latent_channels"]]
@@ -75,7 +76,7 @@ def to_latents(
     if _config(denoiser, "map_std") is None:
         return _expected(conditioning) + rest
     if template_map is None:
-        template_map = sampled_map(denoiser, conditioning, diffused)
+        template_map = sampled_map(denoiser, conditioning, diffused, spread)
     return _under(conditioning, template_map) + rest
 
 

@@ -626,17 +626,16 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         """What was diffused for B samples, with each one's conditioning -> (B, C, d, h, w) scaled latents;
         aligned with ``image`` (B, 1, P, P), their radiographs', where it is given."""
         samples = list(zip(conditionings, diffused.split(1), strict=True))
-        if not diffuses_a_map(self.denoiser):
-            return torch.cat([to_latents(self.denoiser, *sample) for sample in samples])
-        sampling = self.bundle.sampling
-        maps = torch.cat([sampled_map(self.denoiser, *sample, sampling.map_spread) for sample in samples])
+        sampling, maps = self.bundle.sampling, None
         if image is not None and self._aligns:
-            atlas = self.xray_encoder.atlas
-            maps = align_map(atlas, maps, image, self.bundle.hu_window, sampling.alignment)
+            drawn = [sampled_map(self.denoiser, *sample, sampling.map_spread) for sample in samples]
+            atlas, window = self.xray_encoder.atlas, self.bundle.hu_window
+            maps = align_map(atlas, torch.cat(drawn), image, window, sampling.alignment)
+        aligned = [None] * len(samples) if maps is None else maps.split(1)
         return torch.cat(
             [
-                to_latents(self.denoiser, *sample, template_map)
-                for sample, template_map in zip(samples, maps.split(1), strict=True)
+                to_latents(self.denoiser, *sample, template_map, sampling.map_spread)
+                for sample, template_map in zip(samples, aligned, strict=True)
             ]
         )
 

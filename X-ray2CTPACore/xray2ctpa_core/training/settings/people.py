@@ -180,7 +180,7 @@ class BankBundleSettings(PeopleConfig):
     """Default number of its steps."""
     temperature: Share = 1.0
     """Factor of the initial noise."""
-    map_spread: Weight = 1.0
+    map_spread: Weight = 0.7
     """Factor of the diffused change of the map."""
     alignment: Count = 25
     """Iterations of the map's alignment with the radiograph."""
@@ -216,7 +216,7 @@ class JudgePeopleSettings(DrawnConfig):
     """Samples of each person."""
     inference_steps: Positive = 10
     """Sampling steps."""
-    map_spread: Weight = 1.0
+    map_spread: Weight = 0.7
     """Factor of the diffused change of the map."""
     mean_of: Positive = 128
     """Drawn patients whose mean is compared."""
