@@ -2,8 +2,8 @@
 # Trains the default of many people in one run, judges it on those who taught nothing, leaves weights and numbers.
 #
 #   python Training/train.py people --only people --out RUN --set run.templates=FOLDER   (before, where SimpleITK is)
-#   Training/device_default.sh RUN/people out 6                    (people, results, minutes of the denoiser's training)
-#   SMALL=1 Training/device_default.sh RUN/people out 0.1                     (the same in small: minutes on a CPU)
+#   Training/device_default.sh RUN/people out                                                     (people, results)
+#   SMALL=1 Training/device_default.sh RUN/people out                         (the same in small: minutes on a CPU)
 #
 # For a bare machine with torch, accelerate, pydantic, scipy, Pillow, scikit-learn and tqdm, and no network; wheels of
 # what it lacks (diffusers and its importlib_metadata and zipp) lie in .whl. JUDGED names, separated by commas, who teaches
@@ -15,7 +15,6 @@ set -euo pipefail
 
 people=$1
 out=$2
-minutes=${3:-8}
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -32,12 +31,12 @@ recipe=people
 steps=(encoder denoiser weights)
 [ "$names" = "[]" ] || steps+=(judged)
 settings=(run.people="$people" run.without="$names" 'encoder.tissue=[]')
-settings+=(denoiser.tensorboard=false denoiser.checkpoint_every=1000000 denoiser.minutes="$minutes")
+settings+=(denoiser.tensorboard=false denoiser.checkpoint_every=1000000)
 if [ -n "${SMALL-}" ]; then
     recipe=people-smoke
 elif python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     settings+=(encoder.patients=32768 encoder.batch_size=16)
-    settings+=(denoiser.batch_size=16 denoiser.precision=bf16 'denoiser.channels=[48,64]' denoiser.condition_dim=128)
+    settings+=(denoiser.patients=8192 denoiser.batch_size=256)
 fi
 
 # What was made before a step failed is kept.

@@ -4,21 +4,25 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler
+from evaluation_cohort import bundle
 from people_phantoms import phantoms
+from torch.nn import functional
 from torch.utils.data import default_collate
 
-from xray2ctpa_core.constants import MAP_GRID
+from xray2ctpa_core.constants import FRAME_MARGIN, MAP_GRID
 from xray2ctpa_core.data.drawn_patients import DrawnPatients
 from xray2ctpa_core.diffusion.bent import bent_map, person_of, to_diffused_bank
 from xray2ctpa_core.diffusion.residual import sampled_map, to_latents
-from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.diffusion.sampling import sample_latents
+from xray2ctpa_core.errors import BundleError, ConfigError
 from xray2ctpa_core.models.classifiers.region_classifier import RegionClassifier
 from xray2ctpa_core.models.codecs.codec import Codec
 from xray2ctpa_core.models.codecs.fold_codec import FoldCodec
+from xray2ctpa_core.models.denoisers.bank import BankDenoiser
 from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
 from xray2ctpa_core.models.encoders.atlas_bank import AtlasBank, parted
-from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
+from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder, moved
 from xray2ctpa_core.models.encoders.oriented_gradients import (
     CELLS,
     FEATURES,
@@ -27,16 +31,21 @@ from xray2ctpa_core.models.encoders.oriented_gradients import (
     oriented_gradients,
     radiograph_features,
 )
+from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.protocols import RadiographEncoder
+from xray2ctpa_core.pipelines.bundle import CXRPreprocessing
+from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+from xray2ctpa_core.preprocessing.frame import NORMALISATION
 from xray2ctpa_core.simulation.people.drawing import Shape
 from xray2ctpa_core.training.bank_read_outs import (
     ReadPatients,
     between_lungs,
+    fit_open_components,
     fit_read_outs,
     fit_regions,
     log_odds,
 )
-from xray2ctpa_core.training.stages.bank_denoiser import BankDenoiserStage
+from xray2ctpa_core.training.stages.bank_denoiser import BankDenoiserStage, OpenPatients
 
 Tensors = dict[str, torch.Tensor]
 
@@ -217,49 +226,101 @@ def test_the_encoder_keeps_its_protocol_and_its_weights(encoder: BankEncoder, tm
     assert torch.allclose(expected, kept, atol=1e-5)
 
 
+@pytest.fixture
+def opened(encoder: BankEncoder, patients: Tensors) -> tuple[BankDenoiser, OpenPatients, torch.Tensor]:
+    """A denoiser of as many components as patients, whose maps they give exactly; the patients' numbers."""
+    torch.manual_seed(0)
+    denoiser = BankDenoiser(2, len(patients["image"]), encoder.embedding_dim, 16)
+    embedding, numbers = fit_open_components(denoiser, encoder, [patients])
+    return denoiser, OpenPatients(embedding, numbers), numbers
+
+
 def test_what_was_diffused_is_one_persons_tissue_under_its_map(
-    encoder: BankEncoder, patients: Tensors
+    encoder: BankEncoder, patients: Tensors, opened: tuple[BankDenoiser, OpenPatients, torch.Tensor]
 ) -> None:
-    denoiser = SpatialDenoiser(
-        2,
-        encoder.spatial_channels,
-        encoder.embedding_dim,
-        (8, 16),
-        16,
-        residual_std=(1.0, 1.0),
-        map_std=(0.1, 0.1, 0.1),
-    )
+    denoiser, _, numbers = opened
     conditioning = encoder.condition(patients["image"][:2])
     true_map, person = patients["template_map"][:2], torch.tensor([0, 1])
-    diffused = to_diffused_bank(denoiser, conditioning.features, true_map, person)
-    assert diffused.shape == (2, denoiser.diffused_channels, *encoder.latent_grid)
+    diffused = to_diffused_bank(2, person, numbers[:2])
+    assert diffused.shape == (2, *denoiser.diffused_shape)
     assert torch.equal(person_of(denoiser, diffused), person)
     assert torch.equal(
         sampled_map(denoiser, conditioning, diffused), bent_map(denoiser, conditioning, diffused)
     )
     assert (bent_map(denoiser, conditioning, diffused) - true_map).abs().mean() < 0.02
-    latents = to_latents(denoiser, conditioning, diffused, true_map)
-    assert torch.equal(latents, encoder.fold(encoder.volume(conditioning.features, true_map, person)))
+    nothing = torch.cat([diffused[:, :2], torch.zeros_like(diffused[:, 2:])], 1)
+    latents = to_latents(denoiser, conditioning, nothing, true_map)
+    tissue = encoder.volume(conditioning.features, true_map, person)
+    assert torch.allclose(latents, encoder.fold(tissue), atol=1e-4)
 
 
-def test_the_stage_lowers_its_loss(encoder: BankEncoder, patients: Tensors) -> None:
+def test_the_expected_volume_is_moved_as_the_drawn_map_departs() -> None:
+    """A plane of 32, by a map that is steeper by a half: the body is thinner by a third."""
+    expected = identity_map()
+    drawn = expected * torch.tensor([1.0, 1.5, 1.0]).view(1, 3, 1, 1, 1)
+    volume = torch.zeros(1, 1, 8, 32, 8)
+    volume[:, :, :, 4] = 1
+    there = moved(volume, expected, drawn)[0, 0, 4, :, 4]
+    rows = (torch.arange(32) + 0.5) / 16 - 1
+    assert int(there.argmax()) == int((1.5 * rows - rows[4]).abs().argmin())
+    assert torch.allclose(moved(volume, expected, expected), volume, atol=1e-5)
+
+
+def test_a_bank_needs_its_own_denoiser(encoder: BankEncoder) -> None:
+    info = bundle(cxr=CXRPreprocessing(FRAME_MARGIN, 64, NORMALISATION))
+    other = SpatialDenoiser(2, encoder.spatial_channels, encoder.embedding_dim, (8,), 16)
+    with pytest.raises(
+        BundleError, match="Expected a BankDenoiser with a bank of atlases, got SpatialDenoiser"
+    ):
+        XRay2CTPAPipeline(
+            FoldCodec((2, 4, 4)), other, DDPMScheduler(), encoder, None, LungLocator((8, 8), 32), info
+        )
+
+
+def test_open_components_have_unit_variance_and_lie_across_each_other(
+    opened: tuple[BankDenoiser, OpenPatients, torch.Tensor],
+) -> None:
+    denoiser, _, numbers = opened
+    used = denoiser.map_parts.flatten(1).norm(dim=1) > 1e-4
+    assert used.sum() > 1
+    assert torch.allclose(numbers[:, used].square().mean(0), torch.ones(int(used.sum())), atol=1e-2)
+    parts = functional.normalize(denoiser.map_parts[used].flatten(1))
+    assert torch.allclose(parts @ parts.T, torch.eye(len(parts)), atol=1e-4)
+
+
+def test_samples_of_a_trained_denoiser_vary_as_the_patients_do() -> None:
+    """Two people, as often; three numbers with deviations of 1, whatever the radiograph."""
     torch.manual_seed(0)
-    denoiser = SpatialDenoiser(
-        2, encoder.spatial_channels, encoder.embedding_dim, (8, 16), 16, (1.0, 1.0), (0.1, 0.1, 0.1)
+    network, generator = BankDenoiser(2, 3, 5, 32), torch.Generator().manual_seed(0)
+    scheduler = DDPMScheduler(
+        beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False
     )
-    stage = BankDenoiserStage(
-        denoiser, encoder, DDPMScheduler(prediction_type="v_prediction", clip_sample=False)
-    )
-    optimiser = torch.optim.Adam(stage.module.parameters(), 1e-2)
+    stage = BankDenoiserStage(network, scheduler)
+    optimiser = torch.optim.Adam(network.parameters(), 5e-3)
     losses = []
-    for _ in range(12):
-        loss, terms = stage.loss(stage.module, patients, torch.Generator().manual_seed(0))
+    for _ in range(400):
+        batch = {"embedding": torch.zeros(256, 5), "numbers": torch.randn(256, 3, generator=generator)}
+        loss, terms = stage.loss(network, batch, generator)
         assert all(torch.isfinite(term) for term in terms.values())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))
-    assert losses[-1] < 0.95 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]
+    solver = DPMSolverMultistepScheduler.from_config(scheduler.config)
+    noise = torch.randn(256, *network.diffused_shape, generator=generator)
+    embedding = torch.zeros(256, 5)
+    sampled = sample_latents(lambda x, t: network(x, t, embedding), solver, noise, 10, generator)
+    assert 0.35 < person_of(network, sampled).float().mean() < 0.65
+    assert torch.allclose(sampled[:, 2:].flatten(1).std(0), torch.ones(3), atol=0.2)
+
+
+def test_patients_of_the_stage_are_those_that_were_drawn(
+    opened: tuple[BankDenoiser, OpenPatients, torch.Tensor],
+) -> None:
+    _, patients, numbers = opened
+    assert len(patients) == len(numbers)
+    assert torch.equal(patients[(1, 99)]["numbers"], numbers[1])
 
 
 def test_regions_count_that_hold_lung_or_lie_between_lungs() -> None:

@@ -14,6 +14,7 @@ from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEFAULT_HU_WINDOW
 from xray2ctpa_core.diffusion.alignment import align_map
 from xray2ctpa_core.diffusion.residual import sampled_map, to_latents
 from xray2ctpa_core.models.codecs.tiny_decoder import TinyDecoder
+from xray2ctpa_core.models.denoisers.bank import BankDenoiser
 from xray2ctpa_core.models.denoisers.prior import EmbeddingPrior
 from xray2ctpa_core.models.denoisers.recon_net import ReconNet
 from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
@@ -119,19 +120,19 @@ class OfTheShippedBundle(nn.Module):
         )
         self.encoder, self.denoiser = (
             BankEncoder.from_config(of_encoder),
-            SpatialDenoiser.from_config(of_denoiser),
+            BankDenoiser.from_config(of_denoiser),
         )
 
     def forward(self, image: torch.Tensor, diffused: torch.Tensor) -> torch.Tensor:
         conditioning = self.encoder.condition(image)
-        maps = sampled_map(self.denoiser, conditioning, diffused, (0.3, 2.1, 0.3))
+        maps = sampled_map(self.denoiser, conditioning, diffused, 0.3)
         maps = align_map(self.encoder.atlas, maps, image, DEFAULT_HU_WINDOW, 2)
-        return to_latents(self.denoiser, conditioning, diffused, maps)
+        return to_latents(self.denoiser, conditioning, diffused, maps, 0.3)
 
 
 def test_neither_the_shipped_encoder_nor_the_alignment_waits_for_the_gpu() -> None:
     def given() -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.rand(1, 1, 256, 256), torch.randn(2, 7, 32, 32, 32)
+        return torch.rand(1, 1, 256, 256), torch.randn(2, 20, 1, 1, 1)
 
     assert what_no_graph_holds(OfTheShippedBundle, given, "meta") == []
 

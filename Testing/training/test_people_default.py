@@ -130,21 +130,6 @@ def test_a_bank_is_trained_judged_on_a_stranger_and_carried_in_two_files(
     assert all(torch.allclose(first[key].float(), second[key].float(), atol=2e-3) for key in first)
 
 
-def test_the_denoiser_resumes_with_the_steps_that_its_minutes_gave(repository: Path, tmp_path: Path) -> None:
-    people, out = tmp_path / "people", tmp_path / "out"
-    people.mkdir()
-    save_person(phantom("a"), people / f"a{SUFFIX}")
-    words = ["--only", "encoder", "denoiser", "--set", f"run.people={people}", "denoiser.minutes=1e-6"]
-    assert recipe(repository, "people-smoke", out, *words, "denoiser.checkpoint_every=4") == 0
-    log = [json.loads(line) for line in (out / "denoiser" / "log.jsonl").read_text().splitlines()]
-    assert log[-1]["step"] == 10, "at least 10 steps, whatever the minutes"
-    (out / "denoiser" / "scheduler" / "scheduler_config.json").unlink()
-    (out / "denoiser" / "steps.txt").write_text("12")
-    assert recipe(repository, "people-smoke", out, *words) == 0
-    log = [json.loads(line) for line in (out / "denoiser" / "log.jsonl").read_text().splitlines()]
-    assert log[-1]["step"] == 12
-
-
 @pytest.mark.slow
 def test_folds_are_judged_on_people_of_whom_no_patient_that_teaches_has_a_part(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -18,7 +18,7 @@ from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.data.drawn_patients import DrawnPatients
 from xray2ctpa_core.models.classifiers.region_classifier import RegionClassifier
 from xray2ctpa_core.models.codecs.fold_codec import FoldCodec
-from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
+from xray2ctpa_core.models.denoisers.bank import BankDenoiser
 from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
 from xray2ctpa_core.models.encoders.opacities import NOISE, with_opacities
 from xray2ctpa_core.models.encoders.opacity_reader import OpacityReader
@@ -107,13 +107,7 @@ def assemble(config: BankBundleSettings, names: Sequence[str], data: DrawnPatien
         ),
         cxr=CXRPreprocessing(constants.FRAME_MARGIN, constants.FRAME_PIXELS, NORMALISATION),
         sampling=SamplingDefaults(
-            config.scheduler,
-            config.steps,
-            1,
-            config.temperature,
-            config.map_spread,
-            config.alignment,
-            depth_spread=config.depth_spread,
+            config.scheduler, config.steps, 1, config.temperature, config.map_spread, config.alignment
         ),
         latents=LatentStatistics((0.0,) * channels, (1.0,) * channels),
         pe=PEOperatingPoint(0.5, 1.0, 0.0, False),
@@ -121,7 +115,7 @@ def assemble(config: BankBundleSettings, names: Sequence[str], data: DrawnPatien
     )
     XRay2CTPAPipeline(
         autoencoder=FoldCodec(tuple(encoder.config["fold"])),
-        denoiser=in_8_bits(SpatialDenoiser.from_pretrained(Path(config.denoiser) / "denoiser")),
+        denoiser=BankDenoiser.from_pretrained(Path(config.denoiser) / "denoiser").half(),
         scheduler=DDPMScheduler.from_pretrained(Path(config.denoiser) / "scheduler"),
         xray_encoder=encoder.cpu().half(),
         pe_classifier=classifier.half(),

@@ -17,13 +17,13 @@ from steps.people import DEVICE, batches, teaching
 
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, DEPTH_FRACTION
 from xray2ctpa_core.data.drawn_patients import DrawnPatients
-from xray2ctpa_core.diffusion.residual import sampled_map, to_latents
+from xray2ctpa_core.diffusion.residual import to_latents
 from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.metrics.dice import dice
 from xray2ctpa_core.metrics.image import psnr, ssim
 from xray2ctpa_core.models.codecs.fold_codec import unfolded
-from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
+from xray2ctpa_core.models.denoisers.bank import BankDenoiser
 from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
 from xray2ctpa_core.preprocessing.lungs import threshold_lungs
 from xray2ctpa_core.simulation.people.drawing import Shape, people_themselves
@@ -42,7 +42,7 @@ def run(config: JudgePeopleSettings, out: Path, resume: bool) -> None:  # noqa: 
     if not config.without:
         raise ConfigError("Expected people who taught nothing in without, got none.", "Set run.without.")
     encoder = BankEncoder.from_pretrained(config.encoder).to(DEVICE).eval()
-    denoiser = SpatialDenoiser.from_pretrained(Path(config.denoiser) / "denoiser").to(DEVICE).eval()
+    denoiser = BankDenoiser.from_pretrained(Path(config.denoiser) / "denoiser").to(DEVICE).eval()
     shape = Shape(config.grid, config.pixels, config.finer)
     drawn = DrawnPatients(teaching(config), shape)
     mean = sum(batch["volume"].float().sum(0) for batch in batches(drawn, config.mean_of, 8, 800_000_000))
@@ -75,23 +75,19 @@ def run(config: JudgePeopleSettings, out: Path, resume: bool) -> None:  # noqa: 
 
 @torch.no_grad()
 def generated(
-    encoder: BankEncoder, denoiser: SpatialDenoiser, image: torch.Tensor, config: JudgePeopleSettings
+    encoder: BankEncoder, denoiser: BankDenoiser, image: torch.Tensor, config: JudgePeopleSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(K, D, H, W) samples and the expected volume (D, H, W), in [-1, 1], of a radiograph's frame."""
     conditioning = encoder.condition(image)
     scheduler = DPMSolverMultistepScheduler.from_pretrained(Path(config.denoiser) / "scheduler")
     fold = tuple(encoder.config["fold"])
-    spreads = (config.map_spread, config.map_spread * config.depth_spread, config.map_spread)
     volumes = []
     for sample in range(config.samples):
-        noise, generator = initial_noise(
-            (denoiser.diffused_channels, *encoder.latent_grid), 0, sample, image.device
-        )
+        noise, generator = initial_noise(denoiser.diffused_shape, 0, sample, image.device)
         diffused = sample_latents(
             lambda x, t: denoiser(x, t, conditioning), scheduler, noise, config.inference_steps, generator
         )
-        template_map = sampled_map(denoiser, conditioning, diffused, spreads)
-        latents = to_latents(denoiser, conditioning, diffused, template_map)
+        latents = to_latents(denoiser, conditioning, diffused, spread=config.map_spread)
         volumes.append(unfolded(latents, fold)[0, 0])  # type: ignore[arg-type]
     return torch.stack(volumes), encoder.expected_volume(conditioning.features)[0, 0]
 

@@ -1,37 +1,32 @@
-"""Diffused variables with a bank of atlases: the map's residual, and the person whose tissue is used.
+"""Diffused variables with a bank of atlases: the person whose tissue is used, and the map's open components.
 
 A sample is one real person's tissue, deformed, and therefore always sharp. The person is encoded by analog
-bits (Chen et al., ICLR 2023): one channel for each person, 1 for the chosen one and -1 for all others,
-constant over all places.
+bits (Chen et al., ICLR 2023): one number for each person, 1 for the chosen one and -1 for all others.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn import functional
 
-from xray2ctpa_core.models.encoders.atlas import resized, to_map_grid
-from xray2ctpa_core.models.encoders.bank_encoder import BankConditioning, BankFeatures
-from xray2ctpa_core.models.on_device import along_channels
+from xray2ctpa_core.constants import MAP_GRID
+from xray2ctpa_core.models.encoders.atlas import resized
+from xray2ctpa_core.models.encoders.bank_encoder import BankConditioning
 
 
-def to_diffused_bank(
-    denoiser: Any, features: BankFeatures, template_map: torch.Tensor, person: torch.Tensor
-) -> torch.Tensor:
-    """(B, K + 3, d, h, w): a patient's tissue and map as ``denoiser`` diffuses them.
+def open_numbers(map_parts: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
+    """(B, R): how much of each of ``map_parts`` (R, 3, n, n, n), which lie across each other, is in maps'
+    differences from the expected ones (B, 3, ...)."""
+    parts = map_parts.float().flatten(1)
+    nodes = resized(change, map_parts.shape[2:]).flatten(1)
+    return nodes @ parts.T / parts.square().sum(1).clamp(min=1e-9)
 
-    Args:
-        denoiser: latent_channels of its configuration are the K people.
-        features: of the radiographs.
-        template_map: (B, 3, *MAP_GRID), the true map.
-        person: (B,), numbers of the people whose tissue is used.
-    """
-    size = features.lifted.shape[2:]
-    change = resized(template_map - features.template_map, size)
-    bits = -torch.ones(len(person), denoiser.config["latent_channels"], device=person.device)
-    bits[torch.arange(len(person), device=person.device), person] = 1
-    bits = bits[:, :, None, None, None].expand(-1, -1, *size)
-    return torch.cat([bits, change / along_channels(denoiser.config["map_std"], change)], 1)
+
+def to_diffused_bank(people: int, person: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """(B, K + R, 1, 1, 1): whose tissue, ``person`` (B,) of K ``people``, and ``numbers`` (B, R) of the map,
+    as a BankDenoiser diffuses them."""
+    bits = 2 * functional.one_hot(person, people).to(numbers) - 1
+    return torch.cat([bits, numbers], 1)[:, :, None, None, None]
 
 
 def bent_latents(
@@ -39,32 +34,30 @@ def bent_latents(
     conditioning: BankConditioning,
     diffused: torch.Tensor,
     template_map: torch.Tensor | None = None,
+    spread: float = 1.0,
 ) -> torch.Tensor:
     """(B, C, d, h, w): the latents of a sample.
 
     Args:
         denoiser, conditioning: those of the sample.
-        diffused: (B, K + 3, d, h, w), the sample.
-        template_map: replaces the sample's map.
+        diffused: (B, K + R, 1, 1, 1), the sample.
+        template_map: the sample's map, corrected; None for that which was drawn.
+        spread: as in `bent_map`.
     """
-    if template_map is None:
-        template_map = bent_map(denoiser, conditioning, diffused)
-    return conditioning.latents(template_map, person_of(denoiser, diffused))
+    drawn = bent_map(denoiser, conditioning, diffused, spread)
+    corrected = drawn if template_map is None else template_map
+    return conditioning.latents(corrected, person_of(denoiser, diffused), drawn)
 
 
 def person_of(denoiser: Any, diffused: torch.Tensor) -> torch.Tensor:
     """(B,): numbers of the people whose tissue a sample has."""
-    return diffused[:, : denoiser.config["latent_channels"]].mean((2, 3, 4)).argmax(1)
+    return diffused[:, : denoiser.config["latent_channels"]].flatten(1).argmax(1)
 
 
 def bent_map(
-    denoiser: Any,
-    conditioning: BankConditioning,
-    diffused: torch.Tensor,
-    spreads: Sequence[float] = (1.0, 1.0, 1.0),
+    denoiser: Any, conditioning: BankConditioning, diffused: torch.Tensor, spread: float = 1.0
 ) -> torch.Tensor:
-    """(B, 3, *MAP_GRID): a sample's map; ``spreads``, along x, y and z, multiply its difference from the
-    expected one."""
-    change = diffused[:, denoiser.config["latent_channels"] :]
-    std = [std * spread for std, spread in zip(denoiser.config["map_std"], spreads, strict=True)]
-    return conditioning.template_map + to_map_grid(change * along_channels(std, change))
+    """(B, 3, *MAP_GRID): a sample's map; ``spread`` multiplies its difference from the expected one."""
+    numbers = diffused[:, denoiser.config["latent_channels"] :].flatten(1).float()
+    change = torch.einsum("br,rczyx->bczyx", numbers, denoiser.map_parts.float())
+    return conditioning.template_map + spread * resized(change, MAP_GRID)

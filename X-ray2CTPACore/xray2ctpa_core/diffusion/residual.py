@@ -9,12 +9,12 @@ The denoiser's configuration determines the diffused variables by ``residual_std
 (models.denoisers.spatial); without them it diffuses the latents.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from xray2ctpa_core.diffusion.bent import bent_latents, bent_map
+from xray2ctpa_core.models.denoisers.bank import BankDenoiser
 from xray2ctpa_core.models.encoders.atlas import resized, to_map_grid
 from xray2ctpa_core.models.encoders.bank_encoder import BankConditioning
 from xray2ctpa_core.models.encoders.xray_encoder import XrayConditioning
@@ -61,13 +61,14 @@ def to_latents(
     conditioning: Conditioning,
     diffused: torch.Tensor,
     template_map: torch.Tensor | None = None,
+    spread: float = 1.0,
 ) -> torch.Tensor:
     """Diffused variables (B, diffused channels, D, H, W) -> scaled latents (B, C, D, H, W).
 
-    ``template_map`` replaces the sample's own map (see `sampled_map`).
+    ``template_map`` replaces the sample's own map, `sampled_map` with ``spread``.
     """
     if isinstance(conditioning, BankConditioning):
-        return bent_latents(denoiser, conditioning, diffused, template_map)
+        return bent_latents(denoiser, conditioning, diffused, template_map, spread)
     if _config(denoiser, "residual_std") is None:
         return diffused
     rest = diffused[:, : denoiser.config["latent_channels"]]
@@ -75,30 +76,27 @@ def to_latents(
     if _config(denoiser, "map_std") is None:
         return _expected(conditioning) + rest
     if template_map is None:
-        template_map = sampled_map(denoiser, conditioning, diffused)
+        template_map = sampled_map(denoiser, conditioning, diffused, spread)
     return _under(conditioning, template_map) + rest
 
 
 def sampled_map(
-    denoiser: Any,
-    conditioning: Conditioning,
-    diffused: torch.Tensor,
-    spreads: Sequence[float] = (1.0, 1.0, 1.0),
+    denoiser: Any, conditioning: Conditioning, diffused: torch.Tensor, spread: float = 1.0
 ) -> torch.Tensor:
-    """The map into the atlas (B, 3, *MAP_GRID) of a sample from a denoiser with map_std.
+    """The map into the atlas (B, 3, *MAP_GRID) of a sample from a denoiser that diffuses one.
 
-    ``spreads``, along x, y and z, multiply its difference from the expected map.
+    ``spread`` multiplies its difference from the expected map.
     """
     if isinstance(conditioning, BankConditioning):
-        return bent_map(denoiser, conditioning, diffused, spreads)
+        return bent_map(denoiser, conditioning, diffused, spread)
     change = diffused[:, denoiser.config["latent_channels"] :]
-    std = _std(denoiser, "map_std", change) * along_channels(spreads, change)
-    return expected_template_map(conditioning) + to_map_grid(change * std)
+    expected = expected_template_map(conditioning)
+    return expected + spread * to_map_grid(change * _std(denoiser, "map_std", change))
 
 
 def diffuses_a_map(denoiser: Any) -> bool:
     """Whether ``denoiser`` diffuses a change of the map into an atlas."""
-    return _config(denoiser, "map_std") is not None
+    return isinstance(denoiser, BankDenoiser) or _config(denoiser, "map_std") is not None
 
 
 def expected_template_map(conditioning: Conditioning) -> torch.Tensor:

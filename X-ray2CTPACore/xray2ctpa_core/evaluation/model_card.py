@@ -53,7 +53,7 @@ score for pulmonary embolism (PE) and a Grad-CAM map of what the score rests on.
 | conditioning | {info.conditioning} |
 | HU window | {window}; what is denser or lighter is clipped |
 | sampler | {sampling.scheduler}, {sampling.steps} steps, noise times {sampling.temperature:g} |
-| changes of the map into the atlas | times {sampling.map_spread:g}, along the rays {sampling.spreads[1]:g} |
+| changes of the map into the atlas | times {sampling.map_spread:g} |
 | alignment of a sample with the radiograph | {sampling.alignment} iterations |
 | frontal frame of a radiograph without spacing | {info.geometry.mean_frame_side_mm} mm, the cohort mean |
 

@@ -79,7 +79,8 @@ class Denoiser(Protocol):
     """The network that is called in every step; a direct regressor is called once.
 
     If a denoiser diffuses something other than scaled latents (a residual, a map), its attribute
-    ``diffused_channels`` is the number of channels of that; diffusion.residual converts it to latents.
+    ``diffused_channels`` is the number of channels of that, or ``diffused_shape`` its (C, d, h, w);
+    diffusion.residual converts it to latents.
     """
 
     config: Any

@@ -23,6 +23,7 @@ from xray2ctpa_core.explanation.gradcam import gradcam_map
 from xray2ctpa_core.models.codecs.as_codec import as_codec
 from xray2ctpa_core.models.codecs.codec import SliceCodec
 from xray2ctpa_core.models.codecs.fold_codec import FoldCodec
+from xray2ctpa_core.models.denoisers.bank import BankDenoiser
 from xray2ctpa_core.models.denoisers.captured import CapturedDenoiser
 from xray2ctpa_core.models.encoders.bank_encoder import BankConditioning, BankEncoder
 from xray2ctpa_core.models.encoders.opacities import NOISE, with_opacities
@@ -128,6 +129,11 @@ class XRay2CTPAPipeline(DiffusionPipeline):
             raise BundleError(
                 f"Expected a FoldCodec with an opacity reader, got {type(autoencoder).__name__}.",
                 "Opacities are put into voxels; leave the opacity reader out.",
+            )
+        if isinstance(xray_encoder, BankEncoder) and not isinstance(denoiser, BankDenoiser):
+            raise BundleError(
+                f"Expected a BankDenoiser with a bank of atlases, got {type(denoiser).__name__}.",
+                "Bundles up to 0.9 had another: train their denoiser again (recipe people, step denoiser).",
             )
         self.register_modules(
             autoencoder=autoencoder,
@@ -262,6 +268,9 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:
         """(C, d, h, w) of the diffused variables of one sample."""
+        shape = getattr(self.denoiser, "diffused_shape", None)
+        if shape is not None:
+            return shape
         channels = (
             getattr(self.denoiser, "diffused_channels", None) or self.denoiser.config["latent_channels"]
         )
@@ -622,17 +631,16 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         """What was diffused for B samples, with each one's conditioning -> (B, C, d, h, w) scaled latents;
         aligned with ``image`` (B, 1, P, P), their radiographs', where it is given."""
         samples = list(zip(conditionings, diffused.split(1), strict=True))
-        if not diffuses_a_map(self.denoiser):
-            return torch.cat([to_latents(self.denoiser, *sample) for sample in samples])
-        sampling = self.bundle.sampling
-        maps = torch.cat([sampled_map(self.denoiser, *sample, sampling.spreads) for sample in samples])
+        sampling, maps = self.bundle.sampling, None
         if image is not None and self._aligns:
-            atlas = self.xray_encoder.atlas
-            maps = align_map(atlas, maps, image, self.bundle.hu_window, sampling.alignment)
+            drawn = [sampled_map(self.denoiser, *sample, sampling.map_spread) for sample in samples]
+            atlas, window = self.xray_encoder.atlas, self.bundle.hu_window
+            maps = align_map(atlas, torch.cat(drawn), image, window, sampling.alignment)
+        aligned = [None] * len(samples) if maps is None else maps.split(1)
         return torch.cat(
             [
-                to_latents(self.denoiser, *sample, template_map)
-                for sample, template_map in zip(samples, maps.split(1), strict=True)
+                to_latents(self.denoiser, *sample, template_map, sampling.map_spread)
+                for sample, template_map in zip(samples, aligned, strict=True)
             ]
         )
 

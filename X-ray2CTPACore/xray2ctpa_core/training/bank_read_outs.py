@@ -10,7 +10,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch.nn import functional
 
+from xray2ctpa_core.diffusion.bent import open_numbers
 from xray2ctpa_core.models.classifiers.region_classifier import RegionClassifier
+from xray2ctpa_core.models.denoisers.bank import BankDenoiser
 from xray2ctpa_core.models.encoders.atlas import resized
 from xray2ctpa_core.models.encoders.bank_encoder import BASIS_NODES, BankEncoder
 from xray2ctpa_core.models.encoders.oriented_gradients import radiograph_features
@@ -107,6 +109,37 @@ def fit_read_outs(encoder: BankEncoder, patients: ReadPatients) -> None:
     encoder.linear.bias.zero_()
     encoder.linear.bias[-findings.shape[1] :] = findings.mean(0)
     state_distances(encoder, patients.features.float())
+
+
+@torch.no_grad()
+def fit_open_components(
+    denoiser: BankDenoiser, encoder: BankEncoder, batches: Iterable[dict[str, torch.Tensor]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sets what is not trained of a denoiser: the components of what radiographs leave open of the map, each
+    times its standard deviation, and the scale of the embedding.
+
+    Args:
+        denoiser, encoder: of one bank.
+        batches: of N patients drawn anew: image, template_map.
+
+    Returns:
+        The patients' embedding (N, E), and their maps' numbers along the components (N, R).
+    """
+    changes, embeddings = [], []
+    for batch in batches:
+        features = encoder(batch["image"])
+        change = batch["template_map"].float() - features.template_map
+        changes.append(resized(change, (BASIS_NODES,) * 3))
+        embeddings.append(features.embedding)
+    nodes, embedding = torch.cat(changes), torch.cat(embeddings)
+    change = nodes.flatten(1)
+    components = _components(change, len(denoiser.map_parts))
+    std = (change @ components.T).square().mean(0).sqrt()
+    denoiser.map_parts.copy_(_filled(components * std[:, None], denoiser.map_parts))
+    denoiser.embedding_mean.copy_(embedding.mean(0))
+    spread = embedding.std(0)
+    denoiser.embedding_std.copy_(spread.clamp(min=_VARIES * float(spread.max())))
+    return embedding, open_numbers(denoiser.map_parts, nodes)
 
 
 @torch.no_grad()

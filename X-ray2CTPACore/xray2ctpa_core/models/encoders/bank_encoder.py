@@ -4,7 +4,7 @@ Everything is read off linearly and fitted in closed form (training.bank_read_ou
 to the few people of a bank.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -67,10 +67,14 @@ class BankConditioning(Conditioning):
         """(B, 3, *MAP_GRID), the map into the bank from which samples depart."""
         return self._known()[0].template_map
 
-    def latents(self, template_map: torch.Tensor, person: torch.Tensor) -> torch.Tensor:
+    def latents(
+        self, template_map: torch.Tensor, person: torch.Tensor, drawn: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """(B, C, d, h, w): the tissue of ``person`` (B,) bent by the map, nearer to the expected volume,
-        folded."""
+        folded; that volume is moved as far as the map ``drawn`` for the sample departs from the expected."""
         features, encoder = self._known()
+        if drawn is not None:
+            features = replace(features, coarse=moved(features.coarse, features.template_map, drawn))
         return encoder.fold(encoder.volume(features, template_map, person))
 
     def _known(self) -> tuple[BankFeatures, "BankEncoder"]:
@@ -253,6 +257,25 @@ class BankEncoder(ModelMixin, ConfigMixin):
         small = functional.adaptive_avg_pool2d(image.float(), (depth * _LIFTED_EDGE, width * _LIFTED_EDGE))
         cells = functional.pixel_unshuffle(2 * small - 1, _LIFTED_EDGE)
         return self.lift(cells[:, :, None].expand(-1, -1, planes, -1, -1))
+
+
+def moved(volume: torch.Tensor, expected: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
+    """``volume`` (B, 1, D, H, W), which lies as the ``expected`` map (B, 3, *MAP_GRID) says, to where it lies
+    by the one that was ``drawn`` (K, 3, *MAP_GRID), B being 1 or K: (K, 1, D, H, W).
+
+    What one map has more than the other is divided by the mean slope of the expected along each axis."""
+    axes = [(torch.arange(n, device=volume.device) + 0.5) * (2 / n) - 1 for n in volume.shape[2:]]
+    z, y, x = torch.meshgrid(*axes, indexing="ij")
+    centres = torch.stack([x, y, z], -1)[None].expand(len(drawn), -1, -1, -1, -1)
+    slopes = [  # of x, y and z, along the last axis, the last but one, and that before
+        expected[:, channel].diff(dim=3 - channel).mean((1, 2, 3)) * (expected.shape[4 - channel] - 1) / 2
+        for channel in range(3)
+    ]
+    shift = (drawn - expected).float() / torch.stack(slopes, 1)[:, :, None, None, None]
+    shift = functional.grid_sample(shift, centres, padding_mode="border", align_corners=True)
+    places = centres + shift.permute(0, 2, 3, 4, 1)
+    here = volume.expand(len(drawn), -1, -1, -1, -1)
+    return functional.grid_sample(here, places, padding_mode="border", align_corners=False)
 
 
 def _change(along: torch.Tensor, parts: torch.Tensor) -> torch.Tensor:

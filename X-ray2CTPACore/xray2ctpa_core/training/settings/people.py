@@ -139,23 +139,23 @@ class BankDenoiserSettings(LoopConfig, DrawnConfig):
 
     encoder: Existing = ""
     """Folder of the bank's encoder."""
-    kept: Count = 0
-    """Patients that come again and again; 0 draws each anew."""
-    open_patients: Positive = 64
-    """Patients drawn to measure what radiographs leave open."""
-    minutes: Weight = 0.0
-    """Minutes of the loop, from which steps follow, in place of steps; 0 takes steps."""
-    channels: Widths = (32, 48)
-    """Widths of the 3D U-Net."""
-    condition_dim: Positive = 96
-    """Width of the vector that modulates its blocks."""
-    feature_noise: Weight = 0.1
-    """Deviation of the noise added to the lifted features."""
+    patients: Positive = 1024
+    """Patients that are drawn once and used again and again."""
+    components: Positive = 16
+    """Open components of the map: their principal ones."""
+    width: Positive = 128
+    """Width of the network's layers."""
+    blocks: Positive = 3
+    """Its residual blocks."""
+    feature_noise: Weight = 0.5
+    """Deviation of the noise added to the embedding, whose numbers have deviations of 1."""
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "squaredcos_cap_v2"
     """Noise schedule, as diffusers names it."""
-    steps: Positive = 1500
+    steps: Positive = 3000
+    batch_size: Positive = 64
     ema_decay: Share = 0.998
     precision: Literal["no", "bf16", "fp16"] = "no"
+    checkpoint_every: Positive = 1000
 
 
 @settings
@@ -172,7 +172,7 @@ class BankBundleSettings(PeopleConfig):
     """Folder of the opacity reader; empty for none."""
     name: str = DEFAULT_BUNDLE
     """Name of the bundle."""
-    version: str = "0.9.0"
+    version: str = "0.10.0"
     """Its version."""
     scheduler: str = "dpm++"
     """Default sampler."""
@@ -180,10 +180,8 @@ class BankBundleSettings(PeopleConfig):
     """Default number of its steps."""
     temperature: Share = 1.0
     """Factor of the initial noise."""
-    map_spread: Weight = 0.3
+    map_spread: Weight = 0.7
     """Factor of the diffused change of the map."""
-    depth_spread: Weight = 7.0
-    """A further factor of this change along the rays."""
     alignment: Count = 25
     """Iterations of the map's alignment with the radiograph."""
     fitted: Positive = 1000
@@ -218,10 +216,8 @@ class JudgePeopleSettings(DrawnConfig):
     """Samples of each person."""
     inference_steps: Positive = 10
     """Sampling steps."""
-    map_spread: Weight = 0.3
+    map_spread: Weight = 0.7
     """Factor of the diffused change of the map."""
-    depth_spread: Weight = 7.0
-    """A further factor of this change along the rays."""
     mean_of: Positive = 128
     """Drawn patients whose mean is compared."""
 

@@ -1,77 +1,65 @@
-"""Stage: the denoiser of a bent bank of atlases; it diffuses the map's residual and the choice of tissue."""
+"""Stage: the denoiser of a bent bank of atlases; it diffuses the map's open components and whose tissue."""
 
 import torch
 from diffusers import DDPMScheduler
 from torch import nn
-from torch.nn import functional
+from torch.utils.data import Dataset
 
 from xray2ctpa_core.diffusion.bent import to_diffused_bank
-from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
-from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
-from xray2ctpa_core.models.protocols import Conditioning
+from xray2ctpa_core.models.denoisers.bank import BankDenoiser
 
-#: Largest standard deviations of the noise added to radiographs: white, and smooth over a quarter of a frame.
-_WHITE, _SMOOTH = 0.03, 0.08
+
+class OpenPatients(Dataset[dict[str, torch.Tensor]]):
+    """What the stage is trained on, of N patients; indexed by (case, seed), as in `training.loop`.
+
+    Args:
+        embedding: (N, E), the encoder's, of their radiographs.
+        numbers: (N, R), of their maps (diffusion.bent.open_numbers).
+    """
+
+    def __init__(self, embedding: torch.Tensor, numbers: torch.Tensor) -> None:
+        self._embedding, self._numbers = embedding, numbers
+
+    def __len__(self) -> int:
+        return len(self._embedding)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, torch.Tensor]:
+        return {"embedding": self._embedding[key[0]], "numbers": self._numbers[key[0]]}
 
 
 class BankDenoiserStage:
-    """Squared error of v (Salimans and Ho, ICLR 2022, appendix D); the encoder is frozen.
+    """Squared error of v (Salimans and Ho, ICLR 2022, appendix D), on OpenPatients.
 
     Whose tissue a sample has, the radiograph does not tell: it is drawn, each person of the bank as often.
 
     Args:
-        denoiser: the module; its latent channels are the people of the bank, and it has a map_std.
-        encoder: gives the conditioning.
+        denoiser: the module.
         scheduler: noise schedule, v-prediction.
-        feature_noise: standard deviation of the noise added to the spatial conditioning.
+        feature_noise: of the noise added to the embedding, in its standard deviations; without it a network
+            tells the people of training apart, and takes what is open for known.
     """
 
-    def __init__(
-        self,
-        denoiser: SpatialDenoiser,
-        encoder: BankEncoder,
-        scheduler: DDPMScheduler,
-        feature_noise: float = 0.1,
-    ) -> None:
+    def __init__(self, denoiser: BankDenoiser, scheduler: DDPMScheduler, feature_noise: float = 0.5) -> None:
         self.module: nn.Module = denoiser
-        self._denoiser, self._encoder = denoiser, encoder.eval().requires_grad_(False)
-        self._scheduler, self._feature_noise = scheduler, feature_noise
-        self._people = denoiser.config["latent_channels"]
+        self._denoiser, self._scheduler, self._feature_noise = denoiser, scheduler, feature_noise
 
     def loss(
         self, module: nn.Module, batch: dict[str, torch.Tensor], generator: torch.Generator
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See Stage."""
-        device, cases = batch["image"].device, len(batch["image"])
-        with torch.no_grad():
-            image = noisy_radiographs(batch["image"], generator)
-            features = self._encoder.to(device)(image)
-            spatial = self._encoder.spatial(features)
-            person = torch.randint(self._people, (cases,), generator=generator, device=device)
-            clean = to_diffused_bank(self._denoiser, features, batch["template_map"].float(), person)
-        spatial = spatial + self._feature_noise * torch.randn(
-            spatial.shape, generator=generator, device=device
-        )
-        where = torch.sigmoid(torch.randn(cases, generator=generator, device=device) * 1.2)
-        timesteps = (where * self._scheduler.config["num_train_timesteps"]).long()
-        noise = torch.randn(clean.shape, generator=generator, device=device)
-        noisy = self._scheduler.add_noise(clean, noise, timesteps)
-        target = self._scheduler.get_velocity(clean, noise, timesteps)
-        predicted = module(noisy, timesteps, Conditioning(features.embedding.float(), spatial)).float()
-        error = (predicted - target).square()
-        tissue, map_error = error[:, : self._people].mean(), error[:, self._people :].mean()
-        return tissue + map_error, {"tissue": tissue.detach(), "map": map_error.detach()}
+        embedding, numbers = batch["embedding"], batch["numbers"]
+        device, cases, people = numbers.device, len(numbers), self._denoiser.config["latent_channels"]
 
+        def normal(*shape: int) -> torch.Tensor:
+            return torch.randn(shape, generator=generator, device=device)
 
-def noisy_radiographs(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """(B, 1, P, P) with white and smooth noise of random strength."""
-    cases, size = len(image), image.shape[-2:]
-
-    def draw(*shape: int, uniform: bool = False) -> torch.Tensor:
-        make = torch.rand if uniform else torch.randn
-        return make(cases, 1, *shape, generator=generator, device=image.device)
-
-    field = functional.interpolate(draw(4, 4), size=size, mode="bicubic")
-    return (
-        image + _WHITE * draw(1, 1, uniform=True) * draw(*size) + _SMOOTH * draw(1, 1, uniform=True) * field
-    )
+        embedding = embedding + self._feature_noise * self._denoiser.embedding_std * normal(*embedding.shape)
+        person = torch.randint(people, (cases,), generator=generator, device=device)
+        clean = to_diffused_bank(people, person, numbers)
+        timesteps = torch.sigmoid(normal(cases) * 1.2) * self._scheduler.config["num_train_timesteps"]
+        noise = normal(*clean.shape)
+        noisy = self._scheduler.add_noise(clean, noise, timesteps.long())
+        target = self._scheduler.get_velocity(clean, noise, timesteps.long())
+        error = (module(noisy, timesteps.long(), embedding).float() - target).square()
+        tissue, of_map = error[:, :people].mean(), error[:, people:].mean()
+        return tissue + of_map, {"tissue": tissue.detach(), "map": of_map.detach()}
