@@ -23,7 +23,7 @@ from xray2ctpa_core.training.stages.bank_denoiser import BankDenoiserStage
 STEPS_FILE = "steps.txt"
 
 
-def run(config: BankDenoiserSettings, out: Path, resume: bool) -> None:
+def run(config: BankDenoiserSettings, out: Path) -> None:
     """Trains and saves ``out``/denoiser and ``out``/scheduler."""
     encoder = BankEncoder.from_pretrained(config.encoder).to(DEVICE)
     data = DrawnPatients(teaching(config), Shape(config.grid, config.pixels, config.finer), config.kept)
@@ -40,13 +40,12 @@ def run(config: BankDenoiserSettings, out: Path, resume: bool) -> None:
         open_map_std(encoder, data, config),
     ).to(DEVICE)
     stage = BankDenoiserStage(denoiser, encoder, scheduler, config.feature_noise)
-    resume = resume and has_checkpoint(out)
     if config.minutes:
         count = out / STEPS_FILE
-        if not (resume and count.is_file()):
+        if not (has_checkpoint(out) and count.is_file()):
             count.write_text(f"{steps_within(config.minutes, stage, data, config)}\n", encoding="utf-8")
         config = dataclasses.replace(config, steps=int(count.read_text(encoding="utf-8")))
-    train(stage, data, config, out, resume, Bar("bank denoiser"))
+    train(stage, data, config, out, Bar("bank denoiser"))
     save_network(denoiser.cpu(), out / "denoiser")
     save_network(scheduler, out / "scheduler")
 

@@ -19,7 +19,7 @@ from xray2ctpa_core.pipelines.bundle import read_bundle_json, write_bundle_json
 from xray2ctpa_core.training.settings.tables import EvaluateSettings
 
 
-def run(config: EvaluateSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows in ``out`` are always kept
+def run(config: EvaluateSettings, out: Path) -> None:
     """Writes evaluation.json and evaluation.md into ``out``, and the card and metrics of the first bundle."""
     if not config.bundles:
         raise ConfigError("Expected at least one bundle, got none.", "Set bundles.")

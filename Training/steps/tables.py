@@ -28,7 +28,7 @@ from xray2ctpa_core.training.settings.tables import TablesSettings
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
-def run(config: TablesSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows in ``out`` are always kept
+def run(config: TablesSettings, out: Path) -> None:
     """Writes tables and figures into ``out``; volumes that are already measured are not measured again."""
     definition = Path(config.tables) if Path(config.tables).suffix else CONFIGS / f"{config.tables}.json"
     definitions = read_definitions(definition)
