@@ -10,6 +10,7 @@ import numpy as np
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.baselines import Baselines
 from xray2ctpa_core.evaluation.config import EvaluationConfig
+from xray2ctpa_core.evaluation.instruments import make_instruments
 from xray2ctpa_core.evaluation.patients import group_identity
 from xray2ctpa_core.evaluation.people import Person, name_of, people_below
 from xray2ctpa_core.evaluation.protocol import EvaluatedPipeline, taught_people
@@ -50,7 +51,7 @@ def evaluate_people(
     Raises:
         InputError: fewer than LEAST_PEOPLE outside a bundle's training, or a CT that cannot be read.
     """
-    instruments = config.instruments("planes")
+    instruments = make_instruments((*config.metrics, "planes"), config.weights)
     files = people_below(folders)
     rows: list[Row] = []
     measured: dict[str, list[str]] = {}
