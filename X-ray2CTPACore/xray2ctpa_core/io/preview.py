@@ -74,7 +74,7 @@ def render_preview(
     picture = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(picture)
     draw.text((MARGIN, 18), "X-ray2CTPA", TEXT, text_font(28))
-    draw.text((MARGIN + 190, 26), f"{SYNTHETIC} CTPA from one chest X-ray", ACCENT, text_font(19))
+    draw.text((MARGIN + 190, 26), f"{SYNTHETIC} CTPA from one chest radiograph", ACCENT, text_font(19))
     picture.paste(radiograph_tile(radiograph, frame, CXR_SIDE), (MARGIN, HEADER))
     _write_lines(draw, lines, (MARGIN, HEADER + CXR_SIDE + 2 * GAP), CXR_SIDE)
     rows = (
@@ -129,7 +129,7 @@ def radiograph_tile(radiograph: Radiograph, frame: FrontalFrame, side: int) -> I
     draw = ImageDraw.Draw(tile)
     x, y, edge = (round(v * scale) for v in (frame.left, frame.top, frame.side))
     draw.rectangle((left + x, top + y, left + x + edge, top + y + edge), outline=FRAME_COLOUR, width=2)
-    _label(draw, (8, 8), "input X-ray", TEXT)
+    _label(draw, (8, 8), "input radiograph", TEXT)
     _label(draw, (8, side // 2 - 10), "R", ACCENT)
     _label(draw, (side - 24, side // 2 - 10), "L", ACCENT)
     _label(draw, (8, side - 28), "frame that the model read", FRAME_COLOUR)
