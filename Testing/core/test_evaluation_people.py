@@ -2,22 +2,25 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_cohort import GRID, ArithmeticPipeline, bundle
+from evaluation_cohort import GRID, ArithmeticPipeline, bundle, write_patient
 
 pytest.importorskip("efficientnet_lite_pytorch", reason="the training extra is not installed")
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation import people as people_module
 from xray2ctpa_core.evaluation.config import EvaluationConfig
+from xray2ctpa_core.evaluation.patients import CohortPatient
 from xray2ctpa_core.evaluation.people import Person, name_of, people_below, unenhanced
 from xray2ctpa_core.evaluation.report import markdown
 from xray2ctpa_core.evaluation.run import evaluate
 from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.metrics import features
+from xray2ctpa_core.pipelines.bundle import PEOperatingPoint
 from xray2ctpa_core.pipelines.consistency import agreement
 from xray2ctpa_core.volume import Volume, axial_affine
 
@@ -177,6 +180,38 @@ def test_as_folds_each_is_measured_with_the_bundle_he_did_not_teach_beside_all_o
     assert (len(first.calls), len(second.calls)) == (2, 4), "a alone by the first: one sample and several"
     mean = next(e for e in people["images"] if e["method"] == "mean of other volumes")
     assert mean["patients"] == 3
+
+
+def test_pe_of_virtual_patients_is_pooled_over_folds_that_did_not_know_their_person(tmp_path):
+    """Of patients 0 to 7 the odd ones have PE; both folds are sure of them, on scales far apart."""
+    for number in range(8):
+        patient = write_patient(tmp_path / "drawn", number, pe=number % 2 == 1, heart=4 + 4 * (number % 2))
+        place = tmp_path / "people" / "ab"[number // 4] / patient.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        patient.rename(place)
+        record = json.loads((place / "patient.json").read_text(encoding="utf-8"))
+        record |= {"person": place.parent.name}
+        (place / "patient.json").write_text(json.dumps(record), encoding="utf-8")
+    template = CohortPatient(place).hu
+    unlike_a = bundle(training={"people": ["b"]})
+    unlike_b = bundle(training={"people": ["a"]}, pe=PEOperatingPoint(0.5, 1.0, -900.0, True))
+    first, second = ArithmeticPipeline(template, unlike_a), ArithmeticPipeline(template, unlike_b)
+    second.classify = lambda latents: latents.mean(dim=(1, 2, 3, 4)) + 900
+    config = EvaluationConfig(images=0, multi=0, samples=2, auroc=8, folds=True)
+
+    summary = evaluate(tmp_path / "people", None, [first, second], config)
+
+    assert (first.calls, second.calls) == ([1] * 4, [1] * 4)
+    real = next(e for e in summary["classification"] if e["score"] == "real latents")
+    assert (real["bundle"], real["auroc"]["estimate"], real["auroc"]["n"]) == ("arithmetic, 2 folds", 1.0, 8)
+    (said,) = summary["decisions"]
+    assert said["threshold"] is None
+    assert 0 <= said["ece"] <= 1
+    assert "sensitivity" not in said, "each fold has its own threshold"
+    assert re.search(r"\| arithmetic, 2 folds +\| 8 +\| - +\|", markdown(summary))
+    write_patient(tmp_path / "nobody", 0, pe=False, heart=4)
+    with pytest.raises(InputError, match="got 000000 without one"):
+        evaluate(tmp_path / "nobody", None, [first], config)
 
 
 def test_fewer_people_are_taken_evenly_and_all_make_the_baselines(folder):

@@ -11,8 +11,8 @@ from fake_gpu import what_no_graph_holds
 from torch import nn
 
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEFAULT_HU_WINDOW
-from xray2ctpa_core.diffusion.alignment import aligned_map
-from xray2ctpa_core.diffusion.residual import to_latents
+from xray2ctpa_core.diffusion.alignment import align_map
+from xray2ctpa_core.diffusion.residual import sampled_map, to_latents
 from xray2ctpa_core.models.codecs.tiny_decoder import TinyDecoder
 from xray2ctpa_core.models.denoisers.prior import EmbeddingPrior
 from xray2ctpa_core.models.denoisers.recon_net import ReconNet
@@ -124,8 +124,8 @@ class OfTheShippedBundle(nn.Module):
 
     def forward(self, image: torch.Tensor, diffused: torch.Tensor) -> torch.Tensor:
         conditioning = self.encoder.condition(image)
-        both = [conditioning] * len(diffused)
-        maps = aligned_map(self.denoiser, both, diffused, image, DEFAULT_HU_WINDOW, 0.3, 2)
+        maps = sampled_map(self.denoiser, conditioning, diffused, (0.3, 2.1, 0.3))
+        maps = align_map(self.encoder.atlas, maps, image, DEFAULT_HU_WINDOW, 2)
         return to_latents(self.denoiser, conditioning, diffused, maps)
 
 

@@ -107,7 +107,13 @@ def assemble(config: BankBundleSettings, names: Sequence[str], data: DrawnPatien
         ),
         cxr=CXRPreprocessing(constants.FRAME_MARGIN, constants.FRAME_PIXELS, NORMALISATION),
         sampling=SamplingDefaults(
-            config.scheduler, config.steps, 1, config.temperature, config.map_spread, config.alignment
+            config.scheduler,
+            config.steps,
+            1,
+            config.temperature,
+            config.map_spread,
+            config.alignment,
+            depth_spread=config.depth_spread,
         ),
         latents=LatentStatistics((0.0,) * channels, (1.0,) * channels),
         pe=PEOperatingPoint(0.5, 1.0, 0.0, False),

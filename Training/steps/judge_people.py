@@ -17,7 +17,7 @@ from steps.people import DEVICE, batches, teaching
 
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, DEPTH_FRACTION
 from xray2ctpa_core.data.drawn_patients import DrawnPatients
-from xray2ctpa_core.diffusion.residual import to_latents
+from xray2ctpa_core.diffusion.residual import sampled_map, to_latents
 from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.metrics.dice import dice
@@ -81,6 +81,7 @@ def generated(
     conditioning = encoder.condition(image)
     scheduler = DPMSolverMultistepScheduler.from_pretrained(Path(config.denoiser) / "scheduler")
     fold = tuple(encoder.config["fold"])
+    spreads = (config.map_spread, config.map_spread * config.depth_spread, config.map_spread)
     volumes = []
     for sample in range(config.samples):
         noise, generator = initial_noise(
@@ -89,8 +90,9 @@ def generated(
         diffused = sample_latents(
             lambda x, t: denoiser(x, t, conditioning), scheduler, noise, config.inference_steps, generator
         )
-        diffused[:, denoiser.config["latent_channels"] :] *= config.map_spread
-        volumes.append(unfolded(to_latents(denoiser, conditioning, diffused), fold)[0, 0])  # type: ignore[arg-type]
+        template_map = sampled_map(denoiser, conditioning, diffused, spreads)
+        latents = to_latents(denoiser, conditioning, diffused, template_map)
+        volumes.append(unfolded(latents, fold)[0, 0])  # type: ignore[arg-type]
     return torch.stack(volumes), encoder.expected_volume(conditioning.features)[0, 0]
 
 

@@ -43,7 +43,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--folds",
         action="store_true",
         help="the bundles are folds of one system: each of --people is measured with the first bundle that "
-        "was trained without them, and the baselines are all other people; one table for all",
+        "was trained without them, and the baselines are all other people; one table for all. Of virtual "
+        "patients of people in COHORT only PE is evaluated, likewise",
     )
     parser.add_argument(
         "--open-pairs",

@@ -6,17 +6,14 @@ structures, and it moves it hardly along the rays, because only their divergence
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch.nn import functional
 
 from xray2ctpa_core.constants import DEPTH_FRACTION, MAP_GRID, MEAN_FRAME_SIDE_MM
 from xray2ctpa_core.diffusion.lookup import Lookup
-from xray2ctpa_core.diffusion.residual import diffuses_a_map, sampled_map
 from xray2ctpa_core.models.encoders.atlas import DeformableAtlas, resized
 from xray2ctpa_core.models.on_device import along_channels
-from xray2ctpa_core.models.protocols import Conditioning
 from xray2ctpa_core.simulation.projection import RADIOGRAPH_DENSEST_HU, attenuation, magnification
 
 #: (D, H, W) of the warped atlas that is projected.
@@ -32,35 +29,6 @@ _STEP, _BETAS, _EPSILON = 0.17, (0.9, 0.999), 1e-8
 #: Side in pixels of the window in which radiograph and projection are correlated; small, because their grey
 #: curves differ.
 _WINDOW = 5
-
-
-def aligned_map(
-    denoiser: Any,
-    conditionings: Sequence[Conditioning],
-    diffused: torch.Tensor,
-    image: torch.Tensor,
-    hu_window: Sequence[float],
-    spread: float,
-    iterations: int,
-) -> torch.Tensor | None:
-    """The maps into the atlas of samples, each corrected to agree with its radiograph.
-
-    Args:
-        denoiser, diffused, spread: as in diffusion.residual.sampled_map, of K samples.
-        conditionings: K, each of one radiograph.
-        image, hu_window, iterations: as in `align_map`.
-
-    Returns:
-        (K, 3, *MAP_GRID); None where the encoder has no atlas or the denoiser diffuses no map.
-    """
-    atlas = getattr(getattr(conditionings[0], "encoder", None), "atlas", None)
-    if atlas is None or not diffuses_a_map(denoiser):
-        return None
-    starts = [
-        sampled_map(denoiser, conditioning, sample, spread)
-        for conditioning, sample in zip(conditionings, diffused.split(1), strict=True)
-    ]
-    return align_map(atlas, torch.cat(starts), image, hu_window, iterations)
 
 
 def align_map(

@@ -5,6 +5,7 @@ bits (Chen et al., ICLR 2023): one channel for each person, 1 for the chosen one
 constant over all places.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -57,10 +58,13 @@ def person_of(denoiser: Any, diffused: torch.Tensor) -> torch.Tensor:
 
 
 def bent_map(
-    denoiser: Any, conditioning: BankConditioning, diffused: torch.Tensor, spread: float = 1.0
+    denoiser: Any,
+    conditioning: BankConditioning,
+    diffused: torch.Tensor,
+    spreads: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> torch.Tensor:
-    """(B, 3, *MAP_GRID): a sample's map; ``spread`` multiplies its difference from the expected one."""
+    """(B, 3, *MAP_GRID): a sample's map; ``spreads``, along x, y and z, multiply its difference from the
+    expected one."""
     change = diffused[:, denoiser.config["latent_channels"] :]
-    return conditioning.template_map + spread * to_map_grid(
-        change * along_channels(denoiser.config["map_std"], change)
-    )
+    std = [std * spread for std, spread in zip(denoiser.config["map_std"], spreads, strict=True)]
+    return conditioning.template_map + to_map_grid(change * along_channels(std, change))

@@ -9,6 +9,7 @@ The denoiser's configuration determines the diffused variables by ``residual_std
 (models.denoisers.spatial); without them it diffuses the latents.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -79,17 +80,20 @@ def to_latents(
 
 
 def sampled_map(
-    denoiser: Any, conditioning: Conditioning, diffused: torch.Tensor, spread: float = 1.0
+    denoiser: Any,
+    conditioning: Conditioning,
+    diffused: torch.Tensor,
+    spreads: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> torch.Tensor:
     """The map into the atlas (B, 3, *MAP_GRID) of a sample from a denoiser with map_std.
 
-    ``spread`` multiplies its difference from the expected map.
+    ``spreads``, along x, y and z, multiply its difference from the expected map.
     """
     if isinstance(conditioning, BankConditioning):
-        return bent_map(denoiser, conditioning, diffused, spread)
+        return bent_map(denoiser, conditioning, diffused, spreads)
     change = diffused[:, denoiser.config["latent_channels"] :]
-    expected = expected_template_map(conditioning)
-    return expected + spread * to_map_grid(change * _std(denoiser, "map_std", change))
+    std = _std(denoiser, "map_std", change) * along_channels(spreads, change)
+    return expected_template_map(conditioning) + to_map_grid(change * std)
 
 
 def diffuses_a_map(denoiser: Any) -> bool:

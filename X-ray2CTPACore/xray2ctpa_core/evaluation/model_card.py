@@ -53,7 +53,7 @@ score for pulmonary embolism (PE) and a Grad-CAM map of the regions that raise t
 | conditioning | {info.conditioning} |
 | HU window | {window}; values beyond it are clipped |
 | sampler | {sampling.scheduler}, {sampling.steps} steps, initial noise times {sampling.temperature:g} |
-| changes of the map into the atlas | multiplied by {sampling.map_spread:g} |
+| changes of the map into the atlas | times {sampling.map_spread:g}, along the rays {sampling.spreads[1]:g} |
 | alignment of a sample with the radiograph | {sampling.alignment} iterations |
 | frontal frame of a radiograph without spacing | {info.geometry.mean_frame_side_mm} mm, the cohort mean |
 

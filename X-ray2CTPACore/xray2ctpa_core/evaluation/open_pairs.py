@@ -212,9 +212,9 @@ class _Pairing:
 
         def measure() -> Row:
             spacing, truth = person.volume.spacing, person.organs
-            nearest = self._bench.baselines.nearest(person.frame_image(INDEX_PIXELS))
+            nearest = self._bench.compared.nearest(person.frame_image(INDEX_PIXELS))
             made = {
-                MEAN_VOLUME: self._bench.baselines.mean,
+                MEAN_VOLUME: self._bench.compared.mean,
                 NEAREST: nearest.hu,
                 ONE_SAMPLE: subject.sample(pipeline),
             }

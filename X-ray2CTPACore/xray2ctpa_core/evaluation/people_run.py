@@ -10,10 +10,11 @@ import numpy as np
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.baselines import Baselines
 from xray2ctpa_core.evaluation.config import EvaluationConfig
+from xray2ctpa_core.evaluation.folds import not_taught_by, systems
 from xray2ctpa_core.evaluation.instruments import make_instruments
 from xray2ctpa_core.evaluation.patients import group_identity
 from xray2ctpa_core.evaluation.people import Person, name_of, people_below
-from xray2ctpa_core.evaluation.protocol import EvaluatedPipeline, taught_people
+from xray2ctpa_core.evaluation.protocol import EvaluatedPipeline
 from xray2ctpa_core.evaluation.rows import Bench, SubjectRows
 from xray2ctpa_core.evaluation.store import Row, RowStore
 from xray2ctpa_core.evaluation.summary import summarise_volumes
@@ -62,8 +63,8 @@ def evaluate_people(
     def person_of(file: Path, geometry: GeometryRule) -> Person:
         return made.setdefault((file, f"{geometry.grid} {geometry.depth_fraction}"), Person(file, geometry))
 
-    for name, pipelines in _systems(named, config.folds):
-        untaught = [(file, found) for file in files if (found := _not_taught_by(file, pipelines))]
+    for name, pipelines in systems(named, config.folds):
+        untaught = [(file, found) for file in files if (found := not_taught_by(name_of(file), pipelines))]
         measurable = [file for file, _ in untaught]
         others_of = files if config.folds else measurable
         left_out[name] = [name_of(file) for file in files if file not in measurable]
@@ -94,18 +95,3 @@ def evaluate_people(
         "features": instruments.titles,
         **summarise_volumes(rows, list(measured), config.samples),
     }
-
-
-def _systems(
-    named: Sequence[tuple[str, EvaluatedPipeline]], folds: bool
-) -> list[tuple[str, list[EvaluatedPipeline]]]:
-    """(label, bundles): each bundle for itself, or all as the folds of one system."""
-    if not folds:
-        return [(name, [pipeline]) for name, pipeline in named]
-    pipelines = [pipeline for _, pipeline in named]
-    return [(f"{pipelines[0].bundle.name}, {len(pipelines)} folds", pipelines)]
-
-
-def _not_taught_by(file: Path, pipelines: Sequence[EvaluatedPipeline]) -> EvaluatedPipeline | None:
-    """The first bundle that this person taught nothing."""
-    return next((p for p in pipelines if name_of(file) not in taught_people(p.bundle)), None)

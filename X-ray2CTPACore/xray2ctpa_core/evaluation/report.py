@@ -203,8 +203,8 @@ def _decisions(entries: Sequence[dict[str, Any]]) -> str:
         [
             e["bundle"],
             str(e["n"]),
-            f"{e['threshold']:.3f}",
-            *(interval_text(e[rate], 2) for rate in rates),
+            "-" if e["threshold"] is None else f"{e['threshold']:.3f}",
+            *(interval_text(e.get(rate), 2) for rate in rates),
             f"{e['brier']:.3f}",
             f"{e['ece']:.3f}",
         ]

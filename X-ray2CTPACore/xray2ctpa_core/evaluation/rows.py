@@ -46,7 +46,7 @@ class Bench:
 
     Attributes:
         others: identity of the cases that make the baselines, part of the baselines' keys.
-        baselines: of these cases.
+        baselines: of these cases; None where no volumes are compared.
         store: of measured rows.
         instruments: for volumes.
         samples: number of averaged samples.
@@ -55,12 +55,19 @@ class Bench:
     """
 
     others: str
-    baselines: Baselines[Any]
+    baselines: Baselines[Any] | None
     store: RowStore
     instruments: Instruments
     samples: int
     steps: int | None
     seed: int
+
+    @property
+    def compared(self) -> Baselines[Any]:
+        """The baselines; raises InputError where there are none."""
+        if self.baselines is None:
+            raise InputError("Expected baselines to compare volumes with, got none.")
+        return self.baselines
 
 
 class SubjectRows:
@@ -114,11 +121,11 @@ class SubjectRows:
         return self._key(kind, ONE_SAMPLE, self._sampling(volumes_id(pipeline.bundle)))
 
     def _mean_volume(self, window: tuple[float, float]) -> Row:
-        return self._meter(window).measure(self._bench.baselines.mean)
+        return self._meter(window).measure(self._bench.compared.mean)
 
     def _nearest(self, window: tuple[float, float]) -> Row:
         image = self._subject.frame_image(INDEX_PIXELS)
-        return self._meter(window).measure(self._bench.baselines.nearest(image).hu)
+        return self._meter(window).measure(self._bench.compared.nearest(image).hu)
 
     def _reconstruction(self, pipeline: EvaluatedPipeline) -> Row:
         with torch.no_grad():

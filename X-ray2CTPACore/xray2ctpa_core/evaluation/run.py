@@ -8,6 +8,7 @@ from typing import Any
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.baselines import Baselines
 from xray2ctpa_core.evaluation.config import EvaluationConfig
+from xray2ctpa_core.evaluation.folds import pe_by_folds
 from xray2ctpa_core.evaluation.instruments import make_instruments
 from xray2ctpa_core.evaluation.open_pairs import evaluate_open_pairs
 from xray2ctpa_core.evaluation.pair import evaluate_pair
@@ -45,7 +46,8 @@ def evaluate(
     """Measures every pipeline on unseen subjects, with baselines.
 
     Args:
-        cohort: folder of virtual patients; those of ``config.split`` are measured; None for none.
+        cohort: folder of virtual patients; those of ``config.split`` are measured, with ``config.folds`` only
+            their PE (``pe_by_folds``); None for none.
         train: folder whose patients of ``config.train_split`` make the baselines; None for ``cohort``.
         pipelines: one for each bundle.
         config: size of the evaluation.
@@ -112,6 +114,8 @@ def _on_cohort(
     points = {name: pipeline.bundle.pe for name, pipeline in named}
     if cohort is None:
         return summarise([], points, config.samples), None, {}, {}
+    if config.folds:
+        return pe_by_folds(cohort, named, config, store, report), None, {}, {}
     patients = cohort_patients(cohort, config.split)
     training = cohort_patients(train or cohort, config.train_split)
     chosen = patients[: max(config.images, config.auroc)]

@@ -29,13 +29,15 @@ SIGNS = "signs alone (ceiling)"
 GRADCAM = ("gradcam_in_target", "gradcam_chance", "gradcam_in_region")
 
 
-def summarise(rows: Sequence[Row], bundles: Mapping[str, PEOperatingPoint], samples: int) -> dict[str, Any]:
+def summarise(
+    rows: Sequence[Row], bundles: Mapping[str, PEOperatingPoint | None], samples: int
+) -> dict[str, Any]:
     """The numbers of the report.
 
     Args:
         rows: of kind "image" (method, bundle, patient, numbers), "pe" (bundle, patient, pe, signs, logits,
             heat) and "gradcam" (bundle, patient, shares of the heat).
-        bundles: name -> conversion of its logits to probability and decision, in the reported order.
+        bundles: name -> its operating point, in the reported order; None where several are pooled.
         samples: number of averaged samples.
 
     Returns:
@@ -139,14 +141,14 @@ def _comparisons(rows: Sequence[Row], bundle: str) -> list[dict[str, Any]]:
     return found
 
 
-def _decisions(rows: Sequence[Row], bundle: str, point: PEOperatingPoint) -> list[dict[str, Any]]:
-    """The bundle's decisions: the PE probability of one sample at its threshold."""
+def _decisions(rows: Sequence[Row], bundle: str, point: PEOperatingPoint | None) -> list[dict[str, Any]]:
+    """The bundle's decisions: the PE probability of one sample at its threshold, which pooled folds lack."""
     if not rows or any(row["generated"] is None for row in rows):
         return []
     labels = np.array([int(row["pe"]) for row in rows])
     probabilities = np.array([row["generated"] for row in rows])
-    rates = asdict(operating_point(labels, probabilities, point.threshold))
-    threshold = rates.pop("threshold")
+    rates = {} if point is None else asdict(operating_point(labels, probabilities, point.threshold))
+    threshold = rates.pop("threshold", None)
     return [
         {
             "bundle": bundle,

@@ -88,6 +88,8 @@ class SamplingDefaults:
             to their mean, with less grain and less spread.
         map_spread: factor of a sample's change of the expected map into the atlas, 0 to 1. Below 1, samples
             differ less from each other and from the expectation, but are as sharp.
+        depth_spread: a further factor of the change along the rays, which a radiograph does not show; at
+            least 0.
         alignment: iterations by which a sample's map into the atlas is moved to agree with the radiograph
             (diffusion.alignment); 0 for none.
         guidance_scale: of classifier-free guidance by the denoiser's null conditioning; 1 for none.
@@ -103,6 +105,12 @@ class SamplingDefaults:
     alignment: int = 0
     guidance_scale: float = _optional(1.0)
     largest_latent: float = _optional(0.0)
+    depth_spread: float = _optional(1.0)
+
+    @property
+    def spreads(self) -> tuple[float, float, float]:
+        """The factors of a map's change, (x, y, z): y lies along the rays."""
+        return self.map_spread, self.map_spread * self.depth_spread, self.map_spread
 
 
 @dataclass(frozen=True)
@@ -340,6 +348,7 @@ def _check_ranges(info: BundleInfo, source: str) -> None:
         "source_to_detector_mm must exceed detector_to_centre_mm": distances[0] > distances[1],
         "sampling.temperature must be above 0 and at most 1": 0 < info.sampling.temperature <= 1,
         "sampling.map_spread must be from 0 to 1": 0 <= info.sampling.map_spread <= 1,
+        "sampling.depth_spread must be finite and at least 0": 0 <= info.sampling.depth_spread < math.inf,
         "sampling.alignment must be at least 0": info.sampling.alignment >= 0,
         "sampling.guidance_scale and largest_latent must be at least 0": (
             info.sampling.guidance_scale >= 0 and info.sampling.largest_latent >= 0

@@ -13,9 +13,9 @@ from diffusers.utils import is_accelerate_available
 
 from xray2ctpa_core import constants
 from xray2ctpa_core.data.taught_radiographs import TaughtRadiographs
-from xray2ctpa_core.diffusion.alignment import aligned_map
+from xray2ctpa_core.diffusion.alignment import align_map
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling
-from xray2ctpa_core.diffusion.residual import diffuses_a_map, to_latents
+from xray2ctpa_core.diffusion.residual import diffuses_a_map, sampled_map, to_latents
 from xray2ctpa_core.diffusion.sampling import Model, clipped_epsilon, initial_noise, sample_latents
 from xray2ctpa_core.diffusion.schedulers import FEW_STEP, is_sampler, make_scheduler, most_steps
 from xray2ctpa_core.errors import BundleError, InputError, NotFrontalCXRError, is_out_of_memory
@@ -616,24 +616,18 @@ class XRay2CTPAPipeline(DiffusionPipeline):
     ) -> torch.Tensor:
         """What was diffused for B samples, with each one's conditioning -> (B, C, d, h, w) scaled latents;
         aligned with ``image`` (B, 1, P, P), their radiographs', where it is given."""
-        sampling, maps = self.bundle.sampling, None
-        if image is not None:
-            maps = aligned_map(
-                self.denoiser,
-                conditionings,
-                diffused,
-                image,
-                self.bundle.hu_window,
-                sampling.map_spread,
-                sampling.alignment,
-            )
-        aligned = [None] * len(diffused) if maps is None else maps.split(1)
+        samples = list(zip(conditionings, diffused.split(1), strict=True))
+        if not diffuses_a_map(self.denoiser):
+            return torch.cat([to_latents(self.denoiser, *sample) for sample in samples])
+        sampling = self.bundle.sampling
+        maps = torch.cat([sampled_map(self.denoiser, *sample, sampling.spreads) for sample in samples])
+        if image is not None and self._aligns:
+            atlas = self.xray_encoder.atlas
+            maps = align_map(atlas, maps, image, self.bundle.hu_window, sampling.alignment)
         return torch.cat(
             [
-                to_latents(self.denoiser, conditioning, sample, template_map)
-                for conditioning, sample, template_map in zip(
-                    conditionings, diffused.split(1), aligned, strict=True
-                )
+                to_latents(self.denoiser, *sample, template_map)
+                for sample, template_map in zip(samples, maps.split(1), strict=True)
             ]
         )
 

@@ -63,11 +63,12 @@ class CohortSummary:
 
 
 def patient_folders(cohort: Path) -> list[Path]:
-    """The complete patients' folders of a cohort, in order. Raises InputError where there is none."""
-    folders = sorted(p.parent for p in Path(cohort).glob(f"patients/*/{RECORD_FILE}"))
+    """The complete patients' folders of a cohort, patients/NUMBER or, of many people, NAME/NUMBER, in order.
+    Raises InputError where there is none."""
+    folders = sorted(p.parent for p in Path(cohort).glob(f"*/[!.]*/{RECORD_FILE}"))
     if not folders:
         raise InputError(
-            f"Expected a cohort with patients/*/{RECORD_FILE} in {cohort}, found none.",
+            f"Expected a cohort with */*/{RECORD_FILE} in {cohort}, found none.",
             "Make one with: xray2ctpa cohort --n N --seed S --out DIR.",
         )
     return folders

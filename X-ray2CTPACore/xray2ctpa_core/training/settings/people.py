@@ -182,6 +182,8 @@ class BankBundleSettings(PeopleConfig):
     """Factor of the initial noise."""
     map_spread: Weight = 0.3
     """Factor of the diffused change of the map."""
+    depth_spread: Weight = 7.0
+    """A further factor of this change along the rays."""
     alignment: Count = 25
     """Iterations of the map's alignment with the radiograph."""
     fitted: Positive = 1000
@@ -218,6 +220,8 @@ class JudgePeopleSettings(DrawnConfig):
     """Sampling steps."""
     map_spread: Weight = 0.3
     """Factor of the diffused change of the map."""
+    depth_spread: Weight = 7.0
+    """A further factor of this change along the rays."""
     mean_of: Positive = 128
     """Drawn patients whose mean is compared."""
 
