@@ -1,7 +1,10 @@
 """The panel generates with a converted bundle: whole radiograph, no atlas, perhaps no PE classifier."""
 
+import numpy as np
 import pytest
+import slicer
 from panels import OpenPanel
+from published_system import three_radiographs
 
 pytestmark = pytest.mark.slow
 
@@ -40,3 +43,16 @@ def test_a_converted_bundle_generates_in_the_panel_and_in_its_batch(app, convert
         assert (panel.ui.batchTable.item(0, 2).text() != "") == has_score
     finally:
         panel.close()
+
+
+@pytest.mark.real
+def test_three_real_radiographs_become_three_volumes_in_the_logic(app, converted, real_data):
+    import XRay2CTPA
+
+    nodes = [slicer.util.loadVolume(str(file)) for file in three_radiographs(real_data)]
+    logic = XRay2CTPA.XRay2CTPALogic()
+    made = logic.process(nodes, bundle=str(converted["whole"]), steps=2, device="cpu", force=True)
+    volumes = [slicer.util.arrayFromVolume(result.ctpa) for result in made]
+    assert [volume.shape for volume in volumes] == [(16, 64, 64)] * 3
+    assert not np.array_equal(volumes[0], volumes[1])
+    assert not np.array_equal(volumes[1], volumes[2])
