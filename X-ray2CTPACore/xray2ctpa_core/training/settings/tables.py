@@ -16,7 +16,7 @@ from xray2ctpa_core.data.settings import (
 
 @settings
 class TablesSettings:
-    """The papers' Tables 1 to 7 from evaluated arms, as CSV, Markdown and PNG, for any data set."""
+    """X-ray2CTPA's Tables 1 to 7 from evaluated arms, as CSV, Markdown and PNG, for any data set."""
 
     arms: Folders = ()
     """Folders that are searched for arm.json, at any depth."""
