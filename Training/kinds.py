@@ -1,6 +1,7 @@
 """The kinds of steps that recipes can use: module, settings and function of each."""
 
 from xray2ctpa_core.cli.recipe import Kind
+from xray2ctpa_core.evaluation.config import EvaluateSettings
 from xray2ctpa_core.training.settings import (
     bundles,
     classifiers,
@@ -87,7 +88,7 @@ KINDS = {
     # Generation, evaluation, tables
     "generate": Kind("steps.generate", generation.GenerateSettings, finished="index.csv"),
     "predict": Kind("steps.predict", generation.PredictSettings, finished=_ARM),
-    "evaluate": Kind("steps.evaluate", tables.EvaluateSettings, finished="evaluation.json"),
+    "evaluate": Kind("steps.evaluate", EvaluateSettings, finished="evaluation.json"),
     "judge-people": Kind("steps.judge_people", people.JudgePeopleSettings, finished="judged.json"),
     "people-folds": Kind("steps.people_folds", people.PeopleFoldsSettings, finished="folds.json"),
     "reconstruction": Kind(

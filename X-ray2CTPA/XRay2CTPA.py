@@ -1,4 +1,4 @@
-"""X-ray2CTPA: from one frontal chest X-ray to a synthetic CT pulmonary angiogram; for research only."""
+"""X-ray2CTPA: from one frontal chest radiograph to a synthetic CT pulmonary angiogram; for research only."""
 
 import sys
 from pathlib import Path
@@ -34,8 +34,8 @@ class XRay2CTPA(ScriptedLoadableModule):
         parent.contributors = [_("X-ray2CTPA contributors (see CITATION.cff)")]
         parent.helpText = _(
             "Generates a synthetic CT pulmonary angiogram, a classifier's score and a Grad-CAM map from one "
-            "frontal chest X-ray: a hypothesis, never a diagnosis, not for patient care. Images stay here. "
-            'See the <a href="{link}">tutorial</a>.'
+            "frontal chest radiograph: a hypothesis, never a diagnosis, not for patient care. Images stay "
+            'here. See the <a href="{link}">tutorial</a>.'
         ).format(link=DOCUMENTATION)
         parent.acknowledgementText = _("Builds on X-ray2CTPA, arXiv:2406.16109.")
         slicer.app.connect("startupCompleted()", self.onStartupCompleted)

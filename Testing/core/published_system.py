@@ -57,17 +57,32 @@ def radiograph_encoder(folder: Path, embedding_dim: int = 24) -> Path:
     return folder / "encoder"
 
 
-def converted_bundles(folder: Path) -> dict[str, Path]:
-    """What `xray2ctpa convert x-ray2ctpa` makes of the system, and the same without its PE classifier."""
+def converted_bundle(folder: Path, **configuration: Any) -> Path:
+    """What `xray2ctpa convert x-ray2ctpa` makes of the system with a U-Net of ``configuration``."""
     from xray2ctpa_core.cli.main import main
-    from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
 
     folder.mkdir(parents=True, exist_ok=True)
-    made, without = folder / "converted", folder / "without-classifier"
-    words = ["convert", "x-ray2ctpa", str(trainer_checkpoint(folder, **CONFIGURATIONS[1])), str(made)]
-    words += ["--codec", str(stable_diffusion_codec(folder)), "--encoder", str(radiograph_encoder(folder))]
-    if main([*words, "--latent-grid", "16", "32", "32"]):
+    codec = stable_diffusion_codec(folder, configuration.get("latent_channels", 4))
+    encoder = radiograph_encoder(folder, configuration.get("embedding", 512))
+    made = folder / "converted"
+    words = ["convert", "x-ray2ctpa", str(trainer_checkpoint(folder, **configuration)), str(made)]
+    words += ["--codec", str(codec), "--encoder", str(encoder), "--latent-grid", "16", "32", "32"]
+    if main(words):
         raise RuntimeError("the conversion failed, see above")
+    return made
+
+
+def three_radiographs(real_data: Path) -> list[Path]:
+    """Three real radiographs: a DICOM file and two images."""
+    cxr = real_data / "cxr"
+    return [*sorted((cxr / "dicom").glob("*.dcm"))[:1], *sorted((cxr / "nih").glob("*.jpg"))[:2]]
+
+
+def converted_bundles(folder: Path) -> dict[str, Path]:
+    """A converted bundle, and the same without its PE classifier."""
+    from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+
+    made, without = converted_bundle(folder, **CONFIGURATIONS[1]), folder / "without-classifier"
     pipeline = XRay2CTPAPipeline.from_folder(made)
     pipeline.register_modules(pe_classifier=None)
     pipeline.save_pretrained(without)

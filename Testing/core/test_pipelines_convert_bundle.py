@@ -10,13 +10,16 @@ import torch
 from PIL import Image
 from published_system import (
     CONFIGURATIONS,
+    converted_bundle,
     radiograph_encoder,
     stable_diffusion_codec,
+    three_radiographs,
     trainer_checkpoint,
 )
 
 from xray2ctpa_core.benchmark.released_reference import random_weights, released_unet
 from xray2ctpa_core.cli.main import main
+from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.pipelines.convert import convert_denoiser
 from xray2ctpa_core.pipelines.loading import load_bundle
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
@@ -27,11 +30,7 @@ SMALL = CONFIGURATIONS[1]
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("published")
-    words = ["convert", "x-ray2ctpa", str(trainer_checkpoint(folder, **SMALL)), str(folder / "bundle")]
-    words += ["--codec", str(stable_diffusion_codec(folder)), "--encoder", str(radiograph_encoder(folder))]
-    assert main([*words, "--latent-grid", "16", "32", "32"]) == 0
-    return folder / "bundle"
+    return converted_bundle(tmp_path_factory.mktemp("published"), **SMALL)
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ def test_a_converted_denoiser_gives_the_released_networks_output(
 
 def test_the_bundle_is_whole_and_says_how_the_release_samples(bundle: Path) -> None:
     _, info = load_bundle(bundle)
-    assert info.name == "bundle"
+    assert info.name == "converted"
     assert info.geometry.grid == (16, 64, 64)  # this codec halves a slice
     assert (info.cxr.framing, info.cxr.frame_pixels, info.cxr.keep_aspect) == ("whole", 224, False)
     assert (info.sampling.scheduler, info.sampling.largest_latent) == ("ddpm", 1.0)
@@ -74,11 +73,26 @@ def test_it_generates_from_a_radiograph_by_the_command(bundle: Path, tmp_path: P
     words = ["generate", str(tmp_path / "noise.png"), "--bundle", str(bundle), "--steps", "2", "--force"]
     assert main([*words, "--out", str(tmp_path / "result")]) == 0
     record = json.loads((tmp_path / "result" / "result.json").read_text())
-    assert record["bundle"]["name"] == "bundle"
+    assert record["bundle"]["name"] == "converted"
     assert record["geometry"]["shape"] == [16, 64, 64]
     extent = [s * n for s, n in zip(record["geometry"]["spacing_mm"], (64, 64, 16), strict=True)]
     assert extent == pytest.approx([290, 210, 260])  # x, y, z
     assert record["geometry"]["spacing_source"] == "fixed extent of the bundle"
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=["paper", "narrow", "two-levels"])
+def test_three_real_radiographs_become_three_volumes_in_every_configuration(
+    real_data: Path, tmp_path: Path, configuration: dict[str, Any]
+) -> None:
+    made, files = converted_bundle(tmp_path, **configuration), three_radiographs(real_data)
+    words = ["generate", *map(str, files), "--bundle", str(made), "--steps", "2", "--force"]
+    assert main([*words, "--out", str(tmp_path / "results")]) == 0
+    volumes = [read_volume(path).array for path in sorted(tmp_path.glob("results/*/ctpa.nii.gz"))]
+    assert [volume.shape for volume in volumes] == [(16, 64, 64)] * 3
+    assert not np.array_equal(volumes[0], volumes[1])
+    assert not np.array_equal(volumes[1], volumes[2])
 
 
 def test_the_whole_radiograph_conditions_it_and_samples_differ_by_seed(

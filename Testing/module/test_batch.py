@@ -94,7 +94,7 @@ def test_a_patient_of_the_dicom_database_gives_the_radiographs_alone(batch_modul
 
 def test_an_empty_list_and_a_missing_folder_are_said(panel, tmp_path):
     assert not panel.ui.batchStartButton.enabled
-    assert panel.ui.batchStartButton.toolTip == "Add chest X-rays to the list."
+    assert panel.ui.batchStartButton.toolTip == "Add chest radiographs to the list."
     radiograph_node(panel.slicer.scene, name="PA")
     panel.click("batchSceneButton")
     assert cells(panel) == [["PA", "waiting", ""]]

@@ -1,7 +1,11 @@
 """The panel generates with a converted bundle: whole radiograph, no atlas, perhaps no PE classifier."""
 
+import numpy as np
 import pytest
+import slicer
 from panels import OpenPanel
+from PIL import Image
+from published_system import three_radiographs
 
 pytestmark = pytest.mark.slow
 
@@ -40,3 +44,25 @@ def test_a_converted_bundle_generates_in_the_panel_and_in_its_batch(app, convert
         assert (panel.ui.batchTable.item(0, 2).text() != "") == has_score
     finally:
         panel.close()
+
+
+def loaded(file, folder):
+    """The radiograph as a node; JPEG, which slicer-core does not read, by way of a PNG."""
+    if file.suffix == ".jpg":
+        with Image.open(file) as image:
+            file = folder / f"{file.stem}.png"
+            image.convert("L").save(file)
+    return slicer.util.loadVolume(str(file))
+
+
+@pytest.mark.real
+def test_three_real_radiographs_become_three_volumes_in_the_logic(app, converted, real_data, tmp_path):
+    import XRay2CTPA
+
+    nodes = [loaded(file, tmp_path) for file in three_radiographs(real_data)]
+    logic = XRay2CTPA.XRay2CTPALogic()
+    made = logic.process(nodes, bundle=str(converted["whole"]), steps=2, device="cpu", force=True)
+    volumes = [slicer.util.arrayFromVolume(result.ctpa) for result in made]
+    assert [volume.shape for volume in volumes] == [(16, 64, 64)] * 3
+    assert not np.array_equal(volumes[0], volumes[1])
+    assert not np.array_equal(volumes[1], volumes[2])

@@ -95,7 +95,7 @@ def test_a_result_lies_in_the_study_of_its_radiograph_and_loads_at_the_same_plac
 ):
     nodes = loaded(panel, tmp_path, slicer.util.loadVolume(str(radiograph)), file_sha256(radiograph))
     export(panel)
-    said = "17 DICOM files, marked SYNTHETIC, are in the DICOM database, in the study of the X-ray."
+    said = "17 DICOM files, marked SYNTHETIC, are in the DICOM database, in the study of the radiograph."
     assert said in panel.ui.resultLabel.text
     assert panel.slicer.dialogs.shown == []
     panel.until(lambda: panel.slicer.leftovers() == [])

@@ -61,7 +61,7 @@ def save_views(application, file="views"):
 
 def test_an_empty_panel_says_what_to_do(panel):
     assert not panel.ui.applyButton.enabled
-    assert panel.ui.applyButton.toolTip == "Select a chest X-ray."
+    assert panel.ui.applyButton.toolTip == "Select a chest radiograph."
     assert "never a diagnosis" in panel.ui.noticeLabel.text
     assert "DEMONSTRATION" in panel.ui.bundleSelector.currentText
     assert "its results mean nothing for a patient" in panel.ui.bundleLabel.text
@@ -155,7 +155,7 @@ def test_a_volume_of_many_slices_is_refused_with_the_reason(panel):
     slicer.util.updateVolumeFromArray(volume, np.zeros((30, 40, 50), np.int16))
     panel.parameters.inputVolume = volume
     assert not panel.ui.applyButton.enabled
-    assert panel.ui.applyButton.toolTip == "chest CT has 30 slices; a chest X-ray has one."
+    assert panel.ui.applyButton.toolTip == "chest CT has 30 slices; a chest radiograph has one."
     assert panel.ui.gateLabel.text == panel.ui.applyButton.toolTip
 
 
@@ -173,7 +173,7 @@ def test_missing_packages_are_named_and_nothing_is_asked_of_the_core(panel, monk
     assert panel.ui.setupFrame.visible or not panel.ui.setupFrame.isHidden()
     assert "torch, monai" in panel.ui.setupLabel.text
     assert not panel.ui.applyButton.enabled
-    assert panel.ui.gateLabel.text == "The X-ray is checked once everything is installed."
+    assert panel.ui.gateLabel.text == "The radiograph is checked once everything is installed."
     assert panel.slicer.leftovers() == []
     panel.grab("setup")
     panel.slicer.dialogs.answer = False
@@ -210,7 +210,7 @@ def test_presets_set_numbers_and_other_numbers_make_a_custom_one(panel):
 def test_a_run_shows_progress_and_preview_and_ends_in_a_shown_result(panel):
     ready(panel, "virtual-thorax")
     assert panel.panel.input.verdict["accepted"]
-    assert "Taken for an upright frontal chest X-ray" in panel.ui.gateLabel.text
+    assert "Taken for an upright frontal chest radiograph" in panel.ui.gateLabel.text
     panel.parameters.steps = 2
     panel.parameters.force = False
     panel.grab("ready")
@@ -369,7 +369,7 @@ def test_the_grad_cam_of_a_second_opinion_lies_on_the_radiograph_when_it_is_chos
     nodes = mrml.load_result(folder, panel.slicer.scene, radiograph)
     panel.panel.result.show(nodes)
     assert panel.parameters.inputVolume is radiograph, "the map on it is no radiograph"
-    on_radiograph = "Grad-CAM on the X-ray"
+    on_radiograph = "Grad-CAM on the radiograph"
     assert offered() == ["Grad-CAM", "Grad-CAM levels", "Spread of the samples", on_radiograph, "None"]
     assert ui.overlaySelector.currentText == "Grad-CAM levels", "what was chosen is kept"
     assert "Its Grad-CAM can be laid over the radiograph" in ui.otherScoresLabel.text
@@ -493,10 +493,10 @@ def test_a_picture_that_the_gate_refuses_is_said_before_the_run_and_needs_a_seco
     slicer.util.arrayFromVolume(stripes)[:] = (np.arange(100) % 20 * 12).astype(np.uint8)
     panel.parameters.inputVolume = stripes
     panel.until(lambda: panel.panel.input.verdict is not None)
-    assert panel.ui.gateLabel.text.startswith("NOT taken for an upright, complete frontal chest X-ray")
+    assert panel.ui.gateLabel.text.startswith("NOT taken for an upright, complete frontal chest radiograph")
     assert len(panel.ui.gateLabel.text.splitlines()) > 1, "and why"
     assert not panel.ui.applyButton.enabled
-    assert "not taken for a frontal chest X-ray" in panel.ui.applyButton.toolTip
+    assert "not taken for a frontal chest radiograph" in panel.ui.applyButton.toolTip
     panel.grab("gate-warning")
     panel.ui.forceCheckBox.click()
     assert panel.ui.applyButton.enabled
@@ -633,7 +633,7 @@ def test_leaving_and_closing_the_scene_empty_the_panel_and_it_comes_back(panel):
     assert panel.parameters.inputVolume.GetName() == "radiograph"
     panel.slicer.scene.Clear(0)
     assert panel.parameters.inputVolume is None
-    assert panel.ui.gateLabel.text == "Select a chest X-ray."
+    assert panel.ui.gateLabel.text == "Select a chest radiograph."
     panel.until(lambda: panel.slicer.leftovers() == [], 20)
 
 

@@ -336,7 +336,7 @@ def test_the_self_test_needs_no_packages(lib, app, without):
     ("code", "hint", "words"),
     [
         (2, "Free some space or choose another place.", "Free some space"),
-        (2, "Install the core with the extra that brings it: see its pyproject.toml.", "another X-ray"),
+        (2, "Install the core with the extra that brings it: see its pyproject.toml.", "another radiograph"),
         (3, "Name it with --bundle.", "section Model"),
         (4, "Use --force to go on.", "Options has a way"),
         (5, "Close other programs, or choose another --device or --precision.", "fewer samples"),
@@ -386,7 +386,7 @@ def test_progress_goes_on_by_time_never_back_and_never_to_the_end(lib, monkeypat
 
 
 def test_stages_are_named_without_temporary_paths(lib):
-    assert lib.Job.stageText("read", "Reading /tmp/XRay2CTPA-1/input/0/a.png") == "Reading the X-ray"
+    assert lib.Job.stageText("read", "Reading /tmp/XRay2CTPA-1/input/0/a.png") == "Reading the radiograph"
     assert lib.Job.stageText("finish", "...") == "Decoding the volume and scoring it"
     assert lib.Job.stageText("new stage", "What the core says") == "What the core says"
 

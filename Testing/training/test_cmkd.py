@@ -173,10 +173,10 @@ def test_a_run_that_is_stopped_between_two_folds_is_no_arm_until_all_are_trained
 
     whole = Fold.train
 
-    def stopped(fold: Fold, resume: bool, more_folds: bool) -> None:
+    def stopped(fold: Fold, more_folds: bool) -> None:
         if fold.fold == 1:
             raise InputError("Stopped.")
-        whole(fold, resume, more_folds)
+        whole(fold, more_folds)
 
     with monkeypatch.context() as patched:
         patched.setattr(Fold, "train", stopped)

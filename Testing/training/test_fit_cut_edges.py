@@ -68,10 +68,10 @@ def test_five_patients_give_three_rows_of_weights_and_four_are_refused(tmp_path:
     for patient in range(4):
         chest.save(folder / f"{patient}_0.png")
     with pytest.raises(InputError, match="at least 5 patients, got 4"):
-        fit_cut_edges.run(CutEdgeSettings((str(folder),)), tmp_path / "out", resume=False)
+        fit_cut_edges.run(CutEdgeSettings((str(folder),)), tmp_path / "out")
     chest.save(folder / "4_0.png")
 
-    fit_cut_edges.run(CutEdgeSettings((str(folder),)), tmp_path / "out", resume=False)
+    fit_cut_edges.run(CutEdgeSettings((str(folder),)), tmp_path / "out")
 
     rows = (tmp_path / "out" / "weights.txt").read_text().splitlines()
     assert [row.split(":")[0] for row in rows] == ['"top"', '"side"', '"bottom"']
@@ -84,7 +84,7 @@ def test_the_gates_figures_are_printed_of_a_folder(tmp_path: Path, capsys) -> No
     folder.mkdir()
     Image.open(SAMPLE_CXR).resize((256, 256)).save(folder / "one.png")
 
-    measure_gate.run(MeasureGateSettings((str(folder),)), tmp_path / "out", resume=False)
+    measure_gate.run(MeasureGateSettings((str(folder),)), tmp_path / "out")
 
     printed = capsys.readouterr().out
     assert "chests: 1 of 1 radiographs are accepted. Of 1 with both lungs" in printed

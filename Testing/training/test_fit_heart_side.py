@@ -47,10 +47,10 @@ def test_too_few_patients_are_refused_and_five_give_the_weights(
     for patient in range(4):
         chest.save(folder / f"{patient}_0.png")
     with pytest.raises(InputError, match="at least 5 patients, got 4"):
-        fit_heart_side.run(HeartSideSettings((str(folder),)), tmp_path / "out", resume=False)
+        fit_heart_side.run(HeartSideSettings((str(folder),)), tmp_path / "out")
     chest.save(folder / "4_0.png")
 
-    fit_heart_side.run(HeartSideSettings((str(folder),)), tmp_path / "out", resume=False)
+    fit_heart_side.run(HeartSideSettings((str(folder),)), tmp_path / "out")
 
     rows = (tmp_path / "out" / "weights.txt").read_text().splitlines()
     assert [len(row.rstrip(",").split(", ")) for row in rows] == [8] * 8

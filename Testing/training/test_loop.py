@@ -68,7 +68,7 @@ def test_a_resumed_run_ends_with_the_same_weights_and_log(tmp_path: Path) -> Non
     with pytest.raises(Interrupted):
         train(cut, Line(), config(), tmp_path / "cut", progress=stop_after_six)
     resumed = LineStage()
-    train(resumed, Line(), config(), tmp_path / "cut", resume=True)
+    train(resumed, Line(), config(), tmp_path / "cut")
     for a, b in zip(whole.module.parameters(), resumed.module.parameters(), strict=True):
         assert torch.equal(a, b)
     logs = [
@@ -102,12 +102,17 @@ def test_the_log_says_how_fast_it_is_and_where_the_time_goes(tmp_path: Path) -> 
     assert last["waiting_share"] + last["network_share"] <= 1
 
 
-def test_a_run_is_not_overwritten_and_not_resumed_from_nothing(tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
+    def stop_after_two(step: int, of: int, terms: dict[str, float]) -> None:
+        if step == 2:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train(LineStage(), Line(), config(), tmp_path, stop_after_two)
+    assert not has_checkpoint(tmp_path)
     train(LineStage(), Line(), config(), tmp_path)
-    with pytest.raises(InputError, match="already holds a run"):
-        train(LineStage(), Line(), config(), tmp_path)
-    with pytest.raises(InputError, match="previous run"):
-        train(LineStage(), Line(), config(), tmp_path / "other", resume=True)
+    steps = [json.loads(line)["step"] for line in (tmp_path / LOG_FILE).read_text().splitlines()]
+    assert steps == list(range(1, config().steps + 1)), "the log holds no step of the stopped run"
 
 
 def test_the_order_does_not_depend_on_where_a_run_starts() -> None:
@@ -155,7 +160,7 @@ def test_the_newest_checkpoints_stay_and_a_torn_one_is_not_taken(tmp_path: Path)
     assert has_checkpoint(tmp_path)
     seen: list[int] = []
     resume_at = config(steps=12, checkpoint_every=2, keep_checkpoints=2)
-    train(LineStage(), Line(), resume_at, tmp_path, True, lambda step, of, terms: seen.append(step))
+    train(LineStage(), Line(), resume_at, tmp_path, lambda step, of, terms: seen.append(step))
     assert seen == [9, 10, 11, 12]
 
 
@@ -171,14 +176,14 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_truncated_one_and_says_so(tm
     file = newest_torn(tmp_path, checkpoints=2)
     seen: list[int] = []
     with pytest.warns(UserWarning, match=f"{file} is damaged: .* from the one before, .*/8"):
-        train(LineStage(), Line(), config(), tmp_path, True, lambda step, of, terms: seen.append(step))
+        train(LineStage(), Line(), config(), tmp_path, lambda step, of, terms: seen.append(step))
     assert seen == [9, 10, 11, 12]
 
 
 def test_where_no_whole_checkpoint_is_left_the_damaged_file_is_named(tmp_path: Path) -> None:
     file = newest_torn(tmp_path, checkpoints=1)
     with pytest.raises(InputError, match=f"{file} is damaged: [0-9]+ bytes were written"):
-        train(LineStage(), Line(), config(), tmp_path, resume=True)
+        train(LineStage(), Line(), config(), tmp_path)
 
 
 def test_a_checkpoint_that_cannot_be_written_is_named_with_the_free_disk(
@@ -332,6 +337,6 @@ def test_both_players_learn_and_a_resumed_game_goes_on_the_same(tmp_path: Path) 
     with pytest.raises(Interrupted):
         train(TwoPlayers(), Line(), config(), tmp_path / "cut", progress=stop_after_six)
     resumed = TwoPlayers()
-    train(resumed, Line(), config(), tmp_path / "cut", resume=True)
+    train(resumed, Line(), config(), tmp_path / "cut")
     for a, b in zip(after, [*resumed.module.parameters(), *resumed.opponent.parameters()], strict=True):
         assert torch.equal(a, b)

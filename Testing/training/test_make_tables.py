@@ -35,7 +35,7 @@ def test_the_papers_tables_are_filled_from_the_arms(repository, arms, tmp_path, 
     assert stage(repository, "tables", out, f'arms=["{arms}"]', "plates=1") == 0
     with (out / "table-1.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["arm"]: row for row in csv.DictReader(file)}
-    assert rows["chest X-ray alone"]["patients"] == "60 (30 with PE)"
+    assert rows["chest radiograph alone"]["patients"] == "60 (30 with PE)"
     assert rows["CTPA, slice CNN and LSTM, 512 slices"]["patients"] == "not measured"
     assert rows["CTPA, slice CNN and LSTM, 512 slices"]["reported"] == "AUC 0.90"
     text = (out / "tables.md").read_text(encoding="utf-8")

@@ -159,7 +159,7 @@ def test_folds_are_judged_on_people_of_whom_no_patient_that_teaches_has_a_part(
         coarse=(8, 8, 8),
         alignment=2,
     )
-    script.run(config, out, False)
+    script.run(config, out)
     pool, person, shapes = script.read_pool(out / "pool", str(people), 24)
     assert len(pool.features) == 24
     assert not (person == 2).any(), "c never teaches"

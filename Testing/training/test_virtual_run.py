@@ -310,9 +310,9 @@ def test_the_virtual_recipe_computes_no_radiographs_and_ablations_start_where_th
     told = steps["guidance-label-denoiser"]
     assert told.labels
     assert told.steps == 400
-    scales = [steps[name].label_scale for name in ("guidance-label", "label-told", "label-untold")]
+    scales = [steps[name].label_scale for name in ("guidance-label", "label-given", "label-withheld")]
     assert scales == [2.0, 1, 0]
-    assert {steps[f"{name}-pe"].name for name in ("label-told", "loss-l1")} == {"label-told", "loss-l1"}
+    assert {steps[f"{name}-pe"].name for name in ("label-given", "loss-l1")} == {"label-given", "loss-l1"}
 
 
 def test_the_cases_of_a_generated_subset_keep_their_patients(repository: Path, study: Path) -> None:

@@ -214,7 +214,7 @@ def test_a_resumed_run_ends_as_one_without_interruption(files: list[Path], tmp_p
     with pytest.raises(Interrupted):
         train(made_stage(), data, loop(), tmp_path / "cut", progress=stop)
     resumed = made_stage()
-    train(resumed, data, loop(), tmp_path / "cut", resume=True)
+    train(resumed, data, loop(), tmp_path / "cut")
     for players in ((whole.module, resumed.module), (whole.opponent, resumed.opponent)):
         for a, b in zip(*(player.state_dict().values() for player in players), strict=True):
             assert torch.equal(a, b)

@@ -1,5 +1,6 @@
 """The page generates with a converted bundle: whole radiograph, no atlas, perhaps no PE classifier."""
 
+import hashlib
 import io
 import json
 import zipfile
@@ -11,6 +12,7 @@ pytest.importorskip("aiohttp")
 pytest.importorskip("trame_slicer")
 
 from io_radiographs import quantised
+from published_system import three_radiographs
 from visitors import served, visiting
 
 pytestmark = pytest.mark.slow
@@ -56,5 +58,27 @@ def test_a_converted_bundle_goes_from_upload_to_a_shown_result(tmp_path, convert
             record = json.loads(archive.read("SYNTHETIC-radiograph-ctpa/result.json"))
             assert record["bundle"]["name"] == "converted"
             assert record["geometry"]["shape"] == [16, 64, 64]
+
+        visiting(page.address, visit)
+
+
+@pytest.mark.real
+def test_three_real_radiographs_become_three_results_on_the_page(tmp_path, converted, real_data):
+    with served(tmp_path / "temporary", "--bundle", converted["whole"]) as page:
+
+        async def visit(visitor):
+            digests = []
+            for file in three_radiographs(real_data):
+                assert (await visitor.upload(file.read_bytes(), file.name))[0] == 200
+                await visitor.phase("checking")
+                await visitor.phase("ready")
+                await visitor.do("generate", steps=2, samples=1, seed=7, force=True)
+                await visitor.phase("running")
+                await visitor.phase("done")
+                async with visitor.session.get(f"{visitor.address}result.zip") as answer:
+                    archive = zipfile.ZipFile(io.BytesIO(await answer.read()))
+                (volume,) = [name for name in archive.namelist() if name.endswith("/ctpa.nii.gz")]
+                digests.append(hashlib.sha256(archive.read(volume)).hexdigest())
+            assert len(set(digests)) == 3
 
         visiting(page.address, visit)

@@ -7,7 +7,6 @@ import torch
 from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.data.volumes import SliceDataset, training_volumes
 from xray2ctpa_core.models.codecs.slices import to_autoencoder
-from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import save_network, train
 from xray2ctpa_core.training.settings.codecs import AutoencoderSettings
 from xray2ctpa_core.training.stages.autoencoder import (
@@ -17,7 +16,7 @@ from xray2ctpa_core.training.stages.autoencoder import (
 from xray2ctpa_core.training.stages.linear_start import start_linearly
 
 
-def run(config: AutoencoderSettings, out: Path, resume: bool) -> None:
+def run(config: AutoencoderSettings, out: Path) -> None:
     """Trains and saves ``out``/autoencoder."""
     files = training_volumes(Path(config.studies), config.patients)
     data = SliceDataset(files, config.hu_window)
@@ -26,5 +25,5 @@ def run(config: AutoencoderSettings, out: Path, resume: bool) -> None:
         examples = torch.stack([data[(number, 0)]["slice"] for number in range(0, len(data), 17)])
         start_linearly(autoencoder, to_autoencoder(examples, config.fold**2))
     stage = AutoencoderStage(autoencoder, config)
-    train(stage, data, config, out, resume and has_checkpoint(out), Bar("autoencoder"))
+    train(stage, data, config, out, Bar("autoencoder"))
     save_network(autoencoder, out / "autoencoder")

@@ -47,7 +47,7 @@ TRAINED_ON = (
 _FIT_SEED, _CALIBRATION_SEED = 500_000_000, 600_000_000
 
 
-def run(config: BankBundleSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of every step
+def run(config: BankBundleSettings, out: Path) -> None:
     """Writes the bundle ``out``, calibrated; a bundle there is replaced when the new one is complete."""
 
     def make(partial: Path) -> None:

@@ -13,7 +13,6 @@ from xray2ctpa_core.models.denoisers.bank import BankDenoiser
 from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
 from xray2ctpa_core.simulation.people.drawing import Shape
 from xray2ctpa_core.training.bank_read_outs import fit_open_components
-from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import save_network, train
 from xray2ctpa_core.training.settings.people import BankDenoiserSettings
 from xray2ctpa_core.training.stages.bank_denoiser import BankDenoiserStage, OpenPatients
@@ -22,7 +21,7 @@ from xray2ctpa_core.training.stages.bank_denoiser import BankDenoiserStage, Open
 _FIRST_SEED = 700_000_000
 
 
-def run(config: BankDenoiserSettings, out: Path, resume: bool) -> None:
+def run(config: BankDenoiserSettings, out: Path) -> None:
     """Trains and saves ``out``/denoiser and ``out``/scheduler."""
     encoder = BankEncoder.from_pretrained(config.encoder).to(DEVICE).eval()
     shape = Shape(config.grid, config.pixels, config.finer)
@@ -44,6 +43,6 @@ def run(config: BankDenoiserSettings, out: Path, resume: bool) -> None:
     embedding, numbers = fit_open_components(denoiser, encoder, drawn())
     stage = BankDenoiserStage(denoiser, scheduler, config.feature_noise)
     patients = OpenPatients(embedding.cpu(), numbers.cpu())
-    train(stage, patients, config, out, resume and has_checkpoint(out), Bar("bank denoiser"))
+    train(stage, patients, config, out, Bar("bank denoiser"))
     save_network(denoiser.cpu(), out / "denoiser")
     save_network(scheduler, out / "scheduler")

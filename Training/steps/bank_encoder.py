@@ -31,7 +31,7 @@ _FIRST_SEED = 900_000_000
 _RIGHT, _LEFT = 1.8, 1.1
 
 
-def run(config: BankEncoderSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - minutes, at once
+def run(config: BankEncoderSettings, out: Path) -> None:
     """Fits and saves ``out``/encoder."""
     began = time.process_time()
     population = teaching(config)

@@ -27,7 +27,7 @@ from xray2ctpa_core.pipelines.codecs import load_codec
 from xray2ctpa_core.training.settings.tables import BaselineArmsSettings
 
 
-def run(config: BaselineArmsSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in minutes
+def run(config: BaselineArmsSettings, out: Path) -> None:
     """Writes the arms reconstruction, mean-volume and nearest into ``out``, of the first volume of each test
     study."""
     names = {"reconstruction": config.reconstruction, "mean-volume": "mean-volume", "nearest": "nearest"}

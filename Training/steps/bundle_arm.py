@@ -22,7 +22,7 @@ from xray2ctpa_core.training.settings.tables import BundleArmSettings
 from xray2ctpa_core.volume import Volume
 
 
-def run(config: BundleArmSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in minutes
+def run(config: BundleArmSettings, out: Path) -> None:
     """Writes volumes/ and pairs.csv of the test studies, and predictions.csv of test and validation
     studies."""
     pipeline = XRay2CTPAPipeline.from_pretrained(config.bundle)

@@ -16,7 +16,7 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 LARGEST_BYTES = 16 * 2**20
 
 
-def pack(config: PackWeightsSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in a minute
+def pack(config: PackWeightsSettings, out: Path) -> None:
     """Writes encoder.safetensors.xz, denoiser.safetensors.xz and weights.json.
 
     Raises:
@@ -40,7 +40,7 @@ def pack(config: PackWeightsSettings, out: Path, resume: bool) -> None:  # noqa:
     (out / "weights.json").write_text(json.dumps(configurations, indent=1), encoding="utf-8")
 
 
-def unpack(config: UnpackWeightsSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in a minute
+def unpack(config: UnpackWeightsSettings, out: Path) -> None:
     """Writes ``out``/encoder, and ``out``/denoiser as the step bank-denoiser does."""
     packed, denoiser = Path(config.weights), out / "denoiser"
     configurations = json.loads((packed / "weights.json").read_text(encoding="utf-8"))

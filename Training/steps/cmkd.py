@@ -43,7 +43,7 @@ TEACHER, STUDENT, WEIGHTS_FILE = "teacher", "student", "weights.safetensors"
 _READING = ("input", "mean", "std", "keep_aspect")
 
 
-def run(config: CMKDSettings, out: Path, resume: bool) -> None:
+def run(config: CMKDSettings, out: Path) -> None:
     """Trains one fold after another; writes each fold's network, the arm's predictions and features.npz."""
     if config.method != "ctpa" and not config.radiographs:
         raise ConfigError(f"The method {config.method} needs radiographs, the folder of that step, got none.")
@@ -51,7 +51,7 @@ def run(config: CMKDSettings, out: Path, resume: bool) -> None:
     folds = range(config.folds) if config.folds and config.fold < 0 else [max(config.fold, 0)]
     made = [Fold(dataclasses.replace(config, fold=fold), cases, fold, out) for fold in folds]
     for fold in made:
-        fold.train(resume, more_folds=fold is not made[-1])
+        fold.train(more_folds=fold is not made[-1])
     made[0].write_features()
 
 
@@ -63,7 +63,7 @@ class Fold:
         self.first = read_slices(cases[0])
         self.longest = max(len(read_slices(case)) for case in cases)
 
-    def train(self, resume: bool, more_folds: bool) -> None:
+    def train(self, more_folds: bool) -> None:
         """Trains, saves, predicts; a run is an arm, and finished, only after its last fold."""
         config = self.config
         key = {"ctpa": "slices", "prior": "embedding"}.get(config.method, "image")
@@ -79,7 +79,6 @@ class Fold:
             key,
             self._save,
             self.out,
-            resume,
             bar,
             stage_of,
             more_folds,

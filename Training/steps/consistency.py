@@ -10,14 +10,13 @@ from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.data.latents import read_channel_weights
 from xray2ctpa_core.models.denoisers.spatial import SpatialDenoiser
 from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
-from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import save_network, train
 from xray2ctpa_core.training.settings.denoisers import ConsistencySettings
 from xray2ctpa_core.training.stages.consistency import ConsistencyStage
 from xray2ctpa_core.training.stages.denoiser import channel_weights
 
 
-def run(config: ConsistencySettings, out: Path, resume: bool) -> None:
+def run(config: ConsistencySettings, out: Path) -> None:
     """Trains and saves ``out``/denoiser and ``out``/scheduler."""
     scheduler = DDPMScheduler.from_pretrained(Path(config.teacher) / "scheduler")
     encoder = XrayEncoder.from_pretrained(config.xray_encoder, use_safetensors=True)
@@ -27,6 +26,6 @@ def run(config: ConsistencySettings, out: Path, resume: bool) -> None:
     stage = ConsistencyStage(
         student, encoder, scheduler, config.feature_noise, weights, config.lowest_temperature
     )
-    train(stage, data, config, out, resume and has_checkpoint(out), Bar("few-step denoiser"))
+    train(stage, data, config, out, Bar("few-step denoiser"))
     save_network(student, out / "denoiser")
     save_network(scheduler, out / "scheduler")

@@ -18,7 +18,7 @@ from xray2ctpa_core.training.stages.labelled import train_and_predict
 WEIGHTS_FILE = "cxr_classifier.safetensors"
 
 
-def run(config: CxrClassifierSettings, out: Path, resume: bool) -> None:
+def run(config: CxrClassifierSettings, out: Path) -> None:
     """Trains ``out``/radiograph_encoder and cxr_classifier.safetensors; saves them and the arm's
     predictions."""
     cases = read_latent_cases(Path(config.latents), labelled=True)
@@ -41,4 +41,4 @@ def run(config: CxrClassifierSettings, out: Path, resume: bool) -> None:
         save_tensors(classifier, place / WEIGHTS_FILE)
 
     bar = Bar("CXR classifier")
-    train_and_predict(config, cases, build, data_of, "image", save, out, resume, bar)
+    train_and_predict(config, cases, build, data_of, "image", save, out, bar)

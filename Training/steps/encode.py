@@ -14,7 +14,7 @@ from xray2ctpa_core.pipelines.codecs import load_codec
 from xray2ctpa_core.training.settings.preprocessing import LatentsSettings
 
 
-def latents(config: LatentsSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always resumes
+def latents(config: LatentsSettings, out: Path) -> None:
     """Writes cases/*/latents-*.npy (C, D, H, W) float16, index.csv and, last, statistics.json."""
 
     entries = study_volumes(Path(config.studies), config.splits, config.patients)

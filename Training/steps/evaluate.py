@@ -9,21 +9,18 @@ from pathlib import Path
 
 from xray2ctpa_core.cli.bars import Bars
 from xray2ctpa_core.cli.evaluate import load_pipelines, write
-from xray2ctpa_core.config import part
 from xray2ctpa_core.errors import ConfigError
-from xray2ctpa_core.evaluation.config import EvaluationConfig
+from xray2ctpa_core.evaluation.config import EvaluateSettings
 from xray2ctpa_core.evaluation.model_card import headline_metrics, write_card
 from xray2ctpa_core.evaluation.report import markdown
 from xray2ctpa_core.evaluation.run import evaluate
 from xray2ctpa_core.pipelines.bundle import read_bundle_json, write_bundle_json
-from xray2ctpa_core.training.settings.tables import EvaluateSettings
 
 
-def run(config: EvaluateSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows in ``out`` are always kept
+def run(config: EvaluateSettings, out: Path) -> None:
     """Writes evaluation.json and evaluation.md into ``out``, and the card and metrics of the first bundle."""
     if not config.bundles:
         raise ConfigError("Expected at least one bundle, got none.", "Set bundles.")
-    counts = part(EvaluationConfig, config)
     pipelines = load_pipelines(config.bundles, "auto")
     pairs, radiographs, people, open_pairs = (
         [Path(folder) for folder in folders]
@@ -34,7 +31,7 @@ def run(config: EvaluateSettings, out: Path, resume: bool) -> None:  # noqa: ARG
             Path(config.cohort) if config.cohort else None,
             Path(config.train) if config.train else None,
             pipelines,
-            counts,
+            config,
             pairs,
             out,
             bars.show,

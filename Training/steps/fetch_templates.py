@@ -22,7 +22,7 @@ COLUMNS = ("name", "series_instance_uid", "licence", "doi")
 NONCOMMERCIAL = "noncommercial"
 
 
-def run(config: FetchTemplatesSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of every step
+def run(config: FetchTemplatesSettings, out: Path) -> None:
     """Fetches every series of the table."""
     table = Path(config.table) if config.table else Path(__file__).resolve().parents[1] / "templates.csv"
     fetch(read_table(table), out, idc_download, Bar("templates"))

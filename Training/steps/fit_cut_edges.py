@@ -60,7 +60,7 @@ class Views:
     patient: list[str] = field(default_factory=list)
 
 
-def run(config: CutEdgeSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of every step
+def run(config: CutEdgeSettings, out: Path) -> None:
     """Fits, prints, and writes the weights to ``out``/weights.txt."""
     locator = LungLocator.from_pretrained(resolve_bundle(config.bundle) / "lung_locator").float().eval()
     weights = fit(locator, config, out) if config.fit else WEIGHTS

@@ -23,7 +23,7 @@ from xray2ctpa_core.training.settings.gate import HeartSideSettings
 FOLDS = 5
 
 
-def run(config: HeartSideSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of every step
+def run(config: HeartSideSettings, out: Path) -> None:
     """Fits, prints, and writes the weights to ``out``/weights.txt."""
     locator = LungLocator.from_pretrained(resolve_bundle(config.bundle) / "lung_locator").float().eval()
     features, patients = described(locator, config.fit)

@@ -32,14 +32,12 @@ from xray2ctpa_core.training.settings.generation import GenerateSettings
 from xray2ctpa_core.volume import Volume
 
 
-def run(config: GenerateSettings, out: Path, resume: bool) -> None:
+def run(config: GenerateSettings, out: Path) -> None:
     """Writes latents/*.npy, index.csv and statistics.json; with a decoder also volumes/, pairs.csv and
     arm.json."""
-    if resume and (out / INDEX_FILE).is_file():
+    if (out / INDEX_FILE).is_file():
         return
     parts = out / "latents"
-    if not resume:
-        shutil.rmtree(parts, ignore_errors=True)
     parts.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cases = chosen_cases(config, read_latent_cases(Path(config.latents)))

@@ -33,7 +33,7 @@ from xray2ctpa_core.training.settings.people import JudgePeopleSettings
 from xray2ctpa_core.volume import Volume, axial_affine
 
 
-def run(config: JudgePeopleSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of every step
+def run(config: JudgePeopleSettings, out: Path) -> None:
     """Writes ``out``/judged.json and ``out``/strangers.png.
 
     Raises:

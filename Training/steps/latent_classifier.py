@@ -17,7 +17,7 @@ from xray2ctpa_core.training.settings.classifiers import LatentClassifierSetting
 from xray2ctpa_core.training.stages.labelled import train_and_predict
 
 
-def run(config: LatentClassifierSettings, out: Path, resume: bool) -> None:
+def run(config: LatentClassifierSettings, out: Path) -> None:
     """Trains and saves ``out``/pe_classifier (of each fold, in its folder), and the arm's predictions."""
     latents = Path(config.latents)
     cases = read_latent_cases(latents, labelled=True)
@@ -45,4 +45,4 @@ def run(config: LatentClassifierSettings, out: Path, resume: bool) -> None:
         save_network(classifier, place / "pe_classifier", functools.partial(save_scaling, scaling))
 
     bar = Bar("latent classifier")
-    train_and_predict(config, cases, build, data_of, "latents", save, out, resume, bar)
+    train_and_predict(config, cases, build, data_of, "latents", save, out, bar)

@@ -26,7 +26,7 @@ from xray2ctpa_core.training.settings.gate import MeasureGateSettings
 TURNED = 12.0
 
 
-def run(config: MeasureGateSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of every step
+def run(config: MeasureGateSettings, out: Path) -> None:
     """Measures, prints, and writes ``out``/gate.txt."""
     locator = LungLocator.from_pretrained(resolve_bundle(config.bundle) / "lung_locator").float().eval()
     text = "".join(measured(locator, Path(folder)) for folder in config.folders)

@@ -26,7 +26,7 @@ from xray2ctpa_core.simulation.opacities import OPACITIES
 from xray2ctpa_core.training.settings.gate import MeasureOpacitiesSettings
 
 
-def run(config: MeasureOpacitiesSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of every step
+def run(config: MeasureOpacitiesSettings, out: Path) -> None:
     """Measures, prints, and writes ``out``/opacities.json."""
     with open(config.table, encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -45,7 +45,7 @@ _USED_METRICS = (STEP_CURVE, FULL_HEAT, HEAD_CALIBRATION)
 EXTENT_VOLUMES = 50
 
 
-def run(config: PackSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - done anew
+def run(config: PackSettings, out: Path) -> None:
     """Writes the bundle ``out`` of trained networks."""
     cases = read_latent_cases(Path(config.latents))
     codec = _codec(config)
@@ -62,7 +62,7 @@ def run(config: PackSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 
     _save(pipeline, out)
 
 
-def styled(config: StyledSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - done anew
+def styled(config: StyledSettings, out: Path) -> None:
     """Writes the bundle ``out``: another one that reads every radiograph through a style transfer. Its PE
     scores keep their formulas and thresholds but count as uncalibrated: they were fitted without it."""
     pipeline = XRay2CTPAPipeline.from_pretrained(config.bundle)

@@ -26,7 +26,6 @@ from xray2ctpa_core.models.denoisers.x_ray2ctpa import PaperDenoiser
 from xray2ctpa_core.pipelines.codecs import load_codec
 from xray2ctpa_core.pipelines.encoders import load_published_encoder
 from xray2ctpa_core.pipelines.paper_run import CONDITIONS_FILE, Conditions, start_denoiser
-from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import save_network, train
 from xray2ctpa_core.training.losses.denoising import build_discriminator
 from xray2ctpa_core.training.settings.denoisers import (
@@ -42,7 +41,7 @@ from xray2ctpa_core.training.stages.paper_denoiser import (
 )
 
 
-def run(config: PaperDenoiserSettings, out: Path, resume: bool) -> None:
+def run(config: PaperDenoiserSettings, out: Path) -> None:
     """Trains and saves ``out``/denoiser (with its scaling), scheduler, conditions.json; lora,
     label_embedding."""
     conditions = part(Conditions, config)
@@ -80,7 +79,7 @@ def run(config: PaperDenoiserSettings, out: Path, resume: bool) -> None:
         if weights.adversarial_weight
         else PaperDenoiserStage(*arguments)
     )
-    train(stage, data, config, out, resume and has_checkpoint(out), Bar("papers' denoiser"))
+    train(stage, data, config, out, Bar("papers' denoiser"))
     if config.lora_rank:
         save_network(trained, out / "lora")
         denoiser = merged(trained)

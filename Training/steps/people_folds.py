@@ -42,7 +42,7 @@ from xray2ctpa_core.training.settings.people import PeopleFoldsSettings
 _FILE, _AT_ONCE, _FIRST_SEED, _NODES = 128, 8, 50_000, (12, 12, 12)
 
 
-def run(config: PeopleFoldsSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of every step
+def run(config: PeopleFoldsSettings, out: Path) -> None:
     """Writes ``out``/pool, ``out``/tissue.npz, ``out``/folds.json and ``out``/folds.png."""
     (out / "pool").mkdir(parents=True, exist_ok=True)
     folds = [fold.split(",") for fold in config.folds]

@@ -17,7 +17,7 @@ from xray2ctpa_core.training.settings.generation import PredictSettings
 from xray2ctpa_core.training.stages.labelled import predict
 
 
-def run(config: PredictSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in a minute
+def run(config: PredictSettings, out: Path) -> None:
     """Writes predictions.csv of validation and test cases, and arm.json."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     classifier = PEClassifier.from_pretrained(config.classifier, use_safetensors=True).to(device).eval()

@@ -31,13 +31,13 @@ from xray2ctpa_core.simulation import drr as simulation
 from xray2ctpa_core.training.settings.preprocessing import CtpaSettings, DrrSettings, RadiographSettings
 
 
-def ctpa(config: CtpaSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always resumes
+def ctpa(config: CtpaSettings, out: Path) -> None:
     """Writes one folder with volumes for each study."""
     settings = part(preprocessing.CtpaSettings, config)
     _write(config, out, functools.partial(write_ctpa, settings), asdict(settings), "CTPA")
 
 
-def radiographs(config: RadiographSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always resumes
+def radiographs(config: RadiographSettings, out: Path) -> None:
     """Writes one folder with cxr.npy for each study."""
     unread = [
         name
@@ -81,7 +81,7 @@ def _style_of(config: RadiographSettings) -> dict[str, str]:
 OF_INPUT = {"whole": ("mean", "std", "keep_aspect"), "frame": ("bundle", "force", "variants")}
 
 
-def drr(config: DrrSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always resumes
+def drr(config: DrrSettings, out: Path) -> None:
     """Writes one folder with the computed radiograph for each study, and studies.csv with their patients."""
 
     settings = part(simulation.DrrSettings, config)

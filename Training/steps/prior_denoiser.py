@@ -11,13 +11,12 @@ from xray2ctpa_core.data.study_data import StudyData
 from xray2ctpa_core.diffusion.latent_scaling import LatentScaling, save_scaling
 from xray2ctpa_core.diffusion.schedulers import xctdiff_schedule
 from xray2ctpa_core.pipelines.loading import load_part
-from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import save_network, train
 from xray2ctpa_core.training.settings.xctdiff import PriorDenoiserSettings
 from xray2ctpa_core.training.stages.prior_denoiser import PriorDenoiserStage, build_prior_denoiser
 
 
-def run(config: PriorDenoiserSettings, out: Path, resume: bool) -> None:
+def run(config: PriorDenoiserSettings, out: Path) -> None:
     """Trains and saves ``out``/codec and ``out``/encoder, as given, ``out``/scheduler, and ``out``/denoiser,
     with its scaling."""
     cases = read_latent_cases(Path(config.latents))
@@ -30,7 +29,7 @@ def run(config: PriorDenoiserSettings, out: Path, resume: bool) -> None:
     denoiser = build_prior_denoiser(config, channels, encoder.config["latent_channels"])
     schedule = xctdiff_schedule()
     stage = PriorDenoiserStage(denoiser, encoder, schedule, config)
-    train(stage, data, config, out, resume and has_checkpoint(out), Bar("prior denoiser"))
+    train(stage, data, config, out, Bar("prior denoiser"))
     save_network(load_part(config.codec), out / "codec")
     save_network(encoder, out / "encoder")
     save_network(schedule, out / "scheduler")

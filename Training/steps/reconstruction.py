@@ -41,7 +41,7 @@ MEAN_VOLUME, NEAREST = "mean volume of training", "nearest radiograph of trainin
 System = Callable[[str, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-def run(config: ReconstructionSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always resumes
+def run(config: ReconstructionSettings, out: Path) -> None:
     """Writes ``out``/rows.jsonl, a line for each system and study, skipping existing ones, volumes where they
     are kept; table.md last."""
     cases = read_latent_cases(Path(config.latents))

@@ -7,7 +7,6 @@ from steps.pairs import pairs
 
 from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.models.encoders.radiograph_itself import RadiographItself
-from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import save_network, train
 from xray2ctpa_core.training.settings.xctdiff import RegressorSettings
 from xray2ctpa_core.training.stages.regressor import (
@@ -18,7 +17,7 @@ from xray2ctpa_core.training.stages.regressor import (
 )
 
 
-def run(config: RegressorSettings, out: Path, resume: bool) -> None:
+def run(config: RegressorSettings, out: Path) -> None:
     """Trains and saves ``out``/encoder, the radiograph itself, ``out``/scheduler, for one step, and
     ``out``/denoiser."""
     network = build_regressor(config)
@@ -26,7 +25,7 @@ def run(config: RegressorSettings, out: Path, resume: bool) -> None:
     if config.adversarial_weight:
         judge = build_judge(config.discriminator_layers, config.discriminator_width)
         stage = AdversarialRegressorStage(network, config, judge, config.opponent_rate)
-    train(stage, pairs(config), config, out, resume and has_checkpoint(out), Bar(config.network))
+    train(stage, pairs(config), config, out, Bar(config.network))
     save_network(RadiographItself(), out / "encoder")
     save_network(one_step_schedule(), out / "scheduler")
     save_network(network, out / "denoiser")

@@ -7,7 +7,7 @@ from xray2ctpa_core.pipelines.prior_opinion import load_prior_opinion
 from xray2ctpa_core.training.settings.cmkd import SecondOpinionSettings
 
 
-def run(config: SecondOpinionSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in a second
+def run(config: SecondOpinionSettings, out: Path) -> None:
     """Writes ``out``/bundle: the bundle with the prior."""
     pipeline = XRay2CTPAPipeline.from_pretrained(config.bundle)
     pipeline.second_opinion = load_prior_opinion(Path(config.opinion))

@@ -19,7 +19,6 @@ from xray2ctpa_core.metrics.intervals import mean_interval
 from xray2ctpa_core.models.segmentation.segmenter import Segmenter
 from xray2ctpa_core.models.segmentation.self_supervision import SelfSupervised
 from xray2ctpa_core.pipelines.loading import load_part
-from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import save_network, train
 from xray2ctpa_core.training.settings.segmentation import (
     DiceTableSettings,
@@ -32,17 +31,17 @@ from xray2ctpa_core.training.stages.segmentation import SegmentationStage, dice_
 DICE_FILE, TABLE_FILE = "dice.json", "table.md"
 
 
-def pretrain(config: PretrainingSettings, out: Path, resume: bool) -> None:
+def pretrain(config: PretrainingSettings, out: Path) -> None:
     """Trains and saves ``out``/segmenter; its last layer is untrained."""
     model = SelfSupervised(Segmenter(config.network, 2, config.feature_size))
     files = training_volumes(Path(config.studies), config.patients)
     data = CropDataset(files, config.hu_window, config.crop)
     stage = PretrainingStage(model, config)
-    train(stage, data, config, out, resume and has_checkpoint(out), Bar("pre-training"))
+    train(stage, data, config, out, Bar("pre-training"))
     save_network(model.segmenter, out / "segmenter")
 
 
-def cross_validate(config: SegmentationSettings, out: Path, resume: bool) -> None:
+def cross_validate(config: SegmentationSettings, out: Path) -> None:
     """Trains one segmenter for each fold and saves it in ``out``/fold-N; writes ``out``/dice.json last.
 
     dice.json holds for each class the Dice of every case, from the fold in which it was held out, and their
@@ -63,8 +62,7 @@ def cross_validate(config: SegmentationSettings, out: Path, resume: bool) -> Non
             if config.start:
                 segmenter.start_from(load_part(config.start))
             data = SegmentationCrops(taught, config.hu_window, config.crop)
-            going_on = resume and has_checkpoint(place)
-            train(SegmentationStage(segmenter), data, config, place, going_on, Bar(f"fold {fold}"))
+            train(SegmentationStage(segmenter), data, config, place, Bar(f"fold {fold}"))
             save_network(segmenter, place / "segmenter")
         segmenter = load_part(place / "segmenter")
         for case in tested:
@@ -86,7 +84,7 @@ def summary(found: dict[str, list[float]], classes: list[str]) -> dict[str, obje
     return {"cases": by_case, "classes": means, "mean": float(np.mean(list(means.values())))}
 
 
-def dice_table(config: DiceTableSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in a second
+def dice_table(config: DiceTableSettings, out: Path) -> None:
     """Writes ``out``/table.md: for each arm the mean over cases of the Dice over classes, and its difference
     from the first arm on the same cases, with 95 % t intervals."""
     arms = {name: _dice(Path(folder)) for name, _, folder in (arm.partition("=") for arm in config.arms)}

@@ -14,7 +14,7 @@ from xray2ctpa_core.training.settings.people import ShipSettings
 PACKAGE = Path(__file__).resolve().parents[2] / "X-ray2CTPACore" / "xray2ctpa_core"
 
 
-def run(config: ShipSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - the package is replaced
+def run(config: ShipSettings, out: Path) -> None:
     """Replaces bundles/NAME and the files of samples in the package."""
     out = Path(config.package) if config.package else PACKAGE
     info = verify_bundle(Path(config.bundle))

@@ -19,7 +19,7 @@ from xray2ctpa_core.training.arms import prediction_rows, write_arm, write_predi
 from xray2ctpa_core.training.settings.tables import SignsArmSettings
 
 
-def run(config: SignsArmSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in a second
+def run(config: SignsArmSettings, out: Path) -> None:
     """Writes predictions.csv: the log-odds of PE given the signs, and arm.json."""
     if config.features:
         cases = read_feature_cases(Path(config.features))

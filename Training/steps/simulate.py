@@ -19,7 +19,7 @@ from xray2ctpa_core.training.settings.simulation import (
 )
 
 
-def cohort(config: CohortSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - always resumes
+def cohort(config: CohortSettings, out: Path) -> None:
     """Writes ``out``/train, calibration and test, and studies.csv, which lists them."""
     counts = {name: getattr(config, name) for name in COHORT_SPLITS}
     for name, patients in counts.items():
@@ -32,17 +32,13 @@ def cohort(config: CohortSettings, out: Path, resume: bool) -> None:  # noqa: AR
     write_index(out / INDEX_FILE, cohort_studies(out, counts))
 
 
-def studies(config: StudiesSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - made in a second
+def studies(config: StudiesSettings, out: Path) -> None:
     """Writes ``out``/studies.csv with each cohort as a split; files are not copied."""
     counts = {name: getattr(config, name) for name in COHORT_SPLITS}
     write_index(out / INDEX_FILE, cohort_studies(Path(config.cohort), counts))
 
 
-def studies_of_people(
-    config: PeopleStudiesSettings,
-    out: Path,
-    resume: bool,  # noqa: ARG001 - always goes on
-) -> None:
+def studies_of_people(config: PeopleStudiesSettings, out: Path) -> None:
     """Writes ``out``/NAME/NUMBER, virtual patients of each person, and studies.csv, which lists them."""
     everybody = people_in(Path(config.people))
     named = {*config.validated, *config.tested}

@@ -17,7 +17,7 @@ from xray2ctpa_core.training.stages.labelled import train_and_predict
 WEIGHTS_FILE = "slice_classifier.safetensors"
 
 
-def run(config: SliceClassifierSettings, out: Path, resume: bool) -> None:
+def run(config: SliceClassifierSettings, out: Path) -> None:
     """Trains and saves ``out``/slice_classifier.safetensors (of each fold, in its folder), and
     predictions."""
     cases = read_latent_cases(Path(config.latents), labelled=True)
@@ -35,4 +35,4 @@ def run(config: SliceClassifierSettings, out: Path, resume: bool) -> None:
         save_tensors(classifier, place / WEIGHTS_FILE)
 
     bar = Bar("slice classifier")
-    train_and_predict(config, cases, build, data_of, "volume", save, out, resume, bar)
+    train_and_predict(config, cases, build, data_of, "volume", save, out, bar)

@@ -46,7 +46,7 @@ def whole_volume(folder: Path) -> np.ndarray:
 
 
 @torch.no_grad()
-def run(config: SliceFeaturesSettings, out: Path, resume: bool) -> None:
+def run(config: SliceFeaturesSettings, out: Path) -> None:
     """Writes ``out``/features/ID.npy, (slices, width) float32 from foot to head, and features.csv."""
     ready = {"efficientnet-lite0": StagePooling, "filling-defects": FillingDefects}
     encoder: nn.Module = ready[config.encoder]() if config.encoder in ready else make_encoder(config).eval()
@@ -57,7 +57,7 @@ def run(config: SliceFeaturesSettings, out: Path, resume: bool) -> None:
     (out / "features").mkdir(parents=True, exist_ok=True)
     for done, study in enumerate(studies, 1):
         name = f"features/{study['id']}.npy"
-        if not (resume and (out / name).is_file()):
+        if not (out / name).is_file():
             hu = whole_volume(Path(config.ctpa) / study["folder"])[:: config.every]
             slices = normalise_hu(torch.from_numpy(hu), config.window)[:, None]
             parts = [encoder(part.to(device)).float().cpu() for part in slices.split(config.batch_size)]

@@ -12,13 +12,12 @@ from xray2ctpa_core.data.splits import training_cases
 from xray2ctpa_core.data.study_data import StudyData
 from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 from xray2ctpa_core.pipelines.loading import part_class
-from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import save_network, train
 from xray2ctpa_core.training.settings.denoisers import SpatialDenoiserSettings
 from xray2ctpa_core.training.stages.denoiser import DenoiserStage, channel_weights
 
 
-def run(config: SpatialDenoiserSettings, out: Path, resume: bool) -> None:
+def run(config: SpatialDenoiserSettings, out: Path) -> None:
     """Trains and saves ``out``/denoiser and ``out``/scheduler."""
     encoder = XrayEncoder.from_pretrained(config.xray_encoder, use_safetensors=True)
     data = study_data(Path(config.latents), encoder)
@@ -46,7 +45,7 @@ def run(config: SpatialDenoiserSettings, out: Path, resume: bool) -> None:
         )
     weights = channel_weights(denoiser, read_channel_weights(Path(config.latents)), config.map_weight)
     stage = DenoiserStage(denoiser, encoder, scheduler, config.feature_noise, weights)
-    train(stage, data, config, out, resume and has_checkpoint(out), Bar(f"denoiser ({config.conditioning})"))
+    train(stage, data, config, out, Bar(f"denoiser ({config.conditioning})"))
     save_network(denoiser, out / "denoiser")
     save_network(scheduler, out / "scheduler")
 

@@ -19,7 +19,6 @@ from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.framing.style_transfer import StyleTransfer
 from xray2ctpa_core.pipelines.converted_bundle import gate_locator
 from xray2ctpa_core.pipelines.loading import load_part
-from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import save_network, train
 from xray2ctpa_core.training.settings.style_transfer import RestyleSettings, StyleTransferSettings
 from xray2ctpa_core.training.stages.style_transfer import Judges, StyleTransferStage, Translators, lungs_kept
@@ -28,19 +27,19 @@ from xray2ctpa_core.training.stages.style_transfer import Judges, StyleTransferS
 ANATOMY_FILE = "anatomy.json"
 
 
-def run(config: StyleTransferSettings, out: Path, resume: bool) -> None:
+def run(config: StyleTransferSettings, out: Path) -> None:
     """Trains and saves ``out``/to_real and ``out``/to_computed."""
     data = UnpairedRadiographs(Path(config.real), Path(config.computed))
     pixels = data[(0, 0)]["real"].shape[-1]
     translators = Translators(config.width, config.blocks)
     judges = Judges(pixels, config.discriminator_layers, config.discriminator_width)
     stage = StyleTransferStage(translators, config, judges, config.opponent_rate)
-    train(stage, data, config, out, resume and has_checkpoint(out), Bar("style transfer"))
+    train(stage, data, config, out, Bar("style transfer"))
     save_network(translators.to_real, out / "to_real")
     save_network(translators.to_computed, out / "to_computed")
 
 
-def restyle(config: RestyleSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - makes all anew
+def restyle(config: RestyleSettings, out: Path) -> None:
     """Writes the radiographs of another folder in the other style: cases/, anatomy.json and, last, cases.csv.
 
     Raises:

@@ -28,15 +28,14 @@ from xray2ctpa_core.training.settings.tables import TablesSettings
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
-def run(config: TablesSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - rows in ``out`` are always kept
+def run(config: TablesSettings, out: Path) -> None:
     """Writes tables and figures into ``out``; volumes that are already measured are not measured again."""
     definition = Path(config.tables) if Path(config.tables).suffix else CONFIGS / f"{config.tables}.json"
     definitions = read_definitions(definition)
     arms = find_arms([Path(folder) for folder in config.arms], config.dataset)
-    weights = Path(config.weights) if config.weights else None
     asked = {column for table in definitions for column in (*table.metrics, *table.compare)}
     planes = ("planes",) if asked & {"planes", *PLANES} else ()
-    instruments = make_instruments(("fvd", "fid", *planes), weights)
+    instruments = make_instruments(("fvd", "fid", *planes), config.weights)
     bench = VolumeBench(config.hu_window, instruments, RowStore(out / "rows.jsonl"))
     with Bars() as bars:
         measured = measure_arms(arms, bench, bars.show, config.volumes)

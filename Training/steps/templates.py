@@ -17,7 +17,7 @@ from xray2ctpa_core.simulation.people.sheet import people_sheet
 from xray2ctpa_core.training.settings.people import TemplatesSettings
 
 
-def run(config: TemplatesSettings, out: Path, resume: bool) -> None:  # noqa: ARG001 - part of every step
+def run(config: TemplatesSettings, out: Path) -> None:
     """Writes ``out``/NAME.person.xz and ``out``/sheet.png; existing people are kept."""
     out.mkdir(parents=True, exist_ok=True)
     files = ct_files(Path(config.templates)) if config.templates else []

@@ -12,13 +12,12 @@ from xray2ctpa_core.data.splits import training_cases
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.metrics.perceptual import perceptual_distance
 from xray2ctpa_core.models.codecs.tiny_decoder import TinyDecoder
-from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import save_network, train
 from xray2ctpa_core.training.settings.codecs import TinyDecoderSettings
 from xray2ctpa_core.training.stages.tiny_decoder import TinyDecoderStage
 
 
-def run(config: TinyDecoderSettings, out: Path, resume: bool) -> None:
+def run(config: TinyDecoderSettings, out: Path) -> None:
     """Trains and saves ``out``/decoder."""
     latents = Path(config.latents)
     cases = training_cases(read_latent_cases(latents), config.folds, config.fold, config.fold_seed)
@@ -30,7 +29,7 @@ def run(config: TinyDecoderSettings, out: Path, resume: bool) -> None:
     decoder = build_decoder(config, data)
     autoencoder = AutoencoderKL.from_pretrained(config.autoencoder, use_safetensors=True)
     stage = TinyDecoderStage(decoder, autoencoder, config, distance)
-    train(stage, data, config, out, resume and has_checkpoint(out), Bar("tiny decoder"))
+    train(stage, data, config, out, Bar("tiny decoder"))
     save_network(decoder, out / "decoder")
 
 

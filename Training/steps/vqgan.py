@@ -16,7 +16,6 @@ from xray2ctpa_core.io.volumes import read_volume
 from xray2ctpa_core.metrics.perceptual import perceptual_distance
 from xray2ctpa_core.models.codecs.vqgan import VQGAN
 from xray2ctpa_core.models.hu import normalise_hu
-from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import save_network, train
 from xray2ctpa_core.training.losses.adversarial import Critics
 from xray2ctpa_core.training.settings.codecs import VQGANSettings
@@ -31,13 +30,13 @@ from xray2ctpa_core.training.stages.vqgan import (
 CODEBOOK_FILE = "codebook.json"
 
 
-def run(config: VQGANSettings, out: Path, resume: bool) -> None:
+def run(config: VQGANSettings, out: Path) -> None:
     """Trains and saves ``out``/codebook.json and ``out``/vqgan."""
     vqgan = build_vqgan(config)
     check_crop(config, vqgan)
     files = training_volumes(Path(config.studies), config.patients)
     data = CropDataset(files, config.hu_window, config.crop)
-    train(made_stage(config, vqgan), data, config, out, resume and has_checkpoint(out), Bar("vqgan"))
+    train(made_stage(config, vqgan), data, config, out, Bar("vqgan"))
     if PartialState().is_main_process:
         found = measured_codebook(vqgan, whole_volumes(files, config.hu_window, vqgan.factors))
         write_text_atomically(out / CODEBOOK_FILE, json.dumps(found, indent=2) + "\n")

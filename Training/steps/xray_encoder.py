@@ -18,13 +18,12 @@ from xray2ctpa_core.models.encoders.atlas import DeformableAtlas
 from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 from xray2ctpa_core.models.hu import normalise_hu
 from xray2ctpa_core.simulation.template import load_template, resampled_hu
-from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import save_network, train
 from xray2ctpa_core.training.settings.denoisers import XrayEncoderSettings
 from xray2ctpa_core.training.stages.xray_encoder import XrayEncoderStage
 
 
-def run(config: XrayEncoderSettings, out: Path, resume: bool) -> None:
+def run(config: XrayEncoderSettings, out: Path) -> None:
     """Trains ``out``/xray_encoder."""
     folder = Path(config.latents)
     cases = StudyData(
@@ -48,7 +47,7 @@ def run(config: XrayEncoderSettings, out: Path, resume: bool) -> None:
         begin_with(encoder, Path(config.start))
     weights = read_channel_weights(folder)
     stage = XrayEncoderStage(encoder, config.map_weight, config.pe_weight, weights, config.dense_every)
-    train(stage, cases, config, out, resume and has_checkpoint(out), Bar("radiograph encoder"))
+    train(stage, cases, config, out, Bar("radiograph encoder"))
     save_network(encoder, out / "xray_encoder")
 
 

@@ -114,7 +114,7 @@ class Batch:
             OutputError: a node cannot be written.
         """
         if not self.rows:
-            raise InputError(_("Expected at least one chest X-ray, got none."))
+            raise InputError(_("Expected at least one chest radiograph, got none."))
         self._onChanged, self._current, self.log = onChanged, 0, []
         self._work = makeFolder()
         try:
@@ -171,7 +171,7 @@ class Batch:
         if node is None:
             raise InputError(
                 _("{name} is no longer in the scene.").format(name=row.name),
-                _("Clear the list, then add the X-rays of this scene."),
+                _("Clear the list, then add the radiographs of this scene."),
             )
         return writeInput(node, self._work / str(number))
 
@@ -233,7 +233,7 @@ def loadRow(row: Row) -> Any:
 def whyNotStart(batch: Batch, output: str) -> str:
     """Why the list cannot be processed, as a sentence; "" if it can."""
     if not batch.rows:
-        return _("Add chest X-rays to the list.")
+        return _("Add chest radiographs to the list.")
     if not output:
         return _("Choose the folder for results first: Options, Save to.")
     return ""

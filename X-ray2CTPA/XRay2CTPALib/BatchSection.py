@@ -35,7 +35,7 @@ class BatchSection:
         self._whyNotRun = whyNotRun
         self._parameters: Any = None
         self._wasRunning = False
-        ui.batchTable.setHorizontalHeaderLabels([_("X-ray"), _("State"), _("Score")])
+        ui.batchTable.setHorizontalHeaderLabels([_("Radiograph"), _("State"), _("Score")])
         ui.batchTable.horizontalHeader().setSectionResizeMode(0, qt.QHeaderView.Stretch)
         ui.batchTable.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
         ui.batchTable.connect("cellDoubleClicked(int,int)", self.onOpenRow)
@@ -69,7 +69,7 @@ class BatchSection:
         self._onChanged()
 
     def onAddFolder(self) -> None:
-        folder = qt.QFileDialog.getExistingDirectory(self._ui.batchTable, _("Folder with chest X-rays"), "")
+        folder = qt.QFileDialog.getExistingDirectory(self._ui.batchTable, _("Folder with radiographs"), "")
         if folder:
             self._batch.addFolder(Path(folder))
             self._onChanged()
@@ -80,12 +80,12 @@ class BatchSection:
         patients = list(database.patients()) if database is not None else []
         if not patients:
             slicer.util.infoDisplay(
-                _("The DICOM database is empty: import X-rays in the DICOM module first.")
+                _("The DICOM database is empty: import radiographs in the DICOM module first.")
             )
             return
         names = [f"{database.nameForPatient(p)} ({p})" for p in patients]
         chosen = qt.QInputDialog.getItem(
-            self._ui.batchTable, _("DICOM database"), _("X-rays of the patient:"), names, 0, False
+            self._ui.batchTable, _("DICOM database"), _("Radiographs of the patient:"), names, 0, False
         )
         chosen = chosen[0] if isinstance(chosen, tuple) else chosen
         if chosen in names:

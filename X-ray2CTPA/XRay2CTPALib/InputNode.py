@@ -21,17 +21,17 @@ LONGEST_NAME = 60
 def whyUnusable(node: Any) -> str:
     """Why ``node`` cannot be the input, as a sentence; "" if it can."""
     if node is None:
-        return _("Select a chest X-ray.")
+        return _("Select a chest radiograph.")
     if not node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLLabelMapVolumeNode"):
         return _("Select an image; {name} is none.").format(name=node.GetName())
     if node.GetAttribute(NOTICE_ATTRIBUTE) is not None:
-        return _("{name} was generated; select the X-ray itself.").format(name=node.GetName())
+        return _("{name} was generated; select the radiograph itself.").format(name=node.GetName())
     image = node.GetImageData()
     if image is None or image.GetPointData().GetScalars() is None:
         return _("{name} holds no image.").format(name=node.GetName())
     wide = [length for length in image.GetDimensions() if length > 1]
     if len(wide) > 2:
-        return _("{name} has {count} slices; a chest X-ray has one.").format(
+        return _("{name} has {count} slices; a chest radiograph has one.").format(
             name=node.GetName(), count=min(wide)
         )
     if len(wide) < 2:
@@ -71,14 +71,14 @@ def writeInput(node: Any, folder: Path) -> Path:
         written = bool(storage.WriteData(node)) and target.is_file()
     except OSError as error:
         raise OutputError(
-            _("The X-ray could not be written to {folder}: {reason}.").format(
+            _("The radiograph could not be written to {folder}: {reason}.").format(
                 folder=folder, reason=error.strerror or error
             ),
             _("Free some space on that disk, or choose another temporary folder in the settings."),
         ) from error
     if not written:
         raise OutputError(
-            _("The X-ray could not be written to {file}.").format(file=target),
+            _("The radiograph could not be written to {file}.").format(file=target),
             _("Free some space on that disk, or choose another temporary folder in the settings."),
         )
     return target

@@ -46,7 +46,7 @@ class InputSection:
         if reason:
             return reason
         if self.verdict is not None and not self.verdict["accepted"] and not parameters.force:
-            return _("This is not taken for a frontal chest X-ray; Options has a way to go on.")
+            return _("This is not taken for a frontal chest radiograph; Options has a way to go on.")
         return ""
 
     def update(self, parameters: Any, isInstalled: bool) -> None:
@@ -71,9 +71,9 @@ class InputSection:
             return
         self._showThumbnail(node)
         if not isInstalled:
-            self._ui.gateLabel.text = _("The X-ray is checked once everything is installed.")
+            self._ui.gateLabel.text = _("The radiograph is checked once everything is installed.")
             return
-        self._ui.gateLabel.text = _("Checking the X-ray...")
+        self._ui.gateLabel.text = _("Checking the radiograph...")
         try:
             self._question = self._logic.check(node, parameters.bundle, self._onAnswer)
         except XRay2CTPAError as error:
@@ -115,9 +115,9 @@ class InputSection:
             self.verdict = content["gate"]
             score = self.verdict["is_frontal_cxr"]
             verdict = (
-                _("Taken for an upright frontal chest X-ray (score {score:.2f}).")
+                _("Taken for an upright frontal chest radiograph (score {score:.2f}).")
                 if self.verdict["accepted"]
-                else _("NOT taken for an upright, complete frontal chest X-ray (score {score:.2f}).")
+                else _("NOT taken for an upright, complete frontal chest radiograph (score {score:.2f}).")
             ).format(score=score)
             remarks = [*self.verdict["warnings"], *content["input"]["notes"]]
             self._ui.gateLabel.text = "\n".join([verdict, *remarks])

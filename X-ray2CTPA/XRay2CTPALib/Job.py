@@ -256,7 +256,7 @@ def stageText(stage: str, message: str) -> str:
     texts = {
         "verify": _("Checking the model"),
         "wait": _("Waiting for another run to end"),
-        "read": _("Reading the X-ray"),
+        "read": _("Reading the radiograph"),
         "load": _("Loading the model"),
         "generate": _("Generating"),
         "finish": _("Decoding the volume and scoring it"),
@@ -275,9 +275,9 @@ def hintFor(code: int, hint: str) -> str:
     if hint and not any(mark in hint for mark in COMMAND_LINE):
         return hint
     hints = {
-        EXIT_UNUSABLE_INPUT: _("Choose another X-ray, or see the log."),
+        EXIT_UNUSABLE_INPUT: _("Choose another radiograph, or see the log."),
         EXIT_BUNDLE: _("Choose another model, or add this one again (section Model)."),
-        EXIT_NOT_FRONTAL_CXR: _("Choose another X-ray; Options has a way to go on regardless."),
+        EXIT_NOT_FRONTAL_CXR: _("Choose another radiograph; Options has a way to go on regardless."),
         EXIT_DEVICE_OR_MEMORY: _(
             "Close other programs, or choose the device cpu or fewer samples (Options)."
         ),

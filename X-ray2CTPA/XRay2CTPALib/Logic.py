@@ -75,7 +75,7 @@ class RunLogic(VTKObservationMixin):
         outputFolder: str = "",
         **options: Any,
     ) -> Any:
-        """Generates a CTPA from a chest X-ray, or from each of several.
+        """Generates a CTPA from a chest radiograph, or from each of several.
 
         Args:
             cxrNode: a volume node with one slice; a list of them or a vtkMRMLSequenceNode makes a batch.
@@ -148,7 +148,7 @@ class RunLogic(VTKObservationMixin):
         radiograph = ctpaNode.GetNodeReference(mrml.RADIOGRAPH_REFERENCE)
         if radiograph is None:
             raise InputError(
-                _("The X-ray {name} is no longer in the scene.").format(name=nodes.record["input"]["name"]),
+                _("{name} is no longer in the scene.").format(name=nodes.record["input"]["name"]),
                 _("Load it again and generate with seed {seed}.").format(
                     seed=nodes.record["sampling"]["seed"]
                 ),
@@ -298,7 +298,7 @@ def _nodesOf(cxrNode: Any) -> list[Any]:
     else:
         nodes = list(cxrNode) if isinstance(cxrNode, (list, tuple)) else [cxrNode]
     if not nodes:
-        raise InputError(_("Expected at least one chest X-ray, got none."))
+        raise InputError(_("Expected at least one chest radiograph, got none."))
     for node in nodes:
         reason = whyUnusable(node)
         if reason:

@@ -30,7 +30,7 @@ class ResultSection:
             "gradcam": _("Grad-CAM"),
             "gradcam_label": _("Grad-CAM levels"),
             "spread": _("Spread of the samples"),
-            "radiograph_gradcam": _("Grad-CAM on the X-ray"),
+            "radiograph_gradcam": _("Grad-CAM on the radiograph"),
             "": _("None"),
         }
         self._overlays: list[str] = []
@@ -187,9 +187,9 @@ class ResultSection:
             slicer.util.errorDisplay(back.problem)
         else:
             place = (
-                _("in the study of the X-ray")
+                _("in the study of the radiograph")
                 if back.joined
-                else _("under a patient of their own, for the X-ray is no DICOM file")
+                else _("under a patient of their own, for the radiograph is no DICOM file")
             )
             text = _("{count} DICOM files, marked SYNTHETIC, are in the DICOM database, {place}.")
             self._notes = (*self._notes, text.format(count=back.files, place=place))

@@ -38,7 +38,7 @@ class CaseViews:
             if not phase.blinded:
                 self._volume.SetAttribute(mrml.NOTICE_ATTRIBUTE, NOTICE)
         if "radiograph" in phase.shows and shown.case.radiograph:
-            radiograph = self._load(folder / shown.case.radiograph, _("{name}, X-ray").format(name=name))
+            radiograph = self._load(folder / shown.case.radiograph, _("{name}, radiograph").format(name=name))
         mrml.use_layout(slicer.mrmlScene)
         slicer.app.processEvents()  # so that new views have their sizes
         self._put(radiograph)

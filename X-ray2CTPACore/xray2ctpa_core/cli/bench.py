@@ -1,4 +1,4 @@
-"""`xray2ctpa bench`: speed on this machine, compared with the papers' method and with hardware limits."""
+"""`xray2ctpa bench`: speed on this machine, compared with X-ray2CTPA's method and with hardware limits."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ from xray2ctpa_core.generation.samples import SAMPLE_CXR
 if TYPE_CHECKING:
     from xray2ctpa_core.volume import Radiograph
 
-#: What is measured: the papers' size, the command from start to end, a bundle that is loaded.
+#: What is measured: X-ray2CTPA's size, the command from start to end, a bundle that is loaded.
 PARTS = ("papers", "command", "loaded")
 CURVE_STEPS = "1,2,4,6,10,15,25"
 
@@ -28,8 +28,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         "bench",
-        help="measure speed against the papers' method, or quality against steps",
-        description="Measures the speed of the papers' method (released structure, eager fp32, 1000-step "
+        help="measure speed against X-ray2CTPA's method, or quality against steps",
+        description="Measures the speed of X-ray2CTPA's method (released structure, eager fp32, 1000-step "
         "ancestral DDPM, slices decoded one by one through 8-bit grey) and of ours, alternately and with "
         "the same weights and input; ours also with a tiny decoder in place of the autoencoder's. Then "
         "measures the whole command and the loaded bundle, and says which of the project's targets are met. "
@@ -46,7 +46,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--denoiser",
         type=Path,
         metavar="DIR",
-        help="the papers' denoiser, as written by `convert` (default: the same network with random weights, "
+        help="X-ray2CTPA's denoiser, as written by `convert` (default: the same network with random weights, "
         "which do not change the time)",
     )
     parser.add_argument(
@@ -80,11 +80,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         type=parts,
         default=PARTS,
         metavar="PART,...",
-        help=f"what is measured (default: {','.join(PARTS)}): the papers' size, the command with the bundle, "
-        "the loaded bundle",
+        help=f"what is measured (default: {','.join(PARTS)}): X-ray2CTPA's size, the command with the "
+        "bundle, the loaded bundle",
     )
     parser.add_argument(
-        "--trial", action="store_true", help="the papers' size made tiny: tries the bench, measures nothing"
+        "--trial", action="store_true", help="X-ray2CTPA's size made tiny: tries the bench, measures nothing"
     )
     parser.add_argument(
         "--repeats", type=positive, default=5, metavar="N", help="rounds (default: %(default)s)"
@@ -159,7 +159,7 @@ def run_speed(args: argparse.Namespace) -> int:
 
 
 def paper_scale_on(devices: list[str], args: argparse.Namespace, bars: Bars) -> dict[str, Any]:
-    """The papers' size on each device."""
+    """X-ray2CTPA's size on each device."""
     import torch
 
     from xray2ctpa_core.benchmark.paper_scale import BenchConfig, measure_paper_scale

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument(
         "--open-pairs",
-        dest="open_pairs",
+        dest="open_pair_cohorts",
         type=Path,
         action="append",
         default=[],
@@ -77,17 +78,19 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "multi": (20, count, "number of patients with several samples; all people have several"),
         "samples": (8, positive, "number of samples that are averaged for them"),
         "auroc": (200, count, "number of patients for PE classification"),
-        "open-pair-count": (
-            0,
-            count,
-            "pairs of the test split of each --open-pairs, from the first; 0 for all",
-        ),
-        "radiograph-count": (20, positive, "number of radiographs, evenly spaced, from each --radiographs"),
+        "open_pairs": (0, count, "pairs of the test split of each --open-pairs, from the first; 0 for all"),
+        "radiographs": (20, positive, "number of radiographs, evenly spaced, from each --radiographs"),
+        "steps": (0, count, "sampling steps; 0 for the bundle's"),
     }
+    options = {"open_pairs": ["--open-pair-count"], "radiographs": ["--radiograph-count"]}
     for name, (default, kind, text) in counts.items():
-        old = ["--film-count"] if name == "radiograph-count" else []
         parser.add_argument(
-            f"--{name}", *old, type=kind, default=default, metavar="N", help=f"{text} (default: %(default)s)"
+            *options.get(name, [f"--{name}"]),
+            dest=name,
+            type=kind,
+            default=default,
+            metavar="N",
+            help=f"{text} (default: %(default)s)",
         )
     parser.add_argument(
         "--pair",
@@ -100,7 +103,6 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument(
         "--radiographs",
-        "--films",
         dest="radiograph_folders",
         type=Path,
         action="append",
@@ -119,11 +121,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument(
         "--weights",
-        type=Path,
+        default="",
         metavar="DIR",
         help="folder of i3d_torchscript.pt, inception-2015-12-05.pt, alexnet-owt-7be5be79.pth (any of them)",
     )
-    parser.add_argument("--steps", type=positive, metavar="N", help="sampling steps (default: the bundle's)")
     parser.add_argument(
         "--seed", type=seed, default=0, metavar="S", help="random seed (default: %(default)s)"
     )
@@ -139,29 +140,16 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
+    from xray2ctpa_core.config import from_mapping
     from xray2ctpa_core.errors import InputError
     from xray2ctpa_core.evaluation.config import EvaluationConfig
     from xray2ctpa_core.evaluation.report import markdown
     from xray2ctpa_core.evaluation.run import evaluate
 
-    others = (args.people, args.open_pairs, args.pairs, args.radiograph_folders)
+    others = (args.people, args.open_pair_cohorts, args.pairs, args.radiograph_folders)
     if args.cohort is None and not any(others):
         raise InputError("Expected a cohort or --people for evaluation, got neither.", "See --help.")
-    config = EvaluationConfig(
-        images=args.images,
-        multi=min(args.multi, args.images),
-        samples=args.samples,
-        auroc=args.auroc,
-        open_pairs=args.open_pair_count,
-        radiographs=args.radiograph_count,
-        steps=args.steps or 0,
-        folds=args.folds,
-        seed=args.seed,
-        split=args.split,
-        train_split=args.train_split,
-        metrics=args.metrics,
-        weights="" if args.weights is None else str(args.weights),
-    )
+    config = from_mapping(EvaluationConfig, {f.name: getattr(args, f.name) for f in fields(EvaluationConfig)})
     pipelines = load_pipelines(args.bundles or [DEFAULT_BUNDLE], args.device)
     with Bars() as bars:
         summary = evaluate(
@@ -174,7 +162,7 @@ def run(args: argparse.Namespace) -> int:
             bars.show,
             args.radiograph_folders,
             args.people,
-            args.open_pairs,
+            args.open_pair_cohorts,
         )
     report = markdown(summary)
     if args.out is not None:

@@ -29,9 +29,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """Declares the subcommand."""
     parser = subparsers.add_parser(
         "generate",
-        help="generate a synthetic CTPA from one or more chest X-rays",
+        help="generate a synthetic CTPA from one or more chest radiographs",
         description="Generates a synthetic CTPA, a PE probability and a Grad-CAM map from a frontal chest "
-        "X-ray. " + HYPOTHESIS,
+        "radiograph. " + HYPOTHESIS,
         epilog="Exit codes: 0 done; 2 unusable input or arguments; 3 bundle missing, damaged or "
         "incompatible; 4 not a frontal chest radiograph; 5 device or memory; 130 cancelled. With several "
         "inputs: the code of the first that failed.",

@@ -60,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of every subcommand."""
     parser = Parser(
         prog="xray2ctpa",
-        description="From one frontal chest X-ray to a synthetic CT pulmonary angiogram. "
+        description="From one frontal chest radiograph to a synthetic CT pulmonary angiogram. "
         + generate.HYPOTHESIS,
     )
     parser.add_argument("--version", action="version", version=f"xray2ctpa {__version__}")

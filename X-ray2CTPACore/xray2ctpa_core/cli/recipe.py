@@ -34,7 +34,7 @@ class Kind:
     Attributes:
         module: module in the scripts' folder.
         settings: class of the settings.
-        function: its function (settings, out, resume).
+        function: its function (settings, out).
         finished: file in the step's folder that marks it as finished; "" where the step itself skips finished
             work.
     """
@@ -164,7 +164,7 @@ class Runner:
         if str(self._scripts) not in sys.path:
             sys.path.insert(0, str(self._scripts))
         module = importlib.import_module(kind.module)
-        return run_step(getattr(module, kind.function), step.settings, step.out, resume=True)
+        return run_step(getattr(module, kind.function), step.settings, step.out)
 
 
 def _placed(step: Step, cluster: str) -> Step:

@@ -14,8 +14,8 @@ from xray2ctpa_core.errors import XRay2CTPAError
 T = TypeVar("T")
 
 CONFIG_FILE = "config.json"
-#: A step's function: (configuration, folder, whether to resume the run in it).
-Run = Callable[[T, Path, bool], None]
+#: A step's function: (configuration, folder); it resumes a stopped run in the folder.
+Run = Callable[[T, Path], None]
 #: Packages that MONAI imports, where they are installed, for its bundles; no step uses them.
 _UNUSED = ("bs4", "ignite", "jsonschema")
 
@@ -25,14 +25,14 @@ def start_lean() -> None:
     lean.leave_out(_UNUSED)
 
 
-def run_step(run: Run[T], config: T, out: Path, resume: bool) -> int:
+def run_step(run: Run[T], config: T, out: Path) -> int:
     """Prints and saves the configuration, seeds and runs the step; returns the exit code. Errors are printed
     as one line on stderr."""
     try:
         print(configuration.dumps(config), flush=True)
         _seed(getattr(config, "seed", 0))
         configuration.save(config, out / CONFIG_FILE)
-        run(config, out, resume)
+        run(config, out)
     except XRay2CTPAError as error:
         return said(error)
     return 0

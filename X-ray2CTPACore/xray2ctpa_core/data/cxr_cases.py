@@ -1,4 +1,4 @@
-"""The radiograph of one study, preprocessed for an X-ray encoder, with provenance."""
+"""The radiograph of one study, preprocessed for a radiograph encoder, with provenance."""
 
 import functools
 import zlib
@@ -22,7 +22,7 @@ from xray2ctpa_core.preprocessing.cxr import CxrSettings, radiograph_image
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
 from xray2ctpa_core.volume import FrontalFrame, Radiograph
 
-#: (P, P) float32, the input of an X-ray encoder.
+#: (P, P) float32, the input of a radiograph encoder.
 CXR_FILE = "cxr.npy"
 
 

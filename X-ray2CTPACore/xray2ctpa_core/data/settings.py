@@ -66,7 +66,7 @@ class StudySource:
     label: str = ""
     """Column of the label (inspect, ct-rate)."""
     indeterminate_as_pe: bool = False
-    """Whether RSPECT's indeterminate examinations count as PE, as in the papers."""
+    """Whether RSPECT's indeterminate examinations count as PE, as in X-ray2CTPA."""
     check_files: bool = True
     """Whether every file must exist at the start; otherwise missing ones are logged and left out."""
     studies: Count = 0
@@ -80,7 +80,7 @@ class ScalingConfig:
     """Scaling of latents."""
 
     scaling: Literal["standardised", "min-max"] = "standardised"
-    """By the latents' own mean and deviation of each channel, or by the papers' range."""
+    """By the latents' own mean and deviation of each channel, or by X-ray2CTPA's range."""
     latent_low: float = -12.911299
     """Lowest value of min-max; the default is the release's for CTPA."""
     latent_high: float = 9.596558

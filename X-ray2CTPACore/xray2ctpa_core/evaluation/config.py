@@ -1,53 +1,64 @@
-"""Size of an evaluation."""
+"""Settings of an evaluation, and of the step that evaluates. Nothing here imports torch."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Annotated, Literal
 
-from xray2ctpa_core.errors import ConfigError
-from xray2ctpa_core.evaluation.instruments import METRICS, Instruments, make_instruments
+from pydantic import Field
+
+from xray2ctpa_core.data.settings import Count, ExistingOrNone, FoldersOrNone, settings
+
+#: Metrics that are measured on request, because they need weights that are not embedded, or time.
+Metric = Literal["fvd", "fid", "lpips", "planes"]
 
 
-@dataclass(frozen=True)
+@settings
 class EvaluationConfig:
-    """Numbers of patients and samples of an evaluation.
+    """Numbers of patients and samples of an evaluation, and its metrics."""
 
-    Attributes:
-        images: number of unseen patients, and of people, whose volumes are compared.
-        multi: number of patients with several samples; all people have several.
-        samples: number of samples that are averaged for them.
-        auroc: number of unseen patients for the PE classification.
-        open_pairs: number of pairs of the test split, from the first; 0 for all, as in the protocol.
-        radiographs: number of real radiographs from each folder.
-        steps: sampling steps; 0 for the bundle's own.
-        folds: whether the bundles are folds of one system (evaluation.folds).
-        seed: each patient's seed is derived from it and the patient's name.
-        split, train_split: names of the splits for the evaluation and for the baselines.
-        metrics: additional METRICS; "planes" are always measured for people.
-        weights: folder of I3D_FILE, INCEPTION_FILE and ALEXNET_FILE; "" for none, or torch.hub's AlexNet.
-    """
-
-    images: int = 60
-    multi: int = 20
-    samples: int = 8
-    auroc: int = 200
-    open_pairs: int = 0
-    radiographs: int = 20
-    steps: int = 0
+    images: Count = 60
+    """Unseen patients, and people, whose volumes are compared."""
+    multi: Count = 20
+    """The first of these patients, with several samples; all people have several."""
+    samples: Annotated[int, Field(ge=2)] = 8
+    """Samples that are averaged for them."""
+    auroc: Count = 200
+    """Unseen patients for the PE classification."""
+    open_pairs: Count = 0
+    """Pairs of the test split, from the first; 0 for all, as in the protocol."""
+    radiographs: Count = 20
+    """Real radiographs of each folder."""
+    steps: Count = 0
+    """Sampling steps; 0 for the bundle's own."""
     folds: bool = False
-    seed: int = 0
+    """Whether the bundles are folds of one system."""
+    seed: Count = 0
+    """Each patient's seed is derived from it and the patient's name."""
     split: str = "test"
+    """Name of the split for the evaluation."""
     train_split: str = "train"
-    metrics: tuple[str, ...] = ()
-    weights: str = ""
+    """Name of the split for the baselines."""
+    metrics: tuple[Metric, ...] = ()
+    """Additional metrics; planes are always measured for people."""
+    weights: ExistingOrNone = ""
+    """Folder of the weights that these metrics need (docs/tables.md)."""
 
-    def __post_init__(self) -> None:
-        counts = (self.images, self.multi, self.auroc, self.open_pairs, self.radiographs)
-        if min(*counts, self.steps, self.seed) < 0 or self.samples < 2 or self.multi > self.images:
-            raise ConfigError(f"Expected counts of at least 0, samples >= 2 and multi <= images, got {self}.")
-        if not set(self.metrics) <= set(METRICS):
-            raise ConfigError(f"Expected metrics of {', '.join(METRICS)}, got {', '.join(self.metrics)}.")
 
-    def instruments(self, *more: str) -> Instruments:
-        """The instruments for the metrics and for ``more`` of them."""
-        weights = Path(self.weights) if self.weights else None
-        return make_instruments(tuple(dict.fromkeys((*self.metrics, *more))), weights)
+@settings
+class EvaluateSettings(EvaluationConfig):
+    """Evaluation of bundles on unseen people and virtual patients, and the first bundle's model card."""
+
+    bundles: tuple[str, ...] = ()
+    """Names, folders or Hub ids of the bundles; the first, a folder, gets the model card."""
+    card: bool = True
+    """Whether the first bundle gets model card and metrics."""
+    cohort: ExistingOrNone = ""
+    """Folder of virtual test patients."""
+    train: ExistingOrNone = ""
+    """Folder of the virtual patients that the baselines are made of."""
+    people: FoldersOrNone = ()
+    """Folders of real people's CTs."""
+    open_pair_cohorts: FoldersOrNone = ()
+    """Folders that open_pairs.py prepared."""
+    pairs: FoldersOrNone = ()
+    """Folders of real pairs."""
+    radiograph_folders: FoldersOrNone = ()
+    """Folders of real radiographs."""

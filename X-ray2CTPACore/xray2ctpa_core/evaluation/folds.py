@@ -8,6 +8,7 @@ import numpy as np
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.config import EvaluationConfig
+from xray2ctpa_core.evaluation.instruments import make_instruments
 from xray2ctpa_core.evaluation.patients import CohortPatient, check_both_classes, cohort_patients
 from xray2ctpa_core.evaluation.protocol import EvaluatedPipeline, taught_people
 from xray2ctpa_core.evaluation.rows import Bench, PatientRows
@@ -69,7 +70,7 @@ def pe_by_folds(
     places = sorted({round(place) for place in np.linspace(0, len(found) - 1, min(config.auroc, len(found)))})
     chosen = [found[place] for place in places]
     check_both_classes([patient for patient, _ in chosen])
-    instruments = config.instruments()
+    instruments = make_instruments(config.metrics, config.weights)
     bench = Bench("", None, store, instruments, config.samples, config.steps or None, config.seed)
     rows: list[Row] = []
     for number, (patient, pipeline) in enumerate(chosen, 1):

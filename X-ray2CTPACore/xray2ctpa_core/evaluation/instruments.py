@@ -4,12 +4,14 @@ volumes."""
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.evaluation.columns import PLANES
+from xray2ctpa_core.evaluation.config import Metric
 from xray2ctpa_core.metrics.features import FeatureNetwork, PlaneSlices, clip_network, slice_network
 from xray2ctpa_core.metrics.image import to_unit
 from xray2ctpa_core.metrics.perceptual import (
@@ -19,8 +21,7 @@ from xray2ctpa_core.metrics.perceptual import (
     lpips_if_available,
 )
 
-#: Metrics that are measured on request, because they need weights that are not embedded, or time.
-METRICS = ("fvd", "fid", "lpips", "planes")
+METRICS = get_args(Metric)
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,12 @@ class Instruments:
         return found
 
 
-def make_instruments(metrics: Sequence[str] = (), weights: Path | None = None) -> Instruments:
+def make_instruments(metrics: Sequence[str] = (), weights: str = "") -> Instruments:
     """The instruments for the requested metrics.
 
     Args:
         metrics: of METRICS.
-        weights: folder that may hold I3D_FILE, INCEPTION_FILE and ALEXNET_FILE.
+        weights: folder that may hold I3D_FILE, INCEPTION_FILE and ALEXNET_FILE; "" for none.
 
     Raises:
         ConfigError: an unknown metric.
@@ -80,19 +81,17 @@ def make_instruments(metrics: Sequence[str] = (), weights: Path | None = None) -
     """
     if not set(metrics) <= set(METRICS):
         raise ConfigError(f"Expected metrics of {', '.join(METRICS)}, got {', '.join(metrics)}.")
-    perceptual = PerceptualDistance()
+    perceptual, folder = PerceptualDistance(), Path(weights) if weights else None
     networks: dict[str, FeatureNetwork] = {}
     if "fvd" in metrics:
-        networks["fvd"] = clip_network(weights, perceptual)
+        networks["fvd"] = clip_network(folder, perceptual)
     if "fid" in metrics:
-        networks["fid"] = slice_network(weights, perceptual)
+        networks["fid"] = slice_network(folder, perceptual)
     if "planes" in metrics:
         networks |= {plane: PlaneSlices(perceptual, plane) for plane in PLANES}
     if "lpips" in metrics:
-        return Instruments(
-            perceptual, LPIPSDistance(None if weights is None else weights / ALEXNET_FILE), networks
-        )
-    return Instruments(perceptual, lpips_if_available(weights), networks)
+        return Instruments(perceptual, LPIPSDistance(folder and folder / ALEXNET_FILE), networks)
+    return Instruments(perceptual, lpips_if_available(folder), networks)
 
 
 def feature_rows(network: FeatureNetwork, hu: np.ndarray, window: tuple[float, float]) -> list[list[float]]:

@@ -11,12 +11,12 @@ from xray2ctpa_core.evaluation.protocol import taught_people
 from xray2ctpa_core.pipelines.bundle import BundleInfo
 
 CARD_FILE = "README.md"
-NO_REAL_RADIOGRAPHS_LIMIT = """It has never seen a real radiograph. Real ones differ from its virtual ones at
-  the lungs' bases and flanks, where it may see fluid or opacities that are not there: score and Grad-CAM say
-  little of them."""
-REAL_RADIOGRAPHS_LIMIT = """Of real radiographs the radiograph encoder learned how many show fluid or an
-  opacity, never which: no reader's label was used. It may well show them in the wrong patients, so score and
-  Grad-CAM of a real radiograph are not to be relied on."""
+NO_REAL_RADIOGRAPHS_LIMIT = """No real radiograph was used in training. Real ones differ from computed ones
+  at the lungs' bases and flanks, where the model may find fluid or opacities that are not there: do not rely
+  on score and Grad-CAM of a real radiograph."""
+REAL_RADIOGRAPHS_LIMIT = """From real radiographs the encoder learned only how often fluid and opacities
+  occur, not in which patients: no reader's label was used. Do not rely on score and Grad-CAM of a real
+  radiograph."""
 
 
 def write_card(folder: Path, info: BundleInfo, report: str, command: str) -> None:
@@ -43,7 +43,7 @@ def card(info: BundleInfo, report: str, command: str, has_seen_real_radiographs:
 **{NOTICE}**
 
 One frontal chest radiograph -> a synthetic CT pulmonary angiogram of {width} x {height} x {depth} voxels, a
-score for pulmonary embolism (PE) and a Grad-CAM map of what the score rests on.
+score for pulmonary embolism (PE) and a Grad-CAM map of the regions that raise the score.
 
 | | |
 |---|---|
@@ -51,26 +51,25 @@ score for pulmonary embolism (PE) and a Grad-CAM map of what the score rests on.
 | trained on | {info.trained_on} |
 | intended use | {info.intended_use} |
 | conditioning | {info.conditioning} |
-| HU window | {window}; what is denser or lighter is clipped |
-| sampler | {sampling.scheduler}, {sampling.steps} steps, noise times {sampling.temperature:g} |
+| HU window | {window}; values beyond it are clipped |
+| sampler | {sampling.scheduler}, {sampling.steps} steps, initial noise times {sampling.temperature:g} |
 | changes of the map into the atlas | times {sampling.map_spread:g} |
 | alignment of a sample with the radiograph | {sampling.alignment} iterations |
 | frontal frame of a radiograph without spacing | {info.geometry.mean_frame_side_mm} mm, the cohort mean |
 
 ## Limits
 
-* Every patient in its training descends from {_descent(taught)}, deformed. It has seen no other
-  anatomy, no other disease than the simulated signs, no implants, no children. On a real radiograph the
-  outline of lungs, heart and diaphragm follows the radiograph; what lies behind and inside is invented, and
-  the vessels of the lungs are bent from those it knows.
+* All training patients are deformations of {_descent(taught)}, without implants and without other
+  disease than the simulated signs; none is a child. On a real radiograph the outline of lungs, heart and
+  diaphragm follows the radiograph; everything else is invented, and the lung vessels are those of the
+  training patients, deformed.
 * PE was simulated: clots are filling defects drawn into known arteries, and the radiographic signs were drawn
-  at published rates, independently. The score says nothing about a real patient's embolism. The ceiling of
-  the signs stands beside every AUROC below: a model far above it would have found a shortcut.
-* What the training patients never had is not reproduced: a lung that is white from top to bottom on the
-  radiograph comes out aerated.
+  independently at published rates. The score is no evidence of embolism in a real patient. The AUROC of the
+  signs alone, the ceiling, stands beside every AUROC below: a model far above it would use an artefact.
+* Findings that no training patient had (masses, pneumothorax, a collapsed lung) are not reproduced.
 * Agreement of the volume's projection with the radiograph is a check and no quality: it can be optimised,
   and {"is: each sample is moved until they agree" if sampling.alignment else "is not here"}.
-* The depth of a structure is not in a frontal radiograph; it is a guess from the training anatomy.
+* A frontal radiograph does not show depth: the depth of a structure is a guess from the training patients.
 * {REAL_RADIOGRAPHS_LIMIT if has_seen_real_radiographs else NO_REAL_RADIOGRAPHS_LIMIT}
 
 ## Measured

@@ -22,6 +22,7 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.baselines import INDEX_PIXELS, Baselines
 from xray2ctpa_core.evaluation.columns import CORRELATION, SHARE
 from xray2ctpa_core.evaluation.config import EvaluationConfig
+from xray2ctpa_core.evaluation.instruments import make_instruments
 from xray2ctpa_core.evaluation.numbers import entry
 from xray2ctpa_core.evaluation.organs import Organs, summarise_organs
 from xray2ctpa_core.evaluation.patients import group_identity
@@ -128,7 +129,7 @@ def evaluate_open_pairs(
     """
     table = cohort / STUDIES_FILE
     studies = read_folder(cohort, table)
-    instruments = config.instruments("planes")
+    instruments = make_instruments((*config.metrics, "planes"), config.weights)
     rows: list[Row] = []
     organs: list[Row] = []
     matches = []

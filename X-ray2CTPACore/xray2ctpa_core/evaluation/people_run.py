@@ -11,6 +11,7 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.baselines import Baselines
 from xray2ctpa_core.evaluation.config import EvaluationConfig
 from xray2ctpa_core.evaluation.folds import not_taught_by, systems
+from xray2ctpa_core.evaluation.instruments import make_instruments
 from xray2ctpa_core.evaluation.patients import group_identity
 from xray2ctpa_core.evaluation.people import Person, name_of, people_below
 from xray2ctpa_core.evaluation.protocol import EvaluatedPipeline
@@ -51,7 +52,7 @@ def evaluate_people(
     Raises:
         InputError: fewer than LEAST_PEOPLE outside a bundle's training, or a CT that cannot be read.
     """
-    instruments = config.instruments("planes")
+    instruments = make_instruments((*config.metrics, "planes"), config.weights)
     files = people_below(folders)
     rows: list[Row] = []
     measured: dict[str, list[str]] = {}

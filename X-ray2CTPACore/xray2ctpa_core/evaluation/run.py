@@ -9,6 +9,7 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.baselines import Baselines
 from xray2ctpa_core.evaluation.config import EvaluationConfig
 from xray2ctpa_core.evaluation.folds import pe_by_folds
+from xray2ctpa_core.evaluation.instruments import make_instruments
 from xray2ctpa_core.evaluation.open_pairs import evaluate_open_pairs
 from xray2ctpa_core.evaluation.pair import evaluate_pair
 from xray2ctpa_core.evaluation.patients import (
@@ -121,7 +122,7 @@ def _on_cohort(
     check_apart(chosen, training)
     if config.auroc:
         check_both_classes(patients[: config.auroc])
-    instruments = config.instruments()
+    instruments = make_instruments(config.metrics, config.weights)
     others = group_identity(training)
     cache = None if out is None else out / "baselines.npz"
     baselines = Baselines(training, others, cache, lambda done, of: report("training patients", done, of))

@@ -74,11 +74,11 @@ def on_radiograph(
     columns = ((np.arange(wide) + 0.5) * width / wide - frame.left) / frame.side * size - 0.5
     grid = np.meshgrid(2 * (rows + 0.5) / size - 1, 2 * (columns + 0.5) / size - 1, indexing="ij")
     places = torch.from_numpy(np.stack(grid[::-1], -1).astype(np.float32))[None]
-    drawn = F.grid_sample(
+    laid = F.grid_sample(
         torch.from_numpy(np.ascontiguousarray(heat, np.float32))[None, None],
         places,
         padding_mode="border",
         align_corners=False,
     )[0, 0].numpy()
     inside = np.outer(np.abs(rows - size / 2 + 0.5) <= size / 2, np.abs(columns - size / 2 + 0.5) <= size / 2)
-    return np.where(inside, drawn, 0).astype(np.float32)
+    return np.where(inside, laid, 0).astype(np.float32)

@@ -83,7 +83,7 @@ def render_preview(
     picture = Image.new("RGB", (width, height), BACKGROUND)
     draw = ImageDraw.Draw(picture)
     draw.text((MARGIN, 18), "X-ray2CTPA", TEXT, text_font(28))
-    draw.text((MARGIN + 190, 26), f"{SYNTHETIC} CTPA from one chest X-ray", ACCENT, text_font(19))
+    draw.text((MARGIN + 190, 26), f"{SYNTHETIC} CTPA from one chest radiograph", ACCENT, text_font(19))
     picture.paste(radiograph_tile(radiograph, frame, CXR_SIDE), (MARGIN, HEADER))
     _write_lines(draw, lines, place, CXR_SIDE)
     rows = (
@@ -140,7 +140,7 @@ def radiograph_tile(radiograph: Radiograph, frame: FrontalFrame, side: int) -> I
     draw = ImageDraw.Draw(tile)
     x, y, edge = (round(v * scale) for v in (frame.left, frame.top, frame.side))
     draw.rectangle((left + x, top + y, left + x + edge, top + y + edge), outline=FRAME_COLOUR, width=2)
-    _label(draw, (8, 8), "input X-ray", TEXT)
+    _label(draw, (8, 8), "input radiograph", TEXT)
     _label(draw, (8, side // 2 - 10), "R", ACCENT)
     _label(draw, (side - 24, side // 2 - 10), "L", ACCENT)
     _label(draw, (8, side - 28), "frame that the model read", FRAME_COLOUR)
@@ -154,7 +154,7 @@ def opinion_tile(radiograph: Radiograph, opinion_map: np.ndarray) -> Image.Image
     tile = Image.new("RGB", (CELL, CELL), PANEL)
     tile.paste(heated(grey.convert("RGB"), np.asarray(evidence)), (left, top))
     draw = ImageDraw.Draw(tile)
-    _label(draw, (6, 6), "input X-ray, Grad-CAM", TEXT)
+    _label(draw, (6, 6), "input radiograph, Grad-CAM", TEXT)
     _label(draw, (6, CELL // 2 - 10), "R", ACCENT)
     _label(draw, (CELL - 22, CELL // 2 - 10), "L", ACCENT)
     return tile

@@ -32,7 +32,7 @@ def newest_checkpoint(out: Path) -> tuple[int, Path]:
     """Step and folder of the newest undamaged checkpoint of the run ``out``; warns of newer damaged ones.
 
     Raises:
-        InputError: there is none; the message names the damaged files.
+        InputError: all are damaged, or there is none; the message names the damaged files.
     """
     damaged: list[str] = []
     for checkpoint in reversed(checkpoints(out / CHECKPOINT_FOLDER)):
@@ -44,10 +44,8 @@ def newest_checkpoint(out: Path) -> tuple[int, Path]:
                 )
             return int(checkpoint.name), checkpoint
         damaged.append(wrong)
-    if not damaged:
-        raise InputError(f"--resume needs {out / CHECKPOINT_FOLDER} from a previous run, found none.")
     raise InputError(
-        f"Expected a whole checkpoint in {out / CHECKPOINT_FOLDER}, got: {'; '.join(damaged)}.",
+        f"Expected a whole checkpoint in {out / CHECKPOINT_FOLDER}, got: {'; '.join(damaged) or 'none'}.",
         f"Remove {out / CHECKPOINT_FOLDER} to train anew.",
     )
 

@@ -103,10 +103,10 @@ def train(
     data: Dataset[dict[str, torch.Tensor]],
     config: LoopConfig,
     out: Path,
-    resume: bool = False,
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
 ) -> nn.Module:
-    """Trains ``stage.module`` and returns it with its averaged weights, in evaluation mode.
+    """Trains ``stage.module`` and returns it with its averaged weights, in evaluation mode; a run that was
+    stopped continues from the newest checkpoint in ``out``.
 
     Args:
         stage: module and loss.
@@ -115,18 +115,17 @@ def train(
         out: folder of the run: log.jsonl and, while it runs, checkpoint/. A line of the log holds the step,
             the loss and its terms, samples per second since the start, the shares of that time spent on
             waiting for data and on the network (forward, backward, update), and processor seconds.
-        resume: continue from the checkpoint in ``out``; without it a run there is refused.
         progress: called with (step, number of steps, logged terms) after each logged step.
 
     Raises:
-        InputError: ``out`` holds a run and resume is off, or holds none and it is on; or a library raised an
-            error, which is passed on with the names of the batch's studies.
+        InputError: every checkpoint in ``out`` is damaged; or a library raised an error, which is passed on
+            with the names of the batch's studies.
         DeviceError: a batch does not fit in memory, or /dev/shm is full.
         ConfigError: the loss is not finite where it is logged, or FSDP was asked for in version 1.
     """
     out = Path(out)
     check_launch()
-    start, checkpoint = _start(out, resume)
+    start, checkpoint = _start(out)
     accelerator = Accelerator(mixed_precision=config.precision, gradient_accumulation_steps=config.accumulate)
     sharded = is_sharded(accelerator)
     set_seed(config.seed)
@@ -332,7 +331,7 @@ class _Log:
         if not all(math.isfinite(value) for value in entry.values()):
             raise ConfigError(
                 f"Expected finite terms of the loss, got {entry} at step {done} in {self._out}.",
-                "Lower learning_rate, or set precision=no; --resume continues from the last checkpoint.",
+                "Lower learning_rate, or set precision=no; run the command again to continue.",
             )
         if not accelerator.is_main_process:
             return
@@ -358,14 +357,10 @@ class _Log:
             self._board.close()
 
 
-def _start(out: Path, resume: bool) -> tuple[int, Path | None]:
-    """Number of completed steps, and the checkpoint to resume from."""
-    if resume:
-        return newest_checkpoint(out)
+def _start(out: Path) -> tuple[int, Path | None]:
+    """Number of completed steps, and the checkpoint to resume from; a run without one begins anew."""
     if has_checkpoint(out):
-        raise InputError(
-            f"{out} already holds a run.", "Pass --resume to continue it, or choose another --out."
-        )
+        return newest_checkpoint(out)
     out.mkdir(parents=True, exist_ok=True)
     (out / LOG_FILE).unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
     return 0, None

@@ -66,7 +66,7 @@ class SpatialDenoiser(ModelMixin, ConfigMixin):
     Args:
         latent_channels: C of the latents.
         spatial_channels: channels of the lifted features; 0 makes the `global` denoiser.
-        embedding_dim: length of the X-ray embedding.
+        embedding_dim: length of the radiograph embedding.
         channels: widths of the levels, multiples of 8; each level halves all axes.
         condition_dim: width of the time and embedding condition.
         residual_std: for each channel, standard deviation of the latents about the radiograph encoder's

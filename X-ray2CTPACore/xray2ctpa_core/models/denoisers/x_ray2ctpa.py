@@ -388,7 +388,7 @@ class PaperDenoiser(ModelMixin, ConfigMixin):
 
     Args:
         latent_channels: C of the latents.
-        embedding_dim: length of the X-ray embedding; 0 for none.
+        embedding_dim: length of the radiograph embedding; 0 for none.
         width: channels of the first level, an even multiple of groups.
         multipliers: channels of the levels over ``width``. Each level but the last halves H and W; D stays.
         heads: of every attention.

@@ -44,7 +44,7 @@ class PackSettings:
     temperature: Share = 1.0
     """Factor of the latents' initial noise; below 1 samples lie nearer to their mean."""
     largest_latent: Weight = 0.0
-    """Bound to which each step clips clean estimates; 0 for none, 1 for the papers' min-max latents."""
+    """Bound to which each step clips clean estimates; 0 for none, 1 for X-ray2CTPA's min-max latents."""
 
 
 @settings

@@ -43,7 +43,7 @@ class LabelledConfig(LoopConfig):
 
 @settings
 class LatentClassifierSettings(LabelledConfig, ScalingConfig):
-    """The papers' latent PE classifier: a 3D DenseNet-121."""
+    """X-ray2CTPA's latent PE classifier: a 3D DenseNet-121."""
 
     latents: Existing = ""
     """Folder of the step latents or generate."""

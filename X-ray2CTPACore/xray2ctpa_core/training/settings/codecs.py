@@ -83,8 +83,8 @@ class CodebookConfig:
 class VQGANConfig(CodebookConfig):
     """Architecture and loss weights of the 3D VQGAN.
 
-    The papers' objective is L1 + LPIPS + codebook + adversarial (Esser et al., eq. 4 to 7), with XctDiff's
-    hinge in 3D and 2D. The paper gives no weights; XctDiff's release has 1 for all. Slices are axial; in the
+    The objective is L1 + LPIPS + codebook + adversarial (Esser et al., eq. 4 to 7), with XctDiff's hinge in
+    3D and 2D. XctDiff's paper gives no weights; its release has 1 for all. Slices are axial; in the
     release they are sagittal, by the order of its axes.
     """
 
@@ -118,7 +118,7 @@ class DiscriminatorSettings:
     """The opponent of an adversarial term."""
 
     discriminator_layers: Positive = 4
-    """Layers of the discriminator."""
+    """Layers of the discriminator; 4 layers judge patches of 70 pixels."""
     discriminator_width: Positive = 32
     """Channels of its first layer."""
     opponent_rate: Rate = 1e-4

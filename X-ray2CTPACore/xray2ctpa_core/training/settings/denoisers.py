@@ -123,11 +123,11 @@ class ObjectiveWeights:
     """Weights of the terms beside the L1 distance; 0 leaves out a term and its network."""
 
     perceptual_weight: Weight = 0.01
-    """The papers' lambda 1."""
+    """X-ray2CTPA's lambda 1."""
     adversarial_weight: Weight = 0.001
-    """The papers' lambda 2."""
+    """X-ray2CTPA's lambda 2."""
     classifier_weight: Weight = 0.08
-    """The papers' lambda 3."""
+    """X-ray2CTPA's lambda 3."""
 
 
 @settings
@@ -150,7 +150,7 @@ class PaperDenoiserSettings(
     DiscriminatorSettings,
     FoldSettings,
 ):
-    """The papers' denoiser: unconditional, conditioned on radiographs, or adapted to a modality by LoRA."""
+    """X-ray2CTPA's denoiser: unconditional, conditioned on radiographs, or adapted to a modality by LoRA."""
 
     latents: Existing = ""
     """Folder of the step latents."""

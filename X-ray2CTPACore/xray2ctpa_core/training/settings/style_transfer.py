@@ -12,6 +12,7 @@ from xray2ctpa_core.data.settings import (
     Weight,
     settings,
 )
+from xray2ctpa_core.training.settings.codecs import DiscriminatorSettings
 from xray2ctpa_core.training.settings.loop import LoopConfig
 
 
@@ -32,19 +33,15 @@ class StyleTransferConfig:
 
 
 @settings
-class StyleTransferSettings(LoopConfig, StyleTransferConfig):
+class StyleTransferSettings(LoopConfig, StyleTransferConfig, DiscriminatorSettings):
     """CycleGAN between real and computed radiographs with the same framing; none is mirrored."""
 
     real: Existing = ""
     """Folder of the step radiographs, run on real radiographs with input=frame."""
     computed: Existing = ""
     """Folder of computed radiographs, of the step drr or radiographs, with the same framing."""
-    discriminator_layers: Positive = 4
-    """Layers of the discriminators; 4 layers judge patches of 70 pixels."""
     discriminator_width: Positive = 64
-    """Channels of their first layer."""
     opponent_rate: Rate = 2e-4
-    """Their learning rate."""
     steps: Positive = 100_000
     batch_size: Positive = 1
     learning_rate: Rate = 2e-4

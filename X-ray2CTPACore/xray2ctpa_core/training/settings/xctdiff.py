@@ -15,7 +15,7 @@ from xray2ctpa_core.data.settings import (
     Window,
     settings,
 )
-from xray2ctpa_core.training.settings.codecs import CodebookConfig, FoldSettings
+from xray2ctpa_core.training.settings.codecs import CodebookConfig, DiscriminatorSettings, FoldSettings
 from xray2ctpa_core.training.settings.loop import LoopConfig
 
 
@@ -135,15 +135,11 @@ class RegressorConfig:
 
 
 @settings
-class RegressorSettings(LoopConfig, RegressorConfig, PairSettings):
+class RegressorSettings(LoopConfig, RegressorConfig, PairSettings, DiscriminatorSettings):
     """A regressor of the volume from the radiograph; runs as a denoiser of one step."""
 
-    discriminator_layers: Positive = 4
-    """Layers of the discriminator."""
     discriminator_width: Positive = 64
-    """Channels of its first layer."""
     opponent_rate: Rate = 2e-4
-    """Its learning rate."""
     steps: Positive = 22_900
     batch_size: Positive = 4
     learning_rate: Rate = 2e-4

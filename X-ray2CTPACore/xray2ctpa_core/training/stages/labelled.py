@@ -20,7 +20,6 @@ from xray2ctpa_core.training.arms import (
     write_arm,
     write_predictions,
 )
-from xray2ctpa_core.training.checkpoints import has_checkpoint
 from xray2ctpa_core.training.loop import Stage, train
 from xray2ctpa_core.training.losses.denoising import embolism_loss
 from xray2ctpa_core.training.settings.classifiers import LabelledConfig
@@ -69,7 +68,6 @@ def train_and_predict(
     key: str,
     save: Callable[[nn.Module, Path], None],
     out: Path,
-    resume: bool,
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
     stage_of: Callable[[nn.Module, float], Stage] | None = None,
     more_folds: bool = False,
@@ -87,7 +85,6 @@ def train_and_predict(
         key: key of the classifier's input in an item.
         save: writes a trained classifier into a folder.
         out: folder of the run; folds are in fold-0, fold-1, ...
-        resume: continue a run in ``out``.
         progress: as in ``train``.
         stage_of: makes the stage from the classifier and the weight of cases with PE; None takes a
             LabelStage. The stage's module must accept the input alone, too.
@@ -96,7 +93,7 @@ def train_and_predict(
     chosen = _chosen_folds(config)
     for fold in chosen:
         place = out / f"fold-{fold}" if config.folds else out
-        if resume and (place / PREDICTIONS_FILE).is_file():
+        if (place / PREDICTIONS_FILE).is_file():
             continue
         parts = (
             by_fold(cases, config.folds, fold, config.fold_seed)
@@ -107,8 +104,7 @@ def train_and_predict(
         pos_weight = config.pos_weight or balance(parts[TRAIN])
         stage = stage_of(build(), pos_weight) if stage_of else LabelStage(build(), key, pos_weight)
         data: torch.utils.data.Dataset[dict[str, torch.Tensor]] = data_of(parts[TRAIN], True)  # type: ignore[assignment]
-        # A run that was stopped before its first checkpoint, or between two folds, starts this fold anew.
-        module = train(stage, data, config, place, resume and has_checkpoint(place), progress)
+        module = train(stage, data, config, place, progress)
         if PartialState().is_main_process:
             save(module, place)
         rows = []
