@@ -133,7 +133,7 @@ def test_a_codec_that_does_not_exist_is_said_and_nothing_is_fetched(
 def test_what_a_library_raises_in_a_step_is_one_line(
     repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(config: object, out: Path, resume: bool) -> None:
+    def run(config: object, out: Path) -> None:
         raise OSError("Unable to load weights\nfrom codec.safetensors")
 
     with_steps(repository)

@@ -45,7 +45,7 @@ def test_a_record_from_before_reasons_and_samples_has_a_score():
         ({"pe": RECORD["pe"] | {"probability": "high"}}, "TypeError"),
         ({"pe": RECORD["pe"] | {"probability": float("nan")}}, "not JSON compliant"),
         ({"pe": RECORD["pe"] | {"second_opinion": {"probability": 0.5}}}, "KeyError: 'positive'"),
-        ({"pe": RECORD["pe"] | {"second_opinion": None}}, "TypeError"),
+        ({"pe": RECORD["pe"] | {"second_opinion": None}}, "AttributeError"),
     ],
 )
 def test_a_garbled_record_is_an_input_error(wrong, named, tmp_path):
