@@ -61,7 +61,7 @@ def save_views(application, file="views"):
 
 def test_an_empty_panel_says_what_to_do(panel):
     assert not panel.ui.applyButton.enabled
-    assert panel.ui.applyButton.toolTip == "Select a chest radiograph."
+    assert panel.ui.applyButton.toolTip == "Select a chest X-ray."
     assert "never a diagnosis" in panel.ui.noticeLabel.text
     assert "DEMONSTRATION" in panel.ui.bundleSelector.currentText
     assert "its results mean nothing for a patient" in panel.ui.bundleLabel.text
@@ -633,7 +633,7 @@ def test_leaving_and_closing_the_scene_empty_the_panel_and_it_comes_back(panel):
     assert panel.parameters.inputVolume.GetName() == "radiograph"
     panel.slicer.scene.Clear(0)
     assert panel.parameters.inputVolume is None
-    assert panel.ui.gateLabel.text == "Select a chest radiograph."
+    assert panel.ui.gateLabel.text == "Select a chest X-ray."
     panel.until(lambda: panel.slicer.leftovers() == [], 20)
 
 

@@ -21,7 +21,7 @@ LONGEST_NAME = 60
 def whyUnusable(node: Any) -> str:
     """Why ``node`` cannot be the input, as a sentence; "" if it can."""
     if node is None:
-        return _("Select a chest radiograph.")
+        return _("Select a chest X-ray.")
     if not node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLLabelMapVolumeNode"):
         return _("Select an image; {name} is none.").format(name=node.GetName())
     if node.GetAttribute(NOTICE_ATTRIBUTE) is not None:
