@@ -56,10 +56,11 @@ class BankDenoiserStage:
         embedding = embedding + self._feature_noise * self._denoiser.embedding_std * normal(*embedding.shape)
         person = torch.randint(people, (cases,), generator=generator, device=device)
         clean = to_diffused_bank(people, person, numbers)
-        timesteps = torch.sigmoid(normal(cases) * 1.2) * self._scheduler.config["num_train_timesteps"]
+        where = torch.sigmoid(normal(cases) * 1.2)
+        timesteps = (where * self._scheduler.config["num_train_timesteps"]).long()
         noise = normal(*clean.shape)
-        noisy = self._scheduler.add_noise(clean, noise, timesteps.long())
-        target = self._scheduler.get_velocity(clean, noise, timesteps.long())
-        error = (module(noisy, timesteps.long(), embedding).float() - target).square()
+        noisy = self._scheduler.add_noise(clean, noise, timesteps)
+        target = self._scheduler.get_velocity(clean, noise, timesteps)
+        error = (module(noisy, timesteps, embedding).float() - target).square()
         tissue, of_map = error[:, :people].mean(), error[:, people:].mean()
         return tissue + of_map, {"tissue": tissue.detach(), "map": of_map.detach()}
