@@ -27,16 +27,6 @@ def no_worker_stays() -> Iterator[None]:
     psutil.wait_procs(workers, timeout=20)
 
 
-@pytest.fixture(autouse=True)
-def the_next_test_finds_scripts() -> Iterator[None]:
-    """Takes back what a command that ran in this process has set for its workers: with it, Python would not
-    find the modules beside a script that a later test starts."""
-    before = os.environ.get("PYTHONSAFEPATH")
-    yield
-    if before is None:
-        os.environ.pop("PYTHONSAFEPATH", None)
-
-
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of real radiographs, or a visible skip where this machine has none.

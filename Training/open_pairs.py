@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from xray2ctpa_core.cli.streams import leave_out_working_folder
+from xray2ctpa_core.cli.streams import working_folder_left_out
 from xray2ctpa_core.constants import EXIT_CANCELLED, EXIT_DONE
 from xray2ctpa_core.data.open_pairs.fetch import (
     Store,
@@ -119,9 +119,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     step.set_defaults(run=cost)
     args = parser.parse_args(arguments)
-    leave_out_working_folder()
     try:
-        with writing(args.out):
+        with working_folder_left_out(), writing(args.out):
             return args.run(args)
     except KeyboardInterrupt:
         print("Stopped; the same command continues.", file=sys.stderr)

@@ -87,10 +87,12 @@ def test_workers_leave_the_working_folder_out(tmp_path: Path, repository: Path) 
     for name in (*SHADOWS, "threading.py", "queue.py"):
         (tmp_path / name).write_text(f"raise SystemExit('the user\\'s {name} was imported')\n")
     script = (
-        "from xray2ctpa_core.cli.streams import leave_out_working_folder as leave_out\n"
+        "import os\n"
+        "from xray2ctpa_core.cli.streams import working_folder_left_out\n"
         "from xray2ctpa_core.workers import in_processes\n"
-        "leave_out()\n"
-        "print(sorted(made for _, made in in_processes(abs, [-1, -2], 2)))\n"
+        "with working_folder_left_out():\n"
+        "    print(sorted(made for _, made in in_processes(abs, [-1, -2], 2)))\n"
+        "assert 'PYTHONSAFEPATH' not in os.environ, 'scripts started later must find their modules'\n"
     )
     run = subprocess.run(
         [sys.executable, "-P", "-c", script],
@@ -104,7 +106,7 @@ def test_workers_leave_the_working_folder_out(tmp_path: Path, repository: Path) 
     assert (run.stdout, run.stderr) == ("[1, 2]\n", "")
     for file in ("cli/main.py", "cli/recipe.py", "../../Training/open_pairs.py"):
         text = (repository / "X-ray2CTPACore" / "xray2ctpa_core" / file).read_text(encoding="utf-8")
-        assert " leave_out_working_folder()\n" in text
+        assert "with working_folder_left_out()" in text
 
 
 def test_the_core_runs_from_its_own_folder_uninstalled(repository: Path) -> None:

@@ -30,7 +30,7 @@ from xray2ctpa_core.cli import (
     view,
 )
 from xray2ctpa_core.cli.lean import end, sleep_while_waiting, start_lean
-from xray2ctpa_core.cli.streams import check_working_folder, leave_out_working_folder, open_missing_streams
+from xray2ctpa_core.cli.streams import check_working_folder, open_missing_streams, working_folder_left_out
 from xray2ctpa_core.constants import EXIT_CANCELLED
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.events import reporter_for
@@ -74,14 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line ``argv`` (default: this process's) and returns its exit code."""
     open_missing_streams()
     if argv is None:
-        leave_out_working_folder()
         sleep_while_waiting()
     arguments = sys.argv[1:] if argv is None else list(argv)
     reporter = reporter_for(argparse.Namespace(events="--events" in arguments))
     debug = bool(os.environ.get(DEBUG_VARIABLE))
     alone = False
     try:
-        with termination_as_interrupt(), quiet_libraries(not debug):
+        with working_folder_left_out(), termination_as_interrupt(), quiet_libraries(not debug):
             args = build_parser().parse_args(arguments)
             check_working_folder()
             alone = argv is None and args.run in LEAN  # a calling program may need more packages later

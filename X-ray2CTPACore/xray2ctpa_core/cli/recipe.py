@@ -15,7 +15,7 @@ from typing import Any
 
 from xray2ctpa_core import config as configuration
 from xray2ctpa_core.cli.stage import CONFIG_FILE, run_step, said, start_lean
-from xray2ctpa_core.cli.streams import leave_out_working_folder
+from xray2ctpa_core.cli.streams import working_folder_left_out
 from xray2ctpa_core.data.settings import check_paths
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.generation.failures import DEBUG_VARIABLE, user_error
@@ -159,12 +159,12 @@ class Runner:
         """Runs a step in this process."""
         kind = self._kinds[step.kind]
         check_paths(step.settings)
-        leave_out_working_folder()
         start_lean()
         if str(self._scripts) not in sys.path:
             sys.path.insert(0, str(self._scripts))
         module = importlib.import_module(kind.module)
-        return run_step(getattr(module, kind.function), step.settings, step.out)
+        with working_folder_left_out():
+            return run_step(getattr(module, kind.function), step.settings, step.out)
 
 
 def _placed(step: Step, cluster: str) -> Step:

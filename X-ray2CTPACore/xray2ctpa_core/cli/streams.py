@@ -1,9 +1,13 @@
 """A command's environment: standard streams, absent under services, cron and pythonw; working folder."""
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 
 from xray2ctpa_core.errors import InputError
+
+_SAFE_PATH = "PYTHONSAFEPATH"
 
 
 def open_missing_streams() -> None:
@@ -36,7 +40,19 @@ def check_working_folder() -> None:
         ) from error
 
 
-def leave_out_working_folder() -> None:
-    """Lets Python processes that this one starts (workers) not import a user's random.py from the working
-    folder, which the search path of ``python -c`` and ``-m`` begins with."""
-    os.environ["PYTHONSAFEPATH"] = "1"
+@contextlib.contextmanager
+def working_folder_left_out() -> Iterator[None]:
+    """Lets Python processes started within it (workers) not import a user's random.py from the working
+    folder, which the search path of ``python -c`` and ``-m`` begins with.
+
+    It ends with the command: a script started later by the same process must find the modules beside it.
+    """
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_SAFE_PATH, None)
+        else:
+            os.environ[_SAFE_PATH] = before
