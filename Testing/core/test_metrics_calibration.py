@@ -125,3 +125,15 @@ def test_the_bins_are_those_of_scikit_learn(overconfident):
     found = calibration_bins(probabilities, labels)
     np.testing.assert_allclose([b.rate.estimate for b in found], rates)
     np.testing.assert_allclose([b.probability for b in found], means)
+
+
+def test_labels_drawn_at_a_known_rate_do_not_move_the_fit_when_more_of_them_are_positive() -> None:
+    """Of 20 the last 12 are positive, and the logits say nothing of it: at a prevalence of 0.5, chance."""
+    labels = np.array([0] * 8 + [1] * 12)
+    logits = np.r_[np.tile([-1.0, 1.0], 4), np.tile([-1.0, 1.0], 6)]
+    assert fit_platt(logits, labels).probability(np.zeros(1))[0] == pytest.approx(0.6, abs=0.02)
+    fitted = fit_platt(logits, labels, prevalence=0.5)
+    assert fitted.slope == pytest.approx(0, abs=1e-6)
+    assert fitted.probability(np.zeros(1))[0] == pytest.approx(0.5, abs=0.02)
+    equal = fit_platt(np.zeros(20), labels, prevalence=0.5)
+    assert equal.probability(np.zeros(1))[0] == pytest.approx(0.5, abs=0.02)

@@ -17,6 +17,7 @@ from xray2ctpa_core.metrics.calibration import Calibration, fit_platt
 from xray2ctpa_core.metrics.classification import youden_threshold
 from xray2ctpa_core.pipelines.bundle import BUNDLE_FILE, FULL_HEAT, PEOperatingPoint, write_bundle_json
 from xray2ctpa_core.pipelines.pipeline import XRay2CTPAPipeline
+from xray2ctpa_core.simulation.signs import PREVALENCE
 
 INTENDED_USE = (
     "Demonstration of the software and research on virtual patients. Not for patient care: a generated CTPA "
@@ -52,12 +53,12 @@ def write_calibration(
     Args:
         out: folder of the bundle of ``pipeline``.
         pipeline: of the calibrated classifier.
-        logits, labels: (N,) of generated volumes.
+        logits, labels: (N,) of generated volumes of virtual patients.
         latents: of some of them, each (1, C, D, h, w).
     """
-    fitted = fit_platt(logits, labels)
+    fitted = fit_platt(logits, labels, PREVALENCE)
     if fitted.slope <= 0:  # the logits do not discriminate PE: every patient gets the prevalence
-        fitted = Calibration(0.0, float(np.log(labels.mean() / (1 - labels.mean()))))
+        fitted = Calibration(0.0, float(np.log(PREVALENCE / (1 - PREVALENCE))))
     threshold = float(youden_threshold(labels, fitted.probability(logits)))
     point = PEOperatingPoint(
         threshold=min(max(threshold, 1e-3), 1 - 1e-3),

@@ -27,7 +27,7 @@ class Calibration:
         return expit(self.slope * np.asarray(logits, dtype=np.float64) + self.intercept)
 
 
-def fit_platt(logits: np.ndarray, labels: np.ndarray) -> Calibration:
+def fit_platt(logits: np.ndarray, labels: np.ndarray, prevalence: float | None = None) -> Calibration:
     """Slope and intercept of Platt 1999 by maximum likelihood on his smoothed targets.
 
     The targets (N+ + 1) / (N+ + 2) and 1 / (N- + 2) keep the fit finite where classes are separable. Newton's
@@ -37,6 +37,8 @@ def fit_platt(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     Args:
         logits: (N,) finite. If all are equal, the slope is 0.
         labels: (N,) 0 or 1, both present.
+        prevalence: at which labels were drawn, 0 to 1: they are weighted so that as many are 1. None takes
+            their own rate, which varies with the draw: of 60 at 0.5 by a logit of 0.26 (standard deviation).
 
     Raises:
         InputError: other values, or a fit that did not converge.
@@ -44,20 +46,24 @@ def fit_platt(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     logits, labels = _checked(logits, labels)
     positives, negatives = labels.sum(), (1 - labels).sum()
     targets = np.where(labels == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    weights = np.ones(len(labels))
+    if prevalence is not None:
+        rate = positives / len(labels)
+        weights = np.where(labels == 1, prevalence / rate, (1 - prevalence) / (1 - rate))
     centre, scale = float(logits.mean()), float(logits.std())
     if np.ptp(logits) == 0 or scale == 0:
-        return Calibration(0.0, float(logit(targets.mean())))
+        return Calibration(0.0, float(logit(np.average(targets, weights=weights))))
     design = np.stack([(logits - centre) / scale, np.ones(len(logits))])  # (2, N)
 
     def loss(parameters: np.ndarray) -> float:
-        return _cross_entropy(parameters @ design, targets)
+        return _cross_entropy(parameters @ design, targets, weights)
 
     def gradient(parameters: np.ndarray) -> np.ndarray:
-        return np.asarray(design @ (expit(parameters @ design) - targets)) / len(targets)
+        return np.asarray(design @ (weights * (expit(parameters @ design) - targets))) / len(targets)
 
     def hessian(parameters: np.ndarray) -> np.ndarray:
         chance = expit(parameters @ design)
-        return np.asarray(design * (chance * (1 - chance)) @ design.T) / len(targets)
+        return np.asarray(design * (weights * chance * (1 - chance)) @ design.T) / len(targets)
 
     options = {"gtol": GRADIENT / 100}
     fit = minimize(loss, np.zeros(2), method="trust-exact", jac=gradient, hess=hessian, options=options)
@@ -129,8 +135,8 @@ def _bins(probabilities: np.ndarray, bins: int) -> np.ndarray:
     return np.minimum((probabilities * bins).astype(int), bins - 1)
 
 
-def _cross_entropy(logits: np.ndarray, targets: np.ndarray) -> float:
-    return float(np.mean(np.logaddexp(0, logits) - targets * logits))
+def _cross_entropy(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
+    return float(np.mean(weights * (np.logaddexp(0, logits) - targets * logits)))
 
 
 def _checked(values: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -202,7 +202,7 @@ class BankBundleSettings(PeopleConfig):
     """Patients for the classifier."""
     regions: Shape = (8, 8, 8)
     """Boxes of the classifier along each axis."""
-    patients: Positive = 160
+    patients: Positive = 320
     """Patients for the calibration."""
     heat_patients: Positive = 80
     """The first of them, for the scale of Grad-CAM."""
