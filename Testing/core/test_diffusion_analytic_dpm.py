@@ -76,14 +76,13 @@ def test_the_mean_square_measured_on_a_gaussian_is_its_closed_form() -> None:
 
 
 def cosine_levels(timesteps: int) -> list[float]:
-    """abar of every timestep, in double precision (Nichol and Dhariwal, 2021, eq. 17, betas at most 0.999)."""
+    """abar of every timestep (Nichol and Dhariwal, 2021, eq. 17, with betas of at most 0.999)."""
     part = (np.arange(timesteps + 1) / timesteps + 0.008) / 1.008
     level = np.cos(part * np.pi / 2) ** 2
     return np.cumprod(1 - np.minimum(1 - level[1:] / level[:-1], 0.999)).tolist()
 
 
 def analytic(timesteps: int, variance: float, **changes: object) -> AnalyticDPMScheduler:
-    schedule = prior_scheduler(timesteps)
     mean_square = [gaussian_mean_square(kept, variance) for kept in cosine_levels(timesteps)]
     return AnalyticDPMScheduler(timesteps, mean_square=mean_square, **changes)
 
