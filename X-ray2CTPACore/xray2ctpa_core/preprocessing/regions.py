@@ -47,9 +47,12 @@ def _run(lines: np.ndarray, axis: int, window: int, choose: np.ufunc) -> np.ndar
     The whole array is one row of numbers for each step; a window that begins in a line reads no other line,
     for as much empty room as it is long follows each.
     """
-    room = [(0, 0), (0, 0)]
-    room[axis] = window // 2, window // 2
-    padded = np.pad(lines, room, constant_values=np.inf if choose is np.minimum else -np.inf)
+    length, reach, shape = lines.shape[axis], window // 2, list(lines.shape)
+    shape[axis] += 2 * reach
+    padded = np.empty(shape, lines.dtype)
+    along = np.moveaxis(padded, axis, 0)
+    along[:reach] = along[reach + length :] = np.inf if choose is np.minimum else -np.inf
+    along[reach : reach + length] = np.moveaxis(lines, axis, 0)
     step, now = padded.strides[axis] // padded.itemsize, padded.ravel()
     after, size = np.empty_like(now), 1
     while size < window:
