@@ -146,14 +146,15 @@ def test_maps_of_files_with_one_name_are_all_written(
 
 
 def test_a_place_where_no_map_can_be_is_said_once_before_any_file(
-    pipeline_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pipeline_bundle: Path, tmp_path: Path, read_only_place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
-    words = [SAMPLE_CXR, SAMPLE_CXR, "--bundle", pipeline_bundle, "--force", "--maps", tmp_path / "file"]
-    code, lines, said = lines_of(words, capsys)
-    assert (code, lines) == (2, [])
-    assert said.startswith("Error: Cannot write into")
-    assert said.count("Cannot write") == 1
+    for place in (tmp_path / "file", read_only_place):
+        words = [SAMPLE_CXR, SAMPLE_CXR, "--bundle", pipeline_bundle, "--force", "--maps", place]
+        code, lines, said = lines_of(words, capsys)
+        assert (code, lines) == (2, [])
+        assert said.startswith("Error: Cannot write into")
+        assert said.count("Cannot write") == 1
 
 
 def test_maps_of_a_network_without_a_layer_of_maps_are_refused_before_any_file(

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -90,6 +91,7 @@ def map_files(sources: list[Path], folder: Path | None) -> list[Path | None]:
         return [None] * len(sources)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # said once, and not after each file
     except OSError as error:
         raise OutputError(f"Cannot write into {folder}: {error}.", "Choose a writable place.") from error
     return [folder / f"{name}-gradcam.png" for name in distinct([stem(source) for source in sources])]
