@@ -1,5 +1,6 @@
 """`xray2ctpa convert cmkd-prior`: the trainer's file in, the same prior out, with what it is sampled by."""
 
+import argparse
 import json
 import subprocess
 from pathlib import Path
@@ -120,7 +121,9 @@ def test_the_last_weights_come_on_request_or_where_there_are_no_others(convert, 
     assert convert(trainer_file(prior)).returncode == 0
 
 
-@pytest.mark.parametrize("prefix", ["", "net.", "module.net.", "_orig_mod."])
+@pytest.mark.parametrize(
+    "prefix", ["", "net.", "module.net.", "_orig_mod.", "model.net.", "module.prior.", "a.net."]
+)
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_bare_state_dict_is_taken_too_and_what_lightning_or_parallel_networks_wrap_around_it(
     convert, tmp_path, prefix: str, wrapped: bool
@@ -129,6 +132,34 @@ def test_a_bare_state_dict_is_taken_too_and_what_lightning_or_parallel_networks_
     tensors = {prefix + name: t for name, t in prior.state_dict().items()}
     assert convert({"state_dict": tensors, "epoch": 3} if wrapped else tensors).returncode == 0
     assert_computes(tmp_path / "out", prior)
+
+
+def test_a_prior_among_other_networks_is_found_with_its_schedule(convert, tmp_path) -> None:
+    prior = random_prior(seed=4)
+    tensors = {f"prior.net.{name}": t for name, t in prior.state_dict().items()}
+    tensors |= {"encoder.net.weight": torch.ones(3), "prior.noise_scheduler.betas": torch.full((5,), 0.1)}
+    assert convert({"state_dict": tensors, "hyper_parameters": {"lr": 1e-4}}).returncode == 0
+    assert_computes(tmp_path / "out", prior)
+    scheduler = DDPMScheduler.from_pretrained(tmp_path / "out")
+    assert torch.allclose(scheduler.betas, torch.full((5,), 0.1))
+
+
+def test_of_an_average_and_its_origin_in_one_state_dict_the_average_is_taken(convert, tmp_path) -> None:
+    average = random_prior(seed=5)
+    copies = {"ema_model": average, "online_model": random_prior(seed=6)}
+    tensors = {f"{copy}.net.{n}": t for copy, prior in copies.items() for n, t in prior.state_dict().items()}
+    assert convert(tensors | {"initted": torch.tensor(True)}).returncode == 0
+    assert_computes(tmp_path / "out", average)
+    (tmp_path / "out").rename(tmp_path / "first")
+    unclear = {name.replace("ema_model", "first"): tensor for name, tensor in tensors.items()}
+    assert_refused(convert(unclear), 3, "one prior", "first.net., online_model.net.")
+
+
+def test_pickled_hyper_parameters_are_refused_by_name(convert, tmp_path) -> None:
+    tensors = {f"net.{name}": t for name, t in random_prior().state_dict().items()}
+    settings = argparse.Namespace(lr=1e-4)
+    run = convert({"state_dict": tensors, "hyper_parameters": settings})
+    assert_refused(run, 3, "argparse.Namespace", "was not loaded", "torch.save")
 
 
 @pytest.mark.parametrize(

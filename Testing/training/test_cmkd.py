@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("accelerate", reason="training needs the training extra")
 
 from latent_data import write_radiographs
-from stage_scripts import read, stage
+from stage_scripts import read, recipe, stage
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "core"))
 from tiny_bundle import write_tiny_pipeline
@@ -286,3 +286,48 @@ def test_the_recipes_have_every_method_at_the_papers_settings(repository: Path, 
             assert (configs["prior"].learning_rate, configs["prior"].batch_size) == (1.1e-4, 64)
             assert configs["discom"].batch_size == 128
             assert configs["prior-analytic"].sample_steps == 64
+
+
+def test_every_row_of_the_tables_is_filled_by_a_step_of_the_recipe(repository: Path, tmp_path: Path) -> None:
+    rows = [
+        row
+        for table in read_definitions(repository / "Training" / "configs" / "cmkd-tables.json")
+        for row in table.rows
+    ]
+    found = read(repository, "cmkd", tmp_path)
+    made = {step.settings.name for step in found.steps if step.kind == "cmkd"}
+    assert {row.arm for row in rows} - made == {"prior-pretrained", "signs"}
+    assert "prior-pretrained" in {step.settings.name for step in found.others if step.kind == "cmkd"}
+
+
+def test_rows_of_other_sizes_and_of_pre_training_are_trained_by_the_recipe(
+    repository: Path, data: list[str], tmp_path: Path
+) -> None:
+    """On computed radiographs first, whose split is given; then folds go on from there."""
+    splits = ("train", "train", "valid", "valid", "test", "test")
+    computed = write_features(tmp_path / "computed", 18, splits)
+
+    def run(out: Path, features: str, more: list[str], *steps: str) -> None:
+        sets = ["run.encoder=small"]
+        for base in ("teacher", "student", "prior-l2"):
+            sets += [f"{base}.{change}" for change in SHORT]
+            sets += [f"{base}.{change}" for change in (f"features={features}", data[1])]
+        sets += ["teacher.architecture=small", "teacher.warmup=0", "student.warmup=0", "prior-l2.warmup=0"]
+        sets += ["prior-l2.prior_preset=small", "prior-l2.ema_decay=0", "prior-l2.noise_levels=4"]
+        words = ["--data", str(tmp_path), "--only", *steps, "--set", *sets, *more]
+        assert recipe(repository, "cmkd", out, *words) == 0
+
+    once = [f"{step}.folds=0" for step in ("teacher", "student", "prior-l2")]
+    run(tmp_path / "before", str(computed), once, "teacher", "student", "prior-l2")
+    out, features = tmp_path / "run", data[0].removeprefix("features=")
+    wide = ["teacher-1024.embedding_dim=32", "student-1024.embedding_dim=32"]
+    run(out, features, wide, "teacher-1024", "student-1024", "prior-1024")
+    still = [f"run.pretrained={tmp_path / 'before'}"]
+    still += [f"{step}-pretrained.learning_rate=1e-12" for step in ("teacher", "student", "prior")]
+    run(out, features, still, "teacher-pretrained", "student-pretrained", "prior-pretrained")
+    opinion = load_prior_opinion(out / "prior-1024" / "fold-0" / "second_opinion").network
+    assert len(opinion.readout.scaling.shift) == 32
+    for before, then in (("teacher", "teacher"), ("student", "student"), ("prior-l2", "prior")):
+        first = weights(tmp_path / "before" / before)
+        last = weights(out / f"{then}-pretrained" / "fold-0")
+        assert all(torch.allclose(first[name], last[name]) for name in first)

@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from xray2ctpa_core.cli.lean import start_lean
@@ -193,15 +193,22 @@ def result_folders(inputs: list[Path], out: Path | None) -> list[tuple[Path, Pat
     """
     if len(inputs) == 1:
         return [(inputs[0], out or Path(stem(inputs[0]) + RESULT_SUFFIX))]
+    suffix, parent = ("", out) if out else (RESULT_SUFFIX, Path())
+    names = distinct([stem(source) + suffix for source in inputs])
+    return [(source, parent / name) for source, name in zip(inputs, names, strict=True)]
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """The names; one that was before, ignoring case, gets -2, -3, ... at its end."""
     taken: set[str] = set()
-    pairs = []
-    for source in inputs:
-        name, number = stem(source) + ("" if out else RESULT_SUFFIX), 1
+    result = []
+    for name in names:
+        number = 1
         while (numbered := name if number == 1 else f"{name}-{number}").casefold() in taken:
             number += 1
         taken.add(numbered.casefold())
-        pairs.append((source, (out or Path()) / numbered))
-    return pairs
+        result.append(numbered)
+    return result
 
 
 def stem(source: Path) -> str:

@@ -1,19 +1,21 @@
 """`xray2ctpa score`: PE from radiographs alone, without a volume, one line for each file."""
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xray2ctpa_core.cli.generate import stem
+from xray2ctpa_core.cli.generate import distinct, stem
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
-from xray2ctpa_core.errors import InputError, NotFrontalCXRError, XRay2CTPAError
+from xray2ctpa_core.errors import InputError, NotFrontalCXRError, OutputError, XRay2CTPAError
 from xray2ctpa_core.pipelines.loading import load_bundle
 
 #: Files whose images go through a prior together, and files that are read ahead of it at most.
@@ -40,13 +42,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         epilog="Exit codes are those of generate; with several files the code of the first that failed; the "
         "others are still scored.",
     )
-    parser.add_argument("inputs", nargs="+", type=Path, metavar="FILE", help="as for generate")
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="FILE", help="as INPUT of generate")
     parser.add_argument(
         "--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR|HUB_ID", help="weights (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument(
-        "--maps", type=Path, metavar="DIR", help="also write FILE-gradcam.png, the Grad-CAM map of each score"
+        "--maps", type=Path, metavar="DIR", help="also write NAME-gradcam.png, the Grad-CAM map of each score"
     )
     parser.add_argument(
         "--force", action="store_true", help="continue if the input is no frontal chest radiograph"
@@ -60,22 +62,39 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand; the exit code is that of the first file that failed."""
     began = time.perf_counter()
-    score = scorer(args.bundle, args.force, args.maps)
+    score = scorer(args.bundle, args.force, with_maps=args.maps is not None)
+    maps = map_files(args.inputs, args.maps)
     ready, used = time.perf_counter(), time.process_time()
     code = EXIT_DONE
     if not args.json:
         sys.stdout.write("probability\tthreshold\tcall\tcalibrated\tfile\n")
-    for scored in in_order(score, args.inputs):
-        if scored.error is not None:
-            sys.stderr.write(f"{scored.source}: {scored.error.message}\n{scored.error.hint}".rstrip() + "\n")
-            code = code or scored.error.exit_code
-            continue
-        sys.stdout.write((json.dumps(scored.content) if args.json else line(scored.content)) + "\n")
-        sys.stdout.flush()
+    with contextlib.closing(in_order(score, args.inputs, maps)) as results:  # an interrupt ends its threads
+        for scored in results:
+            if scored.error is not None:
+                said = f"{scored.source}: {scored.error.message}\n{scored.error.hint}"
+                sys.stderr.write(said.rstrip() + "\n")
+                code = code or scored.error.exit_code
+                continue
+            sys.stdout.write((json.dumps(scored.content) if args.json else line(scored.content)) + "\n")
+            sys.stdout.flush()
     if args.timing:
         taken, used = time.perf_counter() - ready, time.process_time() - used
         sys.stderr.write(timing(len(args.inputs), ready - began, taken, used) + "\n")
     return code
+
+
+def map_files(sources: list[Path], folder: Path | None) -> list[Path | None]:
+    """Where the map of each file is written: NAME-gradcam.png in ``folder``, which is made; of files with the
+    same name, ignoring case, NAME-2-gradcam.png and so on in the given order. None for each without a
+    folder."""
+    if folder is None:
+        return [None] * len(sources)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # said once, and not after each file
+    except OSError as error:
+        raise OutputError(f"Cannot write into {folder}: {error}.", "Choose a writable place.") from error
+    return [folder / f"{name}-gradcam.png" for name in distinct([stem(source) for source in sources])]
 
 
 def timing(files: int, loading: float, taken: float, used: float) -> str:
@@ -88,22 +107,32 @@ def timing(files: int, loading: float, taken: float, used: float) -> str:
 
 
 def line(content: dict[str, Any]) -> str:
-    """A score as a line of text with columns separated by tabs."""
+    """A score as a line of text with columns separated by tabs; a file's name with tabs or line ends has
+    them as Python writes them."""
     opinion = content["pe"]["second_opinion"]
     cells = (
         f"{opinion['probability']:.3f}",
         f"{opinion['threshold']:.3f}",
         "positive" if opinion["positive"] else "negative",
         "calibrated" if opinion["calibrated"] else "uncalibrated",
-        content["file"],
+        "".join(c if c.isprintable() else ascii(c)[1:-1] for c in content["file"]),
     )
     return "\t".join(cells)
 
 
-def in_order(score: "Scorer", sources: list[Path]) -> Iterator[Scored]:
-    """The files' scores in the given order, computed for several files at a time, each on one processor."""
+def in_order(
+    score: "Scorer", sources: list[Path], maps: Sequence[Path | None] = ()
+) -> Generator[Scored, None, None]:
+    """The files' scores in the given order, computed for several files at a time, each on one processor.
+
+    Args:
+        score: of a file.
+        sources: the files.
+        maps: where the map of each is written, or nothing for none.
+    """
+    maps = maps or [None] * len(sources)
     if len(sources) == 1:
-        yield score(sources[0])
+        yield score(sources[0], maps[0])
         return
     from threadpoolctl import threadpool_limits
     from torch import get_num_threads, set_num_threads
@@ -113,10 +142,11 @@ def in_order(score: "Scorer", sources: list[Path]) -> Iterator[Scored]:
     try:
         with threadpool_limits(1), ThreadPoolExecutor(cpus()) as pool:
             if score.at_once == 1:
-                yield from pool.map(score.__call__, sources)
+                yield from pool.map(score.__call__, sources, maps)
                 return
             for first in range(0, len(sources), _READ_AHEAD):  # a part is read while one before is scored
-                read = pool.map(score.read, sources[first : first + _READ_AHEAD])
+                part = slice(first, first + _READ_AHEAD)
+                read = pool.map(score.read, sources[part], maps[part])
                 while some := list(itertools.islice(read, score.at_once)):
                     yield from score.of_read(some)
     finally:
@@ -142,31 +172,36 @@ class Scorer(NamedTuple):
     """Scores a file by a call; or several, whose images go through the network together.
 
     Attributes:
-        read: file -> what was read.
+        read: file, and where its map is written or None -> what was read.
         of_read: several of these -> their results.
         at_once: as many as are quicker together. A prior's small steps are: 16 take a fifth of the time.
     """
 
-    read: Callable[[Path], Read]
+    read: Callable[[Path, Path | None], Read]
     of_read: Callable[[list[Read]], list[Scored]]
     at_once: int
 
-    def __call__(self, source: Path) -> Scored:
-        return self.of_read([self.read(source)])[0]
+    def __call__(self, source: Path, drawn: Path | None = None) -> Scored:
+        return self.of_read([self.read(source, drawn)])[0]
 
 
-def scorer(bundle: str, force: bool, maps: Path | None = None) -> Scorer:
+def scorer(bundle: str, force: bool, with_maps: bool = False) -> Scorer:
     """Loads the networks once and returns what scores files.
 
     Args:
         bundle: its name, folder or Hub id.
         force: accept radiographs that the gate refuses.
-        maps: folder for images of the Grad-CAM maps, or None.
+        with_maps: whether Grad-CAM maps will be written.
+
+    Raises:
+        BundleError: no such bundle, or one without a score of the radiograph.
+        InputError: maps of a network that has no layer of maps.
     """
     folder, info = load_bundle(bundle)
     import torch
 
     from xray2ctpa_core.generation.result_json import gate_content, input_content
+    from xray2ctpa_core.generation.together import outcome
     from xray2ctpa_core.io.radiograph import read_radiograph
     from xray2ctpa_core.models.framing.lung_locator import LungLocator
     from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
@@ -181,7 +216,13 @@ def scorer(bundle: str, force: bool, maps: Path | None = None) -> Scorer:
     reader = bundle_opinion(folder, info, encoder)
     channels_last(reader.network)  # the locator stays as it is: the frame is the one that generate reads
 
-    def read(source: Path) -> Read:
+    if with_maps and not reader.has_map:
+        raise InputError(
+            f"Grad-CAM needs a layer of maps, which {type(reader.network).__name__} has not here.",
+            "Leave out --maps: encoders that are transformers have none.",
+        )
+
+    def read(source: Path, drawn: Path | None) -> Read:
         reading = frame_radiograph(locator, read_radiograph(source))
         radiograph, gate = reading.radiograph, reading.gate
         if not (gate.accepted or force):
@@ -191,24 +232,17 @@ def scorer(bundle: str, force: bool, maps: Path | None = None) -> Scorer:
                 "Give a frontal chest radiograph, or continue with --force.",
             )
         image = reader.image_of(radiograph, reading.frame)
-        if maps is not None:
+        heat = None if drawn is None else reader.heat(radiograph, reading.frame)
+        if drawn is not None and heat is not None:
             from xray2ctpa_core.io.radiograph_map import write_radiograph_map
 
-            heat = reader.heat(radiograph, reading.frame)
-            if heat is None:
-                raise InputError(
-                    f"Grad-CAM needs a layer of maps, which {type(reader.network).__name__} has not here.",
-                    "Leave out --maps: encoders that are transformers have none.",
-                )
-            write_radiograph_map(radiograph, heat, maps / f"{stem(source)}-gradcam.png")
+            write_radiograph_map(radiograph, heat, drawn)
         content = {"file": str(source), "input": input_content(radiograph), "gate": gate_content(gate)}
         return Read(source, image, content)
 
-    def read_or_error(source: Path) -> Read:
-        try:
-            return read(source)
-        except XRay2CTPAError as error:
-            return Read(source, error=error)
+    def read_or_error(source: Path, drawn: Path | None = None) -> Read:
+        found = outcome(lambda: read(source, drawn))
+        return Read(source, error=found) if isinstance(found, XRay2CTPAError) else found
 
     def of_read(files: list[Read]) -> list[Scored]:
         images = [file.image for file in files if file.error is None]

@@ -180,6 +180,7 @@ class AnalyticDPMScheduler(DDPMScheduler):
     def _levels(self, timestep: int) -> tuple[float, float]:
         """The abar of ``timestep`` and of the one that follows it; 1 after the last."""
         place = int((self.timesteps.cpu() == timestep).nonzero()[0, 0])
-        kept = self.alphas_cumprod.double()
+        # In double precision: where abar is nearly 1, 1 - abar of alphas_cumprod has lost digits.
+        kept = (1 - self.betas.double()).cumprod(0)
         later = 1.0 if place + 1 == len(self.timesteps) else float(kept[int(self.timesteps[place + 1])])
         return float(kept[timestep]), later

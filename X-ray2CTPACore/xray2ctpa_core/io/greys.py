@@ -97,7 +97,7 @@ def _at_the_ends(values: np.ndarray) -> float:
 
 def few_greys(pixels: np.ndarray) -> tuple[str, ...]:
     """A sentence if (H, W) ``pixels`` have fewer than FEW_GREYS greys."""
-    rows = pixels[:: max(1, len(pixels) // 256)]
+    rows = pixels[:: max(1, len(pixels) // 16)]
     if len(np.unique(rows)) >= FEW_GREYS or (count := len(np.unique(pixels))) >= FEW_GREYS:
         return ()
     return (f"The image has only {count} greys; most of the radiograph's were lost before.",)

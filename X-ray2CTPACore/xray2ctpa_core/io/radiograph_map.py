@@ -1,5 +1,6 @@
 """A radiograph with the evidence of its score in colour, as a PNG."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -53,4 +54,6 @@ def write_radiograph_map(radiograph: Radiograph, heat: np.ndarray, path: Path) -
         picture.save(partial, "PNG")
         os.replace(partial, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise OutputError(f"Cannot write {path}: {error}.", "Choose a writable place.") from error

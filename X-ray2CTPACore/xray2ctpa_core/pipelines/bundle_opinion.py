@@ -5,7 +5,9 @@ from pathlib import Path
 from torch import nn
 
 from xray2ctpa_core import config
-from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.errors import BundleError, InputError
+from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
+from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 from xray2ctpa_core.models.framing.style_transfer import StyleTransfer
 from xray2ctpa_core.pipelines.bundle import BundleInfo
 from xray2ctpa_core.pipelines.parts import STYLE
@@ -55,11 +57,18 @@ def bundle_opinion(folder: Path, info: BundleInfo, encoder: nn.Module) -> Opinio
         encoder: its radiograph encoder.
 
     Raises:
-        BundleError, ConfigError: a damaged prior or calibration.
+        BundleError: a damaged prior; neither a prior nor a radiograph encoder with a linear layer for PE.
+        ConfigError: a damaged calibration.
     """
     carried = carried_opinion(folder)
     if carried is not None:
         return carried
+    if not isinstance(encoder, XrayEncoder | BankEncoder):
+        raise BundleError(
+            f"Expected a bundle that scores radiographs: one with a prior, or whose radiograph encoder has a "
+            f"PE score. {folder} has no prior, and its {type(encoder).__name__} has none.",
+            "Score its volumes by `xray2ctpa generate`, or add a prior (docs/experiments/cmkd.md).",
+        )
     stored = {"pixels": info.cxr.frame_pixels, **info.metrics.get(HEAD_CALIBRATION, {})}
     settings = config.from_mapping(OpinionSettings, stored)
     style = StyleTransfer.from_pretrained(folder / STYLE).eval() if (folder / STYLE).is_dir() else None

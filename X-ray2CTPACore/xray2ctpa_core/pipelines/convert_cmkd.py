@@ -30,6 +30,8 @@ SKIPPED = re.compile(r"(packaging|pytorch_warmup|torch\.optim|accelerate)\.")
 _HINT = "Convert a checkpoint as the published trainer saves it (its save_trainer)."
 #: Largest difference of a schedule in the file from the cosine one that counts as equal.
 _SCHEDULE_TOLERANCE = 1e-6
+#: Names that a message lists.
+_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,9 @@ def convert_prior(checkpoint: Path, weights: str | None = None) -> ConvertedPrio
     """The prior in ``checkpoint``.
 
     Args:
-        checkpoint: a file of the trainer, or a state dict with or without the prefix net.
+        checkpoint: a file of the trainer; or a state dict, also Lightning's, with any prefix or none, with
+            other networks beside the prior, or with the two copies of ema_pytorch, of which the average is
+            taken.
         weights: of WEIGHTS; None takes the first that the file has.
 
     Raises:
@@ -63,11 +67,13 @@ def convert_prior(checkpoint: Path, weights: str | None = None) -> ConvertedPrio
         BundleError: damaged, unsafe to read, or not exactly such a network; names the difference.
     """
     which, tensors = _chosen(_read(checkpoint), weights, checkpoint.name)
-    prefix = NETWORK_PREFIX if any(name.startswith(NETWORK_PREFIX) for name in tensors) else ""
-    schedule = {
-        n.removeprefix(SCHEDULE_PREFIX): t for n, t in tensors.items() if n.startswith(SCHEDULE_PREFIX)
-    }
-    taken = {name: tensor for name, tensor in tensors.items() if not name.startswith(SCHEDULE_PREFIX)}
+    prefix = _prefix(tensors, checkpoint.name)
+    whole = prefix.removesuffix(
+        NETWORK_PREFIX
+    )  # of network and schedule; what lies outside is not the prior's
+    levels = whole + SCHEDULE_PREFIX
+    schedule = {n.removeprefix(levels): t for n, t in tensors.items() if n.startswith(levels)}
+    taken = {n: t for n, t in tensors.items() if n.startswith(whole) and not n.startswith(levels)}
     own = {name.removeprefix(prefix): tensor for name, tensor in taken.items()}
     network = EmbeddingPrior(**read_architecture(own, checkpoint.name))
     load_exactly(network, taken, checkpoint.name, _HINT, lambda name: prefix + name)
@@ -122,6 +128,20 @@ def read_architecture(tensors: Mapping[str, torch.Tensor], source: str) -> dict[
     }
 
 
+def _prefix(tensors: Mapping[str, torch.Tensor], source: str) -> str:
+    """What the names of the network's tensors begin with, by that of one that no other network has."""
+    known = "learned_query"
+    found = sorted(n.removesuffix(known) for n in tensors if n == known or n.endswith(f".{known}"))
+    if len(found) > 1:  # the average and what it is of
+        found = [prefix for prefix in found if WEIGHTS["ema"] in prefix.split(".")] or found
+    if len(found) > 1:
+        raise BundleError(
+            f"Expected one prior in {source}, got {len(found)}, of the prefixes {', '.join(found)}.",
+            'Save one alone: torch.save({"model": model.state_dict()}, FILE).',
+        )
+    return found[0] if found else ""
+
+
 def _scheduler(buffers: Mapping[str, torch.Tensor], source: str) -> DDPMScheduler:
     """The cosine schedule if the file has its betas, else a schedule with the file's betas."""
     betas = buffers.get("betas")
@@ -165,9 +185,11 @@ def _read(checkpoint: Path) -> Any:
             mapped = zipfile.is_zipfile(checkpoint)
             return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
+        names = [name for name in _objects(checkpoint) if not SKIPPED.match(name)]
         raise BundleError(
-            f"{checkpoint.name} holds other objects than the published trainer saves, or is no checkpoint; "
-            "what it holds could run code and was not loaded.",
+            f"{checkpoint.name} holds other objects than the published trainer saves"
+            f"{' (' + ', '.join(names[:_NAMED]) + ')' if names else ', or is no checkpoint'}; what it holds "
+            "could run code and was not loaded.",
             'Save its tensors alone: torch.save({"model": model.state_dict()}, FILE).',
         ) from error
     except (OSError, MemoryError):
@@ -180,14 +202,18 @@ def _read(checkpoint: Path) -> Any:
         ) from error
 
 
+def _objects(checkpoint: Path) -> list[str]:
+    """Names of what the file holds beside tensors and plain values; nothing of it is run."""
+    try:
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(checkpoint))
+    except Exception:  # noqa: BLE001 - an older format or damaged: torch.load says what it is
+        return []
+
+
 @contextmanager
 def _placeholders(checkpoint: Path) -> Iterator[None]:
     """Within it, torch.load replaces objects of SKIPPED packages by placeholders."""
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(checkpoint)
-    except Exception:  # noqa: BLE001 - an older format or damaged: torch.load says what it is
-        names = []
-    skipped: list[Any] = [_placeholder(name) for name in names if SKIPPED.match(name)]
+    skipped: list[Any] = [_placeholder(name) for name in _objects(checkpoint) if SKIPPED.match(name)]
     with torch.serialization.safe_globals(skipped):
         yield
 

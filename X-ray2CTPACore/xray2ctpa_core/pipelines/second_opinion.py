@@ -133,6 +133,11 @@ class OpinionReader:
         given = torch.from_numpy(image)[None, None]
         return given if self._style is None else self._style.restyled(given)
 
+    @property
+    def has_map(self) -> bool:
+        """Whether the network has a layer of maps, so that `heat` is one."""
+        return getattr(self.network, "gradcam_layer", None) is not None
+
     def heat(
         self, radiograph: Radiograph, frame: FrontalFrame, longest: int | None = None
     ) -> np.ndarray | None:
@@ -148,7 +153,7 @@ class OpinionReader:
         # Imported here: it imports MONAI, which a score does not need.
         from xray2ctpa_core.explanation.radiograph_gradcam import on_radiograph, radiograph_gradcam
 
-        if getattr(self.network, "gradcam_layer", None) is None:
+        if not self.has_map:
             return None
         found = radiograph_gradcam(self.network, self.image_of(radiograph, frame))
         shape = height, width = radiograph.pixels.shape

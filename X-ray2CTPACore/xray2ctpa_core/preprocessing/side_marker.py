@@ -5,12 +5,15 @@ several weights, as they are and mirrored; what is not clearly an L or R alone i
 """
 
 import functools
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
+from scipy.ndimage import gaussian_filter1d
+
+from xray2ctpa_core.preprocessing.regions import regions_of, relief
 
 #: Side in pixels to which a radiograph is brought, and the side of the square within which a letter is looked
 #: for: what is wider in both directions is background.
@@ -89,19 +92,17 @@ def read_side_marker(
     scale = _SIDE / max(height, width)
     left, right = (width / 4, 3 * width / 4) if lungs is None else lungs[1::2]
     middle, beside = (left + right) / 2, _BESIDE * (right - left)
+    shapes = []
+    for corners, ink in _shapes(_resized(pixels, scale)):
+        row, column = (corners[:2] + corners[2:]) / 2 / scale
+        if abs(column - middle) >= beside:
+            place = int(row * scale) // _HEIGHTS[0], int(column * scale) // _HEIGHTS[0]
+            shapes.append(_Shape(float(row), float(column), ink, place))
     found: dict[tuple[str, bool, int, int], list[SideMarker]] = {}
-    for box, ink in _shapes(_resized(pixels, scale)):
-        row, column = ((side.start + side.stop) / 2 / scale for side in box)
-        if abs(column - middle) < beside:
-            continue
-        read = _letter(ink)
-        if read is None:
-            continue
-        letter, mirrored, score = read
-        tall = ink.shape[0] / scale
+    for shape, (letter, mirrored, score) in _letters(shapes):
+        row, column, tall = shape.row, shape.column, shape.ink.shape[0] / scale
         marker = SideMarker(letter, mirrored, column < middle, row, column, tall, score)
-        place = int(row * scale) // _HEIGHTS[0], int(column * scale) // _HEIGHTS[0]
-        found.setdefault((letter, mirrored, *place), []).append(marker)
+        found.setdefault((letter, mirrored, *shape.place), []).append(marker)
     sure = [max(group, key=lambda m: m.score) for group in found.values() if len(group) >= 2]
     if len({(m.as_expected, m.mirrored) for m in sure}) != 1:
         return None
@@ -111,53 +112,86 @@ def read_side_marker(
 def _resized(pixels: np.ndarray, scale: float) -> np.ndarray:
     height, width = pixels.shape
     size = max(1, round(width * scale)), max(1, round(height * scale))
+    if size == (width, height):
+        return np.ascontiguousarray(pixels, np.float32)
     method = Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(pixels.astype(np.float32)).resize(size, method))
 
 
-def _shapes(image: np.ndarray) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
-    """Regions of a letter's size that stand alone: their box, and their ink (bool) in it."""
-    for sign in (1, -1):
-        relief = sign * image
-        relief = relief - ndimage.grey_opening(relief, (_BACKGROUND, _BACKGROUND))
+def _shapes(image: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Regions of a letter's size that stand alone: their corners (top, left, bottom, right), and their ink
+    (bool) in that box."""
+    for bright in (True, False):
+        rise = relief(image, _BACKGROUND, bright).ravel()
+        pixels = np.flatnonzero(rise > _CONTRASTS[0])
+        rise = rise[pixels]
         for contrast in _CONTRASTS:
-            regions, _ = ndimage.label(relief > contrast, structure=np.ones((3, 3)))
-            boxes = ndimage.find_objects(regions)
-            corners = np.array([(r.start, c.start, r.stop, c.stop) for r, c in boxes]).reshape(-1, 4)
-            tall, wide = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
-            fits = (tall >= _HEIGHTS[0]) & (tall <= _HEIGHTS[1])
+            above = pixels[rise > contrast]
+            if not above.size:
+                break
+            regions = regions_of(above, image.shape[1])
+            top, left, bottom, right = regions.corners.T
+            tall, wide = bottom - top, right - left
+            ink = regions.areas / (tall * wide)
+            fits = (tall >= _HEIGHTS[0]) & (tall <= _HEIGHTS[1]) & (ink > _INK[0]) & (ink < _INK[1])
             fits &= (wide >= _ASPECTS[0] * tall) & (wide <= _ASPECTS[1] * tall)
-            for index in np.flatnonzero(fits):
-                ink = regions[boxes[index]] == index + 1
-                if _INK[0] < ink.mean() < _INK[1] and not _in_a_word(corners, int(index)):
-                    yield boxes[index], ink
+            for index in np.flatnonzero(fits).tolist():
+                if not _in_a_word(regions.corners, index):
+                    yield regions.corners[index], regions.ink(index)
 
 
 def _in_a_word(corners: np.ndarray, index: int) -> bool:
-    """Whether a region has a neighbour of a letter's height in its line."""
+    """Whether a region has a neighbour of a letter's height in its line; it is none itself, for its gap to
+    itself is its width, negative."""
     top, left, bottom, right = corners[index]
     tall = bottom - top
-    others = np.delete(corners, index, axis=0)
-    heights = others[:, 2] - others[:, 0]
-    overlap = np.minimum(others[:, 2], bottom) - np.maximum(others[:, 0], top)
-    gap = np.maximum(others[:, 1] - right, left - others[:, 3])
+    tops, lefts, bottoms, rights = corners.T
+    heights = bottoms - tops
+    overlap = np.minimum(bottoms, bottom) - np.maximum(tops, top)
+    gap = np.maximum(lefts - right, left - rights)
     near = (gap > -tall / 4) & (gap < _WORD_GAP * tall) & (overlap > tall / 2)
     return bool(np.any(near & (heights > _WORD_HEIGHT * tall) & (heights < tall / _WORD_HEIGHT)))
 
 
-def _letter(ink: np.ndarray) -> tuple[str, bool, float] | None:
-    """Letter, whether it is mirrored, and correlation; None where the ink is not clearly one of _LETTERS."""
-    templates, letters, mirrored = _templates()
-    best = None
-    for tilt in _TILTS:
-        scores = templates @ _described(_turned(ink, tilt))
-        if tilt == 0 and scores[np.isin(letters, list(_LETTERS))].max() < _WORTH_TURNING:
-            return None
-        first = int(np.argmax(scores))
-        if best is None or scores[first] > best[0][best[1]]:
-            best = scores, first
-    assert best is not None
-    scores, first = best
+@dataclass(frozen=True)
+class _Shape:
+    """A region that may be a letter: its middle in pixels of the radiograph, its ink, and the cell that its
+    middle lies in."""
+
+    row: float
+    column: float
+    ink: np.ndarray
+    place: tuple[int, int]
+
+
+def _letters(shapes: list[_Shape]) -> Iterator[tuple[_Shape, tuple[str, bool, float]]]:
+    """The shapes that are clearly one of _LETTERS, each with letter, whether it is mirrored, and correlation.
+
+    Shapes without another at their place are left out, for a marker needs two.
+    """
+    templates, letters, _ = _templates()
+    shapes = _with_another(shapes)
+    if not shapes:
+        return
+    sides = templates[np.isin(letters, list(_LETTERS))]
+    worth = (_described([shape.ink for shape in shapes]) @ sides.T).max(axis=1) >= _WORTH_TURNING
+    for shape in _with_another([shape for shape, is_worth in zip(shapes, worth, strict=True) if is_worth]):
+        scores = _described([_turned(shape.ink, tilt) for tilt in _TILTS]) @ templates.T
+        read = _letter(scores[np.argmax(scores.max(axis=1))])
+        if read is not None:
+            yield shape, read
+
+
+def _with_another(shapes: list[_Shape]) -> list[_Shape]:
+    number = Counter(shape.place for shape in shapes)
+    return [shape for shape in shapes if number[shape.place] > 1]
+
+
+def _letter(scores: np.ndarray) -> tuple[str, bool, float] | None:
+    """Letter, whether it is mirrored, and correlation; None if the correlations (N,) with the templates are
+    not clearly those of one of _LETTERS."""
+    _, letters, mirrored = _templates()
+    first = int(np.argmax(scores))
     is_letter, is_side = letters == letters[first], mirrored == mirrored[first]
     if letters[first] not in _LETTERS or scores[first] < SURE:
         return None
@@ -176,10 +210,10 @@ def _templates() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         for slant in _SLANTS:
             ink = _cropped(np.asarray(_slanted(image, slant)) > 127)
             for backwards in (False, True):
-                shapes.append(_described(ink[:, ::-1] if backwards else ink))
+                shapes.append(ink[:, ::-1] if backwards else ink)
                 letters.append(letter)
                 mirrored.append(backwards)
-    return np.array(shapes), np.array(letters), np.array(mirrored)
+    return _described(shapes), np.array(letters), np.array(mirrored)
 
 
 def _drawings() -> Iterator[tuple[str, Image.Image]]:
@@ -206,22 +240,32 @@ def _slanted(image: Image.Image, slant: float) -> Image.Image:
     return image.transform(image.size, Image.Transform.AFFINE, (1, slant, -slant * image.height / 2, 0, 1, 0))
 
 
-def _described(ink: np.ndarray) -> np.ndarray:
-    """(cells,) float32 of unit length and zero mean: the ink (bool) on the grid, smoothed."""
-    image = Image.fromarray(ink.astype(np.uint8) * 255)
+def _described(inks: Sequence[np.ndarray]) -> np.ndarray:
+    """(N, cells) float32, each of unit length and zero mean: inks (bool) on the grid, smoothed."""
+    rows, columns = (gaussian_filter1d(np.eye(side, dtype=np.float32), _SMOOTHING, axis=0) for side in _GRID)
+    cells = (rows @ np.array([_on_grid(ink) for ink in inks]) @ columns.T).reshape(len(inks), -1)
+    cells -= cells.mean(axis=1, keepdims=True)
+    lengths = np.linalg.norm(cells, axis=1, keepdims=True)
+    return cells / np.where(lengths > 0, lengths, 1)
+
+
+def _on_grid(ink: np.ndarray) -> np.ndarray:
     small = ink.shape[0] < _GRID[0] or ink.shape[1] < _GRID[1]
-    image = image.resize(_GRID[::-1], Image.Resampling.BILINEAR if small else Image.Resampling.BOX)
-    cells = ndimage.gaussian_filter(np.asarray(image, np.float32), _SMOOTHING)
-    cells -= cells.mean()
-    length = float(np.linalg.norm(cells))
-    return (cells / length if length > 0 else cells).ravel()
+    method = Image.Resampling.BILINEAR if small else Image.Resampling.BOX
+    return np.asarray(_image(ink).resize(_GRID[::-1], method), np.float32)
+
+
+def _image(ink: np.ndarray) -> Image.Image:
+    return Image.fromarray(ink.view(np.uint8) * np.uint8(255))
 
 
 def _turned(ink: np.ndarray, degrees: float) -> np.ndarray:
     if degrees == 0:
         return ink
-    image = Image.fromarray(np.pad(ink, max(ink.shape) // 4 + 1).astype(np.uint8) * 255)
-    turned = np.asarray(image.rotate(degrees, Image.Resampling.BILINEAR)) > 127
+    room = max(ink.shape) // 4 + 1
+    large = np.zeros((ink.shape[0] + 2 * room, ink.shape[1] + 2 * room), bool)
+    large[room:-room, room:-room] = ink
+    turned = np.asarray(_image(large).rotate(degrees, Image.Resampling.BILINEAR)) > 127
     return _cropped(turned) if turned.any() else ink
 
 
