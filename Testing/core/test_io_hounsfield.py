@@ -52,6 +52,7 @@ def test_lungs_with_all_around_them_masked_off_are_hu() -> None:
         (lambda hu: hu - 8192, "soft tissue", "intercept of -8192 was applied twice"),
         (lambda hu: hu * 10, "", "ten times HU"),
         (lambda hu: hu / 10, "air below -500", "a tenth of HU"),
+        (lambda hu: -hu, "air below -500", "their sign is wrong"),
         (lambda hu: (hu + 1024) * 10 - 1024, "", "the stored values were multiplied by ten"),
         (lambda hu: hu + 1024, "air below -500", "the intercept of -1024 was not applied"),
         (lambda hu: np.full_like(hu, -1000), "soft tissue", "holds air alone"),
@@ -69,6 +70,13 @@ def test_a_spoilt_scale_is_refused_by_the_rule_it_breaks(
     assert f"Hounsfield units with {rule}" in caught.value.message
     assert "in scan.nii" in caught.value.message
     assert cause in caught.value.hint
+
+
+def test_bone_does_not_pass_for_air_where_the_sign_is_wrong() -> None:
+    with pytest.raises(InputError, match="nothing but bone, contrast medium and metal above 500") as caught:
+        check_hounsfield(-phantom(clot_hu=900.0).array, "scan.nii")
+
+    assert "their sign is wrong" in caught.value.hint
 
 
 def test_masked_lungs_are_no_excuse_for_other_rules() -> None:
