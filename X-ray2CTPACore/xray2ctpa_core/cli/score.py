@@ -15,6 +15,7 @@ from xray2ctpa_core.cli.generate import stem
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
 from xray2ctpa_core.errors import InputError, NotFrontalCXRError, XRay2CTPAError
 from xray2ctpa_core.pipelines.loading import load_bundle
+from xray2ctpa_core.wording import one_line
 
 #: Files whose images go through a prior together, and files that are read ahead of it at most.
 _AT_ONCE, _READ_AHEAD = 16, 64
@@ -67,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write("probability\tthreshold\tcall\tcalibrated\tfile\n")
     for scored in in_order(score, args.inputs):
         if scored.error is not None:
-            sys.stderr.write(f"{scored.source}: {scored.error.message}\n{scored.error.hint}".rstrip() + "\n")
+            lines = (f"{scored.source}: {scored.error.message}", scored.error.hint)
+            sys.stderr.write("".join(one_line(line) + "\n" for line in lines if line))
             code = code or scored.error.exit_code
             continue
         sys.stdout.write((json.dumps(scored.content) if args.json else line(scored.content)) + "\n")
@@ -95,7 +97,7 @@ def line(content: dict[str, Any]) -> str:
         f"{opinion['threshold']:.3f}",
         "positive" if opinion["positive"] else "negative",
         "calibrated" if opinion["calibrated"] else "uncalibrated",
-        content["file"],
+        one_line(content["file"]),
     )
     return "\t".join(cells)
 
