@@ -80,7 +80,7 @@ def coarse_heat(module: nn.Module, layer: str, given: torch.Tensor) -> torch.Ten
     with torch.inference_mode(False), torch.enable_grad():
         cam = GradCAM(copy.deepcopy(module).float().requires_grad_(False), layer)
         coarse = cam.compute_map(given.detach().clone().float().requires_grad_(), class_idx=0)
-    # Activations and score hold torch's graph, and that the hooks, which hold both: they would never be freed.
+    # Activations and score hold torch's graph, and that the hooks, which hold both: none would be freed.
     vars(cam.nn_module).clear()
     return coarse.detach().float()
 

@@ -24,7 +24,7 @@ _GDCM_SYNTAXES = (
     "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
     "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
 )
-#: Pixels that are not compressed in fragments as if they were (PS3.5, A.4.11), and what each fragment starts with.
+#: Syntax of pixels in fragments that are not compressed (PS3.5, A.4.11), and what each fragment starts with.
 _ENCAPSULATED_UNCOMPRESSED, _ITEM = "1.2.840.10008.1.2.1.98", b"\xfe\xff\x00\xe0"
 #: Those whose values may lie a little outside the range of BitsStored, for they were stored with a loss.
 _LOSSY_SYNTAXES = (

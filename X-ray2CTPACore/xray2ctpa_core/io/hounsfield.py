@@ -112,7 +112,7 @@ def check_hounsfield(array: np.ndarray, name: str) -> None:
 
 
 def _slip(array: np.ndarray) -> str:
-    """What spoilt ``array``, "" where nothing known did; of several, the one without which it has most lung."""
+    """What spoilt ``array``, "" where nothing known did; of several, that without which it has most lung."""
     undone = ((s.says, s.undo(array)) for s in _SLIPS)
     low, high = LUNG_HU
     lung = {

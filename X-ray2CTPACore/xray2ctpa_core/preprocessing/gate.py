@@ -28,8 +28,8 @@ TOUCH_FROM, CUT_FROM = 0.1, 0.45
 #: view.
 CUT_PROBABLE = 0.9
 #: Lungs that are doubted at top or bottom and wider than this against their height, or doubted at two edges,
-#: have lost a part: no radiograph of the 363 that the other rules accept (the threshold was chosen with them in
-#: view), most of those without their upper half that they accept.
+#: have lost a part: none of the 363 real radiographs that the other rules accept (the threshold was chosen
+#: with them in view), most of those without their upper half.
 CUT_ASPECT, CUT_EDGES = 1.5, 2
 #: Lungs tilted by more degrees belong to a radiograph that was turned. The recipe gate prints how
 #: often: 1 of 180 NIH radiographs as they are, 169 of 360 (47 %) turned by 12 degrees; 4 of 190 published
