@@ -19,9 +19,9 @@ LEAST_IN_MASKED_LUNGS = 0.001
 LOWEST_HU, HIGHEST_HU = -1200.0, 3100.0
 #: Share of the voxels that may lie beyond (rings and resampled edges of padding, metal).
 BEYOND_SHARE = 0.05
-#: Bone, contrast medium and metal alone are above this HU (twelve chest CTs: at most 0.015 of the voxels, and
-#: 0.41 to 0.61 where the sign is wrong), and at most this share of the voxels.
-DENSE_HU, DENSE_SHARE = 500.0, 0.15
+#: Bone, contrast medium and metal alone are above this HU, and one value of filler; without that at most this
+#: share of the voxels (twelve chest CTs: at most 0.015).
+DENSE_HU, DENSE_SHARE = 500.0, 0.08
 #: HU of aerated lung.
 LUNG_HU = (-900.0, -600.0)
 #: Width in mm of a body in a CT, along the second longest of its axes (the longest may be that of a
@@ -77,16 +77,18 @@ def broken_rule(array: np.ndarray, least_soft_tissue: float = LEAST_SOFT_TISSUE)
     low, high = SOFT_TISSUE_HU
     if np.count_nonzero((values > low) & (values < high)) < least_soft_tissue * values.size:
         return _NO_SOFT_TISSUE
-    below = values[values < LOWEST_HU]
-    if below.size > BEYOND_SHARE * values.size:
-        levels, counts = np.unique(below, return_counts=True)
-        if len(levels) > 1 and below.size - counts.max() > BEYOND_SHARE * values.size:
-            return f"nothing but one padding value below {LOWEST_HU:.0f}"
+    if _without_filler(values[values < LOWEST_HU]) > BEYOND_SHARE * values.size:
+        return f"nothing but one padding value below {LOWEST_HU:.0f}"
     if np.count_nonzero(values > HIGHEST_HU) > BEYOND_SHARE * values.size:
         return f"nothing but metal above {HIGHEST_HU:.0f}"
-    if np.count_nonzero(values > DENSE_HU) > DENSE_SHARE * values.size:
+    if _without_filler(values[values > DENSE_HU]) > DENSE_SHARE * values.size:
         return f"nothing but bone, contrast medium and metal above {DENSE_HU:.0f}"
     return ""
+
+
+def _without_filler(values: np.ndarray) -> int:
+    """Number of ``values`` that differ from the most frequent one, which may be filler."""
+    return values.size - int(np.unique(values, return_counts=True)[1].max(initial=0))
 
 
 def check_hounsfield(array: np.ndarray, name: str) -> None:
