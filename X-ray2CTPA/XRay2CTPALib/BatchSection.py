@@ -150,7 +150,10 @@ def _cautions(rows: Sequence[Row]) -> list[str]:
     the others' reasons are the tooltips of their rows."""
     failed = [(row.name, row.message) for row in rows if row.state == FAILED]
     greyed = [(row.name, row.unreliable) for row in rows if row.unreliable]
-    texts = (_("{count} failed, {name}: {reason}"), failed), (_("{count} greyed out, {name}: {reason}"), greyed)
+    texts = (
+        (_("{count} failed, {name}: {reason}"), failed),
+        (_("{count} greyed out, {name}: {reason}"), greyed),
+    )
     return [
         text.format(count=len(found), name=found[0][0], reason=found[0][1]) for text, found in texts if found
     ]
