@@ -1,6 +1,7 @@
 """`xray2ctpa check`: the verdict, then how the greys and the size were found, in one line each."""
 
 import json
+import os
 from pathlib import Path
 
 import io_radiographs as radiographs
@@ -130,6 +131,22 @@ def test_every_kind_of_file_says_greys_size_and_marker_in_one_line_each(
     assert ("mm wide in the patient" in lines[2]) == name.startswith(("f.n", "f.h", "f.m"))
     assert lines[3].startswith("Side marker: ")
     assert not any(line.startswith(("Greys", "Size", "Side marker")) for line in lines[4:])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows allows no such names")
+def test_a_line_break_and_a_tab_in_a_name_break_no_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a\nGreys: \tb.png"
+    Image.fromarray(eight_bits().astype(np.uint8)).save(path)
+
+    checked, scored = main(["check", str(path)]), main(["score", str(path)])
+    lines = capsys.readouterr().out.splitlines()
+
+    assert (checked, scored) == (0, 0)
+    assert lines[0].startswith(r"a\nGreys: \tb.png: accepted")
+    assert lines[1] == "Greys: 8-bit PNG"
+    assert lines[-1].split("\t")[4:] == [str(tmp_path / r"a\nGreys: \tb.png")]
 
 
 def test_a_mirrored_radiograph_is_told_by_its_marker_and_its_heart(

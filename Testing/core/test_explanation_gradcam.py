@@ -1,5 +1,7 @@
 """Grad-CAM: the map lies where the evidence is, on the grid asked for, and the classifier stays as it was."""
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +75,13 @@ def test_two_calls_give_the_same_map_and_leave_the_classifier_as_it_was() -> Non
     assert all(p.requires_grad and p.grad is None for p in classifier.parameters())
     assert not any(m._forward_hooks or m._backward_hooks for m in classifier.modules())
     assert all(torch.equal(before[name], value) for name, value in classifier.state_dict().items())
+
+
+def test_nothing_of_a_map_stays_in_memory() -> None:
+    for _ in range(2):
+        gradcam_map(MeanOfFirstChannel(), "relu", latents_with_a_spot(), (8, 8, 8))
+        gc.collect()
+        assert not [found for found in gc.get_objects() if type(found) is MeanOfFirstChannel]
 
 
 def test_a_classifier_in_half_precision_gives_the_map_of_its_weights() -> None:

@@ -565,3 +565,17 @@ def test_a_shutter_whose_edges_are_exchanged_is_the_same(tmp_path: Path) -> None
     assert (
         hidden[0].greys == hidden[1].greys == "12-bit MONOCHROME2, 31% outside the display shutter left out"
     )
+
+
+@pytest.mark.parametrize("fragments", [1, 3])
+def test_uncompressed_pixels_in_fragments_are_put_together(fragments: int, tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(radiographs.write_dicom(tmp_path / "f.dcm"))
+    dataset.PixelData = encapsulate([dataset.PixelData], fragments_per_frame=fragments)
+    dataset["PixelData"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.98"
+    dataset.save_as(tmp_path / "f.dcm")
+
+    radiograph = read(tmp_path / "f.dcm")
+
+    assert distance(radiograph) < 0.006
+    assert radiograph.greys == "12-bit MONOCHROME2"

@@ -13,6 +13,7 @@ from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.volume import Volume
 
 HU = phantom().array
+FILLERS = [0.0, 40.0, -200.0, 3071.0]
 
 
 def noisy(seed: int = 0) -> np.ndarray:
@@ -52,6 +53,7 @@ def test_lungs_with_all_around_them_masked_off_are_hu() -> None:
         (lambda hu: hu - 8192, "soft tissue", "intercept of -8192 was applied twice"),
         (lambda hu: hu * 10, "", "ten times HU"),
         (lambda hu: hu / 10, "air below -500", "a tenth of HU"),
+        (lambda hu: -hu, "air below -500", "their sign is wrong"),
         (lambda hu: (hu + 1024) * 10 - 1024, "", "the stored values were multiplied by ten"),
         (lambda hu: hu + 1024, "air below -500", "the intercept of -1024 was not applied"),
         (lambda hu: np.full_like(hu, -1000), "soft tissue", "holds air alone"),
@@ -71,6 +73,18 @@ def test_a_spoilt_scale_is_refused_by_the_rule_it_breaks(
     assert cause in caught.value.hint
 
 
+@pytest.mark.parametrize("value", FILLERS)
+def test_filler_of_any_value_breaks_no_rule(value: float) -> None:
+    assert broken_rule(np.where(HU == -1000, np.float32(value), noisy())) == ""
+
+
+def test_bone_does_not_pass_for_air_where_the_sign_is_wrong() -> None:
+    with pytest.raises(InputError, match="nothing but bone, contrast medium and metal above 500") as caught:
+        check_hounsfield(np.where(phantom(clot_hu=900.0).array == 900, -900, -noisy()), "scan.nii")
+
+    assert "their sign is wrong" in caught.value.hint
+
+
 def test_masked_lungs_are_no_excuse_for_other_rules() -> None:
     """0.24 % of soft tissue, and a tenth of the voxels far above metal."""
     masked = np.where(HU == -850, HU, -1000)
@@ -79,9 +93,6 @@ def test_masked_lungs_are_no_excuse_for_other_rules() -> None:
 
     with pytest.raises(InputError, match="soft tissue"):
         check_hounsfield(masked, "scan.nii")
-
-
-FILLERS = [0.0, 40.0, -200.0, 3071.0]
 
 
 @pytest.mark.parametrize("value", FILLERS)

@@ -93,6 +93,46 @@ def test_pixels_without_a_gap_are_unpacked(depth: int, tmp_path: Path) -> None:
     assert radiograph.greys == f"{depth}-bit uint16 TIFF"
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("form", ["grey", "white is zero", "signed", "colour"])
+def test_pixels_of_three_bytes_are_read(form: str, order: str, tmp_path: Path) -> None:
+    """Rows are written as 8-bit pixels, and the header is changed to that of the pixels."""
+    wide = GREY16.astype(np.int64) << 8
+    wide = {"white is zero": (1 << 24) - 1 - wide, "signed": (wide - (1 << 23)) % (1 << 24)}.get(form, wide)
+    three = (
+        wide.astype(">u4").view(np.uint8).reshape(*wide.shape, 4)[..., 1:][..., :: 1 if order == ">" else -1]
+    )
+    colour = form == "colour"
+    rows = np.repeat(three[:, :, None], 3, axis=2).reshape(len(wide), -1, 3) if colour else three
+    rows = rows if colour else rows.reshape(len(wide), -1)
+    rows = rows.view(np.int8) if form == "signed" else rows
+    tifffile.imwrite(tmp_path / "f.tif", rows, byteorder=order, photometric="rgb" if colour else "minisblack")
+    with tifffile.TiffFile(tmp_path / "f.tif", mode="r+b") as file:
+        tags = file.pages[0].aspage().tags
+        tags[256].overwrite(wide.shape[1])
+        tags[258].overwrite((24, 24, 24) if colour else 24)
+        if form == "white is zero":
+            tags[262].overwrite(0)
+
+    radiograph = read_radiograph(tmp_path / "f.tif")
+
+    assert np.abs(radiograph.pixels - EXPECTED).mean() < 0.006
+    assert radiograph.notes == ()
+    assert len(np.unique(radiograph.pixels)) > 1000
+
+
+def test_three_bytes_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "f.tif", radiographs.quantised(8))
+    with tifffile.TiffFile(tmp_path / "f.tif", mode="r+b") as file:
+        tags = file.pages[0].aspage().tags
+        tags[258].overwrite(24)
+        tags[259].overwrite(8)
+
+    with pytest.raises(InputError, match="with 24 bits, compressed") as caught:
+        read_radiograph(tmp_path / "f.tif")
+    assert caught.value.hint == "Save it with 16 bits, as TIFF or PNG."
+
+
 def test_transparency_of_16_bits_counts_as_no_radiograph(tmp_path: Path) -> None:
     alpha = WHOLE.copy()
     alpha[:40] = 0

@@ -89,6 +89,12 @@ def test_inverted_real_radiographs_are_turned_back_with_a_note(locator, real_rad
     assert np.mean(corrected) > 0.7
 
 
+def test_real_radiographs_without_their_upper_half_are_refused(locator, real_radiographs):
+    lower = [Radiograph(r.pixels[len(r.pixels) // 2 :].copy()) for r in real_radiographs[::4]]
+    refused = [not frame_radiograph(locator, half).gate.accepted for half in lower]
+    assert np.mean(refused) > 0.9
+
+
 def test_noise_gradients_and_checks_are_refused(locator):
     rng = np.random.default_rng(0)
     ramp = np.broadcast_to(np.linspace(0, 1, 200, dtype=np.float32), (200, 200))

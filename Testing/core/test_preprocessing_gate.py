@@ -58,6 +58,24 @@ def test_a_doubt_about_the_lungs_is_a_sentence(shape, sentence):
     assert any(sentence in warning for warning in report.warnings)
 
 
+@pytest.mark.parametrize(
+    ("aspect", "cut", "missing"),
+    [
+        (1.6, (0.95, 0.0, 0.0, 0.0), True),
+        (1.6, (0.0, 0.95, 0.0, 0.0), False),
+        (1.4, (0.95, 0.0, 0.0, 0.0), False),
+        (1.1, (0.0, 0.95, 0.95, 0.0), True),
+    ],
+)
+def test_lungs_that_are_cut_at_two_edges_or_low_at_one_are_incomplete(aspect, cut, missing):
+    report = judge(
+        FRONTAL, LungShape(SOUND.box, SOUND.areas, SOUND.heights, aspect, NO_CONTACT, cut), (900, 900)
+    )
+    assert report.accepted != missing
+    assert ("A part of the lungs seems to be missing." in report.warnings) == missing
+    assert ("looks like: a frontal chest radiograph, but no complete one" in report.warnings[-1]) == missing
+
+
 def test_a_small_radiograph_and_a_mirrored_heart_are_warned_about():
     report = judge(FRONTAL, SOUND, (128, 200), view="PA", mirrored=0.99)
     assert report.accepted

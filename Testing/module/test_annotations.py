@@ -49,10 +49,12 @@ def save_scene_with_result(app, folder):
 
 
 def test_a_saved_scene_opens_with_its_views_and_the_word_though_the_panel_was_never_opened(started, tmp_path):
+    layout = started.scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    for number in (mrml.LAYOUT_ID, mrml.COMPARISON_LAYOUT_ID):
+        assert layout.IsLayoutDescription(number), "the start-up registers both"
     path = save_scene_with_result(started, tmp_path)
     started.scene.Clear(0)
     assert all(texts == [] for texts in words(started).values())
-    layout = started.scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
     layout.SetViewArrangement(0)
     started.scene.SetURL(str(path))
     started.scene.Import()

@@ -138,9 +138,10 @@ def test_a_batch_is_worked_off_interrupted_and_resumed_and_a_row_opens(panel, pi
     assert states["two.png"] == states["three.png"] == "complete"
     assert "broken.png" in states["broken.png"]
     assert (output / "one" / "ctpa.nii.gz").stat().st_mtime_ns == stamp
-    complete, greyed = panel.ui.batchLabel.text.split("\n")
+    complete, failed, greyed = panel.ui.batchLabel.text.split("\n")
     assert complete == "3 of 4 complete."
-    assert greyed.startswith("Greyed out, one.png, three.png, two.png: The input gate refused this image")
+    assert failed.startswith("1 failed, broken.png: Expected ")
+    assert greyed.startswith("3 greyed out, one.png: The input gate refused this image")
     assert all(score for name, _state, score in cells(panel) if name != "broken.png")
     assert '"event": "result"' in panel.ui.logText.toPlainText()
     panel.grab("batch")

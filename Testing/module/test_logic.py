@@ -99,6 +99,21 @@ def test_every_form_of_node_gives_the_volume_that_the_command_line_gives(app, lo
     assert sourceFile(nodes[2]) is None
 
 
+def test_modules_of_the_user_in_slicers_working_folder_are_not_imported(
+    app, logic, options, tmp_path, monkeypatch
+):
+    """By the child, nor by its resident worker; also where PYTHONPATH names that folder by an empty entry."""
+    for name in ("random", "threading", "queue", "copy", "numbers", "numpy", "torch"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name}.py of the user was imported')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{os.environ.get('PYTHONPATH', '')}{os.pathsep}")
+
+    result = logic.process(radiograph_node(app.scene), **options)
+
+    assert np.isfinite(voxels(result.ctpa)).all()
+    assert "of the user" not in logic.job.logText()
+
+
 @pytest.mark.slow
 def test_run_again_reproduces_the_voxels_and_needs_the_radiograph(app, logic, options):
     radiograph = radiograph_node(app.scene)

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from xray2ctpa_core.errors import XRay2CTPAError
 
-from .Batch import COMPLETE, Row, dicomRadiographs, errorText, loadRow, whyNotStart
+from .Batch import COMPLETE, FAILED, Row, dicomRadiographs, errorText, loadRow, whyNotStart
 from .InputSection import usableNodes
 from .ParameterNode import settingsFrom
 
@@ -146,17 +146,21 @@ class BatchSection:
 
 
 def _cautions(rows: Sequence[Row]) -> list[str]:
-    """Why scores are greyed out: a sentence for each reason, with its radiographs."""
-    reasons: dict[str, list[str]] = {}
-    for row in rows:
-        if row.unreliable:
-            reasons.setdefault(row.unreliable, []).append(row.name)
-    text = _("Greyed out, {names}: {reason}")
-    return [text.format(names=", ".join(names), reason=reason) for reason, names in reasons.items()]
+    """How many radiographs failed and how many scores are greyed out, with the reason of the first of each;
+    the others' reasons are the tooltips of their rows."""
+    failed = [(row.name, row.message) for row in rows if row.state == FAILED]
+    greyed = [(row.name, row.unreliable) for row in rows if row.unreliable]
+    texts = (
+        (_("{count} failed, {name}: {reason}"), failed),
+        (_("{count} greyed out, {name}: {reason}"), greyed),
+    )
+    return [
+        text.format(count=len(found), name=found[0][0], reason=found[0][1]) for text, found in texts if found
+    ]
 
 
 def _stateText(row: Row) -> str:
-    return row.message if row.message and row.state != "failed" else _(row.state)
+    return row.message if row.message and row.state != FAILED else _(row.state)
 
 
 def _scoreText(row: Row) -> str:

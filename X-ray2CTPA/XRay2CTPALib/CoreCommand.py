@@ -33,7 +33,8 @@ def coreEnvironment(mayFetch: bool = False, bundleFolders: Sequence[str] = ()) -
         bundleFolders: folders of bundles from the Hub that were fetched before.
     """
     environment = dict(os.environ)
-    paths = [str(makeCoreImportable()), environment.get("PYTHONPATH", "")]
+    paths = [str(makeCoreImportable()), *environment.get("PYTHONPATH", "").split(os.pathsep)]
+    # An empty entry is the working folder, which -P leaves out.
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     environment["PYTHONUNBUFFERED"] = "1"
     environment["PYTHONIOENCODING"] = "utf-8"

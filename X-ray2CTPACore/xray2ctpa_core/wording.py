@@ -1,7 +1,11 @@
 """Sentences for people that more than one part of the project says, once."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+#: Characters that end a line, a column or a string where a file's name holds them.
+_BREAKING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 #: Said of a radiograph whose greys were turned back before it was read.
 INVERTED_RADIOGRAPH = "The radiograph was inverted (bright air); it was turned back."
@@ -39,6 +43,11 @@ def unreliable(pe: Mapping[str, Any]) -> str | None:
     """Why the scores of result.json (``pe``) mean nothing for its radiograph; None where there are none or
     nothing speaks against them."""
     return pe.get("unreliable") if pe["probability"] is not None or "second_opinion" in pe else None
+
+
+def one_line(text: object) -> str:
+    """``text`` on one line: a line break, tab or other control character in a name as its escape, ``\\n``."""
+    return _BREAKING.sub(lambda found: repr(found[0])[1:-1], str(text))
 
 
 def counted(number: int, noun: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE, EXIT_NOT_FRONTAL_CXR
 from xray2ctpa_core.generation.result_json import gate_content, input_content
 from xray2ctpa_core.pipelines.loading import load_bundle
+from xray2ctpa_core.wording import one_line
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -52,5 +53,6 @@ def run(args: argparse.Namespace) -> int:
     verdict = "accepted" if gate.accepted else "refused"
     lines = [f"{radiograph.name}: {verdict} as a frontal chest radiograph (score {gate.is_frontal_cxr:.2f})"]
     lines += [f"Greys: {radiograph.greys}", f"Size: {size}", f"Side marker: {marker}"]
-    sys.stdout.write("\n".join([*lines, *reading.radiograph.notes, *gate.warnings, *doubts]) + "\n")
+    lines += [*reading.radiograph.notes, *gate.warnings, *doubts]
+    sys.stdout.write("".join(one_line(line) + "\n" for line in lines))
     return EXIT_DONE if gate.accepted else EXIT_NOT_FRONTAL_CXR

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from xray2ctpa_core.constants import EXIT_DONE
+from xray2ctpa_core.wording import one_line
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -41,6 +42,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         count = sum(len(files) for files in series.values())
         sys.stdout.write(
-            f"Done: {args.target}\n{count} files in {len(series)} series, all marked SYNTHETIC.\n"
+            f"Done: {one_line(args.target)}\n{count} files in {len(series)} series, all marked SYNTHETIC.\n"
         )
     return EXIT_DONE

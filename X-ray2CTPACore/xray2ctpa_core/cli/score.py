@@ -17,6 +17,7 @@ from xray2ctpa_core.cli.generate import distinct, stem
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
 from xray2ctpa_core.errors import InputError, NotFrontalCXRError, OutputError, XRay2CTPAError
 from xray2ctpa_core.pipelines.loading import load_bundle
+from xray2ctpa_core.wording import one_line
 
 #: Files whose images go through a prior together, and files that are read ahead of it at most.
 _AT_ONCE, _READ_AHEAD = 16, 64
@@ -71,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.closing(in_order(score, args.inputs, maps)) as results:  # an interrupt ends its threads
         for scored in results:
             if scored.error is not None:
-                said = f"{scored.source}: {scored.error.message}\n{scored.error.hint}"
-                sys.stderr.write(said.rstrip() + "\n")
+                lines = (f"{scored.source}: {scored.error.message}", scored.error.hint)
+                sys.stderr.write("".join(one_line(part) + "\n" for part in lines if part))
                 code = code or scored.error.exit_code
                 continue
             sys.stdout.write((json.dumps(scored.content) if args.json else line(scored.content)) + "\n")
@@ -115,7 +116,7 @@ def line(content: dict[str, Any]) -> str:
         f"{opinion['threshold']:.3f}",
         "positive" if opinion["positive"] else "negative",
         "calibrated" if opinion["calibrated"] else "uncalibrated",
-        "".join(c if c.isprintable() else ascii(c)[1:-1] for c in content["file"]),
+        one_line(content["file"]),
     )
     return "\t".join(cells)
 

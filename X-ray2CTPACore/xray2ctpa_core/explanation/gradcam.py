@@ -63,12 +63,26 @@ def _heat(
         raise InputError(f"Grad-CAM needs a layer of {type(classifier).__name__}, got {target_layer!r}.")
     if latents.ndim != 5 or latents.shape[0] != 1:
         raise InputError(f"Grad-CAM needs latents (1, C, D, H, W), got shape {tuple(latents.shape)}.")
-    # MONAI leaves hooks and gradients in the module, so it gets a copy. Its parameters stay frozen: the
-    # latents require a gradient, which suffices for the layer's. Gradients are computed in full precision.
+    coarse = coarse_heat(classifier, target_layer, latents)
+    return F.interpolate(coarse, size=grid, mode="trilinear", align_corners=False)[0, 0]
+
+
+def coarse_heat(module: nn.Module, layer: str, given: torch.Tensor) -> torch.Tensor:
+    """The heat of the first logit on the grid of the layer's activations, float32.
+
+    Args:
+        module: the network. MONAI leaves hooks and gradients in it, so it gets a copy. Its parameters stay
+            frozen: ``given`` requires a gradient, which suffices for the layer's. Gradients are computed in
+            full precision.
+        layer: name of one of its modules.
+        given: its input, one case.
+    """
     with torch.inference_mode(False), torch.enable_grad():
-        cam = GradCAM(copy.deepcopy(classifier).float().requires_grad_(False), target_layer)
-        coarse = cam.compute_map(latents.detach().clone().float().requires_grad_(), class_idx=0)
-    return F.interpolate(coarse.detach().float(), size=grid, mode="trilinear", align_corners=False)[0, 0]
+        cam = GradCAM(copy.deepcopy(module).float().requires_grad_(False), layer)
+        coarse = cam.compute_map(given.detach().clone().float().requires_grad_(), class_idx=0)
+    # Activations and score hold torch's graph, and that the hooks, which hold both: none would be freed.
+    vars(cam.nn_module).clear()
+    return coarse.detach().float()
 
 
 def label_map(gradcam: np.ndarray) -> np.ndarray:

@@ -3,16 +3,15 @@
 Selvaraju et al., ICCV 2017, equations 1 and 2, as implemented by MONAI.
 """
 
-import copy
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from monai.visualize.class_activation_maps import GradCAM
 from torch import nn
 
 from xray2ctpa_core.errors import InputError
+from xray2ctpa_core.explanation.gradcam import coarse_heat
 from xray2ctpa_core.volume import FrontalFrame
 
 
@@ -47,11 +46,8 @@ def radiograph_gradcam(network: nn.Module, image: torch.Tensor) -> np.ndarray:
         )
     if image.ndim != 4 or len(image) != 1:
         raise InputError(f"Grad-CAM needs one image (1, 1, P, P), got shape {tuple(image.shape)}.")
-    with torch.inference_mode(False), torch.enable_grad():
-        own = _Explained(copy.deepcopy(network).float().requires_grad_(False))
-        cam = GradCAM(own, f"network.{layer}")
-        coarse = cam.compute_map(image.detach().clone().float().requires_grad_(), class_idx=0)
-    heat = F.interpolate(coarse.detach().float(), size=image.shape[2:], mode="bilinear", align_corners=False)
+    coarse = coarse_heat(_Explained(network), f"network.{layer}", image)
+    heat = F.interpolate(coarse, size=image.shape[2:], mode="bilinear", align_corners=False)
     peak = float(heat.max())
     scaled = heat[0, 0] / peak if peak > 0 else torch.zeros_like(heat[0, 0])
     return scaled.clamp(0, 1).cpu().numpy().astype(np.float32)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from xray2ctpa_core.errors import XRay2CTPAError
-from xray2ctpa_core.wording import scored
+from xray2ctpa_core.wording import one_line, scored
 
 
 class Reporter(Protocol):
@@ -50,7 +50,7 @@ class HumanReporter:
     def stage(self, name: str, message: str) -> None:  # noqa: ARG002 - programs read the name, people the message
         self._close_bar()
         if sys.stderr.isatty():
-            sys.stderr.write(message + "\n")
+            sys.stderr.write(one_line(message) + "\n")
 
     def progress(self, stage: str, step: int, of: int, after_s: float = 0.0) -> None:  # noqa: ARG002
         if self._bar is None:
@@ -65,12 +65,12 @@ class HumanReporter:
 
     def warning(self, message: str) -> None:
         self._close_bar()
-        sys.stderr.write(f"Warning: {message}\n")
+        sys.stderr.write(f"Warning: {one_line(message)}\n")
 
     def result(self, folder: Path, content: dict[str, Any], skipped: bool) -> None:
         self._close_bar()
         done = "Already complete" if skipped else "Done"
-        sys.stdout.write(f"{done}: {folder}\n{scored(content['pe'])} {content['notice']}\n")
+        sys.stdout.write(f"{done}: {one_line(folder)}\n{scored(content['pe'])} {content['notice']}\n")
         sys.stdout.flush()
 
     def error(self, error: XRay2CTPAError, source: str = "") -> None:

@@ -14,7 +14,7 @@ from xray2ctpa_core.generation.batch import Case
 from xray2ctpa_core.io import result_files
 from xray2ctpa_core.io.names import stem_of
 from xray2ctpa_core.io.result_folder import writing
-from xray2ctpa_core.wording import unreliable
+from xray2ctpa_core.wording import one_line, unreliable
 
 INDEX_FILE, ERRORS_FILE = "index.csv", "errors.jsonl"
 COLUMNS = ("radiograph", "result", "pe_probability", "pe_unreliable")
@@ -88,7 +88,8 @@ class Ledger:
         lines = [f"{len(self._done)} of {of} results are complete: {self._out / INDEX_FILE}"]
         if self.failures:
             lines.append(f"{len(self.failures)} failed: {self._out / ERRORS_FILE}")
-        return lines + [f"  {case.source}: {failure.message}" for case, failure in self.failures]
+        lines += [f"  {case.source}: {failure.message}" for case, failure in self.failures]
+        return [one_line(line) for line in lines]
 
     def _write(self) -> None:
         self.failures.sort(key=lambda failure: failure[0].source)

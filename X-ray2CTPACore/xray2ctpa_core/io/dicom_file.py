@@ -43,10 +43,14 @@ def is_dicom(path: Path) -> bool:
     """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
-    marked = head[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == b"DICM"
-    if not marked and head.startswith(RASTER_SIGNATURES):
+    if not is_marked(head) and head.startswith(RASTER_SIGNATURES):
         return False
-    return marked or path.suffix.lower() in _SUFFIXES or _begins_with_elements(head)
+    return is_marked(head) or path.suffix.lower() in _SUFFIXES or _begins_with_elements(head)
+
+
+def is_marked(head: bytes) -> bool:
+    """Whether DICOM's prefix follows a preamble at the start of a file, ``head``."""
+    return head[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] == b"DICM"
 
 
 def read_dicom(path: Path, pixels: bool = True, notes: list[str] | None = None) -> Dataset:

@@ -16,8 +16,50 @@ HEADER_SUFFIXES = (".nhdr", ".mhd", *PAIR_SUFFIXES)
 DETACHED_SUFFIXES = (*HEADER_SUFFIXES, *PAIR_SUFFIXES.values())
 #: First bytes of PNG, JPEG and TIFF (BigTIFF too, of either byte order).
 RASTER_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+#: Archives, documents and images of other forms, which are given in place of a radiograph: where in the file
+#: their mark is, the mark, what they are, and what to do.
+_UNPACK, _EXPORT = "Unpack it, and give the image or its folder.", "Export the radiograph as DICOM or PNG."
+_DOWNLOAD = "Download the image itself: its server asked for a login, or refused."
+GZIP = b"\x1f\x8b"
+_FOREIGN = (
+    (0, b"PK\x03\x04", "a ZIP archive", _UNPACK),
+    (0, b"Rar!", "a RAR archive", _UNPACK),
+    (0, b"7z\xbc\xaf", "a 7-Zip archive", _UNPACK),
+    (0, GZIP, "packed by gzip", _UNPACK),
+    (257, b"ustar", "a TAR archive", _UNPACK),
+    (0, b"%PDF", "a PDF document", _EXPORT),
+    (0, b"GIF8", "a GIF image", _EXPORT),
+    (8, b"WEBP", "a WebP image", _EXPORT),
+    (4, b"ftyp", "a HEIF or video file", _EXPORT),
+    (4, b"jP  ", "a JPEG 2000 image", _EXPORT),
+    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image", _EXPORT),
+    (6, b"\0\0\0\0", "a BMP image", _EXPORT),
+    (
+        0,
+        b"<!doctype html",
+        "a web page",
+        _DOWNLOAD,
+    ),
+    (0, b"<html", "a web page", _DOWNLOAD),
+    (0, b"version https://git-lfs", "a pointer of Git LFS", "Fetch the file itself: git lfs pull."),
+)
+#: Bytes from the start of a file in which such a mark is.
+FOREIGN_BYTES = 264
 #: Bytes of a radiograph's name that its result's repeats: systems allow 255 in all.
 LONGEST_STEM = 160
+
+
+def foreign_form(head: bytes) -> tuple[str, str] | None:
+    """What a file that begins with ``head`` is and what to do, if it is none that holds a radiograph."""
+    low = head.lower()
+    return next(
+        (
+            (form, advice)
+            for place, mark, form, advice in _FOREIGN
+            if low[place : place + len(mark)] == mark.lower() and (mark.strip(b"\0") or head[:2] == b"BM")
+        ),
+        None,
+    )
 
 
 def suffix_of(name: str) -> str:

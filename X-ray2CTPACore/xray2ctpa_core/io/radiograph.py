@@ -7,11 +7,12 @@ from pathlib import Path
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io import grid_file
 from xray2ctpa_core.io.dicom import read_dicom_radiograph
-from xray2ctpa_core.io.dicom_file import is_dicom
+from xray2ctpa_core.io.dicom_file import is_dicom, is_marked
 from xray2ctpa_core.io.dicom_folder import choose_frontal_file
 from xray2ctpa_core.io.failures import reading
 from xray2ctpa_core.io.greys import SQUARE_TOLERANCE, few_greys, scale_to_unit, with_square_pixels
 from xray2ctpa_core.io.grid_radiograph import read_grid_radiograph
+from xray2ctpa_core.io.names import FOREIGN_BYTES, GZIP, foreign_form
 from xray2ctpa_core.io.provenance import file_sha256
 from xray2ctpa_core.io.raster import is_raster, read_raster_radiograph
 from xray2ctpa_core.io.raw_radiograph import MAX_ASPECT, RawRadiograph, check_dimensions, size_doubt
@@ -70,6 +71,11 @@ def _is_folder(path: Path) -> bool:
 
 def _read_raw(path: Path) -> RawRadiograph:
     """Finds the form by content first, by suffix where content has no mark, and reads it."""
+    with path.open("rb") as file:
+        head = file.read(FOREIGN_BYTES)
+    foreign = None if is_marked(head) else foreign_form(head)
+    if foreign and not (head.startswith(GZIP) and grid_file.is_grid_file(path)):
+        raise InputError(f"Expected {_FORMS}, got {path.name}, which is {foreign[0]}.", foreign[1])
     if is_dicom(path):
         return read_dicom_radiograph(path)
     if is_raster(path):

@@ -18,8 +18,8 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK = 0, 1, 2, 3, 5
 _REDUCED_OR_MASK, _OLD_REDUCED = 0b101, 2
 #: A page that is smaller than another by this factor along both sides is its thumbnail.
 _THUMBNAIL_FACTOR = 2
-#: Depths at which pixels follow one another without a gap.
-_PACKED_BITS = range(9, 16)
+#: Depths at which pixels follow one another without a gap, and the one whose pixels are three bytes.
+_PACKED_BITS, _THREE_BYTES = (*range(9, 16), 24), 24
 _ALPHA = {1: "associated", 2: "unassociated"}
 
 
@@ -131,15 +131,26 @@ def _is_marked(page: "tifffile.TiffPage") -> bool:
 
 
 def _packed(file: "tifffile.TiffFile", page: "tifffile.TiffPage") -> np.ndarray:
-    """(H, W * samples) uint16 of an uncompressed page in strips, whose rows begin at whole bytes."""
+    """(H, W * samples) of an uncompressed page in strips, whose rows begin at whole bytes: uint16, or 32 bits
+    for pixels of three bytes."""
     depth = page.bitspersample
-    if int(page.compression) != 1 or page.is_tiled or int(page.planarconfig) == 2:
-        raise ValueError(f"{depth}-bit TIFFs are read uncompressed and in strips alone")
+    if int(page.compression) != 1 or page.is_tiled or int(page.planarconfig) == 2 or page.sampleformat > 2:
+        raise InputError(
+            f"Expected a TIFF with pixels of 8, 16 or 32 bits, got {file.filename} with {depth} bits, "
+            "compressed, tiled, in planes or as floating point.",
+            "Save it with 16 bits, as TIFF or PNG.",
+        )
     segments = file.filehandle.read_segments(page.dataoffsets, page.databytecounts)
     raw = b"".join(segment[0] or b"" for segment in segments if isinstance(segment, tuple))
     width = page.imagewidth * page.samplesperpixel
     rows = np.frombuffer(raw, np.uint8)[: page.imagelength * -(-width * depth // 8)].reshape(
         page.imagelength, -1
     )
+    if depth == _THREE_BYTES:
+        highest_first = rows.reshape(page.imagelength, width, 3)[..., :: -1 if file.byteorder == "<" else 1]
+        wide = np.pad(highest_first, ((0, 0), (0, 0), (0, 1))).view(
+            ">i4" if page.sampleformat == 2 else ">u4"
+        )
+        return wide[..., 0].astype(wide.dtype.newbyteorder("="))
     bits = np.unpackbits(rows, axis=1)[:, : width * depth].reshape(page.imagelength, width, depth)
     return (bits @ (1 << np.arange(depth - 1, -1, -1))).astype(np.uint16)
