@@ -1,6 +1,8 @@
 """Trains the denoiser of what radiographs leave open of a bent bank: map and tissue."""
 
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,6 +25,7 @@ _FIRST_SEED = 700_000_000
 
 def run(config: BankDenoiserSettings, out: Path) -> None:
     """Trains and saves ``out``/denoiser and ``out``/scheduler."""
+    began = time.process_time()
     encoder = BankEncoder.from_pretrained(config.encoder).to(DEVICE).eval()
     shape = Shape(config.grid, config.pixels, config.finer)
     data = DrawnPatients(teaching(config), shape, keys=("image", "template_map"))
@@ -43,6 +46,9 @@ def run(config: BankDenoiserSettings, out: Path) -> None:
     embedding, numbers = fit_open_components(denoiser, encoder, drawn())
     stage = BankDenoiserStage(denoiser, scheduler, config.feature_noise)
     patients = OpenPatients(embedding.cpu(), numbers.cpu())
+    if config.processor_seconds:  # the patients are a part of them
+        left = config.processor_seconds - (time.process_time() - began)
+        config = replace(config, processor_seconds=max(left, 1.0))
     train(stage, patients, config, out, Bar("bank denoiser"))
     save_network(denoiser.cpu(), out / "denoiser")
     save_network(scheduler, out / "scheduler")
