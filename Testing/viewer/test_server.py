@@ -140,7 +140,7 @@ def test_nonsense_from_a_tab_is_answered_and_harms_nothing(shown):
 
 @pytest.mark.slow
 def test_a_finished_result_shows_its_first_picture_within_3_s_and_all_within_6(tmp_path, real_result):
-    opened = []  # seconds from the command to the address, then from the visit to the first and to all pictures
+    opened = []  # seconds from command to address, then from visit to first picture and to all
 
     async def visit(visitor):
         began = time.monotonic()
