@@ -290,6 +290,15 @@ def test_splits_of_one_folder_are_kept_apart(tmp_path):
         cohort_patients(tmp_path, "validation")
 
 
+def test_patients_of_one_record_are_refused_for_the_rows_of_one_would_be_those_of_both(tmp_path):
+    for number in range(2):
+        write_patient(tmp_path, number, pe=False, heart=4)
+        record = tmp_path / "patients" / f"{number:06d}" / "patient.json"
+        record.write_text('{"pe": false}', encoding="utf-8")
+    with pytest.raises(InputError, match="got the same one in .*000000 and .*000001"):
+        cohort_patients(tmp_path, "test")
+
+
 def test_one_class_alone_has_no_auroc(cohorts, pipeline):
     with pytest.raises(InputError, match="2 patients with and 2 without"):
         evaluate(*cohorts, [pipeline], EvaluationConfig(images=0, multi=0, auroc=1))

@@ -14,9 +14,10 @@ from xray2ctpa_core.simulation.signs import SIGNS
 from xray2ctpa_core.volume import Volume, axial_affine
 
 
-def write_real_pairs(real: Path, out: Path) -> Path:
+def write_real_pairs(real: Path, out: Path, wall: bool = False) -> Path:
     """The real pairs in ``real`` (ct.npz: uint8 slices from the neck down, of a window that is taken for
-    -1000 to 900 HU; cxr.png), each as two studies of one patient; returns ``out``."""
+    -1000 to 900 HU; cxr.png), each as two studies of one patient; returns ``out``. They are cut at the lungs'
+    box: with ``wall`` soft tissue and air lie around it, as a CT of the chest has them."""
     out.mkdir(parents=True, exist_ok=True)
     studies = []
     for folder in sorted(path for path in real.iterdir() if path.is_dir()):
@@ -25,6 +26,10 @@ def write_real_pairs(real: Path, out: Path) -> Path:
         for copy in range(2):
             name = f"{folder.name}-{copy}"
             volume = Volume(hu, axial_affine(hu.shape, (320.0, 340.0, 340.0)))
+            if wall:
+                tissue = np.pad(hu, ((2, 2), (12, 12), (12, 12)), constant_values=40.0)
+                padded = np.pad(tissue, ((0, 0), (12, 12), (12, 12)), constant_values=-1000.0)
+                volume = Volume(padded, axial_affine(padded.shape, (340.0, 404.0, 404.0)))
             write_volume(volume, out / f"{name}.nii.gz", np.int16)
             with Image.open(folder / "cxr.png") as image:
                 image.convert("L").save(out / f"{name}.png")

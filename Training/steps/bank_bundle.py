@@ -93,7 +93,7 @@ def assemble(config: BankBundleSettings, names: Sequence[str], data: DrawnPatien
         name=config.name,
         version=config.version,
         licence="Apache-2.0",
-        trained_on=TRAINED_ON.format(count=len(names), names=", ".join(names)),
+        trained_on=config.trained_on or TRAINED_ON.format(count=len(names), names=", ".join(names)),
         intended_use=INTENDED_USE,
         is_demonstration=True,
         hu_window=constants.DEFAULT_HU_WINDOW,

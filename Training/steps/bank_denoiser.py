@@ -1,16 +1,15 @@
 """Trains the denoiser of what radiographs leave open of a bent bank: map and tissue."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from diffusers import DDPMScheduler
-from steps.people import DEVICE, batches, teaching
+from steps.people import DEVICE, taught
 
 from xray2ctpa_core.cli.stage import Bar
-from xray2ctpa_core.data.drawn_patients import AT_ONCE, DrawnPatients
+from xray2ctpa_core.data.drawn_patients import AT_ONCE
+from xray2ctpa_core.data.splits import VALIDATION
 from xray2ctpa_core.models.denoisers.bank import BankDenoiser
 from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
 from xray2ctpa_core.simulation.people.drawing import Shape
@@ -28,7 +27,6 @@ def run(config: BankDenoiserSettings, out: Path) -> None:
     began = time.process_time()
     encoder = BankEncoder.from_pretrained(config.encoder).to(DEVICE).eval()
     shape = Shape(config.grid, config.pixels, config.finer)
-    data = DrawnPatients(teaching(config), shape, keys=("image", "template_map"))
     scheduler = DDPMScheduler(
         beta_schedule=config.beta_schedule, prediction_type="v_prediction", clip_sample=False
     )
@@ -36,19 +34,12 @@ def run(config: BankDenoiserSettings, out: Path) -> None:
         encoder.config["people"], config.components, encoder.embedding_dim, config.width, config.blocks
     ).to(DEVICE)
 
-    def drawn() -> Iterator[dict[str, torch.Tensor]]:
-        bar, done = Bar("patients"), 0
-        for batch in batches(data, config.patients, AT_ONCE, _FIRST_SEED):
-            yield batch
-            done += len(batch["image"])
-            bar(done, config.patients)
-
-    embedding, numbers = fit_open_components(denoiser, encoder, drawn())
+    patients = taught(config, shape, config.patients, AT_ONCE, _FIRST_SEED, VALIDATION)
+    embedding, numbers = fit_open_components(denoiser, encoder, patients)
     stage = BankDenoiserStage(denoiser, scheduler, config.feature_noise)
-    patients = OpenPatients(embedding.cpu(), numbers.cpu())
     if config.processor_seconds:  # the patients are a part of them
         left = config.processor_seconds - (time.process_time() - began)
         config = replace(config, processor_seconds=max(left, 1.0))
-    train(stage, patients, config, out, Bar("bank denoiser"))
+    train(stage, OpenPatients(embedding.cpu(), numbers.cpu()), config, out, Bar("bank denoiser"))
     save_network(denoiser.cpu(), out / "denoiser")
     save_network(scheduler, out / "scheduler")

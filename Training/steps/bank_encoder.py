@@ -1,4 +1,4 @@
-"""Fits the radiograph encoder of a bank of atlases in closed form to drawn patients."""
+"""Fits the radiograph encoder of a bank of atlases in closed form to drawn patients, or to studies."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from steps.people import DEVICE, batches, enhanced_people, teaching
+from steps.people import DEVICE, enhanced_people, taught, teachers
 from torch.nn import functional
 
-from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW
-from xray2ctpa_core.data.drawn_patients import DrawnPatients
+from xray2ctpa_core.data.splits import TRAIN
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.models.encoders.atlas_bank import parted
 from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
@@ -34,28 +33,26 @@ _RIGHT, _LEFT = 1.8, 1.1
 def run(config: BankEncoderSettings, out: Path) -> None:
     """Fits and saves ``out``/encoder."""
     began = time.process_time()
-    population = teaching(config)
-    encoder = new_encoder(config, bank_volumes(config, population.names)).to(DEVICE)
-    if config.pool:
-        fit_read_outs(encoder, pooled(config, population.names).to(DEVICE))
-        save_network(encoder.cpu(), out / "encoder")
-        return
-    data = DrawnPatients(population, Shape(config.drawn_grid, config.pixels, (1, 1, 1)))
-    medium = enhanced_people(config.people)
-    bar = Bar("patients")
+    names = [person.name for person in teachers(config)]
+    encoder = new_encoder(config, bank_volumes(config, names)).to(DEVICE)
 
-    def drawn() -> Iterator[dict[str, torch.Tensor]]:
-        done = 0
-        for batch in batches(data, config.patients, config.batch_size, _FIRST_SEED):
+    def patients() -> Iterator[dict[str, torch.Tensor]]:
+        shape, done = Shape(config.drawn_grid, config.pixels, (1, 1, 1)), 0
+        for batch in taught(config, shape, config.patients, config.batch_size, _FIRST_SEED, TRAIN):
             yield batch
             done += len(batch["image"])
-            bar(done, config.patients)
             if 0 < config.processor_seconds <= time.process_time() - began:
                 print(f"{done} patients", flush=True)
                 return
 
-    flags = [name in medium for name in population.names]
-    fit_read_outs(encoder, ReadPatients.of(encoder, drawn(), flags))
+    if config.pool:
+        read = pooled(config, names).to(DEVICE)
+    else:
+        medium = enhanced_people(config.people)  # a study is a CTPA
+        read = ReadPatients.of(
+            encoder, patients(), [True] if config.studies else [n in medium for n in names]
+        )
+    fit_read_outs(encoder, read)
     save_network(encoder.cpu(), out / "encoder")
 
 
@@ -81,28 +78,28 @@ def read_pool(folder: Path, people: str, patients: int) -> tuple[ReadPatients, t
     return read, values["person"], values["shapes"]
 
 
-def pooled(config: BankEncoderSettings, teachers: Sequence[str]) -> ReadPatients:
-    """Those patients of the pool in whom nobody but teachers has a part."""
+def pooled(config: BankEncoderSettings, who: Sequence[str]) -> ReadPatients:
+    """Those patients of the pool in whom nobody but ``who`` has a part."""
     names = [person.name for person in people_in(Path(config.people))]
     read, person, shapes = read_pool(Path(config.pool), config.people, config.patients)
-    teach = torch.tensor([name in teachers for name in names])
+    teach = torch.tensor([name in who for name in names])
     return read[teach[person] & teach[shapes].all(1)]
 
 
-def bank_volumes(config: BankEncoderSettings, teachers: Sequence[str]) -> torch.Tensor:
-    """(K, D, H, W) in [-1, 1]: see `shared_tissue`."""
-    chosen = [name for name in teachers if name in config.tissue] if config.tissue else list(teachers)
+def bank_volumes(config: BankEncoderSettings, who: Sequence[str]) -> torch.Tensor:
+    """(K, D, H, W) in [-1, 1]: see `shared_tissue`; ``who`` teach."""
+    chosen = [name for name in who if name in config.tissue] if config.tissue else list(who)
     if not chosen:
         raise ConfigError(
             f"Expected somebody who teaches in tissue, got {', '.join(config.tissue)}.",
-            f"Who teaches: {', '.join(teachers)}. An empty tissue takes all of them.",
+            f"Who teaches: {', '.join(who)}. An empty tissue takes all of them.",
         )
-    people = [person for person in people_in(Path(config.people)) if person.name in teachers]
+    people = [person for person in people_in(Path(config.people)) if person.name in who]
     # One after another, in the finest voxels: each takes 160 MB.
     volumes = torch.cat([in_reference(load_population([person]), config.bank_mm) for person in people])
     medium = enhanced_people(config.people)
-    numbers = [list(teachers).index(name) for name in chosen]
-    shared = [number for number, name in enumerate(teachers) if name in medium]
+    numbers = [list(who).index(name) for name in chosen]
+    shared = [number for number, name in enumerate(who) if name in medium]
     tissue = shared_tissue(volumes, config.bank_mm, numbers, shared)
     return with_planes(tissue, config.bank_planes)
 

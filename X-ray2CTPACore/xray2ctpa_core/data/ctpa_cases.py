@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from xray2ctpa_core.constants import DEPTH_FRACTION
+from xray2ctpa_core.data.cases import save_array
 from xray2ctpa_core.data.sources.study import Study
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.ct import CtScan, read_ct
@@ -21,7 +22,9 @@ from xray2ctpa_core.preprocessing.ctpa import (
 )
 from xray2ctpa_core.preprocessing.grid import alternate_slices, resample_onto
 from xray2ctpa_core.preprocessing.lungs import segment_lungs
+from xray2ctpa_core.simulation.build import MAP_FILE
 from xray2ctpa_core.simulation.lung_frame import continued, lung_frame
+from xray2ctpa_core.simulation.people.prepare import map_to_reference
 from xray2ctpa_core.volume import Volume
 
 
@@ -31,7 +34,7 @@ def ctpa_files(interleave: int) -> tuple[str, ...]:
 
 
 def write_ctpa(settings: CtpaSettings, study: Study, folder: Path) -> dict[str, Any]:
-    """Writes `ctpa_files` (int16 HU) and returns the record.
+    """Writes `ctpa_files` (int16 HU), with ``settings.map`` also MAP_FILE, and returns the record.
 
     Raises:
         InputError: the study has no CT, or it cannot be read or used.
@@ -41,11 +44,16 @@ def write_ctpa(settings: CtpaSettings, study: Study, folder: Path) -> dict[str, 
     names = ctpa_files(settings.interleave)
     for name, volume in zip(names, made.volumes, strict=True):
         write_volume(volume, folder / name, np.int16)
+    if settings.map:
+        (volume,) = made.volumes
+        found = map_to_reference(scan.volume, volume.affine, volume.array.shape, scan.path)
+        save_array(found.astype(np.float16), folder / MAP_FILE)
     return {
         "source": ct_source(study, scan),
         "settings": asdict(settings),
         "lungs": made.lungs,
         "isotropic_grid": list(made.grid),
+        "map": MAP_FILE if settings.map else None,
         "crop_box": None if made.box is None else [list(edges) for edges in made.box],
         "volumes": {
             name: {"shape": list(volume.array.shape), "affine_lps": volume.affine.tolist()}

@@ -3,6 +3,7 @@ cases."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,13 @@ def teaching(cases: Sequence[LatentCase]) -> list[LatentCase]:
     return [case for case in cases if case.split.lower() in TRAINING] or list(cases)
 
 
+def volume_cases(entries: Sequence[StudyVolumes], radiographs: Path) -> tuple[list[LatentCase], list[str]]:
+    """The volumes of studies as cases without latents, for networks that read volumes themselves, and lines
+    that name the studies without a radiograph; raises InputError where none has one."""
+    entries, paired, lines = _with_radiographs(entries, radiographs)
+    return _cases(entries, paired), lines
+
+
 def _with_radiographs(
     entries: Sequence[StudyVolumes], folder: Path | None
 ) -> tuple[list[StudyVolumes], dict[str, Path], list[str]]:
@@ -110,28 +118,32 @@ def _with_radiographs(
 
 
 def _indexed(out: Path, entries: Sequence[StudyVolumes], radiographs: Mapping[str, Path]) -> list[LatentCase]:
-    cases: list[LatentCase] = []
-    for entry in entries:
-        study, folder = entry.study, case_folder(out, entry.study.id)
-        if not (folder / CASE_FILE).is_file():
-            continue
-        cases += [
-            LatentCase(
-                len(cases) + number,
-                file,
-                study.id,
-                study.patient,
-                study.label,
-                study.split or "",
-                study.where,
-                folder / _latents_file(number),
-                radiographs.get(study.id),
-                study.map,
-                study.findings,
-            )
-            for number, file in enumerate(entry.volumes)
-        ]
-    return cases
+    done = [entry for entry in entries if (case_folder(out, entry.study.id) / CASE_FILE).is_file()]
+    files = [
+        case_folder(out, entry.study.id) / _latents_file(number)
+        for entry in done
+        for number in range(len(entry.volumes))
+    ]
+    return [replace(case, latents=file) for case, file in zip(_cases(done, radiographs), files, strict=True)]
+
+
+def _cases(entries: Sequence[StudyVolumes], radiographs: Mapping[str, Path]) -> list[LatentCase]:
+    volumes = [(entry.study, file) for entry in entries for file in entry.volumes]
+    return [
+        LatentCase(
+            row,
+            file,
+            study.id,
+            study.patient,
+            study.label,
+            study.split or "",
+            study.where,
+            radiograph=radiographs.get(study.id),
+            map=study.map,
+            findings=study.findings,
+        )
+        for row, (study, file) in enumerate(volumes)
+    ]
 
 
 def _latents_file(number: int) -> str:

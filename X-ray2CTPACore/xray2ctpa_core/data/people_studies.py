@@ -82,7 +82,8 @@ def _write(batch: Batch, place: int, person: str, folder: Path) -> None:
     greys = (batch.image[place, 0].numpy() * 65535).round().astype(np.uint16)
     Image.fromarray(greys).save(partial / RADIOGRAPH_FILE)
     np.save(partial / MAP_FILE, batch.template_map[place].numpy().astype(np.float16))
-    text = json.dumps(_record(batch, place, person), indent=2) + "\n"
+    record = {"patient": f"{person}-{folder.name}"} | _record(batch, place, person)
+    text = json.dumps(record, indent=2) + "\n"
     (partial / RECORD_FILE).write_text(text, encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)

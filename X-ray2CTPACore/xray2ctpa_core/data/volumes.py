@@ -86,6 +86,7 @@ def _preprocessed(folder: Path) -> list[StudyVolumes]:
             label=label,
             split=row["split"] or None,
             where=record["source"]["where"],
+            map=folder / row["folder"] / record["map"] if record.get("map") else None,
         )
         files = tuple(folder / row["folder"] / name for name in record["volumes"])
         found.append(StudyVolumes(study, files, tuple(record["settings"]["window"])))

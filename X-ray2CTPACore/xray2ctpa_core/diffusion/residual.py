@@ -6,7 +6,8 @@ expected map into the atlas, and their appearance, as a change of the latents ex
 A sample is therefore as sharp as the atlas, at whatever position the vessels are drawn.
 
 The denoiser's configuration determines the diffused variables by ``residual_std`` and ``map_std``
-(models.denoisers.spatial); without them it diffuses the latents.
+(models.denoisers.spatial), with a bank by ``components`` (models.denoisers.bank); without them it diffuses
+the latents.
 """
 
 from typing import Any
@@ -14,7 +15,6 @@ from typing import Any
 import torch
 
 from xray2ctpa_core.diffusion.bent import bent_latents, bent_map
-from xray2ctpa_core.models.denoisers.bank import BankDenoiser
 from xray2ctpa_core.models.encoders.atlas import resized, to_map_grid
 from xray2ctpa_core.models.encoders.bank_encoder import BankConditioning
 from xray2ctpa_core.models.encoders.xray_encoder import XrayConditioning
@@ -96,7 +96,7 @@ def sampled_map(
 
 def diffuses_a_map(denoiser: Any) -> bool:
     """Whether ``denoiser`` diffuses a change of the map into an atlas."""
-    return isinstance(denoiser, BankDenoiser) or _config(denoiser, "map_std") is not None
+    return any(_config(denoiser, name) is not None for name in ("map_std", "components"))
 
 
 def expected_template_map(conditioning: Conditioning) -> torch.Tensor:

@@ -144,9 +144,19 @@ def cohort_patients(cohort: Path, split: str) -> list[CohortPatient]:
         split: value of ``split`` in patient.json; patients without one belong to every split.
 
     Raises:
-        InputError: no cohort there, or no patient of that split.
+        InputError: no cohort there, no patient of that split, or two of one record, whose rows would be
+            taken for one another.
     """
     patients = [CohortPatient(folder) for folder in patient_folders(cohort)]
+    first: dict[str, CohortPatient] = {}
+    for patient in patients:
+        other = first.setdefault(patient.identity, patient)
+        if other is not patient:
+            raise InputError(
+                f"Expected patients whose {RECORD_FILE} differ, got the same one in {other.folder} and "
+                f"{patient.folder}.",
+                "Make the cohort again: its step names every patient in the record.",
+            )
     chosen = [patient for patient in patients if patient.record.get("split", split) == split]
     if not chosen:
         splits = sorted({str(patient.record.get("split")) for patient in patients})

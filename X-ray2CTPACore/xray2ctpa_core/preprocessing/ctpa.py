@@ -44,6 +44,7 @@ class CtpaSettings:
         shape: (D, H, W) after resizing.
         interleave: number of volumes that are made of one scan, each of every n-th slice (paper: 2, of 64
             slices).
+        map: whether the CT is registered with the reference of a bank of atlases, for a frame of one volume.
     """
 
     spacing_mm: float = 1.0
@@ -54,6 +55,7 @@ class CtpaSettings:
     margin_mm: float = 10.0
     shape: tuple[int, ...] = (128, 256, 256)
     interleave: int = 2
+    map: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.spacing_mm) and self.spacing_mm > 0) or not self.margin_mm >= 0:
@@ -75,6 +77,11 @@ class CtpaSettings:
         if self.interleave < 1 or self.shape[0] % self.interleave:
             raise ConfigError(
                 f"Expected an interleave that divides the {self.shape[0]} slices, got {self.interleave}."
+            )
+        if self.map and (self.crop != FRAME or self.interleave != 1):
+            raise ConfigError(
+                f"Expected crop={FRAME} and interleave=1 with map, got {self.crop} and {self.interleave}.",
+                "A map leads from the voxels of one volume in a radiograph's frame.",
             )
 
 

@@ -1,9 +1,10 @@
-"""The read-outs of a bank's encoder, fitted by ridge regression to drawn patients in closed form.
+"""The read-outs of a bank's encoder, fitted by ridge regression in closed form to drawn patients or studies.
 
 A deep network overfits to the few people of a bank. A strongly regularised linear read-out of oriented
 gradients and greys generalises to other people and is fitted in seconds.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
@@ -11,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from xray2ctpa_core.diffusion.bent import open_numbers
+from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.models.classifiers.region_classifier import RegionClassifier
 from xray2ctpa_core.models.denoisers.bank import BankDenoiser
 from xray2ctpa_core.models.encoders.atlas import resized
@@ -25,6 +27,8 @@ MAP_RIDGE, COARSE_RIDGE, SIGN_RIDGE = 1e-4, 3e-4, 1e-3
 _SOME = 0.1
 #: Share of patients whose distance is usual; least share of the greatest deviation that a component has.
 _USUAL, _VARIES = 0.95, 1e-6
+#: Least penalty: off equal radiographs nothing is read.
+_LEAST = 1e-12
 #: Slope from a linear score to a logit: scores of 0 and 1 become logits of -2 and 2.
 _LOGIT = 4.0
 
@@ -35,9 +39,9 @@ class ReadPatients:
 
     Attributes:
         features: (N, FEATURES) of the radiographs (models.encoders.oriented_gradients).
-        maps: (N, 3, n, n, n) into the bank, on a few nodes.
+        maps: (N, 3, n, n, n) into the bank, on a few nodes; NaN where unknown.
         coarse: (N, D, H, W) in [-1, 1].
-        signs: (N, S), pe: (N,), 0 or 1.
+        signs: (N, S), pe: (N,), 0 or 1; NaN where unknown.
         enhanced: (N,) bool, whether the tissue has contrast medium.
     """
 
@@ -52,8 +56,8 @@ class ReadPatients:
     def of(
         encoder: BankEncoder, batches: Iterable[dict[str, torch.Tensor]], enhanced: Sequence[bool]
     ) -> "ReadPatients":
-        """Of drawn patients: image, template_map, volume, signs, pe, person (data.drawn_patients);
-        ``enhanced`` of each person."""
+        """Of patients: image, template_map, volume, signs, pe, person (data.drawn_patients); ``enhanced`` of
+        each person."""
         flags = torch.tensor(list(enhanced))
         parts = [
             (
@@ -81,23 +85,32 @@ class ReadPatients:
 @torch.no_grad()
 def fit_read_outs(encoder: BankEncoder, patients: ReadPatients) -> None:
     """Sets everything of the encoder but its bank. The coarse volume is that of patients with contrast
-    medium, as a CTPA has it; the radiograph shows none."""
+    medium, as a CTPA has it; the radiograph shows none.
+
+    Raises:
+        InputError: nobody's map is known.
+    """
     regression = Regression(patients.features.float())
-    mean_map, nodes = patients.maps.float().mean(0), (BASIS_NODES,) * 3
+    located = patients[known(patients.maps)]
+    if not len(located.maps):
+        raise InputError(
+            f"Expected maps into the bank of some of {len(patients.maps)} studies, got none.",
+            "Make them: map=true of the step ctpa.",
+        )
+    mean_map, nodes = located.maps.float().mean(0), (BASIS_NODES,) * 3
     encoder.mean_map.copy_(resized(mean_map[None], tuple(encoder.mean_map.shape[1:]))[0])
-    change = resized(patients.maps.float() - mean_map, nodes).flatten(1)
-    map_weight, map_parts = regression.reduced(change, MAP_RIDGE, len(encoder.map_parts))
+    change = resized(located.maps.float() - mean_map, nodes).flatten(1)
+    of_located = regression.of(located.features)
+    map_weight, map_parts = of_located.reduced(change, MAP_RIDGE, len(encoder.map_parts))
     encoder.map_parts.copy_(_filled(map_parts, encoder.map_parts))
     with_medium = patients[patients.enhanced] if bool(patients.enhanced.any()) else patients
     coarse = with_medium.coarse.float().flatten(1)
     encoder.mean_coarse.copy_(coarse.mean(0).view_as(encoder.mean_coarse))
-    of_medium = Regression(with_medium.features.float(), regression.mean)
+    of_medium = regression.of(with_medium.features)
     weight, parts = of_medium.reduced(coarse - coarse.mean(0), COARSE_RIDGE, len(encoder.coarse_parts))
     greatest = parts.abs().amax(1, keepdim=True).clamp(min=1e-9)
     encoder.coarse_parts.copy_(_filled((parts / greatest * 127).round(), encoder.coarse_parts))
-    findings = torch.cat(
-        [_LOGIT * (patients.signs.float() - 0.5), log_odds(patients.signs)[:, None].to(weight)], 1
-    )
+    findings = _findings(patients).to(weight)
     encoder.mean_features.copy_(regression.mean)
     weights = (map_weight, weight * greatest, regression.weights(findings - findings.mean(0), SIGN_RIDGE).T)
     widths = (len(encoder.map_parts), len(encoder.coarse_parts), findings.shape[1])
@@ -111,6 +124,22 @@ def fit_read_outs(encoder: BankEncoder, patients: ReadPatients) -> None:
     state_distances(encoder, patients.features.float())
 
 
+def known(maps: torch.Tensor) -> torch.Tensor:
+    """(N,) bool: whose map (N, ...) is known."""
+    return ~maps.flatten(1).isnan().any(1)
+
+
+def _findings(patients: ReadPatients) -> torch.Tensor:
+    """(N, S + 1) logits of the signs and of PE. PE is that of the signs where they are known, else of the
+    label; what is unknown is the mean of what is known, 0 where nothing is."""
+    signs, pe = patients.signs.float().cpu(), patients.pe.float().cpu()
+    read = ~signs.isnan().all(1)
+    odds = _LOGIT * (pe - 0.5)
+    odds[read] = log_odds(signs[read])
+    findings = torch.cat([_LOGIT * (signs - 0.5), odds[:, None]], 1)
+    return torch.where(findings.isnan(), findings.nanmean(0).nan_to_num(), findings)
+
+
 @torch.no_grad()
 def fit_open_components(
     denoiser: BankDenoiser, encoder: BankEncoder, batches: Iterable[dict[str, torch.Tensor]]
@@ -120,15 +149,19 @@ def fit_open_components(
 
     Args:
         denoiser, encoder: of one bank.
-        batches: of N patients drawn anew: image, template_map.
+        batches: of N patients that taught the encoder nothing: image, template_map; those without a map
+            (NaN) are left out.
 
     Returns:
         The patients' embedding (N, E), and their maps' numbers along the components (N, R).
     """
     changes, embeddings = [], []
     for batch in batches:
-        features = encoder(batch["image"])
-        change = batch["template_map"].float() - features.template_map
+        kept = known(batch["template_map"])
+        if not bool(kept.any()):
+            continue
+        features = encoder(batch["image"][kept])
+        change = batch["template_map"][kept].float() - features.template_map
         changes.append(resized(change, (BASIS_NODES,) * 3))
         embeddings.append(features.embedding)
     nodes, embedding = torch.cat(changes), torch.cat(embeddings)
@@ -137,16 +170,20 @@ def fit_open_components(
     std = (change @ components.T).square().mean(0).sqrt()
     denoiser.map_parts.copy_(_filled(components * std[:, None], denoiser.map_parts))
     denoiser.embedding_mean.copy_(embedding.mean(0))
-    spread = embedding.std(0)
-    denoiser.embedding_std.copy_(spread.clamp(min=_VARIES * float(spread.max())))
+    spread = embedding.std(0, correction=0)
+    widest = float(spread.max())  # 0 for equal radiographs
+    denoiser.embedding_std.copy_(spread.clamp(min=_VARIES * widest) if widest else torch.ones_like(spread))
     return embedding, open_numbers(denoiser.map_parts, nodes)
 
 
 @torch.no_grad()
 def state_distances(encoder: BankEncoder, features: torch.Tensor) -> None:
-    """Writes into the encoder's configuration how its read-outs of patients' features (N, FEATURES) vary."""
+    """Writes into the encoder's configuration how its read-outs of patients' features (N, FEATURES) vary, if
+    they do."""
     count = len(encoder.map_parts) + len(encoder.coarse_parts)
     read = encoder.linear((features - encoder.mean_features).to(encoder.linear.weight))[:, :count].float()
+    if not bool((read != read[0]).any()):
+        return  # one radiograph, or equal ones
     std = read.std(0)
     std[std < _VARIES * std.max()] = 0  # components that were not needed
     used = std > 0
@@ -193,8 +230,13 @@ def between_lungs(lungs: torch.Tensor, regions: tuple[int, ...]) -> torch.Tensor
 
 
 def log_odds(signs: torch.Tensor) -> torch.Tensor:
-    """(N, S) of 0 and 1, in the order SHOWN -> (N,): log-odds of PE given them."""
-    chances = [sign_probability(dict(zip(SHOWN, map(bool, row), strict=True))) for row in signs.tolist()]
+    """(N, S) of 0 and 1, NaN where unknown, in the order SHOWN -> (N,): log-odds of PE given them."""
+    chances = [
+        sign_probability(
+            {name: bool(sign) for name, sign in zip(SHOWN, row, strict=True) if not math.isnan(sign)}
+        )
+        for row in signs.tolist()
+    ]
     return torch.tensor(chances).logit()
 
 
@@ -212,13 +254,22 @@ class Regression:
     def __init__(self, features: torch.Tensor, mean: torch.Tensor | None = None) -> None:
         self.mean = features.mean(0) if mean is None else mean
         self._centred = features - self.mean
-        values, vectors = torch.linalg.eigh((self._centred.T @ self._centred).double())
+        if len(features) < features.shape[1]:
+            _, singular, rows = torch.linalg.svd(self._centred.double(), full_matrices=False)
+            values, vectors = singular.square(), rows.T
+        else:
+            values, vectors = torch.linalg.eigh((self._centred.T @ self._centred).double())
         self._values, self._vectors = values.clamp(min=0), vectors.float()
+
+    def of(self, features: torch.Tensor) -> "Regression":
+        """That on the features of some of the patients, about the mean of all; itself for all of them."""
+        everybody = len(features) == len(self._centred)
+        return self if everybody else Regression(features.float(), self.mean)
 
     def weights(self, targets: torch.Tensor, ridge: float) -> torch.Tensor:
         """(F, outputs) for centred targets (N, outputs); the penalty is a share of the sum of all features'
         squared deviations."""
-        strength = (self._values + ridge * self._values.sum()).float()[:, None]
+        strength = (self._values + ridge * self._values.sum()).clamp(min=_LEAST).float()[:, None]
         return self._vectors @ ((self._vectors.T @ (self._centred.T @ targets)) / strength)
 
     def reduced(self, targets: torch.Tensor, ridge: float, rank: int) -> tuple[torch.Tensor, torch.Tensor]:

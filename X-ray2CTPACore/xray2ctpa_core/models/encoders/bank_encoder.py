@@ -17,13 +17,10 @@ from xray2ctpa_core.models.codecs.fold_codec import folded
 from xray2ctpa_core.models.encoders.atlas import resized
 from xray2ctpa_core.models.encoders.atlas_bank import AtlasBank, MeanAtlas
 from xray2ctpa_core.models.encoders.oriented_gradients import FEATURES, by_cell, radiograph_features
-from xray2ctpa_core.models.encoders.rays import RayLift
 from xray2ctpa_core.models.protocols import Conditioning
 
 #: Nodes along an edge of the parts of a map: it is smooth.
 BASIS_NODES = 8
-#: Pixels along the edges of a latent cell that are lifted along the rays.
-_LIFTED_EDGE = 2
 #: Around the body a sample is air where the expected volume is at most the first, and keeps its share of the
 #: difference where it is at least the second, in [-1, 1] (about -900 and -430 HU).
 _AIR = (-0.9, -0.4)
@@ -37,14 +34,12 @@ class BankFeatures:
 
     Attributes:
         embedding: (B, embedding_dim), everything that is read off.
-        lifted: (B, lifted_channels, *latent_grid), the radiograph along the rays.
         template_map: (B, 3, *MAP_GRID) float32, the map into the bank.
         coarse: (B, 1, *coarse grid) float32 in [-1, 1], the expected volume.
         pe_logit: (B,); signs: (B, S) logits.
     """
 
     embedding: torch.Tensor
-    lifted: torch.Tensor
     template_map: torch.Tensor
     coarse: torch.Tensor
     pe_logit: torch.Tensor
@@ -135,25 +130,11 @@ class BankEncoder(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
         self.added = nn.Identity()
-        self.lift = RayLift(self.latent_grid[1])
-
-    @property
-    def latent_grid(self) -> tuple[int, int, int]:
-        """(d, h, w) of the latents."""
-        depth, height, width = (
-            n // edge for n, edge in zip(self.config["grid"], self.config["fold"], strict=True)
-        )
-        return depth, height, width
 
     @property
     def embedding_dim(self) -> int:
         """Length of the embedding."""
         return sum(self._sizes)
-
-    @property
-    def spatial_channels(self) -> int:
-        """Channels of the spatial conditioning: the lifted radiograph, the map, the coarse volume."""
-        return _LIFTED_EDGE**2 + 3 + 1
 
     def forward(self, image: torch.Tensor, cases: int | None = None) -> BankFeatures:
         """The features of a batch of frames (B, 1, P, P) in [0, 1]; the map is the expected one. Of the first
@@ -165,7 +146,6 @@ class BankEncoder(ModelMixin, ConfigMixin):
         )
         return BankFeatures(
             read,
-            self._lifted(image[:cases]),
             self.mean_map.float() + _change(of_map[:cases], self.map_parts),
             coarse[:, None].clamp(-1, 1),
             pe.squeeze(1),
@@ -235,7 +215,7 @@ class BankEncoder(ModelMixin, ConfigMixin):
         return volumes - air * (volumes + 1)
 
     def fold(self, volumes: torch.Tensor) -> torch.Tensor:
-        """(B, 1, *grid) -> (B, C, *latent_grid)."""
+        """(B, 1, *grid) -> (B, C, d, h, w), the latents."""
         depth, height, width = self.config["fold"]
         return folded(volumes, (depth, height, width))
 
@@ -243,20 +223,7 @@ class BankEncoder(ModelMixin, ConfigMixin):
         """See RadiographEncoder. Latents are expected of no sample: they are bent tissue, and the expected
         volume, which takes as long as a sample's, is made for who asks (`expected_volume`)."""
         features = self(image)
-        return BankConditioning(features.embedding, self.spatial(features), features=features, encoder=self)
-
-    def spatial(self, features: BankFeatures) -> torch.Tensor:
-        """(B, spatial_channels, *latent_grid): the lifted radiograph, the map, the coarse volume."""
-        where = resized(features.template_map, self.latent_grid)
-        coarse = functional.interpolate(features.coarse, size=self.latent_grid, mode="trilinear")
-        return torch.cat([features.lifted, where, coarse], 1)
-
-    def _lifted(self, image: torch.Tensor) -> torch.Tensor:
-        """(B, lifted_channels, *latent_grid): the same pixels on every plane, along the rays."""
-        depth, planes, width = self.latent_grid
-        small = functional.adaptive_avg_pool2d(image.float(), (depth * _LIFTED_EDGE, width * _LIFTED_EDGE))
-        cells = functional.pixel_unshuffle(2 * small - 1, _LIFTED_EDGE)
-        return self.lift(cells[:, :, None].expand(-1, -1, planes, -1, -1))
+        return BankConditioning(features.embedding, features=features, encoder=self)
 
 
 def moved(volume: torch.Tensor, expected: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:

@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from xray2ctpa_core.constants import AIR_HU
+from xray2ctpa_core.constants import AIR_HU, MAP_GRID
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.ct import read_ct
 from xray2ctpa_core.preprocessing.grid import isotropic_grid, resample_onto, to_axial
 from xray2ctpa_core.preprocessing.lungs import LEAST_LITRES, threshold_lungs
 from xray2ctpa_core.simulation import labels
 from xray2ctpa_core.simulation.people.person import VOXEL_MM, Person
+from xray2ctpa_core.simulation.people.population import GRID_HALF_MM
 from xray2ctpa_core.simulation.people.registration import displacement_to
 from xray2ctpa_core.simulation.people.space import NODES, displaced, inverted, middle_of
 from xray2ctpa_core.simulation.template import NECK_SLICES, load_template
@@ -62,7 +63,8 @@ def prepared_person(path: Path) -> Person:
         InputError: the file cannot be read or shows no lungs.
     """
     name = Path(path).name.split(".")[0]
-    hu, lungs = _body_and_lungs(read_ct(path).volume, path)
+    body, lungs = _body_and_lungs(read_ct(path).volume, path)
+    hu = body.array
     reference = reference_person()
     displacement = displacement_to((reference.hu, reference.lungs, VOXEL_MM), (hu, lungs, VOXEL_MM))
     centre = middle_of(lungs)
@@ -78,8 +80,38 @@ def prepared_person(path: Path) -> Person:
     return Person(name, enhanced, hu, organs, contrast & enhanced, centre, displacement)
 
 
-def _body_and_lungs(volume: Volume, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """HU (D, H, W) on cubic voxels with air outside the body, cropped to it, and the lungs."""
+def map_to_reference(ct: Volume, affine: np.ndarray, shape: tuple[int, int, int], path: Path) -> np.ndarray:
+    """The map of a grid in a CT into the reference's space, by registration, as virtual patients have theirs.
+
+    Args:
+        ct: the whole scan in HU.
+        affine, shape: of the axial grid, (4, 4) LPS and (D, H, W).
+        path: of the CT, for messages.
+
+    Returns:
+        (3, *MAP_GRID) float32: the reference's points (x, y, z) in GRID_HALF_MM; the map's corners are the
+        centres of the corner voxels.
+
+    Raises:
+        InputError: no lungs in the CT.
+    """
+    body, lungs = _body_and_lungs(ct, path)
+    reference = reference_person()
+    displacement = displacement_to((reference.hu, reference.lungs, VOXEL_MM), (body.array, lungs, VOXEL_MM))
+    axes = [np.linspace(0, n - 1, nodes) for n, nodes in zip(shape, MAP_GRID, strict=True)]
+    k, j, i = np.meshgrid(*axes, indexing="ij")
+    to_index = np.linalg.inv(body.affine) @ affine
+    index = (
+        np.einsum("ab,bzyx->azyx", to_index[:3, :3], np.stack([i, j, k])) + to_index[:3, 3, None, None, None]
+    )
+    points = (index[::-1] - middle_of(lungs)[:, None, None, None]) * VOXEL_MM
+    back = inverted(torch.from_numpy(displacement)[None])
+    there = displaced(torch.from_numpy(points.astype(np.float32))[None], back)[0]
+    return (there / torch.tensor(GRID_HALF_MM).view(3, 1, 1, 1)).flip(0).numpy()
+
+
+def _body_and_lungs(volume: Volume, path: Path) -> tuple[Volume, np.ndarray]:
+    """HU (D, H, W) on cubic voxels with air outside the body, cropped to it, and the lungs in it."""
     axial = to_axial(volume)
     filled = Volume(np.clip(axial.array.astype(np.float32), AIR_HU, 3071.0), axial.affine)
     affine, shape = isotropic_grid(filled, VOXEL_MM)
@@ -95,7 +127,10 @@ def _body_and_lungs(volume: Volume, path: Path) -> tuple[np.ndarray, np.ndarray]
     found = np.argwhere(body)
     box = tuple(slice(a, b + 1) for a, b in zip(found.min(0), found.max(0), strict=True))
     air = ((0, 0), (2, 2), (2, 2))  # a chest wall that the scan cuts ends there
-    return np.pad(hu[box], air, constant_values=AIR_HU), np.pad(lungs[box], air)
+    first = [edge.start - before for edge, (before, _) in zip(box, air, strict=True)]
+    affine = affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ np.array(first[::-1])
+    return Volume(np.pad(hu[box], air, constant_values=AIR_HU), affine), np.pad(lungs[box], air)
 
 
 def _body(hu: np.ndarray) -> np.ndarray:

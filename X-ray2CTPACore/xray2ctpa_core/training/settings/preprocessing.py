@@ -48,6 +48,9 @@ class CtpaSettings(PreprocessingConfig):
     """Depth, height and width after resizing, before slices are dealt out."""
     interleave: Positive = 2
     """Number n of volumes made from one scan, each of every n-th slice."""
+    map: bool = False
+    """For crop=frame: also the map into the space of a bank of atlases, by registration of the CT, for the
+    steps bank-encoder and bank-denoiser; half a minute a study."""
 
 
 @settings
