@@ -1,6 +1,6 @@
 """Sentences that several parts say."""
 
-from xray2ctpa_core.wording import score_sentence
+from xray2ctpa_core.wording import score_sentence, second_opinion_sentence
 
 
 def test_a_score_below_its_operating_point_is_said_to_be_so():
@@ -19,3 +19,11 @@ def test_calibration_is_said_where_it_is_asked_for():
 def test_a_score_beside_its_operating_point_is_told_apart_from_it():
     assert "score 0.442, at or above its operating point 0.439" in score_sentence(0.4419, 0.4394)
     assert "score 0.44, at or above its operating point 0.44" in score_sentence(0.44, 0.44)
+    opinion = {
+        "probability": 0.4419,
+        "threshold": 0.4394,
+        "positive": True,
+        "calibrated": True,
+        "rests_on": "x",
+    }
+    assert "0.442 (calibrated), at or above its operating point 0.439." in second_opinion_sentence(opinion)

@@ -1,5 +1,7 @@
 """Trains the denoiser of what radiographs leave open of a bent bank: map and tissue."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
 
 from diffusers import DDPMScheduler
@@ -22,6 +24,7 @@ _FIRST_SEED = 700_000_000
 
 def run(config: BankDenoiserSettings, out: Path) -> None:
     """Trains and saves ``out``/denoiser and ``out``/scheduler."""
+    began = time.process_time()
     encoder = BankEncoder.from_pretrained(config.encoder).to(DEVICE).eval()
     shape = Shape(config.grid, config.pixels, config.finer)
     scheduler = DDPMScheduler(
@@ -34,6 +37,9 @@ def run(config: BankDenoiserSettings, out: Path) -> None:
     patients = taught(config, shape, config.patients, AT_ONCE, _FIRST_SEED, VALIDATION)
     embedding, numbers = fit_open_components(denoiser, encoder, patients)
     stage = BankDenoiserStage(denoiser, scheduler, config.feature_noise)
+    if config.processor_seconds:  # the patients are a part of them
+        left = config.processor_seconds - (time.process_time() - began)
+        config = replace(config, processor_seconds=max(left, 1.0))
     train(stage, OpenPatients(embedding.cpu(), numbers.cpu()), config, out, Bar("bank denoiser"))
     save_network(denoiser.cpu(), out / "denoiser")
     save_network(scheduler, out / "scheduler")

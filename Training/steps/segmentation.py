@@ -33,6 +33,8 @@ DICE_FILE, TABLE_FILE = "dice.json", "table.md"
 
 def pretrain(config: PretrainingSettings, out: Path) -> None:
     """Trains and saves ``out``/segmenter; its last layer is untrained."""
+    if config.crop[1] != config.crop[2]:
+        raise ConfigError(f"Expected crops as wide as high, which are turned, got {tuple(config.crop)}.")
     model = SelfSupervised(Segmenter(config.network, 2, config.feature_size))
     files = training_volumes(Path(config.studies), config.patients)
     data = CropDataset(files, config.hu_window, config.crop)

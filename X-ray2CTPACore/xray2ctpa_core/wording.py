@@ -27,10 +27,14 @@ def score_sentence(probability: float | None, threshold: float, calibrated: bool
         return NO_SCORE
     side = "at or above" if probability >= threshold else "below"
     kind = {None: "", True: " (calibrated)", False: " (not calibrated)"}[calibrated]
-    # As many decimals, from two, as tell the two apart.
-    texts = [(f"{probability:.{digits}f}", f"{threshold:.{digits}f}") for digits in (2, 3, 4)]
-    score, point = next((pair for pair in texts if pair[0] != pair[1]), texts[0])
+    score, point = apart(probability, threshold)
     return f"Model's PE score {score}{kind}, {side} its operating point {point}"
+
+
+def apart(probability: float, threshold: float) -> tuple[str, str]:
+    """Both with as many decimals, from two, as tell them apart."""
+    texts = [(f"{probability:.{digits}f}", f"{threshold:.{digits}f}") for digits in (2, 3, 4)]
+    return next((pair for pair in texts if pair[0] != pair[1]), texts[0])
 
 
 def scored(pe: Mapping[str, Any]) -> str:
@@ -63,7 +67,6 @@ def second_opinion_sentence(opinion: Mapping[str, Any]) -> str:
     """
     side = "at or above" if opinion["positive"] else "below"
     kind = "calibrated" if opinion["calibrated"] else "not calibrated"
-    return (
-        f"Second opinion {opinion['probability']:.2f} ({kind}), {side} its operating point "
-        f"{opinion['threshold']:.2f}. It rests on the {opinion['rests_on']}."
-    )
+    score, point = apart(opinion["probability"], opinion["threshold"])
+    said = f"Second opinion {score} ({kind}), {side} its operating point {point}."
+    return f"{said} It rests on the {opinion['rests_on']}."

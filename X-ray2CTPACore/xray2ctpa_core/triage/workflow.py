@@ -21,7 +21,7 @@ from xray2ctpa_core.triage.rules import (
     wells_tier,
     years_excludes,
 )
-from xray2ctpa_core.wording import NO_SCORE, second_opinion_sentence
+from xray2ctpa_core.wording import NO_SCORE, apart, second_opinion_sentence
 
 OTHER, PERC_OUT, MEASURE, EXCLUDED, IMAGE = STEPS = (
     "other pathway",
@@ -169,7 +169,8 @@ def beside(case: Case, score: Score | None) -> tuple[str, ...]:
         return (f"{NO_SCORE}.", *opinions)
     positive = score.value >= score.threshold
     side = "at or above" if positive else "below"
-    first = f"Generated CTPA: score {score.value:.2f}, {side} its operating point {score.threshold:.2f}."
+    value, point = apart(score.value, score.threshold)
+    first = f"Generated CTPA: score {value}, {side} its operating point {point}."
     if score.counts is None:
         unknown = "No patients stand behind this model: its likelihood ratio is not known."
         return (first, unknown, *opinions)
