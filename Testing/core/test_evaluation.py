@@ -295,7 +295,7 @@ def test_patients_of_one_record_are_refused_for_the_rows_of_one_would_be_those_o
         write_patient(tmp_path, number, pe=False, heart=4)
         record = tmp_path / "patients" / f"{number:06d}" / "patient.json"
         record.write_text('{"pe": false}', encoding="utf-8")
-    with pytest.raises(InputError, match="got the same one in .*000000 and .*000001"):
+    with pytest.raises(InputError, match=r"got the same one in .*000000 and .*000001"):
         cohort_patients(tmp_path, "test")
 
 
