@@ -579,6 +579,20 @@ def test_the_slider_and_the_keys_go_to_a_slice(opened):
     assert opened.number("Green") == "19 / 24"
 
 
+def test_keys_pan_and_zoom_a_plane_and_leave_its_slice(opened):
+    opened.phase("done")
+    opened.drawn(*VIEWS)
+    opened.still()
+    number, before = opened.number("Green"), opened.picture("Green")
+    for key in ("Shift+ArrowRight", "+"):
+        opened.redrawn("Green", lambda key=key: opened.tab.press(".view[data-view=Green] .box", key))
+        opened.still()
+        after = opened.picture("Green")
+        assert np.abs(after - before).mean() > 0.5, key
+        before = after
+    assert opened.number("Green") == number
+
+
 def test_the_tools_of_a_reader(opened):
     tab = opened.tab
     opened.phase("done")

@@ -338,6 +338,23 @@ def test_every_view_of_what_was_generated_says_so(scene):
         assert orange.sum() > 40, f"SYNTHETIC stands in {name}"
 
 
+def test_the_rendering_casts_fewer_rays_while_it_turns_than_when_it_rests(scene):
+    def pixels_a_ray() -> float:
+        drawn(scene, RENDERING)
+        view = scene._stage.view(RENDERING)
+        manager = view.get_displayable_manager_by_class(slicer.vtkMRMLVolumeRenderingDisplayableManager)
+        return manager.GetVolumeMapper(scene.nodes.ctpa).GetImageSampleDistance()
+
+    scene.refine()
+    scene._full_seconds = 1.6  # of a slow machine
+    assert scene.turn(0.1, 0.0) == {RENDERING}
+    assert pixels_a_ray() == pytest.approx(4.0)
+    scene._full_seconds = 1.6
+    assert scene.refine() == {RENDERING}
+    assert pixels_a_ray() == pytest.approx(2.0)
+    assert scene.refine() == set(), "it rests already"
+
+
 def test_a_result_without_radiograph_or_spread_is_shown_too(tmp_path):
     scene = ResultScene(write_result(tmp_path / "single", samples=1), None)
     for name in RESULT_VIEWS:

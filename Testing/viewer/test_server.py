@@ -25,6 +25,7 @@ from xray2ctpa_core.generation.samples import SAMPLE_CXR
 from xray2ctpa_core.viewer.presets import presets
 from xray2ctpa_core.viewer.security import Door
 from xray2ctpa_core.viewer.server import MAX_SESSIONS
+from xray2ctpa_core.viewer.stage import RENDERING
 
 #: The axial views of a comparison.
 RED = {"Red", "RedTruth", "RedDifference"}
@@ -159,6 +160,21 @@ def test_a_finished_result_shows_its_first_picture_within_3_s_and_all_within_6(t
             visiting(shown.address, visit)
     # The best of three: others may use the machine meanwhile.
     assert all(min(times) < limit for times, limit in zip(zip(*opened, strict=True), (7, 3, 6), strict=True))
+
+
+def test_planes_come_before_the_rendering(shown):
+    planes = {"Red", "Green", "Yellow"}
+
+    async def visit(visitor):
+        for name in (*planes, RENDERING):
+            await visitor.picture(name)
+        visitor.pictures.clear()
+        await visitor.do("reset")  # everything is out of date
+        await visitor.until(lambda: RENDERING in visitor.pictures)
+        assert planes <= visitor.pictures.keys()
+        assert [*visitor.pictures][-1] == RENDERING
+
+    visiting(shown.address, visit)
 
 
 @pytest.mark.slow
