@@ -846,14 +846,14 @@ def test_a_header_of_a_child_or_of_another_part_of_the_body_is_noted(
 
 
 FOREIGN = {
-    "film.zip": (b"PK\x03\x04", "a ZIP archive", "Unpack it"),
-    "film.dcm": (b"PK\x03\x04", "a ZIP archive", "Unpack it"),
-    "film.dcm.gz": (b"\x1f\x8b\x08", "packed by gzip", "Unpack it"),
-    "film.tar": (b"film".ljust(257, b"\0") + b"ustar", "a TAR archive", "Unpack it"),
+    "chest.zip": (b"PK\x03\x04", "a ZIP archive", "Unpack it"),
+    "chest.dcm": (b"PK\x03\x04", "a ZIP archive", "Unpack it"),
+    "chest.dcm.gz": (b"\x1f\x8b\x08", "packed by gzip", "Unpack it"),
+    "chest.tar": (b"chest".ljust(257, b"\0") + b"ustar", "a TAR archive", "Unpack it"),
     "report.dcm": (b"%PDF-1.4", "a PDF document", "Export the radiograph"),
-    "film.jpg": (b"RIFF\x10\0\0\0WEBP", "a WebP image", "Export the radiograph"),
-    "film.jp2": (b"\0\0\0\x0cjP  \r\n", "a JPEG 2000 image", "Export the radiograph"),
-    "film.png": (b"BM\x36\x10\0\0\0\0\0\0", "a BMP image", "Export the radiograph"),
+    "chest.jpg": (b"RIFF\x10\0\0\0WEBP", "a WebP image", "Export the radiograph"),
+    "chest.jp2": (b"\0\0\0\x0cjP  \r\n", "a JPEG 2000 image", "Export the radiograph"),
+    "chest.png": (b"BM\x36\x10\0\0\0\0\0\0", "a BMP image", "Export the radiograph"),
     "page.png": (b"<!DOCTYPE html><html>", "a web page", "asked for a login"),
     "big.dcm": (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS", "git lfs pull"),
 }
