@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from steps.people import DEVICE, enhanced_people, taught, teachers
+from steps.people import DEVICE, taught, teachers
 from torch.nn import functional
 
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW
@@ -33,8 +33,8 @@ _RIGHT, _LEFT = 1.8, 1.1
 def run(config: BankEncoderSettings, out: Path) -> None:
     """Fits and saves ``out``/encoder."""
     began = time.process_time()
-    names = [person.name for person in teachers(config)]
-    encoder = new_encoder(config, bank_volumes(config, names)).to(DEVICE)
+    names, enhanced, tissue = bank(config)
+    encoder = new_encoder(config, tissue).to(DEVICE)
 
     def patients() -> Iterator[dict[str, torch.Tensor]]:
         shape, done = Shape(config.drawn_grid, config.pixels, (1, 1, 1)), 0
@@ -48,10 +48,8 @@ def run(config: BankEncoderSettings, out: Path) -> None:
     if config.pool:
         read = pooled(config, names).to(DEVICE)
     else:
-        medium = enhanced_people(config.people)  # a study is a CTPA
-        read = ReadPatients.of(
-            encoder, patients(), [True] if config.studies else [n in medium for n in names]
-        )
+        flags = [True] if config.studies else enhanced  # a study is a CTPA
+        read = ReadPatients.of(encoder, patients(), flags)
     fit_read_outs(encoder, read)
     save_network(encoder.cpu(), out / "encoder")
 
@@ -86,22 +84,22 @@ def pooled(config: BankEncoderSettings, who: Sequence[str]) -> ReadPatients:
     return read[teach[person] & teach[shapes].all(1)]
 
 
-def bank_volumes(config: BankEncoderSettings, who: Sequence[str]) -> torch.Tensor:
-    """(K, D, H, W) in [-1, 1]: see `shared_tissue`; ``who`` teach."""
-    chosen = [name for name in who if name in config.tissue] if config.tissue else list(who)
+def bank(config: BankEncoderSettings) -> tuple[list[str], list[bool], torch.Tensor]:
+    """Names of those who teach, whether each one's CT has contrast medium, and the bank's tissue
+    (K, D, H, W) in [-1, 1], see `shared_tissue`."""
+    people = teachers(config)
+    who, enhanced = [person.name for person in people], [person.enhanced for person in people]
+    chosen = [number for number, name in enumerate(who) if not config.tissue or name in config.tissue]
     if not chosen:
         raise ConfigError(
             f"Expected somebody who teaches in tissue, got {', '.join(config.tissue)}.",
             f"Who teaches: {', '.join(who)}. An empty tissue takes all of them.",
         )
-    people = [person for person in people_in(Path(config.people)) if person.name in who]
     # One after another, in the finest voxels: each takes 160 MB.
     volumes = torch.cat([in_reference(load_population([person]), config.bank_mm) for person in people])
-    medium = enhanced_people(config.people)
-    numbers = [list(who).index(name) for name in chosen]
-    shared = [number for number, name in enumerate(who) if name in medium]
-    tissue = shared_tissue(volumes, config.bank_mm, numbers, shared)
-    return with_planes(tissue, config.bank_planes)
+    shared = [number for number, has_medium in enumerate(enhanced) if has_medium]
+    tissue = shared_tissue(volumes, config.bank_mm, chosen, shared)
+    return who, enhanced, with_planes(tissue, config.bank_planes)
 
 
 def in_reference(population: Population, voxel_mm: float) -> torch.Tensor:

@@ -34,12 +34,7 @@ _FOREIGN = (
     (4, b"jP  ", "a JPEG 2000 image", _EXPORT),
     (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image", _EXPORT),
     (6, b"\0\0\0\0", "a BMP image", _EXPORT),
-    (
-        0,
-        b"<!doctype html",
-        "a web page",
-        _DOWNLOAD,
-    ),
+    (0, b"<!doctype html", "a web page", _DOWNLOAD),
     (0, b"<html", "a web page", _DOWNLOAD),
     (0, b"version https://git-lfs", "a pointer of Git LFS", "Fetch the file itself: git lfs pull."),
 )

@@ -63,12 +63,9 @@ def prepared_person(path: Path) -> Person:
         InputError: the file cannot be read or shows no lungs.
     """
     name = Path(path).name.split(".")[0]
-    body, lungs = _body_and_lungs(read_ct(path).volume, path)
-    hu = body.array
-    reference = reference_person()
-    displacement = displacement_to((reference.hu, reference.lungs, VOXEL_MM), (hu, lungs, VOXEL_MM))
-    centre = middle_of(lungs)
-    transferred = _transferred(reference, displacement, hu.shape, centre)
+    body, lungs, displacement = _registered(read_ct(path).volume, path)
+    hu, centre = body.array, middle_of(lungs)
+    transferred = _transferred(reference_person(), displacement, hu.shape, centre)
     organs = _organs(hu, lungs, transferred)
     heart = hu[(organs == labels.HEART) & ndimage.binary_erosion(organs == labels.HEART, iterations=4)]
     enhanced = bool(np.median(heart) > _ENHANCED_HEART_HU) if heart.size else False
@@ -95,9 +92,7 @@ def map_to_reference(ct: Volume, affine: np.ndarray, shape: tuple[int, int, int]
     Raises:
         InputError: no lungs in the CT.
     """
-    body, lungs = _body_and_lungs(ct, path)
-    reference = reference_person()
-    displacement = displacement_to((reference.hu, reference.lungs, VOXEL_MM), (body.array, lungs, VOXEL_MM))
+    body, lungs, displacement = _registered(ct, path)
     axes = [np.linspace(0, n - 1, nodes) for n, nodes in zip(shape, MAP_GRID, strict=True)]
     k, j, i = np.meshgrid(*axes, indexing="ij")
     to_index = np.linalg.inv(body.affine) @ affine
@@ -108,6 +103,14 @@ def map_to_reference(ct: Volume, affine: np.ndarray, shape: tuple[int, int, int]
     back = inverted(torch.from_numpy(displacement)[None])
     there = displaced(torch.from_numpy(points.astype(np.float32))[None], back)[0]
     return (there / torch.tensor(GRID_HALF_MM).view(3, 1, 1, 1)).flip(0).numpy()
+
+
+def _registered(ct: Volume, path: Path) -> tuple[Volume, np.ndarray, np.ndarray]:
+    """Body and lungs of a CT, and the displacement (3, NODES, NODES, NODES) in mm from the reference."""
+    body, lungs = _body_and_lungs(ct, path)
+    reference = reference_person()
+    displacement = displacement_to((reference.hu, reference.lungs, VOXEL_MM), (body.array, lungs, VOXEL_MM))
+    return body, lungs, displacement
 
 
 def _body_and_lungs(volume: Volume, path: Path) -> tuple[Volume, np.ndarray]:

@@ -50,7 +50,7 @@ class CtpaSettings(PreprocessingConfig):
     """Number n of volumes made from one scan, each of every n-th slice."""
     map: bool = False
     """For crop=frame: also the map into the space of a bank of atlases, by registration of the CT, for the
-    steps bank-encoder and bank-denoiser; half a minute a study."""
+    steps bank-encoder and bank-denoiser; about a minute a study."""
 
 
 @settings
