@@ -21,6 +21,7 @@ from xray2ctpa_core.simulation.people.findings import SHOWN
 from xray2ctpa_core.simulation.people.person import people_in
 from xray2ctpa_core.simulation.people.population import GRID_HALF_MM, Population, load_population
 from xray2ctpa_core.training.bank_read_outs import ReadPatients, fit_read_outs
+from xray2ctpa_core.training.clear_lungs import clear_lungs
 from xray2ctpa_core.training.loop import save_network
 from xray2ctpa_core.training.settings.people import BankConfig, BankEncoderSettings
 
@@ -133,7 +134,7 @@ def with_planes(volumes: torch.Tensor, planes: int) -> torch.Tensor:
 
 
 def new_encoder(config: BankConfig, tissue: torch.Tensor) -> BankEncoder:
-    """An encoder with a bank of ``tissue`` (K, D, H, W), not yet fitted."""
+    """An encoder with a bank of ``tissue`` (K, D, H, W) without single people's disease, not yet fitted."""
     encoder = BankEncoder(
         len(tissue),
         tuple(tissue.shape[1:]),
@@ -143,5 +144,6 @@ def new_encoder(config: BankConfig, tissue: torch.Tensor) -> BankEncoder:
         signs=len(SHOWN),
         share=config.share,
     )
-    encoder.bank.set_volumes(tissue)
+    voxel_mm = [2 * half / (n - 1) for half, n in zip(GRID_HALF_MM, tissue.shape[1:], strict=True)]
+    encoder.bank.set_volumes(clear_lungs(tissue, voxel_mm))
     return encoder.eval()
