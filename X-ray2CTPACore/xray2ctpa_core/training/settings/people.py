@@ -186,7 +186,7 @@ class BankBundleSettings(PeopleConfig):
     """Name of the bundle."""
     trained_on: str = ""
     """Patients that encoder and denoiser were trained on, in a few words; empty: drawn of the people."""
-    version: str = "0.10.0"
+    version: str = "0.10.1"
     """Its version."""
     scheduler: str = "dpm++"
     """Default sampler."""
