@@ -1,6 +1,5 @@
 """Trains the style transfer between real and computed radiographs, and applies it to a folder of them."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from xray2ctpa_core.cli.stage import Bar
-from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.config import write_json
 from xray2ctpa_core.data.cases import CASE_FILE, TABLE_FILE, case_rows, save_array
 from xray2ctpa_core.data.cxr_cases import CXR_FILE
 from xray2ctpa_core.data.unpaired_radiographs import UnpairedRadiographs, read_unit_radiograph
@@ -61,7 +60,7 @@ def restyle(config: RestyleSettings, out: Path) -> None:
         shutil.copyfile(source / CASE_FILE, folder / CASE_FILE)
         bar(number, len(rows))
     anatomy = {"lung_dice": kept, "mean": float(np.mean(list(kept.values())))}
-    write_text_atomically(out / ANATOMY_FILE, json.dumps(anatomy, indent=2) + "\n")
+    write_json(out / ANATOMY_FILE, anatomy)
     worst = min(kept, key=lambda name: kept[name])
     if kept[worst] < config.least_dice:
         raise InputError(

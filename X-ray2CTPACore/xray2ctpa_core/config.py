@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -78,6 +78,16 @@ def dumps(config: Any) -> str:
 def save(config: Any, path: Path) -> None:
     """Writes the configuration as JSON, atomically."""
     write_text_atomically(Path(path), dumps(config) + "\n")
+
+
+def write_json(path: Path, content: Any, indent: int = 2) -> None:
+    """Writes ``content`` as indented JSON, atomically."""
+    write_text_atomically(path, json.dumps(content, indent=indent) + "\n")
+
+
+def write_json_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Writes a line of JSON for each record, atomically."""
+    write_text_atomically(path, "".join(json.dumps(record) + "\n" for record in records))
 
 
 def write_text_atomically(path: Path, text: str) -> None:

@@ -1,7 +1,6 @@
 """`xray2ctpa bench`: speed on this machine, compared with X-ray2CTPA's method and with hardware limits."""
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from xray2ctpa_core.cli.bars import Bars
 from xray2ctpa_core.cli.evaluate import load_pipelines
 from xray2ctpa_core.cli.generate import positive, seed
-from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.config import write_json, write_text_atomically
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE, PRECISIONS
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.result_json import software_versions
@@ -296,6 +295,6 @@ def parsed_steps(text: str) -> tuple[int, ...]:
 def show(out: Path | None, name: str, content: dict[str, Any], report: str) -> None:
     """Prints the report, and writes it and its numbers into ``out``."""
     if out is not None:
-        write_text_atomically(out / f"{name}.json", json.dumps(content, indent=2) + "\n")
+        write_json(out / f"{name}.json", content)
         write_text_atomically(out / f"{name}.md", report)
     sys.stdout.write(report)

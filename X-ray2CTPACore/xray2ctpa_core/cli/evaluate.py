@@ -1,7 +1,6 @@
 """`xray2ctpa evaluate`: quality of bundles on unseen people and virtual patients, with baselines."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from xray2ctpa_core.cli.bars import Bars
 from xray2ctpa_core.cli.generate import positive, seed
+from xray2ctpa_core.config import write_json
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES, EXIT_DONE
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def write(out: Path, summary: dict[str, object], report: str) -> None:
     """Writes evaluation.json and evaluation.md atomically into ``out``."""
     from xray2ctpa_core.config import write_text_atomically
 
-    write_text_atomically(out / "evaluation.json", json.dumps(summary, indent=2) + "\n")
+    write_json(out / "evaluation.json", summary)
     write_text_atomically(out / "evaluation.md", report)
 
 

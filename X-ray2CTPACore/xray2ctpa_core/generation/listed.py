@@ -8,7 +8,7 @@ import os
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
-from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.config import write_json_lines, write_text_atomically
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
 from xray2ctpa_core.generation.batch import Case
 from xray2ctpa_core.io import result_files
@@ -106,6 +106,4 @@ class Ledger:
         ]
         with writing(self._out):
             write_text_atomically(self._out / INDEX_FILE, text.getvalue())
-            write_text_atomically(
-                self._out / ERRORS_FILE, "".join(json.dumps(error) + "\n" for error in errors)
-            )
+            write_json_lines(self._out / ERRORS_FILE, errors)

@@ -266,11 +266,10 @@ def write_bundle_json(folder: Path, info: BundleInfo) -> BundleInfo:
     for file in folder.rglob("config.json"):
         values = json.loads(file.read_text(encoding="utf-8"))
         if values.pop("_name_or_path", None) is not None:
-            config.write_text_atomically(file, json.dumps(values, indent=2) + "\n")
+            config.write_json(file, values)
     values = stated(info) | {"files": {name: _sha256(folder / name) for name in _files(folder)}}
     written = parse_bundle(json.loads(json.dumps(values)))
-    text = json.dumps(stated(written) | {"sha256": written.sha256}, indent=2)
-    config.write_text_atomically(folder / BUNDLE_FILE, text + "\n")
+    config.write_json(folder / BUNDLE_FILE, stated(written) | {"sha256": written.sha256})
     return written
 
 

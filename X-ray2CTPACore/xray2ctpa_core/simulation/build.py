@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.config import write_json, write_text_atomically
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.simulation.patient import Patient, make_patient
@@ -115,7 +115,7 @@ def build_cohort(
         "n": n,
         "sign_ceiling_auroc": summary.ceiling_auroc,
     }
-    write_text_atomically(out / COHORT_FILE, json.dumps(description, indent=2) + "\n")
+    write_json(out / COHORT_FILE, description)
     return summary
 
 

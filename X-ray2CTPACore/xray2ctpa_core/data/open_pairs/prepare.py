@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.config import write_json_lines, write_text_atomically
 from xray2ctpa_core.constants import OTHER_VIEWS
 from xray2ctpa_core.data.cxr_cases import lung_locator
 from xray2ctpa_core.data.open_pairs.fetch import series_folder
@@ -93,7 +93,7 @@ def prepare_pairs(
             progress(done, len(pairs))
     wrong = [(pair, failed[pair.id]) for pair in pairs if pair.id in failed]
     lines = ({"id": p.id, "patient": p.ct.patient, "wrong": why} for p, why in wrong)
-    write_text_atomically(folder / ERRORS_FILE, "".join(json.dumps(line) + "\n" for line in lines))
+    write_json_lines(folder / ERRORS_FILE, lines)
     said = tuple(f"{pair.id}: {why}" for pair, why in wrong)
     rows = [
         _row(pair, usable[key], (labels or {}).get(pair.ct.patient))
