@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -93,7 +95,32 @@ def write_json_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 def write_text_atomically(path: Path, text: str) -> None:
     """Writes ``text`` so that ``path`` holds all of it or what it held before, though several processes
     write it."""
+    with replacing(path, by_several=True) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path, by_several: bool = False) -> Iterator[Path]:
+    """A hidden place beside ``path``, with its suffix, for a file or a folder that replaces ``path`` when the
+    block ends; an error leaves nothing, a killed process what the next call removes. With ``by_several``,
+    processes that write the same ``path`` have a place each."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    partial = path.with_name(f".partial-{f'{os.getpid()}-' if by_several else ''}{path.name}")
+    _remove(partial)
+    try:
+        yield partial
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(partial, path)
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    """Removes a file or a folder, if there is one and it can be removed: an error that is under way matters
+    more."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):
+        path.unlink()

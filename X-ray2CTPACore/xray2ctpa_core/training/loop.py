@@ -6,8 +6,6 @@ import copy
 import functools
 import json
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from xray2ctpa_core.config import replacing
 from xray2ctpa_core.data.naming import Item, NamedData, naming
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.training.checkpoints import (
@@ -384,10 +383,7 @@ def save_network(network: Any, folder: Path, also: Callable[[Path], None] | None
     The folder appears only when it is complete; only the main process writes it."""
     if not PartialState().is_main_process:
         return
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    network.save_pretrained(partial)
-    if also is not None:
-        also(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    with replacing(folder) as partial:
+        network.save_pretrained(partial)
+        if also is not None:
+            also(partial)
