@@ -24,10 +24,15 @@ def test_a_folder_is_replaced_when_the_new_one_is_complete(tmp_path: Path) -> No
 def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
     place = tmp_path / "rows.npz"
     place.write_text("old")
-    with pytest.raises(OSError, match="full"), replacing(place) as partial:
-        assert partial.suffix == ".npz"
-        partial.write_text("half")
-        raise OSError("full")
+
+    def write() -> None:
+        with replacing(place) as partial:
+            assert partial.suffix == ".npz"
+            partial.write_text("half")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        write()
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("rows.npz", "old")]
 
 

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from xray2ctpa_core.cli.generate import distinct, stem
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
-from xray2ctpa_core.errors import InputError, NotFrontalCXRError, OutputError, XRay2CTPAError
+from xray2ctpa_core.errors import InputError, NotFrontalCXRError, XRay2CTPAError
+from xray2ctpa_core.io.result_folder import writing
 from xray2ctpa_core.pipelines.loading import load_bundle
 from xray2ctpa_core.wording import one_line
 
@@ -90,11 +91,9 @@ def map_files(sources: list[Path], folder: Path | None) -> list[Path | None]:
     folder."""
     if folder is None:
         return [None] * len(sources)
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()  # said once, and not after each file
-    except OSError as error:
-        raise OutputError(f"Cannot write into {folder}: {error}.", "Choose a writable place.") from error
     return [folder / f"{name}-gradcam.png" for name in distinct([stem(source) for source in sources])]
 
 
