@@ -17,6 +17,7 @@ from steps.people import DEVICE, batches, teaching
 
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, DEPTH_FRACTION
 from xray2ctpa_core.data.drawn_patients import DrawnPatients
+from xray2ctpa_core.diffusion.bent import bent_map
 from xray2ctpa_core.diffusion.residual import to_latents
 from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
 from xray2ctpa_core.errors import ConfigError
@@ -87,7 +88,8 @@ def generated(
         diffused = sample_latents(
             lambda x, t: denoiser(x, t, conditioning), scheduler, noise, config.inference_steps, generator
         )
-        latents = to_latents(denoiser, conditioning, diffused, spread=config.map_spread)
+        drawn = bent_map(denoiser, conditioning, diffused, config.map_spread)
+        latents = to_latents(denoiser, conditioning, diffused, drawn)
         volumes.append(unfolded(latents, fold)[0, 0])  # type: ignore[arg-type]
     return torch.stack(volumes), encoder.expected_volume(conditioning.features)[0, 0]
 

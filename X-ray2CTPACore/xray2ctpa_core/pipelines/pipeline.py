@@ -631,16 +631,20 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         """What was diffused for B samples, with each one's conditioning -> (B, C, d, h, w) scaled latents;
         aligned with ``image`` (B, 1, P, P), their radiographs', where it is given."""
         samples = list(zip(conditionings, diffused.split(1), strict=True))
-        sampling, maps = self.bundle.sampling, None
+        drawn: Sequence[torch.Tensor | None] = [None] * len(samples)
+        if diffuses_a_map(self.denoiser):
+            spread = self.bundle.sampling.map_spread
+            drawn = [sampled_map(self.denoiser, *sample, spread) for sample in samples]
+        aligned = drawn
         if image is not None and self._aligns:
-            drawn = [sampled_map(self.denoiser, *sample, sampling.map_spread) for sample in samples]
             atlas, window = self.xray_encoder.atlas, self.bundle.hu_window
-            maps = align_map(atlas, torch.cat(drawn), image, window, sampling.alignment)
-        aligned = [None] * len(samples) if maps is None else maps.split(1)
+            aligned = align_map(atlas, torch.cat(drawn), image, window, self.bundle.sampling.alignment).split(
+                1
+            )
         return torch.cat(
             [
-                to_latents(self.denoiser, *sample, template_map, sampling.map_spread)
-                for sample, template_map in zip(samples, aligned, strict=True)
+                to_latents(self.denoiser, *sample, *maps)
+                for sample, *maps in zip(samples, drawn, aligned, strict=True)
             ]
         )
 
