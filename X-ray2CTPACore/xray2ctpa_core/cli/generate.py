@@ -2,13 +2,13 @@
 
 import argparse
 import contextlib
-import dataclasses
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from xray2ctpa_core.cli.lean import start_lean
+from xray2ctpa_core.config import part
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES, PRECISIONS
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
 from xray2ctpa_core.generation.batch import Case, attempts, exit_code, generate_batch
@@ -164,7 +164,7 @@ def hand_over(args: argparse.Namespace, cases: list[Case], reporter: Reporter) -
     """Has the resident worker generate."""
     reporter.stage("verify", f"Verifying bundle {args.bundle}")
     bundle = resolve_bundle(args.bundle)
-    request = Request.of_this_process(cases, bundle, wishes_of(args), reporter.wants_previews)
+    request = Request.of_this_process(cases, bundle, part(Wishes, args), reporter.wants_previews)
     return generate_resident(request, args.resident, reporter)
 
 
@@ -178,12 +178,7 @@ def generator_for(args: argparse.Namespace, reporter: Reporter) -> Generator:
     bundle."""
     reporter.stage("verify", f"Verifying bundle {args.bundle}")
     folder, info = load_bundle(args.bundle)
-    return Generator(folder, info, wishes_of(args).settings(info), reporter)
-
-
-def wishes_of(args: argparse.Namespace) -> Wishes:
-    """How the flags of ``add_sampling_arguments`` ask to generate."""
-    return Wishes(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Wishes)})
+    return Generator(folder, info, part(Wishes, args).settings(info), reporter)
 
 
 def result_folders(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
