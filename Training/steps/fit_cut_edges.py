@@ -16,6 +16,7 @@ from PIL import Image
 from scipy.optimize import minimize
 from sklearn.model_selection import GroupKFold
 
+from xray2ctpa_core.cli.stage import write_report
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.radiograph import radiographs_below, read_radiograph
 from xray2ctpa_core.models.framing.lung_location import locate_lungs_in
@@ -81,9 +82,7 @@ def fit(locator: LungLocator, config: CutEdgeSettings, out: Path) -> dict[str, n
     weights = weights_of(views, np.arange(len(patients)), config.penalty)
     report("cross-validated", views, found)
     text = "".join(f'"{kind}": ({", ".join(f"{w:.2f}" for w in row)}),\n' for kind, row in weights.items())
-    sys.stdout.write(text)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "weights.txt").write_text(text, encoding="utf-8")
+    write_report(out / "weights.txt", text)
     return weights
 
 

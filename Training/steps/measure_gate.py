@@ -6,12 +6,12 @@ they are and turned by TURNED degrees either way, and what is read of their side
 OUT/gate.txt.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
+from xray2ctpa_core.cli.stage import write_report
 from xray2ctpa_core.io.radiograph import radiographs_below, read_radiograph
 from xray2ctpa_core.models.framing.lung_location import locate_lungs_in
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
@@ -30,9 +30,7 @@ def run(config: MeasureGateSettings, out: Path) -> None:
     """Measures, prints, and writes ``out``/gate.txt."""
     locator = LungLocator.from_pretrained(resolve_bundle(config.bundle) / "lung_locator").float().eval()
     text = "".join(measured(locator, Path(folder)) for folder in config.folders)
-    sys.stdout.write(text)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "gate.txt").write_text(text, encoding="utf-8")
+    write_report(out / "gate.txt", text)
 
 
 def measured(locator: LungLocator, folder: Path) -> str:

@@ -6,14 +6,13 @@ radiographs without and with findings, and the AUROC between them. Writes the sa
 
 import csv
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from xray2ctpa_core.cli.stage import Bar
+from xray2ctpa_core.cli.stage import Bar, write_report
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.metrics.classification import delong_interval
@@ -55,9 +54,7 @@ def run(config: MeasureOpacitiesSettings, out: Path) -> None:
         for number, kind in enumerate(OPACITIES[:PUT_IN])
     }
     text = json.dumps({"without": int((~found).sum()), "with": int(found.sum()), **content}, indent=1)
-    sys.stdout.write(text + "\n")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "opacities.json").write_text(text, encoding="utf-8")
+    write_report(out / "opacities.json", text + "\n")
 
 
 @torch.no_grad()
