@@ -21,7 +21,7 @@ import torch
 from kinds import KINDS
 
 from xray2ctpa_core.cli.recipe import Runner
-from xray2ctpa_core.config import write_json
+from xray2ctpa_core.config import read_json_lines, write_json
 from xray2ctpa_core.data.index import INDEX_FILE, write_index
 from xray2ctpa_core.data.open_pairs.cost import STEP, STUDY, unit_of
 from xray2ctpa_core.data.sources.folder import read_folder
@@ -122,7 +122,7 @@ def processor_seconds(step: Step, words: list[str]) -> float:
 def seconds_of_a_step(step: Step) -> float:
     """Time of an optimiser step after the first, by the log of the training loop: of the GPU, or of one
     processor."""
-    lines = [json.loads(line) for line in (step.out / LOG_FILE).read_text(encoding="utf-8").splitlines()]
+    lines = read_json_lines(step.out / LOG_FILE)
     if torch.cuda.is_available():
         cases = step.settings.batch_size * step.settings.accumulate
         elapsed = {line["step"]: line["step"] * cases / line["samples_per_s"] for line in lines}

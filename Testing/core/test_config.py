@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from xray2ctpa_core.config import replacing, write_json, write_json_lines
+from xray2ctpa_core.config import append_json_line, read_json_lines, replacing, write_json, write_json_lines
+from xray2ctpa_core.errors import InputError
 
 
 def test_a_folder_is_replaced_when_the_new_one_is_complete(tmp_path: Path) -> None:
@@ -53,3 +54,20 @@ def test_json_is_written_as_an_object_or_a_line_a_record(tmp_path: Path) -> None
     write_json_lines(tmp_path / "b.jsonl", ({"number": number} for number in (1, 2)))
     assert json.loads((tmp_path / "a.json").read_text()) == {"number": 1.5}
     assert (tmp_path / "b.jsonl").read_text() == '{"number": 1}\n{"number": 2}\n'
+
+
+def test_a_line_that_a_kill_cut_off_is_none_and_the_next_stands_alone(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "rows.jsonl"
+    assert read_json_lines(path) == []
+    append_json_line(path, {"number": 1})
+    with path.open("a") as file:
+        file.write('{"numb')
+    assert read_json_lines(path) == [{"number": 1}]
+    append_json_line(path, {"number": 2})
+    assert read_json_lines(path) == [{"number": 1}, {"number": 2}]
+
+
+def test_a_line_that_is_no_object_is_named(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"number": 1}\n3\n')
+    with pytest.raises(InputError, match="line 2"):
+        read_json_lines(tmp_path / "rows.jsonl")

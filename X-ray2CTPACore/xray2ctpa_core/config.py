@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.errors import ConfigError, InputError
 
 T = TypeVar("T")
 
@@ -90,6 +90,38 @@ def write_json(path: Path, content: Any, indent: int = 2) -> None:
 def write_json_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Writes a line of JSON for each record, atomically."""
     write_text_atomically(path, "".join(json.dumps(record) + "\n" for record in records))
+
+
+def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Adds a line of JSON to ``path``, whose folder and file are made where they are missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """What `append_json_line` wrote; nothing where there is no file. A last line that a kill cut off is
+    removed from the file, so that the next one stands alone.
+
+    Raises:
+        InputError: a line that is no JSON object.
+    """
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8")
+    complete = text[: text.rfind("\n") + 1]
+    if complete != text:
+        write_text_atomically(path, complete)
+    return [_record(path, number, line) for number, line in enumerate(complete.splitlines(), 1)]
+
+
+def _record(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(line))
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"Expected an object of JSON in {path}, line {number}, got something else.", "Remove the file."
+        ) from error
 
 
 def write_text_atomically(path: Path, text: str) -> None:

@@ -4,7 +4,6 @@ learning-rate schedule, an optional opponent (adversarial loss), logs, rotating 
 
 import copy
 import functools
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from xray2ctpa_core.config import replacing
+from xray2ctpa_core.config import append_json_line, replacing
 from xray2ctpa_core.data.naming import Item, NamedData, naming
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.training.checkpoints import (
@@ -342,8 +341,7 @@ class _Log:
             "network_share": self._computed / elapsed,
             "processor_s": time.process_time() - self._processor,
         }
-        with (self._out / LOG_FILE).open("a", encoding="utf-8") as log:
-            log.write(json.dumps({"step": done, **entry, **speed}) + "\n")
+        append_json_line(self._out / LOG_FILE, {"step": done, **entry, **speed})
         if self._board is not None:
             for name, value in (entry | speed).items():
                 self._board.add_scalar(name, value, done)
