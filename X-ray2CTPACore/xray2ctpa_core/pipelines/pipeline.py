@@ -28,7 +28,6 @@ from xray2ctpa_core.models.denoisers.captured import CapturedDenoiser
 from xray2ctpa_core.models.encoders.bank_encoder import BankConditioning, BankEncoder
 from xray2ctpa_core.models.encoders.opacities import NOISE, with_opacities
 from xray2ctpa_core.models.encoders.opacity_reader import OpacityReader
-from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 from xray2ctpa_core.models.framing.lung_frame import LungFrame
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.framing.style_transfer import StyleTransfer
@@ -51,7 +50,7 @@ from xray2ctpa_core.pipelines.geometry import before_volume, frame_side_mm, volu
 from xray2ctpa_core.pipelines.loading import load_bundle
 from xray2ctpa_core.pipelines.parts import NETWORKS, OPTIONAL, is_training_schedule, load_parts
 from xray2ctpa_core.pipelines.result import XRay2CTPAResult
-from xray2ctpa_core.pipelines.second_opinion import MAP_PIXELS, OpinionReader
+from xray2ctpa_core.pipelines.second_opinion import MAP_PIXELS, HeadReader, OpinionReader
 from xray2ctpa_core.pipelines.stopwatch import Stopwatch
 from xray2ctpa_core.preprocessing.cxr import CxrSettings
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
@@ -692,7 +691,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         """(1, 1, P, P) frame image -> (1,) logit of PE from the radiograph alone; None if the encoder has no
         PE head."""
         encoder = self.xray_encoder
-        if not isinstance(encoder, XrayEncoder | BankEncoder):
+        if not HeadReader.fits(encoder):
             return None
         return encoder(self.restyled(image).to(self._execution_device, encoder.dtype)).pe_logit.float()
 
