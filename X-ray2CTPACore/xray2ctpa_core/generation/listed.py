@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-import json
 import os
 from collections.abc import Generator, Iterable
 from pathlib import Path
@@ -97,7 +96,7 @@ class Ledger:
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(COLUMNS)
         for case in sorted(self._done, key=lambda case: case.source):
-            record = json.loads((case.target / result_files.RECORD).read_text(encoding="utf-8"))
+            record = result_files.read_record(case.target)
             pe = record["pe"]
             rows.writerow([case.source, case.target.name, pe["probability"], unreliable(pe)])
         errors = [
