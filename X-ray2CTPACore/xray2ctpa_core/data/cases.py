@@ -9,7 +9,6 @@ its patient, label and split) and errors.jsonl (failed cases of the last run, wi
 
 import csv
 import functools
-import io
 import json
 import os
 import re
@@ -26,6 +25,7 @@ from xray2ctpa_core import __version__
 from xray2ctpa_core.cluster import here, on_cluster
 from xray2ctpa_core.config import write_json, write_json_lines, write_text_atomically
 from xray2ctpa_core.data.sources.study import Study
+from xray2ctpa_core.data.sources.table import csv_text
 from xray2ctpa_core.errors import DeviceError, InputError, OutputError, XRay2CTPAError
 from xray2ctpa_core.io.provenance import package_versions
 from xray2ctpa_core.io.result_folder import writing
@@ -261,14 +261,12 @@ def software() -> dict[str, str | None]:
 
 
 def _table(studies: Sequence[Study], folders: Mapping[str, Path], out: Path) -> str:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(COLUMNS)
+    rows = []
     for study in studies:
         folder = folders[study.id].relative_to(out).as_posix()
         label = "" if study.label is None else study.label
-        rows.writerow([study.id, study.patient, label, study.split or "", folder])
-    return text.getvalue()
+        rows.append([study.id, study.patient, label, study.split or "", folder])
+    return csv_text(COLUMNS, rows)
 
 
 def save_array(array: np.ndarray, path: Path) -> None:

@@ -63,7 +63,7 @@ def write_pairs(folder: Path, rows: Sequence[Sequence[object]]) -> None:
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Writes a CSV file atomically."""
-    write_text_atomically(path, csv_text(columns, ([str(cell) for cell in row] for row in rows)))
+    write_text_atomically(path, csv_text(columns, rows))
 
 
 def read_rows(path: Path) -> list[list[str]]:
