@@ -98,13 +98,7 @@ def assemble(config: BankBundleSettings, names: Sequence[str], data: DrawnPatien
         is_demonstration=True,
         hu_window=constants.DEFAULT_HU_WINDOW,
         conditioning="spatial",
-        geometry=GeometryRule(
-            grid=tuple(encoder.config["grid"]),
-            mean_frame_side_mm=constants.MEAN_FRAME_SIDE_MM,
-            depth_fraction=constants.DEPTH_FRACTION,
-            source_to_detector_mm=constants.SOURCE_TO_DETECTOR_MM,
-            detector_to_centre_mm=constants.DETECTOR_TO_CENTRE_MM,
-        ),
+        geometry=GeometryRule.of_mean_patient(tuple(encoder.config["grid"])),
         cxr=CXRPreprocessing(constants.FRAME_MARGIN, constants.FRAME_PIXELS, NORMALISATION),
         sampling=SamplingDefaults(
             config.scheduler, config.steps, 1, config.temperature, config.map_spread, config.alignment

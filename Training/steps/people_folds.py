@@ -18,10 +18,9 @@ from steps.judge_people import scores, slices
 from steps.people import enhanced_people
 from torch.nn import functional
 
-from xray2ctpa_core import constants
 from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.config import write_json
-from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, DEPTH_FRACTION
+from xray2ctpa_core.constants import DEFAULT_HU_WINDOW
 from xray2ctpa_core.diffusion.alignment import align_map
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.evaluation.people import Person, name_of, people_below
@@ -140,13 +139,7 @@ def tissue_volumes(config: PeopleFoldsSettings, file: Path) -> torch.Tensor:
 
 def judged_people(config: PeopleFoldsSettings) -> dict[str, Person]:
     """Every person by name, on the grid."""
-    geometry = GeometryRule(
-        config.grid,
-        constants.MEAN_FRAME_SIDE_MM,
-        DEPTH_FRACTION,
-        constants.SOURCE_TO_DETECTOR_MM,
-        constants.DETECTOR_TO_CENTRE_MM,
-    )
+    geometry = GeometryRule.of_mean_patient(config.grid)
     return {name_of(file): Person(file, geometry) for file in people_below([Path(config.cts)])}
 
 

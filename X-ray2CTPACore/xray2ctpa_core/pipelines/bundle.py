@@ -9,6 +9,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 from xray2ctpa_core import config
+from xray2ctpa_core.constants import (
+    DEPTH_FRACTION,
+    DETECTOR_TO_CENTRE_MM,
+    MEAN_FRAME_SIDE_MM,
+    SOURCE_TO_DETECTOR_MM,
+)
 from xray2ctpa_core.errors import REINSTALL_HINT, BundleError, ConfigError
 from xray2ctpa_core.io.provenance import file_sha256
 
@@ -54,6 +60,11 @@ class GeometryRule:
     source_to_detector_mm: float
     detector_to_centre_mm: float
     extent_mm: tuple[float, ...] = _optional(())
+
+    @classmethod
+    def of_mean_patient(cls, grid: tuple[int, ...]) -> "GeometryRule":
+        """That of virtual patients: the mean frame where a radiograph has no spacing."""
+        return cls(grid, MEAN_FRAME_SIDE_MM, DEPTH_FRACTION, SOURCE_TO_DETECTOR_MM, DETECTOR_TO_CENTRE_MM)
 
 
 @dataclass(frozen=True)
