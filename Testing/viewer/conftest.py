@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from cli_runs import xray2ctpa
 from scenes import write_result
-from tiny_bundle import write_tiny_pipeline
 
 from xray2ctpa_core.cli.view import VIEWER_PACKAGES
 from xray2ctpa_core.generation.samples import SAMPLE_CXR
@@ -29,12 +28,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.path.parent == Path(__file__).parent:
                 item.add_marker(pytest.mark.skip(reason=f"the extra viewer is missing: {', '.join(MISSING)}"))
-
-
-@pytest.fixture(scope="session")
-def pipeline_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of real networks at tiny size with random weights."""
-    return write_tiny_pipeline(tmp_path_factory.mktemp("bundle") / "tiny")
 
 
 @pytest.fixture
