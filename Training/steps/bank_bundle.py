@@ -22,7 +22,6 @@ from xray2ctpa_core.models.denoisers.bank import BankDenoiser
 from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
 from xray2ctpa_core.models.encoders.opacities import NOISE, with_opacities
 from xray2ctpa_core.models.encoders.opacity_reader import OpacityReader
-from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.storage import in_8_bits
 from xray2ctpa_core.pipelines.bundle import (
     BundleInfo,
@@ -88,7 +87,6 @@ def assemble(config: BankBundleSettings, names: Sequence[str], data: DrawnPatien
     measures = [classifier.measures(some).detach() for some in generated()]
     fit_regions(classifier, measures, torch.cat(signs), torch.stack(lungs).mean(0))
     channels = int(np.prod(encoder.config["fold"]))
-    locator = LungLocator.from_pretrained(config.lung_locator) if config.lung_locator else gate_locator()
     info = BundleInfo(
         name=config.name,
         version=config.version,
@@ -113,7 +111,7 @@ def assemble(config: BankBundleSettings, names: Sequence[str], data: DrawnPatien
         scheduler=DDPMScheduler.from_pretrained(Path(config.denoiser) / "scheduler"),
         xray_encoder=encoder.cpu().half(),
         pe_classifier=classifier.half(),
-        lung_locator=locator.half(),
+        lung_locator=gate_locator(config.lung_locator).half(),
         bundle=info,
         opacity_reader=reader and in_8_bits(reader.cpu()),
     ).save_pretrained(out)

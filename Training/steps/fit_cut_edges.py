@@ -21,6 +21,7 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.radiograph import radiographs_below, read_radiograph
 from xray2ctpa_core.models.framing.lung_location import locate_lungs_in
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
+from xray2ctpa_core.pipelines.converted_bundle import gate_locator
 from xray2ctpa_core.pipelines.loading import resolve_bundle
 from xray2ctpa_core.preprocessing.content import anatomy_edges, content_box
 from xray2ctpa_core.preprocessing.cut_edge import DISTANCES, EDGES, KINDS, WEIGHTS, edge_features
@@ -63,7 +64,7 @@ class Views:
 
 def run(config: CutEdgeSettings, out: Path) -> None:
     """Fits, prints, and writes the weights to ``out``/weights.txt."""
-    locator = LungLocator.from_pretrained(resolve_bundle(config.bundle) / "lung_locator").float().eval()
+    locator = gate_locator(resolve_bundle(config.bundle) / "lung_locator")
     weights = fit(locator, config, out) if config.fit else WEIGHTS
     if config.measure:
         others = viewed(locator, config.measure, (MEASURED_SHARE,))

@@ -16,6 +16,7 @@ from xray2ctpa_core.cli.stage import write_report
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.radiograph import radiographs_below, read_radiograph
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
+from xray2ctpa_core.pipelines.converted_bundle import gate_locator
 from xray2ctpa_core.pipelines.loading import resolve_bundle
 from xray2ctpa_core.preprocessing.heart_side import asymmetry
 from xray2ctpa_core.preprocessing.sides import MIRRORED_FROM
@@ -26,7 +27,7 @@ FOLDS = 5
 
 def run(config: HeartSideSettings, out: Path) -> None:
     """Fits, prints, and writes the weights to ``out``/weights.txt."""
-    locator = LungLocator.from_pretrained(resolve_bundle(config.bundle) / "lung_locator").float().eval()
+    locator = gate_locator(resolve_bundle(config.bundle) / "lung_locator")
     features, patients = described(locator, config.fit)
     if len(set(patients)) < FOLDS:
         raise InputError(f"Expected radiographs of at least {FOLDS} patients, got {len(set(patients))}.")

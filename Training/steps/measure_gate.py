@@ -16,6 +16,7 @@ from xray2ctpa_core.io.radiograph import radiographs_below, read_radiograph
 from xray2ctpa_core.models.framing.lung_location import locate_lungs_in
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
+from xray2ctpa_core.pipelines.converted_bundle import gate_locator
 from xray2ctpa_core.pipelines.loading import resolve_bundle
 from xray2ctpa_core.preprocessing.gate import TILTED_FROM
 from xray2ctpa_core.preprocessing.lung_box import LungShape
@@ -28,7 +29,7 @@ TURNED = 12.0
 
 def run(config: MeasureGateSettings, out: Path) -> None:
     """Measures, prints, and writes ``out``/gate.txt."""
-    locator = LungLocator.from_pretrained(resolve_bundle(config.bundle) / "lung_locator").float().eval()
+    locator = gate_locator(resolve_bundle(config.bundle) / "lung_locator")
     text = "".join(measured(locator, Path(folder)) for folder in config.folders)
     write_report(out / "gate.txt", text)
 

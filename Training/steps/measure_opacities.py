@@ -17,8 +17,8 @@ from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.metrics.classification import delong_interval
 from xray2ctpa_core.models.encoders.opacity_reader import PUT_IN, OpacityReader
-from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.framing.radiograph_reading import RadiographReading, frame_radiograph
+from xray2ctpa_core.pipelines.converted_bundle import gate_locator
 from xray2ctpa_core.pipelines.loading import resolve_bundle
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.simulation.opacities import OPACITIES
@@ -37,7 +37,7 @@ def run(config: MeasureOpacitiesSettings, out: Path) -> None:
             f"A radiograph without has {config.none!r} in the column {config.column}.",
         )
     bundle = resolve_bundle(config.bundle)
-    locator = LungLocator.from_pretrained(bundle / "lung_locator").float().eval()
+    locator = gate_locator(bundle / "lung_locator")
     reader = OpacityReader.from_pretrained(bundle / "opacity_reader").float().eval()
     bar, read = Bar("radiographs"), []
     for row in rows:

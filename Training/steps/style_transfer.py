@@ -45,7 +45,7 @@ def restyle(config: RestyleSettings, out: Path) -> None:
         InputError: the lungs of a radiograph overlap too little.
     """
     translator: StyleTransfer = load_part(config.translator)
-    lungs = lungs_of(load_part(config.lung_locator) if config.lung_locator else gate_locator())
+    lungs = lungs_of(gate_locator(config.lung_locator))
     rows = case_rows(Path(config.radiographs))
     bar, kept = Bar("restyled"), {}
     for number, row in enumerate(rows, 1):
