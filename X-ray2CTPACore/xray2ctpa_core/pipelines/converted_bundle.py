@@ -17,8 +17,8 @@ from xray2ctpa_core.pipelines.loading import load_bundle, load_part
 
 
 def gate_locator(folder: str | os.PathLike[str] = "") -> LungLocator:
-    """The lung locator in ``folder``, fp32; without a folder that of the embedded bundle, because the releases
-    have no gate."""
+    """The lung locator in ``folder``, fp32; without one that of the embedded bundle: the releases have no
+    gate."""
     locator: LungLocator = load_part(folder or load_bundle(DEFAULT_BUNDLE)[0] / "lung_locator")
     return locator
 
