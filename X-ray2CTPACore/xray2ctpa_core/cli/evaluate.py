@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xray2ctpa_core.cli.bars import Bars
-from xray2ctpa_core.cli.generate import positive, seed
+from xray2ctpa_core.cli.generate import add_seed, positive
 from xray2ctpa_core.config import write_json
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES, EXIT_DONE
 
@@ -125,9 +125,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="DIR",
         help="folder of i3d_torchscript.pt, inception-2015-12-05.pt, alexnet-owt-7be5be79.pth (any of them)",
     )
-    parser.add_argument(
-        "--seed", type=seed, default=0, metavar="S", help="random seed (default: %(default)s)"
-    )
+    add_seed(parser)
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument(
         "--out",

@@ -83,9 +83,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of generation, shared with `demo`."""
-    parser.add_argument(
-        "--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR|HUB_ID", help="weights (default: %(default)s)"
-    )
+    add_bundle(parser)
     parser.add_argument("--steps", type=positive, metavar="N", help="sampling steps (default: the bundle's)")
     parser.add_argument("--scheduler", metavar="NAME", help="sampler (default: the bundle's)")
     parser.add_argument(
@@ -94,9 +92,7 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="volumes to sample; more than one adds spread.nii.gz (default: the bundle's)",
     )
-    parser.add_argument(
-        "--seed", type=seed, default=0, metavar="S", help="random seed (default: %(default)s)"
-    )
+    add_seed(parser)
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")
     parser.add_argument("--events", action="store_true", help="JSON lines on stdout, one event each")
@@ -217,6 +213,20 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
     return value
+
+
+def add_bundle(parser: argparse.ArgumentParser) -> None:
+    """Adds --bundle, for commands that take any."""
+    parser.add_argument(
+        "--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR|HUB_ID", help="weights (default: %(default)s)"
+    )
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """Adds --seed."""
+    parser.add_argument(
+        "--seed", type=seed, default=0, metavar="S", help="random seed (default: %(default)s)"
+    )
 
 
 def seed(text: str) -> int:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from xray2ctpa_core.cli.generate import positive, seed
+from xray2ctpa_core.cli.generate import add_seed, positive
 from xray2ctpa_core.config import write_json
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
 from xray2ctpa_core.errors import InputError
@@ -29,7 +29,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     make.add_argument("out", type=Path, metavar="STUDY", help="new folder")
     make.add_argument("--cases", type=positive, default=20, metavar="N", help="patients (default: 20)")
     make.add_argument("--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR", help="default: %(default)s")
-    make.add_argument("--seed", type=seed, default=0, metavar="S", help="default: %(default)s")
+    add_seed(make)
     make.set_defaults(run=run_make)
     demo = actions.add_parser(
         "demo",
