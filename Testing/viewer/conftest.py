@@ -30,6 +30,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"the extra viewer is missing: {', '.join(MISSING)}"))
 
 
+@pytest.fixture(scope="session")
+def pictures(repository: Path) -> Path:
+    """Folder of the pictures that tests leave to look at."""
+    folder = repository / "build" / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A page that shows the small result; every visitor has a session of their own."""
+    from visitors import served
+
+    folder = tmp_path_factory.mktemp("shown")
+    with served(folder / "temporary", write_result(folder / "result")) as page:
+        yield page
+
+
 @pytest.fixture
 def small_result(tmp_path: Path) -> Path:
     """One bright, hot voxel in air, superior, in front, on the patient's left."""

@@ -6,22 +6,15 @@ import json
 import zipfile
 
 import pytest
-from PIL import Image
 
 pytest.importorskip("aiohttp")
 pytest.importorskip("trame_slicer")
 
-from io_radiographs import quantised
+from io_radiographs import radiograph_png
 from published_system import CONFIGURATIONS, converted_bundle, three_radiographs
 from visitors import served, visiting
 
 pytestmark = pytest.mark.slow
-
-
-def radiograph_png() -> bytes:
-    packed = io.BytesIO()
-    Image.fromarray(quantised(8)).save(packed, "PNG")
-    return packed.getvalue()
 
 
 @pytest.mark.parametrize("kind", ["whole", "without classifier"])
