@@ -74,7 +74,7 @@ def to_latents(
     if drawn_map is None and diffuses_a_map(denoiser):
         drawn_map = sampled_map(denoiser, conditioning, diffused)
     template_map = drawn_map if template_map is None else template_map
-    if isinstance(conditioning, BankConditioning):
+    if isinstance(conditioning, BankConditioning) and template_map is not None:
         return conditioning.latents(template_map, person_of(denoiser, diffused), drawn_map)
     if _config(denoiser, "residual_std") is None:
         return diffused

@@ -630,16 +630,14 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         """What was diffused for B samples, with each one's conditioning -> (B, C, d, h, w) scaled latents;
         aligned with ``image`` (B, 1, P, P), their radiographs', where it is given."""
         samples = list(zip(conditionings, diffused.split(1), strict=True))
-        drawn: Sequence[torch.Tensor | None] = [None] * len(samples)
-        if diffuses_a_map(self.denoiser):
-            spread = self.bundle.sampling.map_spread
-            drawn = [sampled_map(self.denoiser, *sample, spread) for sample in samples]
-        aligned = drawn
+        if not diffuses_a_map(self.denoiser):
+            return torch.cat([to_latents(self.denoiser, *sample) for sample in samples])
+        sampling = self.bundle.sampling
+        drawn = [sampled_map(self.denoiser, *sample, sampling.map_spread) for sample in samples]
+        aligned: Sequence[torch.Tensor] = drawn
         if image is not None and self._aligns:
             atlas, window = self.xray_encoder.atlas, self.bundle.hu_window
-            aligned = align_map(atlas, torch.cat(drawn), image, window, self.bundle.sampling.alignment).split(
-                1
-            )
+            aligned = align_map(atlas, torch.cat(drawn), image, window, sampling.alignment).split(1)
         return torch.cat(
             [
                 to_latents(self.denoiser, *sample, *maps)
