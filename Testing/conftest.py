@@ -41,6 +41,14 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
+def pipeline_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of real networks at tiny size with random weights."""
+    from tiny_bundle import write_tiny_pipeline
+
+    return write_tiny_pipeline(tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+@pytest.fixture(scope="session")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Bundles that `xray2ctpa convert x-ray2ctpa` made: "whole", and "without classifier"."""
     from published_system import converted_bundles

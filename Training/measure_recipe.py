@@ -21,7 +21,7 @@ import torch
 from kinds import KINDS
 
 from xray2ctpa_core.cli.recipe import Runner
-from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.config import read_json_lines, write_json
 from xray2ctpa_core.data.index import INDEX_FILE, write_index
 from xray2ctpa_core.data.open_pairs.cost import STEP, STUDY, unit_of
 from xray2ctpa_core.data.sources.folder import read_folder
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
                 continue
             steps[step.name] = measured(step, args.recipe, data, args.out, args.set)
             record = {"machine": machine(), "recipe": args.recipe, "steps": steps}
-            write_text_atomically(place, json.dumps(record, indent=1) + "\n")
+            write_json(place, record, indent=1)
             print(f"measured {step.name}: {steps[step.name]}", flush=True)
     except XRay2CTPAError as error:
         print(f"Error: {error.message}\n{error.hint}".rstrip(), file=sys.stderr)
@@ -122,7 +122,7 @@ def processor_seconds(step: Step, words: list[str]) -> float:
 def seconds_of_a_step(step: Step) -> float:
     """Time of an optimiser step after the first, by the log of the training loop: of the GPU, or of one
     processor."""
-    lines = [json.loads(line) for line in (step.out / LOG_FILE).read_text(encoding="utf-8").splitlines()]
+    lines = read_json_lines(step.out / LOG_FILE)
     if torch.cuda.is_available():
         cases = step.settings.batch_size * step.settings.accumulate
         elapsed = {line["step"]: line["step"] * cases / line["samples_per_s"] for line in lines}

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from disks import mounted
-from tiny_bundle import write_tiny_pipeline
 
 
 @pytest.fixture
@@ -29,9 +28,3 @@ def read_only_place(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("this system lets its user write to a read-only folder")
     yield folder
     folder.chmod(0o755)
-
-
-@pytest.fixture(scope="session")
-def pipeline_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of real networks at tiny size with random weights."""
-    return write_tiny_pipeline(tmp_path_factory.mktemp("bundle") / "tiny")

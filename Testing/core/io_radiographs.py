@@ -196,3 +196,10 @@ def png_header(columns: int, rows: int) -> bytes:
 
 def _png_chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def radiograph_png() -> bytes:
+    """The content of a PNG of 8 bits."""
+    packed = io.BytesIO()
+    Image.fromarray(quantised(8)).save(packed, "PNG")
+    return packed.getvalue()

@@ -153,8 +153,8 @@ def test_a_place_where_no_map_can_be_is_said_once_before_any_file(
         words = [SAMPLE_CXR, SAMPLE_CXR, "--bundle", pipeline_bundle, "--force", "--maps", place]
         code, lines, said = lines_of(words, capsys)
         assert (code, lines) == (2, [])
-        assert said.startswith("Error: Cannot write into")
-        assert said.count("Cannot write") == 1
+        assert said.startswith(f"Error: Expected a place to write the result to, got {place}")
+        assert said.count("Expected a place") == 1
 
 
 def test_maps_of_a_network_without_a_layer_of_maps_are_refused_before_any_file(

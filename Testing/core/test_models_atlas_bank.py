@@ -249,7 +249,7 @@ def test_what_was_diffused_is_one_persons_tissue_under_its_map(
     )
     assert (bent_map(denoiser, conditioning, diffused) - true_map).abs().mean() < 0.02
     nothing = torch.cat([diffused[:, :2], torch.zeros_like(diffused[:, 2:])], 1)
-    latents = to_latents(denoiser, conditioning, nothing, true_map)
+    latents = to_latents(denoiser, conditioning, nothing, None, true_map)
     tissue = encoder.volume(conditioning.features, true_map, person)
     assert torch.allclose(latents, encoder.fold(tissue), atol=1e-4)
 

@@ -125,9 +125,9 @@ class OfTheShippedBundle(nn.Module):
 
     def forward(self, image: torch.Tensor, diffused: torch.Tensor) -> torch.Tensor:
         conditioning = self.encoder.condition(image)
-        maps = sampled_map(self.denoiser, conditioning, diffused, 0.3)
-        maps = align_map(self.encoder.atlas, maps, image, DEFAULT_HU_WINDOW, 2)
-        return to_latents(self.denoiser, conditioning, diffused, maps, 0.3)
+        drawn = sampled_map(self.denoiser, conditioning, diffused, 0.3)
+        aligned = align_map(self.encoder.atlas, drawn, image, DEFAULT_HU_WINDOW, 2)
+        return to_latents(self.denoiser, conditioning, diffused, drawn, aligned)
 
 
 def test_neither_the_shipped_encoder_nor_the_alignment_waits_for_the_gpu() -> None:

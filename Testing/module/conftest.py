@@ -9,7 +9,6 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 import pytest
 from application import Slicer, running_slicer
 from panels import OpenPanel
-from tiny_bundle import write_tiny_pipeline
 
 
 @pytest.fixture
@@ -25,9 +24,3 @@ def panel(app: Slicer) -> Iterator[OpenPanel]:
     opened = OpenPanel(app)
     yield opened
     opened.close()
-
-
-@pytest.fixture(scope="session")
-def pipeline_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of real networks at tiny size with random weights."""
-    return write_tiny_pipeline(tmp_path_factory.mktemp("bundle") / "tiny")

@@ -5,7 +5,7 @@ import pytest
 import slicer
 from panels import OpenPanel
 from PIL import Image
-from published_system import three_radiographs
+from published_system import CONFIGURATIONS, converted_bundle, three_radiographs
 
 pytestmark = pytest.mark.slow
 
@@ -56,12 +56,14 @@ def loaded(file, folder):
 
 
 @pytest.mark.real
-def test_three_real_radiographs_become_three_volumes_in_the_logic(app, converted, real_data, tmp_path):
+@pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=["paper", "narrow", "two-levels"])
+def test_three_real_radiographs_become_three_volumes_in_the_logic(app, configuration, real_data, tmp_path):
     import XRay2CTPA
 
+    bundle = converted_bundle(tmp_path / "made", **configuration)
     nodes = [loaded(file, tmp_path) for file in three_radiographs(real_data)]
     logic = XRay2CTPA.XRay2CTPALogic()
-    made = logic.process(nodes, bundle=str(converted["whole"]), steps=2, device="cpu", force=True)
+    made = logic.process(nodes, bundle=str(bundle), steps=2, device="cpu", force=True)
     volumes = [slicer.util.arrayFromVolume(result.ctpa) for result in made]
     assert [volume.shape for volume in volumes] == [(16, 64, 64)] * 3
     assert not np.array_equal(volumes[0], volumes[1])

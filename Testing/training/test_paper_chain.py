@@ -58,10 +58,15 @@ def results(out: Path) -> dict[str, list[list[str]]]:
     return found
 
 
+def tables_of(out: Path) -> dict[str, str]:
+    """The text of each table."""
+    return {path.name: path.read_text(encoding="utf-8") for path in out.glob("tables/table-*.csv")}
+
+
 @pytest.mark.slow
 def test_killed_and_resumed_the_chain_ends_with_the_same_numbers(repository: Path, tmp_path: Path) -> None:
-    """From DICOM to predictions; killed amid the denoiser and amid sampling. The stages from the denoiser on
-    are then run again without a kill."""
+    """From DICOM to tables; killed amid the denoiser and amid sampling. The stages from the denoiser on are
+    then run again without a kill."""
     write_phantom_study(tmp_path / "data", 6)
     out, log = tmp_path / "run", tmp_path / "log.txt"
     command = chain(repository, "smoke", tmp_path / "data", out)
@@ -70,14 +75,22 @@ def test_killed_and_resumed_the_chain_ends_with_the_same_numbers(repository: Pat
     run_until(command, out / "generated" / "latents" / "000003.npy", log)
     assert not (out / "generated" / "index.csv").exists()
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
-    assert (out / "slice-classifier-on-generated" / "arm.json").is_file(), done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-3000:]
     assert {path.parent.name for path in out.glob("*/arm.json")} == ARMS
-    killed, latents = results(out), read_all(out / "generated")
-    for name in ("denoiser", "generated", "classifier-on-generated", "slice-classifier-on-generated"):
+    killed, latents, tables = results(out), read_all(out / "generated"), tables_of(out)
+    assert len(tables) == 7
+    for name in (
+        "denoiser",
+        "generated",
+        "classifier-on-generated",
+        "slice-classifier-on-generated",
+        "tables",
+    ):
         (out / name).rename(tmp_path / name)
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
-    assert (out / "slice-classifier-on-generated" / "arm.json").is_file(), done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-3000:]
     assert results(out) == killed
+    assert tables_of(out) == tables
     assert np.array_equal(read_all(out / "generated"), latents)
     rows = killed["classifier-on-generated"]
     assert rows[0] == ["patient", "fold", "split", "label", "score"]

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from cli_runs import xray2ctpa
 from scenes import write_result
-from tiny_bundle import write_tiny_pipeline
 
 from xray2ctpa_core.cli.view import VIEWER_PACKAGES
 from xray2ctpa_core.generation.samples import SAMPLE_CXR
@@ -32,9 +31,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def pipeline_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of real networks at tiny size with random weights."""
-    return write_tiny_pipeline(tmp_path_factory.mktemp("bundle") / "tiny")
+def pictures(repository: Path) -> Path:
+    """Folder of the pictures that tests leave to look at."""
+    folder = repository / "build" / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A page that shows the small result; every visitor has a session of their own."""
+    from visitors import served
+
+    folder = tmp_path_factory.mktemp("shown")
+    with served(folder / "temporary", write_result(folder / "result")) as page:
+        yield page
 
 
 @pytest.fixture

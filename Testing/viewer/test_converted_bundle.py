@@ -6,22 +6,15 @@ import json
 import zipfile
 
 import pytest
-from PIL import Image
 
 pytest.importorskip("aiohttp")
 pytest.importorskip("trame_slicer")
 
-from io_radiographs import quantised
-from published_system import three_radiographs
+from io_radiographs import radiograph_png
+from published_system import CONFIGURATIONS, converted_bundle, three_radiographs
 from visitors import served, visiting
 
 pytestmark = pytest.mark.slow
-
-
-def radiograph_png() -> bytes:
-    packed = io.BytesIO()
-    Image.fromarray(quantised(8)).save(packed, "PNG")
-    return packed.getvalue()
 
 
 @pytest.mark.parametrize("kind", ["whole", "without classifier"])
@@ -63,8 +56,10 @@ def test_a_converted_bundle_goes_from_upload_to_a_shown_result(tmp_path, convert
 
 
 @pytest.mark.real
-def test_three_real_radiographs_become_three_results_on_the_page(tmp_path, converted, real_data):
-    with served(tmp_path / "temporary", "--bundle", converted["whole"]) as page:
+@pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=["paper", "narrow", "two-levels"])
+def test_three_real_radiographs_become_three_results_on_the_page(tmp_path, configuration, real_data):
+    bundle = converted_bundle(tmp_path / "made", **configuration)
+    with served(tmp_path / "temporary", "--bundle", bundle) as page:
 
         async def visit(visitor):
             digests = []

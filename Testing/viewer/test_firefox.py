@@ -7,8 +7,6 @@ pytest.importorskip("axe_playwright_python")
 
 from test_page import (  # noqa: F401
     opened,
-    pictures,
-    shown,
     test_a_lost_connection_comes_back_by_itself,
     test_a_screenshot_says_synthetic_and_holds_every_view,
     test_a_trackpad_scrolls_by_what_it_has_moved,

@@ -177,21 +177,6 @@ def coloured(picture: np.ndarray) -> np.ndarray:
     return mask
 
 
-@pytest.fixture(scope="session")
-def pictures(repository) -> Path:
-    folder = repository / "build" / "pictures"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory):
-    """A page that shows the small result; every visitor has a session of his own."""
-    folder = tmp_path_factory.mktemp("page")
-    with served(folder / "temporary", write_result(folder / "result")) as page:
-        yield page
-
-
 @pytest.fixture
 def opened(browser, shown):
     """The page of the small result, in a tab of somebody's own browser."""

@@ -526,13 +526,6 @@ def real_scene(real_result):
     scene.close()
 
 
-@pytest.fixture(scope="module")
-def pictures(repository) -> Path:
-    folder = repository / "build" / "pictures"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 @pytest.mark.slow
 def test_a_real_result_shows_a_thorax_in_every_plane(real_scene, pictures):
     scene = real_scene

@@ -10,15 +10,14 @@ import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image
 
 pytest.importorskip("aiohttp")
 
 import aiohttp
 import psutil
 from aiohttp.test_utils import make_mocked_request
-from io_radiographs import quantised
-from scenes import HOT_RAS, write_result
+from io_radiographs import radiograph_png
+from scenes import HOT_RAS
 from visitors import PATIENCE, decoded, entered, is_gone, newcomer, plain, served, visiting, wait_for
 
 from xray2ctpa_core.generation.samples import SAMPLE_CXR
@@ -36,20 +35,6 @@ def page(tmp_path_factory, pipeline_bundle):
     """A page without a result that generates with the tiny bundle."""
     with served(tmp_path_factory.mktemp("page"), "--bundle", pipeline_bundle) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory):
-    """A page that shows the small result; every visitor has a session of his own."""
-    folder = tmp_path_factory.mktemp("shown")
-    with served(folder / "temporary", write_result(folder / "result")) as running:
-        yield running
-
-
-def radiograph_png() -> bytes:
-    packed = io.BytesIO()
-    Image.fromarray(quantised(8)).save(packed, "PNG")
-    return packed.getvalue()
 
 
 async def running(visitor, steps: int = 250) -> None:

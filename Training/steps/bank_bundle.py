@@ -22,7 +22,6 @@ from xray2ctpa_core.models.denoisers.bank import BankDenoiser
 from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
 from xray2ctpa_core.models.encoders.opacities import NOISE, with_opacities
 from xray2ctpa_core.models.encoders.opacity_reader import OpacityReader
-from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.storage import in_8_bits
 from xray2ctpa_core.pipelines.bundle import (
     BundleInfo,
@@ -88,7 +87,6 @@ def assemble(config: BankBundleSettings, names: Sequence[str], data: DrawnPatien
     measures = [classifier.measures(some).detach() for some in generated()]
     fit_regions(classifier, measures, torch.cat(signs), torch.stack(lungs).mean(0))
     channels = int(np.prod(encoder.config["fold"]))
-    locator = LungLocator.from_pretrained(config.lung_locator) if config.lung_locator else gate_locator()
     info = BundleInfo(
         name=config.name,
         version=config.version,
@@ -98,13 +96,7 @@ def assemble(config: BankBundleSettings, names: Sequence[str], data: DrawnPatien
         is_demonstration=True,
         hu_window=constants.DEFAULT_HU_WINDOW,
         conditioning="spatial",
-        geometry=GeometryRule(
-            grid=tuple(encoder.config["grid"]),
-            mean_frame_side_mm=constants.MEAN_FRAME_SIDE_MM,
-            depth_fraction=constants.DEPTH_FRACTION,
-            source_to_detector_mm=constants.SOURCE_TO_DETECTOR_MM,
-            detector_to_centre_mm=constants.DETECTOR_TO_CENTRE_MM,
-        ),
+        geometry=GeometryRule.of_mean_patient(tuple(encoder.config["grid"])),
         cxr=CXRPreprocessing(constants.FRAME_MARGIN, constants.FRAME_PIXELS, NORMALISATION),
         sampling=SamplingDefaults(
             config.scheduler, config.steps, 1, config.temperature, config.map_spread, config.alignment
@@ -119,7 +111,7 @@ def assemble(config: BankBundleSettings, names: Sequence[str], data: DrawnPatien
         scheduler=DDPMScheduler.from_pretrained(Path(config.denoiser) / "scheduler"),
         xray_encoder=encoder.cpu().half(),
         pe_classifier=classifier.half(),
-        lung_locator=locator.half(),
+        lung_locator=gate_locator(config.lung_locator).half(),
         bundle=info,
         opacity_reader=reader and in_8_bits(reader.cpu()),
     ).save_pretrained(out)

@@ -1,6 +1,5 @@
 """Replaces a bundle, and calibrates its PE score; for steps that make calibrated bundles."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 
 from xray2ctpa_core import config as configuration
 from xray2ctpa_core.cli.stage import CONFIG_FILE, Bar
+from xray2ctpa_core.config import replacing
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.explanation.gradcam import gradcam_peak
 from xray2ctpa_core.metrics.calibration import Calibration, fit_platt
@@ -34,11 +34,8 @@ def replace_bundle(config: Any, out: Path, make: Callable[[Path], None]) -> None
     if others and BUNDLE_FILE not in others:
         raise InputError(f"Expected {out} to be new or a bundle, it holds {', '.join(sorted(others))}.")
     configuration.save(config, out.with_name(f"{out.name}-{CONFIG_FILE}"))
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    make(partial)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.replace(out)
+    with replacing(out) as partial:
+        make(partial)
 
 
 def write_calibration(

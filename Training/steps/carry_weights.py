@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load, load_file, save, save_file
 
+from xray2ctpa_core.config import write_json
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.training.settings.people import PackWeightsSettings, UnpackWeightsSettings
 
@@ -37,7 +38,7 @@ def pack(config: PackWeightsSettings, out: Path) -> None:
         raise InputError(
             f"Expected files of at most {LARGEST_BYTES / 2**20:.0f} MiB, got larger {', '.join(large)}."
         )
-    (out / "weights.json").write_text(json.dumps(configurations, indent=1), encoding="utf-8")
+    write_json(out / "weights.json", configurations, indent=1)
 
 
 def unpack(config: UnpackWeightsSettings, out: Path) -> None:
@@ -50,8 +51,5 @@ def unpack(config: UnpackWeightsSettings, out: Path) -> None:
         tensors = load(lzma.decompress((packed / f"{name}.safetensors.xz").read_bytes()))
         single = {key: t.float() if t.dtype == torch.half else t for key, t in tensors.items()}
         save_file(single, folder / WEIGHTS, {"format": "pt"})
-        (folder / "config.json").write_text(json.dumps(configurations[name], indent=2), encoding="utf-8")
-    scheduler = denoiser / "scheduler"
-    scheduler.mkdir(exist_ok=True)
-    text = json.dumps(configurations["scheduler"], indent=2)
-    (scheduler / "scheduler_config.json").write_text(text, encoding="utf-8")
+        write_json(folder / "config.json", configurations[name])
+    write_json(denoiser / "scheduler" / "scheduler_config.json", configurations["scheduler"])

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from xray2ctpa_core.cli.stage import Bar
+from xray2ctpa_core.config import replacing
 from xray2ctpa_core.data.cases import SETTINGS_FILE
 from xray2ctpa_core.data.latent_cases import LatentCase
 from xray2ctpa_core.data.slice_features import EmbeddingPairs, PairedCases, read_feature_cases, read_slices
@@ -104,14 +105,13 @@ class Fold:
         else:
             student = load_part(place / STUDENT)
             vectors = [student.embed(item["image"][None]) for item in items]
-        partial = self.out / f"{FEATURES_FILE}.partial.npz"
-        np.savez(
-            partial,
-            features=torch.cat(vectors).numpy(),
-            patient=np.array([case.patient for case in data.cases]),
-            label=np.array([case.label for case in data.cases]),
-        )
-        partial.replace(self.out / FEATURES_FILE)
+        with replacing(self.out / FEATURES_FILE) as partial:
+            np.savez(
+                partial,
+                features=torch.cat(vectors).numpy(),
+                patient=np.array([case.patient for case in data.cases]),
+                label=np.array([case.label for case in data.cases]),
+            )
 
     def _build(self) -> nn.Module:
         config = self.config

@@ -16,10 +16,12 @@ from PIL import Image
 from scipy.optimize import minimize
 from sklearn.model_selection import GroupKFold
 
+from xray2ctpa_core.cli.stage import write_report
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.radiograph import radiographs_below, read_radiograph
 from xray2ctpa_core.models.framing.lung_location import locate_lungs_in
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
+from xray2ctpa_core.pipelines.converted_bundle import gate_locator
 from xray2ctpa_core.pipelines.loading import resolve_bundle
 from xray2ctpa_core.preprocessing.content import anatomy_edges, content_box
 from xray2ctpa_core.preprocessing.cut_edge import DISTANCES, EDGES, KINDS, WEIGHTS, edge_features
@@ -62,7 +64,7 @@ class Views:
 
 def run(config: CutEdgeSettings, out: Path) -> None:
     """Fits, prints, and writes the weights to ``out``/weights.txt."""
-    locator = LungLocator.from_pretrained(resolve_bundle(config.bundle) / "lung_locator").float().eval()
+    locator = gate_locator(resolve_bundle(config.bundle) / "lung_locator")
     weights = fit(locator, config, out) if config.fit else WEIGHTS
     if config.measure:
         others = viewed(locator, config.measure, (MEASURED_SHARE,))
@@ -81,9 +83,7 @@ def fit(locator: LungLocator, config: CutEdgeSettings, out: Path) -> dict[str, n
     weights = weights_of(views, np.arange(len(patients)), config.penalty)
     report("cross-validated", views, found)
     text = "".join(f'"{kind}": ({", ".join(f"{w:.2f}" for w in row)}),\n' for kind, row in weights.items())
-    sys.stdout.write(text)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "weights.txt").write_text(text, encoding="utf-8")
+    write_report(out / "weights.txt", text)
     return weights
 
 

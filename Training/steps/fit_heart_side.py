@@ -12,9 +12,11 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
+from xray2ctpa_core.cli.stage import write_report
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.radiograph import radiographs_below, read_radiograph
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
+from xray2ctpa_core.pipelines.converted_bundle import gate_locator
 from xray2ctpa_core.pipelines.loading import resolve_bundle
 from xray2ctpa_core.preprocessing.heart_side import asymmetry
 from xray2ctpa_core.preprocessing.sides import MIRRORED_FROM
@@ -25,7 +27,7 @@ FOLDS = 5
 
 def run(config: HeartSideSettings, out: Path) -> None:
     """Fits, prints, and writes the weights to ``out``/weights.txt."""
-    locator = LungLocator.from_pretrained(resolve_bundle(config.bundle) / "lung_locator").float().eval()
+    locator = gate_locator(resolve_bundle(config.bundle) / "lung_locator")
     features, patients = described(locator, config.fit)
     if len(set(patients)) < FOLDS:
         raise InputError(f"Expected radiographs of at least {FOLDS} patients, got {len(set(patients))}.")
@@ -38,9 +40,7 @@ def run(config: HeartSideSettings, out: Path) -> None:
         report("measured", described(locator, config.measure)[0] @ weights)
     rows = [", ".join(f"{w:.2f}" for w in row) for row in weights.reshape(-1, 8)]
     text = "".join(f"{row},\n" for row in rows)
-    sys.stdout.write(text)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "weights.txt").write_text(text, encoding="utf-8")
+    write_report(out / "weights.txt", text)
 
 
 def described(locator: LungLocator, folders: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:

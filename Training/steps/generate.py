@@ -14,6 +14,8 @@ import numpy as np
 import torch
 
 from xray2ctpa_core.cli.stage import Bar
+from xray2ctpa_core.config import replacing
+from xray2ctpa_core.data.cases import save_array
 from xray2ctpa_core.data.latent_cases import INDEX_FILE, LatentCase, read_latent_cases, write_latent_cases
 from xray2ctpa_core.data.latents import STATISTICS_FILE
 from xray2ctpa_core.data.study_data import StudyData
@@ -70,7 +72,8 @@ def generate_parts(
         rows = missing[start : start + config.batch_size]
         generated = sampled(config, trained, data, rows, device)
         for row, latents in zip(rows, generated, strict=True):
-            save_array(part_file(parts, row), latents.cpu().numpy().astype(np.float16))
+            with replacing(part_file(parts, row)) as partial:
+                save_array(latents.cpu().numpy().astype(np.float16), partial)
         bar(len(cases) - len(missing) + start + len(rows), len(cases))
 
 
@@ -136,9 +139,7 @@ def decoded(
         if not files[-1].is_file():
             latents = torch.from_numpy(np.load(part_file(parts, number)).astype(np.float32))[None].to(device)
             hu = denormalise_hu(decode(latents)[0, 0], config.hu_window).cpu().numpy()
-            partial = files[-1].with_name(f"partial-{files[-1].name}")
-            write_volume(Volume(hu, read_volume(case.volume).affine), partial, np.int16)
-            os.replace(partial, files[-1])
+            write_volume(Volume(hu, read_volume(case.volume).affine), files[-1], np.int16)
         bar(number + 1, len(cases))
     return files
 
@@ -158,10 +159,3 @@ def write_first_pairs(
 def part_file(parts: Path, row: int) -> Path:
     """Temporary file of a case's latents, until all are finished."""
     return parts / f"{row:06d}.npy"
-
-
-def save_array(path: Path, array: np.ndarray) -> None:
-    """Writes ``array`` atomically."""
-    partial = path.with_name(f"partial-{path.name}")
-    np.save(partial, array)
-    os.replace(partial, path)

@@ -15,8 +15,10 @@ from diffusers import DPMSolverMultistepScheduler
 from PIL import Image
 from steps.people import DEVICE, batches, teaching
 
+from xray2ctpa_core.config import write_json
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, DEPTH_FRACTION
 from xray2ctpa_core.data.drawn_patients import DrawnPatients
+from xray2ctpa_core.diffusion.bent import bent_map
 from xray2ctpa_core.diffusion.residual import to_latents
 from xray2ctpa_core.diffusion.sampling import initial_noise, sample_latents
 from xray2ctpa_core.errors import ConfigError
@@ -66,11 +68,9 @@ def run(config: JudgePeopleSettings, out: Path) -> None:
         kind: {key: round(float(np.mean([r[kind][key] for r in rows])), 3) for key in rows[0][kind]}  # type: ignore[index]
         for kind in kinds
     }
-    (out / "judged.json").write_text(
-        json.dumps({"mean": summary, "people": rows}, indent=1), encoding="utf-8"
-    )
     Image.fromarray(np.concatenate(shown)).save(out / "strangers.png")
     print(json.dumps(summary, indent=1))
+    write_json(out / "judged.json", {"mean": summary, "people": rows}, indent=1)
 
 
 @torch.no_grad()
@@ -87,7 +87,8 @@ def generated(
         diffused = sample_latents(
             lambda x, t: denoiser(x, t, conditioning), scheduler, noise, config.inference_steps, generator
         )
-        latents = to_latents(denoiser, conditioning, diffused, spread=config.map_spread)
+        drawn = bent_map(denoiser, conditioning, diffused, config.map_spread)
+        latents = to_latents(denoiser, conditioning, diffused, drawn)
         volumes.append(unfolded(latents, fold)[0, 0])  # type: ignore[arg-type]
     return torch.stack(volumes), encoder.expected_volume(conditioning.features)[0, 0]
 

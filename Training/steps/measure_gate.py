@@ -6,16 +6,17 @@ they are and turned by TURNED degrees either way, and what is read of their side
 OUT/gate.txt.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
+from xray2ctpa_core.cli.stage import write_report
 from xray2ctpa_core.io.radiograph import radiographs_below, read_radiograph
 from xray2ctpa_core.models.framing.lung_location import locate_lungs_in
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.framing.radiograph_reading import frame_radiograph
+from xray2ctpa_core.pipelines.converted_bundle import gate_locator
 from xray2ctpa_core.pipelines.loading import resolve_bundle
 from xray2ctpa_core.preprocessing.gate import TILTED_FROM
 from xray2ctpa_core.preprocessing.lung_box import LungShape
@@ -28,11 +29,9 @@ TURNED = 12.0
 
 def run(config: MeasureGateSettings, out: Path) -> None:
     """Measures, prints, and writes ``out``/gate.txt."""
-    locator = LungLocator.from_pretrained(resolve_bundle(config.bundle) / "lung_locator").float().eval()
+    locator = gate_locator(resolve_bundle(config.bundle) / "lung_locator")
     text = "".join(measured(locator, Path(folder)) for folder in config.folders)
-    sys.stdout.write(text)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "gate.txt").write_text(text, encoding="utf-8")
+    write_report(out / "gate.txt", text)
 
 
 def measured(locator: LungLocator, folder: Path) -> str:

@@ -6,20 +6,19 @@ radiographs without and with findings, and the AUROC between them. Writes the sa
 
 import csv
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from xray2ctpa_core.cli.stage import Bar
+from xray2ctpa_core.cli.stage import Bar, write_report
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.radiograph import read_radiograph
 from xray2ctpa_core.metrics.classification import delong_interval
 from xray2ctpa_core.models.encoders.opacity_reader import PUT_IN, OpacityReader
-from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.framing.radiograph_reading import RadiographReading, frame_radiograph
+from xray2ctpa_core.pipelines.converted_bundle import gate_locator
 from xray2ctpa_core.pipelines.loading import resolve_bundle
 from xray2ctpa_core.preprocessing.frame import frame_image
 from xray2ctpa_core.simulation.opacities import OPACITIES
@@ -38,7 +37,7 @@ def run(config: MeasureOpacitiesSettings, out: Path) -> None:
             f"A radiograph without has {config.none!r} in the column {config.column}.",
         )
     bundle = resolve_bundle(config.bundle)
-    locator = LungLocator.from_pretrained(bundle / "lung_locator").float().eval()
+    locator = gate_locator(bundle / "lung_locator")
     reader = OpacityReader.from_pretrained(bundle / "opacity_reader").float().eval()
     bar, read = Bar("radiographs"), []
     for row in rows:
@@ -55,9 +54,7 @@ def run(config: MeasureOpacitiesSettings, out: Path) -> None:
         for number, kind in enumerate(OPACITIES[:PUT_IN])
     }
     text = json.dumps({"without": int((~found).sum()), "with": int(found.sum()), **content}, indent=1)
-    sys.stdout.write(text + "\n")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "opacities.json").write_text(text, encoding="utf-8")
+    write_report(out / "opacities.json", text + "\n")
 
 
 @torch.no_grad()

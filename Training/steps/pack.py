@@ -1,7 +1,6 @@
 """Step that assembles a bundle from trained networks, for `xray2ctpa generate`, the panel and the page."""
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from xray2ctpa_core import constants
+from xray2ctpa_core.config import replacing
 from xray2ctpa_core.data.cases import SETTINGS_FILE
 from xray2ctpa_core.data.latent_cases import LatentCase, read_latent_cases
 from xray2ctpa_core.data.latents import read_statistics
@@ -59,7 +59,8 @@ def run(config: PackSettings, out: Path) -> None:
         bundle=_describe(config, cases, grid, scaling),
         **parts,
     )
-    _save(pipeline, out)
+    with replacing(out) as partial:
+        pipeline.save_pretrained(partial)
 
 
 def styled(config: StyledSettings, out: Path) -> None:
@@ -75,16 +76,8 @@ def styled(config: StyledSettings, out: Path) -> None:
     uncalibrated = replace(own.pe, calibrated=False)
     info = replace(own, name=name, trained_on=taught, metrics=metrics, pe=uncalibrated)
     parts = pipeline.components | {STYLE: towards_computed(config.style), "bundle": info}
-    _save(XRay2CTPAPipeline(**parts), out)
-
-
-def _save(pipeline: XRay2CTPAPipeline, out: Path) -> None:
-    """Writes the bundle ``out``; an existing one is replaced when the new one is complete."""
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    pipeline.save_pretrained(partial)
-    shutil.rmtree(out, ignore_errors=True)
-    partial.replace(out)
+    with replacing(out) as partial:
+        XRay2CTPAPipeline(**parts).save_pretrained(partial)
 
 
 def towards_computed(folder: str) -> StyleTransfer:

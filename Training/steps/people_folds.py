@@ -6,7 +6,6 @@ goes on where it was stopped. folds.json has every number, folds.png axial, coro
 of bent tissue, and of the sample.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,9 +18,9 @@ from steps.judge_people import scores, slices
 from steps.people import enhanced_people
 from torch.nn import functional
 
-from xray2ctpa_core import constants
 from xray2ctpa_core.cli.stage import Bar
-from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, DEPTH_FRACTION
+from xray2ctpa_core.config import write_json
+from xray2ctpa_core.constants import DEFAULT_HU_WINDOW
 from xray2ctpa_core.diffusion.alignment import align_map
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.evaluation.people import Person, name_of, people_below
@@ -82,11 +81,11 @@ def run(config: PeopleFoldsSettings, out: Path) -> None:
     interval = delong_interval(torch.cat(labels).numpy(), torch.cat(logits).detach().numpy())
     auroc = {"patients": len(torch.cat(labels)), **asdict(interval)}
     content = {"mean": summary, "AUROC of PE, radiograph alone, unseen people": auroc, "people": rows}
-    (out / "folds.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
     print("AUROC of PE, radiograph alone, unseen people", auroc)
     Image.fromarray(np.concatenate(shown)).save(out / "folds.png")
     for kind, numbers in summary.items():
         print(f"{kind:32s}", "  ".join(f"{key} {value:.3f}" for key, value in numbers.items()))
+    write_json(out / "folds.json", content, indent=1)
 
 
 def draw_pool(config: PeopleFoldsSettings, folds: Sequence[Sequence[str]], out: Path) -> None:
@@ -140,13 +139,7 @@ def tissue_volumes(config: PeopleFoldsSettings, file: Path) -> torch.Tensor:
 
 def judged_people(config: PeopleFoldsSettings) -> dict[str, Person]:
     """Every person by name, on the grid."""
-    geometry = GeometryRule(
-        config.grid,
-        constants.MEAN_FRAME_SIDE_MM,
-        DEPTH_FRACTION,
-        constants.SOURCE_TO_DETECTOR_MM,
-        constants.DETECTOR_TO_CENTRE_MM,
-    )
+    geometry = GeometryRule.of_mean_patient(config.grid)
     return {name_of(file): Person(file, geometry) for file in people_below([Path(config.cts)])}
 
 

@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler
 from steps.vqgan import CODEBOOK_FILE
 
 from xray2ctpa_core.cli.stage import Bar
-from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.config import append_json_line, read_json_lines, write_text_atomically
 from xray2ctpa_core.data.index import INDEX_FILE, read_index, write_index
 from xray2ctpa_core.data.latent_cases import LatentCase, read_latent_cases
 from xray2ctpa_core.data.sources.study import Study
@@ -61,8 +61,7 @@ def run(config: ReconstructionSettings, out: Path) -> None:
     )
     weights = Path(config.distance_weights) if config.distance_weights else None
     distance = perceptual_distance(config.distance, weights)
-    out.mkdir(parents=True, exist_ok=True)
-    rows = [json.loads(line) for line in read_lines(out / ROWS_FILE)]
+    rows = read_json_lines(out / ROWS_FILE)
     done = {(row["system"], row["study"]) for row in rows}
     for name, make in systems(config, cases):
         if all((name, case.id) in done for case in data.cases):
@@ -83,8 +82,7 @@ def run(config: ReconstructionSettings, out: Path) -> None:
                 if config.keep_volumes:
                     keep(out / VOLUMES_FOLDER / name, case, hu)
                 rows.append(row | image_scores(hu, reference, config.hu_window, distance))
-                with (out / ROWS_FILE).open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
+                append_json_line(out / ROWS_FILE, rows[-1])
             bar(place + 1, len(data))
         if config.keep_volumes:
             list_volumes(out / VOLUMES_FOLDER / name, data.cases)
@@ -117,13 +115,6 @@ def codebooks(config: ReconstructionSettings) -> dict[str, float]:
         if name.startswith(CODEC) and measured.is_file():
             found[name] = float(json.loads(measured.read_text(encoding="utf-8"))["codes_used"])
     return found
-
-
-def read_lines(path: Path) -> list[str]:
-    """The complete lines of a file; none where it does not exist. A truncated last line is left out."""
-    if not path.is_file():
-        return []
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
 
 
 def systems(

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from xray2ctpa_core.cli.stage import Bar
-from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.config import write_json, write_text_atomically
 from xray2ctpa_core.data.segmentation_cases import (
     SegmentationCrops,
     read_segmentation_case,
@@ -71,7 +71,7 @@ def cross_validate(config: SegmentationSettings, out: Path) -> None:
             volume, label = read_segmentation_case(case, config.hu_window)
             prediction = segmented(segmenter, volume, config.crop)
             found[case.name] = dice_of_classes(prediction, label[0].numpy(), len(classes))
-    write_text_atomically(out / DICE_FILE, json.dumps(summary(found, classes[1:]), indent=2) + "\n")
+    write_json(out / DICE_FILE, summary(found, classes[1:]))
 
 
 def summary(found: dict[str, list[float]], classes: list[str]) -> dict[str, object]:

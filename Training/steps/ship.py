@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from xray2ctpa_core.cli.demo import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
+from xray2ctpa_core.config import replacing
 from xray2ctpa_core.pipelines.bundle import verify_bundle
 from xray2ctpa_core.simulation.build import CTPA_FILE, RADIOGRAPH_FILE, RECORD_FILE, save_patient
 from xray2ctpa_core.simulation.patient import make_patient
@@ -19,11 +20,8 @@ def run(config: ShipSettings, out: Path) -> None:
     out = Path(config.package) if config.package else PACKAGE
     info = verify_bundle(Path(config.bundle))
     target = out / "bundles" / info.name
-    partial = target.with_name(f".{info.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(config.bundle, partial)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.replace(target)
+    with replacing(target) as partial:
+        shutil.copytree(config.bundle, partial)
     patient = make_patient(load_template(), config.sample_seed, config.sample_number)
     samples = out / "samples"
     samples.mkdir(exist_ok=True)

@@ -1,6 +1,5 @@
 """Trains the style transfer between real and computed radiographs, and applies it to a folder of them."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from xray2ctpa_core.cli.stage import Bar
-from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.config import write_json
 from xray2ctpa_core.data.cases import CASE_FILE, TABLE_FILE, case_rows, save_array
 from xray2ctpa_core.data.cxr_cases import CXR_FILE
 from xray2ctpa_core.data.unpaired_radiographs import UnpairedRadiographs, read_unit_radiograph
@@ -46,7 +45,7 @@ def restyle(config: RestyleSettings, out: Path) -> None:
         InputError: the lungs of a radiograph overlap too little.
     """
     translator: StyleTransfer = load_part(config.translator)
-    lungs = lungs_of(load_part(config.lung_locator) if config.lung_locator else gate_locator())
+    lungs = lungs_of(gate_locator(config.lung_locator))
     rows = case_rows(Path(config.radiographs))
     bar, kept = Bar("restyled"), {}
     for number, row in enumerate(rows, 1):
@@ -61,7 +60,7 @@ def restyle(config: RestyleSettings, out: Path) -> None:
         shutil.copyfile(source / CASE_FILE, folder / CASE_FILE)
         bar(number, len(rows))
     anatomy = {"lung_dice": kept, "mean": float(np.mean(list(kept.values())))}
-    write_text_atomically(out / ANATOMY_FILE, json.dumps(anatomy, indent=2) + "\n")
+    write_json(out / ANATOMY_FILE, anatomy)
     worst = min(kept, key=lambda name: kept[name])
     if kept[worst] < config.least_dice:
         raise InputError(

@@ -1,6 +1,5 @@
 """Trains the 3D VQGAN on crops of volumes, a codec in place of the 2D autoencoder."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import torch
 from accelerate import PartialState
 
 from xray2ctpa_core.cli.stage import Bar
-from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.config import write_json
 from xray2ctpa_core.data.volumes import CropDataset, training_volumes
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.io.volumes import read_volume
@@ -39,7 +38,7 @@ def run(config: VQGANSettings, out: Path) -> None:
     train(made_stage(config, vqgan), data, config, out, Bar("vqgan"))
     if PartialState().is_main_process:
         found = measured_codebook(vqgan, whole_volumes(files, config.hu_window, vqgan.factors))
-        write_text_atomically(out / CODEBOOK_FILE, json.dumps(found, indent=2) + "\n")
+        write_json(out / CODEBOOK_FILE, found)
     save_network(vqgan, out / "vqgan")
 
 

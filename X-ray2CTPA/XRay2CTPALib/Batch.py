@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 
 from xray2ctpa_core import mrml
 from xray2ctpa_core.constants import EXIT_CANCELLED, EXIT_DONE
-from xray2ctpa_core.errors import InputError, XRay2CTPAError
+from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.names import PAIR_SUFFIXES, stem_of, suffix_of
 from xray2ctpa_core.wording import unreliable
 
@@ -237,11 +237,6 @@ def whyNotStart(batch: Batch, output: str) -> str:
     if not output:
         return _("Choose the folder for results first: Options, Save to.")
     return ""
-
-
-def errorText(error: XRay2CTPAError) -> str:
-    """Message and hint of an error, on two lines."""
-    return "\n".join(filter(None, (error.message, error.hint)))
 
 
 def _mayBeRadiograph(file: Path) -> bool:

@@ -10,8 +10,9 @@ from slicer.i18n import tr as _
 
 from xray2ctpa_core.errors import XRay2CTPAError
 
-from .Batch import COMPLETE, FAILED, Row, dicomRadiographs, errorText, loadRow, whyNotStart
+from .Batch import COMPLETE, FAILED, Row, dicomRadiographs, loadRow, whyNotStart
 from .InputSection import usableNodes
+from .Job import Failure
 from .ParameterNode import settingsFrom
 
 #: Column of the table with the score; grey that is visible in both palettes, of a score that means nothing.
@@ -103,7 +104,7 @@ class BatchSection:
                 settingsFrom(self._parameters), self._parameters.outputFolder, self._onBatch
             )
         except XRay2CTPAError as error:
-            self._ui.batchLabel.text = errorText(error)
+            self._ui.batchLabel.text = Failure(error.message, error.hint).text()
             return
         self._onChanged()
 
@@ -118,7 +119,7 @@ class BatchSection:
             try:
                 self._onOpen(loadRow(row))
             except XRay2CTPAError as error:
-                self._ui.batchLabel.text = errorText(error)
+                self._ui.batchLabel.text = Failure(error.message, error.hint).text()
 
     def _onBatch(self) -> None:
         self._onLog(self._batch.log)

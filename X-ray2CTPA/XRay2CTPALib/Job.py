@@ -54,6 +54,7 @@ class Failure:
     input: str = ""
 
     def text(self) -> str:
+        """Message and hint, on two lines."""
         return "\n".join(filter(None, (self.message, self.hint)))
 
 

@@ -9,7 +9,7 @@ from xray2ctpa_core.constants import EXIT_DONE
 
 from .ChildProcess import ChildProcess
 from .CoreCommand import coreArguments, coreEnvironment
-from .Job import hintFor, removeFolder
+from .Job import Failure, hintFor, removeFolder
 
 
 class Question:
@@ -87,4 +87,4 @@ def errorText(code: int, lines: Sequence[str]) -> str:
     if start is None:
         return "\n".join([*lines, hintFor(code, "")])
     message, hint = lines[start].removeprefix("Error: "), " ".join(lines[start + 1 :])
-    return "\n".join(filter(None, (message, hintFor(code, hint))))
+    return Failure(message, hintFor(code, hint)).text()

@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from xray2ctpa_core.errors import ConfigError
+from xray2ctpa_core.errors import ConfigError, InputError
 
 T = TypeVar("T")
 
@@ -80,10 +82,77 @@ def save(config: Any, path: Path) -> None:
     write_text_atomically(Path(path), dumps(config) + "\n")
 
 
+def write_json(path: Path, content: Any, indent: int = 2) -> None:
+    """Writes ``content`` as indented JSON, atomically."""
+    write_text_atomically(path, json.dumps(content, indent=indent) + "\n")
+
+
+def write_json_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Writes a line of JSON for each record, atomically."""
+    write_text_atomically(path, "".join(json.dumps(record) + "\n" for record in records))
+
+
+def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Adds a line of JSON to ``path``, whose folder and file are made where they are missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """What `append_json_line` wrote; nothing where there is no file. A last line that a kill cut off is
+    removed from the file, so that the next one stands alone.
+
+    Raises:
+        InputError: a line that is no JSON object.
+    """
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8")
+    complete = text[: text.rfind("\n") + 1]
+    if complete != text:
+        write_text_atomically(path, complete)
+    return [_record(path, number, line) for number, line in enumerate(complete.splitlines(), 1)]
+
+
+def _record(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(line))
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"Expected an object of JSON in {path}, line {number}, got something else.", "Remove the file."
+        ) from error
+
+
 def write_text_atomically(path: Path, text: str) -> None:
     """Writes ``text`` so that ``path`` holds all of it or what it held before, though several processes
     write it."""
+    with replacing(path, by_several=True) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path, by_several: bool = False) -> Iterator[Path]:
+    """A hidden place beside ``path``, with its suffix, for a file or a folder that replaces ``path`` when the
+    block ends; an error leaves nothing, a killed process what the next call removes. With ``by_several``,
+    processes that write the same ``path`` have a place each."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    partial = path.with_name(f".partial-{f'{os.getpid()}-' if by_several else ''}{path.name}")
+    _remove(partial)
+    try:
+        yield partial
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(partial, path)
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    """Removes a file or a folder, if there is one and it can be removed: an error that is under way matters
+    more."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):
+        path.unlink()

@@ -1,7 +1,6 @@
 """`xray2ctpa bench`: speed on this machine, compared with X-ray2CTPA's method and with hardware limits."""
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from xray2ctpa_core.cli.bars import Bars
 from xray2ctpa_core.cli.evaluate import load_pipelines
-from xray2ctpa_core.cli.generate import positive, seed
-from xray2ctpa_core.config import write_text_atomically
-from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE, PRECISIONS
+from xray2ctpa_core.cli.generate import add_bundle, add_seed, positive
+from xray2ctpa_core.config import write_json, write_text_atomically
+from xray2ctpa_core.constants import EXIT_DONE, PRECISIONS
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.result_json import software_versions
 from xray2ctpa_core.generation.samples import SAMPLE_CXR
@@ -39,9 +38,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="also write bench.json and bench.md (or curve.*) there"
     )
-    parser.add_argument(
-        "--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR|HUB_ID", help="default: %(default)s"
-    )
+    add_bundle(parser)
     parser.add_argument(
         "--denoiser",
         type=Path,
@@ -97,9 +94,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="steps of ours at paper scale (default: %(default)s)",
     )
     parser.add_argument("--threads", type=positive, metavar="N", help="CPU threads (default: torch's)")
-    parser.add_argument(
-        "--seed", type=seed, default=0, metavar="S", help="random seed (default: %(default)s)"
-    )
+    add_seed(parser)
     curve = parser.add_argument_group("quality against steps")
     curve.add_argument(
         "--curve", type=Path, metavar="COHORT", help="unseen virtual patients to measure it on"
@@ -296,6 +291,6 @@ def parsed_steps(text: str) -> tuple[int, ...]:
 def show(out: Path | None, name: str, content: dict[str, Any], report: str) -> None:
     """Prints the report, and writes it and its numbers into ``out``."""
     if out is not None:
-        write_text_atomically(out / f"{name}.json", json.dumps(content, indent=2) + "\n")
+        write_json(out / f"{name}.json", content)
         write_text_atomically(out / f"{name}.md", report)
     sys.stdout.write(report)

@@ -5,7 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE, EXIT_NOT_FRONTAL_CXR
+from xray2ctpa_core.cli.generate import add_bundle
+from xray2ctpa_core.constants import EXIT_DONE, EXIT_NOT_FRONTAL_CXR
 from xray2ctpa_core.generation.result_json import gate_content, input_content
 from xray2ctpa_core.pipelines.loading import load_bundle
 from xray2ctpa_core.wording import one_line
@@ -19,7 +20,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description=__doc__,
     )
     parser.add_argument("input", type=Path, metavar="INPUT", help="as for generate")
-    parser.add_argument("--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR|HUB_ID")
+    add_bundle(parser)
     parser.add_argument("--json", action="store_true", help="print JSON on one line; the exit code is then 0")
     parser.set_defaults(run=run)
 

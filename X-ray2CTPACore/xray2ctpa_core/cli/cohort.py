@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from xray2ctpa_core.cli.generate import positive, seed
+from xray2ctpa_core.cli.generate import add_seed, positive
 from xray2ctpa_core.constants import EXIT_DONE
 from xray2ctpa_core.errors import InputError
 
@@ -18,9 +18,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "The same seed gives the same files, whatever the number of workers.",
     )
     parser.add_argument("--n", type=positive, required=True, metavar="N", help="number of patients")
-    parser.add_argument(
-        "--seed", type=seed, default=0, metavar="S", help="random seed (default: %(default)s)"
-    )
+    add_seed(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the cohort")
     parser.add_argument(
         "--workers", type=positive, default=1, metavar="W", help="processes (default: %(default)s)"

@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from xray2ctpa_core.cli.view import has_screen, require_viewer
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, EXIT_DONE
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.events import only_events_on_stdout
-from xray2ctpa_core.generation.samples import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
+from xray2ctpa_core.generation.samples import SAMPLE_CTPA, SAMPLE_CXR, sample_facts
 from xray2ctpa_core.io import result_files
 from xray2ctpa_core.wording import scored
 
@@ -90,7 +89,7 @@ def agreement_with_truth(folder: Path, content: dict[str, Any]) -> dict[str, flo
     from xray2ctpa_core.volume import FrontalFrame
 
     truth = read_volume(SAMPLE_CTPA).array
-    true_frame = FrontalFrame(**json.loads(SAMPLE_FACTS.read_text(encoding="utf-8"))["frame"])
+    true_frame = FrontalFrame(**sample_facts()["frame"])
     frame = FrontalFrame(**content["geometry"]["frame_in_film_pixels"])
     generated = on_frame(read_volume(folder / result_files.CTPA).array, frame, true_frame)
     return {
@@ -122,7 +121,7 @@ def summary(folder: Path, content: dict[str, Any], agreement: dict[str, float] |
 
 def known_truth() -> str:
     """A sentence with the sample patient's true label, after a space."""
-    has_pe = json.loads(SAMPLE_FACTS.read_text(encoding="utf-8"))["pe"]
+    has_pe = sample_facts()["pe"]
     return f" This virtual patient has {'' if has_pe else 'no '}PE."
 
 

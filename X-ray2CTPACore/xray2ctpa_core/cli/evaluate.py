@@ -1,7 +1,6 @@
 """`xray2ctpa evaluate`: quality of bundles on unseen people and virtual patients, with baselines."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -9,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xray2ctpa_core.cli.bars import Bars
-from xray2ctpa_core.cli.generate import positive, seed
+from xray2ctpa_core.cli.generate import add_seed, positive
+from xray2ctpa_core.config import write_json
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES, EXIT_DONE
 
 if TYPE_CHECKING:
@@ -125,9 +125,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="DIR",
         help="folder of i3d_torchscript.pt, inception-2015-12-05.pt, alexnet-owt-7be5be79.pth (any of them)",
     )
-    parser.add_argument(
-        "--seed", type=seed, default=0, metavar="S", help="random seed (default: %(default)s)"
-    )
+    add_seed(parser)
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument(
         "--out",
@@ -184,7 +182,7 @@ def write(out: Path, summary: dict[str, object], report: str) -> None:
     """Writes evaluation.json and evaluation.md atomically into ``out``."""
     from xray2ctpa_core.config import write_text_atomically
 
-    write_text_atomically(out / "evaluation.json", json.dumps(summary, indent=2) + "\n")
+    write_json(out / "evaluation.json", summary)
     write_text_atomically(out / "evaluation.md", report)
 
 

@@ -2,13 +2,13 @@
 
 import argparse
 import contextlib
-import dataclasses
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from xray2ctpa_core.cli.lean import start_lean
+from xray2ctpa_core.config import part
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, DEVICES, PRECISIONS
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
 from xray2ctpa_core.generation.batch import Case, attempts, exit_code, generate_batch
@@ -83,9 +83,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the options of generation, shared with `demo`."""
-    parser.add_argument(
-        "--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR|HUB_ID", help="weights (default: %(default)s)"
-    )
+    add_bundle(parser)
     parser.add_argument("--steps", type=positive, metavar="N", help="sampling steps (default: the bundle's)")
     parser.add_argument("--scheduler", metavar="NAME", help="sampler (default: the bundle's)")
     parser.add_argument(
@@ -94,9 +92,7 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="volumes to sample; more than one adds spread.nii.gz (default: the bundle's)",
     )
-    parser.add_argument(
-        "--seed", type=seed, default=0, metavar="S", help="random seed (default: %(default)s)"
-    )
+    add_seed(parser)
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--precision", choices=PRECISIONS, default="auto")
     parser.add_argument("--events", action="store_true", help="JSON lines on stdout, one event each")
@@ -164,7 +160,7 @@ def hand_over(args: argparse.Namespace, cases: list[Case], reporter: Reporter) -
     """Has the resident worker generate."""
     reporter.stage("verify", f"Verifying bundle {args.bundle}")
     bundle = resolve_bundle(args.bundle)
-    request = Request.of_this_process(cases, bundle, wishes_of(args), reporter.wants_previews)
+    request = Request.of_this_process(cases, bundle, part(Wishes, args), reporter.wants_previews)
     return generate_resident(request, args.resident, reporter)
 
 
@@ -178,12 +174,7 @@ def generator_for(args: argparse.Namespace, reporter: Reporter) -> Generator:
     bundle."""
     reporter.stage("verify", f"Verifying bundle {args.bundle}")
     folder, info = load_bundle(args.bundle)
-    return Generator(folder, info, wishes_of(args).settings(info), reporter)
-
-
-def wishes_of(args: argparse.Namespace) -> Wishes:
-    """How the flags of ``add_sampling_arguments`` ask to generate."""
-    return Wishes(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Wishes)})
+    return Generator(folder, info, part(Wishes, args).settings(info), reporter)
 
 
 def result_folders(inputs: list[Path], out: Path | None) -> list[tuple[Path, Path]]:
@@ -222,6 +213,20 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
     return value
+
+
+def add_bundle(parser: argparse.ArgumentParser) -> None:
+    """Adds --bundle, for commands that take any."""
+    parser.add_argument(
+        "--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR|HUB_ID", help="weights (default: %(default)s)"
+    )
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """Adds --seed."""
+    parser.add_argument(
+        "--seed", type=seed, default=0, metavar="S", help="random seed (default: %(default)s)"
+    )
 
 
 def seed(text: str) -> int:

@@ -1,13 +1,12 @@
 """`xray2ctpa reader-study`: makes a study from a cohort, and analyses the readers' answers."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from xray2ctpa_core.cli.generate import positive, seed
-from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.cli.generate import add_seed, positive
+from xray2ctpa_core.config import write_json
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.result_folder import temporary_folder
@@ -30,7 +29,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     make.add_argument("out", type=Path, metavar="STUDY", help="new folder")
     make.add_argument("--cases", type=positive, default=20, metavar="N", help="patients (default: 20)")
     make.add_argument("--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR", help="default: %(default)s")
-    make.add_argument("--seed", type=seed, default=0, metavar="S", help="default: %(default)s")
+    add_seed(make)
     make.set_defaults(run=run_make)
     demo = actions.add_parser(
         "demo",
@@ -125,6 +124,6 @@ def run_analyse(args: argparse.Namespace) -> int:
     check_answers(answers, protocol)
     numbers: dict[str, Any] = analyse(protocol, answers, truth) | {"protocol_sha256": sha256}
     if args.json is not None:
-        write_text_atomically(args.json, json.dumps(numbers, indent=1) + "\n")
+        write_json(args.json, numbers, indent=1)
     sys.stdout.write(markdown(numbers) + "\n")
     return EXIT_DONE

@@ -16,6 +16,7 @@ from typing import Any
 from xray2ctpa_core import config as configuration
 from xray2ctpa_core.cli.stage import CONFIG_FILE, run_step, said, start_lean
 from xray2ctpa_core.cli.streams import working_folder_left_out
+from xray2ctpa_core.config import append_json_line, read_json_lines
 from xray2ctpa_core.data.settings import check_paths
 from xray2ctpa_core.errors import ConfigError
 from xray2ctpa_core.generation.failures import DEBUG_VARIABLE, user_error
@@ -177,18 +178,14 @@ def _placed(step: Step, cluster: str) -> Step:
 def report(out: Path) -> str:
     """Text with the minutes of each step, summed over its runs, and their sum."""
     minutes: dict[str, float] = {}
-    for line in (out / TIMES_FILE).read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
+    for entry in read_json_lines(out / TIMES_FILE):
         minutes[entry["step"]] = minutes.get(entry["step"], 0.0) + entry["seconds"] / 60
     lines = [f"{step:28} {spent:6.1f} min" for step, spent in minutes.items()]
     return "\n".join([*lines, f"{'sum':28} {sum(minutes.values()):6.1f} min"])
 
 
 def _note(out: Path, step: Step, seconds: float, code: int) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    entry = {"step": step.name, "seconds": round(seconds, 1), "code": code}
-    with (out / TIMES_FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+    append_json_line(out / TIMES_FILE, {"step": step.name, "seconds": round(seconds, 1), "code": code})
 
 
 def _only_last(command: list[str]) -> list[str]:

@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xray2ctpa_core.cli.generate import distinct, stem
-from xray2ctpa_core.constants import DEFAULT_BUNDLE, EXIT_DONE
-from xray2ctpa_core.errors import InputError, NotFrontalCXRError, OutputError, XRay2CTPAError
+from xray2ctpa_core.cli.generate import add_bundle, distinct, stem
+from xray2ctpa_core.constants import EXIT_DONE
+from xray2ctpa_core.errors import InputError, NotFrontalCXRError, XRay2CTPAError
+from xray2ctpa_core.io.result_folder import writing
 from xray2ctpa_core.pipelines.loading import load_bundle
 from xray2ctpa_core.wording import one_line
 
@@ -44,9 +45,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "others are still scored.",
     )
     parser.add_argument("inputs", nargs="+", type=Path, metavar="FILE", help="as INPUT of generate")
-    parser.add_argument(
-        "--bundle", default=DEFAULT_BUNDLE, metavar="NAME|DIR|HUB_ID", help="weights (default: %(default)s)"
-    )
+    add_bundle(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     parser.add_argument(
         "--maps", type=Path, metavar="DIR", help="also write NAME-gradcam.png, the Grad-CAM map of each score"
@@ -90,11 +89,9 @@ def map_files(sources: list[Path], folder: Path | None) -> list[Path | None]:
     folder."""
     if folder is None:
         return [None] * len(sources)
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()  # said once, and not after each file
-    except OSError as error:
-        raise OutputError(f"Cannot write into {folder}: {error}.", "Choose a writable place.") from error
     return [folder / f"{name}-gradcam.png" for name in distinct([stem(source) for source in sources])]
 
 

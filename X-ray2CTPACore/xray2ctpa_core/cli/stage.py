@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from xray2ctpa_core import config as configuration
 from xray2ctpa_core.cli import lean
+from xray2ctpa_core.config import write_text_atomically
 from xray2ctpa_core.errors import XRay2CTPAError
 
 T = TypeVar("T")
@@ -48,6 +49,12 @@ def _seed(seed: int) -> None:
     """Seeds torch, if the step imported it, for draws before the loop (initial weights)."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(seed)
+
+
+def write_report(path: Path, text: str) -> None:
+    """Prints ``text`` and writes it to ``path``, atomically."""
+    sys.stdout.write(text)
+    write_text_atomically(path, text)
 
 
 class Bar:

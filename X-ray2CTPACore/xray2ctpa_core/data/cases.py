@@ -9,7 +9,6 @@ its patient, label and split) and errors.jsonl (failed cases of the last run, wi
 
 import csv
 import functools
-import io
 import json
 import os
 import re
@@ -24,8 +23,9 @@ import numpy as np
 
 from xray2ctpa_core import __version__
 from xray2ctpa_core.cluster import here, on_cluster
-from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.config import write_json, write_json_lines, write_text_atomically
 from xray2ctpa_core.data.sources.study import Study
+from xray2ctpa_core.data.sources.table import csv_text
 from xray2ctpa_core.errors import DeviceError, InputError, OutputError, XRay2CTPAError
 from xray2ctpa_core.io.provenance import package_versions
 from xray2ctpa_core.io.result_folder import writing
@@ -109,8 +109,7 @@ def write_cases(
     failed = [failures[study.id] for study in missing if study.id in failures]
     complete = [study for study in studies if study.id not in failures]
     with writing(out):
-        lines = "".join(json.dumps(failure) + "\n" for failure in failed)
-        write_text_atomically(out / ERRORS_FILE, lines)
+        write_json_lines(out / ERRORS_FILE, failed)
         write_text_atomically(out / TABLE_FILE, _table(complete, folders, out))
     if not complete:
         raise InputError(
@@ -168,9 +167,9 @@ def _said(failure: Mapping[str, Any]) -> str:
 
 def _claim(out: Path, settings: Mapping[str, Any]) -> None:
     """Records the settings in ``out``; raises InputError for a folder with cases of other settings."""
-    path, text = out / SETTINGS_FILE, json.dumps(dict(settings), indent=2) + "\n"
+    path = out / SETTINGS_FILE
     if path.is_file():
-        found, new = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+        found, new = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(dict(settings)))
         changed = sorted(key for key in found | new if found.get(key) != new.get(key))
         if changed:
             raise InputError(
@@ -179,7 +178,7 @@ def _claim(out: Path, settings: Mapping[str, Any]) -> None:
             )
         return
     with writing(out):
-        write_text_atomically(path, text)
+        write_json(path, dict(settings))
 
 
 def _attempt(out: Path, write_case: CaseWriter, study: Study) -> dict[str, Any] | None:
@@ -262,14 +261,12 @@ def software() -> dict[str, str | None]:
 
 
 def _table(studies: Sequence[Study], folders: Mapping[str, Path], out: Path) -> str:
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(COLUMNS)
+    rows = []
     for study in studies:
         folder = folders[study.id].relative_to(out).as_posix()
         label = "" if study.label is None else study.label
-        rows.writerow([study.id, study.patient, label, study.split or "", folder])
-    return text.getvalue()
+        rows.append([study.id, study.patient, label, study.split or "", folder])
+    return csv_text(COLUMNS, rows)
 
 
 def save_array(array: np.ndarray, path: Path) -> None:

@@ -1,7 +1,6 @@
 """The one encode step: volumes to latents, a file for each, an index, and statistics of the training
 cases."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.config import write_json
 from xray2ctpa_core.data.cases import CASE_FILE, case_folder, save_array, write_cases
 from xray2ctpa_core.data.latent_cases import LatentCase, radiographs_of, read_latents, write_latent_cases
 from xray2ctpa_core.data.latents import STATISTICS_FILE, moments_of
@@ -77,8 +76,7 @@ def write_statistics(
     teachers = teaching(cases)
     mean, std = moments_of(read_latents(case) for case in teachers)
     gain = gains(read_latents(teachers[0]), std)
-    text = json.dumps({"mean": mean, "std": std, "gain": gain}, indent=2) + "\n"
-    write_text_atomically(out / STATISTICS_FILE, text)
+    write_json(out / STATISTICS_FILE, {"mean": mean, "std": std, "gain": gain})
 
 
 def teaching(cases: Sequence[LatentCase]) -> list[LatentCase]:

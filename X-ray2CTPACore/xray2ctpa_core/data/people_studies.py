@@ -1,9 +1,6 @@
 """Virtual patients of many people as studies on disk: the people are the index's patients, so that splits and
 folds by patient are by person."""
 
-import json
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from xray2ctpa_core.config import replacing, write_json
 from xray2ctpa_core.constants import DEFAULT_HU_WINDOW, DEPTH_FRACTION
 from xray2ctpa_core.data.sources.study import Study
 from xray2ctpa_core.io.volumes import write_volume
@@ -72,21 +70,17 @@ def people_studies(
 
 def _write(batch: Batch, place: int, person: str, folder: Path) -> None:
     """One patient of the batch, whole or not at all."""
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     hu = denormalise_hu(batch.volume[place, 0], DEFAULT_HU_WINDOW).numpy().round()
     side = float(batch.side_mm[place])
     affine = axial_affine(hu.shape, (side, DEPTH_FRACTION * side, side))
-    write_volume(Volume(hu, affine), partial / CTPA_FILE, np.int16)
     greys = (batch.image[place, 0].numpy() * 65535).round().astype(np.uint16)
-    Image.fromarray(greys).save(partial / RADIOGRAPH_FILE)
-    np.save(partial / MAP_FILE, batch.template_map[place].numpy().astype(np.float16))
     record = {"patient": f"{person}-{folder.name}"} | _record(batch, place, person)
-    text = json.dumps(record, indent=2) + "\n"
-    (partial / RECORD_FILE).write_text(text, encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    with replacing(folder) as partial:
+        partial.mkdir()
+        write_volume(Volume(hu, affine), partial / CTPA_FILE, np.int16)
+        Image.fromarray(greys).save(partial / RADIOGRAPH_FILE)
+        np.save(partial / MAP_FILE, batch.template_map[place].numpy().astype(np.float16))
+        write_json(partial / RECORD_FILE, record)
 
 
 def _record(batch: Batch, place: int, person: str) -> dict[str, Any]:

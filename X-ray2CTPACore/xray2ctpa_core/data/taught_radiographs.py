@@ -28,9 +28,7 @@ class TaughtRadiographs:
 
     def save(self, folder: Path) -> None:
         """Writes ``folder``/real_films.json."""
-        config.write_text_atomically(
-            folder / REAL_RADIOGRAPHS_FILE, json.dumps(asdict(self), indent=1) + "\n"
-        )
+        config.write_json(folder / REAL_RADIOGRAPHS_FILE, asdict(self), indent=1)
 
     @classmethod
     def load(cls, folder: Path) -> "TaughtRadiographs | None":

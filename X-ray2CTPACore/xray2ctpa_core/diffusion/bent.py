@@ -29,26 +29,6 @@ def to_diffused_bank(people: int, person: torch.Tensor, numbers: torch.Tensor) -
     return torch.cat([bits, numbers], 1)[:, :, None, None, None]
 
 
-def bent_latents(
-    denoiser: Any,
-    conditioning: BankConditioning,
-    diffused: torch.Tensor,
-    template_map: torch.Tensor | None = None,
-    spread: float = 1.0,
-) -> torch.Tensor:
-    """(B, C, d, h, w): the latents of a sample.
-
-    Args:
-        denoiser, conditioning: those of the sample.
-        diffused: (B, K + R, 1, 1, 1), the sample.
-        template_map: the sample's map, corrected; None for that which was drawn.
-        spread: as in `bent_map`.
-    """
-    drawn = bent_map(denoiser, conditioning, diffused, spread)
-    corrected = drawn if template_map is None else template_map
-    return conditioning.latents(corrected, person_of(denoiser, diffused), drawn)
-
-
 def person_of(denoiser: Any, diffused: torch.Tensor) -> torch.Tensor:
     """(B,): numbers of the people whose tissue a sample has."""
     return diffused[:, : denoiser.config["latent_channels"]].flatten(1).argmax(1)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from xray2ctpa_core.diffusion.bent import bent_latents, bent_map
+from xray2ctpa_core.diffusion.bent import bent_map, person_of
 from xray2ctpa_core.models.encoders.atlas import resized, to_map_grid
 from xray2ctpa_core.models.encoders.bank_encoder import BankConditioning
 from xray2ctpa_core.models.encoders.xray_encoder import XrayConditioning
@@ -60,23 +60,28 @@ def to_latents(
     denoiser: Any,
     conditioning: Conditioning,
     diffused: torch.Tensor,
+    drawn_map: torch.Tensor | None = None,
     template_map: torch.Tensor | None = None,
-    spread: float = 1.0,
 ) -> torch.Tensor:
     """Diffused variables (B, diffused channels, D, H, W) -> scaled latents (B, C, D, H, W).
 
-    ``template_map`` replaces the sample's own map, `sampled_map` with ``spread``.
+    Args:
+        denoiser, conditioning: those of the samples.
+        diffused: the samples.
+        drawn_map: theirs, of a denoiser that diffuses one; None: `sampled_map`.
+        template_map: the same, corrected; None: as drawn.
     """
-    if isinstance(conditioning, BankConditioning):
-        return bent_latents(denoiser, conditioning, diffused, template_map, spread)
+    if drawn_map is None and diffuses_a_map(denoiser):
+        drawn_map = sampled_map(denoiser, conditioning, diffused)
+    template_map = drawn_map if template_map is None else template_map
+    if isinstance(conditioning, BankConditioning) and template_map is not None:
+        return conditioning.latents(template_map, person_of(denoiser, diffused), drawn_map)
     if _config(denoiser, "residual_std") is None:
         return diffused
     rest = diffused[:, : denoiser.config["latent_channels"]]
     rest = rest * _std(denoiser, "residual_std", rest)
-    if _config(denoiser, "map_std") is None:
-        return _expected(conditioning) + rest
     if template_map is None:
-        template_map = sampled_map(denoiser, conditioning, diffused, spread)
+        return _expected(conditioning) + rest
     return _under(conditioning, template_map) + rest
 
 

@@ -6,6 +6,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from xray2ctpa_core.config import replacing
 from xray2ctpa_core.errors import InputError
 
 #: Side of the frame image in which radiographs are compared.
@@ -57,10 +58,8 @@ class Baselines(Generic[K]):
         if kept is None:
             kept = _measure(known, progress)
             if cache is not None:
-                cache.parent.mkdir(parents=True, exist_ok=True)
-                partial = cache.with_name("partial-" + cache.name)
-                np.savez(partial, identity=np.array(name), mean=kept[0], index=kept[1])
-                partial.replace(cache)
+                with replacing(cache) as partial:
+                    np.savez(partial, identity=np.array(name), mean=kept[0], index=kept[1])
         self.mean, self._index = kept
 
     def nearest(self, image: np.ndarray) -> K:

@@ -128,8 +128,7 @@ class CohortPatient:
     @cached_property
     def frame(self) -> FrontalFrame:
         """The radiograph's square that corresponds to the volume."""
-        values = self.record["frame"]
-        return FrontalFrame(*(float(values[key]) for key in ("top", "left", "side")))
+        return FrontalFrame(**self.record["frame"])
 
     def frame_image(self, size: int) -> np.ndarray:
         """(size, size) float32 in [0, 1]: the radiograph's frame as the networks read it."""

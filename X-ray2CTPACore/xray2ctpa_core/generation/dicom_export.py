@@ -1,6 +1,5 @@
 """Export of a result folder as DICOM; checked before the run, and made once."""
 
-import json
 from pathlib import Path
 
 from xray2ctpa_core.errors import InputError, OutputError
@@ -39,7 +38,7 @@ def export_result(result: Path, radiograph: Path | None, target: Path) -> None:
         OutputError: the place is taken, full or cannot be written.
     """
     try:
-        record = json.loads((result / result_files.RECORD).read_text(encoding="utf-8"))
+        record = result_files.read_record(result)
         sha256, name = str(record["input"]["sha256"]), str(record["input"]["name"])
         reason = unreliable(record["pe"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,14 +1,12 @@
 """Radiographs listed in a file: a result folder for each in one folder, an index, and a list of failures."""
 
-import csv
 import hashlib
-import io
-import json
 import os
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
-from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.config import write_json_lines, write_text_atomically
+from xray2ctpa_core.data.sources.table import csv_text
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
 from xray2ctpa_core.generation.batch import Case
 from xray2ctpa_core.io import result_files
@@ -93,19 +91,14 @@ class Ledger:
 
     def _write(self) -> None:
         self.failures.sort(key=lambda failure: failure[0].source)
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(COLUMNS)
+        rows = []
         for case in sorted(self._done, key=lambda case: case.source):
-            record = json.loads((case.target / result_files.RECORD).read_text(encoding="utf-8"))
-            pe = record["pe"]
-            rows.writerow([case.source, case.target.name, pe["probability"], unreliable(pe)])
+            pe = result_files.read_record(case.target)["pe"]
+            rows.append([case.source, case.target.name, pe["probability"], unreliable(pe)])
         errors = [
             {"radiograph": str(case.source), "code": e.exit_code, "message": e.message, "hint": e.hint}
             for case, e in self.failures
         ]
         with writing(self._out):
-            write_text_atomically(self._out / INDEX_FILE, text.getvalue())
-            write_text_atomically(
-                self._out / ERRORS_FILE, "".join(json.dumps(error) + "\n" for error in errors)
-            )
+            write_text_atomically(self._out / INDEX_FILE, csv_text(COLUMNS, rows))
+            write_json_lines(self._out / ERRORS_FILE, errors)

@@ -152,7 +152,7 @@ def former_result(
     The device or precision "auto" matches any.
     """
     try:
-        content = json.loads((folder / result_files.RECORD).read_text(encoding="utf-8"))
+        content = result_files.read_record(folder)
         sampling = content["sampling"]
         same = (
             content["schema_version"] == RESULT_SCHEMA_VERSION

@@ -1,14 +1,14 @@
 """A radiograph with the evidence of its score in colour, as a PNG."""
 
-import contextlib
-import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from xray2ctpa_core.errors import InputError, OutputError
+from xray2ctpa_core.config import replacing
+from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.preview import BACKGROUND, MUTED, heated, text_font, write_legend
+from xray2ctpa_core.io.result_folder import writing
 from xray2ctpa_core.volume import Radiograph
 
 #: Longest side of the picture in pixels, and the height of its foot.
@@ -47,13 +47,6 @@ def write_radiograph_map(radiograph: Radiograph, heat: np.ndarray, path: Path) -
     Raises:
         OutputError: the place cannot be written to.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     picture = render_radiograph_map(radiograph, heat)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path), replacing(path, by_several=True) as partial:
         picture.save(partial, "PNG")
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise OutputError(f"Cannot write {path}: {error}.", "Choose a writable place.") from error

@@ -1,11 +1,12 @@
 """The files of a result: which there are, and the images among them."""
 
+import json
 import math
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -97,6 +98,11 @@ def write_record(folder: Path, text: str) -> None:
     """Writes result.json; raises OutputError if the place cannot be written or is full."""
     with writing(folder):
         (folder / RECORD).write_text(text, encoding="utf-8")
+
+
+def read_record(folder: Path) -> Any:
+    """The content of result.json, unchecked; raises OSError or ValueError where there is none."""
+    return json.loads((folder / RECORD).read_text(encoding="utf-8"))
 
 
 def write_picture(path: Path, picture: "Image.Image") -> None:

@@ -1,6 +1,5 @@
 """Loads tensors into a network by name, without missing or unexpected tensors or other shapes."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from xray2ctpa_core.config import replacing
 from xray2ctpa_core.errors import BundleError
 
 #: Number of names that a message lists before it counts the rest.
@@ -67,9 +67,8 @@ def refuse(complaint: str, hint: str, problems: Mapping[str, Sequence[str]]) -> 
 
 def save_tensors(network: nn.Module, path: Path) -> None:
     """Writes the network's state dict as safetensors, atomically."""
-    partial = path.with_name(path.name + ".partial")
-    save_file({name: t.detach().cpu().clone() for name, t in network.state_dict().items()}, partial)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        save_file({name: t.detach().cpu().clone() for name, t in network.state_dict().items()}, partial)
 
 
 def load_tensors(network: nn.Module, path: Path) -> None:

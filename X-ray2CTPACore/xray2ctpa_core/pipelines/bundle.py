@@ -9,6 +9,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 from xray2ctpa_core import config
+from xray2ctpa_core.constants import (
+    DEPTH_FRACTION,
+    DETECTOR_TO_CENTRE_MM,
+    MEAN_FRAME_SIDE_MM,
+    SOURCE_TO_DETECTOR_MM,
+)
 from xray2ctpa_core.errors import REINSTALL_HINT, BundleError, ConfigError
 from xray2ctpa_core.io.provenance import file_sha256
 
@@ -54,6 +60,11 @@ class GeometryRule:
     source_to_detector_mm: float
     detector_to_centre_mm: float
     extent_mm: tuple[float, ...] = _optional(())
+
+    @classmethod
+    def of_mean_patient(cls, grid: tuple[int, ...]) -> "GeometryRule":
+        """That of virtual patients: the mean frame where a radiograph has no spacing."""
+        return cls(grid, MEAN_FRAME_SIDE_MM, DEPTH_FRACTION, SOURCE_TO_DETECTOR_MM, DETECTOR_TO_CENTRE_MM)
 
 
 @dataclass(frozen=True)
@@ -266,11 +277,10 @@ def write_bundle_json(folder: Path, info: BundleInfo) -> BundleInfo:
     for file in folder.rglob("config.json"):
         values = json.loads(file.read_text(encoding="utf-8"))
         if values.pop("_name_or_path", None) is not None:
-            config.write_text_atomically(file, json.dumps(values, indent=2) + "\n")
+            config.write_json(file, values)
     values = stated(info) | {"files": {name: _sha256(folder / name) for name in _files(folder)}}
     written = parse_bundle(json.loads(json.dumps(values)))
-    text = json.dumps(stated(written) | {"sha256": written.sha256}, indent=2)
-    config.write_text_atomically(folder / BUNDLE_FILE, text + "\n")
+    config.write_json(folder / BUNDLE_FILE, stated(written) | {"sha256": written.sha256})
     return written
 
 

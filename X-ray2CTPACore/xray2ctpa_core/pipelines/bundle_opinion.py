@@ -6,8 +6,6 @@ from torch import nn
 
 from xray2ctpa_core import config
 from xray2ctpa_core.errors import BundleError, InputError
-from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
-from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 from xray2ctpa_core.models.framing.style_transfer import StyleTransfer
 from xray2ctpa_core.pipelines.bundle import BundleInfo
 from xray2ctpa_core.pipelines.parts import STYLE
@@ -63,7 +61,7 @@ def bundle_opinion(folder: Path, info: BundleInfo, encoder: nn.Module) -> Opinio
     carried = carried_opinion(folder)
     if carried is not None:
         return carried
-    if not isinstance(encoder, XrayEncoder | BankEncoder):
+    if not HeadReader.fits(encoder):
         raise BundleError(
             f"Expected a bundle that scores radiographs: one with a prior, or whose radiograph encoder has a "
             f"PE score. {folder} has no prior, and its {type(encoder).__name__} has none.",

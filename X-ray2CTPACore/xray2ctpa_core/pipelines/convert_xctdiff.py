@@ -59,13 +59,9 @@ def convert_vqgan(
         InputError: no such file.
         BundleError: damaged, unsafe to read, or not exactly such a network; names the difference.
     """
-    which, tensors, prefix = _stage(checkpoint, VQGAN_PREFIX, "decoder.mid_block.weight", weights, _BESIDES)
+    stage = _stage(checkpoint, VQGAN_PREFIX, "decoder.mid_block.weight", weights, _BESIDES)
     return _converted(
-        checkpoint,
-        which,
-        tensors,
-        prefix,
-        lambda: VQGAN(**_vqgan_settings(tensors, groups), released_axes=released_axes),
+        checkpoint, stage, lambda t: VQGAN(**_vqgan_settings(t, groups), released_axes=released_axes)
     )
 
 
@@ -73,15 +69,11 @@ def convert_encoder(
     checkpoint: Path, weights: str | None = None, groups: int = ENCODER_GROUPS, released_axes: bool = False
 ) -> tuple[ProgressiveEncoder, Conversion]:
     """The progressive encoder in the file of its own or of the diffusion stage; as `convert_vqgan`."""
-    which, tensors, prefix = _stage(
-        checkpoint, ENCODER_PREFIX, "encoder.mid.mlp.fc1.weight", weights, _BESIDES
-    )
+    stage = _stage(checkpoint, ENCODER_PREFIX, "encoder.mid.mlp.fc1.weight", weights, _BESIDES)
     return _converted(
         checkpoint,
-        which,
-        tensors,
-        prefix,
-        lambda: ProgressiveEncoder(**_encoder_settings(tensors, groups), released_axes=released_axes),
+        stage,
+        lambda t: ProgressiveEncoder(**_encoder_settings(t, groups), released_axes=released_axes),
     )
 
 
@@ -89,14 +81,12 @@ def convert_denoiser(
     checkpoint: Path, weights: str | None = None, groups: int = DENOISER_GROUPS, released_axes: bool = False
 ) -> tuple[PaperDenoiser, Conversion]:
     """The denoiser in the file of the diffusion stage; as `convert_vqgan`."""
-    which, tensors, prefix = _stage(checkpoint, DENOISER_PREFIX, "init_conv.weight", weights)
+    stage = _stage(checkpoint, DENOISER_PREFIX, "init_conv.weight", weights)
     return _converted(
         checkpoint,
-        which,
-        tensors,
-        prefix,
-        lambda: PaperDenoiser(
-            **denoiser_configuration(tensors, checkpoint.name), groups=groups, released_axes=released_axes
+        stage,
+        lambda t: PaperDenoiser(
+            **denoiser_configuration(t, checkpoint.name), groups=groups, released_axes=released_axes
         ),
     )
 
@@ -116,11 +106,12 @@ def stated_betas(checkpoint: Path) -> list[float] | None:
 
 
 def _converted(
-    checkpoint: Path, which: str, tensors: Tensors, prefix: str, made: Callable[[], Any]
+    checkpoint: Path, stage: tuple[str, dict[str, torch.Tensor], str], made: Callable[[Tensors], Any]
 ) -> tuple[Any, Conversion]:
-    """The network that ``made`` builds from the tensors' shapes, with these tensors."""
+    """The network that ``made`` builds from the shapes of the tensors in ``stage``, with these tensors."""
+    which, tensors, prefix = stage
     try:
-        network = made()
+        network = made(tensors)
     except (LookupError, ValueError, ArithmeticError, ConfigError) as error:
         raise BundleError(
             f"{checkpoint.name} does not hold a network of the published constructors: {error}.", _HINT

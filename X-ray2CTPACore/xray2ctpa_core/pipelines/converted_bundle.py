@@ -1,5 +1,7 @@
 """The common parts of bundles of published checkpoints: origin, geometry, gate, no calibration."""
 
+import os
+
 from xray2ctpa_core.constants import DEFAULT_BUNDLE, DETECTOR_TO_CENTRE_MM, SOURCE_TO_DETECTOR_MM
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.pipelines.bundle import (
@@ -11,13 +13,14 @@ from xray2ctpa_core.pipelines.bundle import (
     PEOperatingPoint,
     SamplingDefaults,
 )
-from xray2ctpa_core.pipelines.loading import load_bundle
+from xray2ctpa_core.pipelines.loading import load_bundle, load_part
 
 
-def gate_locator() -> LungLocator:
-    """The lung locator of the embedded bundle, because the releases have no gate."""
-    folder, _ = load_bundle(DEFAULT_BUNDLE)
-    return LungLocator.from_pretrained(folder / "lung_locator", use_safetensors=True)
+def gate_locator(folder: str | os.PathLike[str] = "") -> LungLocator:
+    """The lung locator in ``folder``, fp32; without one that of the embedded bundle: the releases have no
+    gate."""
+    locator: LungLocator = load_part(folder or load_bundle(DEFAULT_BUNDLE)[0] / "lung_locator")
+    return locator
 
 
 def converted_bundle(

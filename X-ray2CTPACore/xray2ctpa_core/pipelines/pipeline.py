@@ -28,7 +28,6 @@ from xray2ctpa_core.models.denoisers.captured import CapturedDenoiser
 from xray2ctpa_core.models.encoders.bank_encoder import BankConditioning, BankEncoder
 from xray2ctpa_core.models.encoders.opacities import NOISE, with_opacities
 from xray2ctpa_core.models.encoders.opacity_reader import OpacityReader
-from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 from xray2ctpa_core.models.framing.lung_frame import LungFrame
 from xray2ctpa_core.models.framing.lung_locator import LungLocator
 from xray2ctpa_core.models.framing.style_transfer import StyleTransfer
@@ -51,7 +50,7 @@ from xray2ctpa_core.pipelines.geometry import before_volume, frame_side_mm, volu
 from xray2ctpa_core.pipelines.loading import load_bundle
 from xray2ctpa_core.pipelines.parts import NETWORKS, OPTIONAL, is_training_schedule, load_parts
 from xray2ctpa_core.pipelines.result import XRay2CTPAResult
-from xray2ctpa_core.pipelines.second_opinion import MAP_PIXELS, OpinionReader
+from xray2ctpa_core.pipelines.second_opinion import MAP_PIXELS, HeadReader, OpinionReader
 from xray2ctpa_core.pipelines.stopwatch import Stopwatch
 from xray2ctpa_core.preprocessing.cxr import CxrSettings
 from xray2ctpa_core.preprocessing.frame import NORMALISATION, frame_image
@@ -631,16 +630,18 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         """What was diffused for B samples, with each one's conditioning -> (B, C, d, h, w) scaled latents;
         aligned with ``image`` (B, 1, P, P), their radiographs', where it is given."""
         samples = list(zip(conditionings, diffused.split(1), strict=True))
-        sampling, maps = self.bundle.sampling, None
+        if not diffuses_a_map(self.denoiser):
+            return torch.cat([to_latents(self.denoiser, *sample) for sample in samples])
+        sampling = self.bundle.sampling
+        drawn = [sampled_map(self.denoiser, *sample, sampling.map_spread) for sample in samples]
+        aligned: Sequence[torch.Tensor] = drawn
         if image is not None and self._aligns:
-            drawn = [sampled_map(self.denoiser, *sample, sampling.map_spread) for sample in samples]
             atlas, window = self.xray_encoder.atlas, self.bundle.hu_window
-            maps = align_map(atlas, torch.cat(drawn), image, window, sampling.alignment)
-        aligned = [None] * len(samples) if maps is None else maps.split(1)
+            aligned = align_map(atlas, torch.cat(drawn), image, window, sampling.alignment).split(1)
         return torch.cat(
             [
-                to_latents(self.denoiser, *sample, template_map, sampling.map_spread)
-                for sample, template_map in zip(samples, aligned, strict=True)
+                to_latents(self.denoiser, *sample, *maps)
+                for sample, *maps in zip(samples, drawn, aligned, strict=True)
             ]
         )
 
@@ -688,7 +689,7 @@ class XRay2CTPAPipeline(DiffusionPipeline):
         """(1, 1, P, P) frame image -> (1,) logit of PE from the radiograph alone; None if the encoder has no
         PE head."""
         encoder = self.xray_encoder
-        if not isinstance(encoder, XrayEncoder | BankEncoder):
+        if not HeadReader.fits(encoder):
             return None
         return encoder(self.restyled(image).to(self._execution_device, encoder.dtype)).pe_logit.float()
 

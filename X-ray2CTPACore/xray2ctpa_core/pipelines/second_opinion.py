@@ -9,6 +9,8 @@ from torch import nn
 
 from xray2ctpa_core.constants import FRAME_PIXELS
 from xray2ctpa_core.errors import ConfigError, InputError
+from xray2ctpa_core.models.encoders.bank_encoder import BankEncoder
+from xray2ctpa_core.models.encoders.xray_encoder import XrayEncoder
 from xray2ctpa_core.models.framing.style_transfer import StyleTransfer
 from xray2ctpa_core.preprocessing.cxr import CxrSettings, radiograph_image
 from xray2ctpa_core.preprocessing.frame import frame_image
@@ -213,6 +215,11 @@ class HeadReader(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.shown = nn.Identity()
+
+    @staticmethod
+    def fits(encoder: nn.Module) -> bool:
+        """Whether ``encoder`` has a PE head."""
+        return isinstance(encoder, XrayEncoder | BankEncoder)
 
     @property
     def gradcam_layer(self) -> str:

@@ -2,8 +2,6 @@
 
 import functools
 import json
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.config import replacing, write_json, write_text_atomically
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.simulation.patient import Patient, make_patient
@@ -115,7 +113,7 @@ def build_cohort(
         "n": n,
         "sign_ceiling_auroc": summary.ceiling_auroc,
     }
-    write_text_atomically(out / COHORT_FILE, json.dumps(description, indent=2) + "\n")
+    write_json(out / COHORT_FILE, description)
     return summary
 
 
@@ -152,13 +150,9 @@ def _folder(out: Path, number: int) -> Path:
 
 def _write_patient(out: Path, seed: int, number: int) -> None:
     patient = make_patient(load_template(), seed, number)
-    folder = _folder(out, number)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_patient(patient, partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    with replacing(_folder(out, number)) as partial:
+        partial.mkdir()
+        save_patient(patient, partial)
 
 
 def save_patient(patient: Patient, folder: Path) -> None:
@@ -169,5 +163,4 @@ def save_patient(patient: Patient, folder: Path) -> None:
     radiograph = (patient.radiograph.pixels * 65535).round().astype(np.uint16)
     Image.fromarray(radiograph).save(folder / RADIOGRAPH_FILE)
     np.save(folder / MAP_FILE, patient.template_map)
-    text = json.dumps(patient.record, indent=2) + "\n"
-    (folder / RECORD_FILE).write_text(text, encoding="utf-8")
+    write_json(folder / RECORD_FILE, patient.record)

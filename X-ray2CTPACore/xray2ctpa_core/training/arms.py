@@ -1,13 +1,12 @@
 """Evaluated arms: a folder with arm.json and predictions.csv or pairs.csv, which the tables are made from."""
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.config import write_json, write_text_atomically
 from xray2ctpa_core.data.latent_cases import LatentCase
 from xray2ctpa_core.data.sources.table import csv_text
 
@@ -20,8 +19,7 @@ UNNAMED = "unnamed"
 
 def write_arm(out: Path, name: str, kind: str, dataset: str) -> None:
     """Writes arm.json into ``out``; ``kind`` is "classifier" or "generator", ``dataset`` may be empty."""
-    text = json.dumps({"name": name, "kind": kind, "dataset": dataset or UNNAMED}, indent=2) + "\n"
-    write_text_atomically(out / ARM_FILE, text)
+    write_json(out / ARM_FILE, {"name": name, "kind": kind, "dataset": dataset or UNNAMED})
 
 
 def units(cases: Sequence[LatentCase]) -> list[str]:
@@ -65,7 +63,7 @@ def write_pairs(folder: Path, rows: Sequence[Sequence[object]]) -> None:
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Writes a CSV file atomically."""
-    write_text_atomically(path, csv_text(columns, ([str(cell) for cell in row] for row in rows)))
+    write_text_atomically(path, csv_text(columns, rows))
 
 
 def read_rows(path: Path) -> list[list[str]]:

@@ -4,10 +4,7 @@ learning-rate schedule, an optional opponent (adversarial loss), logs, rotating 
 
 import copy
 import functools
-import json
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +18,7 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from xray2ctpa_core.config import append_json_line, replacing
 from xray2ctpa_core.data.naming import Item, NamedData, naming
 from xray2ctpa_core.errors import ConfigError, InputError
 from xray2ctpa_core.training.checkpoints import (
@@ -343,8 +341,7 @@ class _Log:
             "network_share": self._computed / elapsed,
             "processor_s": time.process_time() - self._processor,
         }
-        with (self._out / LOG_FILE).open("a", encoding="utf-8") as log:
-            log.write(json.dumps({"step": done, **entry, **speed}) + "\n")
+        append_json_line(self._out / LOG_FILE, {"step": done, **entry, **speed})
         if self._board is not None:
             for name, value in (entry | speed).items():
                 self._board.add_scalar(name, value, done)
@@ -384,10 +381,7 @@ def save_network(network: Any, folder: Path, also: Callable[[Path], None] | None
     The folder appears only when it is complete; only the main process writes it."""
     if not PartialState().is_main_process:
         return
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    network.save_pretrained(partial)
-    if also is not None:
-        also(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
+    with replacing(folder) as partial:
+        network.save_pretrained(partial)
+        if also is not None:
+            also(partial)

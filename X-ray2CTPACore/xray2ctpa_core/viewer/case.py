@@ -157,18 +157,15 @@ def truth_of(record: Mapping[str, Any], truth: Path | None = None) -> Truth | No
             return None
         truth = SAMPLE_CTPA
     is_dicom_ct = truth.is_dir() or (truth.exists() and is_dicom(truth))
-    volume = read_ct(truth).volume if is_dicom_ct else _with_air_around(read_volume(truth))
+    volume = read_ct(truth).volume if is_dicom_ct else read_volume(truth)
+    if not is_dicom_ct:  # a mask or resampling may have left another value around the body
+        volume = volume.with_array(with_air_around(volume.array)[0])
     true_frame, frame = _true_frame(record, truth), frame_of(record)
     if true_frame is not None and frame is not None and volume.array.shape == _shape(record):
         from xray2ctpa_core.pipelines.geometry import on_frame
 
         return Truth(on_frame(volume.array, true_frame, frame))
     return _by_patient_space(record, volume)
-
-
-def _with_air_around(volume: Volume) -> Volume:
-    """``volume`` with air where a mask or resampling left another value around the body."""
-    return volume.with_array(with_air_around(volume.array)[0])
 
 
 def _shape(record: Mapping[str, Any]) -> tuple[int, ...]:

@@ -1,14 +1,13 @@
 """Series of the selected pairs, brought onto this disk: each checked, each written whole or not at all."""
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.config import write_json_lines
 from xray2ctpa_core.data.open_pairs.pairs import Pair
 from xray2ctpa_core.data.open_pairs.series import Series, folder_name
 from xray2ctpa_core.errors import InputError, OutputError, XRay2CTPAError
@@ -110,8 +109,7 @@ def fetch_series(
                 f"Expected series from the store, got {in_a_row} failures in a row; the last: {wrong}",
                 "Check the network; the same command continues.",
             )
-    text = "".join(json.dumps(entry) + "\n" for entry in failed)
-    write_text_atomically(folder / ERRORS_FILE, text)
+    write_json_lines(folder / ERRORS_FILE, failed)
     said = tuple(f"{entry['series']} of {entry['patient']}: {entry['wrong']}" for entry in failed)
     return Fetched(len(series) - len(failed), former, said)
 

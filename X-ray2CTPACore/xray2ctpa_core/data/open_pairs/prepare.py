@@ -1,13 +1,12 @@
 """Fetched pairs -> the study table that preprocessing, training and evaluation read."""
 
 import functools
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xray2ctpa_core.config import write_text_atomically
+from xray2ctpa_core.config import append_json_line, read_json_lines, write_json_lines, write_text_atomically
 from xray2ctpa_core.constants import OTHER_VIEWS
 from xray2ctpa_core.data.cxr_cases import lung_locator
 from xray2ctpa_core.data.open_pairs.fetch import series_folder
@@ -77,7 +76,8 @@ def prepare_pairs(
     Raises:
         InputError: no pair is left.
     """
-    usable = {key: found for key, found in _record(folder).items() if _are_there(folder, found)}
+    known = {found.pop("key"): found for found in read_json_lines(folder / RECORD_FILE)}
+    usable = {key: found for key, found in known.items() if _are_there(folder, found)}
     former = [pair for pair in pairs if _key(pair, locator) in usable]
     missing = [pair for pair in pairs if _key(pair, locator) not in usable]
     failed: dict[str, str] = {}
@@ -87,13 +87,12 @@ def prepare_pairs(
             failed[pair.id] = found["wrong"]
         else:
             usable[_key(pair, locator)] = found
-            with (folder / RECORD_FILE).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": _key(pair, locator), **found}) + "\n")
+            append_json_line(folder / RECORD_FILE, {"key": _key(pair, locator), **found})
         if progress is not None:
             progress(done, len(pairs))
     wrong = [(pair, failed[pair.id]) for pair in pairs if pair.id in failed]
     lines = ({"id": p.id, "patient": p.ct.patient, "wrong": why} for p, why in wrong)
-    write_text_atomically(folder / ERRORS_FILE, "".join(json.dumps(line) + "\n" for line in lines))
+    write_json_lines(folder / ERRORS_FILE, lines)
     said = tuple(f"{pair.id}: {why}" for pair, why in wrong)
     rows = [
         _row(pair, usable[key], (labels or {}).get(pair.ct.patient))
@@ -128,19 +127,6 @@ def _key(pair: Pair, locator: Path) -> str:
     return " ".join(
         (pair.ct.uid, *(one.uid for one in (pair.radiograph, *pair.others)), Path(locator).parent.name)
     )
-
-
-def _record(folder: Path) -> dict[str, dict[str, Any]]:
-    """What earlier calls found usable; a line that a kill cut off is none."""
-    path, found = folder / RECORD_FILE, {}
-    if path.is_file():
-        text = path.read_text(encoding="utf-8")
-        for line in text[: text.rfind("\n") + 1].splitlines():
-            entry = json.loads(line)
-            found[entry.pop("key")] = entry
-        if not text.endswith("\n"):
-            write_text_atomically(path, text[: text.rfind("\n") + 1])
-    return found
 
 
 def _are_there(folder: Path, found: Mapping[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
-from xray2ctpa_core.config import from_mapping, write_text_atomically
+from xray2ctpa_core.config import from_mapping, write_json, write_text_atomically
 from xray2ctpa_core.data.open_pairs.pairs import Pair
 from xray2ctpa_core.data.open_pairs.rules import RULES_VERSION, Rules
 from xray2ctpa_core.data.open_pairs.series import Series
@@ -49,7 +49,7 @@ def write_pairs(folder: Path, pairs: Sequence[Pair], rules: Rules, index: str) -
         "sha256": digest,
     }
     write_text_atomically(folder / TABLE_FILE, text)
-    write_text_atomically(folder / RULES_FILE, json.dumps(record, indent=2) + "\n")
+    write_json(folder / RULES_FILE, record)
     return digest
 
 

@@ -108,7 +108,7 @@ def table_rows(path: Path, columns: Sequence[str] = ()) -> Iterator[Row]:
         raise InputError(f"Expected rows below the column names, got none in {path.name}.")
 
 
-def csv_text(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def csv_text(headings: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     """A table as CSV: commas, quotes where needed, a line feed after each row."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([headings, *lines])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from xray2ctpa_core.config import replacing
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.tables.classifier import Decisions
 from xray2ctpa_core.evaluation.tables.embedding import Embedding
@@ -165,10 +166,8 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tup
 
 
 def _save(figure: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name("partial-" + path.name)
-    figure.savefig(partial, metadata={"Software": None})
-    partial.replace(path)
+    with replacing(path) as partial:
+        figure.savefig(partial, metadata={"Software": None})
 
 
 def _colours(count: int) -> Sequence[str]:

@@ -18,14 +18,15 @@ from torch import nn
 from torch.nn import functional
 
 from xray2ctpa_core.models.protocols import Conditioning, embedding_of
+from xray2ctpa_core.models.rotary import SharedFrequencies
 
 #: Keys and values of the tokens before the input: a pair of (1, N, dim_head) for each layer.
 Prefix = list[tuple[torch.Tensor, torch.Tensor]]
 
 #: Factor of the cosines of queries and keys.
 COSINE_SCALE = 16.0
-#: Number of a head's dimensions that are rotated, and the base of the slowest rotation.
-ROTARY_DIMS, ROTARY_BASE = 32, 10_000.0
+#: Number of a head's dimensions that are rotated.
+ROTARY_DIMS = 32
 #: Relative positions: number of buckets, and the distance from which the last one is used.
 BIAS_BUCKETS, BIAS_DISTANCE = 32, 128
 #: Epsilon of the layer normalisation in single precision, and in any other.
@@ -186,17 +187,8 @@ class _LayerNorm(nn.Module):
         return (x - mean) * (variance + eps).rsqrt() * self.g
 
 
-class _Rotary(nn.Module):
+class _Rotary(SharedFrequencies):
     """Rotation of pairs of neighbouring dimensions by the position (Su et al., 2021, eq. 34)."""
-
-    def __init__(self, dims: int) -> None:
-        super().__init__()
-        exponents = torch.arange(0, dims, 2).float() / dims
-        self.freqs = nn.Parameter(ROTARY_BASE**-exponents, requires_grad=False)
-
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        # All layers share this module; files of safetensors hold no shared memory, so each gets a copy.
-        destination[prefix + "freqs"] = self.freqs if keep_vars else self.freqs.detach().clone()
 
     def forward(self, start: int, tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosine and sine (tokens, dims / 2), float32, of the positions from ``start``, for all layers."""

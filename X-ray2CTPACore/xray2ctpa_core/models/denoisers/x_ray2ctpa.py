@@ -28,6 +28,7 @@ from torch.nn import functional
 from xray2ctpa_core.models.axes import exchange
 from xray2ctpa_core.models.denoisers.cross_attention import PlaneCrossAttention
 from xray2ctpa_core.models.protocols import Conditioning, embedding_of
+from xray2ctpa_core.models.rotary import SharedFrequencies
 
 #: Features of an attention head within slices, and number of features that are rotated; heads along the
 #: depth may have another number.
@@ -207,26 +208,20 @@ class _LinearAttention(nn.Module):
         return torch.baddbmm(inner["to_out"].bias, q, context).add_(slices)
 
 
-class _Rotary(nn.Module):
+class _Rotary(SharedFrequencies):
     """Rotary embedding (Su et al. 2021): feature pair i of place p is rotated by p * freqs[i]. If a head has
     more than HEAD_DIM features, the others are not rotated."""
 
     def __init__(self, head_dim: int) -> None:
-        super().__init__()
         rotated = min(HEAD_DIM, head_dim)
+        super().__init__(rotated)
         self._unrotated = (head_dim - rotated) // 2
-        exponents = torch.arange(0, rotated, 2) / rotated
-        self.freqs = nn.Parameter(10_000.0**-exponents, requires_grad=False)
 
     def forward(self, depth: int, repeats: int) -> torch.Tensor:
         """Returns: the rotation of D places, the same for each of ``repeats`` heads."""
         angles = torch.outer(torch.arange(depth, device=self.freqs.device).float(), self.freqs.float())
         angles = functional.pad(angles, (0, self._unrotated)).repeat(1, repeats)
         return complex_turn(angles) if angles.device.type == "cpu" else real_turn(angles)
-
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        # All layers share this module; files of safetensors hold no shared memory, so each gets a copy.
-        destination[prefix + "freqs"] = self.freqs if keep_vars else self.freqs.detach().clone()
 
 
 class _Attention(nn.Module):

@@ -89,7 +89,17 @@ class EncoderSettings:
 
 
 @settings
-class CxrClassifierSettings(LabelledConfig, EncoderSettings):
+class EncodedConfig(LabelledConfig, EncoderSettings):
+    """Settings common to classifiers on an encoder of images."""
+
+    dropout: Share = 0.2
+    """Dropout before the last layer."""
+    start: ExistingOrNone = ""
+    """Folder of an earlier run with the same encoder; empty starts anew."""
+
+
+@settings
+class CxrClassifierSettings(EncodedConfig):
     """PE from the radiograph alone: the baseline of the generated CTPA (X-ray2CTPA, Table 1)."""
 
     latents: Existing = ""
@@ -98,14 +108,10 @@ class CxrClassifierSettings(LabelledConfig, EncoderSettings):
     """Folder of the step radiographs; empty takes those of the latents' index."""
     flip: Share = 0.5
     """Probability that a radiograph is mirrored."""
-    dropout: Share = 0.2
-    """Dropout before the last layer."""
-    start: ExistingOrNone = ""
-    """Folder of an earlier run with the same encoder; empty starts anew."""
 
 
 @settings
-class SliceClassifierSettings(LabelledConfig, EncoderSettings):
+class SliceClassifierSettings(EncodedConfig):
     """PE from full volumes as in INSPECT: a 2D network on every slice, an LSTM over the slices."""
 
     latents: Existing = ""
@@ -114,8 +120,4 @@ class SliceClassifierSettings(LabelledConfig, EncoderSettings):
     """HU window that becomes -1 to 1."""
     hidden: Positive = 128
     """Features of the LSTM in each direction."""
-    dropout: Share = 0.2
-    """Dropout before the last layer."""
-    start: ExistingOrNone = ""
-    """Folder of an earlier run with the same encoder; empty starts anew."""
     batch_size: Positive = 2
