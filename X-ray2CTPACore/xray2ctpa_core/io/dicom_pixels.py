@@ -14,6 +14,7 @@ from scipy import ndimage
 from xray2ctpa_core.errors import OutputError
 from xray2ctpa_core.io.dicom_header import integer, is_little_endian, text
 from xray2ctpa_core.io.dicom_mask import padding_mask
+from xray2ctpa_core.io.dicom_stream import fragments
 from xray2ctpa_core.io.greys import FEW_GREYS
 
 #: Transfer syntaxes that pydicom decodes only through pylibjpeg-libjpeg (GPL), or not at 12 bit.
@@ -24,8 +25,8 @@ _GDCM_SYNTAXES = (
     "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
     "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
 )
-#: Syntax of pixels in fragments that are not compressed (PS3.5, A.4.11), and what each fragment starts with.
-_ENCAPSULATED_UNCOMPRESSED, _ITEM = "1.2.840.10008.1.2.1.98", b"\xfe\xff\x00\xe0"
+#: Syntax of pixels in fragments that are not compressed (PS3.5, A.4.11).
+_ENCAPSULATED_UNCOMPRESSED = "1.2.840.10008.1.2.1.98"
 #: Those whose values may lie a little outside the range of BitsStored, for they were stored with a loss.
 _LOSSY_SYNTAXES = (
     "1.2.840.10008.1.2.4.50",
@@ -119,7 +120,7 @@ def decoded(path: Path, dataset: Dataset) -> np.ndarray:
     image = _image_alone(path)
     image.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
     if image.file_meta.TransferSyntaxUID == _ENCAPSULATED_UNCOMPRESSED:
-        image.PixelData = _unwrapped(image.PixelData)
+        image.PixelData = b"".join(fragments(image.PixelData))
         image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     allocated = integer(dataset, "BitsAllocated", 16)
     if allocated in (8, 16, 32):
@@ -135,16 +136,6 @@ def decoded(path: Path, dataset: Dataset) -> np.ndarray:
         return _by_gdcm(_image_alone(path))
     signed = integer(dataset, "PixelRepresentation", 0) == 1
     return unsigned.view(unsigned.dtype.str.replace("u", "i")) if signed else unsigned
-
-
-def _unwrapped(encapsulated: bytes) -> bytes:
-    """The bytes of the fragments in ``encapsulated`` pixels (PS3.5, A.4), without the table of offsets."""
-    items, place = [], 0
-    while encapsulated[place : place + 4] == _ITEM:
-        end = place + 8 + int.from_bytes(encapsulated[place + 4 : place + 8], "little")
-        items.append(encapsulated[place + 8 : end])
-        place = end
-    return b"".join(items[1:])
 
 
 def _unpack(image: Dataset, allocated: int) -> None:
