@@ -603,6 +603,13 @@ def test_a_pipe_is_refused(tmp_path: Path) -> None:
     assert "neither" in error_of(tmp_path / "pipe.png").message
 
 
+def test_a_link_that_leads_back_to_itself_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to(tmp_path / "b.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
+
+    assert "a symbolic link that leads back to itself" in error_of(tmp_path / "a.png").message
+
+
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     for name in ("f.dcm", "f.png", "f.nii.gz", "f.mha", "f"):
         (tmp_path / name).write_bytes(b"")

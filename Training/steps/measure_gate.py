@@ -33,7 +33,9 @@ from xray2ctpa_core.volume import Radiograph, Volume
 TURNED = 12.0
 #: Share of height and width that a crop leaves; angles in degrees about the body's axis.
 CROPPED, OBLIQUE = 0.6, (0, 15, 30, 45)
-_CT_MM, _AIR_HU = 2.0, -1000.0
+#: Size of a CT's voxel, and how many pixels of a computed radiograph lie along it: small ones are warned of.
+_CT_MM, _FINER = 2.0, 3
+_AIR_HU = -1000.0
 
 
 def run(config: MeasureGateSettings, out: Path) -> None:
@@ -101,13 +103,14 @@ def obliques(locator: LungLocator, folder: Path) -> str:
 
 
 def projected(cubes: Volume, angle: float) -> np.ndarray:
-    """(D, W) in [0, 1]: the PA radiograph of an axial volume, turned about the body's axis by ``angle``
-    degrees."""
+    """(_FINER * D, _FINER * W) in [0, 1]: the PA radiograph of an axial volume, turned by ``angle`` degrees
+    about the body's axis."""
     turned = ndimage.rotate(cubes.array, angle, axes=(1, 2), order=1, cval=_AIR_HU)
     depth = (torch.arange(turned.shape[1]) - (turned.shape[1] - 1) / 2) * _CT_MM
     values = attenuation(torch.from_numpy(np.ascontiguousarray(turned, dtype=np.float32)))
     lines = project(values, depth, (0.0, 0.0)).numpy()[::-1]
-    return develop(np.ascontiguousarray(lines), np.random.default_rng(0))
+    radiograph = develop(np.ascontiguousarray(lines), np.random.default_rng(0))
+    return radiograph.repeat(_FINER, axis=0).repeat(_FINER, axis=1)
 
 
 def marked(markers: list[tuple[str, SideMarker]]) -> str:

@@ -36,12 +36,17 @@ CUT_ASPECT, CUT_EDGES = 1.5, 2
 #: ones (2 %) as they are, 190 of 380 (50 %) turned; the threshold was chosen with both in view.
 TILTED_FROM = 10.5
 #: Lungs with less room around them (LungShape.room) fill the radiograph: it is refused where the network is
-#: less sure than this.
+#: less sure than this. The recipe gate prints that of the middles (60 % of height and width) of 371 real
+#: radiographs 41 are accepted, 98 without this rule, and of the whole ones as many as before; the thresholds
+#: were chosen with both in view.
 TIGHT_ROOM, TIGHT_SURE = 0.4, 0.91
 #: Of lungs with so many cut edges, as the sum of their probabilities, no single one need be doubted.
 CUT_EDGES_EXPECTED = 1.5
 #: A mediastinum further off the lungs' middle, or narrower, belongs to a patient who is turned (an oblique)
 #: or whose mediastinum is shifted: the radiograph is refused where the network is less sure than the last.
+#: The recipe gate prints that of 22 projections of eleven people's CTs at 45 degrees 9 are accepted, 20
+#: without this rule, and at 15 degrees all; the thresholds were chosen with these and the real radiographs in
+#: view.
 OFF_MIDDLE, NARROW, TURNED_SURE = 0.065, 0.12, 0.96
 #: A radiograph with fewer pixels along its shorter side shows little of the vessels.
 SMALL_RADIOGRAPH = 256
