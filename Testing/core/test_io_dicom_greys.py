@@ -183,6 +183,28 @@ def test_raw_values_are_attenuating_where_their_sign_says_so(
     assert any("PixelIntensityRelationshipSign 1 says" in note for note in radiograph.notes) == noted
 
 
+@pytest.mark.parametrize("said", ["MONOCHROME 1", "monochrome1"])
+def test_a_photometric_interpretation_in_another_spelling_is_known(said: str, tmp_path: Path) -> None:
+    stored = 4095 - radiographs.quantised(12)
+
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", stored, PhotometricInterpretation=said))
+
+    assert radiograph.photometric == "MONOCHROME1"
+    assert distance(radiograph) < 0.006
+
+
+def test_an_8_bit_jpeg_under_a_header_of_12_bits_is_read_and_noted(tmp_path: Path) -> None:
+    path = radiographs.write_dicom(tmp_path / "f.dcm", syntax=uid.JPEGBaseline8Bit, bits=8)
+    dataset = pydicom.dcmread(path)
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+    dataset.save_as(path)
+
+    radiograph = read(path)
+
+    assert radiograph.notes == ("BitsStored of 12 does not fit 8 allocated bits; all were read.",)
+    assert distance(radiograph) < 0.006
+
+
 def test_the_sign_of_a_processed_image_does_not_turn_it(tmp_path: Path) -> None:
     path = radiographs.write_dicom(
         tmp_path / "f.dcm", PresentationIntentType="FOR PRESENTATION", PixelIntensityRelationshipSign=1

@@ -23,6 +23,11 @@ def text(dataset: Dataset, keyword: str) -> str:
     return "" if value is None else str(value).strip().upper()
 
 
+def photometric_of(dataset: Dataset) -> str:
+    """PhotometricInterpretation in capitals, "MONOCHROME 1" as MONOCHROME1; "" where it is absent."""
+    return text(dataset, "PhotometricInterpretation").replace("MONOCHROME ", "MONOCHROME")
+
+
 def integer(dataset: Dataset, keyword: str, default: Default) -> int | Default:
     """Value of ``keyword`` as a whole number, ``default`` where it is absent or malformed."""
     try:

@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MultiFrameGrayscaleWordSecondary
 from scipy import ndimage
 
 from xray2ctpa_core.errors import OutputError
-from xray2ctpa_core.io.dicom_header import integer, is_little_endian, text
+from xray2ctpa_core.io.dicom_header import integer, is_little_endian, photometric_of, text
 from xray2ctpa_core.io.dicom_mask import padding_mask
 from xray2ctpa_core.io.dicom_stream import fragments
 from xray2ctpa_core.io.greys import FEW_GREYS
@@ -27,9 +27,10 @@ _GDCM_SYNTAXES = (
 )
 #: Syntax of pixels in fragments that are not compressed (PS3.5, A.4.11).
 _ENCAPSULATED_UNCOMPRESSED = "1.2.840.10008.1.2.1.98"
+_EIGHT_BIT_JPEG = "1.2.840.10008.1.2.4.50"
 #: Those whose values may lie a little outside the range of BitsStored, for they were stored with a loss.
 _LOSSY_SYNTAXES = (
-    "1.2.840.10008.1.2.4.50",
+    _EIGHT_BIT_JPEG,
     "1.2.840.10008.1.2.4.51",
     "1.2.840.10008.1.2.4.81",
     "1.2.840.10008.1.2.4.91",
@@ -123,6 +124,8 @@ def decoded(path: Path, dataset: Dataset) -> np.ndarray:
         image.PixelData = b"".join(fragments(image.PixelData))
         image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     allocated = integer(dataset, "BitsAllocated", 16)
+    if image.file_meta.TransferSyntaxUID == _EIGHT_BIT_JPEG:
+        allocated = image.BitsAllocated = 8  # whatever the header says
     if allocated in (8, 16, 32):
         image.BitsStored, image.HighBit = allocated, allocated - 1
     if not image.file_meta.TransferSyntaxUID.is_encapsulated and 8 < allocated < 16:
@@ -299,6 +302,7 @@ def _image_alone(path: Path) -> Dataset:
     for keyword, value in _LOST.items():
         if text(image, keyword) == "":
             setattr(image, keyword, value)
+    image.PhotometricInterpretation = photometric_of(image)
     return image
 
 
