@@ -121,6 +121,8 @@ ARGUMENTS = {
     "no command": ([], "COMMAND"),
     "unknown command": (["operate"], "operate"),
     "no input": (["generate"], "INPUT"),
+    "empty input": (["generate", ""], "INPUT: expected a file or folder, got an empty name"),
+    "empty place": (["generate", "radiograph.png", "--out", ""], "--out: expected a file or folder"),
     "unknown flag": (["generate", "radiograph.png", "--sharpen"], "--sharpen"),
     "no steps": (["generate", "radiograph.png", "--steps", "0"], "--steps"),
     "steps in words": (["generate", "radiograph.png", "--steps", "many"], "--steps"),

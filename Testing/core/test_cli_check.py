@@ -74,6 +74,17 @@ def test_a_dicom_says_how_greys_and_size_were_found(elements: dict, size: str, p
     assert verdict["input"]["greys"] == lines[1].removeprefix("Greys: ")
 
 
+def test_a_child_by_the_header_is_said_in_both_forms(place: Path) -> None:
+    path = radiographs.write_dicom(place / "child.dcm", eight_bits() * 16, PatientAge="006M")
+    words = "The patient is a child (under 1 year by the header)"
+
+    lines = xray2ctpa("check", path, cwd=place).stdout.splitlines()
+    verdict = json.loads(xray2ctpa("check", path, "--json", cwd=place).stdout)
+
+    assert any(line.startswith(words) for line in lines)
+    assert verdict["input"]["notes"][0].startswith(words)  # what panel and page show
+
+
 def as_nifti(path: Path, grey: np.ndarray) -> Path:
     """One axial slice as ITK lays a radiograph: columns to the left, rows to posterior."""
     spacing = 360 / max(grey.shape)

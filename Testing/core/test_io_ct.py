@@ -68,3 +68,10 @@ def test_one_slice_and_a_missing_file_are_refused(tmp_path: Path) -> None:
         read_ct(slice_file)
     with pytest.raises(InputError, match="does not exist"):
         read_ct(tmp_path / "nothing.nii.gz")
+
+
+def test_one_slice_is_no_ct(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(phantom().array[6:7].transpose(2, 1, 0), np.eye(4)), tmp_path / "scan.nii")
+
+    with pytest.raises(InputError, match=r"at least 3 slices, got 32 x 32 x 1 voxels in scan\.nii"):
+        read_ct(tmp_path / "scan.nii")

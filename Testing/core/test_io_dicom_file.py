@@ -4,6 +4,7 @@ from pathlib import Path
 
 import io_radiographs as radiographs
 import numpy as np
+import pydicom
 import pytest
 from ct_series import phantom, write_series
 from PIL import Image
@@ -81,6 +82,77 @@ def test_other_bytes_are_no_dicom(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "IM0001").write_bytes(content)
 
     assert not is_dicom(tmp_path / "IM0001")
+
+
+COMPRESSED = {
+    "JPEG baseline": (uid.JPEGBaseline8Bit, 8, "JPEG Baseline"),
+    "JPEG lossless": (uid.JPEGLosslessSV1, 12, "JPEG Lossless"),
+    "JPEG-LS": (uid.JPEGLSLossless, 12, "JPEG-LS"),
+    "JPEG 2000": (uid.JPEG2000Lossless, 12, "JPEG 2000"),
+    "RLE": (uid.RLELossless, 12, "RLE Lossless"),
+}
+
+
+@pytest.mark.parametrize("form", COMPRESSED)
+def test_compressed_pixels_of_a_file_without_meta_group_are_known_by_their_bytes(
+    form: str, tmp_path: Path
+) -> None:
+    syntax, bits, name = COMPRESSED[form]
+    path = radiographs.write_dicom(tmp_path / "1.2.3.4", syntax=syntax, bits=bits)
+    without_preamble(path, meta=False)
+
+    radiograph = read_radiograph(path)
+
+    assert np.abs(radiograph.pixels - radiographs.expected_pixels()).mean() < 0.006
+    assert len(radiograph.notes) == 1
+    assert radiograph.notes[0].startswith(
+        f"The header names no transfer syntax; the pixels are compressed ({name}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "meant", "bits", "words"),
+    [
+        (uid.ExplicitVRLittleEndian, uid.JPEGBaseline8Bit, 8, "compressed (JPEG Baseline"),
+        (uid.JPEGLosslessSV1, uid.ExplicitVRLittleEndian, 12, "not compressed"),
+    ],
+)
+def test_a_transfer_syntax_that_the_pixels_contradict_is_noted_and_the_pixels_are_believed(
+    said: str, meant: str, bits: int, words: str, tmp_path: Path
+) -> None:
+    path = radiographs.write_dicom(tmp_path / "f.dcm", syntax=meant, bits=bits)
+    content = path.read_bytes()
+    value = meant.encode() + b"\0" * (len(meant) % 2)
+    other = said.encode() + b"\0" * (len(said) % 2)
+    element = b"\x02\0\x10\0UI"
+    written = element + len(value).to_bytes(2, "little") + value
+    assert content.count(written) == 1
+    path.write_bytes(content.replace(written, element + len(other).to_bytes(2, "little") + other))
+
+    radiograph = read_radiograph(path)
+
+    assert np.abs(radiograph.pixels - radiographs.expected_pixels()).mean() < 0.006
+    assert words in radiograph.notes[0]
+    assert radiograph.notes[0].startswith("The header says the transfer syntax ")
+
+
+@pytest.mark.parametrize("meta", [True, False], ids=["with meta", "bare"])
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=["implicit", "explicit", "big endian"])
+def test_a_ct_series_of_any_syntax_without_preambles_is_read(syntax: str, meta: bool, tmp_path: Path) -> None:
+    big_endian = syntax == uid.ExplicitVRBigEndian
+    for n, path in enumerate(write_series(tmp_path, phantom())):
+        dataset = pydicom.dcmread(path)
+        if big_endian:
+            dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").astype(">u2").tobytes()
+        dataset.file_meta.TransferSyntaxUID = syntax
+        implicit = syntax == uid.ImplicitVRLittleEndian
+        pydicom.dcmwrite(path, dataset, implicit_vr=implicit, little_endian=not big_endian)
+        without_preamble(path, meta).rename(tmp_path / f"IM{n:04d}")
+
+    scan = read_ct(tmp_path)
+
+    assert np.array_equal(scan.volume.array, phantom().array)
+    assert scan.notes == ()
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES, ids=["implicit", "explicit", "big endian"])

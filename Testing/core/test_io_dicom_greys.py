@@ -140,6 +140,79 @@ def test_a_window_that_clips_a_part_is_applied(tmp_path: Path) -> None:
     assert radiograph.greys.endswith("window 2048/1000")
 
 
+@pytest.mark.parametrize("first", [("", ""), ("2048", "0"), ("2048", "-5")], ids=["empty", "0", "negative"])
+def test_the_first_valid_one_of_several_windows_is_applied(first: tuple[str, str], tmp_path: Path) -> None:
+    path = radiographs.write_dicom(
+        tmp_path / "f.dcm", WindowCenter=[first[0], "2048"], WindowWidth=[first[1], "1000"]
+    )
+    alone = radiographs.write_dicom(tmp_path / "g.dcm", WindowCenter="2048", WindowWidth="1000")
+
+    radiograph = read(path)
+
+    assert radiograph.notes == ()
+    assert radiograph.greys.endswith("window 2048/1000, the first valid one")
+    assert np.array_equal(radiograph.pixels, read(alone).pixels)
+
+
+@pytest.mark.parametrize(
+    ("photometric", "sign", "slope", "noted"),
+    [
+        ("MONOCHROME1", 1, 1, False),
+        ("MONOCHROME2", 1, 1, True),
+        ("MONOCHROME2", 1, -1, False),
+        ("MONOCHROME1", 1, -1, True),
+    ],
+)
+def test_raw_values_are_attenuating_where_their_sign_says_so(
+    photometric: str, sign: int, slope: int, noted: bool, tmp_path: Path
+) -> None:
+    """Sign 1: low values are attenuating, as in the pixels written here; a slope of -1 exchanges them."""
+    path = radiographs.write_dicom(
+        tmp_path / "f.dcm",
+        4095 - radiographs.quantised(12),
+        PhotometricInterpretation=photometric,
+        PresentationIntentType="FOR PROCESSING",
+        PixelIntensityRelationshipSign=sign,
+        RescaleSlope=str(slope),
+        RescaleIntercept="0",
+    )
+
+    radiograph = read(path)
+
+    assert distance(radiograph) < 0.006
+    assert any("PixelIntensityRelationshipSign 1 says" in note for note in radiograph.notes) == noted
+
+
+@pytest.mark.parametrize("said", ["MONOCHROME 1", "monochrome1"])
+def test_a_photometric_interpretation_in_another_spelling_is_known(said: str, tmp_path: Path) -> None:
+    stored = 4095 - radiographs.quantised(12)
+
+    radiograph = read(radiographs.write_dicom(tmp_path / "f.dcm", stored, PhotometricInterpretation=said))
+
+    assert radiograph.photometric == "MONOCHROME1"
+    assert distance(radiograph) < 0.006
+
+
+def test_an_8_bit_jpeg_under_a_header_of_12_bits_is_read_and_noted(tmp_path: Path) -> None:
+    path = radiographs.write_dicom(tmp_path / "f.dcm", syntax=uid.JPEGBaseline8Bit, bits=8)
+    dataset = pydicom.dcmread(path)
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 16, 12, 11
+    dataset.save_as(path)
+
+    radiograph = read(path)
+
+    assert radiograph.notes == ("BitsStored of 12 does not fit 8 allocated bits; all were read.",)
+    assert distance(radiograph) < 0.006
+
+
+def test_the_sign_of_a_processed_image_does_not_turn_it(tmp_path: Path) -> None:
+    path = radiographs.write_dicom(
+        tmp_path / "f.dcm", PresentationIntentType="FOR PRESENTATION", PixelIntensityRelationshipSign=1
+    )
+
+    assert distance(read(path)) < 0.006
+
+
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
 def test_windows_keep_the_order_of_greys(function: str, tmp_path: Path) -> None:
     path = radiographs.write_dicom(

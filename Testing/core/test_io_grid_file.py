@@ -1,6 +1,7 @@
 """NIfTI, NRRD and MetaImage headers: units other than mm, no orientation, voxels in another file."""
 
 import bz2
+import struct
 from pathlib import Path
 
 import io_radiographs as radiographs
@@ -49,6 +50,56 @@ def test_a_radiograph_of_any_unit_has_its_spacing_in_mm(unit: int, in_mm: float,
     assert read_radiograph(path).spacing_mm == pytest.approx((2.2, 2.2), rel=1e-5)
 
 
+def test_a_unit_that_no_code_stands_for_is_noted(tmp_path: Path) -> None:
+    path = nifti(tmp_path / "f.nii", GREY12.T[..., None], (2.2, 2.2, 1.0), 7, 1.0)
+
+    assert read_radiograph(path).notes == (
+        "The NIfTI header's unit of length has the code 7, which is none; mm were taken.",
+    )
+
+
+def test_a_qform_that_mirrors_the_sform_is_noted_and_the_sform_believed(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(GREY12.T[..., None], np.diag([-2.2, -2.2, 1.0, 1.0]))
+    image.set_qform(np.diag([2.2, -2.2, 1.0, 1.0]), 1)
+    image.set_sform(np.diag([-2.2, -2.2, 1.0, 1.0]), 1)
+    nib.save(image, tmp_path / "f.nii")
+
+    radiograph = read_radiograph(tmp_path / "f.nii")
+
+    assert np.abs(radiograph.pixels - radiographs.expected_pixels()).mean() < 0.006
+    assert radiograph.notes == (
+        "The NIfTI header disagrees with itself: axes run to LPS by its sform, to RPS by its qform; the "
+        "sform was believed: compare left and right.",
+    )
+
+
+def changed(path: Path, place: int, *words: float | int) -> Path:
+    """Writes 32-bit numbers into the header of a NIfTI."""
+    content = bytearray(path.read_bytes())
+    struct.pack_into(f"<{len(words)}f", content, place, *words)
+    path.write_bytes(bytes(content))
+    return path
+
+
+VOX_OFFSET, SROW = 108, 280
+
+
+def test_voxels_that_would_begin_within_the_header_are_refused(tmp_path: Path) -> None:
+    path = nifti(tmp_path / "f.nii", GREY12.T[..., None], (2.2, 2.2, 1.0), 2, 1.0)
+
+    with pytest.raises(InputError, match=r"behind the NIfTI header, got vox_offset 0 in f\.nii"):
+        read_radiograph(changed(path, VOX_OFFSET, 0.0))
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_a_ct_whose_axes_have_no_length_is_refused_by_name(value: float, tmp_path: Path) -> None:
+    voxels = phantom().array.astype(np.int16).transpose(2, 1, 0)
+    path = nifti(tmp_path / "scan.nii", voxels, (10.0, 10.0, 20.0), 2, 1.0)
+
+    with pytest.raises(InputError, match=r"axes with a length in mm, got a header without in scan\.nii"):
+        read_ct(changed(path, SROW, *[value] * 12))
+
+
 @pytest.mark.parametrize(("unit", "factor"), [("um", 1000.0), ("cm", 0.1), ("mm", 1.0)])
 def test_an_nrrd_with_space_units_is_in_mm(unit: str, factor: float, tmp_path: Path) -> None:
     voxels = phantom().array.astype("<i2")
@@ -60,6 +111,19 @@ def test_an_nrrd_with_space_units_is_in_mm(unit: str, factor: float, tmp_path: P
     (tmp_path / "scan.nrrd").write_bytes(header.encode() + voxels.tobytes())
 
     assert read_volume(tmp_path / "scan.nrrd").spacing == pytest.approx((10.0, 10.0, 20.0))
+
+
+def test_an_unknown_unit_of_an_nrrd_is_noted(tmp_path: Path) -> None:
+    radiographs.write_itk(tmp_path / "f.nrrd", GREY12, (1, 0, 0, 1), (2.2, 2.2))
+    content = (tmp_path / "f.nrrd").read_bytes()
+    assert content.count(b"space origin") == 1
+    units = b'space units: "furlong" "furlong"\nspace origin'
+    (tmp_path / "f.nrrd").write_bytes(content.replace(b"space origin", units))
+
+    radiograph = read_radiograph(tmp_path / "f.nrrd")
+
+    assert radiograph.notes == ("The unit of length furlong is not known; mm were taken.",)
+    assert radiograph.spacing_mm == pytest.approx((2.2, 2.2))
 
 
 def test_a_nifti_without_orientation_lies_as_itk_lays_it_and_says_so(tmp_path: Path) -> None:

@@ -603,6 +603,13 @@ def test_a_pipe_is_refused(tmp_path: Path) -> None:
     assert "neither" in error_of(tmp_path / "pipe.png").message
 
 
+def test_a_link_that_leads_back_to_itself_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").symlink_to(tmp_path / "b.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
+
+    assert "a symbolic link that leads back to itself" in error_of(tmp_path / "a.png").message
+
+
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     for name in ("f.dcm", "f.png", "f.nii.gz", "f.mha", "f"):
         (tmp_path / name).write_bytes(b"")
@@ -832,6 +839,24 @@ def test_the_screenshots_of_real_pairs_read_in_their_aspect(real_data: Path) -> 
         ({"PatientAge": "004M"}, "a child (under 1 year by the header)"),
         ({"PatientBirthDate": "20150301", "StudyDate": "20260102"}, "a child (11 years by the header)"),
         ({"BodyPartExamined": "ABDOMEN"}, "the body part ABDOMEN, not the chest"),
+        ({"PatientAge": "6 M"}, "a child (under 1 year by the header)"),
+        ({"PatientAge": "004"}, "a child (4 years by the header)"),
+        ({"PatientBirthDate": "20150301", "AcquisitionDate": "20260102"}, "a child (11 years by the header)"),
+        ({"PatientSize": "0.65"}, "may be a child (PatientSize 0.65 m by the header)"),
+        ({"PatientSize": "110"}, "may be a child (PatientSize 1.10 m by the header)"),
+        ({"PatientAge": "ANON"}, "PatientAge ANON cannot be an age"),
+        ({"PatientAge": "999Y"}, "PatientAge 999Y cannot be an age"),
+        (
+            {"PatientAge": "045Y", "PatientBirthDate": "20200101", "StudyDate": "20240101"},
+            "disagrees with itself: the patient is 45 years old by PatientAge, 4 years by PatientBirthDate",
+        ),
+        (
+            {"PatientBirthDate": "20250101", "StudyDate": "20240101"},
+            "PatientBirthDate lies after the date of the examination",
+        ),
+        ({"PatientAge": "045Y", "PatientBirthDate": "19000101", "StudyDate": "20260102"}, ""),
+        ({"PatientAge": "62", "PatientSize": "1.75"}, ""),
+        ({"PatientAge": ""}, ""),
         ({"PatientAge": "062Y", "BodyPartExamined": "CHEST"}, ""),
         ({"PatientBirthDate": "19600301", "StudyDate": "20260102", "BodyPartExamined": "PORT CHEST"}, ""),
     ],
@@ -843,6 +868,18 @@ def test_a_header_of_a_child_or_of_another_part_of_the_body_is_noted(
 
     assert len(notes) == bool(noted)
     assert noted in " ".join(notes)
+
+
+def test_a_childs_age_that_the_dates_contradict_is_said_twice(tmp_path: Path) -> None:
+    path = radiographs.write_dicom(
+        tmp_path / "f.dcm", PatientAge="004Y", PatientBirthDate="19600101", StudyDate="20240101"
+    )
+
+    radiograph = read(path)
+
+    assert radiograph.age_years == 4.0
+    assert "4 years old by PatientAge, 64 years by PatientBirthDate" in radiograph.notes[0]
+    assert "a child (4 years by the header)" in radiograph.notes[1]
 
 
 FOREIGN = {

@@ -101,6 +101,19 @@ def test_a_radiograph_turned_a_little_carries_a_warning(
     assert says(report, f"degrees {direction}")
 
 
+@pytest.mark.parametrize("degrees", [0, 15, -15, 45, -45])
+def test_a_patient_turned_about_the_bodys_axis_is_warned_of_from_an_oblique_on(
+    degrees: int, locator: LungLocator, attenuation: np.ndarray
+) -> None:
+    turned = ndimage.rotate(attenuation, degrees, axes=(1, 2), order=1)
+    report = judged(locator, projected(turned))
+
+    assert says(report, "turned to the side (an oblique), or the mediastinum is shifted") == (
+        abs(degrees) == 45
+    )
+    assert report.accepted or abs(degrees) == 45
+
+
 def test_a_radiograph_without_its_lower_half_is_refused(
     locator: LungLocator, attenuation: np.ndarray
 ) -> None:

@@ -95,6 +95,17 @@ def test_real_radiographs_without_their_upper_half_are_refused(locator, real_rad
     assert np.mean(refused) > 0.9
 
 
+def test_most_middles_of_real_radiographs_are_refused_and_the_rest_is_doubted(locator, real_radiographs):
+    """60 % of height and width: lung is missing on every side."""
+    reports = []
+    for radiograph in real_radiographs[::3]:
+        rows, columns = (round(0.2 * n) for n in radiograph.pixels.shape)
+        middle = np.ascontiguousarray(radiograph.pixels[rows:-rows, columns:-columns])
+        reports.append(frame_radiograph(locator, Radiograph(middle)).gate)
+    assert np.mean([report.accepted for report in reports]) < 0.25
+    assert np.mean([report.accepted and not report.warnings for report in reports]) < 0.06
+
+
 def test_noise_gradients_and_checks_are_refused(locator):
     rng = np.random.default_rng(0)
     ramp = np.broadcast_to(np.linspace(0, 1, 200, dtype=np.float32), (200, 200))

@@ -65,7 +65,11 @@ def test_a_mean_size_and_a_childs_are_said() -> None:
     child = replace(small, age_years=6.0)
 
     assert "Its size is not known; the frame was taken to be" in size_doubts(unknown, FRAME, RULE)[0]
-    assert "PixelSpacing of 30 mm is not credible for a chest" in size_doubts(wrong, FRAME, RULE)[0]
+    assert "30 mm is not credible for an adult's chest" in size_doubts(wrong, FRAME, RULE)[0]
+    assert "2750 mm wide (the spacing is wrong)" in size_doubts(wrong, FRAME, RULE)[0]
+    assert "138 mm wide (the patient is a child, or the spacing is wrong)" in size_sentence(
+        small, FRAME, RULE
+    )
     assert frame_side_mm(small, FRAME, RULE) == (RULE.mean_frame_side_mm, "cohort mean")
     assert frame_side_mm(child, FRAME, RULE) == (pytest.approx(137.5), "PixelSpacing")
     assert "The child's frame is 138 mm wide" in size_doubts(child, FRAME, RULE)[0]
@@ -82,6 +86,7 @@ def test_half_or_twice_the_true_spacing_is_doubted_or_not_used(spacing: float, n
             f"{spacing * 100 * 1650 / 1800:.0f} mm wide by the PixelSpacing; 230 to 430 mm are usual"
             in doubts[0]
         )
+        assert ("the patient is no child" in doubts[0]) == (spacing < 3)
 
 
 def test_the_volume_is_axial_centred_and_as_deep_as_the_rule_says() -> None:

@@ -1,10 +1,13 @@
 """The gate's judgement from class probabilities and lung features."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from xray2ctpa_core.preprocessing.gate import judge
 from xray2ctpa_core.preprocessing.lung_box import LungShape
+from xray2ctpa_core.preprocessing.mediastinum import Mediastinum
 
 NO_CONTACT = (0.0, 0.0, 0.0, 0.0)
 SOUND = LungShape((20, 20, 100, 108), (0.17, 0.16), (1.0, 0.9), 1.1, NO_CONTACT)
@@ -115,3 +118,38 @@ def test_a_mirrored_heart_against_the_header_is_said_to_be():
     words = next(w for w in report.warnings if "left and right may be exchanged" in w)
     assert "by the PatientOrientation R\\F: the header is wrong" in words
     assert "no side marker was read" in words
+
+
+def unsure(probability: float) -> np.ndarray:
+    return np.array([probability, 1 - probability, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("probability", "room", "accepted"), [(0.9, 0.3, False), (0.9, 0.5, True), (0.95, 0.3, True)]
+)
+def test_lungs_that_fill_an_unsure_radiograph_are_incomplete(probability, room, accepted):
+    report = judge(unsure(probability), replace(SOUND, room=room), (900, 900))
+    assert report.accepted == accepted
+    assert (
+        "The lungs fill the radiograph; a part of them seems to be missing." in report.warnings
+    ) != accepted
+
+
+@pytest.mark.parametrize("between", [Mediastinum(0.1, 0.3), Mediastinum(0.0, 0.05)])
+@pytest.mark.parametrize(("probability", "accepted"), [(0.94, False), (0.99, True)])
+def test_a_mediastinum_off_the_middle_is_warned_of_and_refused_where_the_network_is_unsure(
+    between, probability, accepted
+):
+    report = judge(unsure(probability), replace(SOUND, mediastinum=between), (900, 900))
+    assert report.accepted == accepted
+    assert any("turned to the side (an oblique), or the mediastinum is shifted" in w for w in report.warnings)
+
+
+def test_a_mediastinum_in_the_middle_is_not_warned_of():
+    assert judge(unsure(0.94), replace(SOUND, mediastinum=Mediastinum(0.03, 0.2)), (900, 900)).warnings == ()
+
+
+def test_several_edges_that_may_be_cut_are_doubted_together():
+    report = judge(FRONTAL, replace(SOUND, cut=(0.6, 0.5, 0.1, 0.6)), (900, 900))
+    assert report.accepted
+    assert report.warnings == ("The lungs seem to be cut off at several edges, or to end right at them.",)

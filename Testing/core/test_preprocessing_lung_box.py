@@ -68,3 +68,16 @@ def test_the_tilt_is_that_of_both_lungs():
     shape = lung_shape(np.array(masks))
 
     assert shape.tilt_degrees == pytest.approx(20, abs=0.5)
+
+
+def test_the_room_is_the_sum_of_the_distances_from_the_edges_over_the_longer_side():
+    """The box lies in rows 20 to 99 and columns 20 to 107: 88 wide."""
+    assert lung_shape(two_lungs(), (10, 10, 110, 118)).room == pytest.approx(40 / 88, abs=0.02)
+    assert lung_shape(two_lungs(), (10, -np.inf, 110, 118)).room == pytest.approx(0.3 + 30 / 88, abs=0.02)
+
+
+def test_a_missing_lung_leaves_no_mediastinum():
+    masks = two_lungs()
+    assert lung_shape(masks).mediastinum is not None
+    masks[0] = False
+    assert lung_shape(masks).mediastinum is None

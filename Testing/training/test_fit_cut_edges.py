@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ct_series import phantom
 from PIL import Image
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.generation.samples import SAMPLE_CXR
+from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.preprocessing.cut_edge import EDGES
 from xray2ctpa_core.training.settings.gate import CutEdgeSettings, MeasureGateSettings
 from xray2ctpa_core.volume import FrontalFrame
@@ -93,6 +95,25 @@ def test_the_gates_figures_are_printed_of_a_folder(tmp_path: Path, capsys) -> No
         "Side markers read: 0, 0 of them written backwards; on the other side than expected: none." in printed
     )
     assert (tmp_path / "out" / "gate.txt").read_text() == printed
+
+
+def test_the_gates_figures_of_obliques_are_printed_of_a_folder_of_cts(tmp_path: Path, capsys) -> None:
+    """A phantom of ellipses is no chest: the counts are of its projections, not of what the gate says."""
+    (tmp_path / "cts").mkdir()
+    write_volume(phantom(), tmp_path / "cts" / "one.nii.gz", np.int16)
+
+    measure_gate.run(MeasureGateSettings(cts=(str(tmp_path / "cts"),)), tmp_path / "out")
+
+    printed = capsys.readouterr().out
+    assert printed.startswith("cts: of projections of 1 CTs, at 0 degrees ")
+    assert [printed.count(f" of {n} are accepted") for n in (1, 2)] == [1, 3]
+
+
+def test_the_middle_of_a_radiograph_is_a_share_of_its_content() -> None:
+    pixels = np.zeros((100, 200), np.float32)
+    pixels[:, 50:150] = np.random.default_rng(0).random((100, 100))  # a border of 50 columns on both sides
+
+    assert np.array_equal(measure_gate.middle(pixels), pixels[20:80, 70:130])
 
 
 def test_a_feature_speaks_only_for_what_it_means() -> None:

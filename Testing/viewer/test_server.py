@@ -16,7 +16,8 @@ pytest.importorskip("aiohttp")
 import aiohttp
 import psutil
 from aiohttp.test_utils import make_mocked_request
-from io_radiographs import radiograph_png
+from io_radiographs import quantised, radiograph_png, write_dicom
+from pydicom.uid import ImplicitVRLittleEndian
 from scenes import HOT_RAS
 from visitors import PATIENCE, decoded, entered, is_gone, newcomer, plain, served, visiting, wait_for
 
@@ -378,6 +379,22 @@ def test_a_text_file_named_png_is_refused_in_words(page):
         await visitor.phase("empty")
         await visitor.until(lambda: visitor.state["message"])
         assert "notes.png" in visitor.state["message"]["text"]
+
+    visiting(page.address, visit)
+
+
+def test_a_childs_dicom_without_preamble_meta_group_and_suffix_is_read_and_said_to_be_one(page, tmp_path):
+    """Implicit VR, as PACS send it: the first element is the class, (0008,0016)."""
+    grey = np.asarray(Image.open(SAMPLE_CXR)).astype(np.float32)
+    stored = (grey * (4095 / grey.max())).astype(np.uint16)
+    path = write_dicom(tmp_path / "f", stored, ImplicitVRLittleEndian, PatientAge="004Y")
+    content = path.read_bytes()
+
+    async def visit(visitor):
+        await visitor.upload(content[content.index(b"\x08\0\x16\0") :], "1.2.840.99.5")
+        await visitor.phase("ready")
+        notes = visitor.state["verdict"]["input"]["notes"]
+        assert notes[0].startswith("The patient is a child (4 years by the header)")
 
     visiting(page.address, visit)
 

@@ -9,7 +9,8 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 from xray2ctpa_core import __version__
 from xray2ctpa_core.cli import (
@@ -50,10 +51,21 @@ LEAN = (generate.run, score.run, check.run, demo.run, serve.run)
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are InputErrors: two lines, without the usage."""
+    """An ArgumentParser whose errors are InputErrors: two lines, without the usage. An empty path is one: it
+    would be the working folder."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register("type", Path, _path)
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{self.prog}: {message}.", f"See `{self.prog} --help`.")
+
+
+def _path(word: str) -> Path:
+    if not word:
+        raise argparse.ArgumentTypeError("expected a file or folder, got an empty name (an unset variable?)")
+    return Path(word)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -7,7 +7,7 @@ import numpy as np
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.dicom_file import is_dicom
-from xray2ctpa_core.io.dicom_series import read_dicom_series
+from xray2ctpa_core.io.dicom_series import MIN_SLICES, read_dicom_series
 from xray2ctpa_core.io.failures import reading
 from xray2ctpa_core.io.grid_file import grid_sha256
 from xray2ctpa_core.io.hounsfield import broken_rule, check_body, check_hounsfield, with_air_around
@@ -77,6 +77,12 @@ def read_ct(path: Path, correction: HeaderCorrection | None = None) -> CtScan:
 def _checked(scan: CtScan) -> CtScan:
     """``scan`` with air around the body; raises InputError where it is no person's chest in HU and mm."""
     name = scan.path.name
+    if min(scan.volume.array.shape) < MIN_SLICES:
+        size = " x ".join(str(n) for n in reversed(scan.volume.array.shape))
+        raise InputError(
+            f"Expected a CT of at least {MIN_SLICES} slices, got {size} voxels in {name}.",
+            "Give the whole volume, not a slice of it.",
+        )
     check_hounsfield(scan.volume.array, name)
     array, notes = with_air_around(scan.volume.array)
     if notes:

@@ -9,15 +9,10 @@ from pydicom.dataset import Dataset
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.dicom_file import read_dicom
-from xray2ctpa_core.io.dicom_header import (
-    age_in_years,
-    integer,
-    is_projection,
-    subject_doubts,
-    text,
-)
-from xray2ctpa_core.io.dicom_lut import modality_values, p_values, presentation_values
+from xray2ctpa_core.io.dicom_header import integer, is_projection, photometric_of, text
+from xray2ctpa_core.io.dicom_lut import modality_values, p_values, presentation_values, rescaling
 from xray2ctpa_core.io.dicom_mask import shutter_mask
+from xray2ctpa_core.io.dicom_patient import age_in_years, subject_doubts
 from xray2ctpa_core.io.dicom_pixels import stored_pixels
 from xray2ctpa_core.io.dicom_size import pixel_aspect, pixel_size
 from xray2ctpa_core.io.dicom_view import patient_orientation, view_doubts, view_position
@@ -67,7 +62,7 @@ def read_dicom_radiograph(path: Path) -> RawRadiograph:
             size.magnification_source,
             aspect,
             text(dataset, "Modality") or "unknown",
-            text(dataset, "PhotometricInterpretation") or "unknown",
+            photometric_of(dataset) or "unknown",
             view_position(dataset),
             tuple(steps),
             tuple(notes),
@@ -106,7 +101,7 @@ def _attenuation(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Greys with bright = attenuating, and where the header says that nothing was exposed."""
     stored, hidden = stored_pixels(path, dataset, notes)
-    photometric = text(dataset, "PhotometricInterpretation")
+    photometric = photometric_of(dataset)
     steps.append(f"{integer(dataset, 'BitsStored', 8 * stored.dtype.itemsize)}-bit {photometric or 'grey'}")
     if photometric == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)
@@ -130,10 +125,29 @@ def _attenuation(
     if text(dataset, "PresentationIntentType") == "FOR PROCESSING":
         notes.append("The image holds raw detector values (FOR PROCESSING), not the processed image.")
     seen, final = p_values(seen, dataset, notes, steps)
-    if not final and (photometric == "MONOCHROME1" or text(dataset, "PresentationLUTShape") == "INVERSE"):
+    if not final and _is_negative(dataset, notes):
         steps.append("inverted")
         seen = -seen.astype(np.float64)
     return seen, hidden
+
+
+def _is_negative(dataset: Dataset, notes: list[str]) -> bool:
+    """Whether low values are attenuating: MONOCHROME1 or an INVERSE shape; of raw detector values what
+    PixelIntensityRelationshipSign says (PS3.3 C.8.11.3.1.2), with a note where the former disagree."""
+    photometric = photometric_of(dataset)
+    shown = photometric == "MONOCHROME1" or text(dataset, "PresentationLUTShape") == "INVERSE"
+    sign = integer(dataset, "PixelIntensityRelationshipSign", 0)
+    is_raw = text(dataset, "PresentationIntentType") == "FOR PROCESSING"
+    if not is_raw or sign not in (1, -1) or "ModalityLUTSequence" in dataset:
+        return shown
+    measured = sign * rescaling(dataset, [])[0] > 0
+    if measured != shown:
+        notes.append(
+            f"Of the raw values PixelIntensityRelationshipSign {sign} says that "
+            f"{'low' if measured else 'high'} ones are attenuating, {photometric} the contrary; the former "
+            "was believed."
+        )
+    return measured
 
 
 def _colour(stored: np.ndarray, photometric: str, notes: list[str]) -> np.ndarray:

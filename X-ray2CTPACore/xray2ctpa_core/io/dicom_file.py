@@ -9,10 +9,11 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.io.dicom_header import integer
+from xray2ctpa_core.io.dicom_stream import ITEM, fragments, syntax_of_stream
 from xray2ctpa_core.io.failures import reading
 from xray2ctpa_core.io.names import RASTER_SIGNATURES
 
@@ -60,7 +61,7 @@ def read_dicom(path: Path, pixels: bool = True, notes: list[str] | None = None) 
     Args:
         path: the file.
         pixels: False leaves the pixels out.
-        notes: takes a sentence on decimal commas, if given.
+        notes: takes sentences on decimal commas and on pixels that are not in the transfer syntax, if given.
 
     Raises:
         InputError: the file is no DICOM.
@@ -72,24 +73,42 @@ def read_dicom(path: Path, pixels: bool = True, notes: list[str] | None = None) 
                 f"Expected a DICOM file, got {path.name}, which has no DICOM header.",
                 "Check that the file is complete and that its name fits its content.",
             )
-        _name_syntax(dataset)
+        doubts = _name_syntax(dataset)
         mended = _mend_decimals(dataset)
-        if mended and notes is not None:
-            notes.append(f"Decimal commas were read as points: {', '.join(dict.fromkeys(mended))}.")
+        if mended:
+            doubts.append(f"Decimal commas were read as points: {', '.join(dict.fromkeys(mended))}.")
+        if notes is not None:
+            notes.extend(doubts)
         _lay_flat(dataset)
         return dataset
 
 
-def _name_syntax(dataset: "pydicom.FileDataset") -> None:
-    """Sets the transfer syntax that was found, if the file has no meta group that names it."""
-    if "TransferSyntaxUID" in dataset.file_meta:
-        return
+def _name_syntax(dataset: "pydicom.FileDataset") -> list[str]:
+    """Sets the transfer syntax that was found, if the file has no meta group that names it, or if its pixels
+    are compressed in another way than it says; a sentence on the latter."""
     if hasattr(dataset, "original_encoding"):
         implicit, little_endian = dataset.original_encoding
     else:  # pydicom 2
         implicit, little_endian = dataset.is_implicit_VR, dataset.is_little_endian
-    syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
-    dataset.file_meta.TransferSyntaxUID = syntax if little_endian else ExplicitVRBigEndian
+    plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    plain = plain if little_endian else ExplicitVRBigEndian
+    said = UID(str(dataset.file_meta.get("TransferSyntaxUID") or ""))
+    dataset.file_meta.TransferSyntaxUID = said or plain
+    pixels = dataset.get("PixelData")
+    if not pixels or (said and not said.is_transfer_syntax):
+        return []
+    is_encapsulated = dataset["PixelData"].is_undefined_length and pixels[:4] == ITEM
+    if is_encapsulated == (said or plain).is_encapsulated:
+        return []
+    found = syntax_of_stream(b"".join(fragments(pixels)[:1])) if is_encapsulated else plain
+    if found is None:
+        return []
+    dataset.file_meta.TransferSyntaxUID = found
+    header = (
+        f"The header says the transfer syntax {said.name}" if said else "The header names no transfer syntax"
+    )
+    pixels_are = f"compressed ({found.name})" if is_encapsulated else "not compressed"
+    return [f"{header}; the pixels are {pixels_are}, and were read so."]
 
 
 def frame_header(dataset: Dataset, frame: int) -> Dataset:

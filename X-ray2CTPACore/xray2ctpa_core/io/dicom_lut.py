@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydicom.dataset import Dataset
 
-from xray2ctpa_core.io.dicom_header import is_little_endian, number, text
+from xray2ctpa_core.io.dicom_header import each_number, is_little_endian, number, text
 from xray2ctpa_core.io.greys import has_contrast, hides_image
 
 #: Functions that a VOILUTFunction can name (PS3.3 C.11.2.1.2 and C.11.2.1.3).
@@ -157,17 +157,21 @@ def _through_voi_lut(values: np.ndarray, dataset: Dataset) -> tuple[np.ndarray |
 
 
 def _through_window(values: np.ndarray, dataset: Dataset) -> tuple[np.ndarray | None, str]:
-    """The window in [0, 1], by the function that VOILUTFunction names (PS3.3 C.11.2.1.2 and C.11.2.1.3)."""
+    """The first valid window in [0, 1], by the function that VOILUTFunction names (PS3.3 C.11.2.1.2 and
+    C.11.2.1.3)."""
     if dataset.get("WindowCenter") in (None, "") or dataset.get("WindowWidth") in (None, ""):
         return None, ""
-    centre, width = (number(dataset, keyword) for keyword in ("WindowCenter", "WindowWidth"))
     function = text(dataset, "VOILUTFunction")
     if function not in (_EXACT, _SIGMOID):
         function = _LINEAR
-    if centre is None or width is None or width < (1 if function == _LINEAR else 1e-12):
+    least = 1 if function == _LINEAR else 1e-12
+    pairs = list(zip(*(each_number(dataset, f"Window{end}") for end in ("Center", "Width")), strict=False))
+    valid = [(c, w) for c, w in pairs if c is not None and w is not None and w >= least]
+    if not valid:
         raise ValueError(f"centre {dataset.WindowCenter}, width {dataset.WindowWidth}")
+    centre, width = valid[0]
     greys = values.astype(np.float64)
-    step = f"window {centre:g}/{width:g}"
+    step = f"window {centre:g}/{width:g}" + (", the first valid one" if valid[0] != pairs[0] else "")
     if function == _SIGMOID:
         return 1 / (1 + np.exp(np.clip(-4 * (greys - centre) / width, -60, 60))), f"sigmoid {step}"
     if function == _LINEAR:

@@ -12,8 +12,9 @@ from pydicom.uid import ExplicitVRLittleEndian, MultiFrameGrayscaleWordSecondary
 from scipy import ndimage
 
 from xray2ctpa_core.errors import OutputError
-from xray2ctpa_core.io.dicom_header import integer, is_little_endian, text
+from xray2ctpa_core.io.dicom_header import integer, is_little_endian, photometric_of, text
 from xray2ctpa_core.io.dicom_mask import padding_mask
+from xray2ctpa_core.io.dicom_stream import fragments
 from xray2ctpa_core.io.greys import FEW_GREYS
 
 #: Transfer syntaxes that pydicom decodes only through pylibjpeg-libjpeg (GPL), or not at 12 bit.
@@ -24,11 +25,12 @@ _GDCM_SYNTAXES = (
     "1.2.840.10008.1.2.4.80",  # JPEG-LS lossless
     "1.2.840.10008.1.2.4.81",  # JPEG-LS near-lossless
 )
-#: Syntax of pixels in fragments that are not compressed (PS3.5, A.4.11), and what each fragment starts with.
-_ENCAPSULATED_UNCOMPRESSED, _ITEM = "1.2.840.10008.1.2.1.98", b"\xfe\xff\x00\xe0"
+#: Syntax of pixels in fragments that are not compressed (PS3.5, A.4.11).
+_ENCAPSULATED_UNCOMPRESSED = "1.2.840.10008.1.2.1.98"
+_EIGHT_BIT_JPEG = "1.2.840.10008.1.2.4.50"
 #: Those whose values may lie a little outside the range of BitsStored, for they were stored with a loss.
 _LOSSY_SYNTAXES = (
-    "1.2.840.10008.1.2.4.50",
+    _EIGHT_BIT_JPEG,
     "1.2.840.10008.1.2.4.51",
     "1.2.840.10008.1.2.4.81",
     "1.2.840.10008.1.2.4.91",
@@ -119,9 +121,11 @@ def decoded(path: Path, dataset: Dataset) -> np.ndarray:
     image = _image_alone(path)
     image.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
     if image.file_meta.TransferSyntaxUID == _ENCAPSULATED_UNCOMPRESSED:
-        image.PixelData = _unwrapped(image.PixelData)
+        image.PixelData = b"".join(fragments(image.PixelData))
         image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     allocated = integer(dataset, "BitsAllocated", 16)
+    if image.file_meta.TransferSyntaxUID == _EIGHT_BIT_JPEG:
+        allocated = image.BitsAllocated = 8  # whatever the header says
     if allocated in (8, 16, 32):
         image.BitsStored, image.HighBit = allocated, allocated - 1
     if not image.file_meta.TransferSyntaxUID.is_encapsulated and 8 < allocated < 16:
@@ -135,16 +139,6 @@ def decoded(path: Path, dataset: Dataset) -> np.ndarray:
         return _by_gdcm(_image_alone(path))
     signed = integer(dataset, "PixelRepresentation", 0) == 1
     return unsigned.view(unsigned.dtype.str.replace("u", "i")) if signed else unsigned
-
-
-def _unwrapped(encapsulated: bytes) -> bytes:
-    """The bytes of the fragments in ``encapsulated`` pixels (PS3.5, A.4), without the table of offsets."""
-    items, place = [], 0
-    while encapsulated[place : place + 4] == _ITEM:
-        end = place + 8 + int.from_bytes(encapsulated[place + 4 : place + 8], "little")
-        items.append(encapsulated[place + 8 : end])
-        place = end
-    return b"".join(items[1:])
 
 
 def _unpack(image: Dataset, allocated: int) -> None:
@@ -308,6 +302,7 @@ def _image_alone(path: Path) -> Dataset:
     for keyword, value in _LOST.items():
         if text(image, keyword) == "":
             setattr(image, keyword, value)
+    image.PhotometricInterpretation = photometric_of(image)
     return image
 
 

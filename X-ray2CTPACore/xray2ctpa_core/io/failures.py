@@ -48,6 +48,11 @@ def reading(path: Path, form: str) -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"Expected a file, got {path}, which does not exist.", "Check the path.") from error
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(
+                f"Expected a file, got {path}, a symbolic link that leads back to itself.",
+                "Name the file itself.",
+            ) from error
         if error.errno != errno.ENAMETOOLONG:
             raise _unreadable(path, form, error) from error
         raise InputError(
@@ -59,8 +64,9 @@ def reading(path: Path, form: str) -> Iterator[None]:
 
 
 def _unreadable(path: Path, form: str, error: Exception) -> InputError:
+    article = "an" if form == "image" else "a"
     return InputError(
-        f"Expected a {form} file, got {path.name}, which cannot be read as one: {_reason(error)}.",
+        f"Expected {article} {form} file, got {path.name}, which cannot be read as one: {_reason(error)}.",
         "The file is truncated, damaged or of another kind than its name says: export it again.",
     )
 

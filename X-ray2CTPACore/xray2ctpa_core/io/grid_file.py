@@ -94,7 +94,9 @@ def read_grid_array(path: Path) -> np.ndarray:
     """
     with reading(path, "NIfTI, Analyze, NRRD or MetaImage"):
         if path.name.lower().endswith(_NIFTI_SUFFIXES):
-            array = np.asarray(_nifti(path).dataobj)
+            image = _nifti(path)
+            _check_offset(image, path)
+            array = np.asarray(image.dataobj)
             if array.dtype.names:
                 array = np.stack([array[name] for name in array.dtype.names], axis=-1)
             elif _vector_length(array.shape) > 1:
@@ -127,6 +129,16 @@ def _nifti(path: Path) -> "nib.Nifti1Image":
         nibabel_logger.disabled = was_disabled
 
 
+def _check_offset(image: "nib.Nifti1Image", path: Path) -> None:
+    """Raises InputError where the voxels of a single file would begin within its header."""
+    offset = int(image.dataobj.offset)
+    if not _partner(path) and offset < int(image.header["sizeof_hdr"]):
+        raise InputError(
+            f"Expected voxels behind the NIfTI header, got vox_offset {offset} in {path.name}.",
+            "The header is damaged: convert the image again.",
+        )
+
+
 def _misnamed_nifti(content: bytes, is_packed: bool) -> "nib.Nifti1Image":
     """The image in a .nii that was compressed, or in a .nii.gz that was not."""
     content = gzip.decompress(content) if is_packed else content
@@ -146,7 +158,7 @@ def _nifti_header(image: "nib.Nifti1Image") -> GridHeader:
     notes: tuple[str, ...] = ()
     if oriented:
         affine = _RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64)
-        notes = _disagreement(header, affine)
+        notes = _disagreement(header, affine) + _forms_disagreement(header)
     else:
         said, j = ("NIfTI header says no orientation (qform and sform code 0)", "posterior")
         affine = np.diag([*np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64)), 1.0])
@@ -158,6 +170,7 @@ def _nifti_header(image: "nib.Nifti1Image") -> GridHeader:
             "right may be exchanged.",
         )
     affine[:3] *= _mm_of_unit(header)
+    notes += _unit_doubt(header)
     size = tuple(int(n) for n in image.shape)
     size += (1,) * (2 - len(size))
     channels = len(names) if names else _vector_length(size)
@@ -186,12 +199,34 @@ def _disagreement(header: "nib.Nifti1Header", affine: np.ndarray) -> tuple[str, 
     )
 
 
+def _forms_disagreement(header: "nib.Nifti1Header") -> tuple[str, ...]:
+    """A sentence where qform and sform say different directions of the axes."""
+    sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+    if sform is None or qform is None:
+        return ()
+    here, there = ("".join(axis or "?" for axis in nib.aff2axcodes(form)) for form in (sform, qform))
+    if here == there:
+        return ()
+    return (
+        f"The NIfTI header disagrees with itself: axes run to {here} by its sform, to {there} by its qform; "
+        "the sform was believed: compare left and right.",
+    )
+
+
 def _mm_of_unit(header: "nib.AnalyzeHeader") -> float:
     """How many mm the header's unit of length is."""
     if isinstance(header, nib.Nifti1Header):
         return _MM_OF_NIFTI_UNITS.get(int(header["xyzt_units"]) & 0b111, 1.0)
     word = bytes(header["vox_units"]).rstrip(b"\0 ").decode("latin-1").lower()
     return _MM_OF_NRRD_UNITS.get(word, 1.0)
+
+
+def _unit_doubt(header: "nib.AnalyzeHeader") -> tuple[str, ...]:
+    """A sentence on a NIfTI unit of length that no code stands for."""
+    code = int(header["xyzt_units"]) & 0b111 if isinstance(header, nib.Nifti1Header) else 0
+    if code in (0, *_MM_OF_NIFTI_UNITS):
+        return ()
+    return (f"The NIfTI header's unit of length has the code {code}, which is none; mm were taken.",)
 
 
 def _check_files(path: Path) -> None:
@@ -232,10 +267,13 @@ def _itk_header(reader: "sitk.ImageFileReader", path: Path) -> GridHeader:
     affine = np.eye(4)
     affine[:spatial, :spatial] = direction * np.asarray(reader.GetSpacing()[:spatial])
     affine[:spatial, 3] = reader.GetOrigin()[:spatial]
-    for axis, unit in enumerate(_units(path, spatial)[:spatial]):
+    units = _units(path, spatial)[:spatial]
+    for axis, unit in enumerate(units):
         affine[axis] *= _MM_OF_NRRD_UNITS.get(unit.lower(), 1.0)
     form = "NRRD" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImage"
-    return GridHeader(tuple(reader.GetSize()), reader.GetNumberOfComponents(), affine, True, form)
+    unknown = sorted({unit for unit in units if unit and unit.lower() not in _MM_OF_NRRD_UNITS})
+    notes = (f"The unit of length {', '.join(unknown)} is not known; mm were taken.",) if unknown else ()
+    return GridHeader(tuple(reader.GetSize()), reader.GetNumberOfComponents(), affine, True, form, notes)
 
 
 def _check_complete(path: Path, reader: "sitk.ImageFileReader") -> None:

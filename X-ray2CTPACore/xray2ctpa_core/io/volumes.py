@@ -87,6 +87,12 @@ def read_volume_with_notes(path: Path) -> tuple[Volume, tuple[str, ...]]:
                 f"Expected a volume of three axes and one channel, got {path.name} with {size} voxels and "
                 f"{header.channels} channel(s)."
             )
+        if not np.isfinite(header.affine).all() or not np.linalg.det(header.affine[:3, :3]):
+            raise InputError(
+                f"Expected axes with a length in mm, got a header without in {path.name}: "
+                f"{header.affine[:3, :3].tolist()}.",
+                "Its spacing or directions were lost: convert the volume again.",
+            )
         array = read_grid_array(path).reshape(header.size[:3])
         native = array.dtype.newbyteorder("=")
         volume = Volume(np.ascontiguousarray(array.transpose(2, 1, 0), dtype=native), header.affine)

@@ -30,13 +30,19 @@ def frame_side_mm(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRul
     mean = rule.mean_frame_side_mm, COHORT_MEAN
     if radiograph.spacing_mm is None:
         return mean
-    to_middle = rule.source_to_detector_mm - rule.detector_to_centre_mm
-    magnification = radiograph.magnification or rule.source_to_detector_mm / to_middle
-    side = frame.side * radiograph.spacing_mm[0] / magnification
+    side = _stated_side_mm(radiograph, radiograph.spacing_mm, frame, rule)
     smallest = CHILD_SIDE_MM if _is_child(radiograph) else PLAUSIBLE_SIDE_MM[0]
     if not smallest <= side <= PLAUSIBLE_SIDE_MM[1]:
         return mean
     return side, radiograph.spacing_source
+
+
+def _stated_side_mm(
+    radiograph: Radiograph, spacing_mm: tuple[float, float], frame: FrontalFrame, rule: GeometryRule
+) -> float:
+    to_middle = rule.source_to_detector_mm - rule.detector_to_centre_mm
+    magnification = radiograph.magnification or rule.source_to_detector_mm / to_middle
+    return frame.side * spacing_mm[0] / magnification
 
 
 def _is_child(radiograph: Radiograph) -> bool:
@@ -52,9 +58,13 @@ def size_sentence(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRul
         return f"Its size is not known; the frame was taken to be {side:.0f} mm wide, the mean of the cohort."
     spacing = f"{radiograph.spacing_source} of {radiograph.spacing_mm[0]:.4g} mm"
     if source == COHORT_MEAN:
+        stated = _stated_side_mm(radiograph, radiograph.spacing_mm, frame, rule)
+        small = CHILD_SIDE_MM <= stated < PLAUSIBLE_SIDE_MM[0]
+        chest = "a chest" if _is_child(radiograph) else "an adult's chest"
+        cause = "the patient is a child, or the spacing is wrong" if small else "the spacing is wrong"
         return (
-            f"{spacing} is not credible for a chest; the frame was taken to be {side:.0f} mm wide, the mean "
-            "of the cohort."
+            f"{spacing} is not credible for {chest}, whose frame would be {stated:.0f} mm wide "
+            f"({cause}); the frame was taken to be {side:.0f} mm wide, the mean of the cohort."
         )
     place = f"calibrated in the patient ({radiograph.magnification_source})"
     if radiograph.magnification is None:
@@ -74,9 +84,12 @@ def size_doubts(radiograph: Radiograph, frame: FrontalFrame, rule: GeometryRule)
         return (f"The child's frame is {side:.0f} mm wide; what is generated is an adult's anatomy in it.",)
     low, high = USUAL_SIDE_MM
     if not low <= side <= high:
+        causes = (
+            "the patient is no child, and the spacing not half" if side < low else "the spacing is not twice"
+        )
         return (
             f"The frame is {side:.0f} mm wide by the {source}; {low:.0f} to {high:.0f} mm are usual of "
-            "adults: check that the spacing is not half or twice the true one.",
+            f"adults: check that {causes} the true one.",
         )
     return ()
 

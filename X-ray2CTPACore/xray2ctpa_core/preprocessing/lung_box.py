@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from xray2ctpa_core.preprocessing.cut_edge import cut_probabilities
+from xray2ctpa_core.preprocessing.mediastinum import Mediastinum, between_lungs
 
 #: The locator's classes.
 FRONTAL, OTHER_VIEW, NOT_A_RADIOGRAPH = 0, 1, 2
@@ -17,6 +18,8 @@ CLASS_NAMES = (
 
 #: Share of each lung's pixels that an edge of its box may leave out: thin spurs do not move the box.
 EDGE_SHARE = 0.004
+#: Most room that counts at an edge, also of one beyond which the radiograph may go on.
+MOST_ROOM = 0.3
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,9 @@ class LungShape:
         cut: probability that the lungs are cut off at the radiograph's (top, left, bottom, right).
         tilt_degrees: mean angle of both lungs' long axes with the vertical, counter-clockwise; 0 where one
             lung is missing.
+        room: sum of the box's distances from the radiograph's four edges over the box's longer side, each at
+            most MOST_ROOM.
+        mediastinum: None where one lung is missing.
     """
 
     box: tuple[float, float, float, float] | None
@@ -42,6 +48,8 @@ class LungShape:
     contact: tuple[float, float, float, float]
     cut: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     tilt_degrees: float = 0.0
+    room: float = 4 * MOST_ROOM
+    mediastinum: Mediastinum | None = None
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:
@@ -101,7 +109,16 @@ def lung_shape(
         contact,
         cut_probabilities(lungs[0] | lungs[1], edges),
         tilt,
+        _room((top, left, bottom, right), edges),
+        between_lungs(lungs, (top, left, bottom, right)) if len(found) == len(lungs) else None,
     )
+
+
+def _room(box: tuple[float, float, float, float], edges: tuple[float, float, float, float]) -> float:
+    """See LungShape."""
+    inward = np.array(box) - np.array(edges)
+    distances = np.concatenate([inward[:2], -inward[2:]]) / max(box[2] - box[0], box[3] - box[1])
+    return float(np.clip(distances, None, MOST_ROOM).sum())
 
 
 def _tilt(mask: np.ndarray) -> float:

@@ -6,10 +6,12 @@ from xray2ctpa_core.data.settings import Existing, Folders, FoldersOrNone, Rate,
 
 @settings
 class MeasureGateSettings:
-    """Figures of the input gate on radiographs, as they are and turned by 12 degrees."""
+    """Figures of the input gate on radiographs (whole, turned, cropped) and on oblique projections of CTs."""
 
-    folders: Folders = ()
+    folders: FoldersOrNone = ()
     """Folders of upright, whole frontal radiographs."""
+    cts: FoldersOrNone = ()
+    """Folders of CTs (.nii.gz), which are projected straight and oblique."""
     bundle: str = DEFAULT_BUNDLE
     """Name or folder of the bundle whose lung locator is used."""
 
