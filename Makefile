@@ -58,7 +58,7 @@ RECIPE ?= open-pairs
 COHORT ?= cohort
 OUT ?= runs/$(RECIPE)
 OPEN_PAIRS = $(PYTHON) Training/open_pairs.py
-train-open-pairs: $(VENV)/.installed-open-data  ## Open pairs from index to table, cost first: COHORT=, OUT=folder, RECIPE=; docs/open-pairs.md
+train-open-pairs: $(VENV)/.installed-all  ## Open pairs from index to table, cost first: COHORT=, OUT=folder, RECIPE=; docs/open-pairs.md
 	test -f "$(COHORT)/rules.json" || $(OPEN_PAIRS) select "$(COHORT)" $(SELECT)
 	$(OPEN_PAIRS) cost "$(COHORT)" "$(RECIPE)" --run "$(OUT)" $(if $(SET),--set $(SET))
 	test -f "$(COHORT)/studies.csv" || $(OPEN_PAIRS) fetch "$(COHORT)" $(FETCH)
@@ -99,7 +99,3 @@ $(VENV)/.installed-viewer: $(SETTINGS) $(CORE)/constraints.txt | $(PYTHON)
 $(VENV)/.installed-all: $(SETTINGS) $(CORE)/constraints.txt | $(PYTHON)
 	$(PIP_INSTALL) --editable "$(CORE)[training,clip,viewer,dev]"
 	touch $@ $(VENV)/.installed-base $(VENV)/.installed-viewer
-
-$(VENV)/.installed-open-data: $(VENV)/.installed-all
-	$(PIP_INSTALL) --editable "$(CORE)[open-data]"
-	touch $@

@@ -340,7 +340,6 @@ def test_idc_index_is_called_as_it_is_made(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its client with its own index; s5cmd, which alone uses the network, is a script that reads a folder."""
-    pytest.importorskip("idc_index", reason="the client comes with the extra open-data")
     bucket, tools = tmp_path / "bucket", tmp_path / "tools"
     tools.mkdir()
     (tools / "s5cmd").write_text(
