@@ -135,9 +135,15 @@ def _record(folder: Path) -> dict[str, dict[str, Any]]:
     path, found = folder / RECORD_FILE, {}
     if path.is_file():
         text = path.read_text(encoding="utf-8")
-        for line in text[: text.rfind("\n") + 1].splitlines():
-            entry = json.loads(line)
-            found[entry.pop("key")] = entry
+        for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+            try:
+                entry = json.loads(line)
+                found[entry["key"]] = {name: entry[name] for name in ("volume", "radiograph")}
+            except (ValueError, LookupError, TypeError) as error:
+                raise InputError(
+                    f"Expected a pair that was checked in {path}, line {number}, got another text.",
+                    "Remove the file: the pairs are then checked again.",
+                ) from error
         if not text.endswith("\n"):
             write_text_atomically(path, text[: text.rfind("\n") + 1])
     return found
