@@ -29,7 +29,7 @@ from xray2ctpa_core.data.open_pairs.fetch import (
     needed_series,
 )
 from xray2ctpa_core.data.open_pairs.pairs import count_patients, select_pairs
-from xray2ctpa_core.data.open_pairs.rules import COLLECTIONS, LICENCES, Rules
+from xray2ctpa_core.data.open_pairs.rules import COLLECTIONS, LICENCES, RULES_VERSION, Rules
 from xray2ctpa_core.data.open_pairs.series import Series, index_path, index_version, read_index
 from xray2ctpa_core.data.open_pairs.table import TABLE_FILE, read_pairs, write_pairs
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
@@ -152,7 +152,7 @@ def select(args: argparse.Namespace) -> int:
     splits = ", ".join(f"{sum(p.split == s for p in pairs)} {s}" for s in ("train", "validation", "test"))
     megabytes = sum(one.megabytes for one in needed_series(pairs, ALTERNATIVES))
     print(f"{len(pairs)} pairs of {patients} patients ({splits}); {megabytes / 1000:.1f} GB to fetch.")
-    print(f"{args.out / TABLE_FILE}, SHA-256 {digest}")
+    print(f"{args.out / TABLE_FILE}, SHA-256 {digest}, by rules {RULES_VERSION} from index {version}.")
     return EXIT_DONE
 
 

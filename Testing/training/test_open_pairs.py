@@ -191,6 +191,9 @@ def test_one_command_selects_says_the_cost_fetches_prepares_and_trains(repositor
     places = [said.index(f"open_pairs.py {step}") for step in steps]
     assert places == sorted(places)
     assert places[-1] < said.index("Training/train.py")
+    assert said.count('test "cohort/studies.csv" -nt "cohort/pairs.csv" ||') == 2, (
+        "another selection is prepared"
+    )
     assert 'select "cohort" --angiography' in said
     assert 'fetch "cohort" --first 20' in said
 
