@@ -52,17 +52,17 @@ train-paper-smoke: $(VENV)/.installed-all  ## The papers' system from DICOM to t
 	$(PYTHON) Training/train.py smoke --one-process --data build/paper-smoke/data --out build/paper-smoke/run \
 		--set run.name=virtual
 
-# Everything from the index to the table, resumed where it was stopped: what is selected, fetched or prepared
-# already is left as it is. SELECT= and FETCH= are more arguments of these steps of Training/open_pairs.py.
+# Everything from the index to the table, resumed where it was stopped: what is selected or prepared already is
+# left as it is, unless the selection is newer. SELECT= and FETCH= are more arguments of these steps of Training/open_pairs.py.
 RECIPE ?= open-pairs
 COHORT ?= cohort
 OUT ?= runs/$(RECIPE)
 OPEN_PAIRS = $(PYTHON) Training/open_pairs.py
-train-open-pairs: $(VENV)/.installed-open-data  ## Open pairs from index to table, cost first: COHORT=, OUT=folder, RECIPE=; docs/open-pairs.md
+train-open-pairs: $(VENV)/.installed-all  ## Open pairs from index to table, cost first: COHORT=, OUT=folder, RECIPE=; docs/open-pairs.md
 	test -f "$(COHORT)/rules.json" || $(OPEN_PAIRS) select "$(COHORT)" $(SELECT)
 	$(OPEN_PAIRS) cost "$(COHORT)" "$(RECIPE)" --run "$(OUT)" $(if $(SET),--set $(SET))
-	test -f "$(COHORT)/studies.csv" || $(OPEN_PAIRS) fetch "$(COHORT)" $(FETCH)
-	test -f "$(COHORT)/studies.csv" || $(OPEN_PAIRS) prepare "$(COHORT)"
+	test "$(COHORT)/studies.csv" -nt "$(COHORT)/pairs.csv" || $(OPEN_PAIRS) fetch "$(COHORT)" $(FETCH)
+	test "$(COHORT)/studies.csv" -nt "$(COHORT)/pairs.csv" || $(OPEN_PAIRS) prepare "$(COHORT)"
 	$(PYTHON) Training/train.py "$(RECIPE)" --data "$(COHORT)" --out "$(OUT)" $(if $(SET),--set $(SET))
 
 screenshots: $(VENV)/.installed-all  ## Takes the README's pictures of the module and the page anew, from their tests
@@ -99,7 +99,3 @@ $(VENV)/.installed-viewer: $(SETTINGS) $(CORE)/constraints.txt | $(PYTHON)
 $(VENV)/.installed-all: $(SETTINGS) $(CORE)/constraints.txt | $(PYTHON)
 	$(PIP_INSTALL) --editable "$(CORE)[training,clip,viewer,dev]"
 	touch $@ $(VENV)/.installed-base $(VENV)/.installed-viewer
-
-$(VENV)/.installed-open-data: $(VENV)/.installed-all
-	$(PIP_INSTALL) --editable "$(CORE)[open-data]"
-	touch $@

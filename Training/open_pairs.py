@@ -25,11 +25,11 @@ from xray2ctpa_core.constants import EXIT_CANCELLED, EXIT_DONE
 from xray2ctpa_core.data.open_pairs.fetch import (
     Store,
     fetch_series,
-    missing_megabytes,
+    missing_series,
     needed_series,
 )
 from xray2ctpa_core.data.open_pairs.pairs import count_patients, select_pairs
-from xray2ctpa_core.data.open_pairs.rules import COLLECTIONS, LICENCES, Rules
+from xray2ctpa_core.data.open_pairs.rules import COLLECTIONS, LICENCES, RULES_VERSION, Rules
 from xray2ctpa_core.data.open_pairs.series import Series, index_path, index_version, read_index
 from xray2ctpa_core.data.open_pairs.table import TABLE_FILE, read_pairs, write_pairs
 from xray2ctpa_core.errors import InputError, XRay2CTPAError
@@ -152,7 +152,7 @@ def select(args: argparse.Namespace) -> int:
     splits = ", ".join(f"{sum(p.split == s for p in pairs)} {s}" for s in ("train", "validation", "test"))
     megabytes = sum(one.megabytes for one in needed_series(pairs, ALTERNATIVES))
     print(f"{len(pairs)} pairs of {patients} patients ({splits}); {megabytes / 1000:.1f} GB to fetch.")
-    print(f"{args.out / TABLE_FILE}, SHA-256 {digest}")
+    print(f"{args.out / TABLE_FILE}, SHA-256 {digest}, by rules {RULES_VERSION} from index {version}.")
     return EXIT_DONE
 
 
@@ -160,15 +160,15 @@ def fetch(args: argparse.Namespace) -> int:
     """Fetches the series of the table."""
     pairs = [pair for pair in read_pairs(args.out) if args.split in (None, pair.split)]
     series = needed_series(pairs[: args.first or None], ALTERNATIVES)
-    megabytes, free = missing_megabytes(args.out, series), shutil.disk_usage(args.out).free / 1e6
+    missing, free = missing_series(args.out, series), shutil.disk_usage(args.out).free / 1e9
     print(
-        f"{len(series)} series, {megabytes / 1000:.1f} GB of them missing; "
-        f"{free / 1000:.1f} GB of disk are free."
+        f"{len(series)} series, {sum(one.megabytes for one in missing) / 1000:.1f} GB of them missing; "
+        f"{free:.1f} GB of disk are free."
     )
     if args.dry_run:
         return EXIT_DONE
-    if args.store:
-        done = fetch_series(args.out, series, folder_store(args.store), _say)
+    if args.store or not missing:  # then no store is asked
+        done = fetch_series(args.out, series, folder_store(args.store or args.out), _say)
     else:
         done = fetch_series(args.out, series, commons_store(series), _say, PATIENCE)
     print(f"{done.complete} of {len(series)} series are there, {done.former} of them from before.")
@@ -273,7 +273,8 @@ def cost(args: argparse.Namespace) -> int:
             for value, unit in ((one.megabytes, 1000), (one.seconds, 3600))
         )
         lines.append((one.step, units, gigabytes, hours))
-    to_fetch = missing_megabytes(args.out, needed_series(pairs, ALTERNATIVES)) / 1000
+    missing = missing_series(args.out, needed_series(pairs, ALTERNATIVES))
+    to_fetch = sum(one.megabytes for one in missing) / 1000
     print(f"{len(splits)} pairs by {path.stem}; {to_fetch:.1f} GB are still to be fetched.")
     print_columns(lines)
     there = next(folder for folder in (place, *place.resolve().parents) if folder.exists())

@@ -137,12 +137,28 @@ def prepare_until_killed(out: Path, locator: Path, after: int) -> None:
     prepare_pairs(out, read_pairs(out), locator, progress=progress)
 
 
-def killed(target: Callable[..., None], *arguments: Any) -> bool:
-    """Runs a function in a process of its own; whether that was killed."""
+def exit_code(target: Callable[..., None], *arguments: Any) -> int | None:
+    """Runs a function in a process of its own."""
     process = multiprocessing.get_context("spawn").Process(target=target, args=arguments)
     process.start()
     process.join()
-    return process.exitcode == -signal.SIGKILL
+    return process.exitcode
+
+
+def killed(target: Callable[..., None], *arguments: Any) -> bool:
+    """Runs a function in a process of its own; whether that was killed."""
+    return exit_code(target, *arguments) == -signal.SIGKILL
+
+
+def write_zeros(one: Series, target: Path) -> None:
+    """A store whose series have as many bytes as their index states, all 0."""
+    for number in range(one.images):
+        (target / f"{number}.dcm").write_bytes(bytes(round(one.megabytes * 1e6 / one.images)))
+
+
+def fetch_zeros(out: Path, rows: list[Series]) -> None:
+    """Fetches ``rows`` from `write_zeros`."""
+    assert not fetch_series(out, rows, write_zeros).failed
 
 
 def size_of(folder: Path) -> float:

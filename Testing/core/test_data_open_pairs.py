@@ -17,13 +17,13 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
-from commons import ANGIO, PORTABLE, SBU, series, write_index, write_store
+from commons import ANGIO, PORTABLE, SBU, exit_code, fetch_zeros, series, write_index, write_store
 from ct_series import phantom, write_series
 from disks import mounted
 from io_radiographs import write_dicom
 
 from xray2ctpa_core.data.open_pairs.cost import Machine, StepCost, read_measured, recipe_cost
-from xray2ctpa_core.data.open_pairs.fetch import ERRORS_FILE, fetch_series, series_folder
+from xray2ctpa_core.data.open_pairs.fetch import ERRORS_FILE, fetch_series, needed_series, series_folder
 from xray2ctpa_core.data.open_pairs.labels import embolism_columns, join_labels, labels_text, read_labels
 from xray2ctpa_core.data.open_pairs.pairs import Count, count_patients, select_pairs, split_of
 from xray2ctpa_core.data.open_pairs.prepare import Prepared, checked, prepare_pairs
@@ -203,7 +203,8 @@ def test_the_index_is_read_without_what_others_made_of_it(tmp_path: Path) -> Non
 
 
 def test_an_index_with_other_columns_and_incomplete_rows_is_read(tmp_path: Path) -> None:
-    rows = [series("1.1"), series("1.2", "CR"), series("1.3", date=None), series("1.4"), series("1.5")]
+    rows = [series("1.1"), series("1.2", "CR"), series("1.3", date=None)]
+    rows += [series(uid) for uid in ("1.4", "1.5", "1.6", "1.7")]
     write_index(tmp_path / "index.parquet", rows)
     with duckdb.connect() as connection:
         connection.execute(
@@ -215,6 +216,8 @@ def test_an_index_with_other_columns_and_incomplete_rows_is_read(tmp_path: Path)
         connection.execute(f"create table t as select * from read_parquet('{tmp_path / 'newer.parquet'}')")
         connection.execute("update t set series_size_MB = null where SeriesInstanceUID = '1.4'")
         connection.execute("update t set PatientID = '' where SeriesInstanceUID = '1.5'")
+        connection.execute("update t set series_size_MB = 'nan' where SeriesInstanceUID = '1.6'")
+        connection.execute("update t set instanceCount = 0 where SeriesInstanceUID = '1.7'")
         connection.execute(f"copy t to '{tmp_path / 'gaps.parquet'}' (format parquet)")
         connection.execute("alter table t drop instanceCount")
         connection.execute(f"copy t to '{tmp_path / 'useless.parquet'}' (format parquet)")
@@ -322,6 +325,43 @@ def test_a_disk_that_becomes_full_ends_the_run_and_whole_series_stay(tmp_path: P
         assert fetch_series(disk, rows[:2], lambda _one, target: store(rows[0], target)).former == 1
 
 
+def test_two_runs_in_one_folder_bring_each_series_whole(tmp_path: Path) -> None:
+    """Another run fetches everything while the store of this one is writing its first series."""
+    rows = [series(uid, images=2, megabytes=0.002) for uid in ("first", "second")]
+
+    def slow(one, target):
+        (target / "0.dcm").write_bytes(bytes(1000))
+        assert exit_code(fetch_zeros, tmp_path, rows) == 0
+        (target / "1.dcm").write_bytes(bytes(1000))
+
+    done = fetch_series(tmp_path, rows, slow)
+    assert (done.complete, done.failed) == (2, ())
+    places = {place.name: place for place in series_folder(tmp_path, rows[0]).parent.iterdir()}
+    assert sorted(places) == ["first", "second"]
+    assert all(len(list(place.iterdir())) == 2 for place in places.values())
+
+
+def test_what_failed_is_listed_also_where_the_run_ends_early(tmp_path: Path) -> None:
+    rows = [series("bad", images=1, megabytes=0.0), series("last", images=1, megabytes=0.0)]
+
+    def store(one, target):
+        if one.uid == "last":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutputError):
+        fetch_series(tmp_path, rows, store)
+    (entry,) = [json.loads(line) for line in (tmp_path / ERRORS_FILE).read_text().splitlines()]
+    assert (entry["series"], entry["wrong"]) == ("bad", "expected 1 files, got 0")
+
+
+def test_one_series_in_two_collections_is_fetched_for_both(tmp_path: Path) -> None:
+    rows = [one for c in (SBU, LIDC) for one in (series("ct", collection=c), series("x", "CR", collection=c))]
+    needed = needed_series(select_pairs(rows, Rules()))
+    assert sorted((one.collection, one.uid) for one in needed) == [
+        (SBU, "ct"), (SBU, "x"), (LIDC, "ct"), (LIDC, "x")
+    ]  # fmt: skip
+
+
 def test_a_store_out_of_reach_is_not_asked_for_every_series(tmp_path: Path) -> None:
     asked = []
 
@@ -340,7 +380,6 @@ def test_idc_index_is_called_as_it_is_made(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its client with its own index; s5cmd, which alone uses the network, is a script that reads a folder."""
-    pytest.importorskip("idc_index", reason="the client comes with the extra open-data")
     bucket, tools = tmp_path / "bucket", tmp_path / "tools"
     tools.mkdir()
     (tools / "s5cmd").write_text(
@@ -483,6 +522,9 @@ def test_from_the_index_to_studies_stopped_and_resumed(
     assert "11 of 12 series are there, 4 of them from before" in captured.out
     assert "failed: 1.2.3.3.1 of P3" in captured.err
 
+    assert script.main(["fetch", str(out), "--first", "2"]) == 0, "no store is asked for what is there"
+    assert "4 of 4 series are there" in capsys.readouterr().out
+
     (tmp_path / "labels.csv").write_text("patient,label\nP0,1\nP1,0\n")
     assert script.main(["prepare", str(out), "--labels", str(tmp_path / "labels.csv"), "--workers", "1"]) == 0
     captured = capsys.readouterr()
@@ -613,6 +655,10 @@ def test_the_cost_is_said_in_gigabytes_hours_and_steps(
     if recipe == "open-pairs":
         assert re.search(r"xray-encoder +2800 step of 8 +0\.0 +0\.6", said)
         assert "not measured" not in said.replace("on a GPU: not measured", "")
+    elif recipe == "xctdiff-open-pairs":
+        assert re.search(r"vqgan +80000 step of 1 +0\.0 +2153\.3", said)
+        assert re.search(r"prior-denoiser +100000 step of 8 +not measured +3194\.4", said)
+        assert "were not measured" not in said, "of every step the time is known"
     else:
         assert re.search(r"evaluation +\d+ sample +not measured +not measured", said)
     assert not (tmp_path / "run").exists()
@@ -645,6 +691,11 @@ def test_prepare_reads_no_pair_twice_and_another_choice_anew(tmp_path: Path) -> 
     with (tmp_path / "prepared.jsonl").open("a") as file:
         file.write('{"key": "cut o')  # by a kill
     assert prepared(pairs).former == 2
+    whole = (tmp_path / "prepared.jsonl").read_text()
+    (tmp_path / "prepared.jsonl").write_text("null\n" + whole)
+    with pytest.raises(InputError, match=r"prepared\.jsonl, line 1"):
+        prepared(pairs)
+    (tmp_path / "prepared.jsonl").write_text(whole)
     assert read == ["ct0", "ct1", "ct2", "ct1"], "a pair that failed is tried again"
     other = dataclasses.replace(pairs[0], radiograph=series("another", "DX", patient="P0"))
     assert prepared([other, *pairs[1:]]).former == 1

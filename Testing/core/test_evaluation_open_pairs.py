@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commons import series
 from ct_series import write_series
 from evaluation_cohort import ArithmeticPipeline, bundle
 from io_radiographs import write_dicom
 from test_evaluation_people import CONFIG, thorax
 
+from xray2ctpa_core.data.open_pairs.pairs import select_pairs
 from xray2ctpa_core.data.open_pairs.prepare import STUDIES_FILE
+from xray2ctpa_core.data.open_pairs.rules import Rules
+from xray2ctpa_core.data.open_pairs.table import write_pairs
 from xray2ctpa_core.data.sources.folder import read_folder
 from xray2ctpa_core.errors import InputError
 from xray2ctpa_core.evaluation.open_pairs import SCHEMA_FILE, PairedPerson, evaluate_open_pairs
@@ -110,7 +114,80 @@ def test_the_report_says_protocol_and_chance(evaluated: dict) -> None:
     text = markdown({**empty, "open_pairs": [evaluated]})
     assert "## Open pairs, test split" in text
     assert "| one person | 2 |" in text
-    assert f"Protocol 2, cohort {evaluated['cohort'][:12]}" in text
+    assert f"Protocol 3; 2 pairs; selection none, studies {evaluated['cohort'][:12]}." in text
+
+
+def again(cohort: Path, out: Path, *more: str) -> Path:
+    """The cohort with more rows in its table."""
+    out.mkdir()
+    for name in PATIENTS:
+        (out / name).symlink_to(cohort / name)
+    text = (cohort / STUDIES_FILE).read_text() + "".join(f"{line}\n" for line in more)
+    (out / STUDIES_FILE).write_text(text)
+    return out
+
+
+def test_examinations_of_one_patient_are_one_observation(
+    cohort: Path, evaluated: dict, tmp_path: Path
+) -> None:
+    """Patient b twice, and nobody else twice: neither n grows, nor is b's other CT a wrong patient's."""
+    twice = again(cohort, tmp_path / "twice", "b2,b,b/ct,b/cxr,,test")
+    studies = {study.id: study for study in read_folder(twice, twice / STUDIES_FILE)}
+    pipeline = ArithmeticPipeline(PairedPerson(studies["b"], bundle().geometry, locate).hu)
+    found = evaluate_open_pairs(
+        twice, [("one person", pipeline)], CONFIG, RowStore(None), lambda *_: None, locate
+    )
+    assert found["pairs"] == ["b", "c", "b2"]
+    for kind in ("matches", "organs", "images", "differences"):
+        for entry, before in zip(found[kind], evaluated[kind], strict=True):
+            numbers = {name: value for name, value in entry.items() if isinstance(value, dict)}
+            assert entry.get("patients", 2) == 2
+            assert len(numbers) >= 2
+            for name, number in numbers.items():
+                assert number["n"] == before[name]["n"] <= 2
+                assert number["estimate"] == pytest.approx(before[name]["estimate"], rel=0.02, abs=0.02), name
+
+
+def test_a_flat_volume_fits_nobody(cohort: Path) -> None:
+    pipeline = ArithmeticPipeline(np.full((16, 32, 32), -3000.0))
+    found = evaluate_open_pairs(cohort, [("flat", pipeline)], CONFIG, RowStore(None), lambda *_: None, locate)
+    (match,) = found["matches"]
+    assert match["right"]["estimate"] == match["wrong"]["estimate"] == 0
+    assert match["share"] == {"estimate": 0.5, "lower": None, "upper": None, "n": 2}
+
+
+def test_studies_that_are_not_the_selections_are_refused(cohort: Path, tmp_path: Path) -> None:
+    """The test split is the stored one, whatever somebody made of the study table."""
+    rows = [
+        one
+        for name in PATIENTS
+        for one in (series(f"ct {name}", patient=name), series(f"x {name}", "CR", patient=name))
+    ]
+    pairs = select_pairs(rows, Rules())
+    write_pairs(tmp_path, pairs, Rules(), "25.0.5")
+    lines = ["id,patient,volume,radiograph,label,split"]
+    for pair in pairs:
+        name = pair.ct.patient
+        (tmp_path / name).symlink_to(cohort / name)
+        lines.append(f"{pair.id},{name},{name}/ct,{name}/cxr,,{pair.split}")
+
+    def refused(text: str) -> str:
+        (tmp_path / STUDIES_FILE).write_text(text)
+        pipeline = ArithmeticPipeline(np.zeros((16, 32, 32)))
+        with pytest.raises(InputError) as error:
+            evaluate_open_pairs(tmp_path, [("", pipeline)], CONFIG, RowStore(None), lambda *_: None, locate)
+        return error.value.message
+
+    other = {"train": "test", "validation": "test", "test": "train"}[pairs[0].split]
+    moved = lines[1].rpartition(",")[0] + f",{other}"
+    assert f"of the split {other}, there {pairs[0].split}" in refused(
+        "\n".join([lines[0], moved, *lines[2:]])
+    )
+    assert "there missing" in refused(
+        "\n".join([lines[0], "more-" + lines[1], *lines[1:]]).replace(
+            f"more-{pairs[0].id},{pairs[0].ct.patient}", f"more,{pairs[0].ct.patient}"
+        )
+    )
 
 
 def test_a_cohort_without_a_test_split_is_refused(cohort: Path, tmp_path: Path) -> None:

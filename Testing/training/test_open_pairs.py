@@ -12,7 +12,6 @@ import pytest
 import torch
 
 pytest.importorskip("diffdrr", reason="computed radiographs come with the training extra")
-pytest.importorskip("duckdb", reason="the index is read by the extra open-data")
 
 from commons import fetch_until_killed, killed, prepare_until_killed, write_index, write_store
 from stage_scripts import module_of, read, recipe, with_steps
@@ -180,7 +179,7 @@ def test_one_unit_of_each_step_is_measured_and_the_cost_follows(
 
 def made(repository: Path, *more: str) -> str:
     """What make would run."""
-    words = ["make", "-n", "train-open-pairs", "OUT=run", "--assume-old=.venv/.installed-open-data", *more]
+    words = ["make", "-n", "train-open-pairs", "OUT=run", "--assume-old=.venv/.installed-all", *more]
     return subprocess.run(
         words, cwd=repository, capture_output=True, text=True, env=ENVIRONMENT, check=True
     ).stdout
@@ -192,6 +191,9 @@ def test_one_command_selects_says_the_cost_fetches_prepares_and_trains(repositor
     places = [said.index(f"open_pairs.py {step}") for step in steps]
     assert places == sorted(places)
     assert places[-1] < said.index("Training/train.py")
+    assert said.count('test "cohort/studies.csv" -nt "cohort/pairs.csv" ||') == 2, (
+        "another selection is prepared"
+    )
     assert 'select "cohort" --angiography' in said
     assert 'fetch "cohort" --first 20' in said
 

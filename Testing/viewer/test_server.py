@@ -16,7 +16,8 @@ pytest.importorskip("aiohttp")
 import aiohttp
 import psutil
 from aiohttp.test_utils import make_mocked_request
-from io_radiographs import quantised, radiograph_png, write_dicom
+from io_radiographs import radiograph_png, write_dicom
+from PIL import Image
 from pydicom.uid import ImplicitVRLittleEndian
 from scenes import HOT_RAS
 from visitors import PATIENCE, decoded, entered, is_gone, newcomer, plain, served, visiting, wait_for

@@ -84,8 +84,26 @@ def entries(named: Mapping[str, Counted | None]) -> dict[str, Any]:
 
 
 def by_patient(rows: Sequence[Row]) -> dict[str, Row]:
-    """The rows by their patient's name."""
-    return {row["patient"]: row for row in rows}
+    """One row for each patient, by name; of several (examinations) numbers are averaged and lists of features
+    joined, since examinations of one patient are no independent observations."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row["patient"], []).append(row)
+    return {name: own[0] if len(own) == 1 else _merged(own) for name, own in groups.items()}
+
+
+def _merged(rows: Sequence[Row]) -> Row:
+    found: Row = {}
+    for key in unique(key for row in rows for key in row):
+        values = [row[key] for row in rows if row.get(key) is not None]
+        if values and isinstance(values[0], list):
+            found[key] = [item for value in values for item in value]
+        elif values and isinstance(values[0], int | float):
+            known = _known(values)
+            found[key] = float(known.mean()) if len(known) else None
+        else:
+            found[key] = values[0] if values else None
+    return found
 
 
 def unique(values: Iterable[str]) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from xray2ctpa_core.data.open_pairs.prepare import STUDIES_FILE
+from xray2ctpa_core.data.open_pairs.table import TABLE_FILE, read_pairs
 from xray2ctpa_core.data.sources.folder import read_folder
 from xray2ctpa_core.data.sources.study import Study
 from xray2ctpa_core.data.splits import TEST
@@ -23,7 +24,7 @@ from xray2ctpa_core.evaluation.baselines import INDEX_PIXELS, Baselines
 from xray2ctpa_core.evaluation.columns import CORRELATION, SHARE
 from xray2ctpa_core.evaluation.config import EvaluationConfig
 from xray2ctpa_core.evaluation.instruments import make_instruments
-from xray2ctpa_core.evaluation.numbers import entry
+from xray2ctpa_core.evaluation.numbers import by_patient, entry
 from xray2ctpa_core.evaluation.organs import Organs, summarise_organs
 from xray2ctpa_core.evaluation.patients import group_identity
 from xray2ctpa_core.evaluation.people import Person
@@ -43,7 +44,7 @@ from xray2ctpa_core.volume import FrontalFrame, Radiograph
 Locate = Callable[[Radiograph], FrontalFrame]
 Progress = Callable[[str, int, int], None]
 #: Of the protocol (docs/open-pairs.md); raised when a number's definition changes.
-PROTOCOL = "2"
+PROTOCOL = "3"
 #: JSON schema of evaluation.json.
 SCHEMA_FILE = Path(__file__).with_name("evaluation.schema.json")
 #: HU between which volumes of right and wrong patients are correlated.
@@ -63,7 +64,7 @@ class PairedPerson(Person):
         if study.volume is None or study.radiograph is None:
             raise InputError(f"Expected a CT and a radiograph of {study.id}, got not both ({study.where}).")
         super().__init__(study.volume, geometry)
-        self.name = study.id
+        self.name, self.patient = study.id, study.patient
         self._study, self._radiograph, self._locate = study, study.radiograph, locate
 
     @cached_property
@@ -120,15 +121,17 @@ def evaluate_open_pairs(
         cache: folder that keeps the baselines; a later call goes on from them.
 
     Returns:
-        JSON-ready, as SCHEMA_FILE says: ``protocol``, ``cohort`` (SHA-256 of its table), ``pairs``
-        (measured), ``matches`` (right patient against wrong ones), ``organs`` (shape and size of lungs and
-        heart), and the lists of ``summarise_volumes``.
+        JSON-ready, as SCHEMA_FILE says: ``protocol``, ``selection`` and ``cohort`` (SHA-256 of pairs.csv,
+        None without, and of studies.csv), ``pairs`` (measured), ``matches`` (right patient against wrong
+        ones), ``organs`` (shape and size of lungs and heart), and the lists of ``summarise_volumes``.
 
     Raises:
-        InputError: no cohort, fewer than two pairs of the test split, or none of the others.
+        InputError: no cohort, one whose studies are not those of its selection or have other splits, fewer
+            than two patients of the test split, or none of the others.
     """
     table = cohort / STUDIES_FILE
     studies = read_folder(cohort, table)
+    selection = _selection(cohort, studies)
     instruments = make_instruments((*config.metrics, "planes"), config.weights)
     rows: list[Row] = []
     organs: list[Row] = []
@@ -140,10 +143,11 @@ def evaluate_open_pairs(
         tested = [p for p, s in zip(people, studies, strict=True) if s.split == TEST]
         tested = tested[: config.open_pairs or None]
         others = [p for p, s in zip(people, studies, strict=True) if s.split != TEST]
-        if len(tested) < 2 or not others:
+        patients = [person.patient for person in tested]
+        if len(set(patients)) < 2 or not others:
             raise InputError(
-                f"Expected two pairs or more of the test split and one of the others in {table}, got "
-                f"{len(tested)} and {len(others)}.",
+                f"Expected two patients or more of the test split and one of the others in {table}, got "
+                f"{len(set(patients))} and {len({person.patient for person in others})}.",
                 "Fetch and prepare more pairs.",
             )
         identity = group_identity(others)
@@ -155,15 +159,16 @@ def evaluate_open_pairs(
         pairing = _Pairing(tested, bench)
         fits = []
         for number, person in enumerate(tested, 1):
-            subject = SubjectRows(person, bench)
-            rows += subject.images(name, pipeline, several=True)
+            subject, whose = SubjectRows(person, bench), {"patient": person.patient}
+            rows += [row | whose for row in subject.images(name, pipeline, several=True)]
             fits.append(pairing.fits(number - 1, subject, pipeline))
-            organs += [{"bundle": name} | row for row in pairing.organs(person, subject, pipeline)]
+            organs += [{"bundle": name} | whose | row for row in pairing.organs(person, subject, pipeline)]
             report("open pairs", number, len(tested))
-        matches.append({"bundle": name, "method": ONE_SAMPLE} | _matches(np.array(fits)))
+        matches.append({"bundle": name, "method": ONE_SAMPLE} | _matches(np.array(fits), patients))
         measured = [person.name for person in tested]
     return {
         "protocol": PROTOCOL,
+        "selection": selection,
         "cohort": file_sha256(table),
         "pairs": measured,
         "weights": {name: volumes_id(pipeline.bundle) for name, pipeline in named},
@@ -172,6 +177,21 @@ def evaluate_open_pairs(
         "features": instruments.titles,
         **summarise_volumes(rows, [name for name, _ in named], config.samples),
     }
+
+
+def _selection(cohort: Path, studies: Sequence[Study]) -> str | None:
+    """SHA-256 of the selection, whose pairs and splits the studies must have; None where there is none."""
+    if not (cohort / TABLE_FILE).is_file():
+        return None
+    stored = {pair.id: pair.split for pair in read_pairs(cohort)}
+    for study in studies:
+        if stored.get(study.id) != study.split:
+            raise InputError(
+                f"Expected the pairs and splits of {TABLE_FILE}, got {study.id} of the split {study.split}, "
+                f"there {stored.get(study.id, 'missing')} ({study.where}).",
+                f"Make {STUDIES_FILE} anew: open_pairs.py prepare.",
+            )
+    return file_sha256(cohort / TABLE_FILE)
 
 
 def _own_framing(pipeline: Any) -> Locate:
@@ -199,7 +219,7 @@ class _Pairing:
 
         def measure() -> Row:
             made = np.clip(subject.sample(pipeline), *_CORRELATED_HU)
-            found = [normalised_cross_correlation(made, truth) for truth in self._truths]
+            found = [_correlation(made, truth) for truth in self._truths]
             return {"fits": [found[number], *found[:number], *found[number + 1 :]]}
 
         fits: list[float] = self._bench.store.get(
@@ -225,23 +245,30 @@ class _Pairing:
         return [{"method": method} | row for method, row in self._bench.store.get(key, measure).items()]
 
 
-def _matches(fits: np.ndarray) -> dict[str, Any]:
-    """How much better a volume fits its own patient than the others: correlations, and the share of wrong
-    patients that it fits less, 0.5 by chance; means over patients with intervals.
+def _correlation(made: np.ndarray, truth: np.ndarray) -> float:
+    """Of two volumes; 0 where one is flat, which fits nobody."""
+    value = normalised_cross_correlation(made, truth)
+    return 0.0 if np.isnan(value) else value
+
+
+def _matches(fits: np.ndarray, patients: Sequence[str]) -> dict[str, Any]:
+    """How much better a volume fits its own patient than the others: correlations, and the share of other
+    patients' CTs that it fits less, 0.5 by chance; means over patients with intervals.
 
     Args:
-        fits: (patients, patients) correlations; column 0 is that with the own CT.
+        fits: (pairs, pairs) correlations; column 0 is that with the own CT, then those with the others'.
+        patients: of each pair.
     """
-    right, wrong = fits[:, 0], fits[:, 1:]
-    share = (wrong < right[:, None]).mean(axis=1) + 0.5 * (wrong == right[:, None]).mean(axis=1)
-    numbers = {
-        "right": (right, CORRELATION),
-        "wrong": (wrong.mean(axis=1), CORRELATION),
-        "share": (share, SHARE),
-    }
+    names = np.array(patients)
+    rows = []
+    for number, (right, *others) in enumerate(fits):
+        wrong = np.array(others)[np.delete(names, number) != names[number]]
+        share = (wrong < right).mean() + 0.5 * (wrong == right).mean()
+        rows.append({"patient": patients[number], "right": right, "wrong": wrong.mean(), "share": share})
+    kept = by_patient(rows).values()
     found = {}
-    for name, (values, limits) in numbers.items():
-        interval = mean_interval(values)
+    for name, limits in {"right": CORRELATION, "wrong": CORRELATION, "share": SHARE}.items():
+        interval = mean_interval(np.array([row[name] for row in kept]))
         ends = (float(np.clip(end, *limits)) for end in (interval.lower, interval.upper))
-        found[name] = entry((Interval(interval.estimate, *ends), len(values)))
+        found[name] = entry((Interval(interval.estimate, *ends), len(kept)))
     return found

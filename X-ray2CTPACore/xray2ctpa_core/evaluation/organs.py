@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xray2ctpa_core.evaluation.numbers import entries, mean_of, unique
+from xray2ctpa_core.evaluation.numbers import by_patient, entries, mean_of, unique
 from xray2ctpa_core.evaluation.rows import TRUTH
 from xray2ctpa_core.evaluation.store import Row
 from xray2ctpa_core.metrics.dice import dice
@@ -77,7 +77,7 @@ def summarise_organs(rows: Sequence[Row]) -> list[dict[str, Any]]:
     for bundle in unique(row["bundle"] for row in rows):
         methods = unique(row["method"] for row in rows if row["bundle"] == bundle)
         for method in sorted(methods, key=lambda method: method == TRUTH):
-            chosen = [row for row in rows if (row["bundle"], row["method"]) == (bundle, method)]
-            numbers = entries({column: mean_of(chosen, column) for column in COLUMNS})
+            chosen = by_patient([row for row in rows if (row["bundle"], row["method"]) == (bundle, method)])
+            numbers = entries({column: mean_of(chosen.values(), column) for column in COLUMNS})
             found.append({"bundle": bundle, "method": method, "patients": len(chosen)} | numbers)
     return found

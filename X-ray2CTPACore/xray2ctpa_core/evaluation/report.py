@@ -129,7 +129,8 @@ def _open_pairs(pairs: dict[str, Any]) -> list[str]:
         parts += ["Paired differences:", _differences(pairs["differences"], PEOPLE_COLUMNS)]
     parts += ["Right patient against wrong ones, correlation of volumes:", table(headings, lines)]
     parts += ["Lungs and heart:", _organs(pairs["organs"]), OPEN_PAIRS_NOTE]
-    return [*parts, f"Protocol {pairs['protocol']}, cohort {pairs['cohort'][:12]}."]
+    digests = f"selection {(pairs['selection'] or 'none')[:12]}, studies {pairs['cohort'][:12]}"
+    return [*parts, f"Protocol {pairs['protocol']}; {len(pairs['pairs'])} pairs; {digests}."]
 
 
 def _organs(entries: Sequence[dict[str, Any]]) -> str:

@@ -46,7 +46,7 @@ class ResultFolder:
 
     def __init__(self, target: Path, needed_bytes: int = 0) -> None:
         self.target = _real_path(target)
-        self.path = _place(self.target) / f"{_partial_prefix(self.target)}{os.getpid()}"
+        self.path = _place(self.target) / f"{partial_prefix(self.target)}{os.getpid()}"
         self._needed_bytes = needed_bytes
         self._created_parents: list[Path] = []
         self._guard: subprocess.Popen[bytes] | None = None
@@ -103,7 +103,7 @@ class ResultFolder:
 
 def remove_leftovers(target: Path) -> None:
     """Removes hidden folders for ``target`` whose process on this machine is no longer alive."""
-    pattern = re.compile(re.escape(_partial_prefix(target)) + r"(\d+)")
+    pattern = re.compile(re.escape(partial_prefix(target)) + r"(\d+)")
     for folder in _place(target).iterdir():
         match = pattern.fullmatch(folder.name)
         if match and not is_alive(int(match[1])):
@@ -244,7 +244,7 @@ def _real_path(target: Path) -> Path:
         ) from error
 
 
-def _partial_prefix(target: Path) -> str:
+def partial_prefix(target: Path) -> str:
     """Name of the hidden folder for ``target`` up to the process's number; short enough for any disk."""
     name = target.name.encode(errors="surrogateescape")
     if len(name) > _LONGEST_NAME:

@@ -11,6 +11,7 @@ from xray2ctpa_core.config import write_json_lines
 from xray2ctpa_core.data.open_pairs.pairs import Pair
 from xray2ctpa_core.data.open_pairs.series import Series, folder_name
 from xray2ctpa_core.errors import InputError, OutputError, XRay2CTPAError
+from xray2ctpa_core.io.result_folder import partial_prefix, remove_leftovers
 
 DICOM_FOLDER, ERRORS_FILE = "dicom", "fetch-errors.jsonl"
 #: MB by which a series may differ from the size that the index states: the table rounds it to 0.01.
@@ -51,16 +52,16 @@ def series_folder(folder: Path, series: Series) -> Path:
 def needed_series(pairs: Iterable[Pair], alternatives: int = 2) -> list[Series]:
     """The CT, the radiograph and at most ``alternatives`` other radiographs of each pair, each series
     once."""
-    found: dict[str, Series] = {}
+    found: dict[Path, Series] = {}  # by folder: two collections may hold the same series
     for pair in pairs:
         for series in (pair.ct, pair.radiograph, *pair.others[:alternatives]):
-            found.setdefault(series.uid, series)
+            found.setdefault(series_folder(Path(), series), series)
     return list(found.values())
 
 
-def missing_megabytes(folder: Path, series: Iterable[Series]) -> float:
-    """What is not on this disk yet, in MB."""
-    return sum(one.megabytes for one in series if not series_folder(folder, one).is_dir())
+def missing_series(folder: Path, series: Iterable[Series]) -> list[Series]:
+    """What is not on this disk yet."""
+    return [one for one in series if not series_folder(folder, one).is_dir()]
 
 
 def fetch_series(
@@ -84,32 +85,35 @@ def fetch_series(
         InputError: the store is out of reach.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    needed, free = missing_megabytes(folder, series), shutil.disk_usage(folder).free / 1e6
+    needed = sum(one.megabytes for one in missing_series(folder, series))
+    free = shutil.disk_usage(folder).free / 1e6
     if needed > free:
         raise OutputError(
             f"Expected {needed:.0f} MB of free disk at {folder}, got {free:.0f} MB.",
             "Free some space, choose another folder, or select fewer pairs.",
         )
     former, in_a_row, failed = 0, 0, []
-    for one in series:
-        target = series_folder(folder, one)
-        if target.is_dir():
-            former += 1
-            continue
-        wrong = _fetch_one(target, one, store)
-        in_a_row = in_a_row + 1 if wrong else 0
-        if wrong:
-            failed.append(
-                {"series": one.uid, "patient": one.patient, "collection": one.collection, "wrong": wrong}
-            )
-        if on_done is not None:
-            on_done(one, wrong)
-        if patience and in_a_row == patience:
-            raise InputError(
-                f"Expected series from the store, got {in_a_row} failures in a row; the last: {wrong}",
-                "Check the network; the same command continues.",
-            )
-    write_json_lines(folder / ERRORS_FILE, failed)
+    try:
+        for one in series:
+            target = series_folder(folder, one)
+            if target.is_dir():
+                former += 1
+                continue
+            wrong = _fetch_one(target, one, store)
+            in_a_row = in_a_row + 1 if wrong else 0
+            if wrong:
+                failed.append(
+                    {"series": one.uid, "patient": one.patient, "collection": one.collection, "wrong": wrong}
+                )
+            if on_done is not None:
+                on_done(one, wrong)
+            if patience and in_a_row == patience:
+                raise InputError(
+                    f"Expected series from the store, got {in_a_row} failures in a row; the last: {wrong}",
+                    "Check the network; the same command continues.",
+                )
+    finally:
+        write_json_lines(folder / ERRORS_FILE, failed)
     said = tuple(f"{entry['series']} of {entry['patient']}: {entry['wrong']}" for entry in failed)
     return Fetched(len(series) - len(failed), former, said)
 
@@ -117,19 +121,21 @@ def fetch_series(
 def _fetch_one(target: Path, series: Series, store: Store) -> str:
     """Fetches one series; returns what is wrong with it, and then leaves nothing.
 
-    A killed run's store may still be writing: its folder has another name and is removed.
+    Another run may fetch the same series at the same time: each writes a hidden folder of its own, and the
+    first to finish keeps it. What a killed run left is removed.
     """
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = target.with_name(f"{partial_prefix(target)}{os.getpid()}")
     try:
-        for old in target.parent.glob(f".{target.name}.*.partial"):
-            shutil.rmtree(old, ignore_errors=True)
-        partial.mkdir(parents=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(target)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
         if shutil.disk_usage(partial).free / 1e6 < series.megabytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         store(series, partial)
         wrong = _difference(partial, series)
         if not wrong:
-            partial.rename(target)
+            _keep(partial, target)
         return wrong
     except (OSError, XRay2CTPAError) as error:
         if isinstance(error, OSError) and error.errno in _FULL:
@@ -141,6 +147,15 @@ def _fetch_one(target: Path, series: Series, store: Store) -> str:
         return f"{type(error).__name__}: {error}"
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _keep(partial: Path, target: Path) -> None:
+    """Gives a whole series its name, unless another run has just done so."""
+    try:
+        partial.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
 
 
 def _difference(folder: Path, series: Series) -> str:

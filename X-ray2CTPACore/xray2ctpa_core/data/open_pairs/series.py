@@ -118,7 +118,8 @@ def read_index(path: Path, collections: Sequence[str]) -> list[Series]:
         from read_parquet($path)
         where Modality in ('CT', 'CR', 'DX') {own} and list_contains($collections, collection_id)
             and coalesce(PatientID::varchar, '') != '' and coalesce(StudyInstanceUID, '') != ''
-            and coalesce(SeriesInstanceUID, '') != '' and images is not null and megabytes is not null
+            and coalesce(SeriesInstanceUID, '') != '' and images > 0 and isfinite(megabytes)
+            and megabytes >= 0
         order by SeriesInstanceUID
     """
     return [Series(*row) for row in parquet_rows(query, path, {"collections": list(collections)})]
