@@ -11,6 +11,7 @@ from PIL import Image
 
 from xray2ctpa_core.cli import demo
 from xray2ctpa_core.cli.main import main
+from xray2ctpa_core.generation import samples as shipped
 from xray2ctpa_core.io.volumes import write_volume
 from xray2ctpa_core.volume import Volume, axial_affine
 
@@ -29,7 +30,7 @@ def known_patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (samples / "facts.json").write_text(json.dumps({"pe": True, "frame": frame}))
     monkeypatch.setattr(demo, "SAMPLE_CXR", samples / "cxr.png")
     monkeypatch.setattr(demo, "SAMPLE_CTPA", samples / "ctpa.nii.gz")
-    monkeypatch.setattr(demo, "SAMPLE_FACTS", samples / "facts.json")
+    monkeypatch.setattr(shipped, "SAMPLE_FACTS", samples / "facts.json")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return samples
