@@ -1,6 +1,7 @@
 """Self-supervised pre-training and segmentation by folds, on a data set in the Decathlon's form."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ pytest.importorskip("accelerate", reason="training needs the training extra")
 
 import torch
 from stage_scripts import step
+from steps.segmentation import folded
 
 from xray2ctpa_core.data.segmentation_cases import SegmentationCrops, read_segmentation_cases
 from xray2ctpa_core.errors import ConfigError, InputError
@@ -24,8 +26,9 @@ from xray2ctpa_core.volume import Volume, axial_affine
 SHAPE = (16, 32, 32)
 
 
-def write_spleens(folder: Path, cases: int = 4) -> Path:
-    """A bright block in soft tissue, elsewhere in every case, in the form of MSD Spleen."""
+def write_spleens(folder: Path, cases: int = 4, patients: Sequence[str] = ()) -> Path:
+    """A bright block in soft tissue, elsewhere in every case, in the form of MSD Spleen; ``patients`` names
+    that of each case."""
     (folder / "imagesTr").mkdir(parents=True)
     (folder / "labelsTr").mkdir()
     listed = []
@@ -38,6 +41,8 @@ def write_spleens(folder: Path, cases: int = 4) -> Path:
             write_volume(Volume(array.astype(np.float32), axial_affine(SHAPE, (48, 96, 96))), path, np.int16)
         names = (f"./{kind}/spleen_{number}.nii.gz" for kind in ("imagesTr", "labelsTr"))
         listed.append(dict(zip(("image", "label"), names, strict=True)))
+        if patients:
+            listed[-1]["patient"] = patients[number]
     content = {"labels": {"0": "background", "1": "spleen"}, "training": listed}
     (folder / "dataset.json").write_text(json.dumps(content))
     return folder
@@ -207,7 +212,8 @@ def test_arms_are_compared_on_the_same_cases(
     for name, cases in dice.items():
         (tmp_path / name).mkdir()
         by_case = {case: {"spleen": value, "liver": None} for case, value in cases.items()}
-        (tmp_path / name / "dice.json").write_text(json.dumps({"cases": by_case}))
+        report = {"cases": by_case, "patients": {case: f"p-{case}" for case in cases}}
+        (tmp_path / name / "dice.json").write_text(json.dumps(report))
     arms = [f"{name}={tmp_path / name}" for name in ("scratch", "taught")]
     assert step(repository, "xctdiff", "figure-4", tmp_path, f"arms={json.dumps(arms)}") == 0
     scratch, taught = (tmp_path / "figure-4" / "table.md").read_text().splitlines()[2:]
@@ -217,4 +223,21 @@ def test_arms_are_compared_on_the_same_cases(
     assert taught.split(" | ")[3].startswith("0.150 [")
     arms.append(f"other={tmp_path / 'other'}")
     assert step(repository, "xctdiff", "figure-4", tmp_path / "again", f"arms={json.dumps(arms)}") == 2
-    assert "one set of cases in all arms, got others in other" in capsys.readouterr().err
+    assert "one set of patients in all arms, got others in other" in capsys.readouterr().err
+
+
+def test_all_cases_of_a_patient_are_in_one_fold_and_count_as_one(repository: Path, tmp_path: Path) -> None:
+    scratch, owners = "segmentation-from-scratch", ["p", "q", "p", "q", "q"]
+    data = write_spleens(tmp_path / "data", 5, owners)
+    cases, _ = read_segmentation_cases(data)
+    folds = folded(cases, 2, 1)
+    assert sorted("".join(case.patient for case in fold) for fold in folds) == ["pp", "qqq"]
+    short = ["network=unet", "feature_size=4", "crop=[16,32,32]", "batch_size=2", "precision=no", "steps=2"]
+    short += ["tensorboard=false", "warmup=1", f"data={data}"]
+    assert step(repository, "xctdiff", scratch, tmp_path, *short, "folds=3") == 2
+    assert step(repository, "xctdiff", scratch, tmp_path, *short, "folds=2") == 0
+    report = json.loads((tmp_path / scratch / "dice.json").read_text())
+    assert report["patients"] == {f"spleen_{n}": owner for n, owner in enumerate(owners)}
+    arms = [f"{name}={tmp_path / scratch}" for name in ("once", "again")]
+    assert step(repository, "xctdiff", "figure-4", tmp_path, f"arms={json.dumps(arms)}") == 0
+    assert (tmp_path / "figure-4" / "table.md").read_text().splitlines()[2].startswith("| once | 2 | ")

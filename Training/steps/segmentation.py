@@ -1,6 +1,7 @@
 """Self-supervised pre-training of a segmenter, and its fine-tuning by cross-validation."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from xray2ctpa_core.cli.stage import Bar
 from xray2ctpa_core.config import write_json, write_text_atomically
 from xray2ctpa_core.data.segmentation_cases import (
+    SegmentationCase,
     SegmentationCrops,
     read_segmentation_case,
     read_segmentation_cases,
@@ -46,16 +48,12 @@ def pretrain(config: PretrainingSettings, out: Path) -> None:
 def cross_validate(config: SegmentationSettings, out: Path) -> None:
     """Trains one segmenter for each fold and saves it in ``out``/fold-N; writes ``out``/dice.json last.
 
-    dice.json holds for each class the Dice of every case, from the fold in which it was held out, and their
-    mean; and the mean over all classes.
+    All cases of a patient are in one fold. dice.json holds for each class the Dice of every case, from the
+    fold in which it was held out, and their mean; the mean over all classes; and the patient of every case.
     """
     cases, classes = read_segmentation_cases(Path(config.data), config.cases)
-    if len(cases) < config.folds:
-        raise ConfigError(f"Expected at least {config.folds} cases for as many folds, got {len(cases)}.")
-    order = np.random.default_rng(config.fold_seed).permutation(len(cases))
     found: dict[str, list[float]] = {}
-    for fold in range(config.folds):
-        tested = [cases[place] for place in order[fold :: config.folds]]
+    for fold, tested in enumerate(folded(cases, config.folds, config.fold_seed)):
         taught = [case for case in cases if case not in tested]
         place = out / f"fold-{fold}"
         if not (place / "segmenter").is_dir():
@@ -71,7 +69,22 @@ def cross_validate(config: SegmentationSettings, out: Path) -> None:
             volume, label = read_segmentation_case(case, config.hu_window)
             prediction = segmented(segmenter, volume, config.crop)
             found[case.name] = dice_of_classes(prediction, label[0].numpy(), len(classes))
-    write_json(out / DICE_FILE, summary(found, classes[1:]))
+    report = summary(found, classes[1:]) | {"patients": {case.name: case.patient for case in cases}}
+    write_json(out / DICE_FILE, report)
+
+
+def folded(cases: Sequence[SegmentationCase], folds: int, seed: int) -> list[list[SegmentationCase]]:
+    """The cases of each fold: patients are dealt in an order drawn from ``seed``.
+
+    Raises:
+        ConfigError: fewer patients than folds.
+    """
+    patients = list(dict.fromkeys(case.patient for case in cases))
+    if len(patients) < folds:
+        raise ConfigError(f"Expected at least {folds} patients for as many folds, got {len(patients)}.")
+    order = np.random.default_rng(seed).permutation(len(patients))
+    held_out = [{patients[number] for number in order[fold::folds]} for fold in range(folds)]
+    return [[case for case in cases if case.patient in some] for some in held_out]
 
 
 def summary(found: dict[str, list[float]], classes: list[str]) -> dict[str, object]:
@@ -87,28 +100,36 @@ def summary(found: dict[str, list[float]], classes: list[str]) -> dict[str, obje
 
 
 def dice_table(config: DiceTableSettings, out: Path) -> None:
-    """Writes ``out``/table.md: for each arm the mean over cases of the Dice over classes, and its difference
-    from the first arm on the same cases, with 95 % t intervals."""
+    """Writes ``out``/table.md: for each arm the mean over patients of the Dice over classes, and its
+    difference from the first arm on the same patients, with 95 % t intervals."""
     arms = {name: _dice(Path(folder)) for name, _, folder in (arm.partition("=") for arm in config.arms)}
     first, *_ = arms.values()
-    lines = ["| pre-training | cases | Dice | more than the first |", "|---|---|---|---|"]
+    lines = ["| pre-training | patients | Dice | more than the first |", "|---|---|---|---|"]
     for name, found in arms.items():
         if found.keys() != first.keys():
             raise InputError(
-                f"Expected one set of cases in all arms, got others in {name}.", "Run them on the same data."
+                f"Expected one set of patients in all arms, got others in {name}.",
+                "Run them on the same data.",
             )
-        values, of_first = (np.array([arm[case] for case in sorted(first)]) for arm in (found, first))
+        values, of_first = (np.array([arm[patient] for patient in sorted(first)]) for arm in (found, first))
         more = "-" if found is first else mean_interval(values - of_first).text(3)
         lines.append(f"| {name} | {len(found)} | {mean_interval(values).text(3)} | {more} |")
     write_text_atomically(out / TABLE_FILE, "\n".join(lines) + "\n")
 
 
 def _dice(folder: Path) -> dict[str, float]:
-    """Mean Dice over the classes that each case of a run has; cases without any are left out."""
+    """Each patient's mean over cases of the mean Dice over the classes that a case has; cases without any are
+    left out."""
     path = folder / DICE_FILE
     try:
-        cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
-        dice = {name: [d for d in by_class.values() if d is not None] for name, by_class in cases.items()}
+        content = json.loads(path.read_text(encoding="utf-8"))
+        by_patient: dict[str, list[float]] = {}
+        for name, by_class in content["cases"].items():
+            dice = [value for value in by_class.values() if value is not None]
+            if dice:
+                by_patient.setdefault(content["patients"][name], []).append(float(np.mean(dice)))
     except (OSError, ValueError, LookupError, AttributeError) as error:
-        raise InputError(f"Expected the Dice of a run of segmentation in {path}, got: {error}.") from error
-    return {name: float(np.mean(values)) for name, values in dice.items() if values}
+        raise InputError(
+            f"Expected the Dice of a run of segmentation in {path}, got {type(error).__name__}: {error}."
+        ) from error
+    return {patient: float(np.mean(values)) for patient, values in by_patient.items()}

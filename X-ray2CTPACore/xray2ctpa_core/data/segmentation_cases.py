@@ -25,19 +25,26 @@ BCV_CLASSES = (
 
 @dataclass(frozen=True)
 class SegmentationCase:
-    """A volume (HU) and its label map, on one grid; ``name`` is the volume's file without suffix."""
+    """A volume (HU) and its label map, on one grid.
+
+    Attributes:
+        name: the volume's file without suffix.
+        volume, label: files.
+        patient: whose volume it is; folds are by patient.
+    """
 
     name: str
     volume: Path
     label: Path
+    patient: str
 
 
 def read_segmentation_cases(folder: Path, cases: int = 0) -> tuple[list[SegmentationCase], list[str]]:
     """The training cases of a folder, and the names of the classes, the background first.
 
     Args:
-        folder: with dataset.json ("training": [{"image", "label"}], "labels": {"0": name, ...}), or BCV's,
-            with img/ and label/.
+        folder: with dataset.json ("training": [{"image", "label"}], "labels": {"0": name, ...}; entries name
+            the "patient" where one has several volumes), or BCV's, with img/ and label/.
         cases: how many, from the first; 0 for all.
 
     Raises:
@@ -50,7 +57,10 @@ def read_segmentation_cases(folder: Path, cases: int = 0) -> tuple[list[Segmenta
         return _bcv_cases(of_bcv)[: cases or None], list(BCV_CLASSES)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        listed = [(Path(entry["image"]), Path(entry["label"])) for entry in content["training"]]
+        listed = [
+            (Path(entry["image"]), Path(entry["label"]), entry.get("patient"))
+            for entry in content["training"]
+        ]
         classes = [str(content["labels"][str(number)]) for number in range(len(content["labels"]))]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -59,8 +69,8 @@ def read_segmentation_cases(folder: Path, cases: int = 0) -> tuple[list[Segmenta
             "Name a folder in the form of the Medical Segmentation Decathlon, or BCV's with img and label.",
         ) from error
     found = [
-        SegmentationCase(image.name.split(".")[0], Path(folder) / image, Path(folder) / label)
-        for image, label in listed[: cases or None]
+        _case(Path(folder) / image, Path(folder) / label, patient)
+        for image, label, patient in listed[: cases or None]
     ]
     missing = [str(file) for case in found for file in (case.volume, case.label) if not file.is_file()]
     if missing or not found:
@@ -77,7 +87,13 @@ def _bcv_cases(folder: Path) -> list[SegmentationCase]:
         raise InputError(
             f"Expected volumes with labels in {folder}, got no {missing[0] if missing else 'volume'}."
         )
-    return [SegmentationCase(image.name.split(".")[0], image, label) for image, label in pairs]
+    return [_case(image, label) for image, label in pairs]
+
+
+def _case(image: Path, label: Path, patient: str | None = None) -> SegmentationCase:
+    """A case, of a patient of its own where none is named."""
+    name = image.name.split(".")[0]
+    return SegmentationCase(name, image, label, name if patient is None else str(patient))
 
 
 def read_segmentation_case(
