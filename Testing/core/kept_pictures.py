@@ -26,11 +26,11 @@ def shipped_bundle() -> str:
 
 
 def keep(picture: Path, screenshot: Path) -> None:
-    """Writes ``picture`` to ``screenshot`` in at most 256 colours, with SHOWS."""
+    """Writes ``picture`` to ``screenshot`` in at most 80 colours, with SHOWS."""
     text = PngInfo()
     text.add_text(SHOWS, shipped_bundle())
     with Image.open(picture) as image:
-        small = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, 4, dither=Image.Dither.NONE)
+        small = image.convert("RGB").quantize(80, Image.Quantize.MAXCOVERAGE, 4, dither=Image.Dither.NONE)
         small.save(screenshot, optimize=True, pnginfo=text)
 
 

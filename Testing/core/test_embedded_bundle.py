@@ -124,13 +124,13 @@ def test_vessels_show_in_the_lungs_and_contrast_in_the_chambers(result: Path) ->
     shares = {}
     for name, hu in (("truth", truth), ("generated", generated), ("blurred", blurred(generated))):
         inside = ndimage.binary_erosion(ndimage.binary_closing(lung_mask(hu), iterations=2), iterations=3)
-        vessels = (hu[inside] > -650).mean()
+        vessels = (hu[inside] > -500).mean()
         blood = blood_pool_mask(hu)
         shares[name] = (float(vessels), float(blood.mean()), float((hu[blood] > 200).mean()))
     for number in range(3):
         true, ours = shares["truth"][number], shares["generated"][number]
         assert 0.4 * true < ours < 3 * true, shares
-    assert shares["blurred"][0] < 0.7 * shares["generated"][0], "the measure tells vessels from haze"
+    assert shares["blurred"][0] < 0.5 * shares["generated"][0], "the measure tells vessels from haze"
 
 
 def blurred(hu: np.ndarray) -> np.ndarray:

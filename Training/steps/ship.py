@@ -4,8 +4,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from xray2ctpa_core.cli.demo import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
 from xray2ctpa_core.config import replacing
+from xray2ctpa_core.generation.samples import SAMPLE_CTPA, SAMPLE_CXR, SAMPLE_FACTS
 from xray2ctpa_core.pipelines.bundle import verify_bundle
 from xray2ctpa_core.simulation.build import CTPA_FILE, RADIOGRAPH_FILE, RECORD_FILE, save_patient
 from xray2ctpa_core.simulation.patient import make_patient
