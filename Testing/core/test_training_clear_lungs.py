@@ -97,3 +97,7 @@ def test_one_or_two_people_stay_as_they_were(people, number):
 def test_people_without_lungs_stay_as_they_were():
     volumes = torch.full((3, 8, 8, 8), TISSUE)
     assert torch.equal(clear_lungs(volumes, VOXEL_MM), volumes)
+
+
+def test_voxels_larger_than_a_vessel_stay_as_they_were(people):
+    assert torch.equal(clear_lungs(people, (8.0, 8.0, 8.0)), people)

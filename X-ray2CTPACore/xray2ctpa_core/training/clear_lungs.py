@@ -33,18 +33,18 @@ def clear_lungs(volumes: torch.Tensor, voxel_mm: Sequence[float]) -> torch.Tenso
 
     Args:
         volumes: (K, D, H, W) in [-1, 1], in one space. Of fewer than three people nobody is the odd one out,
-            and nothing changes.
+            and on voxels larger than a vessel vessels are not told from lung: then nothing changes.
         voxel_mm: of the grid, (z, y, x).
 
     Returns:
         (K, D, H, W) in [-1, 1].
     """
-    if len(volumes) < 3:
+    vessel = _ball(_VESSEL_MM, voxel_mm)
+    if len(volumes) < 3 or vessel.size == 1:
         return volumes
     own = volumes.cpu().double().numpy()
     lower, upper = DEFAULT_HU_WINDOW
     lung, disease = 2 * (_LUNG_HU - lower) / (upper - lower) - 1, 2 * _DISEASE_HU / (upper - lower)
-    vessel = _ball(_VESSEL_MM, voxel_mm)
     lungs = _lungs(np.median(own, 0), lung, voxel_mm)
     thick = np.stack([ndimage.grey_opening(one, footprint=vessel) for one in own])
     shared = ndimage.gaussian_filter(np.where(lungs, np.median(thick, 0), lung), _sigma(4, voxel_mm))
