@@ -695,6 +695,9 @@ def test_prepare_reads_no_pair_twice_and_another_choice_anew(tmp_path: Path) -> 
     (tmp_path / "prepared.jsonl").write_text("null\n" + whole)
     with pytest.raises(InputError, match=r"prepared\.jsonl, line 1"):
         prepared(pairs)
+    (tmp_path / "prepared.jsonl").write_text('{"key": "another"}\n' + whole)
+    with pytest.raises(InputError, match=r"prepared\.jsonl, got a line without 'volume'"):
+        prepared(pairs)
     (tmp_path / "prepared.jsonl").write_text(whole)
     assert read == ["ct0", "ct1", "ct2", "ct1"], "a pair that failed is tried again"
     other = dataclasses.replace(pairs[0], radiograph=series("another", "DX", patient="P0"))

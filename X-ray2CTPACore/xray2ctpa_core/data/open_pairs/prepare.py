@@ -76,8 +76,7 @@ def prepare_pairs(
     Raises:
         InputError: no pair is left.
     """
-    known = {found.pop("key"): found for found in read_json_lines(folder / RECORD_FILE)}
-    usable = {key: found for key, found in known.items() if _are_there(folder, found)}
+    usable = {key: found for key, found in _record(folder).items() if _are_there(folder, found)}
     former = [pair for pair in pairs if _key(pair, locator) in usable]
     missing = [pair for pair in pairs if _key(pair, locator) not in usable]
     failed: dict[str, str] = {}
@@ -127,6 +126,21 @@ def _key(pair: Pair, locator: Path) -> str:
     return " ".join(
         (pair.ct.uid, *(one.uid for one in (pair.radiograph, *pair.others)), Path(locator).parent.name)
     )
+
+
+def _record(folder: Path) -> dict[str, dict[str, Any]]:
+    """What earlier calls found usable, by key."""
+    path = folder / RECORD_FILE
+    try:
+        return {
+            one["key"]: {name: one[name] for name in ("volume", "radiograph")}
+            for one in read_json_lines(path)
+        }
+    except KeyError as error:
+        raise InputError(
+            f"Expected pairs that were checked in {path}, got a line without {error}.",
+            "Remove the file: the pairs are then checked again.",
+        ) from error
 
 
 def _are_there(folder: Path, found: Mapping[str, Any]) -> bool:
