@@ -9,6 +9,7 @@ from xray2ctpa_core.benchmark.released_reference import (
     released_shapes,
     released_unet,
 )
+from xray2ctpa_core.models.denoisers.lora import merged, with_lora
 from xray2ctpa_core.models.denoisers.x_ray2ctpa import BUCKET_STARTS, PaperDenoiser
 
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -48,11 +49,12 @@ def test_it_has_the_released_parameters_and_tensors(denoiser: PaperDenoiser) -> 
 @pytest.mark.parametrize(
     "shape", [(1, 4, 8, 16, 16), (2, 4, 3, 8, 24), (1, 4, 40, 8, 8)], ids=["plain", "batch", "deep"]
 )
+@pytest.mark.parametrize("gradients", [False, True], ids=["in inference", "in training"])
 def test_its_output_is_that_of_the_released_network(
-    denoiser: PaperDenoiser, weights: dict[str, torch.Tensor], shape: tuple[int, ...]
+    denoiser: PaperDenoiser, weights: dict[str, torch.Tensor], shape: tuple[int, ...], gradients: bool
 ) -> None:
     given = inputs(*shape)
-    with torch.no_grad():
+    with torch.set_grad_enabled(gradients):
         expected = released_unet(weights, *given)
         output = denoiser(*given)
     assert 0.1 < expected.std() < 10
@@ -114,6 +116,34 @@ def test_a_plane_that_cannot_be_halved_three_times_is_refused(denoiser: PaperDen
 def test_a_width_that_the_groups_do_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple of groups"):
         PaperDenoiser(width=12)
+
+
+def test_wide_heads_give_the_same_in_inference_and_in_training() -> None:
+    """Of a head's 40 features along the depth, 32 are rotated. Places of a slice are computed in parts of
+    different size."""
+    torch.manual_seed(0)
+    network = PaperDenoiser(width=8, multipliers=(1, 2), heads=2, embedding_dim=6, head_dim=40).eval()
+    sample, timestep, conditioning = torch.randn(1, 4, 40, 14, 10), torch.tensor([500]), torch.randn(1, 6)
+    training = network(sample, timestep, conditioning)
+    with torch.no_grad():
+        inference = network(sample, timestep, conditioning)
+    assert training.requires_grad
+    assert not inference.requires_grad
+    assert (training - inference).abs().max() < 1e-5 * training.abs().max()
+
+
+def test_inference_heeds_low_rank_updates() -> None:
+    torch.manual_seed(0)
+    network = PaperDenoiser(width=8, multipliers=(1, 2), heads=2, embedding_dim=6).eval()
+    updated = with_lora(network, 2)
+    for name, parameter in updated.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    given = torch.randn(1, 4, 4, 8, 8), torch.tensor([500]), torch.randn(1, 6)
+    with torch.no_grad():
+        inference = updated(*given)
+        by_merged = merged(updated)(*given)
+    assert (inference - by_merged).abs().max() < 1e-4 * by_merged.abs().max()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

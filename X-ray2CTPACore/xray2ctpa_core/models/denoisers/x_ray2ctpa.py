@@ -6,9 +6,8 @@ the released network, so that a checkpoint in the published format fits; the con
 this reason only. Inside, tensors are (B, D, H, W, C): convolutions are 2D and act on slices, projections and
 gains act on the last axis.
 
-On a CPU, attention is computed for a few slices, or a few columns along the depth, at a time: queries, keys
-and values are 24 times as large as the voxels of the first level, and moving them to memory and back takes
-longer than the arithmetic.
+On a CPU, attention is computed for a few slices, or a few columns along the depth, at a time
+(models.denoisers.attention_on_cpu says why).
 
 A forward pass makes every tensor on the device of its input and never waits for the device, so that a pass
 on a GPU can be captured in a graph (models.denoisers.captured).
@@ -26,6 +25,7 @@ from torch import nn
 from torch.nn import functional
 
 from xray2ctpa_core.models.axes import exchange
+from xray2ctpa_core.models.denoisers import attention_on_cpu
 from xray2ctpa_core.models.denoisers.cross_attention import PlaneCrossAttention
 from xray2ctpa_core.models.protocols import Conditioning, embedding_of
 from xray2ctpa_core.models.rotary import SharedFrequencies
@@ -192,6 +192,14 @@ class _LinearAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         slices = x.flatten(2, 3).flatten(0, 1)
+        inner: Any = self.fn["fn"]
+        if attention_on_cpu.computes(x, inner["to_qkv"]):
+            to_qkv, to_out = (inner[name].weight.flatten(1) for name in ("to_qkv", "to_out"))
+            voxels = self.fn["norm"](slices)
+            attended = attention_on_cpu.linear_attention(
+                voxels, to_qkv, to_out, inner["to_out"].bias, self.heads
+            )
+            return attended.add_(slices).view(x.shape)
         return _in_parts(self._attended, slices).reshape(x.shape)
 
     def _attended(self, slices: torch.Tensor) -> torch.Tensor:
@@ -247,7 +255,7 @@ class _Attention(nn.Module):
     def out(self, qkv: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """(N, L, C): attention among L places; ``bias`` (1, heads, L, L) is added to its logits."""
         split = qkv.unflatten(-1, (3, self.heads, self.head_dim)).permute(2, 0, 3, 1, 4)
-        attended = _attention(split[0], split[1], split[2], bias)
+        attended = functional.scaled_dot_product_attention(split[0], split[1], split[2], attn_mask=bias)
         return self.inner["to_out"](attended.transpose(1, 2).flatten(2))
 
 
@@ -267,6 +275,15 @@ class _DepthAttention(_Attention):
         return self.inner["rotary_emb"](depth, 2 * self.heads)
 
     def forward(self, x: torch.Tensor, positions: Positions) -> torch.Tensor:
+        if attention_on_cpu.computes(x, self.inner["to_qkv"]) and positions.rotation.is_complex():
+            return attention_on_cpu.depth_attention(
+                x.flatten(2, 3),
+                self.fn["norm"],
+                self.inner["to_qkv"].weight,
+                self.inner["to_out"].weight,
+                positions.rotation[:, : self.head_dim // 2],
+                positions.bias[0].to(x.dtype),
+            ).view(x.shape)
         batch, _, height, width, _ = x.shape
         columns = x.permute(0, 2, 3, 1, 4).reshape(-1, x.shape[1], x.shape[-1])
 
@@ -281,19 +298,6 @@ class _DepthAttention(_Attention):
 
 #: Layers whose intermediate results are up to 24 times as large as their input.
 ATTENTIONS = (_LinearAttention, _SliceAttention, _DepthAttention)
-
-
-def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """Scaled dot product attention of (N, heads, L, head_dim), with ``bias`` (1, heads, L, L)."""
-    if q.device.type != "cpu" or q.dtype == torch.float32 or bias is None:
-        return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-    # The CPU's fused kernel computes half precision in single precision; separate products take half the
-    # time.
-    q, k, v = (t.flatten(0, 1) for t in (q, k, v))
-    logits = torch.baddbmm(
-        bias.expand(len(q) // bias.shape[1], -1, -1, -1).flatten(0, 1), q, k.mT, alpha=q.shape[-1] ** -0.5
-    )
-    return (logits.softmax(-1) @ v).unflatten(0, (-1, bias.shape[1]))
 
 
 def complex_turn(angles: torch.Tensor) -> torch.Tensor:
