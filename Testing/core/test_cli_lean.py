@@ -147,17 +147,18 @@ def test_the_metadata_of_all_packages_are_read_by_the_first_who_asks() -> None:
     assert answer.stdout.splitlines() == ["not yet", "read", "True False True"]
 
 
-@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_of_a_command_sleep_while_they_wait_unless_the_user_wants_otherwise(
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE 10000"), ("ACTIVE", "ACTIVE None")])
+def test_threads_of_a_command_sleep_while_they_wait_for_long_unless_the_user_wants_otherwise(
     given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     if given is not None:
         monkeypatch.setenv("OMP_WAIT_POLICY", given)
     code = (
         "import os, sys; from xray2ctpa_core.cli.main import main;"
         "sys.argv = ['xray2ctpa', 'info', 'virtual-thorax']; main();"
-        "print(os.environ['OMP_WAIT_POLICY'])"
+        "print(os.environ['OMP_WAIT_POLICY'], os.environ.get('GOMP_SPINCOUNT'))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines()[-1] == expected
