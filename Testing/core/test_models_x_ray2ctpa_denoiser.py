@@ -132,6 +132,17 @@ def test_wide_heads_give_the_same_in_inference_and_in_training() -> None:
     assert (training - inference).abs().max() < 1e-5 * training.abs().max()
 
 
+def test_it_runs_in_inference_under_autocast() -> None:
+    torch.manual_seed(0)
+    network = PaperDenoiser(width=8, multipliers=(1, 2), heads=2, embedding_dim=6).eval()
+    given = torch.randn(1, 4, 4, 8, 8), torch.tensor([500]), torch.randn(1, 6)
+    with torch.no_grad():
+        single = network(*given)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = network(*given)
+    assert 0 < (half.float() - single).abs().max() < 0.1 * single.abs().max()
+
+
 def test_inference_heeds_low_rank_updates() -> None:
     torch.manual_seed(0)
     network = PaperDenoiser(width=8, multipliers=(1, 2), heads=2, embedding_dim=6).eval()

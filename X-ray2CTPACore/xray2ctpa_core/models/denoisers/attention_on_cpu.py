@@ -12,14 +12,15 @@ import torch
 from torch import nn
 
 #: Bytes of one feature of the tokens that are computed at once per CPU thread.
-_DEPTH_BYTES, _SLICE_BYTES = 2048, 4096
+DEPTH_BYTES, SLICE_BYTES = 2048, 4096
 
 
 def computes(x: torch.Tensor, projection: nn.Module) -> bool:
-    """Whether the functions of this file compute ``x``: on a CPU, without gradients, and by a projection that
-    is its weights (one with a low-rank update is not)."""
-    plain = isinstance(projection, nn.Linear | nn.Conv2d)
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and plain
+    """Whether the functions of this file compute ``x``: on a CPU, without gradients and autocast, and by a
+    projection that is its weights (one with a low-rank update is not)."""
+    if x.device.type != "cpu" or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+        return False
+    return isinstance(projection, nn.Linear | nn.Conv2d)
 
 
 def depth_attention(
@@ -48,7 +49,7 @@ def depth_attention(
     result = torch.empty_like(x)
     buffers: _Buffers | None = None
     for case, found in zip(x, result, strict=True):
-        for part in _parts(x.shape[2], depth * x.element_size(), _DEPTH_BYTES):
+        for part in parts(x.shape[2], depth * x.element_size(), DEPTH_BYTES):
             some = case[:, part]
             if buffers is None or buffers.places != some.shape[1]:
                 buffers = _Buffers(some.shape[1], depth, heads, to_out.shape[1] // heads, x.dtype)
@@ -112,7 +113,7 @@ def linear_attention(
     # Of a head's features, either the values of L voxels or the means over them have to be projected.
     attended = _by_values if slices.shape[1] < slices.shape[2] else _by_means
     result = torch.empty_like(slices)
-    for part in _parts(len(slices), slices.shape[1] * slices.element_size(), _SLICE_BYTES):
+    for part in parts(len(slices), slices.shape[1] * slices.element_size(), SLICE_BYTES):
         attended(slices[part], to_qkv, to_out, offset, heads, result[part])
     return result
 
@@ -161,7 +162,7 @@ def _by_means(
     torch.baddbmm(offset, q.flatten(2), context, alpha=(inner // heads) ** -0.5, out=result)
 
 
-def _parts(cases: int, size: int, most: int) -> Iterator[slice]:
+def parts(cases: int, size: int, most: int) -> Iterator[slice]:
     """Consecutive parts of ``cases`` of ``size`` bytes each, with about ``most`` bytes per CPU thread."""
     step = max(1, most * torch.get_num_threads() // size)
     return (slice(start, min(start + step, cases)) for start in range(0, cases, step))

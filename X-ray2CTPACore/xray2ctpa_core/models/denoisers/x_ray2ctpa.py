@@ -33,9 +33,6 @@ from xray2ctpa_core.models.rotary import SharedFrequencies
 #: Features of an attention head within slices, and number of features that are rotated; heads along the
 #: depth may have another number.
 HEAD_DIM = 32
-#: Tokens that attention processes at once per CPU thread; their queries, keys and values fit into a core's
-#: cache.
-_CPU_TOKENS = 512
 #: Distances along the depth at which the next bucket of the relative position bias begins, for both signs
 #: (Raffel et al. 2020, with 32 buckets and a largest distance of 32): 1 to 8 in steps of one, then by
 #: factors of 2 ** (1/4).
@@ -171,8 +168,8 @@ def _in_parts(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor)
     time."""
     if x.device.type != "cpu":
         return function(x)
-    cases = max(1, _CPU_TOKENS * torch.get_num_threads() // x.shape[1])
-    return torch.cat([function(part) for part in x.split(cases)])
+    some = attention_on_cpu.parts(len(x), x.shape[1] * x.element_size(), attention_on_cpu.DEPTH_BYTES)
+    return torch.cat([function(x[part]) for part in some])
 
 
 class _LinearAttention(nn.Module):
