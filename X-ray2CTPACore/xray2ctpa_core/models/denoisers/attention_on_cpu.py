@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-#: Bytes of one feature of the tokens that are computed at once per CPU thread.
-DEPTH_BYTES, SLICE_BYTES = 2048, 4096
+#: Tokens that are computed at once per CPU thread, along the depth and within slices.
+DEPTH_TOKENS, SLICE_TOKENS = 512, 1024
 
 
 def computes(x: torch.Tensor, projection: nn.Module) -> bool:
@@ -49,7 +49,7 @@ def depth_attention(
     result = torch.empty_like(x)
     buffers: _Buffers | None = None
     for case, found in zip(x, result, strict=True):
-        for part in parts(x.shape[2], depth * x.element_size(), DEPTH_BYTES):
+        for part in parts(x.shape[2], depth, DEPTH_TOKENS):
             some = case[:, part]
             if buffers is None or buffers.places != some.shape[1]:
                 buffers = _Buffers(some.shape[1], depth, heads, to_out.shape[1] // heads, x.dtype)
@@ -72,19 +72,24 @@ class _Buffers:
         self.qkv = torch.empty(depth * places, 3 * heads * dim, dtype=dtype)
         self._by_heads = self.qkv.view(depth, places, 3, heads, dim).permute(2, 3, 1, 0, 4)
         self._of_heads = torch.empty(3, heads, places, depth, dim, dtype=dtype)
-        self._to_turn = self._of_heads[:2].unflatten(-1, (-1, 2))
-        self._pairs = self._to_turn if dtype == torch.float32 else self._to_turn.to(torch.float32)
         self._logits = torch.empty(heads, places, depth, depth, dtype=dtype)
-        self._attended = torch.empty(heads, places, depth, dim, dtype=dtype)
-        self._together = torch.empty(depth, places, heads, dim, dtype=dtype)
+        last = torch.empty(2, depth * places * heads * dim, dtype=dtype)
+        self._attended = last[0].view(heads, places, depth, dim)
+        self._together = last[1].view(depth, places, heads, dim)
+        #: In half precision, where queries or keys are rotated in single precision, before ``last`` is used.
+        self._pairs: torch.Tensor | None = None
+        if dtype.itemsize < torch.float32.itemsize:
+            self._pairs = last.flatten().view(torch.float32).view(heads, places, depth, dim)
 
     def attended(self, turn: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """(tokens, heads * dim), with the rotation by ``turn`` in single precision and ``bias`` (heads, 1, D,
         D)."""
-        self._pairs.flatten(-2).copy_(self._by_heads[:2])
-        torch.view_as_complex(self._pairs).mul_(turn)
-        if self._pairs is not self._to_turn:
-            self._to_turn.copy_(self._pairs)
+        for turned, given in zip(self._of_heads[:2], self._by_heads[:2], strict=True):
+            pairs = turned if self._pairs is None else self._pairs
+            pairs.copy_(given)
+            torch.view_as_complex(pairs.unflatten(-1, (-1, 2))).mul_(turn)
+            if self._pairs is not None:
+                turned.copy_(pairs)
         self._of_heads[2].copy_(self._by_heads[2])
         q, k, v = self._of_heads.flatten(1, 2)
         logits = self._logits.copy_(bias).flatten(0, 1)
@@ -113,7 +118,7 @@ def linear_attention(
     # Of a head's features, either the values of L voxels or the means over them have to be projected.
     attended = _by_values if slices.shape[1] < slices.shape[2] else _by_means
     result = torch.empty_like(slices)
-    for part in parts(len(slices), slices.shape[1] * slices.element_size(), SLICE_BYTES):
+    for part in parts(len(slices), slices.shape[1], SLICE_TOKENS):
         attended(slices[part], to_qkv, to_out, offset, heads, result[part])
     return result
 
@@ -162,7 +167,7 @@ def _by_means(
     torch.baddbmm(offset, q.flatten(2), context, alpha=(inner // heads) ** -0.5, out=result)
 
 
-def parts(cases: int, size: int, most: int) -> Iterator[slice]:
-    """Consecutive parts of ``cases`` of ``size`` bytes each, with about ``most`` bytes per CPU thread."""
-    step = max(1, most * torch.get_num_threads() // size)
+def parts(cases: int, length: int, tokens: int) -> Iterator[slice]:
+    """Consecutive parts of ``cases`` of ``length`` tokens each, with about ``tokens`` per CPU thread."""
+    step = max(1, tokens * torch.get_num_threads() // length)
     return (slice(start, min(start + step, cases)) for start in range(0, cases, step))

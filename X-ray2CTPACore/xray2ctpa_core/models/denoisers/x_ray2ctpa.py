@@ -168,7 +168,7 @@ def _in_parts(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor)
     time."""
     if x.device.type != "cpu":
         return function(x)
-    some = attention_on_cpu.parts(len(x), x.shape[1] * x.element_size(), attention_on_cpu.DEPTH_BYTES)
+    some = attention_on_cpu.parts(len(x), x.shape[1], attention_on_cpu.DEPTH_TOKENS)
     return torch.cat([function(x[part]) for part in some])
 
 
